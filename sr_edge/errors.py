@@ -1,0 +1,76 @@
+"""Every error that sr_edge raises on purpose, as one tree.
+
+    SrEdgeError                  exit code 1: the request was sound, the work failed
+    ├── UsageError               exit code 2: an argument is wrong; nothing was started
+    │   ├── UnknownNameError     a model, runtime, precision or method nobody registered
+    │   └── TileError            a tile that the network or the picture cannot take
+    ├── WeightsError             a checkpoint is unreadable, unsafe or does not fit the network
+    ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
+    ├── ExportError              a graph could not be written, or is not what was promised
+    ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
+    ├── BundleError              a bundle is damaged, unsafe or of another schema version
+    ├── RuntimeUnavailable       a runtime's library or device is absent
+    │   └── PrecisionUnavailable the runtime is there but cannot run the precision asked for
+    └── TrainingError            training cannot start or go on
+
+A message says what was found, what was wanted, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SrEdgeError(Exception):
+    """Base of all deliberate errors; the command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(SrEdgeError):
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is in no registry.
+
+    >>> str(UnknownNameError("runtime", "tensorflow", ["torch", "openvino"]))
+    "unknown runtime 'tensorflow'; choose one of: torch, openvino"
+    """
+
+    def __init__(self, kind: str, found: str, known: list[str]) -> None:
+        super().__init__(f"unknown {kind} {found!r}; choose one of: {', '.join(known)}")
+
+
+class TileError(UsageError):
+    pass
+
+
+class WeightsError(SrEdgeError):
+    pass
+
+
+class FrameError(SrEdgeError):
+    pass
+
+
+class ExportError(SrEdgeError):
+    pass
+
+
+class CalibrationError(SrEdgeError):
+    pass
+
+
+class BundleError(SrEdgeError):
+    pass
+
+
+class RuntimeUnavailable(SrEdgeError):
+    pass
+
+
+class PrecisionUnavailable(RuntimeUnavailable):
+    pass
+
+
+class TrainingError(SrEdgeError):
+    pass

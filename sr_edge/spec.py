@@ -1,0 +1,157 @@
+"""The value objects that cross from one stage to the next: plain, frozen, checked when made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sr_edge.errors import TileError, UsageError
+
+
+class Precision(str, Enum):
+    """The arithmetic of a graph's convolutions and matmuls."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class FrameFormat(str, Enum):
+    """What a graph takes and gives: float NCHW in [0, 1], or uint8 NHWC."""
+
+    FLOAT_NCHW = "float"
+    UINT8_NHWC = "uint8"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Spelling(str, Enum):
+    """How one set of INT8 activations is written: s8 with zero point 0, or u8 with zero point 128."""
+
+    S8 = "s8"
+    U8 = "u8"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """Height and width, in low-resolution pixels, of the one input shape that a deployed graph has."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise TileError(f"a tile of {self.height}x{self.width} pixels is empty; pass for example --tile 96x96")
+
+    @classmethod
+    def parse(cls, text: str) -> TileSpec:
+        """Reads HEIGHTxWIDTH ("96x96") or one side ("96"); raises TileError for anything else."""
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+        if match is None:
+            raise TileError(f"cannot read {text!r} as a tile; write HEIGHTxWIDTH in pixels, for example 96x96")
+        height = int(match[1])
+        return cls(height, int(match[2] or height))
+
+    def require_multiple_of(self, multiple: int) -> None:
+        """Raises TileError, naming the nearest tiles that would do, unless both sides are multiples."""
+        if self.height % multiple == 0 and self.width % multiple == 0:
+            return
+        smaller, larger = (
+            "x".join(str(max(multiple, step * multiple)) for step in steps)
+            for steps in (
+                (self.height // multiple, self.width // multiple),
+                (-(-self.height // multiple), -(-self.width // multiple)),
+            )
+        )
+        choices = smaller if smaller == larger else f"{smaller} or {larger}"
+        raise TileError(
+            f"tile {self} does not fit the network's window of {multiple} pixels; "
+            f"both sides must be multiples of {multiple}, for example --tile {choices}"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a deployed network is and what it needs from the one who runs it.
+
+    `multiple_px` divides every legal tile side. `overlap_px` is the tile overlap, in low-resolution pixels,
+    at which seams were found invisible. `global_statistics` says that an output pixel depends on the whole
+    input (then tiling changes the result). `forms` records the choices made at export, per layer.
+    """
+
+    name: str
+    scale: int
+    parameters: int
+    multiple_px: int = 1
+    overlap_px: int = 8
+    global_statistics: bool = False
+    input_range: float = 1.0
+    random_weights: bool = False
+    weights_source: str = ""
+    weights_sha256: str = ""
+    licence: str = ""
+    static: bool = True
+    forms: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scale < 1:
+            raise UsageError(f"scale {self.scale} is not a magnification; use 2, 3 or 4")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up left out."""
+
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    runs: int
+
+    @classmethod
+    def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
+        """Percentiles by linear interpolation; raises UsageError without a sample."""
+        if not samples_ms:
+            raise UsageError("no latency samples were taken; ask for at least one run")
+        ordered = sorted(samples_ms)
+
+        def percentile(share: float) -> float:
+            position = share * (len(ordered) - 1)
+            below = int(position)
+            above = min(below + 1, len(ordered) - 1)
+            return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+        return cls(
+            min_ms=ordered[0],
+            p50_ms=percentile(0.50),
+            p90_ms=percentile(0.90),
+            p99_ms=percentile(0.99),
+            mean_ms=sum(ordered) / len(ordered),
+            runs=len(ordered),
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a fresh process: `baseline` before the engine was loaded, `peak` after running it."""
+
+    baseline_rss_bytes: int
+    peak_rss_bytes: int
+
+    @property
+    def added_bytes(self) -> int:
+        return max(0, self.peak_rss_bytes - self.baseline_rss_bytes)
