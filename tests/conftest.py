@@ -1,0 +1,24 @@
+"""Fixtures that several test modules share, and the thread limit that keeps the suite fair to its neighbours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TORCH_THREADS = "2"
+
+# torch reads these when it is first imported, which is after this file.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, TORCH_THREADS)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the public test sets: SR_EDGE_DATA, else `../shared/data` beside the repository; skips without it."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SR_EDGE_DATA") or beside)
+    if not (folder / "test" / "set5").is_dir():
+        pytest.skip(f"the Set5 test pictures are not in {folder}; set SR_EDGE_DATA to the folder that has test/set5")
+    return folder
