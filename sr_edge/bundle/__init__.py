@@ -1,0 +1,19 @@
+"""The deployable unit: one folder or .zip that carries a model, its golden frames and its provenance."""
+
+from __future__ import annotations
+
+from sr_edge.bundle.manifest import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest
+from sr_edge.bundle.store import Bundle, open_bundle, sha256_of, staging_folder, write_bundle
+
+__all__ = [
+    "Artifact",
+    "ArtifactKind",
+    "Bundle",
+    "CalibrationRecord",
+    "GoldenFrame",
+    "Manifest",
+    "open_bundle",
+    "sha256_of",
+    "staging_folder",
+    "write_bundle",
+]

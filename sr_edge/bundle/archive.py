@@ -1,0 +1,89 @@
+"""A bundle as one .zip: packed in a fixed order, unpacked with distrust."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from sr_edge.bundle.manifest import MANIFEST_NAME, require_inner_path
+from sr_edge.errors import BundleError
+
+MAX_FILES = 1_000
+MAX_UNPACKED_BYTES = 8 << 30
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+_COPY_BYTES = 1 << 20
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Writes every file of `folder` to `archive`; equal folders give equal bytes."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
+        for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _FIXED_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            with path.open("rb") as source, target.open(entry, "w", force_zip64=True) as sink:
+                shutil.copyfileobj(source, sink, _COPY_BYTES)
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks `archive` into the empty `folder`; returns the folder that holds the manifest.
+
+    A .zip made by zipping the bundle's folder has everything one level down; both are read.
+
+    Raises:
+        BundleError: not a zip, damaged, too large, or with entries that lead outside or are links.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            entries = [entry for entry in source.infolist() if not entry.is_dir()]
+            _require_safe(entries, archive, folder)
+            for entry in entries:
+                _extract(source, entry, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{archive} is not a readable bundle archive ({error}); get it again") from error
+    return _manifest_folder(folder, archive)
+
+
+def _require_safe(entries: list[zipfile.ZipInfo], archive: Path, folder: Path) -> None:
+    for entry in entries:
+        require_inner_path(entry.filename)
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise BundleError(
+                f"{archive} holds a link, {entry.filename!r}; a bundle has plain files only, get it again"
+            )
+    total = sum(entry.file_size for entry in entries)
+    limit = min(MAX_UNPACKED_BYTES, shutil.disk_usage(folder).free)
+    if len(entries) > MAX_FILES or total > limit:
+        raise BundleError(
+            f"{archive} would unpack to {len(entries)} files of {total / 1e6:,.0f} MB; at most {MAX_FILES} files and "
+            f"{limit / 1e6:,.0f} MB fit in {folder.parent}: unpack it yourself and open the folder, or set TMPDIR"
+        )
+
+
+def _extract(source: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+    target = folder / entry.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open(entry) as packed, target.open("xb") as file:
+        shutil.copyfileobj(packed, file, _COPY_BYTES)
+
+
+def _manifest_folder(folder: Path, archive: Path) -> Path:
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    inner = [item for item in folder.iterdir() if (item / MANIFEST_NAME).is_file()]
+    if len(inner) != 1:
+        raise BundleError(f"{archive} holds no {MANIFEST_NAME}; it is not a bundle, make one with `sr-edge deploy`")
+    return inner[0]
+
+
+def holds_manifest(archive: Path) -> bool:
+    """Whether `archive` is a zip with a manifest at its top or one folder down."""
+    try:
+        with zipfile.ZipFile(archive) as source:
+            names = [PurePosixPath(name).parts for name in source.namelist()]
+    except (zipfile.BadZipFile, OSError):
+        return False
+    return any(parts and parts[-1] == MANIFEST_NAME and len(parts) <= 2 for parts in names)

@@ -1,0 +1,124 @@
+"""What a bundle says about itself: the dataclasses behind manifest.json, checked when made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePosixPath
+
+from sr_edge.errors import BundleError
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class ArtifactKind(str, Enum):
+    ONNX = "onnx"
+    WEIGHTS = "weights"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def require_inner_path(file: str) -> None:
+    """Raises BundleError unless `file` is a plain relative path that stays inside the bundle."""
+    path = PurePosixPath(file)
+    if not file or "\\" in file or ":" in file or path.is_absolute() or ".." in path.parts or path.parts == ():
+        raise BundleError(f"the bundle names a file {file!r} outside itself; it is unsafe, get it again from its maker")
+
+
+def _require_digest(sha256: str, file: str) -> None:
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
+        raise BundleError(f"the manifest's SHA-256 of {file!r} is {sha256!r}, not 64 hexadecimal digits; deploy again")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file that a runtime can open.
+
+    `precision` is that of convolutions and matmuls, `rest` that of everything else, `spelling` how INT8
+    activations are written (None for a float graph). `shape` is the input in NCHW whatever `io` is.
+    """
+
+    file: str
+    kind: ArtifactKind
+    precision: Precision
+    rest: Precision
+    spelling: Spelling | None
+    io: FrameFormat
+    shape: tuple[int, int, int, int]
+    sha256: str
+
+    def __post_init__(self) -> None:
+        require_inner_path(self.file)
+        _require_digest(self.sha256, self.file)
+
+
+@dataclass(frozen=True)
+class GoldenFrame:
+    """A low-resolution tile and what the network makes of it at one precision, both as 8-bit RGB PNG.
+
+    A runtime passes when its output has at least `min_psnr_db` against `output`.
+    """
+
+    input: str
+    output: str
+    precision: Precision
+    min_psnr_db: float
+    input_sha256: str
+    output_sha256: str
+
+    def __post_init__(self) -> None:
+        for file, sha256 in ((self.input, self.input_sha256), (self.output, self.output_sha256)):
+            require_inner_path(file)
+            _require_digest(sha256, file)
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """Where the INT8 scales came from. `images_sha256` is the digest of all pictures' digests, in order."""
+
+    method: str
+    patches: int
+    images: int
+    images_sha256: str = ""
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device needs to know to run the bundle.
+
+    `architecture` is what the torch runtime rebuilds the network from, with the weights artifact: a model's
+    name, or `package.module:factory`; empty where the bundle has no weights. `tools` maps each program that
+    took part to its version, `licences` each part to its licence.
+    """
+
+    card: ModelCard
+    tile: TileSpec
+    artifacts: tuple[Artifact, ...]
+    golden: tuple[GoldenFrame, ...] = ()
+    architecture: str = ""
+    calibration: CalibrationRecord | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise BundleError("a bundle without artifacts runs nowhere; deploy again")
+        names = [artifact.file for artifact in self.artifacts]
+        if len(set(names)) < len(names):
+            raise BundleError(f"the manifest lists a file twice: {', '.join(sorted(names))}; deploy again")
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file that the manifest vouches for, by its path inside the bundle."""
+        digests = {artifact.file: artifact.sha256 for artifact in self.artifacts}
+        for frame in self.golden:
+            digests[frame.input] = frame.input_sha256
+            digests[frame.output] = frame.output_sha256
+        return digests

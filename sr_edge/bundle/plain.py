@@ -1,0 +1,105 @@
+"""Frozen dataclasses <-> the plain values that JSON has, checked field by field on the way in."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sr_edge.errors import BundleError, SrEdgeError
+
+T = TypeVar("T")
+Plain = Any  # JSON's values: they are of any type until `from_plain` has checked them.
+
+
+def to_plain(value: object) -> Plain:
+    """Dataclasses and mappings become dicts, tuples lists, enums their values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(kind: type[T], value: Plain, where: str) -> T:
+    """Builds the dataclass `kind` from a dict; fields that it does not know are left out.
+
+    Raises:
+        BundleError: a field is missing or of another type; the message names it, starting at `where`.
+    """
+    if not isinstance(value, Mapping):
+        raise _mismatch(where, "an object", value)
+    hints = get_type_hints(kind)
+    arguments = {}
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]  # mypy cannot say "T is a dataclass"
+        name = f"{where}.{item.name}"
+        if item.name in value:
+            arguments[item.name] = _read(hints[item.name], value[item.name], name)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise BundleError(f"{name} is missing; the file is damaged or was not written by sr-edge, deploy again")
+    try:
+        return kind(**arguments)
+    except BundleError:
+        raise
+    except SrEdgeError as error:
+        raise BundleError(f"{where} is not usable: {error}") from error
+
+
+def _read(kind: Any, value: Plain, where: str) -> Plain:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option is not type(None)]
+        return None if value is None else _read(options[0], value, where)
+    if origin is tuple:
+        return _read_tuple(get_args(kind), value, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _read_mapping(get_args(kind)[1], value, where)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return from_plain(kind, value, where)
+    if issubclass(kind, Enum):
+        return _read_enum(kind, value, where)
+    return _read_scalar(kind, value, where)
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Plain, where: str) -> tuple[Plain, ...]:
+    if not isinstance(value, list):
+        raise _mismatch(where, "a list", value)
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(kinds) != len(value):
+        raise _mismatch(where, f"{len(kinds)} values", value)
+    pairs = enumerate(zip(kinds, value, strict=True))
+    return tuple(_read(kind, item, f"{where}[{index}]") for index, (kind, item) in pairs)
+
+
+def _read_mapping(kind: Any, value: Plain, where: str) -> dict[str, Plain]:
+    if not isinstance(value, Mapping):
+        raise _mismatch(where, "an object", value)
+    return {key: _read(kind, item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _read_enum(kind: type[Enum], value: Plain, where: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise _mismatch(where, "one of " + ", ".join(str(item.value) for item in kind), value) from None
+
+
+def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _mismatch(where, kind.__name__, value)
+    return value
+
+
+def _mismatch(where: str, wanted: str, found: Plain) -> BundleError:
+    shown = repr(found)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return BundleError(f"{where} is {shown}, wanted {wanted}; the file is damaged, deploy again or get a fresh copy")

@@ -1,0 +1,244 @@
+"""Bundles on disk: opened with every digest checked, written so that no one ever sees half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from sr_edge.bundle.archive import holds_manifest, pack, unpack
+from sr_edge.bundle.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    Artifact,
+    ArtifactKind,
+    GoldenFrame,
+    Manifest,
+    require_inner_path,
+)
+from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.errors import BundleError
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+_FORMAT = "sredge"
+_MAX_MANIFEST_BYTES = 16 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Bundle:
+    """An opened bundle. Close it (or use `with`): a zipped one lives in a temporary folder until then.
+
+    `path` is what was opened, `folder` where its files are, `manifest` what it says about itself.
+    """
+
+    def __init__(self, path: Path, folder: Path, manifest: Manifest, temporary: Path | None = None) -> None:
+        self.path = path
+        self.folder = folder
+        self.manifest = manifest
+        self._temporary = temporary
+        self._verified: set[str] = set()
+
+    def file(self, artifact: Artifact) -> Path:
+        """Absolute path of an artifact whose bytes are those that the manifest promises.
+
+        Raises:
+            BundleError: the file is missing, changed, or lies outside the bundle.
+        """
+        return self._verified_file(artifact.file, artifact.sha256)
+
+    def golden_files(self, frame: GoldenFrame) -> tuple[Path, Path]:
+        """Paths of a golden frame's input and output, digests checked; raises BundleError as `file` does."""
+        return (
+            self._verified_file(frame.input, frame.input_sha256),
+            self._verified_file(frame.output, frame.output_sha256),
+        )
+
+    def find(
+        self,
+        precision: Precision,
+        io: FrameFormat = FrameFormat.FLOAT_NCHW,
+        spelling: Spelling | None = None,
+        rest: Precision | None = None,
+        kind: ArtifactKind = ArtifactKind.ONNX,
+    ) -> Artifact | None:
+        """The first artifact of this kind; `spelling` and `rest` None match any."""
+        for artifact in self.manifest.artifacts:
+            if (
+                (artifact.kind, artifact.precision, artifact.io) == (kind, precision, io)
+                and spelling in (None, artifact.spelling)
+                and rest in (None, artifact.rest)
+            ):
+                return artifact
+        return None
+
+    def verify(self) -> None:
+        """Checks every file of the manifest; raises BundleError at the first that is missing or changed."""
+        for file, sha256 in self.manifest.digests().items():
+            self._verified_file(file, sha256)
+
+    def close(self) -> None:
+        """Removes the temporary folder of a zipped bundle; its files are gone afterwards."""
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _verified_file(self, file: str, sha256: str) -> Path:
+        require_inner_path(file)
+        path = (self.folder / file).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise BundleError(f"{file!r} in {self.path} links outside the bundle; it is unsafe, get it again")
+        if not path.is_file():
+            raise BundleError(
+                f"{self.path} has no file {file!r}, which its manifest lists; get it again or deploy again"
+            )
+        if file not in self._verified:
+            found = sha256_of(path)
+            if found != sha256:
+                raise BundleError(
+                    f"{file!r} in {self.path} is damaged: its SHA-256 is {found[:12]}..., the manifest says "
+                    f"{sha256[:12]}...; get it again or deploy again"
+                )
+            self._verified.add(file)
+        return path
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Opens a bundle: a folder, or one .zip, which is unpacked to a private temporary folder.
+
+    Only the manifest is read here; each file's digest is checked when it is first asked for.
+
+    Raises:
+        BundleError: nothing there, not a bundle, damaged, unsafe, or of another schema version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Bundle(path, path, _read_manifest(path / MANIFEST_NAME))
+    if not path.is_file():
+        raise BundleError(f"no bundle at {path}; make one with `sr-edge deploy`")
+    temporary = Path(tempfile.mkdtemp(prefix="sr-edge-bundle-"))
+    try:
+        folder = unpack(path, temporary)
+        return Bundle(path, folder, _read_manifest(folder / MANIFEST_NAME), temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def staging_folder(out: str | Path) -> Iterator[Path]:
+    """A new folder beside `out` to build a bundle in, removed at the end whatever happens.
+
+    Raises:
+        BundleError: `out` is there already and is no bundle, or its folder does not exist.
+    """
+    out = Path(out)
+    _require_replaceable(out)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
+    """Turns a staging folder into the bundle `out`: a .zip when the name ends so, else a folder.
+
+    `staging` (from `staging_folder(out)`) holds the files that the manifest lists and is used up. The move
+    is one rename; an older bundle of that name is replaced, anything else there is left alone.
+
+    Raises:
+        BundleError: a listed file is missing or differs from its digest, or `out` is not a bundle.
+    """
+    out = Path(out)
+    _require_replaceable(out)
+    content = staging / "content"
+    _gather(manifest, staging, content)
+    if out.suffix == ".zip":
+        archive = staging / "bundle.zip"
+        pack(content, archive)
+        archive.replace(out)
+    else:
+        content.chmod(0o755)
+        _replace_folder(content, out, staging / "replaced")
+    return out
+
+
+def _gather(manifest: Manifest, staging: Path, content: Path) -> None:
+    """Moves the listed files, and no others, into `content` and writes the manifest there."""
+    Bundle(staging, staging, manifest).verify()
+    content.mkdir()
+    for file in manifest.digests():
+        target = content / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (staging / file).replace(target)
+    text = json.dumps({"format": _FORMAT, **to_plain(manifest)}, indent=2, ensure_ascii=False)
+    (content / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _replace_folder(content: Path, out: Path, aside: Path) -> None:
+    try:
+        if out.exists():
+            out.replace(aside)
+        content.replace(out)
+    except BaseException:
+        if aside.exists() and not out.exists():
+            aside.replace(out)
+        raise
+
+
+def _require_replaceable(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise BundleError(f"the folder {out.parent} does not exist; create it, or choose another output")
+    if not os.path.lexists(out):
+        return
+    is_archive = out.suffix == ".zip"
+    is_bundle = (out.is_file() and holds_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
+    if out.is_symlink() or not is_bundle:
+        raise BundleError(f"{out} exists and is not a bundle, so it is left alone; choose another output or remove it")
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if not path.is_file():
+        raise BundleError(f"{path.parent} holds no {MANIFEST_NAME}; it is not a bundle, make one with `sr-edge deploy`")
+    if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; it is no manifest, get the bundle again"
+        )
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); get the bundle again or deploy again") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise BundleError(f"{path} is not the manifest of an sr-edge bundle; make one with `sr-edge deploy`")
+    _require_schema(document.get("schema_version"), path)
+    return from_plain(Manifest, document, MANIFEST_NAME)
+
+
+def _require_schema(found: object, path: Path) -> None:
+    if found == SCHEMA_VERSION and not isinstance(found, bool):
+        return
+    newer = isinstance(found, int) and found > SCHEMA_VERSION
+    advice = "update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge"
+    raise BundleError(f"{path} has schema version {found!r}, this sr-edge reads version {SCHEMA_VERSION}; {advice}")
