@@ -1,0 +1,322 @@
+"""Bundles: what is written is what is read, and nothing damaged, foreign or unsafe gets in or half out."""
+
+from __future__ import annotations
+
+import json
+import stat
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_edge.bundle import (
+    Artifact,
+    ArtifactKind,
+    CalibrationRecord,
+    GoldenFrame,
+    Manifest,
+    open_bundle,
+    sha256_of,
+    staging_folder,
+    write_bundle,
+)
+from sr_edge.errors import BundleError
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+
+CARD = ModelCard("convnet-tiny", scale=2, parameters=10, forms={"body.0": "direct"})
+
+
+def fill(staging: Path) -> Manifest:
+    """Puts four small files into `staging` and returns the manifest that describes them."""
+    (staging / "golden").mkdir()
+    for name in ("model.onnx", "model.int8.onnx", "golden/in.png", "golden/out.png"):
+        (staging / name).write_bytes(name.encode() * 50)
+    shape = (1, 3, 16, 24)
+    plain = Artifact(
+        "model.onnx",
+        ArtifactKind.ONNX,
+        Precision.FP32,
+        Precision.FP32,
+        None,
+        FrameFormat.FLOAT_NCHW,
+        shape,
+        sha256_of(staging / "model.onnx"),
+    )
+    golden = GoldenFrame(
+        "golden/in.png",
+        "golden/out.png",
+        Precision.FP32,
+        60.0,
+        sha256_of(staging / "golden/in.png"),
+        sha256_of(staging / "golden/out.png"),
+    )
+    quantized = replace(
+        plain,
+        file="model.int8.onnx",
+        precision=Precision.INT8,
+        spelling=Spelling.S8,
+        sha256=sha256_of(staging / "model.int8.onnx"),
+    )
+    return Manifest(
+        card=CARD,
+        tile=TileSpec(16, 24),
+        artifacts=(plain, quantized),
+        golden=(golden,),
+        calibration=CalibrationRecord("percentile", patches=40, images=3, float_layers=("head", "tail")),
+        tools={"onnx": "1.16"},
+    )
+
+
+@pytest.fixture
+def bundle_path(tmp_path: Path) -> Path:
+    return write(tmp_path / "net.sredge")
+
+
+def write(out: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> Path:
+    with staging_folder(out) as staging:
+        return write_bundle(out, change(fill(staging)), staging)
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["net.sredge", "net.sredge.zip"])
+def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name)
+    with open_bundle(path) as bundle:
+        bundle.verify()
+        found = bundle.find(Precision.INT8, spelling=Spelling.S8)
+        assert found is not None
+        assert bundle.file(found).read_bytes().startswith(b"model.int8.onnx")
+        assert bundle.manifest.card == CARD
+        assert bundle.manifest.calibration is not None
+        assert bundle.manifest.calibration.float_layers == ("head", "tail")
+        assert bundle.manifest.artifacts[0].shape == (1, 3, 16, 24)
+        assert bundle.golden_files(bundle.manifest.golden[0])[1].name == "out.png"
+    assert [item.name for item in tmp_path.iterdir()] == [name], "only the bundle may be left"
+
+
+def test_find_says_when_nothing_fits(bundle_path: Path) -> None:
+    bundle = open_bundle(bundle_path)
+    assert bundle.find(Precision.FP16) is None
+    assert bundle.find(Precision.INT8, spelling=Spelling.U8) is None
+    assert bundle.find(Precision.FP32, rest=Precision.FP16) is None
+
+
+def test_a_zip_leaves_nothing_behind_when_closed(tmp_path: Path) -> None:
+    with open_bundle(write(tmp_path / "net.zip")) as bundle:
+        folder = bundle.folder
+        assert folder.is_dir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
+
+
+def test_a_zipped_folder_is_read_too(tmp_path: Path, bundle_path: Path) -> None:
+    archive = tmp_path / "by_hand.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for file in bundle_path.rglob("*"):
+            target.write(file, file.relative_to(tmp_path))
+    with open_bundle(archive) as bundle:
+        bundle.verify()
+
+
+def test_equal_content_gives_equal_archives(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.zip").read_bytes() == write(tmp_path / "b.zip").read_bytes()
+
+
+def test_files_that_the_manifest_does_not_list_stay_out(tmp_path: Path) -> None:
+    out = tmp_path / "net.sredge"
+    with staging_folder(out) as staging:
+        manifest = fill(staging)
+        (staging / "scratch.bin").write_bytes(b"x")
+        write_bundle(out, manifest, staging)
+    assert not (out / "scratch.bin").exists()
+
+
+def test_a_changed_file_is_refused(bundle_path: Path) -> None:
+    (bundle_path / "model.onnx").write_bytes(b"other")
+    bundle = open_bundle(bundle_path)
+    with pytest.raises(BundleError, match=r"'model.onnx' in .* is damaged"):
+        bundle.file(bundle.manifest.artifacts[0])
+
+
+def test_a_missing_file_is_named(bundle_path: Path) -> None:
+    (bundle_path / "golden" / "out.png").unlink()
+    with pytest.raises(BundleError, match=r"no file 'golden/out.png'"):
+        open_bundle(bundle_path).verify()
+
+
+def test_a_link_out_of_the_bundle_is_refused(tmp_path: Path, bundle_path: Path) -> None:
+    target = bundle_path / "model.onnx"
+    (tmp_path / "elsewhere.onnx").write_bytes(target.read_bytes())
+    target.unlink()
+    target.symlink_to(tmp_path / "elsewhere.onnx")
+    bundle = open_bundle(bundle_path)
+    with pytest.raises(BundleError, match="links outside the bundle"):
+        bundle.file(bundle.manifest.artifacts[0])
+
+
+@pytest.mark.parametrize("file", ["../model.onnx", "/etc/passwd", "a/../../b", "", "C:\\model.onnx", "."])
+def test_a_path_that_leads_outside_is_refused(bundle_path: Path, file: str) -> None:
+    edit_manifest(bundle_path, lambda document: document["artifacts"][0].update(file=file))
+    with pytest.raises(BundleError, match="outside itself"):
+        open_bundle(bundle_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema_version=2), "schema version 2.*update sr-edge"),
+        (lambda d: d.update(schema_version=0), "schema version 0.*deploy the model again"),
+        (lambda d: d.pop("schema_version"), "schema version None"),
+        (lambda d: d.update(format="other"), "not the manifest of an sr-edge bundle"),
+        (lambda d: d.pop("card"), r"manifest.json.card is missing"),
+        (lambda d: d["card"].update(scale="two"), r"manifest.json.card.scale is 'two', wanted int"),
+        (lambda d: d["card"].update(scale=0), r"manifest.json.card is not usable: scale 0"),
+        (
+            lambda d: d["artifacts"][0].update(precision="int3"),
+            r"artifacts\[0\].precision is 'int3', wanted one of fp32",
+        ),
+        (lambda d: d["artifacts"][0].update(shape=[1, 3]), r"artifacts\[0\].shape is \[1, 3\], wanted 4 values"),
+        (lambda d: d["artifacts"][0].update(sha256="abc"), "not 64 hexadecimal digits"),
+        (lambda d: d["artifacts"].append(d["artifacts"][0]), "lists a file twice"),
+        (lambda d: d.update(artifacts=[]), "without artifacts"),
+        (lambda d: d.update(artifacts={}), r"artifacts is \{\}, wanted a list"),
+        (lambda d: d.update(tile=7), r"tile is 7, wanted an object"),
+    ],
+)
+def test_a_damaged_manifest_gets_one_clear_line(
+    bundle_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_manifest(bundle_path, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        open_bundle(bundle_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"[]"])
+def test_a_manifest_that_is_no_json_is_refused(bundle_path: Path, content: bytes) -> None:
+    (bundle_path / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"get the bundle again|not the manifest"):
+        open_bundle(bundle_path)
+
+
+def test_fields_of_a_later_release_are_left_out(bundle_path: Path) -> None:
+    edit_manifest(bundle_path, lambda document: document["card"].update(colour="blue"))
+    assert open_bundle(bundle_path).manifest.card == CARD
+
+
+@pytest.mark.parametrize("name", ["absent.sredge", "text.sredge", "text.zip", "folder"])
+def test_what_is_no_bundle_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for file in ("text.sredge", "text.zip"):
+        (tmp_path / file).write_text("hello")
+    with pytest.raises(BundleError):
+        open_bundle(tmp_path / name)
+
+
+def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.zip")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BundleError, match="not a readable bundle archive"):
+        open_bundle(path)
+
+
+def test_a_zip_whose_bytes_flipped_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.zip")
+    content = bytearray(path.read_bytes())
+    content[60:64] = bytes(255 - value for value in content[60:64])
+    path.write_bytes(bytes(content))
+    with pytest.raises(BundleError), open_bundle(path) as bundle:
+        bundle.verify()
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt"])
+def test_zip_slip_is_refused(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "inner" / "evil.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr(name, "evil")
+    with pytest.raises(BundleError, match="outside itself"):
+        open_bundle(archive)
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    entry = zipfile.ZipInfo("model.onnx")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as target:
+        target.writestr(entry, "/etc/passwd")
+    with pytest.raises(BundleError, match="holds a link"):
+        open_bundle(tmp_path / "link.zip")
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sr_edge.bundle.archive.MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(BundleError, match="would unpack to"):
+        open_bundle(write(tmp_path / "net.zip"))
+
+
+@pytest.mark.parametrize("name", ["net.sredge", "net.zip"])
+def test_an_older_bundle_is_replaced(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name)
+    write(tmp_path / name, lambda manifest: replace(manifest, created="later"))
+    with open_bundle(tmp_path / name) as bundle:
+        assert bundle.manifest.created == "later"
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["home", "notes.zip", "notes.sredge"])
+def test_what_is_no_bundle_is_left_alone(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    if "." in name:
+        target.write_text("mine")
+    else:
+        target.mkdir()
+    with pytest.raises(BundleError, match="is left alone"), staging_folder(target):
+        pass
+    assert target.exists()
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+def test_an_output_folder_that_is_absent_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"), staging_folder(tmp_path / "absent" / "net.sredge"):
+        pass
+
+
+def test_a_file_that_differs_from_its_digest_is_not_written(tmp_path: Path) -> None:
+    out = tmp_path / "net.sredge"
+    with pytest.raises(BundleError, match="damaged"), staging_folder(out) as staging:
+        manifest = fill(staging)
+        (staging / "model.onnx").write_bytes(b"changed since")
+        write_bundle(out, manifest, staging)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("nth_move", [1, 3, 5, 6])
+def test_an_interrupted_write_keeps_the_old_bundle(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, nth_move: int
+) -> None:
+    before = {file: file.read_bytes() for file in bundle_path.rglob("*") if file.is_file()}
+    move, moves = Path.replace, 0
+
+    def failing_move(source: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves == nth_move:
+            raise fault
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", failing_move)
+    with pytest.raises(type(fault)):
+        write(bundle_path)
+    assert {file: file.read_bytes() for file in bundle_path.rglob("*") if file.is_file()} == before
+    assert list(bundle_path.parent.iterdir()) == [bundle_path]
