@@ -1,0 +1,27 @@
+# `make` alone prints the list. Everything runs in .venv, which needs nothing but Python 3.10+ and is made on first use.
+PYTHON ?=
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench device-env
+
+help: ## print this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/make_venv .venv
+
+demo: venv ## bundled weights to a verified INT8 deployment, with a before/after picture in demo-output/
+	@$(PY) scripts/demo
+
+test: venv ## the whole test suite
+	@$(PY) -m pytest
+
+check: venv ## what must be green before a commit: lint, format, types, import layers, tests
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check
+
+bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
+	@$(PY) benchmarks/run_all.py
+
+device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
+	@PYTHON="$(PYTHON)" scripts/device_env
