@@ -1,0 +1,14 @@
+"""Training-form networks, the registry of their names, and the loading of weights. Needs torch."""
+
+from sr_edge.models.loading import LoadedModel, load_model
+from sr_edge.models.registry import ARCHITECTURES, build_network, bundled_weights, model_names, model_rows
+
+__all__ = [
+    "ARCHITECTURES",
+    "LoadedModel",
+    "build_network",
+    "bundled_weights",
+    "load_model",
+    "model_names",
+    "model_rows",
+]

@@ -1,0 +1,46 @@
+"""A plain convolutional network for real time: 3x3 convs with ReLU, a residual from the input, one pixel shuffle.
+
+Ours; the shape follows what mobile super-resolution found to quantize and run well (ABPN, QuickSRNet): a single
+width that fills INT8 lanes, no branches, and the input added to the last conv's output as scale² copies, so that
+the network only learns what nearest-neighbour upscaling lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    features: int
+    middle_convs: int
+    scale: int = 2
+
+    def at_scale(self, scale: int) -> ConvNetConfig:
+        return replace(self, scale=scale)
+
+
+CONVNET_SIZES = {"light": ConvNetConfig(64, 8), "tiny": ConvNetConfig(32, 4)}
+
+
+class ConvNet(nn.Module):
+    def __init__(self, config: ConvNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = config.scale
+        width = config.features
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.middle = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.middle_convs))
+        self.last = nn.Conv2d(width, 3 * config.scale**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(config.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscales RGB (batch, 3, height, width) in [0, 1] by `scale`; any size."""
+        features = self.first(x).relu()
+        for conv in self.middle:
+            features = conv(features).relu()
+        copies = torch.cat([x[:, colour : colour + 1] for colour in range(3) for _ in range(self.scale**2)], dim=1)
+        return self.shuffle(self.last(features) + copies)

@@ -1,0 +1,110 @@
+"""Which networks there are: one entry an architecture, named `architecture-size` (taylor-swinir-light)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sr_edge.errors import UnknownNameError, UsageError
+from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
+from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
+from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
+
+SCALES = (2, 3, 4)
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One family of networks.
+
+    `build(size, scale)` makes a freshly initialised network. `multiple_px` divides the sides of its tiles;
+    `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    build: Callable[[str, int], nn.Module]
+    multiple_px: int
+    overlap_px: int
+
+
+ARCHITECTURES = (
+    Architecture(
+        "taylor-swinir",
+        tuple(TAYLOR_SWINIR_SIZES),
+        lambda size, scale: TaylorSwinIR(TAYLOR_SWINIR_SIZES[size].at_scale(scale)),
+        multiple_px=48,
+        overlap_px=16,
+    ),
+    Architecture(
+        "swinir",
+        tuple(SWINIR_SIZES),
+        lambda size, scale: SwinIR(SWINIR_SIZES[size].at_scale(scale)),
+        multiple_px=8,
+        overlap_px=16,
+    ),
+    Architecture(
+        "convnet",
+        tuple(CONVNET_SIZES),
+        lambda size, scale: ConvNet(CONVNET_SIZES[size].at_scale(scale)),
+        multiple_px=1,
+        overlap_px=16,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One line of `sr-edge models`: parameters and the presence of bundled weights, by scale."""
+
+    name: str
+    parameters: dict[int, int]
+    bundled_scales: tuple[int, ...]
+
+
+def model_names() -> list[str]:
+    return [f"{architecture.name}-{size}" for architecture in ARCHITECTURES for size in architecture.sizes]
+
+
+def find_architecture(name: str) -> tuple[Architecture, str]:
+    """The entry and the size that `name` stands for; raises UnknownNameError."""
+    for architecture in ARCHITECTURES:
+        for size in architecture.sizes:
+            if name == f"{architecture.name}-{size}":
+                return architecture, size
+    raise UnknownNameError("model", name, model_names())
+
+
+def build_network(name: str, scale: int) -> nn.Module:
+    """A freshly initialised network in eval mode; raises UnknownNameError, or UsageError for another scale."""
+    architecture, size = find_architecture(name)
+    if scale not in SCALES:
+        raise UsageError(f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}")
+    return architecture.build(size, scale).eval()
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def bundled_weights(name: str, scale: int) -> Path | None:
+    """The trained weights that ship with the package, if there are any."""
+    path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
+    return path if path.is_file() else None
+
+
+def model_rows() -> list[ModelRow]:
+    with torch.device("meta"):
+        return [
+            ModelRow(
+                name,
+                {scale: count_parameters(build_network(name, scale)) for scale in SCALES},
+                tuple(scale for scale in SCALES if bundled_weights(name, scale)),
+            )
+            for name in model_names()
+        ]

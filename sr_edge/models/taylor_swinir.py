@@ -1,0 +1,59 @@
+"""TaylorSwinIR: SwinIR with every pixel a token, windows of 48x48 pixels and TaylorShift for softmax.
+
+Source: "A Low-Resolution Image is Worth 1x1 Words" (TaylorIR, arXiv 2411.10231). No code was published; what
+the paper leaves open is decided here:
+
+- No relative position bias: a bias per pair of tokens cannot enter the efficient form.
+- A shifted block gives exactly what Swin's mask gives, no attention across the wrap-around. Swin rolls the
+  picture and masks; with linear attention the unrolled picture is cut into the regions that the mask keeps
+  apart (height 96, window 48, shift 24: rows 24 | 48 | 24), and each attends to itself.
+- No shift where one window spans the shorter side, as in Swin: decided from the input, so that training
+  patches of one window and larger pictures follow the same rule.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from sr_edge.models.swin import SwinConfig, SwinSkeleton, TransformerBlock, Upsampler
+from sr_edge.models.taylor_shift import TaylorShiftAttention
+
+TAYLOR_SWINIR_SIZES = {
+    "m": SwinConfig(180, (6,) * 6, 6, 48, 2, Upsampler.PIXELSHUFFLE),
+    "light": SwinConfig(60, (6,) * 4, 6, 48, 2, Upsampler.PIXELSHUFFLE_DIRECT),
+    "tiny": SwinConfig(32, (2,) * 4, 4, 48, 2, Upsampler.PIXELSHUFFLE_DIRECT),
+}
+
+
+def window_bands(length: int, window: int, shift: int) -> list[slice]:
+    """Cuts one axis where shifted windows end: length 96, window 48, shift 24 gives 0:24, 24:72, 72:96."""
+    cuts = [0, *range(shift or window, length, window), length]
+    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
+class TaylorBlock(TransformerBlock):
+    def __init__(self, config: SwinConfig, shifted: bool) -> None:
+        attention = TaylorShiftAttention(config.dim, config.heads)
+        super().__init__(config.dim, config.window, shifted, config.mlp_ratio, attention)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """TaylorShift within every region of the (shifted) window grid; x is (batch, height, width, dim)."""
+        height, width = x.shape[1:3]
+        shift = self.shift_for(height, width)
+        columns = window_bands(width, self.window, shift)
+        rows = [
+            torch.cat([self._attend_region(x[:, row, column]) for column in columns], dim=2)
+            for row in window_bands(height, self.window, shift)
+        ]
+        return torch.cat(rows, dim=1)
+
+    def _attend_region(self, region: Tensor) -> Tensor:
+        return self.attn(region.flatten(1, 2)).reshape(region.shape)
+
+
+class TaylorSwinIR(SwinSkeleton):
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__(config, TaylorBlock)
