@@ -1,0 +1,121 @@
+"""Pictures as arrays: the `Picture` that files become, and HWC integer frames <-> NCHW float batches.
+
+A *frame* is an integer array (height, width, channels), uint8 or uint16, 1 or 3 channels, RGB order.
+A *batch* is a float32 array (1, channels, height, width) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import FrameError
+
+Frame = npt.NDArray[np.unsignedinteger[Any]]
+Batch = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture in memory.
+
+    Attributes:
+        pixels: uint8 or uint16 (height, width, 3) RGB, or (height, width, 1) gray.
+        alpha: None, or straight (not premultiplied) opacity (height, width) of the same type; 0 is transparent.
+        icc_profile: the colour profile that came with the pixels, unread.
+    """
+
+    pixels: Frame
+    alpha: Frame | None = None
+    icc_profile: bytes | None = None
+
+    def __post_init__(self) -> None:
+        require_frame(self.pixels)
+        if self.alpha is None:
+            return
+        if self.alpha.shape != self.pixels.shape[:2] or self.alpha.dtype != self.pixels.dtype:
+            raise FrameError(
+                f"the alpha channel is {self.alpha.dtype} {self.alpha.shape}, "
+                f"the pixels are {self.pixels.dtype} {self.pixels.shape}; give both one type, height and width"
+            )
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def is_gray(self) -> bool:
+        return int(self.pixels.shape[2]) == 1
+
+    @property
+    def bits(self) -> int:
+        """Bits of one sample: 8 or 16."""
+        return 8 * self.pixels.dtype.itemsize
+
+
+def require_frame(frame_hwc: npt.NDArray[Any]) -> None:
+    """Raises FrameError unless the array is a frame: (height, width, 1 or 3), uint8 or uint16, not empty."""
+    fits = frame_hwc.ndim == 3 and frame_hwc.shape[2] in (1, 3) and frame_hwc.dtype in (np.uint8, np.uint16)
+    if not fits or frame_hwc.size == 0:
+        raise FrameError(
+            f"found an array of {frame_hwc.dtype} {frame_hwc.shape} where a frame was wanted: "
+            "uint8 or uint16, (height, width, 3) RGB or (height, width, 1) gray, with at least one pixel"
+        )
+
+
+def white_level(dtype: npt.DTypeLike) -> int:
+    """The largest sample: 255 for uint8, 65535 for uint16."""
+    return int(np.iinfo(np.dtype(dtype)).max)
+
+
+def batch_from_frame(frame_hwc: Frame) -> Batch:
+    """Scales a frame to [0, 1] and puts its channels first.
+
+    Returns:
+        A fresh contiguous float32 array (1, channels, height, width); each sample is divided by the white level.
+    """
+    require_frame(frame_hwc)
+    height, width, channels = frame_hwc.shape
+    white = np.float32(white_level(frame_hwc.dtype))
+    batch = np.empty((1, channels, height, width), np.float32)
+    for channel, plane in enumerate(cv2.split(np.ascontiguousarray(frame_hwc))):
+        np.divide(plane, white, out=batch[0, channel])
+    return batch
+
+
+def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Frame:
+    """Clips a batch of one to [0, 1] and rounds it to integers, ties to even as ONNX's Round does.
+
+    Args:
+        batch_nchw: float32 (1, 1 or 3, height, width).
+        dtype: np.uint8 or np.uint16.
+
+    Returns:
+        A fresh contiguous frame (height, width, channels).
+
+    Raises:
+        FrameError: the shape is another one, or the values are not numbers.
+    """
+    if batch_nchw.ndim != 4 or batch_nchw.shape[0] != 1 or batch_nchw.shape[1] not in (1, 3) or batch_nchw.size == 0:
+        raise FrameError(f"found a batch of shape {batch_nchw.shape}; wanted (1, 1 or 3, height, width)")
+    if np.isnan(batch_nchw.min()):
+        raise FrameError("the network gave NaN; run it in another precision, fp32 or bf16, or report the picture")
+    planes = [_integer_plane(plane, np.dtype(dtype)) for plane in batch_nchw[0]]
+    frame: Frame = cv2.merge(planes).reshape(*planes[0].shape, len(planes))
+    return frame
+
+
+def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    white = np.float32(white_level(dtype))
+    scaled = np.multiply(plane, white, dtype=np.float32)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, white, out=scaled)
+    return scaled.astype(dtype)
