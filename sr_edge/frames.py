@@ -109,8 +109,8 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
     if np.isnan(batch_nchw.min()):
         raise FrameError("the network gave NaN; run it in another precision, fp32 or bf16, or report the picture")
     planes = [_integer_plane(plane, np.dtype(dtype)) for plane in batch_nchw[0]]
-    frame: Frame = cv2.merge(planes).reshape(*planes[0].shape, len(planes))
-    return frame
+    frame: Frame = np.asarray(cv2.merge(planes), dtype)
+    return frame if frame.ndim == 3 else np.expand_dims(frame, 2)
 
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
