@@ -1,0 +1,16 @@
+"""The `sr-edge` command. Commands import what is heavy when they run, so that `sr-edge --help` is quick."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    from sr_edge.cli.app import app
+    from sr_edge.cli.failures import interrupt_once, run_command
+
+    interrupt_once()
+    sys.exit(run_command(app, sys.argv[1:]))

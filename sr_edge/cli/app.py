@@ -1,0 +1,39 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sr_edge.cli.inspect import inspect
+from sr_edge.cli.models import models
+
+app = typer.Typer(
+    name="sr-edge",
+    help="Takes super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sr-edge {version('sr-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+for command in (models, inspect):
+    app.command(command.__name__)(command)

@@ -1,0 +1,100 @@
+"""The one place where an exception becomes one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import typer
+
+from sr_edge.errors import SrEdgeError
+
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+DEBUG_VARIABLE = "SR_EDGE_DEBUG"
+
+# Newer typer releases carry their own copy of click, so its base class is reached through typer.
+_ClickError = typer.BadParameter.__mro__[2]
+
+
+def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
+    """Runs a typer app; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted) and never raises."""
+    debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")
+            code = app(args=list(arguments), prog_name="sr-edge", standalone_mode=False)
+        return _said(code, "interrupted") if code == INTERRUPTED else code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _said(INTERRUPTED, "interrupted")
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _said(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Exit code and line for an error."""
+    if isinstance(error, SrEdgeError):
+        return error.exit_code, str(error)
+    if isinstance(error, _ClickError):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "sr-edge"
+        return USAGE, f"{error.format_message()} (see `{command} --help`)"  # type: ignore[attr-defined]
+    if isinstance(error, OSError) and error.errno is not None:
+        return FAILED, _explained_os_error(error)
+    if isinstance(error, MemoryError):
+        return FAILED, "out of memory; use a smaller tile or close other programs"
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            FAILED,
+            f"the package {error.name} is not installed; `sr-edge doctor` says how to install what is missing",
+        )
+    return FAILED, (
+        f"unexpected {type(error).__name__}: {error}; this is a fault of sr-edge, please report it "
+        f"({DEBUG_VARIABLE}=1 shows where it happened)"
+    )
+
+
+def _explained_os_error(error: OSError) -> str:
+    where = f" at {error.filename}" if error.filename else ""
+    advice = {
+        errno.ENOSPC: "free some space or choose an output on another disk",
+        errno.EDQUOT: "free some space or choose an output on another disk",
+        errno.EACCES: "check the permissions or choose another path",
+        errno.EPERM: "check the permissions or choose another path",
+        errno.EROFS: "choose a path that can be written",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "give a file, not a folder",
+        errno.ENOTDIR: "give a folder, not a file",
+        errno.EMFILE: "raise the limit with `ulimit -n`",
+    }.get(error.errno or 0, "check the path and the disk")
+    return f"{error.strerror}{where}; {advice}"
+
+
+def _said(code: int, message: str) -> int:
+    line = " ".join(message.split())
+    print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def interrupt_once() -> None:
+    """Lets the first Ctrl-C or SIGTERM unwind the program; later ones may not disturb the cleaning up."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        if number == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, interrupt)

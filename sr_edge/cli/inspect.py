@@ -1,0 +1,61 @@
+"""`sr-edge inspect`: what is in a bundle, every digest checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_edge.cli.options import BundlePath, Json
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from sr_edge.bundle import Manifest
+
+
+def inspect(bundle: BundlePath, as_json: Json = False) -> None:
+    """Shows what a bundle holds and checks every file's digest."""
+    from sr_edge.bundle import open_bundle
+    from sr_edge.cli.output import result_on_stdout
+
+    with result_on_stdout(as_json) as show, open_bundle(bundle) as opened:
+        opened.verify()
+        sizes = {file: (opened.folder / file).stat().st_size for file in opened.manifest.digests()}
+        show({"path": str(bundle), "manifest": opened.manifest, "bytes": sizes}, _readable(opened.manifest, sizes))
+
+
+def _readable(manifest: Manifest, sizes: dict[str, int]) -> Group:
+    from rich.console import Group
+
+    return Group(_facts(manifest), _artifacts(manifest, sizes))
+
+
+def _facts(manifest: Manifest) -> str:
+    card, calibration = manifest.card, manifest.calibration
+    lines = {
+        "model": f"{card.name} x{card.scale}, {card.parameters:,} parameters",
+        "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
+        "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
+        "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
+        "golden": f"{len(manifest.golden)} outputs to test against",
+        "INT8": f"{calibration.method}, {calibration.patches} patches of {calibration.images} pictures"
+        if calibration
+        else "not calibrated",
+        "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
+        "licences": ", ".join(f"{part}: {licence}" for part, licence in manifest.licences.items()) or "not recorded",
+        "created": manifest.created or "not recorded",
+    }
+    return "\n".join(f"{name:10}{value}" for name, value in lines.items()) + "\n"
+
+
+def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:
+    from rich.table import Table
+
+    table = Table("file", "kind", "precision", "rest", "spelling", "io", "input", "MB", "sha256")
+    for item in manifest.artifacts:
+        shape = "x".join(str(side) for side in item.shape)
+        size = f"{sizes[item.file] / 1e6:.2f}"
+        spelling = str(item.spelling or "")
+        row = (item.file, item.kind, item.precision, item.rest, spelling, item.io, shape, size, item.sha256[:12])
+        table.add_row(*map(str, row))
+    return table

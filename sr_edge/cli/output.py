@@ -1,0 +1,110 @@
+"""What the commands print: one result on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sr_edge.bundle.plain import to_plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PIPE_WIDTH = 200
+
+Show = Callable[[object, "RenderableType"], None]
+Report = Callable[[str, int, int], None]
+
+
+@contextmanager
+def result_on_stdout(as_json: bool) -> Iterator[Show]:
+    """Gives a function that prints a command's one result: as JSON, or as what people read.
+
+    Until the end of the block whatever else writes to stdout, a library's C code included, goes to stderr,
+    so that the output can be piped into another program.
+    """
+    with _stdout_kept_for_result() as stdout:
+
+        def show(document: object, readable: RenderableType) -> None:
+            if as_json:
+                stdout.write(json_text(document))
+            else:
+                _print_readable(readable, stdout)
+
+        yield show
+
+
+def json_text(document: object) -> str:
+    """One JSON document; numbers that JSON cannot write, such as an infinite PSNR, become null."""
+    return json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON values are of any type; only floats are looked at."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
+    from rich.console import Console
+
+    width = None if stdout.isatty() else PIPE_WIDTH
+    Console(file=stdout, width=width, markup=False, highlight=False, soft_wrap=isinstance(readable, str)).print(
+        readable
+    )
+
+
+@contextmanager
+def _stdout_kept_for_result() -> Iterator[TextIO]:
+    """Points Python's stdout and, where it is a real one, file descriptor 1 at stderr; yields the true stdout."""
+    stdout = sys.stdout
+    if not _is_descriptor(stdout, 1) or not _is_descriptor(sys.stderr, 2):
+        with redirect_stdout(sys.stderr):
+            yield stdout
+        return
+    stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        text = os.fdopen(kept, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False)
+        with text as result, redirect_stdout(sys.stderr):
+            yield result
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
+    with suppress(OSError, ValueError, AttributeError):
+        return stream.fileno() == descriptor
+    return False
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[Report]:
+    """Gives `report(stage, done, total)`, which draws one bar a stage where stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(file=sys.stderr, markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
+
+    with bars:
+        yield report
