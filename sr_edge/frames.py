@@ -7,7 +7,7 @@ A *batch* is a float32 array (1, channels, height, width) in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -109,8 +109,8 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
     if np.isnan(batch_nchw.min()):
         raise FrameError("the network gave NaN; run it in another precision, fp32 or bf16, or report the picture")
     planes = [_integer_plane(plane, np.dtype(dtype)) for plane in batch_nchw[0]]
-    frame: Frame = np.asarray(cv2.merge(planes), dtype)
-    return frame if frame.ndim == 3 else np.expand_dims(frame, 2)
+    frame = cast(Frame, cv2.merge(planes))
+    return frame if frame.ndim == 3 else frame[..., np.newaxis]
 
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -119,3 +119,11 @@ def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, white, out=scaled)
     return scaled.astype(dtype)
+
+
+def rgb_frame(picture: Picture) -> npt.NDArray[np.uint8]:
+    """The picture as uint8 (height, width, 3): gray is replicated, 16 bits are rounded to 8, alpha is left out."""
+    pixels = picture.pixels
+    if picture.bits == 16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2).astype(np.uint8) if picture.is_gray else pixels.astype(np.uint8, copy=False)

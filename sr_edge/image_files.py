@@ -1,0 +1,283 @@
+"""Pictures from and to PNG, JPEG, TIFF and WebP files; 8 bits by Pillow, 16 bits by `sixteen_bit_files`.
+
+Pixels are turned upright as EXIF says; colour profiles are kept; other metadata is not.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from sr_edge.errors import FrameError
+from sr_edge.frames import Picture
+from sr_edge.sixteen_bit_files import Samples, png_from_samples, samples_from_file_bytes, tiff_from_samples
+
+MAX_PIXELS = 1 << 27
+"""Larger pictures are refused before they are decoded: a file of a few kilobytes can claim any size."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What one file format can hold, and how Pillow is asked to write it: as exactly as the format allows."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    bits: tuple[int, ...]
+    alpha: bool
+    longest_side_px: int
+    save_options: tuple[tuple[str, int | str | bool], ...]
+
+
+_FORMATS = (
+    _Format("PNG", (".png",), (8, 16), True, 2**31 - 1, ()),
+    _Format("JPEG", (".jpg", ".jpeg"), (8,), False, 65_500, (("quality", 95), ("subsampling", 0))),
+    _Format("TIFF", (".tif", ".tiff"), (8, 16), True, 2**31 - 1, (("compression", "tiff_adobe_deflate"),)),
+    _Format("WEBP", (".webp",), (8,), True, 16_383, (("lossless", True), ("exact", True))),
+)
+_FORMAT_OF_SUFFIX = {suffix: form for form in _FORMATS for suffix in form.suffixes}
+# Telephones write JPEG files with a second picture inside (MPO); the first one is the photograph.
+_READABLE = [*(form.name for form in _FORMATS), "MPO"]
+_KINDS = ", ".join(form.name for form in _FORMATS)
+
+
+def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
+    """The picture files in `folder`, known by their suffix, in the order of their names; may be empty.
+
+    Raises:
+        FrameError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FrameError(f"{folder} is not a folder; give the folder that holds the pictures")
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    hidden = "."
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in _FORMAT_OF_SUFFIX and not path.name.startswith(hidden) and path.is_file()
+    )
+
+
+def read_picture(path: Path) -> Picture:
+    """Reads one picture: gray or RGB, with alpha where the file has any, 8 or 16 bits, upright.
+
+    Palette pictures become RGB, CMYK too (without their profile).
+
+    Raises:
+        FrameError: missing, truncated, not a picture, of a kind not read here, or above `MAX_PIXELS`.
+    """
+    with _vendor_errors_as_frame_errors(path), _opened(path) as image:
+        layout = _stored_layout(path, image)
+        if layout.bits > 16 or image.mode == "F":
+            raise FrameError(f"{path} has {layout.bits} bits a sample; save it with 8 or 16")
+        if layout.bits > 8:
+            return _sixteen_bit_picture(path, image, layout.is_gray)
+        return _eight_bit_picture(image)
+
+
+@contextmanager
+def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
+    """A damaged file can make a decoder raise nearly anything; warnings about it would only repeat the error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except FrameError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise FrameError(_too_large(path, "far more")) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise FrameError(f"cannot read {path}: {error.strerror}") from error
+        raise FrameError(f"{path} is damaged or cut short ({error}); copy or export it again") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Opens the file and reads its header; every check that needs no pixel is done here."""
+    if path.is_dir():
+        raise FrameError(f"{path} is a folder; give one picture file")
+    if not path.is_file():
+        raise FrameError(f"there is no file {path}; check the name")
+    if path.stat().st_size == 0:
+        raise FrameError(f"{path} is empty (0 bytes); copy or export it again")
+    try:
+        image = Image.open(path, formats=_READABLE)
+    except UnidentifiedImageError as error:
+        raise FrameError(f"{path} is no readable {_KINDS} picture; convert it to one of these") from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise FrameError(_too_large(path, f"{image.width}x{image.height}"))
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise FrameError(f"{path} holds {frames} pictures; save the one you want as a file of its own")
+        yield image
+
+
+def _too_large(path: Path, found: str) -> str:
+    return f"{path} has {found} pixels, the limit is {MAX_PIXELS:,}; cut it into smaller pictures"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a file stores its samples, which Pillow's mode does not tell for 16 bits."""
+
+    bits: int
+    is_gray: bool
+
+
+def _stored_layout(path: Path, image: Image.Image) -> _Layout:
+    if image.format == "PNG":
+        depth_offset, colour_type_offset = 24, 25
+        with path.open("rb") as file:
+            header = file.read(colour_type_offset + 1)
+        return _Layout(header[depth_offset], header[colour_type_offset] in (0, 4))
+    if image.format == "TIFF":
+        bits = _tiff_tag(image, 258, (1,))
+        return _Layout(max(bits), len(bits) < 3)
+    return _Layout(8, image.mode == "L")
+
+
+def _tiff_tag(image: Image.Image, number: int, absent: tuple[int, ...]) -> tuple[int, ...]:
+    value: tuple[int, ...] = cast(TiffImagePlugin.TiffImageFile, image).tag_v2.get(number, absent)
+    return value
+
+
+def _eight_bit_picture(image: Image.Image) -> Picture:
+    upright = ImageOps.exif_transpose(image)
+    gray = upright.mode in ("1", "L", "LA", "La")
+    mode = ("L" if gray else "RGB") + ("A" if upright.has_transparency_data else "")
+    samples = np.asarray(upright if upright.mode == mode else upright.convert(mode))
+    profile = None if upright.mode == "CMYK" else upright.info.get("icc_profile")
+    return _picture_from_samples(samples.reshape(upright.height, upright.width, len(mode)), profile)
+
+
+def _sixteen_bit_picture(path: Path, image: Image.Image, is_gray: bool) -> Picture:
+    _require_readable_sixteen_bits(path, image, is_gray)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    image.load()  # finds a damaged file, of which OpenCV would decode a part
+    samples = samples_from_file_bytes(path.read_bytes())
+    if samples is None:
+        raise FrameError(f"{path} has 16 bits in a layout that is not read here; save it as PNG")
+    if is_gray and samples.shape[2] == 4:
+        samples = samples[..., (0, 3)]
+    # OpenCV has turned a TIFF upright already; for a PNG it leaves that to the caller.
+    if image.format == "PNG":
+        samples = _UPRIGHT.get(orientation, _as_stored)(samples)
+    return _picture_from_samples(samples, image.info.get("icc_profile"))
+
+
+def _require_readable_sixteen_bits(path: Path, image: Image.Image, is_gray: bool) -> None:
+    if is_gray and "transparency" in image.info:
+        raise FrameError(f"{path} marks one 16-bit gray as transparent; save it with an alpha channel")
+    if image.format != "TIFF":
+        return
+    extra_samples, premultiplied = 338, 1
+    if premultiplied in _tiff_tag(image, extra_samples, ()):
+        raise FrameError(f"{path} has 16-bit premultiplied alpha; save it with straight alpha, or as PNG")
+    if not image.mode.startswith(("RGB", "I")):
+        raise FrameError(f"{path} has 16-bit {image.mode} colour; save it as RGB")
+
+
+def _as_stored(samples: Samples) -> Samples:
+    return samples
+
+
+_UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
+    2: np.fliplr,
+    3: lambda samples: np.rot90(samples, 2),
+    4: np.flipud,
+    5: lambda samples: samples.transpose(1, 0, 2),
+    6: lambda samples: np.rot90(samples, -1),
+    7: lambda samples: np.rot90(samples, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
+"""What turns stored samples upright, by EXIF orientation."""
+
+
+def _picture_from_samples(samples: npt.NDArray[Any], icc_profile: bytes | None) -> Picture:
+    """Splits (height, width, 1 gray, 2 gray and alpha, 3 RGB or 4 RGBA)."""
+    if samples.shape[2] in (1, 3):
+        return Picture(np.ascontiguousarray(samples), None, icc_profile or None)
+    colours, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
+    return Picture(colours, alpha, icc_profile or None)
+
+
+def require_format_holds(path: Path, picture: Picture, scale: int = 1) -> None:
+    """Checks before the work that the format of `path` can hold `picture`, enlarged `scale` times.
+
+    Raises:
+        FrameError: an unknown suffix, or a bit depth, alpha channel or size that the format has not.
+    """
+    form = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if form is None:
+        raise FrameError(f"cannot write {path}: its suffix is none of {' '.join(_FORMAT_OF_SUFFIX)}")
+    wants = f"{picture.bits}-bit {'gray' if picture.is_gray else 'RGB'}{' with alpha' if _has_alpha(picture) else ''}"
+    able = [other.name for other in _FORMATS if _holds(other, picture)]
+    if form.name not in able:
+        raise FrameError(f"{form.name} cannot hold {wants}, which {path} would need; write {' or '.join(able)}")
+    height, width = picture.height * scale, picture.width * scale
+    if max(height, width) > form.longest_side_px:
+        raise FrameError(
+            f"{path} would be {width}x{height}, {form.name} ends at {form.longest_side_px} pixels a side; write PNG"
+        )
+
+
+def _has_alpha(picture: Picture) -> bool:
+    return picture.alpha is not None
+
+
+def _holds(form: _Format, picture: Picture) -> bool:
+    # Neither library reads a TIFF of 16-bit gray with alpha back.
+    lost = form.name == "TIFF" and picture.bits == 16 and picture.is_gray and _has_alpha(picture)
+    return picture.bits in form.bits and (form.alpha or not _has_alpha(picture)) and not lost
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Writes one picture in the format that the suffix names, without loss except in JPEG (quality 95, 4:4:4).
+
+    The file appears whole or not at all. A gray picture becomes RGB in WebP, which has no gray.
+
+    Raises:
+        FrameError: the format cannot hold the picture, or the file cannot be written.
+    """
+    require_format_holds(path, picture)
+    try:
+        with _moved_into_place(path) as file:
+            _encode(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture, file)
+    except (OSError, ValueError, struct.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FrameError(f"cannot write {path}: {reason}; check the folder, its rights and the free space") from error
+
+
+@contextmanager
+def _moved_into_place(path: Path) -> Iterator[IO[bytes]]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(form: _Format, picture: Picture, file: IO[bytes]) -> None:
+    samples = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    if picture.bits == 16:
+        encode = png_from_samples if form.name == "PNG" else tiff_from_samples
+        file.write(encode(samples.astype(np.uint16, copy=False), picture.icc_profile))
+        return
+    # A profile for gray would be wrong for the RGB that a WebP file gets.
+    profile = None if form.name == "WEBP" and picture.is_gray else picture.icc_profile
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
+    image = Image.fromarray(samples[..., 0] if mode == "L" else samples)
+    image.save(file, form.name, icc_profile=profile, **dict(form.save_options))
