@@ -14,11 +14,11 @@ LINKS = {"calibration", "export", "runtimes"}
 OWNERS = {
     "torch": ("models/", "training/", "export/", "runtimes/torch"),
     "safetensors": ("models/", "training/", "bundle/"),
-    "onnx": ("export/", "calibration/"),
+    "onnx": ("export/", "calibration/", "runtimes/onnxruntime"),
     "onnxsim": ("export/simplify.py",),
     "onnxruntime": ("runtimes/onnxruntime", "export/onnx_run.py", "calibration/collect.py"),
     "openvino": ("runtimes/openvino",),
-    "cv2": ("frames.py", "image_files.py"),
+    "cv2": ("frames.py", "image_files.py", "sixteen_bit_files.py"),
     "PIL": ("image_files.py",),
     "av": ("camera/",),
     "matplotlib": ("bench/", "training/"),
