@@ -1,0 +1,139 @@
+"""A float32 graph in half precision: weights in fp16, every change of type an explicit Cast, islands in fp32.
+
+The result is strongly typed (no node mixes fp16 and fp32), which is how TensorRT 10.3 to 11.4 and RTX want it.
+Graph inputs and outputs stay as they were. Which nodes stay in fp32 is decided in islands.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from sr_edge.errors import ExportError
+from sr_edge.export.graph import GraphView, view_graph
+from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, Rule, find_islands, half_types, operator_schema
+
+FLOAT: int = onnx.TensorProto.FLOAT
+HALF: int = onnx.TensorProto.FLOAT16
+_SUFFIX = {FLOAT: "_fp32", HALF: "_fp16"}
+
+
+def to_fp16(model: onnx.ModelProto, rules: tuple[Rule, ...] = ISLAND_RULES) -> onnx.ModelProto:
+    """A half-precision copy of `model`; `model` is left alone.
+
+    Args:
+        model: a float32 graph, simplified. INT8 convolutions (behind DequantizeLinear) keep their fp32 scales.
+        rules: what stays in fp32. FORCED_RULES alone give the naive cast, which is only good as a control.
+
+    Raises:
+        ExportError: the graph has fp16 tensors already, or a constant outside fp16 where fp16 is demanded by name.
+    """
+    view = view_graph(model)
+    if HALF in view.types.values():
+        raise ExportError("the graph is in half precision already; start from the fp32 graph")
+    islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))))
+    return _HalfGraph(view, islands).write()
+
+
+class _HalfGraph:
+    """Rewrites one graph node by node, noting which constants and casts are needed in which type on the way."""
+
+    def __init__(self, view: GraphView, islands: Mapping[int, str]) -> None:
+        self.view = view
+        self.islands = islands
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.made_as = self._output_types()
+
+    def write(self) -> onnx.ModelProto:
+        nodes = [self._rewritten(at) for at, node in enumerate(self.view.nodes) if node.op_type != "Constant"]
+        casts = self._casts(nodes)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.view.model)
+        graph = model.graph
+        for field in ("node", "initializer", "value_info"):
+            graph.ClearField(field)
+        for value in self.view.model.graph.input:
+            graph.node.extend(casts.pop(value.name, ()))
+        for node in nodes:
+            graph.node.append(node)
+            for tensor in node.output:
+                graph.node.extend(casts.pop(tensor, ()))
+        graph.initializer.extend(self.constants.values())
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+
+    def _output_types(self) -> dict[str, int]:
+        """The float type that every computed float tensor is made in."""
+        made = {value.name: FLOAT for value in self.view.model.graph.input if self.view.is_float(value.name)}
+        for at, node in enumerate(self.view.nodes):
+            made.update({tensor: self._type_of(at) for tensor in node.output if self.view.is_float(tensor)})
+        return made
+
+    def _type_of(self, at: int) -> int:
+        return FLOAT if at in self.islands else HALF
+
+    def _rewritten(self, at: int) -> onnx.NodeProto:
+        node = onnx.NodeProto()
+        node.CopyFrom(self.view.nodes[at])
+        for position, tensor in enumerate(node.input):
+            if tensor in self.view.constants:
+                node.input[position] = self._constant(tensor, self._wanted(at, position))
+            elif tensor in self.made_as:
+                node.input[position] = self._spelled(tensor, self._wanted(at, position))
+        for position, tensor in enumerate(node.output):
+            if tensor in self.made_as:
+                node.output[position] = self._source(tensor)
+        if node.op_type == "Cast" and self.view.is_float(self.view.nodes[at].output[0]):
+            node.attribute[0].i = self._type_of(at)
+        return node
+
+    def _wanted(self, at: int, position: int) -> int:
+        """The float type of one input: the node's, unless the operator fixes it (the scales of Resize)."""
+        schema = operator_schema(self.view, at)
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        return self._type_of(at) if formal.type_str in half_types(schema) else FLOAT
+
+    def _source(self, tensor: str) -> str:
+        """The name that the tensor's own node writes; an output of the graph must end as fp32 under its old name."""
+        leaves = tensor in self.view.output_names and self.made_as[tensor] == HALF
+        return tensor + _SUFFIX[HALF] if leaves else tensor
+
+    def _spelled(self, tensor: str, wanted: int) -> str:
+        if self.made_as[tensor] == wanted:
+            return self._source(tensor)
+        return tensor if tensor in self.view.output_names else tensor + _SUFFIX[wanted]
+
+    def _casts(self, nodes: list[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
+        """The Cast nodes that are read by someone, by the tensor they convert."""
+        read = {tensor for node in nodes for tensor in node.input} | self.view.output_names
+        casts: dict[str, list[onnx.NodeProto]] = {}
+        for tensor, made in self.made_as.items():
+            target = FLOAT if made == HALF else HALF
+            source, result = self._source(tensor), self._spelled(tensor, target)
+            if result in read and result != source:
+                name = f"{source}{_SUFFIX[target]}_cast"
+                casts[source] = [onnx.helper.make_node("Cast", [source], [result], name=name, to=target)]
+        return casts
+
+    def _constant(self, name: str, wanted: int) -> str:
+        value = self.view.constants[name]
+        if not np.issubdtype(value.dtype, np.floating):
+            wanted_name, converted = name, value
+        else:
+            wanted_name = name if wanted == HALF else name + _SUFFIX[FLOAT]
+            converted = _half(name, value) if wanted == HALF else value.astype(np.float32)
+        if wanted_name not in self.constants:
+            self.constants[wanted_name] = onnx.numpy_helper.from_array(np.asarray(converted), wanted_name)
+        return wanted_name
+
+
+def _half(name: str, value: np.typing.NDArray[np.generic]) -> np.typing.NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    if np.isinf(half).sum() > np.isinf(value.astype(np.float64)).sum():
+        raise ExportError(
+            f"constant {name!r} holds values above 65504, which float16 cannot; "
+            "name the module that uses it with fp32 to keep it in float32"
+        )
+    return half

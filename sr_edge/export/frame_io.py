@@ -1,0 +1,111 @@
+"""uint8 NHWC in and out: what a camera gives and a screen takes, with the arithmetic inside the graph.
+
+    uint8 (1, h, w, 3) -> Cast -> x 1/255 -> NCHW -> [the float graph]
+        -> x 255 -> clip 0 ... 255 -> round -> NHWC -> Cast -> uint8 (1, h, w, 3)
+
+Rounding is ONNX Round: half to even. It is numpy's rint, so that the host path is bit-equal; every runtime here and
+TensorRT (kROUND) have it as one elementwise operator, where floor(x + 0.5) takes two and in fp16 would round twice.
+The wrapping arithmetic is fp32 whatever the graph's precision: TensorRT takes uint8 only into and out of a Cast,
+so the transposes stand on the float side. Multiplying by 1/255 (not dividing) is what compilers make of it anyway.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from sr_edge.errors import ExportError
+
+WHITE = 255.0
+_BORDER = "frame_io"
+
+
+def wrap_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with uint8 (1, height, width, 3) input and output; names of input and output are kept.
+
+    Works on fp32, fp16 and INT8 graphs, static or dynamic, whose input and output are float32 (1, 3, h, w);
+    `model` is left alone.
+
+    Raises:
+        ExportError: the graph has other inputs or outputs than one float32 NCHW picture each.
+    """
+    wrapped = onnx.ModelProto()
+    wrapped.CopyFrom(model)
+    graph = wrapped.graph
+    source, result = _picture(graph.input, "input"), _picture(graph.output, "output")
+    inner_source, inner_result = f"{source.name}_nchw", f"{result.name}_nchw"
+    _rename(graph, {source.name: inner_source, result.name: inner_result})
+    body = list(graph.node)
+    graph.ClearField("node")
+    graph.node.extend([*_frame_to_batch(source.name, inner_source), *body, *_batch_to_frame(inner_result, result.name)])
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value, np.float32), f"{_BORDER}/{name}")
+        for name, value in (("inverse_white", 1.0 / WHITE), ("white", WHITE), ("black", 0.0))
+    )
+    for picture in (source, result):
+        _to_frame(picture)
+    graph.ClearField("value_info")
+    return onnx.shape_inference.infer_shapes(wrapped, check_type=True, strict_mode=True)
+
+
+def _frame_to_batch(frame: str, batch: str) -> list[onnx.NodeProto]:
+    return _chain(frame, batch, "input", [
+        ("Cast", [], {"to": onnx.TensorProto.FLOAT}),
+        ("Mul", ["inverse_white"], {}),
+        ("Transpose", [], {"perm": [0, 3, 1, 2]}),
+    ])  # fmt: skip
+
+
+def _batch_to_frame(batch: str, frame: str) -> list[onnx.NodeProto]:
+    return _chain(batch, frame, "output", [
+        ("Mul", ["white"], {}),
+        ("Clip", ["black", "white"], {}),
+        ("Round", [], {}),
+        ("Transpose", [], {"perm": [0, 2, 3, 1]}),
+        ("Cast", [], {"to": onnx.TensorProto.UINT8}),
+    ])  # fmt: skip
+
+
+def _chain(
+    first: str, last: str, side: str, steps: list[tuple[str, list[str], dict[str, int | list[int]]]]
+) -> list[onnx.NodeProto]:
+    nodes = []
+    tensor = first
+    for position, (operator, constants, attributes) in enumerate(steps):
+        name = f"{_BORDER}/{side}/{operator}"
+        made = last if position == len(steps) - 1 else f"{name}_output"
+        inputs = [tensor, *(f"{_BORDER}/{constant}" for constant in constants)]
+        node = onnx.helper.make_node(operator, inputs, [made], name=name)
+        node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in attributes.items())
+        nodes.append(node)
+        tensor = made
+    return nodes
+
+
+def _picture(values: list[onnx.ValueInfoProto], side: str) -> onnx.ValueInfoProto:
+    if len(values) != 1:
+        raise ExportError(f"the graph has {len(values)} {side}s; uint8 frames need exactly one picture")
+    kind = values[0].type.tensor_type
+    dims = kind.shape.dim
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value != 3:
+        raise ExportError(
+            f"the graph's {side} {values[0].name!r} is not a float32 (1, 3, h, w) picture; wrap a float graph"
+        )
+    return values[0]
+
+
+def _to_frame(picture: onnx.ValueInfoProto) -> None:
+    kind = picture.type.tensor_type
+    kind.elem_type = onnx.TensorProto.UINT8
+    batch, channels, height, width = list(kind.shape.dim)
+    dims = [
+        onnx.TensorShapeProto.Dimension.FromString(dim.SerializeToString()) for dim in (batch, height, width, channels)
+    ]
+    kind.shape.ClearField("dim")
+    kind.shape.dim.extend(dims)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
+        node.output[:] = [names.get(tensor, tensor) for tensor in node.output]

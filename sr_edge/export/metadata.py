@@ -1,0 +1,60 @@
+"""What an exported graph says about itself, in the ONNX file's metadata_props."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx
+
+from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.errors import BundleError, ExportError
+from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+
+METADATA_KEY = "sr_edge"
+
+
+class Form(str, Enum):
+    """How a network is written down: its static twin, or its training form as traced."""
+
+    STATIC = "static"
+    TRACED = "traced"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class GraphMetadata:
+    """The card of the network and how this graph of it was made; `tile` is None for a dynamic graph."""
+
+    card: ModelCard
+    form: Form
+    precision: Precision
+    io: FrameFormat
+    tile: TileSpec | None
+    sr_edge_version: str
+    torch_version: str
+
+
+def write_metadata(model: onnx.ModelProto, metadata: GraphMetadata) -> None:
+    """Stores `metadata` in `model`, in place of what it held."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
+    text = json.dumps(to_plain(metadata), sort_keys=True)
+    onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: text})
+
+
+def read_metadata(model: onnx.ModelProto) -> GraphMetadata:
+    """Reads what `write_metadata` stored.
+
+    Raises:
+        ExportError: the graph has no such metadata, or it is damaged.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    if text is None:
+        raise ExportError("the ONNX file was not written by sr-edge (it has no card); make it with `sr-edge export`")
+    try:
+        return from_plain(GraphMetadata, json.loads(text), "metadata")
+    except (BundleError, json.JSONDecodeError) as error:
+        raise ExportError(f"the ONNX file's metadata is damaged ({error}); export it again") from error

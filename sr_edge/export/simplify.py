@@ -1,0 +1,43 @@
+"""Simplification by onnxsim, trusted only after the simplified graph gave the same numbers as the original."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxsim  # type: ignore[import-untyped]
+
+from sr_edge.errors import ExportError
+from sr_edge.export.onnx_run import Tensors, random_inputs, run_onnxruntime
+
+CHECKS = 2
+RELATIVE_BOUND = 1e-5  # constant folding re-associates sums: a few float32 ulps of the largest output value
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Folds constants and removes nodes that do nothing; `model` is left alone.
+
+    Explicit Cast nodes stay: onnxsim removes only casts to the type a tensor already has.
+
+    Raises:
+        ExportError: onnxsim failed, or the simplified graph differs on seeded random inputs by more than
+            RELATIVE_BOUND of the largest output value.
+    """
+    try:
+        simplified, _ = onnxsim.simplify(model, check_n=0)
+    except Exception as error:  # onnxsim raises whatever its C++ core throws
+        raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
+    for seed in range(CHECKS):
+        _require_equal(model, simplified, random_inputs(model, seed))
+    return simplified
+
+
+def _require_equal(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Tensors) -> None:
+    for name, expected in run_onnxruntime(before, inputs).items():
+        found = run_onnxruntime(after, inputs)[name]
+        error = float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
+        bound = RELATIVE_BOUND * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+        if not error <= bound:
+            raise ExportError(
+                f"the simplified graph differs from the exported one by {error:.3g} in {name!r} (bound {bound:.3g}); "
+                "report the network, and pin the onnxsim version of constraints.txt meanwhile"
+            )

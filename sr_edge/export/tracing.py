@@ -1,0 +1,68 @@
+"""From a PyTorch module to an ONNX model, by the TorchScript exporter at opset 17.
+
+Why that exporter: torch's newer one (dynamo=True) fails to convert these networks down to opset 17, silently writes
+opset 18, and adds transposes; opset 17 is what TensorRT 10.3 on a Jetson reads well. See docs/adr.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+from torch.jit._trace import TracerWarning
+
+from sr_edge.errors import ExportError
+from sr_edge.export.graph import default_opset
+from sr_edge.spec import TileSpec
+
+OPSET = 17
+INPUT_NAME = "input"
+OUTPUT_NAME = "output"
+
+_EXPECTED_DEPRECATIONS = (
+    "You are using the legacy TorchScript-based ONNX export",
+    "The feature will be removed. Please remove usage of this function",
+)
+_FREE_SIDES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_height", 3: "output_width"}}
+
+
+def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.ModelProto:
+    """Records `module` on a float32 (1, 3, height, width) input named "input"; the output is named "output".
+
+    With `dynamic` the height and width of input and output are symbols; whether the network really allows that,
+    the caller must test, since tracing bakes Python integers in without a word.
+
+    Raises:
+        ExportError: the exporter has no ONNX form for an operator, or wrote another opset.
+    """
+    with tempfile.TemporaryDirectory(prefix="sr-edge-") as folder:
+        file = Path(folder) / "traced.onnx"
+        try:
+            _export(module.eval(), tile, dynamic, file)
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            raise ExportError(f"the network has no ONNX form at opset {OPSET}: {error}") from error
+        model = onnx.load(file)
+    if default_opset(model) != OPSET:
+        raise ExportError(f"the exporter wrote opset {default_opset(model)}, not {OPSET}; install the pinned torch")
+    return model
+
+
+def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:
+    with warnings.catch_warnings():
+        for message in _EXPECTED_DEPRECATIONS:
+            warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
+        torch.onnx.export(
+            module,
+            (torch.zeros(1, 3, tile.height, tile.width),),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_axes=_FREE_SIDES if dynamic else None,
+        )
