@@ -9,6 +9,7 @@
     ├── ExportError              a graph could not be written, or is not what was promised
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
     ├── BundleError              a bundle is damaged, unsafe or of another schema version
+    ├── EngineError              a runtime cannot load, compile or run a graph
     ├── RuntimeUnavailable       a runtime's library or device is absent
     │   └── PrecisionUnavailable the runtime is there but cannot run the precision asked for
     └── TrainingError            training cannot start or go on
@@ -61,6 +62,10 @@ class CalibrationError(SrEdgeError):
 
 
 class BundleError(SrEdgeError):
+    pass
+
+
+class EngineError(SrEdgeError):
     pass
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sr_edge.errors import BundleError, SrEdgeError
@@ -20,6 +21,8 @@ def to_plain(value: object) -> Plain:
         return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -94,6 +97,8 @@ def _read_enum(kind: type[Enum], value: Plain, where: str) -> Enum:
 def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _mismatch(where, kind.__name__, value)
     return value

@@ -1,0 +1,61 @@
+"""One API over all runtimes: open a session, run tiles, measure. No library loads before a session needs it."""
+
+from __future__ import annotations
+
+from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
+from sr_edge.runtimes.memory import measure_memory
+from sr_edge.runtimes.meters import (
+    StageLatency,
+    StartUp,
+    Throughput,
+    interleaved,
+    measure_latency,
+    measure_start_up,
+    measure_throughput,
+    random_tile,
+)
+from sr_edge.runtimes.registry import (
+    RUNTIMES,
+    RuntimeEntry,
+    availability,
+    find_entry,
+    load_runtime,
+    open_request,
+    open_session,
+    runtime_names,
+    supports,
+)
+from sr_edge.runtimes.session import Availability, Device, Runtime, Session, SessionRequest, SessionSpec, StageTimes
+
+__all__ = [
+    "RUNTIMES",
+    "Availability",
+    "Device",
+    "Diagnosis",
+    "Machine",
+    "Runtime",
+    "RuntimeEntry",
+    "RuntimeReport",
+    "Session",
+    "SessionRequest",
+    "SessionSpec",
+    "StageLatency",
+    "StageTimes",
+    "StartUp",
+    "Throughput",
+    "availability",
+    "describe_machine",
+    "diagnose",
+    "find_entry",
+    "interleaved",
+    "load_runtime",
+    "measure_latency",
+    "measure_memory",
+    "measure_start_up",
+    "measure_throughput",
+    "open_request",
+    "open_session",
+    "random_tile",
+    "runtime_names",
+    "supports",
+]

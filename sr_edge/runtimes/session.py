@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.bundle import Artifact
+from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Latency, ModelCard, Precision, Spelling, TileSpec
 
 Controls = Mapping[str, float]
@@ -22,8 +24,11 @@ Frame = npt.NDArray[np.uint8]
 class SessionRequest:
     """What to run and how: one artifact file, and the precision it must run in.
 
-    `artifact` is an ONNX file, except for the torch runtime, where it is the folder of a bundle's weights.
-    `threads` None leaves the number to the runtime. `options` are the runtime's own settings, by its own names.
+    `artifact` is an ONNX file, except for the torch runtime, where it is a .safetensors file of weights and
+    `architecture` says which network they belong to (the card's name where it is empty). `rest` is wanted of
+    all that is not a convolution or matmul. `threads` None leaves the number to the runtime. `slots` is how many
+    tiles may be in flight; None compiles for the latency of one, with a second slot to hide the host's work.
+    `options` are the runtime's own settings, by its own names.
     """
 
     artifact: Path
@@ -35,13 +40,27 @@ class SessionRequest:
     io: FrameFormat = FrameFormat.FLOAT_NCHW
     device: str = "cpu"
     threads: int | None = None
+    slots: int | None = None
     allow_other_precision: bool = False
+    architecture: str = ""
     options: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("threads", self.threads), ("slots", self.slots)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} {value} is not a count; pass 1 or more, or leave it to the runtime")
+        if not self.artifact.is_file():
+            raise UsageError(f"no model file at {self.artifact}; export one with `sr-edge export`")
 
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """What was asked for and what really runs. `ran` is read from the compiled engine, never assumed."""
+    """What was asked for and what really runs.
+
+    `ran` is the arithmetic of the convolutions and matmuls and `rest_ran` that of all else, both read from
+    the compiled engine, never assumed; `note` says where the engine mixes precisions. `load_ms` is from the
+    file to an engine ready to run, without importing the library and without reading `ran`.
+    """
 
     runtime: str
     version: str
@@ -56,10 +75,24 @@ class SessionSpec:
     load_ms: float
     artifact_bytes: int
     note: str = ""
+    slots: int = 1
+    controls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds of one run: host work before the engine, the engine, host work after it."""
+
+    pre_ms: float
+    compute_ms: float
+    post_ms: float
 
 
 class Session(Protocol):
-    """A loaded engine. It owns its input and output buffers; what `run` and `result` return is the caller's."""
+    """A loaded engine. It owns its input and output buffers; what `run` and `result` return is the caller's.
+
+    Any number of threads may use one session; at most `spec.slots` tiles are in flight at a time.
+    """
 
     @property
     def spec(self) -> SessionSpec: ...
@@ -67,34 +100,106 @@ class Session(Protocol):
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         """Upscales one tile.
 
+        Where `frames` is not in the graph's own format it is converted on the host: uint8 is divided by 255,
+        floats are clipped to [0, 1] and rounded to 8 bits. A contiguous, writable array in the graph's own
+        format is read in place, so no other thread may change it meanwhile.
+
         Args:
             frames: float32 (1, 3, height, width) in [0, 1], or uint8 (height, width, 3), both of the session's tile.
-            controls: the network's named scalars; None for a network without any.
+            controls: values of the network's named scalars; those not named are 1. None for all of them 1.
 
         Returns:
             The same layout and type as `frames`, `scale` times as large. A fresh array.
 
         Raises:
             TileError: the shape is not the session's.
+            UsageError: another type than the two, a control that the network has not, or the session is closed.
+            EngineError: the runtime failed.
         """
         ...
 
+    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+        """`run`, with the time that each stage took."""
+        ...
+
     def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
-        """Starts one tile and returns its ticket; blocks while all of the session's slots are in flight."""
+        """Starts one tile and returns its ticket; blocks while all of the session's slots are in flight.
+
+        `frames` is copied first: the caller may change it as soon as this returns. Raises as `run` does.
+        """
         ...
 
     def result(self, ticket: int) -> Batch | Frame:
-        """Waits for `ticket` and returns its output; each ticket can be redeemed once."""
+        """Waits for `ticket` and returns its output; each ticket can be redeemed once, in any order.
+
+        Raises:
+            UsageError: no such ticket, redeemed before, or the session is closed.
+            EngineError: the runtime failed on this tile.
+        """
         ...
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
-        """Latency of `run` on a seeded random tile, one request at a time."""
+        """Latency of `run` on a seeded random tile in the graph's own format, one request at a time."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Waits for what is in flight and frees the engine; closing twice is fine, anything else is an error."""
+        ...
 
     def __enter__(self) -> Session: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device that a runtime can use: the name to pass, what it is, and the precisions it can run."""
+
+    name: str
+    description: str
+    precisions: tuple[Precision, ...]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a runtime works here; if not, `reason` and `how_to_install` say why and what to do."""
+
+    works: bool
+    version: str = ""
+    devices: tuple[Device, ...] = ()
+    reason: str = ""
+    how_to_install: str = ""
+
+
+class Runtime(Protocol):
+    """What each runtime's module offers; the module imports its library, so it is itself imported lazily."""
+
+    def availability(self) -> Availability:
+        """Version and devices of a library that could be imported."""
+        ...
+
+    def obstacle(self, precision: Precision, device: str) -> str | None:
+        """Why `precision` cannot run on `device`, with what to do instead; None where it can.
+
+        Raises:
+            RuntimeUnavailable: there is no such device.
+        """
+        ...
+
+    def choose_artifact(
+        self, artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+    ) -> Artifact | None:
+        """The artifact of a bundle that this runtime wants for `precision`; None if the bundle has no such."""
+        ...
+
+    def open_request(self, request: SessionRequest) -> Session:
+        """Compiles the artifact and verifies which precision really runs.
+
+        Raises:
+            RuntimeUnavailable: there is no such device.
+            PrecisionUnavailable: the precision cannot run here, and no other one is allowed.
+            EngineError: the artifact is damaged or the library cannot compile it.
+        """
+        ...

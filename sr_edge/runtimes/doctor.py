@@ -1,0 +1,89 @@
+"""What works on this machine and what does not: the facts behind `sr-edge doctor`."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from sr_edge.runtimes.cores import usable_cores
+from sr_edge.runtimes.registry import RUNTIMES, RuntimeEntry, availability
+from sr_edge.runtimes.session import Availability
+
+_CPUINFO = Path("/proc/cpuinfo")
+_TELLING_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "amx_fp16",
+    "asimddp",
+    "asimdhp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+"""x86 and Arm instruction sets that decide how fast INT8, bf16 and fp16 are."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The computer. `cpu_flags` are those that matter for INT8, bf16 and fp16; None where the system hides them."""
+
+    system: str
+    python: str
+    cpu: str
+    usable_cores: int
+    memory_bytes: int
+    cpu_flags: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class RuntimeReport:
+    """One runtime of the registry and whether it works here."""
+
+    entry: RuntimeEntry
+    availability: Availability
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    machine: Machine
+    runtimes: tuple[RuntimeReport, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Imports every runtime's library and asks it for its devices; takes seconds, raises nothing on purpose."""
+    reports = tuple(RuntimeReport(entry, availability(entry.name)) for entry in RUNTIMES)
+    return Diagnosis(describe_machine(), reports)
+
+
+def describe_machine() -> Machine:
+    """Facts of the computer that a published figure must name."""
+    facts = _cpuinfo()
+    flags = facts.get("flags") or facts.get("Features")
+    return Machine(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        cpu=facts.get("model name") or platform.processor() or platform.machine(),
+        usable_cores=usable_cores(),
+        memory_bytes=int(psutil.virtual_memory().total),
+        cpu_flags=None if flags is None else tuple(flag for flag in _TELLING_FLAGS if flag in flags.split()),
+    )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first value of every key in /proc/cpuinfo; empty where there is no such file."""
+    if not _CPUINFO.exists():
+        return {}
+    pairs = (line.partition(":") for line in _CPUINFO.read_text().splitlines())
+    facts: dict[str, str] = {}
+    for key, _, value in pairs:
+        facts.setdefault(key.strip(), value.strip())
+    return facts

@@ -1,0 +1,232 @@
+"""What all sessions share: slots, tickets, conversion on the host, controls; a runtime adds an engine."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import PrecisionUnavailable, UsageError
+from sr_edge.runtimes.executed import Executed, require_requested
+from sr_edge.runtimes.host_format import Tile, empty_tile, format_of, frames_from_tile, tile_from_frames
+from sr_edge.runtimes.meters import measure_latency
+from sr_edge.runtimes.session import Batch, Controls, Frame, SessionRequest, SessionSpec, StageTimes
+from sr_edge.spec import FrameFormat, Latency, TileSpec
+
+DEFAULT_SLOTS = 2
+"""One tile in the engine and one whose host work is hidden behind it."""
+
+ControlArrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+class Engine(Protocol):
+    """One compiled network that runs up to `slots` tiles at once; `controls` are the names of its scalar inputs."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def controls(self) -> tuple[str, ...]: ...
+
+    def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
+        """Reads `tile`, writes `out`: contiguous, writable arrays in the graph's format; blocks until done.
+
+        Called from any thread, by one thread at a time for each slot, slots counting from 0. `controls` holds
+        every control of the graph as float32 [1]. Raises EngineError when the library fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the engine; called once, with nothing in flight."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What a runtime's module knows about an engine that it made; the rest of the spec is in the request."""
+
+    runtime: str
+    version: str
+    device: str
+    threads: int
+    load_ms: float
+    executed: Executed
+
+
+def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) -> EngineSession:
+    """The session of a verified engine.
+
+    Raises:
+        PrecisionUnavailable: another precision runs than was asked for, and that was not allowed.
+    """
+    try:
+        require_requested(request, facts.runtime, facts.executed)
+    except PrecisionUnavailable:
+        engine.close()
+        raise
+    spec = SessionSpec(
+        runtime=facts.runtime,
+        version=facts.version,
+        device=facts.device,
+        requested=request.precision,
+        ran=facts.executed.ran,
+        rest_ran=facts.executed.rest,
+        io=request.io,
+        tile=request.tile,
+        scale=request.card.scale,
+        threads=facts.threads,
+        load_ms=facts.load_ms,
+        artifact_bytes=request.artifact.stat().st_size,
+        note=facts.executed.note,
+        slots=engine.slots,
+        controls=engine.controls,
+    )
+    return EngineSession(engine, spec)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    index: int
+    input: Tile
+    output: Tile
+
+
+class EngineSession:
+    """A `Session` over any engine; see `Session` for what its methods promise."""
+
+    def __init__(self, engine: Engine, spec: SessionSpec) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._out_tile = TileSpec(spec.tile.height * spec.scale, spec.tile.width * spec.scale)
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        for index in range(spec.slots):
+            self._free.put(_Slot(index, empty_tile(spec.io, spec.tile), empty_tile(spec.io, self._out_tile)))
+        self._pool = ThreadPoolExecutor(spec.slots, thread_name_prefix=f"sr-edge-{spec.runtime}")
+        self._tickets: dict[int, Future[Batch | Frame]] = {}
+        self._next_ticket = itertools.count()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    @property
+    def spec(self) -> SessionSpec:
+        return self._spec
+
+    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+        return self.run_staged(frames, controls)[0]
+
+    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+        wanted = format_of(frames, self._spec.tile)
+        values = self._control_arrays(controls)
+        slot = self._claim()
+        try:
+            started = time.perf_counter()
+            tile = self._engine_tile(frames, slot)
+            return self._upscale(slot, tile, values, wanted, started)
+        finally:
+            self._free.put(slot)
+
+    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+        wanted = format_of(frames, self._spec.tile)
+        values = self._control_arrays(controls)
+        slot = self._claim()
+        try:
+            np.copyto(slot.input, tile_from_frames(frames, self._spec.io))
+            future = self._pool.submit(self._upscale_and_free, slot, values, wanted)
+        except BaseException:
+            self._free.put(slot)
+            raise
+        ticket = next(self._next_ticket)
+        self._tickets[ticket] = future
+        return ticket
+
+    def result(self, ticket: int) -> Batch | Frame:
+        self._require_open()
+        future = self._tickets.pop(ticket, None)
+        if future is None:
+            raise UsageError(f"ticket {ticket} was never given or is redeemed already; each is good for one result")
+        return future.result()
+
+    def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
+        return measure_latency(self, runs, warm_up).total
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        slots = [self._free.get() for _ in range(self._spec.slots)]
+        self._pool.shutdown()
+        self._engine.close()
+        self._tickets.clear()
+        for slot in slots:
+            self._free.put(slot)
+
+    def __enter__(self) -> EngineSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _claim(self) -> _Slot:
+        self._require_open()
+        slot = self._free.get()
+        if self._closed:
+            self._free.put(slot)
+            self._require_open()
+        return slot
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"this {self._spec.runtime} session is closed; open another one")
+
+    def _engine_tile(self, frames: Batch | Frame, slot: _Slot) -> Tile:
+        """`frames` as the engine can read them: in place where possible, else through the slot's buffer."""
+        tile = tile_from_frames(frames, self._spec.io)
+        if tile.flags.c_contiguous and tile.flags.writeable:
+            return tile
+        np.copyto(slot.input, tile)
+        return slot.input
+
+    def _upscale(
+        self, slot: _Slot, tile: Tile, controls: ControlArrays, wanted: FrameFormat, started: float
+    ) -> tuple[Batch | Frame, StageTimes]:
+        out = empty_tile(wanted, self._out_tile) if wanted is self._spec.io else slot.output
+        prepared = time.perf_counter()
+        self._engine.infer(slot.index, tile, controls, out)
+        computed = time.perf_counter()
+        upscaled = frames_from_tile(out, wanted)
+        finished = time.perf_counter()
+        stages = (prepared - started, computed - prepared, finished - computed)
+        return upscaled, StageTimes(*(1e3 * seconds for seconds in stages))
+
+    def _upscale_and_free(self, slot: _Slot, controls: ControlArrays, wanted: FrameFormat) -> Batch | Frame:
+        try:
+            return self._upscale(slot, slot.input, controls, wanted, time.perf_counter())[0]
+        finally:
+            self._free.put(slot)
+
+    def _control_arrays(self, controls: Controls | None) -> ControlArrays:
+        known = self._spec.controls
+        values = dict.fromkeys(known, 1.0) | dict(controls or {})
+        for name, value in values.items():
+            if name not in known:
+                raise UsageError(f"this network has no control {name!r}; {_known_controls(known)}")
+            if not math.isfinite(value):
+                raise UsageError(f"control {name} is {value}; pass a finite number, 1 is the default")
+        return {name: np.array([value], np.float32) for name, value in values.items()}
+
+
+def _known_controls(known: tuple[str, ...]) -> str:
+    return f"it has {', '.join(known)}" if known else "it has none, leave `controls` out"

@@ -1,0 +1,120 @@
+"""Latency by stage, fair comparison of several sessions, throughput and start-up time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sr_edge.errors import UsageError
+from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
+from sr_edge.spec import FrameFormat, Latency, TileSpec
+
+_SEED = 20_260_101
+
+
+@dataclass(frozen=True)
+class StageLatency:
+    """Latency of `Session.run`, whole and by stage: host work before the engine, the engine, host work after it."""
+
+    pre: Latency
+    compute: Latency
+    post: Latency
+    total: Latency
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tiles per second with `in_flight` of them at a time, over `tiles` tiles (MLPerf's "offline")."""
+
+    tiles_per_s: float
+    in_flight: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """From the request to a session, and from the request to the first output, in milliseconds."""
+
+    open_ms: float
+    first_frame_ms: float
+
+
+def random_tile(tile: TileSpec, io: FrameFormat) -> Batch | Frame:
+    """A seeded random tile as `Session.run` takes it: uint8 HWC, or float32 NCHW in [0, 1]."""
+    generator = np.random.default_rng(_SEED)
+    if io is FrameFormat.UINT8_NHWC:
+        return generator.integers(0, 256, (tile.height, tile.width, 3), np.uint8)
+    return generator.random((1, 3, tile.height, tile.width), np.float32)
+
+
+def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: FrameFormat | None = None) -> StageLatency:
+    """Runs one request at a time ("single-stream") on a seeded random tile.
+
+    Args:
+        io: the format handed to `run`; None for the graph's own, which needs no conversion on the host.
+    """
+    frames = random_tile(session.spec.tile, io or session.spec.io)
+    for _ in range(warm_up):
+        session.run(frames)
+    return _summary([session.run_staged(frames)[1] for _ in range(_counted(runs))])
+
+
+def interleaved(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[StageLatency]:
+    """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
+    frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
+    times: list[list[StageTimes]] = [[] for _ in sessions]
+    for index in range(warm_up + _counted(rounds)):
+        for session, tile, samples in zip(sessions, frames, times, strict=True):
+            sample = session.run_staged(tile)[1]
+            if index >= warm_up:
+                samples.append(sample)
+    return [_summary(samples) for samples in times]
+
+
+def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> Throughput:
+    """Keeps all of the session's slots in flight; open the session with as many `slots` as are to be tried."""
+    frames = random_tile(session.spec.tile, session.spec.io)
+    for _ in range(warm_up):
+        session.run(frames)
+    slots = session.spec.slots
+    in_flight: deque[int] = deque()
+    started = time.perf_counter()
+    for _ in range(_counted(tiles)):
+        if len(in_flight) == slots:
+            session.result(in_flight.popleft())
+        in_flight.append(session.submit(frames))
+    while in_flight:
+        session.result(in_flight.popleft())
+    return Throughput(tiles / (time.perf_counter() - started), slots, tiles)
+
+
+def measure_start_up(open_it: Callable[[], Session]) -> StartUp:
+    """Time to a session and to its first output; the session is closed again.
+
+    The first opening in a process also imports the runtime's library: call this in a fresh process to count
+    that, or open another session first to leave it out.
+    """
+    started = time.perf_counter()
+    with open_it() as session:
+        opened = time.perf_counter()
+        session.run(random_tile(session.spec.tile, session.spec.io))
+        return StartUp(1e3 * (opened - started), 1e3 * (time.perf_counter() - started))
+
+
+def _counted(runs: int) -> int:
+    if runs < 1:
+        raise UsageError(f"cannot measure {runs} runs; pass 1 or more")
+    return runs
+
+
+def _summary(times: Sequence[StageTimes]) -> StageLatency:
+    return StageLatency(
+        pre=Latency.from_samples([sample.pre_ms for sample in times]),
+        compute=Latency.from_samples([sample.compute_ms for sample in times]),
+        post=Latency.from_samples([sample.post_ms for sample in times]),
+        total=Latency.from_samples([sample.pre_ms + sample.compute_ms + sample.post_ms for sample in times]),
+    )

@@ -1,0 +1,196 @@
+"""ONNX Runtime: its CPU kernels, and its CUDA kernels where the GPU build of the library is installed."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort  # type: ignore[import-untyped]  # ships no types
+
+from sr_edge.bundle import Artifact, ArtifactKind
+from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.runtimes.artifact_choice import first_fitting
+from sr_edge.runtimes.cores import physical_cores
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.executed import Executed, executed_precision, require_possible
+from sr_edge.runtimes.host_format import Tile, require_graph
+from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
+from sr_edge.runtimes.vendor_errors import vendor_errors
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+NAME = "onnxruntime"
+OPTIMIZATION_OPTION = "graph_optimization_level"
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PRECISIONS = {
+    "cpu": (Precision.FP32, Precision.INT8),
+    "cuda": (Precision.FP32, Precision.FP16, Precision.INT8),
+}
+_OPTIMIZATION = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_LOG_ERRORS_ONLY = 3
+_INT8_LAYERS = {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
+_FLOAT_LAYERS = {"Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
+_PLAIN_FLOAT = Executed(Precision.FP32, Precision.FP32)
+
+
+def availability() -> Availability:
+    present = ort.get_available_providers()
+    devices = tuple(
+        Device(device, provider, _PRECISIONS[device]) for device, provider in _PROVIDERS.items() if provider in present
+    )
+    return Availability(works=True, version=ort.__version__, devices=devices)
+
+
+def obstacle(precision: Precision, device: str) -> str | None:
+    kind = _require_device(device)
+    if precision in _PRECISIONS[kind]:
+        return None
+    reason = f"onnxruntime has no {precision} kernels on {kind}"
+    if precision is Precision.FP16:
+        reason += " and computes fp16 graphs in fp32 there"
+    return f"{reason}; it can run {', '.join(_PRECISIONS[kind])}"
+
+
+def choose_artifact(
+    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+) -> Artifact | None:
+    """The file of that precision; of INT8 either spelling, they are equal here, s8 first."""
+    if precision is Precision.INT8:
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, (Spelling.S8, Spelling.U8), io)
+    file_precision = Precision.FP32 if precision is Precision.BF16 else precision
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+
+
+def open_request(request: SessionRequest) -> Session:
+    kind = _require_device(request.device)
+    require_possible(request, [obstacle(request.precision, request.device)])
+    threads = request.threads or physical_cores()  # the library's own default, but one that can be reported
+    with tempfile.TemporaryDirectory(prefix="sr-edge-onnxruntime-") as folder:
+        optimized = Path(folder) / "optimized.onnx" if _needs_inspection(request) else None
+        started = time.perf_counter()
+        session = _create(request, threads, optimized)
+        load_ms = 1e3 * (time.perf_counter() - started)
+        executed = _executed(optimized, request.artifact, kind) if optimized else _PLAIN_FLOAT
+    require_graph(request, session.get_inputs()[0].shape, session.get_outputs()[0].shape)
+    engine = _OnnxRuntimeEngine(session, request.slots or DEFAULT_SLOTS)
+    facts = EngineFacts(NAME, ort.__version__, request.device, threads, load_ms, executed)
+    return session_over(engine, request, facts)
+
+
+class _OnnxRuntimeEngine:
+    """One session for all slots; inputs and outputs are the caller's memory, bound without a copy."""
+
+    def __init__(self, session: Any, slots: int) -> None:
+        self.slots = slots
+        self.controls = tuple(port.name for port in session.get_inputs()[1:])
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        self._output = session.get_outputs()[0].name
+        self._bindings = [session.io_binding() for _ in range(slots)]
+
+    def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
+        binding = self._bindings[slot]
+        with vendor_errors("onnxruntime failed to run a tile", "try another precision or device"):
+            for name, array in ((self._input, tile), *controls.items()):
+                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            binding.bind_output(self._output, "cpu", 0, out.dtype, out.shape, out.ctypes.data)
+            self._session.run_with_iobinding(binding)
+
+    def close(self) -> None:
+        self._bindings.clear()
+        del self._session
+
+
+def _create(request: SessionRequest, threads: int, optimized: Path | None) -> Any:
+    provider = _PROVIDERS[_require_device(request.device)]
+    with vendor_errors(f"onnxruntime cannot load {request.artifact}", "export the model again, or check the options"):
+        session = ort.InferenceSession(
+            request.artifact,
+            _session_options(request, threads, optimized),
+            providers=[(provider, _provider_options(request.device))],
+        )
+    if session.get_providers()[0] != provider:
+        raise RuntimeUnavailable(
+            f"onnxruntime could not start {provider} and fell back to {session.get_providers()[0]}; check that the "
+            f"CUDA and cuDNN versions fit onnxruntime {ort.__version__}, or pass device cpu"
+        )
+    return session
+
+
+def _session_options(request: SessionRequest, threads: int, optimized: Path | None) -> Any:
+    entries = dict(request.options or {})
+    level = entries.pop(OPTIMIZATION_OPTION, "all")
+    if level not in _OPTIMIZATION:
+        raise UsageError(f"{OPTIMIZATION_OPTION} {level!r} is none of: {', '.join(_OPTIMIZATION)}")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = _OPTIMIZATION[level]
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    # Spinning threads would slow whatever runs next in this process, another runtime for example.
+    for name, value in ({"session.intra_op.allow_spinning": "0"} | entries).items():
+        options.add_session_config_entry(name, value)
+    return options
+
+
+def _provider_options(device: str) -> dict[str, str]:
+    """TF32, the default for fp32 on NVIDIA GPUs, keeps 10 bits of the mantissa: that is not fp32."""
+    if device == "cpu":
+        return {}
+    return {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"}
+
+
+def _needs_inspection(request: SessionRequest) -> bool:
+    """Whether anything but fp32 may run. Only then the optimized graph is written out and read."""
+    if request.precision is not Precision.FP32:
+        return True
+    with request.artifact.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"QuantizeLinear") >= 0
+
+
+def _executed(optimized: Path, artifact: Path, kind: str) -> Executed:
+    return executed_precision(_layers(optimized, kind), _quantized_layers(artifact), Precision.FP32)
+
+
+def _layers(optimized: Path, kind: str) -> Counter[Precision]:
+    """Convolutions and matmuls of the optimized graph by precision; CPU kernels compute every float type in fp32."""
+    graph = onnx.load(optimized).graph
+    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    counts: Counter[Precision] = Counter()
+    for node in graph.node:
+        if node.op_type in _INT8_LAYERS:
+            counts[Precision.INT8] += 1
+        elif node.op_type in _FLOAT_LAYERS:
+            is_half = kind != "cpu" and any(name in halves for name in node.input)
+            counts[Precision.FP16 if is_half else Precision.FP32] += 1
+    return counts
+
+
+def _quantized_layers(artifact: Path) -> int:
+    """Convolutions and matmuls of the file that read nothing but dequantized values (and a float bias)."""
+    nodes = onnx.load(artifact).graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    return sum(node.op_type in _FLOAT_LAYERS and dequantized.issuperset(node.input[:2]) for node in nodes)
+
+
+def _require_device(device: str) -> str:
+    """The kind of device: "cpu" or "cuda" ("cuda:1" is the second)."""
+    kind, _, index = device.partition(":")
+    present = [name for name, provider in _PROVIDERS.items() if provider in ort.get_available_providers()]
+    if kind in present and (index == "" or (kind == "cuda" and index.isdigit())):
+        return kind
+    advice = "; for CUDA install onnxruntime-gpu instead of onnxruntime" if kind == "cuda" else ""
+    raise RuntimeUnavailable(f"onnxruntime has no device {device!r} here, only {', '.join(present)}{advice}")

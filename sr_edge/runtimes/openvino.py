@@ -1,0 +1,218 @@
+"""OpenVINO: CPU and any other device that the library finds, by its name ("GPU")."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sr_edge.bundle import Artifact, ArtifactKind
+from sr_edge.errors import RuntimeUnavailable
+from sr_edge.runtimes.artifact_choice import first_fitting
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.executed import executed_precision, require_possible
+from sr_edge.runtimes.host_format import Tile, graph_shape, require_graph
+from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
+from sr_edge.runtimes.vendor_errors import vendor_errors
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """`import openvino` reports itself over the network; without its telemetry package it takes a stub instead."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark for "cannot be imported"
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without_telemetry():
+    import openvino as ov  # type: ignore[import-untyped]  # ships no types
+
+NAME = "openvino"
+
+_HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
+_ELEMENTS = {
+    "f32": Precision.FP32,
+    "bf16": Precision.BF16,
+    "f16": Precision.FP16,
+    "i8": Precision.INT8,
+    "u8": Precision.INT8,
+}
+_FILE_LAYERS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
+_ENGINE_LAYERS = {"convolution", "deconvolution", "fullyconnected", "fully_connected", "matmul", "gemm"}
+_DEQUANTIZING = {"Multiply", "Subtract", "Convert", "Reshape", "Transpose"}
+
+
+def availability() -> Availability:
+    core = _core()
+    devices = tuple(
+        Device(name.lower(), core.get_property(name, "FULL_DEVICE_NAME"), _precisions(core, name))
+        for name in core.available_devices
+    )
+    reason = "" if devices else "OpenVINO finds no device"
+    return Availability(works=bool(devices), version=_version(), devices=devices, reason=reason)
+
+
+def obstacle(precision: Precision, device: str) -> str | None:
+    core = _core()
+    name = _require_device(core, device)
+    possible = _precisions(core, name)
+    if precision in possible:
+        return None
+    return f"openvino cannot compute {precision} on {name}; it can run {', '.join(possible)} there"
+
+
+def choose_artifact(
+    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+) -> Artifact | None:
+    """bf16 is the fp32 graph computed in bf16; INT8 is spelled u8: OpenVINO computes s8 behind a Concat wrongly."""
+    if precision is Precision.INT8:
+        file_rest = Precision.FP32 if rest is Precision.BF16 else rest
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_rest, (Spelling.U8,), io)
+    file_precision = Precision.FP32 if precision is Precision.BF16 else precision
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+
+
+def open_request(request: SessionRequest) -> Session:
+    core = _core()
+    device = _require_device(core, request.device)
+    float_precision = request.rest if request.precision is Precision.INT8 else request.precision
+    require_possible(request, [obstacle(precision, device) for precision in (request.precision, float_precision)])
+    if float_precision not in _precisions(core, device):
+        float_precision = Precision.FP32
+    started = time.perf_counter()
+    model = _read(core, request)
+    with vendor_errors(
+        f"OpenVINO cannot compile {request.artifact.name} for {device}", "check the file and the options"
+    ):
+        compiled = core.compile_model(model, device, _properties(request, float_precision))
+    engine = _OpenVinoEngine(compiled, request.slots or DEFAULT_SLOTS)
+    load_ms = 1e3 * (time.perf_counter() - started)
+    executed = executed_precision(_layers(compiled), _quantized_layers(model), _hint_of(compiled))
+    facts = EngineFacts(NAME, _version(), device.lower(), _threads(compiled), load_ms, executed)
+    return session_over(engine, request, facts)
+
+
+class _OpenVinoEngine:
+    """One infer request a slot; inputs and outputs are the caller's memory, nothing is copied."""
+
+    def __init__(self, compiled: Any, slots: int) -> None:
+        self.slots = slots
+        self.controls = tuple(port.any_name for port in compiled.inputs[1:])
+        self._input = compiled.inputs[0]
+        self._control_ports = {port.any_name: port for port in compiled.inputs[1:]}
+        self._output = compiled.outputs[0]
+        self._requests = [compiled.create_infer_request() for _ in range(slots)]
+
+    def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
+        request = self._requests[slot]
+        with vendor_errors("OpenVINO failed to run a tile", "try another precision or device"):
+            request.set_tensor(self._input, ov.Tensor(tile, shared_memory=True))
+            request.set_tensor(self._output, ov.Tensor(out, shared_memory=True))
+            for name, value in controls.items():
+                request.set_tensor(self._control_ports[name], ov.Tensor(value, shared_memory=True))
+            # `infer` would copy the outputs into a dictionary.
+            request.start_async()
+            request.wait()
+
+    def close(self) -> None:
+        self._requests.clear()
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the process: each would load the device plugins again."""
+    return ov.Core()
+
+
+def _read(core: Any, request: SessionRequest) -> Any:
+    with vendor_errors(f"OpenVINO cannot read {request.artifact}", "export the model again"):
+        model = core.read_model(request.artifact)
+        if model.inputs[0].partial_shape.is_dynamic:
+            model.reshape({model.inputs[0]: list(graph_shape(request.io, request.tile))})
+    require_graph(request, _dimensions(model.inputs[0]), _dimensions(model.outputs[0]))
+    return model
+
+
+def _dimensions(port: Any) -> list[int | None]:
+    return [dimension.get_length() if dimension.is_static else None for dimension in port.partial_shape]
+
+
+def _properties(request: SessionRequest, float_precision: Precision) -> dict[str, str]:
+    """Precision is always said: left alone, OpenVINO lowers float graphs to bf16 or fp16 where the device can."""
+    several = request.slots is not None and request.slots > 1
+    properties = {
+        "INFERENCE_PRECISION_HINT": _HINTS[float_precision],
+        "PERFORMANCE_HINT": "THROUGHPUT" if several else "LATENCY",
+    }
+    if several:
+        properties["PERFORMANCE_HINT_NUM_REQUESTS"] = str(request.slots)
+    if request.threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = str(request.threads)
+    return properties | dict(request.options or {})
+
+
+def _layers(compiled: Any) -> Counter[Precision]:
+    """Convolutions and matmuls of the executable graph by the precision of their kernels."""
+    counts: Counter[Precision] = Counter()
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        facts = node.get_rt_info()
+        if "layerType" not in facts or facts["layerType"].astype(str).lower() not in _ENGINE_LAYERS:
+            continue
+        precision = _ELEMENTS.get(facts["runtimePrecision"].astype(str).lower())
+        if precision is not None:
+            counts[precision] += 1
+    return counts
+
+
+def _quantized_layers(model: Any) -> int:
+    """Convolutions and matmuls of the file whose weights are stored in 8 bits."""
+    return sum(_has_int8_weights(node) for node in model.get_ops() if node.get_type_name() in _FILE_LAYERS)
+
+
+def _has_int8_weights(layer: Any) -> bool:
+    source = layer.input_value(1).get_node()
+    while source.get_type_name() in _DEQUANTIZING:
+        source = source.input_value(0).get_node()
+    return source.get_type_name() == "Constant" and source.get_element_type().to_string() in ("i8", "u8")
+
+
+def _hint_of(compiled: Any) -> Precision:
+    return _ELEMENTS[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+
+
+def _threads(compiled: Any) -> int:
+    """Threads on the host; 0 where the device does not use any."""
+    if "INFERENCE_NUM_THREADS" not in compiled.get_property("SUPPORTED_PROPERTIES"):
+        return 0
+    return int(compiled.get_property("INFERENCE_NUM_THREADS"))
+
+
+def _require_device(core: Any, device: str) -> str:
+    name = device.upper()
+    found = core.available_devices
+    if name in found or any(other.split(".")[0] == name for other in found):
+        return name
+    raise RuntimeUnavailable(
+        f"openvino finds no device {device!r} here, only {', '.join(found).lower() or 'none'}; "
+        "choose one of those, or install the device's driver"
+    )
+
+
+def _precisions(core: Any, device: str) -> tuple[Precision, ...]:
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    return tuple(precision for precision in Precision if precision.name in capabilities)
+
+
+def _version() -> str:
+    return str(ov.__version__).split("-")[0]

@@ -1,0 +1,165 @@
+"""Which runtimes there are, and how to open a session on one; each library is imported when it is first needed.
+
+A runtime joins with its module (see `Runtime` in session.py) and one line in RUNTIMES.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sr_edge.bundle import Artifact, Bundle, open_bundle
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
+from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
+from sr_edge.spec import FrameFormat, Precision
+
+
+@dataclass(frozen=True)
+class RuntimeEntry:
+    """One runtime: our module for it, the library that module imports, and the extra that installs it."""
+
+    name: str
+    module: str
+    library: str
+    extra: str
+    description: str
+
+    @property
+    def how_to_install(self) -> str:
+        return f'pip install "sr-edge[{self.extra}]"'
+
+
+RUNTIMES = (
+    RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch, eager: the float reference"),
+    RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
+    RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
+)
+
+
+def runtime_names() -> list[str]:
+    return [entry.name for entry in RUNTIMES]
+
+
+def find_entry(name: str) -> RuntimeEntry:
+    """The entry of that name; raises UnknownNameError."""
+    for entry in RUNTIMES:
+        if entry.name == name:
+            return entry
+    raise UnknownNameError("runtime", name, runtime_names())
+
+
+def load_runtime(name: str) -> Runtime:
+    """Imports a runtime's module and with it the library.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        RuntimeUnavailable: its library is absent or cannot be loaded here.
+    """
+    entry = find_entry(name)
+    try:
+        return cast(Runtime, importlib.import_module(entry.module))
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == entry.library
+        found = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
+        raise RuntimeUnavailable(f"the library of runtime {name} {found}; run: {entry.how_to_install}") from error
+
+
+def availability(name: str) -> Availability:
+    """Whether and with which devices a runtime works here; raises UnknownNameError only."""
+    try:
+        return load_runtime(name).availability()
+    except RuntimeUnavailable as error:
+        return Availability(works=False, reason=str(error), how_to_install=find_entry(name).how_to_install)
+
+
+def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
+    """Whether a runtime works here and its library can compute `precision` on `device`.
+
+    What a given graph really runs in is known only once it is compiled: see `SessionSpec.ran`.
+    """
+    try:
+        return load_runtime(name).obstacle(precision, device) is None
+    except RuntimeUnavailable:
+        return False
+
+
+def open_request(name: str, request: SessionRequest) -> Session:
+    """Opens one artifact file; raises what `Runtime.open_request` and `load_runtime` raise."""
+    return load_runtime(name).open_request(request)
+
+
+def open_session(
+    bundle: Bundle | Path | str,
+    runtime: str = "openvino",
+    precision: Precision = Precision.FP32,
+    device: str = "cpu",
+    *,
+    rest: Precision = Precision.FP32,
+    io: FrameFormat | None = None,
+    threads: int | None = None,
+    slots: int | None = None,
+    allow_other_precision: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> Session:
+    """Opens a bundle in a runtime.
+
+    Args:
+        bundle: an opened bundle or its path.
+        precision: of convolutions and matmuls; bf16 is the fp32 artifact, computed in bf16.
+        rest: of all else in an INT8 network.
+        io: the graph's own format; None prefers float. `run` takes both formats in any case.
+        threads, slots, options: see `SessionRequest`.
+        allow_other_precision: open it even where another precision really runs; `spec.ran` says which.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        RuntimeUnavailable: its library or the device is absent.
+        PrecisionUnavailable: the bundle has no artifact for it, or it cannot run here.
+        BundleError: the bundle is damaged.
+        EngineError: the library cannot compile the artifact.
+    """
+    module = load_runtime(runtime)
+    with open_bundle(bundle) if isinstance(bundle, (str, Path)) else nullcontext(bundle) as opened:
+        manifest = opened.manifest
+        artifact = module.choose_artifact(manifest.artifacts, precision, rest, io)
+        if artifact is None:
+            raise _no_artifact(opened, runtime, precision, rest, io)
+        request = SessionRequest(
+            artifact=opened.file(artifact),
+            card=manifest.card,
+            tile=manifest.tile,
+            precision=precision,
+            rest=rest,
+            spelling=artifact.spelling,
+            io=artifact.io,
+            device=device,
+            threads=threads,
+            slots=slots,
+            allow_other_precision=allow_other_precision,
+            architecture=manifest.architecture,
+            options=options,
+        )
+        return module.open_request(request)
+
+
+def _no_artifact(
+    bundle: Bundle, runtime: str, precision: Precision, rest: Precision, io: FrameFormat | None
+) -> PrecisionUnavailable:
+    wanted = f"{precision}, rest {rest}" if precision is Precision.INT8 else str(precision)
+    frames = f" with {io} frames" if io else ""
+    there = "; ".join(_described(artifact) for artifact in bundle.manifest.artifacts)
+    return PrecisionUnavailable(
+        f"{bundle.path} has no artifact that {runtime} can run in {wanted}{frames}; it has: {there}. "
+        "Choose another runtime or precision, or deploy again with that one"
+    )
+
+
+def _described(artifact: Artifact) -> str:
+    spelling = f", spelled {artifact.spelling}" if artifact.spelling else ""
+    return (
+        f"{artifact.file} ({artifact.kind}, {artifact.precision}, rest {artifact.rest}{spelling}, {artifact.io} frames)"
+    )

@@ -1,0 +1,198 @@
+"""PyTorch, eager: the reference that every other runtime is compared with. CPU, and CUDA where torch has it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sr_edge.bundle import Artifact, ArtifactKind
+from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.models import load_model
+from sr_edge.runtimes.artifact_choice import first_fitting
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.executed import executed_precision, require_possible
+from sr_edge.runtimes.host_format import Tile, graph_shape, require_graph
+from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
+from sr_edge.runtimes.vendor_errors import vendor_errors
+from sr_edge.spec import FrameFormat, Precision
+
+NAME = "torch"
+TRUST_OPTION = "architecture"
+
+_DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+_PRECISIONS = {dtype: precision for precision, dtype in _DTYPES.items()}
+_LAYERS = {"convolution", "mm", "bmm", "addmm", "baddbmm"}
+_ATTENTION = "_scaled_dot_product"
+
+
+def availability() -> Availability:
+    devices = [Device("cpu", torch.backends.cpu.get_cpu_capability(), _precisions(torch.device("cpu")))]
+    for index in range(torch.cuda.device_count()):
+        name = f"cuda:{index}"
+        devices.append(Device(name, torch.cuda.get_device_name(index), _precisions(torch.device(name))))
+    return Availability(works=True, version=_version(), devices=tuple(devices))
+
+
+def obstacle(precision: Precision, device: str) -> str | None:
+    found = _require_device(device)
+    possible = _precisions(found)
+    if precision in possible:
+        return None
+    return f"torch, the float reference, does not run {precision} on {found}; it runs {', '.join(possible)} there"
+
+
+def choose_artifact(
+    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+) -> Artifact | None:
+    """The weights; they serve every float precision, and frames are converted on the host."""
+    if precision is Precision.INT8 or io is FrameFormat.UINT8_NHWC:
+        return None
+    return first_fitting(artifacts, ArtifactKind.WEIGHTS, Precision.FP32)
+
+
+def open_request(request: SessionRequest) -> Session:
+    device = _require_device(request.device)
+    require_possible(request, [obstacle(request.precision, request.device)])
+    _require_float_frames(request)
+    dtype = _DTYPES[request.precision] if request.precision in _precisions(device) else torch.float32
+    started = time.perf_counter()
+    module = _load(request)
+    with vendor_errors(f"torch cannot move {request.card.name} to {device}", "choose another device"):
+        module.to(device)
+    engine = _TorchEngine(module, dtype, device, request.threads, request.slots or DEFAULT_SLOTS)
+    load_ms = 1e3 * (time.perf_counter() - started)
+    executed = executed_precision(_layers_run(engine, request), 0, Precision.FP32)
+    facts = EngineFacts(NAME, _version(), str(device), engine.threads, load_ms, executed)
+    return session_over(engine, request, facts)
+
+
+class _TorchEngine:
+    """The module itself; torch's autocast puts convolutions and matmuls into the precision asked for."""
+
+    def __init__(
+        self, module: nn.Module, dtype: torch.dtype, device: torch.device, threads: int | None, slots: int
+    ) -> None:
+        self.slots = slots
+        self.controls = tuple(inspect.signature(module.forward).parameters)[1:]
+        self.threads = threads or torch.get_num_threads()
+        self._module = module
+        self._dtype = dtype
+        self.device = device
+
+    def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
+        with vendor_errors("torch failed to run a tile", "try another precision or device"), torch.inference_mode():
+            scalars = {name: torch.from_numpy(value).to(self.device) for name, value in controls.items()}
+            torch.from_numpy(out).copy_(self.forward(torch.from_numpy(tile).to(self.device), scalars))
+
+    def forward(self, tile: torch.Tensor, controls: dict[str, torch.Tensor]) -> torch.Tensor:
+        lowered = self._dtype is not torch.float32
+        with (
+            _threads(self.threads),
+            torch.autocast(self.device.type, self._dtype if lowered else None, enabled=lowered),
+            torch.backends.cudnn.flags(allow_tf32=False),
+        ):
+            upscaled: torch.Tensor = self._module(tile, **controls)
+            return upscaled
+
+    def close(self) -> None:
+        del self._module
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch's thread count belongs to the process, so it is borrowed for one run."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _LayerPrecisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
+    """Counts the convolutions and matmuls that really run, by the type of their inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[Precision] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name in _LAYERS or name.startswith(_ATTENTION):
+            # The second input: the first of addmm and baddbmm is what they add to.
+            self.counts[_PRECISIONS[args[1].dtype]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _layers_run(engine: _TorchEngine, request: SessionRequest) -> Counter[Precision]:
+    """Runs one black tile and looks; also checks that the network takes the tile and gives the scale.
+
+    Not in inference mode: there the hook would see compound operations and keep autocast out of their parts.
+    """
+    tile = torch.zeros(graph_shape(request.io, request.tile), device=engine.device)
+    ones = {name: torch.ones(1, device=engine.device) for name in engine.controls}
+    seen = _LayerPrecisions()
+    with (
+        vendor_errors(f"torch cannot run {request.card.name} on a {request.tile} tile", "check the tile"),
+        torch.no_grad(),
+        seen,
+    ):
+        upscaled = engine.forward(tile, ones)
+    require_graph(request, tile.shape, upscaled.shape)
+    return seen.counts
+
+
+def _load(request: SessionRequest) -> nn.Module:
+    architecture = request.architecture or request.card.name
+    options = dict(request.options or {})
+    trusted = options.pop(TRUST_OPTION, None)
+    if options:
+        raise UsageError(f"torch has no option {next(iter(options))!r}; it has {TRUST_OPTION!r} only")
+    if ":" not in architecture:
+        return load_model(architecture, request.card.scale, weights=request.artifact).module
+    if trusted != architecture:
+        raise UsageError(
+            f"the network is built by code of its own, {architecture}; if you trust it, open the session with "
+            f'options={{"{TRUST_OPTION}": "{architecture}"}}, else choose another runtime'
+        )
+    card = request.card
+    return load_model(
+        None, card.scale, weights=request.artifact, arch=architecture, input_range=card.input_range
+    ).module
+
+
+def _require_float_frames(request: SessionRequest) -> None:
+    if request.io is not FrameFormat.FLOAT_NCHW:
+        raise UsageError(f"torch runs networks on float frames, not {request.io}; it converts uint8 frames itself")
+
+
+def _require_device(device: str) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise RuntimeUnavailable(f"torch knows no device {device!r}; choose cpu or cuda") from error
+    known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if found.type not in known or (found.index or 0) >= max(1, torch.cuda.device_count()):
+        raise RuntimeUnavailable(f"torch finds no device {device!r} here; choose one of: {', '.join(known)}")
+    return found
+
+
+def _precisions(device: torch.device) -> tuple[Precision, ...]:
+    if device.type == "cpu":
+        return (Precision.FP32, Precision.BF16)
+    return (Precision.FP32, Precision.BF16, Precision.FP16)
+
+
+def _version() -> str:
+    return str(torch.__version__)
