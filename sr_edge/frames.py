@@ -115,7 +115,7 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     white = np.float32(white_level(dtype))
-    scaled = np.multiply(plane, white, dtype=np.float32)
+    scaled: npt.NDArray[np.float32] = np.multiply(plane, white)
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, white, out=scaled)
     return scaled.astype(dtype)

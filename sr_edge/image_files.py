@@ -45,9 +45,9 @@ _FORMATS = (
     _Format("WEBP", (".webp",), (8,), True, 16_383, (("lossless", True), ("exact", True))),
 )
 _FORMAT_OF_SUFFIX = {suffix: form for form in _FORMATS for suffix in form.suffixes}
-# Telephones write JPEG files with a second picture inside (MPO); the first one is the photograph.
-_READABLE = [*(form.name for form in _FORMATS), "MPO"]
-_KINDS = ", ".join(form.name for form in _FORMATS)
+_NAMES = [form.name for form in _FORMATS]
+# What Pillow calls a JPEG file with a second picture inside, as telephones write them; the first is the photograph.
+_JPEG_AND_MORE = "MPO"
 
 
 def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
@@ -111,14 +111,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if path.stat().st_size == 0:
         raise FrameError(f"{path} is empty (0 bytes); copy or export it again")
     try:
-        image = Image.open(path, formats=_READABLE)
+        image = Image.open(path, formats=_NAMES)
     except UnidentifiedImageError as error:
-        raise FrameError(f"{path} is no readable {_KINDS} picture; convert it to one of these") from error
+        raise FrameError(f"{path} is no readable {', '.join(_NAMES)} picture; convert it to one of these") from error
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise FrameError(_too_large(path, f"{image.width}x{image.height}"))
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":
+        if frames > 1 and image.format != _JPEG_AND_MORE:
             raise FrameError(f"{path} holds {frames} pictures; save the one you want as a file of its own")
         yield image
 
