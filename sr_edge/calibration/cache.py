@@ -1,0 +1,69 @@
+"""The calibration cache: a Calibration as one JSON file, with a digest of its own so that damage is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.calibration.atomic import write_whole
+from sr_edge.calibration.calibration import Calibration, Provenance
+from sr_edge.errors import BundleError, CalibrationError
+
+_FORMAT = "sr_edge calibration 1"
+
+
+def write_cache(path: Path, calibration: Calibration) -> None:
+    """Writes the file whole or not at all; raises CalibrationError where it can't be written."""
+    body = to_plain(calibration)
+    document = {"format": _FORMAT, "sha256": _digest(body), "calibration": body}
+    write_whole(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_cache(path: Path) -> Calibration:
+    """The calibration in the file: enough to write INT8 graphs of its model without any picture.
+
+    Raises:
+        CalibrationError: the file is missing, damaged, or of another format.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CalibrationError(f"there is no calibration cache {path}; calibrate with --images first") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise CalibrationError(f"{path} is no calibration cache of this version ({_FORMAT}); delete it or recalibrate")
+    body = document.get("calibration")
+    if _digest(body) != document.get("sha256"):
+        raise _damaged(path, "its content does not match its digest")
+    try:
+        return from_plain(Calibration, body, "calibration")
+    except BundleError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def require_same(path: Path, found: Provenance, wanted: Provenance) -> None:
+    """Raises CalibrationError, saying what differs, unless the cache was made from the same things."""
+    differences = []
+    if found.model_sha256 != wanted.model_sha256:
+        differences.append(f"another model ({found.model_sha256[:12]}, not {wanted.model_sha256[:12]})")
+    if found.patches_sha256 != wanted.patches_sha256:
+        differences.append("other calibration patches")
+    if found.method != wanted.method:
+        differences.append(f"the method {found.method!r}, not {wanted.method!r}")
+    if differences:
+        raise CalibrationError(
+            f"the calibration cache {path} was made with {' and '.join(differences)}; delete it or recalibrate"
+        )
+
+
+def _digest(body: Any) -> str:
+    """SHA-256 of JSON's canonical text; the body is whatever the file held."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, why: str) -> CalibrationError:
+    return CalibrationError(f"the calibration cache {path} is damaged ({why}); delete it or recalibrate")

@@ -1,0 +1,55 @@
+"""Loading the float graph: every node under a unique name, and its one picture input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from sr_edge.errors import CalibrationError
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """The ONNX file with a unique name on every node.
+
+    Raises:
+        CalibrationError: the file is missing, or is no ONNX model.
+    """
+    if not path.is_file():
+        raise CalibrationError(f"{path} is not a file; export a model first: sr-edge export MODEL -o {path}")
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf raises its own types, which differ between its implementations
+        raise CalibrationError(f"{path} is not a readable ONNX file ({error}); export it again") from error
+    if not model.graph.node:
+        raise CalibrationError(f"{path} holds no ONNX graph; export it again")
+    name_nodes(model)
+    return model
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Gives every node that has no name, or another node's, a name made of its operator and position."""
+    reserved = {node.name for node in model.graph.node}
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+            while node.name in reserved:
+                node.name += "_"
+            reserved.add(node.name)
+        seen.add(node.name)
+
+
+def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The graph input that takes the picture: the one of rank 4; the others are scalar controls.
+
+    Raises:
+        CalibrationError: not exactly one input has rank 4.
+    """
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in initializers]
+    pictures: list[onnx.ValueInfoProto] = [i for i in inputs if len(i.type.tensor_type.shape.dim) == 4]
+    if len(pictures) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise CalibrationError(f"the graph needs one picture input of rank 4 and has {len(pictures)} (inputs: {names})")
+    return pictures[0]

@@ -1,0 +1,135 @@
+"""The two steps to INT8: measure ranges once, then write a graph per spelling and rest precision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from sr_edge.bundle.store import sha256_of
+from sr_edge.calibration.atomic import write_whole
+from sr_edge.calibration.cache import read_cache, require_same, write_cache
+from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
+from sr_edge.calibration.collect import Batch, Progress, collect_ranges, require_batches
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.observers import observer_named
+from sr_edge.calibration.placement import PlacementPolicy, decide
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.sites import Site, find_sites
+from sr_edge.errors import CalibrationError
+from sr_edge.spec import Precision, Spelling
+
+
+def calibrate(
+    onnx_path: Path,
+    batches: Sequence[Batch],
+    *,
+    method: str = "percentile",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    recalibrate: bool = False,
+) -> Calibration:
+    """Measures the ranges of a float graph and decides which layers become INT8.
+
+    Args:
+        onnx_path: the float32 graph; float NCHW or uint8 NHWC input.
+        batches: float32 (1, channels, height, width) in [0, 1]; 40 varied patches are enough, 8 are not.
+        method: an observer's name, see OBSERVERS.
+        include: glob patterns of node names; see PlacementPolicy.
+        exclude: likewise.
+        progress: called with (steps done, steps in all).
+        cache: JSON file that holds the result. If it is there, its ranges are used instead of measuring; the
+            decisions are always made anew, so that include and exclude may change.
+        recalibrate: measure even if the cache is there, and replace it.
+
+    Raises:
+        CalibrationError: the graph or the batches are unusable, no layer can be INT8, or the cache is damaged or was
+            made from another model, other batches or another method.
+        UnknownNameError: no observer has that name.
+        UsageError: a pattern matches no layer.
+    """
+    observer_type = observer_named(method)
+    model = load_graph(onnx_path)
+    sites = find_sites(model)
+    policy = PlacementPolicy(tuple(include), tuple(exclude))
+    decisions = decide(model, sites, policy)
+    require_batches(model, batches)
+    provenance = Provenance(sha256_of(onnx_path), tuple(_digest(batch) for batch in batches), method)
+    if cache is not None and cache.exists() and not recalibrate:
+        cached = read_cache(cache)
+        require_same(cache, cached.provenance, provenance)
+        ranges = cached.ranges
+    else:
+        tensors = [site.activation for site in sites if not site.obstacle]
+        ranges = collect_ranges(model, tensors, batches, observer_type, progress)
+    calibration = _without_silent(Calibration(provenance, policy, ranges, decisions), sites)
+    if cache is not None:
+        write_cache(cache, calibration)
+    return calibration
+
+
+def quantize_onnx(
+    onnx_path: Path,
+    calibration: Calibration,
+    out: Path,
+    spelling: Spelling = Spelling.S8,
+    rest: Precision = Precision.FP32,
+) -> Path:
+    """Writes the INT8 graph of the model that was calibrated.
+
+    Args:
+        onnx_path: the float32 file that `calibration` was made from.
+        calibration: from `calibrate` or `read_cache`.
+        out: the file to write, whole or not at all.
+        spelling: S8 for TensorRT and ONNX Runtime, U8 for OpenVINO; the values are the same.
+        rest: precision of everything that is not INT8: FP32, or FP16 with float32 islands.
+
+    Returns:
+        `out`.
+
+    Raises:
+        CalibrationError: the calibration belongs to another model file, or the result is not a valid graph.
+    """
+    found = sha256_of(onnx_path) if onnx_path.is_file() else "none"
+    if found != calibration.provenance.model_sha256:
+        raise CalibrationError(
+            f"the calibration was made for model {calibration.provenance.model_sha256[:12]}, {onnx_path} is "
+            f"{found[:12]}; calibrate this model"
+        )
+    model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
+    write_whole(out, model.SerializeToString())
+    return out
+
+
+def quantized_model(
+    model: onnx.ModelProto, calibration: Calibration, spelling: Spelling, rest: Precision
+) -> onnx.ModelProto:
+    """As `quantize_onnx`, in memory and without asking whose calibration it is."""
+    if rest is not Precision.FP32:
+        raise CalibrationError(f"the rest of an INT8 graph can be {Precision.FP32}, not {rest}")
+    quantized = insert_qdq(model, calibration, spelling)
+    try:
+        onnx.checker.check_model(quantized, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise CalibrationError(f"the INT8 graph is not valid ONNX ({error}); report the network") from error
+    return quantized
+
+
+def _without_silent(calibration: Calibration, sites: Sequence[Site]) -> Calibration:
+    """Keeps layers float whose input was zero on every patch: there is nothing to take a scale from."""
+    silent = TensorRange(0.0, 0.0, 0.0)
+    inputs = {site.node: site.activation for site in sites}
+    nodes = [n for n in calibration.int8_nodes if calibration.ranges.get(inputs[n], silent).clip == 0.0]
+    calibration = calibration.keep_float(nodes, "its input was zero on every calibration patch")
+    if not calibration.int8_nodes:
+        why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"
+        raise CalibrationError(f"no layer would be INT8 ({why}); change include or exclude, or deploy it in float")
+    return calibration
+
+
+def _digest(batch: Batch) -> str:
+    return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()
