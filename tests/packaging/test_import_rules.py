@@ -20,7 +20,7 @@ OWNERS = {
     "openvino": ("runtimes/openvino",),
     "cv2": ("frames.py", "image_files.py", "sixteen_bit_files.py"),
     "PIL": ("image_files.py",),
-    "av": ("camera/",),
+    "av": ("camera/", "calibration/patches.py"),
     "matplotlib": ("bench/", "training/"),
 }
 CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")
