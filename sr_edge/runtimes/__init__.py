@@ -22,6 +22,7 @@ from sr_edge.runtimes.registry import (
     load_runtime,
     open_request,
     open_session,
+    request_from_bundle,
     runtime_names,
     supports,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "open_request",
     "open_session",
     "random_tile",
+    "request_from_bundle",
     "runtime_names",
     "supports",
 ]

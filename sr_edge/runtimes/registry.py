@@ -122,28 +122,59 @@ def open_session(
         BundleError: the bundle is damaged.
         EngineError: the library cannot compile the artifact.
     """
-    module = load_runtime(runtime)
     with open_bundle(bundle) if isinstance(bundle, (str, Path)) else nullcontext(bundle) as opened:
-        manifest = opened.manifest
-        artifact = module.choose_artifact(manifest.artifacts, precision, rest, io)
-        if artifact is None:
-            raise _no_artifact(opened, runtime, precision, rest, io)
-        request = SessionRequest(
-            artifact=opened.file(artifact),
-            card=manifest.card,
-            tile=manifest.tile,
-            precision=precision,
+        request = request_from_bundle(
+            opened,
+            runtime,
+            precision,
+            device,
             rest=rest,
-            spelling=artifact.spelling,
-            io=artifact.io,
-            device=device,
+            io=io,
             threads=threads,
             slots=slots,
             allow_other_precision=allow_other_precision,
-            architecture=manifest.architecture,
             options=options,
         )
-        return module.open_request(request)
+        return open_request(runtime, request)
+
+
+def request_from_bundle(
+    bundle: Bundle,
+    runtime: str,
+    precision: Precision,
+    device: str = "cpu",
+    *,
+    rest: Precision = Precision.FP32,
+    io: FrameFormat | None = None,
+    threads: int | None = None,
+    slots: int | None = None,
+    allow_other_precision: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> SessionRequest:
+    """What `open_session` would open, for meters that open it in another process; good while `bundle` is open.
+
+    Raises:
+        UnknownNameError, RuntimeUnavailable, PrecisionUnavailable, BundleError: as `open_session` does.
+    """
+    manifest = bundle.manifest
+    artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, rest, io)
+    if artifact is None:
+        raise _no_artifact(bundle, runtime, precision, rest, io)
+    return SessionRequest(
+        artifact=bundle.file(artifact),
+        card=manifest.card,
+        tile=manifest.tile,
+        precision=precision,
+        rest=rest,
+        spelling=artifact.spelling,
+        io=artifact.io,
+        device=device,
+        threads=threads,
+        slots=slots,
+        allow_other_precision=allow_other_precision,
+        architecture=manifest.architecture,
+        options=options,
+    )
 
 
 def _no_artifact(
