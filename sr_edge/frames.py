@@ -7,9 +7,8 @@ A *batch* is a float32 array (1, channels, height, width) in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -86,8 +85,8 @@ def batch_from_frame(frame_hwc: Frame) -> Batch:
     height, width, channels = frame_hwc.shape
     white = np.float32(white_level(frame_hwc.dtype))
     batch = np.empty((1, channels, height, width), np.float32)
-    for channel, plane in enumerate(cv2.split(np.ascontiguousarray(frame_hwc))):
-        np.divide(plane, white, out=batch[0, channel])
+    for channel in range(channels):
+        np.divide(frame_hwc[..., channel], white, out=batch[0, channel])
     return batch
 
 
@@ -108,9 +107,10 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
         raise FrameError(f"found a batch of shape {batch_nchw.shape}; wanted (1, 1 or 3, height, width)")
     if np.isnan(batch_nchw.min()):
         raise FrameError("the network gave NaN; run it in another precision, fp32 or bf16, or report the picture")
-    planes = [_integer_plane(plane, np.dtype(dtype)) for plane in batch_nchw[0]]
-    frame = cast(Frame, cv2.merge(planes))
-    return frame if frame.ndim == 3 else frame[..., np.newaxis]
+    frame = np.empty((*batch_nchw.shape[2:], batch_nchw.shape[1]), dtype)
+    for channel, plane in enumerate(batch_nchw[0]):
+        frame[..., channel] = _integer_plane(plane, frame.dtype)
+    return frame
 
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

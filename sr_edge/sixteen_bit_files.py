@@ -11,9 +11,10 @@ from __future__ import annotations
 import struct
 import zlib
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sr_edge.errors import FrameError
 
 Samples = npt.NDArray[np.uint16]
 
@@ -30,7 +31,14 @@ def samples_from_file_bytes(file_bytes: bytes) -> Samples | None:
 
     Returns:
         uint16 (height, width, channels): gray, RGB or RGBA. A gray PNG with alpha comes as RGBA.
+
+    Raises:
+        FrameError: OpenCV is not installed; a device that reads no such files is spared its 150 MB.
     """
+    try:
+        import cv2
+    except ModuleNotFoundError as error:
+        raise FrameError('pictures of 16 bits are read by OpenCV; run: pip install "sr-edge[sixteen-bit]"') from error
     try:
         decoded = cv2.imdecode(np.frombuffer(file_bytes, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

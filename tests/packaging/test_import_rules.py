@@ -18,7 +18,7 @@ OWNERS = {
     "onnxsim": ("export/simplify.py",),
     "onnxruntime": ("runtimes/onnxruntime", "export/onnx_run.py", "calibration/collect.py"),
     "openvino": ("runtimes/openvino",),
-    "cv2": ("frames.py", "image_files.py", "sixteen_bit_files.py"),
+    "cv2": ("sixteen_bit_files.py",),
     "PIL": ("image_files.py",),
     "av": ("camera/", "calibration/patches.py"),
     "matplotlib": ("bench/", "training/"),

@@ -1,0 +1,73 @@
+"""The commands in README.md and docs/*.md run as printed, and their links lead somewhere.
+
+Every fenced block marked `bash` is run: the blocks of one file in order, in one empty folder that has links to the
+repository's `examples`, with `sr-edge` of this environment on the path. Left out, by rule and never by name:
+a block marked `console` (shown, not run), and a command that starts with one of NOT_RUN.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOT_RUN = ("make ", "pip ", "git ", "python -m venv", "cd ", "scp ", "ssh ")
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands_of(page: str) -> list[str]:
+    """The commands of a page in order; lines that end in a backslash are joined, comments left out."""
+    lines = "\n".join(BLOCK.findall(page)).replace("\\\n", " ").splitlines()
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith(("#", *NOT_RUN))]
+
+
+def run_as_a_reader(commands: list[str], folder: Path) -> None:
+    """Runs the commands with bash, and fails with the output of the first that fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_commands_are_found_joined_and_filtered() -> None:
+    page = "```bash\n# a comment\nmake demo\nsr-edge a \\\n  --b 1\n```\n```console\nsr-edge c\n```\n"
+    assert commands_of(page) == ["sr-edge a    --b 1"]
+
+
+def test_the_readme_has_commands_to_run() -> None:
+    assert len(commands_of((ROOT / "README.md").read_text(encoding="utf-8"))) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_the_commands_run_as_printed(page: Path, tmp_path: Path) -> None:
+    commands = commands_of(page.read_text(encoding="utf-8"))
+    if not commands:
+        pytest.skip(f"{page_name(page)} prints no command to run")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    run_as_a_reader(commands, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
