@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -18,7 +19,9 @@ from sr_edge.calibration.observers import observer_named
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import Site, find_sites
-from sr_edge.errors import CalibrationError
+from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.metadata import METADATA_KEY, read_metadata, write_metadata
 from sr_edge.spec import Precision, Spelling
 
 
@@ -101,7 +104,7 @@ def quantize_onnx(
             f"{found[:12]}; calibrate this model"
         )
     model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
-    write_whole(out, model.SerializeToString())
+    write_whole(out, model.SerializeToString(deterministic=True))
     return out
 
 
@@ -109,14 +112,23 @@ def quantized_model(
     model: onnx.ModelProto, calibration: Calibration, spelling: Spelling, rest: Precision
 ) -> onnx.ModelProto:
     """As `quantize_onnx`, in memory and without asking whose calibration it is."""
-    if rest is not Precision.FP32:
-        raise CalibrationError(f"the rest of an INT8 graph can be {Precision.FP32}, not {rest}")
+    if rest not in (Precision.FP32, Precision.FP16):
+        raise UsageError(f"the rest of an INT8 graph is written in {Precision.FP32} or {Precision.FP16}, not in {rest}")
     quantized = insert_qdq(model, calibration, spelling)
+    if rest is Precision.FP16:
+        quantized = to_fp16(quantized)
+    _mark_int8(quantized)
     try:
         onnx.checker.check_model(quantized, full_check=True)
     except onnx.checker.ValidationError as error:
         raise CalibrationError(f"the INT8 graph is not valid ONNX ({error}); report the network") from error
     return quantized
+
+
+def _mark_int8(model: onnx.ModelProto) -> None:
+    """Sets the precision in the metadata that our export wrote; a graph from elsewhere has none."""
+    if any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        write_metadata(model, replace(read_metadata(model), precision=Precision.INT8))
 
 
 def _without_silent(calibration: Calibration, sites: Sequence[Site]) -> Calibration:
