@@ -28,13 +28,13 @@ def executed_precision(layers: Mapping[Precision, int], quantized: int, rest: Pr
     Args:
         layers: convolutions and matmuls of the compiled engine, counted by the precision they run in.
         quantized: convolutions and matmuls of the file whose inputs and weights are quantized.
-        rest: the engine's float precision, used where no convolution or matmul runs in float.
+        rest: the precision of everything else.
     """
     int8 = layers.get(Precision.INT8, 0)
     floats: dict[Precision, int] = {kind: count for kind, count in layers.items() if kind is not Precision.INT8}
-    float_ran = max(floats, key=lambda kind: floats[kind]) if floats else rest
-    ran = Precision.INT8 if int8 and 2 * int8 >= quantized else float_ran
-    return Executed(ran, float_ran, _note(int8, quantized, floats))
+    most_frequent = max(floats, key=lambda kind: floats[kind]) if floats else rest
+    ran = Precision.INT8 if int8 and 2 * int8 >= quantized else most_frequent
+    return Executed(ran, rest, _note(int8, quantized, floats))
 
 
 def require_possible(request: SessionRequest, obstacles: Sequence[str | None]) -> None:
@@ -60,5 +60,5 @@ def _note(int8: int, quantized: int, floats: Mapping[Precision, int]) -> str:
     if int8 < quantized:
         parts.append(f"{int8} of {quantized} quantized layers run in int8")
     if len(floats) > 1:
-        parts.append("float layers: " + ", ".join(f"{count} in {precision}" for precision, count in floats.items()))
+        parts.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in floats.items()))
     return "; ".join(parts)

@@ -1,7 +1,11 @@
-"""PyTorch, eager: the reference that every other runtime is compared with. CPU, and CUDA where torch has it."""
+"""PyTorch, eager: the reference that every other runtime is compared with. CPU, and CUDA where torch has it.
+
+A network's controls are the parameters of its `forward` whose default is a float: `forward(self, x, alpha=1.0)`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import time
 from collections import Counter
@@ -69,7 +73,9 @@ def open_request(request: SessionRequest) -> Session:
         module.to(device)
     engine = _TorchEngine(module, dtype, device, request.threads, request.slots or DEFAULT_SLOTS)
     load_ms = 1e3 * (time.perf_counter() - started)
-    executed = executed_precision(_layers_run(engine, request), 0, Precision.FP32)
+    executed = executed_precision(_layers_run(engine, request), 0, _PRECISIONS[dtype])
+    if dtype is not torch.float32:
+        executed = dataclasses.replace(executed, note="torch's autocast keeps norms and long sums in fp32")
     facts = EngineFacts(NAME, _version(), str(device), engine.threads, load_ms, executed)
     return session_over(engine, request, facts)
 
@@ -81,7 +87,8 @@ class _TorchEngine:
         self, module: nn.Module, dtype: torch.dtype, device: torch.device, threads: int | None, slots: int
     ) -> None:
         self.slots = slots
-        self.controls = tuple(inspect.signature(module.forward).parameters)[1:]
+        parameters = inspect.signature(module.forward).parameters.values()
+        self.controls = tuple(item.name for item in parameters if isinstance(item.default, float))
         self.threads = threads or torch.get_num_threads()
         self._module = module
         self._dtype = dtype

@@ -1,0 +1,228 @@
+"""What every runtime of the registry promises, held against the same tiny network."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.errors import RuntimeUnavailable, SrEdgeError, TileError, UsageError
+from sr_edge.runtimes import Session, SessionRequest, load_runtime, open_request
+from sr_edge.spec import FrameFormat, Precision, TileSpec
+
+Array = npt.NDArray[np.float32]
+FLOAT_TOLERANCE = 2e-6
+
+
+def test_float_batch_gives_the_network(session: Session, toys: Any, batches: list[Array]) -> None:
+    upscaled = session.run(batches[0])
+    assert upscaled.dtype == np.float32
+    np.testing.assert_allclose(upscaled, toys.reference(batches[0]), atol=FLOAT_TOLERANCE)
+
+
+def test_uint8_frame_is_converted_on_the_host(session: Session, toys: Any) -> None:
+    frame = np.random.default_rng(3).integers(0, 256, (16, 24, 3), np.uint8)
+    upscaled = session.run(frame)
+    exact = 255 * toys.reference((frame.transpose(2, 0, 1)[None] / 255).astype(np.float32))[0].transpose(1, 2, 0)
+    assert upscaled.dtype == np.uint8
+    assert upscaled.shape == (32, 48, 3)
+    assert np.abs(upscaled - exact.clip(0, 255)).max() <= 0.5 + 255 * FLOAT_TOLERANCE
+
+
+def test_output_is_the_callers_own(session: Session, batches: list[Array]) -> None:
+    first = session.run(batches[0])
+    kept = first.copy()
+    second = session.run(batches[1])
+    np.testing.assert_array_equal(first, kept)
+    assert not np.shares_memory(first, second)
+    first[:] = 0.0
+
+
+def test_read_only_and_strided_inputs(session: Session, batches: list[Array]) -> None:
+    wanted = session.run(batches[0])
+    frozen = batches[0].copy()
+    frozen.flags.writeable = False
+    strided = np.ascontiguousarray(batches[0].transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
+    np.testing.assert_array_equal(session.run(frozen), wanted)
+    np.testing.assert_array_equal(session.run(strided), wanted)
+
+
+@pytest.mark.parametrize(
+    ("frames", "error", "told"),
+    [
+        (np.zeros((1, 3, 24, 16), np.float32), TileError, r"\(1, 3, 24, 16\).*\(1, 3, 16, 24\)"),
+        (np.zeros((3, 16, 24), np.float32), TileError, r"\(3, 16, 24\)"),
+        (np.zeros((16, 24, 4), np.uint8), TileError, r"\(16, 24, 4\).*\(16, 24, 3\)"),
+        (np.zeros((1, 3, 16, 24), np.float64), UsageError, "float64.*wanted float32"),
+        ([[0.0]], UsageError, "list.*numpy"),
+    ],
+)
+def test_other_frames_are_refused(session: Session, frames: Any, error: type[Exception], told: str) -> None:
+    for call in (session.run, session.submit):
+        with pytest.raises(error, match=told):
+            call(frames)
+
+
+def test_several_in_flight_come_back_by_ticket(session: Session, batches: list[Array]) -> None:
+    wanted = [session.run(batch) for batch in batches]
+    tickets = [session.submit(batch) for batch in batches]
+    assert len(set(tickets)) == len(batches) > session.spec.slots
+    for index in (2, 0, 1, *range(len(batches) - 1, 2, -1)):
+        np.testing.assert_array_equal(session.result(tickets[index]), wanted[index])
+
+
+def test_submitted_frames_may_be_overwritten(session: Session, batches: list[Array]) -> None:
+    wanted = session.run(batches[0])
+    reused = batches[0].copy()
+    ticket = session.submit(reused)
+    reused[:] = 0.5
+    np.testing.assert_array_equal(session.result(ticket), wanted)
+
+
+def test_a_ticket_is_good_once(session: Session, batches: list[Array]) -> None:
+    ticket = session.submit(batches[0])
+    session.result(ticket)
+    for wrong in (ticket, ticket + 100):
+        with pytest.raises(UsageError, match="ticket"):
+            session.result(wrong)
+
+
+def test_two_sessions_at_once(runtime: str, toys: Any, batches: list[Array]) -> None:
+    request = toys.request_for(runtime)
+    with open_request(runtime, request) as one, open_request(runtime, request) as other:
+        tickets = [(each, each.submit(batch), batch) for batch in batches for each in (one, other)]
+        for each, ticket, batch in tickets:
+            np.testing.assert_allclose(each.result(ticket), toys.reference(batch), atol=FLOAT_TOLERANCE)
+
+
+def test_many_threads_share_a_session(session: Session, toys: Any, batches: list[Array]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for batch, upscaled in zip(batches, pool.map(session.run, batches), strict=True):
+            np.testing.assert_allclose(upscaled, toys.reference(batch), atol=FLOAT_TOLERANCE)
+
+
+def test_spec_tells_what_runs(runtime: str, toys: Any) -> None:
+    request: SessionRequest = toys.request_for(runtime, slots=3)
+    with open_request(runtime, request) as session:
+        spec = session.spec
+    assert (spec.runtime, spec.device, spec.tile, spec.scale) == (runtime, "cpu", TileSpec(16, 24), 2)
+    assert (spec.requested, spec.ran, spec.rest_ran) == (Precision.FP32,) * 3
+    assert (spec.threads, spec.slots, spec.controls, spec.io) == (1, 3, (), FrameFormat.FLOAT_NCHW)
+    assert spec.version == load_runtime(runtime).availability().version
+    assert spec.load_ms > 0
+    assert spec.artifact_bytes == request.artifact.stat().st_size
+
+
+def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
+    with open_request(runtime, toys.request_for(runtime, network="Controlled")) as session:
+        assert session.spec.controls == ("alpha", "beta")
+        plain = session.run(batches[0])
+        np.testing.assert_allclose(plain, toys.reference(batches[0]), atol=FLOAT_TOLERANCE)
+        for found in (
+            session.run(batches[0], {"alpha": 0.5}),
+            session.result(session.submit(batches[0], {"beta": 0.25, "alpha": 2})),
+        ):
+            np.testing.assert_allclose(found, 0.5 * plain, atol=FLOAT_TOLERANCE)
+        with pytest.raises(UsageError, match="'gamma'.*alpha, beta"):
+            session.run(batches[0], {"gamma": 1.0})
+        with pytest.raises(UsageError, match="alpha is nan"):
+            session.submit(batches[0], {"alpha": float("nan")})
+
+
+def test_control_of_a_network_without(session: Session, batches: list[Array]) -> None:
+    with pytest.raises(UsageError, match="it has none"):
+        session.run(batches[0], {"alpha": 0.5})
+
+
+def test_measure(session: Session) -> None:
+    latency = session.measure(runs=4, warm_up=1)
+    assert latency.runs == 4
+    assert 0 < latency.min_ms <= latency.p50_ms <= latency.p99_ms
+
+
+def test_closed_session_refuses_work(runtime: str, toys: Any, batches: list[Array]) -> None:
+    with open_request(runtime, toys.request_for(runtime)) as session:
+        ticket = session.submit(batches[0])
+    session.close()
+    for use in (
+        lambda: session.run(batches[0]),
+        lambda: session.submit(batches[0]),
+        lambda: session.result(ticket),
+        lambda: session.measure(1),
+    ):
+        with pytest.raises(UsageError, match="closed"):
+            use()
+
+
+def test_sessions_leave_no_threads(runtime: str, toys: Any, batches: list[Array]) -> None:
+    with open_request(runtime, toys.request_for(runtime)) as session:
+        session.result(session.submit(batches[0]))
+        assert any(thread.name.startswith("sr-edge") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("sr-edge") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("device", ["gpu:99", "cuda:99", "abacus"])
+def test_absent_device(runtime: str, toys: Any, device: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match=f"{device}.*cpu"):
+        open_request(runtime, toys.request_for(runtime, device=device))
+
+
+def test_damaged_file(runtime: str, toys: Any, tmp_path: Path) -> None:
+    whole: SessionRequest = toys.request_for(runtime)
+    damaged = tmp_path / f"damaged{whole.artifact.suffix}"
+    damaged.write_bytes(whole.artifact.read_bytes()[:200])
+    request = toys.request(damaged, architecture=whole.architecture, options=whole.options)
+    with pytest.raises(SrEdgeError, match="damaged") as caught:
+        open_request(runtime, request)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_option(runtime: str, toys: Any, tmp_path: Path) -> None:
+    whole: SessionRequest = toys.request_for(runtime)
+    options = dict(whole.options or {}) | {"graph_optimization_level": "sideways"}
+    with pytest.raises(SrEdgeError, match=r"option|graph_optimization_level"):
+        open_request(runtime, toys.request(whole.artifact, architecture=whole.architecture, options=options))
+
+
+def test_another_scale_than_the_files(onnx_runtime: str, toys: Any) -> None:
+    with pytest.raises(TileError, match=r"output.*\[1, 3, 32, 48\].*scale 3.*\[1, 3, 48, 72\]"):
+        open_request(onnx_runtime, toys.request(toys.plain(), scale=3))
+
+
+def test_another_tile_than_the_files(onnx_runtime: str, toys: Any) -> None:
+    with pytest.raises(TileError, match=r"input.*\[1, 3, 16, 24\].*\[1, 3, 24, 24\]"):
+        open_request(onnx_runtime, toys.request(toys.plain(), tile=TileSpec(24, 24)))
+
+
+def test_dynamic_graph_takes_the_requests_tile(onnx_runtime: str, toys: Any, batches: list[Array]) -> None:
+    with open_request(onnx_runtime, toys.request(toys.dynamic())) as session:
+        np.testing.assert_allclose(session.run(batches[0]), toys.reference(batches[0]), atol=FLOAT_TOLERANCE)
+
+
+def test_uint8_graph_takes_both_formats(onnx_runtime: str, toys: Any) -> None:
+    frame = np.random.default_rng(5).integers(0, 256, (16, 24, 3), np.uint8)
+    batch = (frame.transpose(2, 0, 1)[None] / 255).astype(np.float32)
+    exact = 255 * toys.reference(batch).clip(0, 1)
+    with open_request(onnx_runtime, toys.request(toys.uint8(), io=FrameFormat.UINT8_NHWC)) as session:
+        upscaled_frame, upscaled_batch = session.run(frame), session.run(batch)
+        np.testing.assert_array_equal(session.result(session.submit(frame)), upscaled_frame)
+    assert np.abs(upscaled_frame - exact[0].transpose(1, 2, 0)).max() <= 0.5 + 255 * FLOAT_TOLERANCE
+    assert upscaled_batch.dtype == np.float32
+    np.testing.assert_allclose(upscaled_batch[0].transpose(1, 2, 0), upscaled_frame / 255, atol=1e-6)
+
+
+def test_torch_runs_foreign_code_only_when_it_is_named(toys: Any) -> None:
+    pytest.importorskip("torch")
+    whole: SessionRequest = toys.request_for("torch")
+    with pytest.raises(UsageError, match="if you trust it"):
+        open_request("torch", toys.request(whole.artifact, architecture=whole.architecture))
+
+
+def test_missing_file(toys: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model file"):
+        toys.request(tmp_path / "absent.onnx")
