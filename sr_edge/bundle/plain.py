@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -27,6 +29,21 @@ def to_plain(value: object) -> Plain:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
+    return value
+
+
+def json_text(document: object) -> str:
+    """One JSON document; numbers that JSON cannot write, such as an infinite PSNR, become null."""
+    return json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Plain) -> Plain:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return value
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from sr_edge.bundle.plain import to_plain
+from sr_edge.bundle.plain import json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,22 +35,6 @@ def result_on_stdout(as_json: bool) -> Iterator[Show]:
                 _print_readable(readable, stdout)
 
         yield show
-
-
-def json_text(document: object) -> str:
-    """One JSON document; numbers that JSON cannot write, such as an infinite PSNR, become null."""
-    return json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON values are of any type; only floats are looked at."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:

@@ -1,0 +1,109 @@
+"""Replays a bundle's golden frames: does this runtime, on this machine, compute what the maker's did?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from sr_edge.bench.rows import Variant
+from sr_edge.bundle import Bundle
+from sr_edge.errors import BundleError, EngineError
+from sr_edge.image_files import read_picture
+from sr_edge.runtimes import Session
+from sr_edge.runtimes.session import Frame
+from sr_edge.spec import Precision
+
+WHITE = 255.0
+
+
+@dataclass(frozen=True)
+class GoldenPair:
+    """A golden input and its output at one precision: uint8 (height, width, 3)."""
+
+    name: str
+    precision: Precision
+    input_hwc: Frame
+    output_hwc: Frame
+    min_psnr_db: float
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """One golden frame replayed: 8-bit RGB PSNR against the stored output, and what it had to be."""
+
+    name: str
+    psnr_db: float
+    min_psnr_db: float
+
+    @property
+    def passed(self) -> bool:
+        return self.psnr_db >= self.min_psnr_db
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The golden frames of one variant; `reason` says why they could not be replayed."""
+
+    variant: Variant
+    results: tuple[GoldenResult, ...] = ()
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and all(result.passed for result in self.results)
+
+
+def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
+    """The golden frames of one precision, digests checked; raises BundleError where they are damaged."""
+    pairs = []
+    for frame in bundle.manifest.golden:
+        if frame.precision is precision:
+            source, output = (cast(Frame, read_picture(path).pixels) for path in bundle.golden_files(frame))
+            pairs.append(GoldenPair(frame.input, precision, source, output, frame.min_psnr_db))
+    return pairs
+
+
+def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTest:
+    """Runs every golden frame of the variant's precision through an open session."""
+    pairs = read_golden(bundle, variant.precision)
+    if not pairs:
+        return SelfTest(variant, reason=f"the bundle has no golden frames for {variant.precision}; deploy again")
+    try:
+        outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
+    except EngineError as error:
+        return SelfTest(variant, reason=str(error))
+    return SelfTest(
+        variant,
+        tuple(
+            GoldenResult(pair.name, psnr_rgb_db([output], [pair.output_hwc]), pair.min_psnr_db)
+            for pair, output in zip(pairs, outputs, strict=True)
+        ),
+    )
+
+
+def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
+    """8-bit RGB PSNR of a session against the float reference over the fp32 golden frames, and how many there are."""
+    pairs = read_golden(bundle, Precision.FP32)
+    if not pairs:
+        return None, 0
+    outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
+    return psnr_rgb_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
+
+
+def psnr_rgb_db(found: Sequence[Frame], wanted: Sequence[Frame]) -> float:
+    """PSNR over all samples of uint8 frames of equal shapes taken together; infinite where they are equal.
+
+    Raises:
+        BundleError: the shapes differ.
+    """
+    squares, samples = 0.0, 0
+    for ours, theirs in zip(found, wanted, strict=True):
+        if ours.shape != theirs.shape:
+            raise BundleError(f"a golden output is {theirs.shape}, the network gives {ours.shape}; deploy again")
+        squares += float(np.square(ours.astype(np.float64) - theirs).sum())
+        samples += ours.size
+    return 10.0 * math.log10(WHITE**2 * samples / squares) if squares else math.inf

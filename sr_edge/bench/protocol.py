@@ -1,0 +1,195 @@
+"""How figures are taken: all variants opened first, run in turn (A B A B), memory in a fresh process each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from sr_edge.bench.rows import Row, Variant
+from sr_edge.bundle import Bundle
+from sr_edge.errors import BundleError, EngineError, SrEdgeError, UnknownNameError, UsageError
+from sr_edge.runtimes import (
+    Session,
+    SessionRequest,
+    StartUp,
+    find_entry,
+    interleaved,
+    load_runtime,
+    measure_memory,
+    open_request,
+    random_tile,
+    request_from_bundle,
+    runtime_names,
+)
+from sr_edge.spec import FrameFormat, Precision
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, steps done and steps in all."""
+
+MIXED_RESTS = (Precision.BF16, Precision.FP16)
+MEMORY_RUNS = 3
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Reports to nobody."""
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """What all variants are opened with. `io` None takes the float graph where there is one.
+
+    `trusted_architecture` names a network of the user's own that the torch runtime may build.
+    """
+
+    device: str = "cpu"
+    io: FrameFormat | None = None
+    threads: int | None = None
+    trusted_architecture: str = ""
+
+
+@dataclass(frozen=True)
+class OpenVariant:
+    """A variant that runs: its session and how it was asked for; closed by `open_variants`."""
+
+    variant: Variant
+    request: SessionRequest
+    session: Session
+    start_up: StartUp
+
+
+def choose_runtimes(text: str) -> list[str]:
+    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    if text.strip() == "all":
+        return runtime_names()
+    return [find_entry(name).name for name in _listed(text, "runtime")]
+
+
+def choose_precisions(text: str) -> list[Precision]:
+    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    if text.strip() == "all":
+        return list(Precision)
+    known = [precision.value for precision in Precision]
+    found = _listed(text, "precision")
+    for name in found:
+        if name not in known:
+            raise UnknownNameError("precision", name, known)
+    return [Precision(name) for name in found]
+
+
+def _listed(text: str, kind: str) -> list[str]:
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise UsageError(f"no {kind} in {text!r}; write all, or names separated by commas")
+    return list(dict.fromkeys(found))
+
+
+def variants_of(
+    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
+) -> list[Variant]:
+    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that."""
+    found = []
+    for runtime in runtimes:
+        for precision in precisions:
+            found.append(Variant(runtime, precision))
+            if precision is Precision.INT8:
+                found += [Variant(runtime, precision, rest) for rest in _mixed_rests(bundle, runtime, device)]
+    return found
+
+
+def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
+    for rest in MIXED_RESTS:
+        try:
+            module = load_runtime(runtime)
+            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, rest, None)
+            if artifact is not None and module.obstacle(rest, device) is None:
+                yield rest
+        except SrEdgeError:
+            return
+
+
+@contextmanager
+def open_variants(
+    bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: Progress = no_progress
+) -> Iterator[list[OpenVariant | Row]]:
+    """Opens every variant and runs one tile on each; one that cannot run is given as a Row with the reason.
+
+    Raises:
+        BundleError: the bundle is damaged (a fault of one file is a fault of the whole).
+    """
+    with ExitStack() as stack:
+        opened: list[OpenVariant | Row] = []
+        for index, variant in enumerate(variants):
+            progress("opening engines", index, len(variants))
+            opened.append(_open_variant(bundle, variant, options, stack))
+        progress("opening engines", len(variants), len(variants))
+        yield opened
+
+
+def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack: ExitStack) -> OpenVariant | Row:
+    try:
+        request = request_from_bundle(
+            bundle,
+            variant.runtime,
+            variant.precision,
+            options.device,
+            rest=variant.rest,
+            io=options.io,
+            threads=options.threads,
+            options=_trust(variant.runtime, options.trusted_architecture),
+        )
+        started = time.perf_counter()
+        session = stack.enter_context(open_request(variant.runtime, request))
+        opened = time.perf_counter()
+        session.run(random_tile(session.spec.tile, session.spec.io))
+        finished = time.perf_counter()
+    except BundleError:
+        raise
+    except SrEdgeError as error:
+        return Row(variant, reason=str(error))
+    return OpenVariant(variant, request, session, StartUp(1e3 * (opened - started), 1e3 * (finished - started)))
+
+
+def _trust(runtime: str, architecture: str) -> dict[str, str] | None:
+    """The torch runtime builds a network of the user's own only where that is named as trusted."""
+    return {"architecture": architecture} if architecture and runtime == "torch" else None
+
+
+def measure(
+    opened: Sequence[OpenVariant | Row],
+    rounds: int,
+    warm_up: int,
+    with_memory: bool = True,
+    progress: Progress = no_progress,
+) -> list[Row]:
+    """Latency of all open variants, interleaved, and their memory; rows stay in the order of `opened`."""
+    running = [entry for entry in opened if isinstance(entry, OpenVariant)]
+    progress("latency", 0, 1)
+    latencies = iter(interleaved([entry.session for entry in running], rounds, warm_up) if running else [])
+    progress("latency", 1, 1)
+    rows = [
+        Row(entry.variant, entry.session.spec, entry.start_up, next(latencies))
+        if isinstance(entry, OpenVariant)
+        else entry
+        for entry in opened
+    ]
+    return _with_memory(rows, opened, progress) if with_memory else rows
+
+
+def _with_memory(rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: Progress) -> list[Row]:
+    measured = []
+    for index, (row, entry) in enumerate(zip(rows, opened, strict=True)):
+        progress("memory", index, len(rows))
+        if isinstance(entry, OpenVariant):
+            row = _row_with_memory(row, entry)
+        measured.append(row)
+    progress("memory", len(rows), len(rows))
+    return measured
+
+
+def _row_with_memory(row: Row, entry: OpenVariant) -> Row:
+    try:
+        return replace(row, memory=measure_memory(entry.variant.runtime, entry.request, MEMORY_RUNS))
+    except EngineError as error:
+        return replace(row, remarks=(*row.remarks, str(error)))

@@ -1,0 +1,107 @@
+"""What a benchmark finds: one row per runtime and precision, also for those that could not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sr_edge.bench.environment import Environment
+from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
+from sr_edge.spec import Memory, ModelCard, Precision, TileSpec
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One runtime at one precision; `rest` is wanted of all that is not a convolution or matmul."""
+
+    runtime: str
+    precision: Precision
+    rest: Precision = Precision.FP32
+
+    @property
+    def label(self) -> str:
+        """The precision as tables show it: "int8+bf16" is INT8 with everything else in bf16."""
+        mixed = self.precision is Precision.INT8 and self.rest is not Precision.FP32
+        return f"{self.precision}+{self.rest}" if mixed else str(self.precision)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Fidelity in dB; infinite where two outputs are equal, None where it was not measured.
+
+    `psnr_float_db` compares 8-bit RGB with the float reference on `tiles` tiles. `psnr_hr_db` and `ssim_hr`
+    compare the luma with high-resolution originals, border of `scale` pixels left out, mean over `pictures`.
+    """
+
+    psnr_float_db: float | None = None
+    psnr_hr_db: float | None = None
+    ssim_hr: float | None = None
+    tiles: int = 0
+    pictures: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one variant; `reason` says why it could not run, then all measurements are None.
+    `remarks` are what else one should know of its figures."""
+
+    variant: Variant
+    spec: SessionSpec | None = None
+    start_up: StartUp | None = None
+    latency: StageLatency | None = None
+    memory: Memory | None = None
+    quality: Quality | None = None
+    reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def frames_per_s(self) -> float | None:
+        """Tiles per second, one at a time, at the median latency."""
+        return 1e3 / self.latency.total.p50_ms if self.latency else None
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All rows of one benchmark with what is needed to believe and to repeat them."""
+
+    card: ModelCard
+    tile: TileSpec
+    environment: Environment
+    rounds: int
+    warm_up: int
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
+    """A row as named scalars, for CSV: units in the names, None for what was not measured."""
+    spec, latency, quality = row.spec, row.latency, row.quality
+    return {
+        "runtime": row.variant.runtime,
+        "precision": row.variant.label,
+        "ran": str(spec.ran) if spec else None,
+        "rest_ran": str(spec.rest_ran) if spec else None,
+        "version": spec.version if spec else None,
+        "device": spec.device if spec else None,
+        "io": str(spec.io) if spec else None,
+        "threads": spec.threads if spec else None,
+        "load_ms": spec.load_ms if spec else None,
+        "first_frame_ms": row.start_up.first_frame_ms if row.start_up else None,
+        "pre_p50_ms": latency.pre.p50_ms if latency else None,
+        "compute_p50_ms": latency.compute.p50_ms if latency else None,
+        "post_p50_ms": latency.post.p50_ms if latency else None,
+        "min_ms": latency.total.min_ms if latency else None,
+        "p50_ms": latency.total.p50_ms if latency else None,
+        "p90_ms": latency.total.p90_ms if latency else None,
+        "p99_ms": latency.total.p99_ms if latency else None,
+        "mean_ms": latency.total.mean_ms if latency else None,
+        "runs": latency.total.runs if latency else None,
+        "frames_per_s": row.frames_per_s,
+        "peak_added_bytes": row.memory.added_bytes if row.memory else None,
+        "artifact_bytes": spec.artifact_bytes if spec else None,
+        "psnr_float_db": quality.psnr_float_db if quality else None,
+        "psnr_hr_db": quality.psnr_hr_db if quality else None,
+        "ssim_hr": quality.ssim_hr if quality else None,
+        "reason": row.reason,
+        "remarks": "; ".join([*([spec.note] if spec and spec.note else []), *row.remarks]),
+    }

@@ -1,0 +1,116 @@
+"""Benchmark rows as tables for people: cells once, then rich or Markdown; and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+
+from sr_edge.bench.rows import BenchReport, Row, flat_row
+
+HEADINGS = (
+    "runtime",
+    "precision",
+    "ran",
+    "load ms",
+    "ms p50",
+    "ms p90",
+    "fps",
+    "MB peak",
+    "dB float",
+    "dB HR",
+    "SSIM HR",
+)
+_TEXT_COLUMNS = 3
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The row's cells, one per heading, a dash for what was not measured."""
+    quality = row.quality
+    measured = (
+        _number(row.spec.load_ms if row.spec else None, 0),
+        _number(row.latency.total.p50_ms if row.latency else None, 2),
+        _number(row.latency.total.p90_ms if row.latency else None, 2),
+        _number(row.frames_per_s, 1),
+        _number(row.memory.added_bytes / 1e6 if row.memory else None, 1),
+        _number(quality.psnr_float_db if quality else None, 2),
+        _number(quality.psnr_hr_db if quality else None, 3),
+        _number(quality.ssim_hr if quality else None, 4),
+    )
+    return (row.variant.runtime, row.variant.label, _ran(row), *measured)
+
+
+def _ran(row: Row) -> str:
+    """What really ran; the rest is named where it differs."""
+    if row.spec is None:
+        return "unavailable"
+    same = row.spec.rest_ran in (row.spec.ran, row.variant.rest)
+    return str(row.spec.ran) if same else f"{row.spec.ran}, rest {row.spec.rest_ran}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
+
+
+def caption(report: BenchReport) -> list[str]:
+    """Lines that say what was measured on which machine, and how."""
+    card, environment = report.card, report.environment
+    machine = environment.machine
+    weights = " RANDOM WEIGHTS: latency only, quality means nothing." if card.random_weights else ""
+    clock = f", {environment.clock_mhz:.0f} MHz" if environment.clock_mhz else ""
+    governor = f", governor {environment.governor}" if environment.governor else ""
+    flags = ", ".join(machine.cpu_flags or ()) or "not readable"
+    return [
+        f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
+        f"{machine.cpu}, {machine.usable_cores} cores{clock}{governor}, load {environment.load_average:.1f}; "
+        f"instructions: {flags}",
+        f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} to warm up; "
+        "fps: tiles per second at p50; MB peak: above a fresh process; dB float: 8-bit RGB against the float reference",
+        *report.notes,
+    ]
+
+
+def rich_report(report: BenchReport) -> Group:
+    """Caption, table, and under it why some rows did not run."""
+    table = Table()
+    for index, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="left" if index < _TEXT_COLUMNS else "right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(*cells(row))
+    return Group(*caption(report), table, *remarks(report.rows))
+
+
+def markdown_report(report: BenchReport) -> str:
+    """The same as Markdown."""
+    lines = [
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * _TEXT_COLUMNS + "---:|" * (len(HEADINGS) - _TEXT_COLUMNS),
+    ]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in report.rows]
+    paragraphs = [*caption(report), "\n".join(lines), "\n".join(f"- {remark}" for remark in remarks(report.rows))]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """One line for each row that did not run, ran in a mixed way, or has a remark."""
+    found = []
+    for row in rows:
+        texts = [row.reason, row.spec.note if row.spec else "", *row.remarks]
+        found += [f"{row.variant.runtime} {row.variant.label}: {text}" for text in texts if text]
+    return found
+
+
+def csv_report(report: BenchReport) -> str:
+    """One line per row, headings first; cells of what was not measured are empty."""
+    buffer = io.StringIO()
+    rows = [flat_row(row) for row in report.rows]
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else ["runtime"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
