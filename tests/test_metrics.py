@@ -1,0 +1,121 @@
+"""PSNR-Y and SSIM-Y: by hand, against a direct evaluation, and against published figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.errors import FrameError
+from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.metrics import luma, psnr_y_db, ssim_y
+from sr_edge.resize import crop_to_multiple, resize_bicubic
+
+
+def noise(seed: int, *shape: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_luma_of_the_corners_of_the_colour_cube() -> None:
+    corners = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    np.testing.assert_allclose(luma(corners), [[16, 235, 81.481, 144.553, 40.966]], atol=1e-9)
+
+
+def test_gray_and_16_bit_pictures_have_the_luma_of_their_8_bit_rgb() -> None:
+    gray = noise(0, 4, 5, 1)
+    np.testing.assert_allclose(luma(gray), luma(np.repeat(gray, 3, axis=2)), atol=1e-9)
+    near = gray.astype(np.uint16) * 257 + np.uint16(100) * (gray < 255)
+    np.testing.assert_allclose(luma(near), luma(gray), atol=1e-9)
+
+
+def test_psnr_of_a_known_luma_difference() -> None:
+    dark = np.full((8, 8, 1), 100, np.uint8)
+    one_level = 219 / 255
+    assert psnr_y_db(dark, dark + np.uint8(1), 0) == pytest.approx(20 * math.log10(255 / one_level), abs=1e-9)
+
+
+def test_the_border_does_not_count() -> None:
+    reference = noise(1, 12, 14, 3)
+    spoilt = reference.copy()
+    spoilt[:2], spoilt[-2:], spoilt[:, :2], spoilt[:, -2:] = 0, 0, 0, 0
+    assert psnr_y_db(spoilt, reference, 2) == math.inf
+    assert psnr_y_db(spoilt, reference, 1) < 30
+
+
+def test_the_same_picture_is_infinitely_near_and_wholly_similar() -> None:
+    picture = noise(2, 20, 20, 3)
+    assert psnr_y_db(picture, picture, 4) == math.inf
+    assert ssim_y(picture, picture, 4) == pytest.approx(1, abs=1e-12)
+
+
+def test_ssim_equals_its_definition_window_by_window() -> None:
+    first, second = noise(3, 17, 15, 3), noise(4, 17, 15, 3)
+    assert ssim_y(first, second, 1) == pytest.approx(direct_ssim(luma(first)[1:-1, 1:-1], luma(second)[1:-1, 1:-1]))
+
+
+def direct_ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    gauss = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(gauss, gauss) / gauss.sum() ** 2
+    values = []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            a, b = (plane[top : top + 11, left : left + 11] for plane in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            variances = (window * (a - mean_a) ** 2).sum() + (window * (b - mean_b) ** 2).sum()
+            covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+            c1, c2 = 2.55**2, 7.65**2
+            likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+            values.append(likeness / ((mean_a**2 + mean_b**2 + c1) * (variances + c2)))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("metric", [psnr_y_db, ssim_y])
+def test_pictures_of_different_size_are_refused(metric: Any) -> None:
+    with pytest.raises(FrameError, match="cannot compare 30x20 with 30x21"):
+        metric(noise(0, 20, 30, 3), noise(0, 21, 30, 3), 2)
+
+
+def test_a_border_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(FrameError, match="leave 0x4 to compare"):
+        psnr_y_db(noise(0, 8, 4, 3), noise(0, 8, 4, 3), 2)
+    with pytest.raises(FrameError, match="11x11 are needed"):
+        ssim_y(noise(0, 14, 30, 3), noise(0, 14, 30, 3), 2)
+
+
+@pytest.mark.parametrize(("scale", "published_db"), [(2, 33.66), (3, 30.39), (4, 28.42)])
+def test_bicubic_on_set5_has_its_published_psnr(shared_data: Path, scale: int, published_db: float) -> None:
+    found = []
+    for path in list_pictures(shared_data / "test" / "set5" / "hr"):
+        hr = crop_to_multiple(read_picture(path).pixels, scale)
+        lr = read_picture(shared_data / "test" / "set5" / f"lr_x{scale}" / path.name).pixels
+        found.append(psnr_y_db(resize_bicubic(lr, scale), hr, scale))
+    assert len(found) == 5
+    assert np.mean(found) == pytest.approx(published_db, abs=0.02)
+
+
+@pytest.mark.parametrize(("scale", "published_db"), [(2, 33.66), (3, 30.39), (4, 28.42)])
+def test_the_protocol_behind_the_published_figures_gives_them_to_the_last_digit(
+    shared_data: Path, scale: int, published_db: float
+) -> None:
+    """Dong et al. 2014 resize the 8-bit luma itself, without rounding in between."""
+    found = []
+    for path in list_pictures(shared_data / "test" / "set5" / "hr"):
+        hr = np.floor(luma(crop_to_multiple(read_picture(path).pixels, scale)) + 0.5)
+        enlarged = np.floor(resize_bicubic(resize_bicubic(hr, 1 / scale), scale) + 0.5)
+        difference = (enlarged - hr)[scale:-scale, scale:-scale]
+        found.append(10 * math.log10(255**2 / np.mean(difference**2)))
+    assert np.mean(found) == pytest.approx(published_db, abs=0.005)
+
+
+@pytest.mark.parametrize(("scale", "published"), [(2, 0.9299), (3, 0.8682), (4, 0.8104)])
+def test_bicubic_on_set5_has_its_published_ssim(shared_data: Path, scale: int, published: float) -> None:
+    found = []
+    for path in list_pictures(shared_data / "test" / "set5" / "hr"):
+        hr = crop_to_multiple(read_picture(path).pixels, scale)
+        lr = read_picture(shared_data / "test" / "set5" / f"lr_x{scale}" / path.name).pixels
+        found.append(ssim_y(resize_bicubic(lr, scale), hr, scale))
+    assert np.mean(found) == pytest.approx(published, abs=0.001)
