@@ -122,6 +122,7 @@ def open_session(
         BundleError: the bundle is damaged.
         EngineError: the library cannot compile the artifact.
     """
+    find_entry(runtime)
     with open_bundle(bundle) if isinstance(bundle, (str, Path)) else nullcontext(bundle) as opened:
         request = request_from_bundle(
             opened,

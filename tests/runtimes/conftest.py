@@ -1,11 +1,12 @@
-"""One tiny network as a torch module and as ONNX files, float and quantized, so that every runtime can be held against it."""
+"""One tiny network as a torch module, as ONNX files (float and quantized) and in numpy, for every runtime."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class Controlled(Toy):
         return self.shuffle(alpha * self.last(beta * self.first(x).relu()))
 """
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class Toys:
 
     def half(self) -> Path:
         """fp16 convolutions between casts, as the fp16 pass writes them."""
-        graph = GraphBuilder(ToyWeights(*(value.astype(np.float16) for value in (self.weights.first, self.weights.last))))  # type: ignore[arg-type]
+        halves = ToyWeights(self.weights.first.astype(np.float16), self.weights.last.astype(np.float16))
+        graph = GraphBuilder(halves)
         graph.node("Cast", ["input"], "half_input", to=TensorProto.FLOAT16)
         features = graph.body("half_input")
         shuffled(graph, graph.node("Cast", [features], "float_features", to=TensorProto.FLOAT))
@@ -254,8 +256,7 @@ def convolved(planes: Array, weight: Array) -> Array:
     """A 3x3 convolution with zero padding."""
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    result: Array = np.einsum("chwij,ocij->ohw", windows, weight).astype(np.float32)
-    return result
+    return np.asarray(np.einsum("chwij,ocij->ohw", windows, weight), np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -304,6 +305,3 @@ def batches() -> list[Array]:
     """Different tiles."""
     generator = np.random.default_rng(11)
     return [generator.random((1, 3, TILE.height, TILE.width), np.float32) for _ in range(7)]
-
-
-OpenIt = Callable[[], Session]

@@ -128,7 +128,7 @@ def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
             session.result(session.submit(batches[0], {"beta": 0.25, "alpha": 2})),
         ):
             np.testing.assert_allclose(found, 0.5 * plain, atol=FLOAT_TOLERANCE)
-        with pytest.raises(UsageError, match="'gamma'.*alpha, beta"):
+        with pytest.raises(UsageError, match=r"'gamma'.*alpha, beta"):
             session.run(batches[0], {"gamma": 1.0})
         with pytest.raises(UsageError, match="alpha is nan"):
             session.submit(batches[0], {"alpha": float("nan")})

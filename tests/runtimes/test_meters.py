@@ -1,0 +1,151 @@
+"""Meters: what is run, how often and in which order. No test here depends on how long something takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sr_edge.errors import EngineError, UnknownNameError, UsageError
+from sr_edge.runtimes import (
+    Session,
+    diagnose,
+    interleaved,
+    measure_latency,
+    measure_memory,
+    measure_start_up,
+    measure_throughput,
+    open_request,
+    random_tile,
+)
+from sr_edge.runtimes.engine_session import EngineSession
+from sr_edge.runtimes.host_format import Tile
+from sr_edge.runtimes.session import SessionSpec
+from sr_edge.spec import FrameFormat, Precision, TileSpec
+
+
+class LoggedEngine:
+    """Notes its name in a log that several engines share."""
+
+    controls: tuple[str, ...] = ()
+    slots = 2
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name = name
+        self.log = log
+
+    def infer(self, slot: int, tile: Tile, controls: Any, out: Tile) -> None:
+        self.log.append(self.name)
+        np.copyto(out, tile)
+
+    def close(self) -> None:
+        self.log.append(f"{self.name} closed")
+
+
+def logged(name: str, log: list[str], io: FrameFormat = FrameFormat.FLOAT_NCHW) -> EngineSession:
+    fp32 = Precision.FP32
+    spec = SessionSpec(name, "1", "cpu", fp32, fp32, fp32, io, TileSpec(2, 3), 1, 1, 0.0, 0, slots=2)
+    return EngineSession(LoggedEngine(name, log), spec)
+
+
+def test_latency_of_every_stage() -> None:
+    log: list[str] = []
+    with logged("a", log) as session:
+        stages = measure_latency(session, runs=5, warm_up=2, io=FrameFormat.UINT8_NHWC)
+        assert log == ["a"] * 7
+    assert {stages.pre.runs, stages.compute.runs, stages.post.runs, stages.total.runs} == {5}
+    parts_ms = stages.pre.mean_ms + stages.compute.mean_ms + stages.post.mean_ms
+    assert stages.total.mean_ms == pytest.approx(parts_ms)
+
+
+def test_interleaved_takes_turns() -> None:
+    log: list[str] = []
+    with logged("a", log) as one, logged("b", log, FrameFormat.UINT8_NHWC) as other:
+        found = interleaved([one, other], rounds=3, warm_up=1)
+        assert log == ["a", "b"] * 4
+    assert [stages.total.runs for stages in found] == [3, 3]
+
+
+def test_throughput_runs_every_tile() -> None:
+    log: list[str] = []
+    with logged("a", log) as session:
+        found = measure_throughput(session, tiles=7, warm_up=1)
+        assert log == ["a"] * 8
+    assert (found.tiles, found.in_flight) == (7, 2)
+    assert found.tiles_per_s > 0
+
+
+def test_start_up_opens_runs_once_and_closes() -> None:
+    log: list[str] = []
+
+    def open_it() -> Session:
+        log.append("opened")
+        return logged("a", log)
+
+    found = measure_start_up(open_it)
+    assert log == ["opened", "a", "a closed"]
+    assert 0 < found.open_ms < found.first_frame_ms
+
+
+def test_nothing_to_measure() -> None:
+    with logged("a", []) as session:
+        for measure in (measure_latency, measure_throughput, lambda session, runs: interleaved([session], runs)):
+            with pytest.raises(UsageError, match="0 runs"):
+                measure(session, 0)
+
+
+@pytest.mark.parametrize("io", list(FrameFormat))
+def test_random_tile_is_seeded(io: FrameFormat) -> None:
+    tile = random_tile(TileSpec(4, 6), io)
+    assert tile.shape == ((1, 3, 4, 6) if io is FrameFormat.FLOAT_NCHW else (4, 6, 3))
+    np.testing.assert_array_equal(tile, random_tile(TileSpec(4, 6), io))
+
+
+def test_memory_counts_the_engine(onnx_runtime: str, toys: Any) -> None:
+    small = measure_memory(onnx_runtime, toys.request(toys.plain()), runs=1)
+    wide = TileSpec(512, 1024)
+    large = measure_memory(onnx_runtime, toys.request(toys.plain(tile=wide), tile=wide), runs=1)
+    output_bytes = 4 * 3 * 4 * wide.height * wide.width
+    assert 0 < small.baseline_rss_bytes < small.peak_rss_bytes
+    assert large.added_bytes > small.added_bytes + output_bytes
+
+
+def test_memory_of_what_cannot_run(onnx_runtime: str, toys: Any, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"not a graph")
+    with pytest.raises(EngineError, match=r"damaged\.onnx") as caught:
+        measure_memory(onnx_runtime, toys.request(damaged))
+    assert "Traceback" not in str(caught.value)
+    with pytest.raises(UnknownNameError):
+        measure_memory("abacus", toys.request(toys.plain()))
+
+
+def test_diagnosis_names_every_runtime(onnx_runtime: str, toys: Any) -> None:
+    diagnosis = diagnose()
+    reports = {report.entry.name: report.availability for report in diagnosis.runtimes}
+    found = reports[onnx_runtime]
+    assert found.works
+    assert found.version
+    cpu = next(device for device in found.devices if device.name == "cpu")
+    assert {Precision.FP32, Precision.INT8} <= set(cpu.precisions)
+    with open_request(onnx_runtime, toys.request(toys.plain(), device=cpu.name)) as session:
+        assert session.spec.device == cpu.name
+    machine = diagnosis.machine
+    assert machine.usable_cores >= 1
+    assert machine.memory_bytes > 1 << 20
+    assert machine.cpu
+
+
+def test_cpu_flags_are_those_that_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from sr_edge.runtimes import doctor
+
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(doctor, "_CPUINFO", cpuinfo)
+    assert doctor.describe_machine().cpu_flags is None
+    cpuinfo.write_text("model name\t: Chip: fast\nflags\t\t: fpu avx2 avx512_vnni\n\nmodel name\t: Other\n")
+    machine = doctor.describe_machine()
+    assert (machine.cpu, machine.cpu_flags) == ("Chip: fast", ("avx2", "avx512_vnni"))
+    cpuinfo.write_text("Features\t: fp asimd asimddp bf16\n")
+    assert doctor.describe_machine().cpu_flags == ("asimddp", "bf16")

@@ -1,0 +1,221 @@
+"""The registry: names, absent libraries, what is chosen from a bundle, and a silent, offline start."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.bundle import Artifact, ArtifactKind, Manifest, open_bundle, sha256_of, staging_folder, write_bundle
+from sr_edge.bundle.plain import to_plain
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.runtimes import (
+    RUNTIMES,
+    availability,
+    load_runtime,
+    open_request,
+    open_session,
+    request_from_bundle,
+    supports,
+)
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+
+Array = npt.NDArray[np.float32]
+FP32, BF16, FP16, INT8 = Precision
+S8, U8 = Spelling
+FLOAT, UINT8 = FrameFormat
+
+
+def artifact(
+    file: str,
+    precision: Precision = FP32,
+    rest: Precision = FP32,
+    spelling: Spelling | None = None,
+    io: FrameFormat = FLOAT,
+    kind: ArtifactKind = ArtifactKind.ONNX,
+    sha256: str = "0" * 64,
+) -> Artifact:
+    return Artifact(file, kind, precision, rest, spelling, io, (1, 3, 16, 24), sha256)
+
+
+EVERYTHING = (
+    artifact("uint8.onnx", io=UINT8),
+    artifact("float.onnx"),
+    artifact("fp16.onnx", FP16, FP16),
+    artifact("int8-u8.onnx", INT8, FP32, U8),
+    artifact("int8-s8-fp16.onnx", INT8, FP16, S8),
+    artifact("int8-s8.onnx", INT8, FP32, S8),
+    artifact("weights.safetensors", kind=ArtifactKind.WEIGHTS),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "rest", "io", "chosen"),
+    [
+        ("openvino", FP32, FP32, None, "float.onnx"),
+        ("openvino", BF16, FP32, None, "float.onnx"),
+        ("openvino", FP32, FP32, UINT8, "uint8.onnx"),
+        ("openvino", FP16, FP32, None, "fp16.onnx"),
+        ("openvino", FP16, FP32, UINT8, None),
+        ("openvino", INT8, FP32, None, "int8-u8.onnx"),
+        ("openvino", INT8, BF16, None, "int8-u8.onnx"),
+        ("openvino", INT8, FP16, None, None),
+        ("onnxruntime", FP32, FP32, None, "float.onnx"),
+        ("onnxruntime", INT8, FP32, None, "int8-s8.onnx"),
+        ("onnxruntime", INT8, FP16, None, "int8-s8-fp16.onnx"),
+        ("onnxruntime", INT8, BF16, None, None),
+        ("torch", FP32, FP32, None, "weights.safetensors"),
+        ("torch", BF16, FP32, FLOAT, "weights.safetensors"),
+        ("torch", FP32, FP32, UINT8, None),
+        ("torch", INT8, FP32, None, None),
+    ],
+)
+def test_choice_of_artifact(
+    name: str, precision: Precision, rest: Precision, io: FrameFormat | None, chosen: str | None
+) -> None:
+    if not availability(name).works:
+        pytest.skip(f"{name} is not installed")
+    found = load_runtime(name).choose_artifact(EVERYTHING, precision, rest, io)
+    assert (found.file if found else None) == chosen
+
+
+def test_onnxruntime_takes_the_other_spelling_where_there_is_no_s8() -> None:
+    if not availability("onnxruntime").works:
+        pytest.skip("onnxruntime is not installed")
+    found = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:4], INT8, FP32, None)
+    assert found is not None
+    assert found.file == "int8-u8.onnx"
+
+
+@pytest.fixture(params=["toy.sredge", "toy.sredge.zip"])
+def bundle(request: pytest.FixtureRequest, toys: Any, tmp_path: Path) -> Path:
+    out = tmp_path / str(request.param)
+    with staging_folder(out) as staging:
+        files = [("model.onnx", toys.plain(), FP32, None), ("model.int8.onnx", toys.plain(U8), INT8, U8)]
+        artifacts = []
+        for file, source, precision, spelling in files:
+            (staging / file).write_bytes(source.read_bytes())
+            artifacts.append(artifact(file, precision, FP32, spelling, sha256=sha256_of(source)))
+        manifest = Manifest(ModelCard("toy", 2, 1), TileSpec(16, 24), tuple(artifacts), created="2026-01-01")
+        write_bundle(out, manifest, staging)
+    return out
+
+
+def test_open_session_by_path(bundle: Path, onnx_runtime: str, toys: Any, batches: list[Array]) -> None:
+    with open_session(bundle, onnx_runtime, threads=1) as session:
+        np.testing.assert_allclose(session.run(batches[0]), toys.reference(batches[0]), atol=2e-6)
+        assert session.spec.threads == 1
+
+
+def test_open_session_on_an_opened_bundle(bundle: Path, onnx_runtime: str) -> None:
+    with open_bundle(bundle) as opened:
+        for precision in (FP32, INT8):
+            with open_session(opened, onnx_runtime, precision, allow_other_precision=True) as session:
+                assert session.spec.requested is precision
+
+
+def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
+    if not availability("openvino").works:
+        pytest.skip("openvino is not installed")
+    with open_bundle(bundle) as opened:
+        request = request_from_bundle(opened, "openvino", INT8, rest=BF16, threads=1, slots=3)
+        assert request.artifact.name == "model.int8.onnx"
+        assert (request.precision, request.rest, request.spelling) == (INT8, BF16, U8)
+        assert (request.threads, request.slots, request.tile) == (1, 3, TileSpec(16, 24))
+
+
+def test_bundle_without_the_artifact(bundle: Path, runtime: str) -> None:
+    there = r"model\.onnx \(onnx, fp32.*model\.int8\.onnx \(onnx, int8.*u8"
+    with pytest.raises(PrecisionUnavailable, match=f"no artifact that {runtime} can run in fp16.*{there}"):
+        open_session(bundle, runtime, FP16)
+    with pytest.raises(PrecisionUnavailable, match="with uint8 frames"):
+        open_session(bundle, runtime, io=UINT8)
+
+
+@pytest.mark.parametrize("call", [load_runtime, availability, lambda name: open_session("x", name)])
+def test_unknown_runtime(call: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"'tensorflow'.*torch, onnxruntime, openvino"):
+        call("tensorflow")
+
+
+@pytest.fixture(params=RUNTIMES, ids=[entry.name for entry in RUNTIMES])
+def hidden_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A registry entry whose library cannot be imported."""
+    entry = request.param
+    monkeypatch.delitem(sys.modules, entry.module, raising=False)
+    monkeypatch.setitem(sys.modules, entry.library, None)
+    return entry
+
+
+def test_absent_library(hidden_library: Any, toys: Any) -> None:
+    name = hidden_library.name
+    found = availability(name)
+    assert not found.works
+    assert found.how_to_install == f'pip install "sr-edge[{hidden_library.extra}]"'
+    assert not supports(name, FP32)
+    with pytest.raises(RuntimeUnavailable, match=rf"library of runtime {name} is not installed; run: pip install"):
+        open_request(name, toys.request(toys.plain()))
+
+
+def test_library_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    assert "cannot be loaded (libgomp" in availability("openvino").reason
+
+
+def test_a_bug_of_ours_is_not_an_absent_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise AttributeError("typo")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(AttributeError):
+        availability("openvino")
+
+
+@pytest.mark.parametrize("count", ["threads", "slots"])
+def test_counts_start_at_one(toys: Any, count: str) -> None:
+    with pytest.raises(UsageError, match=f"{count} 0"):
+        toys.request(toys.plain(), **{count: 0})
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_registry_imports_no_library() -> None:
+    libraries = [entry.library for entry in RUNTIMES]
+    done = run_python(f"import sys, sr_edge.runtimes; print([m for m in {libraries} if m in sys.modules])")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+OFFLINE = """
+import os, socket
+def refuse(*arguments, **keywords):
+    os.write(2, b"network ")
+    raise OSError("no network in this test")
+socket.socket.connect = socket.getaddrinfo = refuse
+from sr_edge.bundle.plain import from_plain
+from sr_edge.runtimes import SessionRequest, open_request, random_tile
+import json
+request = from_plain(SessionRequest, json.loads({order!r}), "request")
+with open_request({runtime!r}, request) as session:
+    session.result(session.submit(random_tile(request.tile, request.io)))
+"""
+
+
+def test_starts_silent_and_offline(runtime: str, toys: Any) -> None:
+    request = toys.request_for(runtime)
+    code = f"import sys; sys.path.insert(0, {str(toys.folder)!r})" + OFFLINE.format(
+        order=json.dumps(to_plain(request)), runtime=runtime
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
