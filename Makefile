@@ -12,7 +12,7 @@ venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.t
 	@PYTHON="$(PYTHON)" scripts/make_venv .venv
 
 demo: venv ## bundled weights to a verified INT8 deployment, with a before/after picture in demo-output/
-	@$(PY) scripts/demo
+	@$(PY) scripts/demo.py
 
 test: venv ## the whole test suite
 	@$(PY) -m pytest
