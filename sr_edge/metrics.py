@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -95,7 +94,15 @@ def _size(frame_hwc: npt.NDArray[Any]) -> str:
 
 def _windowed(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Gaussian-weighted mean at every place where the whole window lies in the plane."""
-    gauss = cv2.getGaussianKernel(_SSIM_WINDOW_PX, _SSIM_SIGMA_PX)
-    reach = _SSIM_WINDOW_PX // 2
-    filtered: npt.NDArray[np.float64] = np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, gauss, gauss), np.float64)
-    return filtered[reach:-reach, reach:-reach]
+    offsets = np.arange(_SSIM_WINDOW_PX) - _SSIM_WINDOW_PX // 2
+    weights = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
+    weights /= weights.sum()
+    return _weighted_rows(_weighted_rows(plane, weights).T, weights).T
+
+
+def _weighted_rows(plane: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    rows = plane.shape[0] - len(weights) + 1
+    total = np.zeros((rows, plane.shape[1]))
+    for first, weight in enumerate(weights):
+        total += weight * plane[first : first + rows]
+    return total
