@@ -28,6 +28,7 @@ class GatedEngine:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.gate = threading.Event()
+        self.entered = threading.Event()
         self.busy: set[int] = set()
         self.most_busy = 0
         self.closed = 0
@@ -38,6 +39,7 @@ class GatedEngine:
             assert slot not in self.busy
             self.busy.add(slot)
             self.most_busy = max(self.most_busy, len(self.busy))
+        self.entered.set()
         assert self.gate.wait(PATIENCE_S)
         with self._lock:
             self.busy.remove(slot)
@@ -104,15 +106,19 @@ def test_a_failed_tile_gives_its_slot_back(engine: GatedEngine, session: EngineS
     assert session.run(tile(0.5))[0, 0, 0, 0] == 0.5
 
 
-def test_close_waits_for_what_is_in_flight(engine: GatedEngine, session: EngineSession) -> None:
-    session.submit(tile(0.1))
+@pytest.mark.parametrize("how", ["run", "submit"])
+def test_close_waits_for_what_is_in_flight(engine: GatedEngine, session: EngineSession, how: str) -> None:
+    working = threading.Thread(target=getattr(session, how), args=(tile(0.1),))
+    working.start()
+    assert engine.entered.wait(PATIENCE_S)
     closing = threading.Thread(target=session.close)
     closing.start()
     closing.join(BRIEF_S)
     assert closing.is_alive()
     assert engine.closed == 0
     engine.gate.set()
-    closing.join(PATIENCE_S)
+    for thread in (working, closing):
+        thread.join(PATIENCE_S)
     session.close()
     assert engine.closed == 1
 
