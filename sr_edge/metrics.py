@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Frame, require_frame, white_level
@@ -95,14 +96,9 @@ def _size(frame_hwc: npt.NDArray[Any]) -> str:
 def _windowed(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Gaussian-weighted mean at every place where the whole window lies in the plane."""
     offsets = np.arange(_SSIM_WINDOW_PX) - _SSIM_WINDOW_PX // 2
-    weights = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
+    weights: npt.NDArray[np.float64] = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
     weights /= weights.sum()
-    return _weighted_rows(_weighted_rows(plane, weights).T, weights).T
-
-
-def _weighted_rows(plane: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    rows = plane.shape[0] - len(weights) + 1
-    total = np.zeros((rows, plane.shape[1]))
-    for first, weight in enumerate(weights):
-        total += weight * plane[first : first + rows]
-    return total
+    mean = plane
+    for axis in (0, 1):
+        mean = sliding_window_view(mean, _SSIM_WINDOW_PX, axis=axis) @ weights
+    return mean
