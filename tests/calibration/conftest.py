@@ -1,0 +1,112 @@
+"""Graphs and patches for calibration tests: seeded, tiny, and with every kind of layer that INT8 meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime  # type: ignore[import-untyped]  # ships no types
+import pytest
+import torch
+from torch import nn
+
+from sr_edge.export.tracing import trace
+from sr_edge.spec import TileSpec
+
+TILE = TileSpec(24, 24)
+Batch = npt.NDArray[np.float32]
+Run = Callable[[onnx.ModelProto, Batch], Batch]
+
+
+class MixedNet(nn.Module):
+    """x2: plain, grouped, depthwise and transposed Conv, Linear, Concat, channel attention, one conv used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 16, 3, padding=1)
+        self.shared = nn.Conv2d(16, 16, 3, padding=1, groups=2)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.fuse = nn.Conv2d(32, 16, 1)
+        self.squeeze = nn.Conv2d(16, 16, 1)
+        self.token = nn.Linear(16, 16)
+        self.up = nn.ConvTranspose2d(16, 16, 2, stride=2)
+        self.tail = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x0 = self.head(x).relu()
+        x1 = nn.functional.gelu(self.shared(x0))
+        x2 = self.depthwise(self.shared(x1)).relu()
+        fused = self.fuse(torch.cat([x1, x2], 1)) + x0
+        fused = fused * torch.sigmoid(self.squeeze(fused.mean((2, 3), keepdim=True)))
+        fused = fused + self.token(fused.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        picture: torch.Tensor = self.tail(self.up(fused)) + nn.functional.interpolate(x, scale_factor=2)
+        return picture
+
+
+@pytest.fixture(scope="session")
+def mixed_graph() -> onnx.ModelProto:
+    torch.manual_seed(1)
+    return trace(MixedNet(), TILE)
+
+
+@pytest.fixture(scope="session")
+def mixed_file(mixed_graph: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graphs") / "mixed.onnx"
+    onnx.save(mixed_graph, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def batches() -> list[Batch]:
+    """Eight smooth-plus-noise patches of 24x24."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0.0, 0.7, 24, dtype=np.float32)
+    return [(ramp * generator.random() + 0.3 * generator.random((1, 3, 24, 24))).astype(np.float32) for _ in range(8)]
+
+
+@pytest.fixture(scope="session")
+def run_as_written() -> Run:
+    """ONNX Runtime without any graph optimisation: every Q, DQ and Conv as it stands in the file."""
+    return lambda model, batch: _run(model, batch, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+
+
+@pytest.fixture(scope="session")
+def run_optimized() -> Run:
+    return lambda model, batch: _run(model, batch, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+
+
+@pytest.fixture(scope="session")
+def run_openvino() -> Run:
+    """OpenVINO on the CPU with a float32 rest."""
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+
+    def run(model: onnx.ModelProto, batch: Batch) -> Batch:
+        network = core.read_model(model.SerializeToString())
+        compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2})
+        return np.array(compiled(batch)[0])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def psnr_db() -> Callable[[Batch, Batch], float]:
+    """Of the values as they are, peak 1."""
+
+    def psnr(found: Batch, wanted: Batch) -> float:
+        error = float(np.mean((found.astype(np.float64) - wanted) ** 2))
+        return float("inf") if error == 0.0 else -10.0 * float(np.log10(error))
+
+    return psnr
+
+
+def _run(model: onnx.ModelProto, batch: Batch, level: onnxruntime.GraphOptimizationLevel) -> Batch:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])

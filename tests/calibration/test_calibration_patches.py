@@ -1,0 +1,165 @@
+"""Patches from folders, pictures and videos: the right size, varied, reproducible; bad sources refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_edge.calibration import calibration_patches
+from sr_edge.errors import CalibrationError, FrameError
+from sr_edge.spec import TileSpec
+
+TILE = TileSpec(16, 24)
+
+
+def save_noise(path: Path, height: int, width: int, level: int = 255, mode: str = "RGB") -> None:
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    pixels = np.random.default_rng(height * width).integers(0, level + 1, shape).astype(np.uint8)
+    Image.fromarray(pixels, mode=None).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_noise(tmp_path / "a.png", 40, 50)
+    save_noise(tmp_path / "b.png", 20, 30)
+    save_noise(tmp_path / "c.png", 64, 64, level=100)
+    return tmp_path
+
+
+def test_patches_have_the_tiles_shape_and_lie_in_zero_to_one(folder: Path) -> None:
+    patches = calibration_patches(folder, TILE)
+    assert len(patches) == 40
+    for patch in patches:
+        assert patch.shape == (1, 3, 16, 24)
+        assert patch.dtype == np.float32
+        assert patch.min() >= 0.0
+        assert patch.max() <= 1.0
+
+
+def test_every_picture_gives_its_share(folder: Path) -> None:
+    dark = [patch.max() <= 100 / 255 for patch in calibration_patches(folder, TILE)]
+    assert 13 <= sum(dark) <= 14
+
+
+def test_patches_differ_and_the_seed_reproduces_them(folder: Path) -> None:
+    patches = calibration_patches(folder, TILE)
+    assert len({patch.tobytes() for patch in patches}) == len(patches)
+    np.testing.assert_array_equal(patches, calibration_patches(folder, TILE, seed=0))
+    assert not np.array_equal(patches, calibration_patches(folder, TILE, seed=1))
+
+
+def test_a_patch_is_a_mirrored_piece_of_its_picture(tmp_path: Path) -> None:
+    save_noise(tmp_path / "only.png", 40, 50)
+    picture = np.asarray(Image.open(tmp_path / "only.png"))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (16, 24, 3))[:, :, 0]
+    pieces = {
+        np.ascontiguousarray(window[::vertical, ::horizontal]).tobytes()
+        for window in windows.reshape(-1, 16, 24, 3)
+        for vertical in (1, -1)
+        for horizontal in (1, -1)
+    }
+    for patch in calibration_patches(tmp_path, TILE, count=5):
+        pixels = np.rint(patch[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+        assert np.ascontiguousarray(pixels).tobytes() in pieces
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 100), (100, 3), (16, 24)])
+def test_pictures_smaller_than_the_tile_are_reflected(tmp_path: Path, height: int, width: int) -> None:
+    save_noise(tmp_path / "small.png", height, width)
+    patches = calibration_patches(tmp_path, TILE, count=3)
+    values = set(np.asarray(Image.open(tmp_path / "small.png")).ravel().tolist())
+    for patch in patches:
+        assert patch.shape == (1, 3, 16, 24)
+        assert set(np.rint(patch * 255).astype(int).ravel().tolist()) <= values
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_gray_and_transparent_pictures_become_rgb(tmp_path: Path, mode: str) -> None:
+    save_noise(tmp_path / "picture.png", 30, 30, mode=mode)
+    patch = calibration_patches(tmp_path, TILE, count=1)[0]
+    assert patch.shape == (1, 3, 16, 24)
+    assert (mode == "L") == bool(np.array_equal(patch[:, 0], patch[:, 1]))
+
+
+def test_one_picture_will_do(folder: Path) -> None:
+    assert len(calibration_patches(folder / "a.png", TILE, count=7)) == 7
+
+
+def test_more_pictures_than_patches_are_thinned_evenly(tmp_path: Path) -> None:
+    for index in range(10):
+        save_noise(tmp_path / f"{index}.png", 20, 30, level=10 * index + 1)
+    brightest = [patch.max() * 255 for patch in calibration_patches(tmp_path, TILE, count=5)]
+    np.testing.assert_allclose(brightest, [1, 21, 41, 61, 81], atol=0.5)
+
+
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="does not exist; give a folder"):
+        calibration_patches(tmp_path / "missing", TILE)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(CalibrationError, match=r"no pictures in .*PNG, JPEG"):
+        calibration_patches(tmp_path, TILE)
+
+
+def test_a_damaged_picture_is_named(folder: Path) -> None:
+    content = (folder / "b.png").read_bytes()
+    (folder / "b.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(FrameError, match=r"b\.png"):
+        calibration_patches(folder, TILE)
+
+
+def test_a_file_that_is_neither_picture_nor_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no picture")
+    with pytest.raises(CalibrationError, match="no readable picture or video"):
+        calibration_patches(path, TILE)
+
+
+def test_no_patches_are_refused(folder: Path) -> None:
+    with pytest.raises(CalibrationError, match="0 calibration patches"):
+        calibration_patches(folder, TILE, count=0)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty frames of flat gray that brightens from 0 to 245; one key frame at the start."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("video") / "ramp.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 48, 32
+        stream.pix_fmt = "yuv420p"
+        for index in range(50):
+            pixels = np.full((32, 48, 3), 5 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+class TestVideo:
+    def test_patches_come_from_the_whole_length(self, video: Path) -> None:
+        levels = [float(patch.mean()) * 255 for patch in calibration_patches(video, TILE, count=10)]
+        np.testing.assert_allclose(levels, [25 * index for index in range(10)], atol=8)
+
+    def test_a_cut_video_is_refused(self, video: Path, tmp_path: Path) -> None:
+        path = tmp_path / "cut.mp4"
+        path.write_bytes(video.read_bytes()[:500])
+        with pytest.raises(CalibrationError, match=r"cut\.mp4 is no readable picture or video"):
+            calibration_patches(path, TILE)
+
+    def test_a_sound_file_is_refused(self, tmp_path: Path) -> None:
+        av = pytest.importorskip("av")
+        path = tmp_path / "tone.wav"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        with pytest.raises(CalibrationError, match="no video stream"):
+            calibration_patches(path, TILE)

@@ -1,0 +1,160 @@
+"""Which layers become INT8: the policy is data, every choice has its reason, statistics are never touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sr_edge.calibration.graph import name_nodes
+from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
+from sr_edge.calibration.sites import find_sites
+from sr_edge.errors import CalibrationError, UsageError
+
+Weight = npt.NDArray[np.float32]
+
+
+def decisions(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> dict[str, Decision]:
+    found = decide(model, find_sites(model), policy or PlacementPolicy())
+    return {decision.node: decision for decision in found}
+
+
+def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> set[str]:
+    return {name for name, decision in decisions(model, policy).items() if decision.int8}
+
+
+def chain(*layers: tuple[str, str, Weight]) -> onnx.ModelProto:
+    """(node name, operator, weight) one behind the other, from x to y."""
+    names = ["x", *(f"t{i}" for i in range(1, len(layers))), "y"]
+    nodes = [
+        helper.make_node(op_type, [names[i], f"w{i}"], [names[i + 1]], name=name)
+        for i, (name, op_type, _) in enumerate(layers)
+    ]
+    weights = [numpy_helper.from_array(weight, f"w{i}") for i, (_, _, weight) in enumerate(layers)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "chain", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def random_weight(*shape: int) -> Weight:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def between_convs(name: str, weight: Weight) -> onnx.ModelProto:
+    conv = random_weight(4, 4, 1, 1)
+    return chain(
+        ("first", "Conv", conv),
+        (name, "Conv", weight),
+        ("inner", "Conv", random_weight(4, weight.shape[0], 1, 1)),
+        ("last", "Conv", conv),
+    )
+
+
+def test_inner_weighted_layers_become_int8_and_the_ends_stay_float(mixed_graph: onnx.ModelProto) -> None:
+    found = decisions(mixed_graph)
+    assert {name for name, decision in found.items() if not decision.int8} == {"/head/Conv", "/tail/Conv"}
+    assert found["/head/Conv"].reason.startswith("the first layer")
+    assert found["/tail/Conv"].reason.startswith("the last layer")
+    assert {found[name].op_type for name in found} == {"Conv", "ConvTranspose", "MatMul"}
+
+
+def test_only_layers_with_constant_weights_are_sites(mixed_graph: onnx.ModelProto) -> None:
+    assert {site.op_type for site in find_sites(mixed_graph)} == {"Conv", "ConvTranspose", "MatMul"}
+
+
+def test_include_takes_exactly_what_matches_the_ends_too(mixed_graph: onnx.ModelProto) -> None:
+    assert int8_names(mixed_graph, PlacementPolicy(include=("/head/*", "/fuse/Conv"))) == {"/head/Conv", "/fuse/Conv"}
+    everything = PlacementPolicy(include=("*",))
+    assert int8_names(mixed_graph, everything) == set(decisions(mixed_graph))
+
+
+def test_exclude_wins_over_include(mixed_graph: onnx.ModelProto) -> None:
+    policy = PlacementPolicy(include=("*",), exclude=("/fuse/*",))
+    found = decisions(mixed_graph, policy)
+    assert not found["/fuse/Conv"].int8
+    assert found["/fuse/Conv"].reason == "excluded by '/fuse/*'"
+
+
+@pytest.mark.parametrize("policy", [PlacementPolicy(include=("nothing*",)), PlacementPolicy(exclude=("nothing*",))])
+def test_a_pattern_that_matches_nothing_is_refused(mixed_graph: onnx.ModelProto, policy: PlacementPolicy) -> None:
+    with pytest.raises(UsageError, match=r"'nothing\*' matches no layer.*/head/Conv"):
+        decisions(mixed_graph, policy)
+
+
+def test_a_mean_over_channels_stays_float_and_does_not_count_as_a_layer() -> None:
+    mean = np.full((1, 4, 1, 1), 0.25, np.float32)
+    found = decisions(between_convs("statistic", mean), PlacementPolicy(include=("*",)))
+    assert not found["statistic"].int8
+    assert "mean over channels" in found["statistic"].reason
+    assert found["inner"].int8
+
+
+def test_nearly_a_mean_is_a_layer_like_any_other() -> None:
+    nearly = np.full((1, 4, 1, 1), 0.25, np.float32)
+    nearly[0, 0] = 0.26
+    assert "nearly" in int8_names(between_convs("nearly", nearly))
+
+
+def test_a_colour_shift_is_not_taken_for_the_first_layer() -> None:
+    shift = np.diag(np.ones(4, np.float32)).reshape(4, 4, 1, 1)
+    conv = random_weight(4, 4, 1, 1)
+    model = chain(("shift", "Conv", shift), ("first", "Conv", conv), ("inner", "Conv", conv), ("last", "Conv", conv))
+    found = decisions(model)
+    assert [decision.int8 for decision in found.values()] == [False, False, True, False]
+    assert "diagonal" in found["shift"].reason
+    assert found["first"].reason.startswith("the first layer")
+
+
+def test_float32_islands_stay_float_even_when_included() -> None:
+    model = between_convs("block/fp32_norm/Conv", random_weight(4, 4, 1, 1))
+    decision = decisions(model, PlacementPolicy(include=("*",)))["block/fp32_norm/Conv"]
+    assert not decision.int8
+    assert "fp32" in decision.reason
+
+
+def test_a_matmul_of_two_computed_operands_is_attention() -> None:
+    model = chain(("first", "Conv", random_weight(4, 4, 1, 1)), ("last", "Conv", random_weight(4, 4, 1, 1)))
+    model.graph.node.append(helper.make_node("MatMul", ["t1", "t1"], ["z"], name="scores"))
+    assert "attention" in decisions(model, PlacementPolicy(include=("*",)))["scores"].reason
+
+
+def test_gemm_takes_its_channel_axis_from_the_transposition() -> None:
+    for transposed, axis in ((0, 1), (1, 0)):
+        model = chain(("gemm", "Gemm", random_weight(4, 4)))
+        model.graph.node[0].attribute.append(helper.make_attribute("transB", transposed))
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 4]))
+        assert find_sites(model)[0].channel_axis == axis
+
+
+def test_weights_of_another_type_or_rank_stay_float() -> None:
+    model = chain(("stack", "MatMul", random_weight(1, 4, 8, 8)))
+    assert "rank 4" in find_sites(model)[0].obstacle
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    weight = random_weight(4, 4, 1, 1)
+    weight[0, 0] = np.nan
+    with pytest.raises(CalibrationError, match="node broken holds NaN"):
+        find_sites(between_convs("broken", weight))
+
+
+def test_a_quantized_graph_is_refused() -> None:
+    model = chain(("first", "Conv", random_weight(4, 4, 1, 1)))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1.0), "scale"))
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["y", "scale"], ["levels"], name="q"))
+    with pytest.raises(CalibrationError, match="quantized already"):
+        find_sites(model)
+
+
+def test_nodes_without_a_name_or_with_a_common_one_get_their_own() -> None:
+    conv = random_weight(4, 4, 1, 1)
+    model = chain(("Conv_1", "Conv", conv), ("", "Conv", conv), ("Conv_1", "Conv", conv))
+    name_nodes(model)
+    names = [node.name for node in model.graph.node]
+    assert names[0] == "Conv_1"
+    assert len(set(names)) == 3
+    name_nodes(model)
+    assert [node.name for node in model.graph.node] == names

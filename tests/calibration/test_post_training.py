@@ -1,0 +1,242 @@
+"""Calibrating a file and writing its INT8 graph: the whole road, the cache, the switches, the refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import sr_edge.calibration
+from sr_edge.calibration import OBSERVERS, Calibration, calibrate, quantize_onnx, read_cache, write_cache
+from sr_edge.calibration.collect import Batch
+from sr_edge.errors import CalibrationError, UnknownNameError, UsageError
+from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling
+
+Run = Callable[[onnx.ModelProto, Batch], Batch]
+PsnrDb = Callable[[Batch, Batch], float]
+
+
+@pytest.fixture(scope="module")
+def calibration(mixed_file: Path, batches: list[Batch]) -> Calibration:
+    return calibrate(mixed_file, batches)
+
+
+@pytest.mark.parametrize("method", [observer.name for observer in OBSERVERS])
+def test_every_method_gives_a_graph_near_the_float_one(
+    method: str, mixed_file: Path, batches: list[Batch], tmp_path: Path, run_as_written: Run, psnr_db: PsnrDb
+) -> None:
+    calibration = calibrate(mixed_file, batches, method=method)
+    path = quantize_onnx(mixed_file, calibration, tmp_path / "int8.onnx")
+    noise_db = psnr_db(run_as_written(onnx.load(path), batches[0]), run_as_written(onnx.load(mixed_file), batches[0]))
+    assert 45.0 < noise_db < 90.0
+
+
+def test_the_same_input_gives_the_same_bytes(mixed_file: Path, batches: list[Batch], tmp_path: Path) -> None:
+    written = [quantize_onnx(mixed_file, calibrate(mixed_file, batches), tmp_path / name).read_bytes() for name in "ab"]
+    assert written[0] == written[1]
+
+
+def test_ranges_cover_the_layers_that_stay_float(calibration: Calibration) -> None:
+    assert "/head/Conv" not in calibration.int8_nodes
+    assert "input" in calibration.ranges
+
+
+def test_layers_can_be_switched_to_float_one_by_one(calibration: Calibration, mixed_file: Path, tmp_path: Path) -> None:
+    switched = calibration.keep_float(["/fuse/Conv"], "it is noisy")
+    assert set(calibration.int8_nodes) - set(switched.int8_nodes) == {"/fuse/Conv"}
+    assert {d.node: d.reason for d in switched.decisions}["/fuse/Conv"] == "it is noisy"
+    model = onnx.load(quantize_onnx(mixed_file, switched, tmp_path / "int8.onnx"))
+    inputs = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    assert inputs["/fuse/Conv"] == "fuse.weight"
+
+
+def test_a_layer_that_is_not_int8_cannot_be_switched(calibration: Calibration) -> None:
+    with pytest.raises(UsageError, match="/head/Conv to float: no INT8 layer"):
+        calibration.keep_float(["/head/Conv"], "")
+
+
+def test_a_layer_whose_input_was_always_zero_stays_float(
+    mixed_file: Path, tmp_path: Path, batches: list[Batch]
+) -> None:
+    model = onnx.load(mixed_file)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("head.weight", "head.bias"):
+            zeros = np.zeros(tuple(tensor.dims), np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
+    onnx.save(model, tmp_path / "dead.onnx")
+    found = {d.node: d for d in calibrate(tmp_path / "dead.onnx", batches).decisions}
+    assert not found["/shared/Conv"].int8
+    assert "zero on every" in found["/shared/Conv"].reason
+    assert found["/fuse/Conv"].int8
+
+
+def test_metadata_says_int8(mixed_file: Path, batches: list[Batch], tmp_path: Path) -> None:
+    model = onnx.load(mixed_file)
+    card = ModelCard("mixed", 2, 1000)
+    write_metadata(model, GraphMetadata(card, Form.STATIC, Precision.FP32, FrameFormat.FLOAT_NCHW, None, "0", "2"))
+    onnx.save(model, tmp_path / "float.onnx")
+    calibration = calibrate(tmp_path / "float.onnx", batches)
+    path = quantize_onnx(tmp_path / "float.onnx", calibration, tmp_path / "int8.onnx", Spelling.U8)
+    metadata = read_metadata(onnx.load(path))
+    assert metadata.precision is Precision.INT8
+    assert metadata.card == card
+
+
+def test_progress_ends_at_its_total(mixed_file: Path, batches: list[Batch]) -> None:
+    steps: list[tuple[int, int]] = []
+    calibrate(mixed_file, batches, progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1] == (len(batches), len(batches))
+
+
+class TestCache:
+    @pytest.fixture
+    def cache(self, mixed_file: Path, batches: list[Batch], tmp_path: Path) -> Path:
+        path = tmp_path / "ranges.json"
+        calibrate(mixed_file, batches, cache=path)
+        return path
+
+    def test_the_cache_holds_the_whole_calibration(self, cache: Path, calibration: Calibration) -> None:
+        assert read_cache(cache) == calibration
+
+    def test_the_cache_is_enough_to_write_the_graph(
+        self, cache: Path, calibration: Calibration, mixed_file: Path, tmp_path: Path
+    ) -> None:
+        cached = quantize_onnx(mixed_file, read_cache(cache), tmp_path / "cached.onnx")
+        fresh = quantize_onnx(mixed_file, calibration, tmp_path / "fresh.onnx")
+        assert cached.read_bytes() == fresh.read_bytes()
+
+    def test_nothing_is_measured_again(self, cache: Path, mixed_file: Path, batches: list[Batch]) -> None:
+        steps: list[tuple[int, int]] = []
+        calibrate(mixed_file, batches, cache=cache, progress=lambda *step: steps.append(step))
+        assert not steps
+
+    def test_the_policy_may_change(self, cache: Path, mixed_file: Path, batches: list[Batch]) -> None:
+        again = calibrate(mixed_file, batches, cache=cache, include=["*"])
+        assert "/head/Conv" in again.int8_nodes
+        assert read_cache(cache) == again
+
+    def test_another_model_patch_or_method_is_refused(
+        self, cache: Path, mixed_file: Path, batches: list[Batch], tmp_path: Path
+    ) -> None:
+        other = onnx.load(mixed_file)
+        other.producer_name = "someone"
+        onnx.save(other, tmp_path / "other.onnx")
+        with pytest.raises(CalibrationError, match=r"made with another model .* delete it or recalibrate"):
+            calibrate(tmp_path / "other.onnx", batches, cache=cache)
+        with pytest.raises(CalibrationError, match="made with other calibration patches and the method 'percentile'"):
+            calibrate(mixed_file, batches[1:], method="mse", cache=cache)
+
+    def test_a_foreign_cache_is_replaced_when_asked(self, cache: Path, mixed_file: Path, batches: list[Batch]) -> None:
+        calibrate(mixed_file, batches, method="mse", cache=cache, recalibrate=True)
+        assert read_cache(cache).provenance.method == "mse"
+
+    def test_every_truncation_is_refused(self, cache: Path) -> None:
+        content = cache.read_bytes()
+        for size in range(0, len(content) - 2, 97):
+            cache.write_bytes(content[:size])
+            with pytest.raises(CalibrationError, match=r"is damaged .* delete it or recalibrate"):
+                read_cache(cache)
+
+    def test_a_changed_number_is_noticed(self, cache: Path) -> None:
+        document = json.loads(cache.read_text())
+        document["calibration"]["ranges"]["input"]["clip"] *= 2
+        cache.write_text(json.dumps(document))
+        with pytest.raises(CalibrationError, match="does not match its digest"):
+            read_cache(cache)
+
+    @pytest.mark.parametrize("content", ["[]", "{}", '{"format": "sr_edge calibration 0"}'])
+    def test_another_format_is_refused(self, tmp_path: Path, content: str) -> None:
+        path = tmp_path / "other.json"
+        path.write_text(content)
+        with pytest.raises(CalibrationError, match="no calibration cache of this version"):
+            read_cache(path)
+
+    def test_a_missing_cache_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(CalibrationError, match="there is no calibration cache"):
+            read_cache(tmp_path / "missing.json")
+
+    def test_a_full_disk_leaves_the_old_cache(
+        self, cache: Path, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = cache.read_bytes()
+
+        def fill_the_disk(path: Path, content: bytes) -> int:
+            with path.open("wb") as file:
+                file.write(content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
+        with pytest.raises(CalibrationError, match="No space left on device"):
+            write_cache(cache, calibration)
+        assert cache.read_bytes() == before
+        assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+
+
+class TestRefusals:
+    def test_an_unknown_method(self, mixed_file: Path, batches: list[Batch]) -> None:
+        with pytest.raises(UnknownNameError, match="choose one of: min-max, percentile, entropy, mse"):
+            calibrate(mixed_file, batches, method="average")
+
+    def test_a_missing_model(self, tmp_path: Path, batches: list[Batch]) -> None:
+        with pytest.raises(CalibrationError, match="is not a file; export a model first"):
+            calibrate(tmp_path / "missing.onnx", batches)
+
+    @pytest.mark.parametrize("content", [b"", b"not a model", b"\x00" * 1000])
+    def test_a_file_that_is_no_model(self, tmp_path: Path, batches: list[Batch], content: bytes) -> None:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(content)
+        with pytest.raises(CalibrationError, match="export it again"):
+            calibrate(path, batches)
+
+    def test_no_patches(self, mixed_file: Path) -> None:
+        with pytest.raises(CalibrationError, match="no calibration patches"):
+            calibrate(mixed_file, [])
+
+    def test_everything_excluded(self, mixed_file: Path, batches: list[Batch]) -> None:
+        with pytest.raises(CalibrationError, match=r"no layer would be INT8 .*change include or exclude"):
+            calibrate(mixed_file, batches, exclude=["*"])
+
+    def test_an_int8_model(
+        self, mixed_file: Path, batches: list[Batch], calibration: Calibration, tmp_path: Path
+    ) -> None:
+        path = quantize_onnx(mixed_file, calibration, tmp_path / "int8.onnx")
+        with pytest.raises(CalibrationError, match="quantized already"):
+            calibrate(path, batches)
+
+    def test_the_calibration_of_another_model(self, mixed_file: Path, calibration: Calibration, tmp_path: Path) -> None:
+        provenance = dataclasses.replace(calibration.provenance, model_sha256="0" * 64)
+        foreign = dataclasses.replace(calibration, provenance=provenance)
+        with pytest.raises(CalibrationError, match="was made for model 000000000000"):
+            quantize_onnx(mixed_file, foreign, tmp_path / "int8.onnx")
+        assert not list(tmp_path.iterdir())
+
+    def test_an_output_folder_that_is_not_there(
+        self, mixed_file: Path, calibration: Calibration, tmp_path: Path
+    ) -> None:
+        with pytest.raises(CalibrationError, match="cannot write"):
+            quantize_onnx(mixed_file, calibration, tmp_path / "missing" / "int8.onnx")
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    assert sr_edge.calibration.__all__ == [
+        "OBSERVERS",
+        "Calibration",
+        "Decision",
+        "Observer",
+        "PlacementPolicy",
+        "Provenance",
+        "TensorRange",
+        "calibrate",
+        "calibration_patches",
+        "observer_named",
+        "quantize_onnx",
+        "read_cache",
+        "write_cache",
+    ]
