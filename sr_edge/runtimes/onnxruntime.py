@@ -74,7 +74,8 @@ def choose_artifact(
 
 def open_request(request: SessionRequest) -> Session:
     kind = _require_device(request.device)
-    require_possible(request, [obstacle(request.precision, request.device)])
+    wanted = (request.precision, request.float_precision)
+    require_possible(request, [obstacle(precision, request.device) for precision in wanted])
     threads = request.threads or physical_cores()  # the library's own default, but one that can be reported
     with tempfile.TemporaryDirectory(prefix="sr-edge-onnxruntime-") as folder:
         optimized = Path(folder) / "optimized.onnx" if _needs_inspection(request) else None

@@ -86,10 +86,10 @@ def choose_artifact(
 def open_request(request: SessionRequest) -> Session:
     core = _core()
     device = _require_device(core, request.device)
-    float_precision = request.rest if request.precision is Precision.INT8 else request.precision
-    require_possible(request, [obstacle(precision, device) for precision in (request.precision, float_precision)])
-    if float_precision not in _precisions(core, device):
-        float_precision = Precision.FP32
+    wanted = (request.precision, request.float_precision)
+    require_possible(request, [obstacle(precision, device) for precision in wanted])
+    possible = _precisions(core, device)
+    float_precision = request.float_precision if request.float_precision in possible else Precision.FP32
     started = time.perf_counter()
     model = _read(core, request)
     with vendor_errors(

@@ -52,6 +52,11 @@ class SessionRequest:
         if not self.artifact.is_file():
             raise UsageError(f"no model file at {self.artifact}; export one with `sr-edge export`")
 
+    @property
+    def float_precision(self) -> Precision:
+        """What is wanted of everything that is not INT8."""
+        return self.rest if self.precision is Precision.INT8 else self.precision
+
 
 @dataclass(frozen=True)
 class SessionSpec:

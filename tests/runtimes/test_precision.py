@@ -85,6 +85,14 @@ def test_onnxruntime_says_when_a_quantized_file_runs_in_float(toys: Any) -> None
         assert (session.spec.ran, session.spec.note) == (Precision.FP32, "0 of 2 quantized layers run in int8")
 
 
+def test_the_rest_of_an_int8_graph_is_asked_for_too(onnx_runtime: str, toys: Any) -> None:
+    require(onnx_runtime, Precision.INT8)
+    if supports(onnx_runtime, Precision.FP16):
+        pytest.skip(f"{onnx_runtime} computes fp16 on this CPU")
+    with pytest.raises(PrecisionUnavailable, match="fp16"):
+        open_request(onnx_runtime, toys.request(toys.chained_int8(), Precision.INT8, rest=Precision.FP16))
+
+
 def test_float_file_is_never_int8(onnx_runtime: str, toys: Any) -> None:
     require(onnx_runtime, Precision.INT8)
     with pytest.raises(PrecisionUnavailable, match=r"asked for int8, but .* in fp32"):
