@@ -30,9 +30,9 @@ CARD = ModelCard("convnet-tiny", scale=2, parameters=10, forms={"body.0": "direc
 
 
 def fill(staging: Path) -> Manifest:
-    """Puts four small files into `staging` and returns the manifest that describes them."""
+    """Puts five small files into `staging` and returns the manifest that describes them."""
     (staging / "golden").mkdir()
-    for name in ("model.onnx", "model.int8.onnx", "golden/in.png", "golden/out.png"):
+    for name in ("model.onnx", "model.int8.onnx", "cal.json", "golden/in.png", "golden/out.png"):
         (staging / name).write_bytes(name.encode() * 50)
     shape = (1, 3, 16, 24)
     plain = Artifact(
@@ -65,7 +65,9 @@ def fill(staging: Path) -> Manifest:
         tile=TileSpec(16, 24),
         artifacts=(plain, quantized),
         golden=(golden,),
-        calibration=CalibrationRecord("percentile", patches=40, images=3, float_layers=("head", "tail")),
+        calibration=CalibrationRecord(
+            "percentile", 40, "ab", {"head": "keeps the picture"}, "cal.json", sha256_of(staging / "cal.json")
+        ),
         tools={"onnx": "1.16"},
     )
 
@@ -97,7 +99,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
         assert bundle.file(found).read_bytes().startswith(b"model.int8.onnx")
         assert bundle.manifest.card == CARD
         assert bundle.manifest.calibration is not None
-        assert bundle.manifest.calibration.float_layers == ("head", "tail")
+        assert bundle.manifest.calibration.float_layers == {"head": "keeps the picture"}
         assert bundle.manifest.artifacts[0].shape == (1, 3, 16, 24)
         assert bundle.golden_files(bundle.manifest.golden[0])[1].name == "out.png"
     assert [item.name for item in tmp_path.iterdir()] == [name], "only the bundle may be left"
@@ -301,7 +303,7 @@ def test_a_file_that_differs_from_its_digest_is_not_written(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("nth_move", [1, 3, 5, 6])
+@pytest.mark.parametrize("nth_move", [1, 3, 5, 6, 7])
 def test_an_interrupted_write_keeps_the_old_bundle(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, nth_move: int
 ) -> None:

@@ -1,0 +1,35 @@
+"""Figures that can be repeated: the protocol, golden frames, quality on pictures, tables and their files."""
+
+from __future__ import annotations
+
+from sr_edge.bench.environment import Environment, describe_environment, tool_versions
+from sr_edge.bench.golden import GoldenResult, SelfTest
+from sr_edge.bench.protocol import OpenOptions, open_variants
+from sr_edge.bench.report import bench_bundle, self_test_bundle
+from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
+from sr_edge.bench.tables import csv_report, markdown_report, rich_report, write_text
+from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, variants_of
+
+__all__ = [
+    "BenchReport",
+    "Environment",
+    "GoldenResult",
+    "OpenOptions",
+    "Quality",
+    "Row",
+    "SelfTest",
+    "Variant",
+    "bench_bundle",
+    "choose_precisions",
+    "choose_runtimes",
+    "csv_report",
+    "describe_environment",
+    "flat_row",
+    "markdown_report",
+    "open_variants",
+    "rich_report",
+    "self_test_bundle",
+    "tool_versions",
+    "variants_of",
+    "write_text",
+]

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from sr_edge.bench.rows import Variant
+from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
 from sr_edge.errors import BundleError, EngineError
 from sr_edge.image_files import read_picture

@@ -7,28 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from sr_edge.bench.rows import Row, Variant
+from sr_edge.bench.rows import Row
+from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
-from sr_edge.errors import BundleError, EngineError, SrEdgeError, UnknownNameError, UsageError
+from sr_edge.errors import BundleError, EngineError, SrEdgeError
 from sr_edge.runtimes import (
     Session,
     SessionRequest,
     StartUp,
-    find_entry,
     interleaved,
-    load_runtime,
     measure_memory,
     open_request,
     random_tile,
     request_from_bundle,
-    runtime_names,
 )
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, steps done and steps in all."""
 
-MIXED_RESTS = (Precision.BF16, Precision.FP16)
 MEMORY_RUNS = 3
 
 
@@ -57,56 +54,6 @@ class OpenVariant:
     request: SessionRequest
     session: Session
     start_up: StartUp
-
-
-def choose_runtimes(text: str) -> list[str]:
-    """Reads "all" or a comma-separated list; raises UnknownNameError."""
-    if text.strip() == "all":
-        return runtime_names()
-    return [find_entry(name).name for name in _listed(text, "runtime")]
-
-
-def choose_precisions(text: str) -> list[Precision]:
-    """Reads "all" or a comma-separated list; raises UnknownNameError."""
-    if text.strip() == "all":
-        return list(Precision)
-    known = [precision.value for precision in Precision]
-    found = _listed(text, "precision")
-    for name in found:
-        if name not in known:
-            raise UnknownNameError("precision", name, known)
-    return [Precision(name) for name in found]
-
-
-def _listed(text: str, kind: str) -> list[str]:
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
-        raise UsageError(f"no {kind} in {text!r}; write all, or names separated by commas")
-    return list(dict.fromkeys(found))
-
-
-def variants_of(
-    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
-) -> list[Variant]:
-    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that."""
-    found = []
-    for runtime in runtimes:
-        for precision in precisions:
-            found.append(Variant(runtime, precision))
-            if precision is Precision.INT8:
-                found += [Variant(runtime, precision, rest) for rest in _mixed_rests(bundle, runtime, device)]
-    return found
-
-
-def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
-    for rest in MIXED_RESTS:
-        try:
-            module = load_runtime(runtime)
-            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, rest, None)
-            if artifact is not None and module.obstacle(rest, device) is None:
-                yield rest
-        except SrEdgeError:
-            return
 
 
 @contextmanager

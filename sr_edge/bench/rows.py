@@ -6,23 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sr_edge.bench.environment import Environment
+from sr_edge.bench.golden import SelfTest
+from sr_edge.bench.variants import Variant
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
-from sr_edge.spec import Memory, ModelCard, Precision, TileSpec
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One runtime at one precision; `rest` is wanted of all that is not a convolution or matmul."""
-
-    runtime: str
-    precision: Precision
-    rest: Precision = Precision.FP32
-
-    @property
-    def label(self) -> str:
-        """The precision as tables show it: "int8+bf16" is INT8 with everything else in bf16."""
-        mixed = self.precision is Precision.INT8 and self.rest is not Precision.FP32
-        return f"{self.precision}+{self.rest}" if mixed else str(self.precision)
+from sr_edge.spec import Memory, ModelCard, TileSpec
 
 
 @dataclass(frozen=True)
@@ -51,6 +38,7 @@ class Row:
     latency: StageLatency | None = None
     memory: Memory | None = None
     quality: Quality | None = None
+    self_test: SelfTest | None = None
     reason: str = ""
     remarks: tuple[str, ...] = ()
 

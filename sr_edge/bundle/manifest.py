@@ -79,13 +79,22 @@ class GoldenFrame:
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """Where the INT8 scales came from. `images_sha256` is the digest of all pictures' digests, in order."""
+    """Where the INT8 scales came from.
+
+    `patches_sha256` is the digest of the patches' digests, in order. `float_layers` maps each layer that could
+    have been INT8 and is not to the reason. `cache` is the calibration cache: the scales without the pictures.
+    """
 
     method: str
     patches: int
-    images: int
-    images_sha256: str = ""
-    float_layers: tuple[str, ...] = ()
+    patches_sha256: str
+    float_layers: Mapping[str, str]
+    cache: str
+    cache_sha256: str
+
+    def __post_init__(self) -> None:
+        require_inner_path(self.cache)
+        _require_digest(self.cache_sha256, self.cache)
 
 
 @dataclass(frozen=True)
@@ -121,4 +130,6 @@ class Manifest:
         for frame in self.golden:
             digests[frame.input] = frame.input_sha256
             digests[frame.output] = frame.output_sha256
+        if self.calibration is not None:
+            digests[self.calibration.cache] = self.calibration.cache_sha256
         return digests

@@ -8,7 +8,7 @@ import math
 import types
 from collections.abc import Mapping
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sr_edge.errors import BundleError, SrEdgeError
@@ -18,11 +18,13 @@ Plain = Any  # JSON's values: they are of any type until `from_plain` has checke
 
 
 def to_plain(value: object) -> Plain:
-    """Dataclasses and mappings become dicts, tuples lists, enums their values."""
+    """Dataclasses and mappings become dicts, tuples lists, enums their values, paths text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError
+from sr_edge.spec import TileSpec
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -53,3 +54,22 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         names = ", ".join(i.name for i in inputs)
         raise CalibrationError(f"the graph needs one picture input of rank 4 and has {len(pictures)} (inputs: {names})")
     return pictures[0]
+
+
+def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
+    """The tile that an ONNX file takes; `wanted` says it for a graph of free height and width.
+
+    Raises:
+        CalibrationError: unreadable, or the file and `wanted` do not fit.
+    """
+    picture = picture_input(load_graph(path)).type.tensor_type
+    axes = (1, 2) if picture.elem_type == onnx.TensorProto.UINT8 else (2, 3)
+    height, width = (picture.shape.dim[axis].dim_value for axis in axes)
+    if height and width:
+        found = TileSpec(height, width)
+        if wanted not in (None, found):
+            raise CalibrationError(f"{path} takes tiles of {found}, not {wanted}; leave --tile out")
+        return found
+    if wanted is None:
+        raise CalibrationError(f"{path} takes any height and width; say the patch size, for example --tile 96x96")
+    return wanted

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
+from sr_edge.cli.bench import bench
+from sr_edge.cli.calibrate import calibrate
+from sr_edge.cli.deploy import deploy
+from sr_edge.cli.doctor import doctor
+from sr_edge.cli.export import export
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
+from sr_edge.cli.selftest import selftest
+
+COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, bench)
 
 app = typer.Typer(
     name="sr-edge",
@@ -35,5 +43,5 @@ def _options(
 ) -> None: ...
 
 
-for command in (models, inspect):
+for command in COMMANDS:
     app.command(command.__name__)(command)

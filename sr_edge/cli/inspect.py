@@ -38,9 +38,7 @@ def _facts(manifest: Manifest) -> str:
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
         "golden": f"{len(manifest.golden)} outputs to test against",
-        "INT8": f"{calibration.method}, {calibration.patches} patches of {calibration.images} pictures"
-        if calibration
-        else "not calibrated",
+        "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in manifest.licences.items()) or "not recorded",
         "created": manifest.created or "not recorded",

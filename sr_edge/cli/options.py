@@ -9,16 +9,42 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; progress goes to stderr.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name; `sr-edge models` lists them.")]
+
+Model = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="A name (`sr-edge models`); may be left out with --weights or --arch."),
+]
 Scale = Annotated[int | None, typer.Option(help="Magnification: 2, 3 or 4.", show_default=False)]
-Tile = Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Input size in low-resolution pixels, or auto.")]
+Tile = Annotated[
+    str, typer.Option(metavar="HEIGHTxWIDTH|auto", help="Input size in low-resolution pixels; auto measures.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: .pth, .pt or .safetensors.", show_default=False)]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Seeded random weights, for latency studies.")]
 Arch = Annotated[
-    str | None, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Any PyTorch model.", show_default=False)
+    str | None,
+    typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Any PyTorch model; runs its code.", show_default=False),
 ]
-InputRange = Annotated[float, typer.Option(help="What the model calls white: 1 or 255.")]
-Runtimes = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes, comma separated.")]
-Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, comma separated.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; the runtime chooses without.", show_default=False)]
+InputRange = Annotated[float, typer.Option(help="What a model of --arch calls white: 1 or 255.")]
+
+Images = Annotated[
+    Path, typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures to calibrate with.", show_default=False)
+]
+Method = Annotated[str, typer.Option(help="How ranges are found: min-max, percentile, entropy or mse.")]
+Include = Annotated[
+    list[str], typer.Option(metavar="GLOB", help="Layers that become INT8, no others; repeatable.", show_default=False)
+]
+Exclude = Annotated[
+    list[str], typer.Option(metavar="GLOB", help="Layers that stay float; repeatable.", show_default=False)
+]
+
+Runtimes = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes, separated by commas.")]
+Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, separated by commas.")]
 Device = Annotated[str, typer.Option(help="Device, by the runtime's own name.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; left out, the runtime chooses.", show_default=False)]
+Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each variant, taken in turn.")]
+Trust = Annotated[
+    str,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FACTORY", help="Let torch run this code of the bundle's maker.", show_default=False
+    ),
+]

@@ -1,0 +1,41 @@
+"""What a tile size costs here: exported, opened and timed, for `--tile auto`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from sr_edge.errors import RuntimeUnavailable
+from sr_edge.export import TileCost, export_onnx
+from sr_edge.models import LoadedModel
+from sr_edge.runtimes import SessionRequest, availability, measure_latency, measure_memory, open_request
+from sr_edge.spec import Precision, TileSpec
+
+PREFERRED_RUNTIMES = ("openvino", "onnxruntime")
+RUNS, WARM_UP = 5, 2
+
+
+def fastest_runtime() -> str:
+    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
+    for name in PREFERRED_RUNTIMES:
+        if availability(name).works:
+            return name
+    raise RuntimeUnavailable(
+        "choosing a tile by measurement needs openvino or onnxruntime, neither works here; "
+        "`sr-edge doctor` says why, or pass --tile HEIGHTxWIDTH"
+    )
+
+
+def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
+    """Exports the fp32 graph at this tile into a temporary folder; median latency and added memory.
+
+    Raises:
+        SrEdgeError: the export or the runtime failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sr-edge-tile-") as folder:
+        report = export_onnx(model, tile, Path(folder) / "model.onnx")
+        request = SessionRequest(report.path, report.metadata.card, tile, Precision.FP32)
+        memory = measure_memory(runtime, request)
+        with open_request(runtime, request) as session:
+            latency = measure_latency(session, RUNS, WARM_UP)
+    return TileCost(tile, latency.total.p50_ms, memory.added_bytes)

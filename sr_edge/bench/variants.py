@@ -1,0 +1,78 @@
+"""Which runtimes and precisions a benchmark covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sr_edge.bundle import Bundle
+from sr_edge.errors import SrEdgeError, UnknownNameError, UsageError
+from sr_edge.runtimes import find_entry, load_runtime, runtime_names
+from sr_edge.spec import Precision
+
+MIXED_RESTS = (Precision.BF16, Precision.FP16)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One runtime at one precision; `rest` is wanted of all that is not a convolution or matmul."""
+
+    runtime: str
+    precision: Precision
+    rest: Precision = Precision.FP32
+
+    @property
+    def label(self) -> str:
+        """The precision as tables show it: "int8+bf16" is INT8 with everything else in bf16."""
+        mixed = self.precision is Precision.INT8 and self.rest is not Precision.FP32
+        return f"{self.precision}+{self.rest}" if mixed else str(self.precision)
+
+
+def choose_runtimes(text: str) -> list[str]:
+    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    if text.strip() == "all":
+        return runtime_names()
+    return [find_entry(name).name for name in _listed(text, "runtime")]
+
+
+def choose_precisions(text: str) -> list[Precision]:
+    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    if text.strip() == "all":
+        return list(Precision)
+    known = [precision.value for precision in Precision]
+    found = _listed(text, "precision")
+    for name in found:
+        if name not in known:
+            raise UnknownNameError("precision", name, known)
+    return [Precision(name) for name in found]
+
+
+def _listed(text: str, kind: str) -> list[str]:
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise UsageError(f"no {kind} in {text!r}; write all, or names separated by commas")
+    return list(dict.fromkeys(found))
+
+
+def variants_of(
+    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
+) -> list[Variant]:
+    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that."""
+    found = []
+    for runtime in runtimes:
+        for precision in precisions:
+            found.append(Variant(runtime, precision))
+            if precision is Precision.INT8:
+                found += [Variant(runtime, precision, rest) for rest in _mixed_rests(bundle, runtime, device)]
+    return found
+
+
+def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
+    for rest in MIXED_RESTS:
+        try:
+            module = load_runtime(runtime)
+            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, rest, None)
+            if artifact is not None and module.obstacle(rest, device) is None:
+                yield rest
+        except SrEdgeError:
+            return

@@ -1,0 +1,52 @@
+"""`sr-edge bench`: latency, memory and fidelity of a bundle in every runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sr_edge.cli.options import BundlePath, Device, Json, Precisions, Runs, Runtimes, Threads, Trust
+from sr_edge.spec import FrameFormat
+
+
+def bench(
+    bundle: BundlePath,
+    runtimes: Runtimes = "all",
+    precisions: Precisions = "all",
+    runs: Runs = 20,
+    warm_up: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 3,
+    threads: Threads = None,
+    device: Device = "cpu",
+    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory in fresh processes.")] = True,
+    csv: Annotated[Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False)] = None,
+    trust: Trust = "",
+    as_json: Json = False,
+) -> None:
+    """Times every runtime and precision in turn and compares them with the float reference."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+        from sr_edge.bench import (
+            OpenOptions,
+            bench_bundle,
+            choose_precisions,
+            choose_runtimes,
+            csv_report,
+            rich_report,
+            variants_of,
+            write_text,
+        )
+        from sr_edge.bundle import open_bundle
+
+        chosen = choose_runtimes(runtimes), choose_precisions(precisions)
+        options = OpenOptions(device, io, threads, trust)
+        with open_bundle(bundle) as opened:
+            report = bench_bundle(
+                opened, variants_of(opened, *chosen, device), options, runs, warm_up, memory, progress
+            )
+        if csv is not None:
+            write_text(csv, csv_report(report))
+        show(report, rich_report(report))

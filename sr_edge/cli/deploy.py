@@ -1,0 +1,99 @@
+"""`sr-edge deploy`: the main job, from a checkpoint to a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import (
+    Arch,
+    Exclude,
+    Images,
+    Include,
+    InputRange,
+    Json,
+    Method,
+    Model,
+    Precisions,
+    RandomWeights,
+    Runs,
+    Runtimes,
+    Scale,
+    Threads,
+    Tile,
+    Weights,
+)
+from sr_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from sr_edge.deploy import DeployReport
+
+
+def deploy(
+    images: Images,
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="The bundle: NAME.sredge, or NAME.zip.", show_default=False)
+    ],
+    model: Model = None,
+    scale: Scale = None,
+    tile: Tile = "96x96",
+    hr: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Originals to measure quality on.", show_default=False)
+    ] = None,
+    runtimes: Runtimes = "all",
+    precisions: Precisions = "all",
+    method: Method = "percentile",
+    include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
+    exclude: Exclude = [],  # noqa: B006
+    runs: Runs = 20,
+    threads: Threads = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    arch: Arch = None,
+    input_range: InputRange = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Exports, calibrates, bundles, tests, times and compares a network in every runtime that works here."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+        from sr_edge.bench import choose_precisions, choose_runtimes
+        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.deploy import DeployPlan
+        from sr_edge.deploy import deploy as deploy_network
+        from sr_edge.models import load_model
+
+        chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
+        network = load_model(model, scale, weights, random_weights, arch, input_range)
+        plan = DeployPlan(
+            tile=chosen_tile(tile, network, progress),
+            runtimes=chosen_runtimes,
+            precisions=chosen_precisions,
+            method=method,
+            include=include,
+            exclude=exclude,
+            threads=threads,
+            rounds=runs,
+            hr=hr,
+        )
+        report = deploy_network(network, images, out, plan, progress)
+        show(report, _readable(report))
+    if report.failed:
+        raise EngineError(
+            f"{', '.join(report.failed)} did not reproduce the golden frames; {out} is kept for inspection, "
+            "do not use it there"
+        )
+
+
+def _readable(report: DeployReport) -> Group:
+    from rich.console import Group
+
+    from sr_edge.bench import rich_report
+
+    files = len(report.manifest.digests())
+    written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
+    return Group(rich_report(report.bench), written)

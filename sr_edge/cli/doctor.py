@@ -1,0 +1,64 @@
+"""`sr-edge doctor`: which runtimes and devices work here, why not, and what to install."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_edge.cli.options import Json
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from sr_edge.runtimes import Diagnosis, RuntimeReport
+
+
+def doctor(as_json: Json = False) -> None:
+    """Says which runtimes and devices work here, why not, and how to install what is missing."""
+    from sr_edge.cli.output import result_on_stdout
+
+    with result_on_stdout(as_json) as show:
+        from sr_edge.runtimes import diagnose
+
+        diagnosis = diagnose()
+        show(diagnosis, _readable(diagnosis))
+
+
+def _readable(diagnosis: Diagnosis) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+
+    machine = diagnosis.machine
+    flags = "not readable" if machine.cpu_flags is None else ", ".join(machine.cpu_flags) or "none that matter here"
+    facts = (
+        f"{machine.system}, Python {machine.python}\n{machine.cpu}, {machine.usable_cores} cores, "
+        f"{machine.memory_bytes / 1e9:.1f} GB\ninstructions for low precision: {flags}\n"
+    )
+    table = Table("runtime", "works", "version", "device", "precisions", "what it is")
+    for report in diagnosis.runtimes:
+        for row in _rows(report):
+            table.add_row(*row)
+    missing = [_advice(report) for report in diagnosis.runtimes if not report.availability.works]
+    return Group(facts, table, *missing)
+
+
+def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:
+    found = report.availability
+    if not found.devices:
+        return [(report.entry.name, "yes" if found.works else "no", found.version, "", "", report.entry.description)]
+    return [
+        (
+            report.entry.name,
+            "yes",
+            found.version,
+            device.name,
+            ", ".join(map(str, device.precisions)),
+            device.description,
+        )
+        for device in found.devices
+    ]
+
+
+def _advice(report: RuntimeReport) -> str:
+    found = report.availability
+    install = f"; install it with: {found.how_to_install}" if found.how_to_install not in found.reason else ""
+    return f"{report.entry.name}: {found.reason}{install}"

@@ -1,0 +1,81 @@
+"""`sr-edge export`: a network as a checked ONNX file."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import Arch, InputRange, Json, Model, RandomWeights, Scale, Tile, Weights
+from sr_edge.spec import FrameFormat
+
+if TYPE_CHECKING:
+    from sr_edge.export import ExportReport
+
+
+class FloatPrecision(str, Enum):
+    """What `export` writes; INT8 is made by `calibrate`."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class FormName(str, Enum):
+    STATIC = "static"
+    TRACED = "traced"
+
+
+def export(
+    out: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False)],
+    model: Model = None,
+    scale: Scale = None,
+    tile: Tile = "96x96",
+    io: Annotated[FrameFormat, typer.Option(help="float: NCHW in [0, 1]; uint8: NHWC.")] = FrameFormat.FLOAT_NCHW,
+    precision: Annotated[FloatPrecision, typer.Option(help="fp16 keeps fp32 islands.")] = FloatPrecision.FP32,
+    form: Annotated[FormName, typer.Option(help="static: for compilers; traced: as trained.")] = FormName.STATIC,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")] = (
+        False
+    ),
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    arch: Arch = None,
+    input_range: InputRange = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Writes a network as ONNX, compared with PyTorch and scanned for what compilers cannot do."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.export import Form, export_onnx
+        from sr_edge.models import load_model
+        from sr_edge.spec import Precision
+
+        network = load_model(model, scale, weights, random_weights, arch, input_range)
+        report = export_onnx(
+            network,
+            chosen_tile(tile, network, progress),
+            out,
+            form=Form(form.value),
+            io=io,
+            precision=Precision(precision.value),
+            dynamic=dynamic,
+            progress=lambda step: progress(step, 1, 1),
+        )
+        show(report, _readable(report))
+
+
+def _readable(report: ExportReport) -> str:
+    metadata, parity = report.metadata, report.parity
+    card = metadata.card
+    size = f"tile {metadata.tile}" if metadata.tile else "any size"
+    lines = [
+        f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io, {size}",
+        f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
+        f"fp32 graph against PyTorch: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
+    ]
+    if card.random_weights:
+        lines.append("RANDOM WEIGHTS: for latency studies only")
+    return "\n".join(lines)

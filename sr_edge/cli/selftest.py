@@ -1,0 +1,75 @@
+"""`sr-edge selftest`: replays a bundle's golden frames on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import BundlePath, Device, Json, Precisions, Trust
+from sr_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from sr_edge.bench import SelfTest
+
+
+def selftest(
+    bundle: BundlePath,
+    runtime: Annotated[str, typer.Option(metavar="all|NAME", help="The runtime to test.")] = "all",
+    precisions: Precisions = "all",
+    device: Device = "cpu",
+    trust: Trust = "",
+    as_json: Json = False,
+) -> None:
+    """Replays the golden frames; fails unless every variant that runs here passes, and at least one runs."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+        from sr_edge.bench import OpenOptions, choose_precisions, choose_runtimes, self_test_bundle, variants_of
+        from sr_edge.bundle import open_bundle
+
+        chosen = choose_runtimes(runtime), choose_precisions(precisions)
+        with open_bundle(bundle) as opened:
+            opened.verify()
+            variants = variants_of(opened, *chosen, device)
+            tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)
+        document = {"passed": _failure(tests) is None, "tests": [_document(test) for test in tests]}
+        show(document, _readable(tests))
+    failure = _failure(tests)
+    if failure is not None:
+        raise EngineError(failure)
+
+
+def _failure(tests: Sequence[SelfTest]) -> str | None:
+    failed = [f"{test.variant.runtime} {test.variant.label}" for test in tests if test.results and not test.passed]
+    if failed:
+        return f"self-test failed in {', '.join(failed)}; deploy the model again, or update that runtime"
+    if not any(test.results for test in tests):
+        reasons = "; ".join(dict.fromkeys(test.reason for test in tests))
+        return f"nothing could be tested here: {reasons}"
+    return None
+
+
+def _document(test: SelfTest) -> dict[str, object]:
+    return {"runtime": test.variant.runtime, "precision": test.variant.label, "passed": test.passed, "detail": test}
+
+
+def _readable(tests: Sequence[SelfTest]) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table("runtime", "precision", "result", "lowest dB", "wanted dB")
+    remarks = []
+    for test in tests:
+        name, label = test.variant.runtime, test.variant.label
+        if not test.results:
+            table.add_row(name, label, "not tested", "-", "-")
+            remarks.append(f"{name} {label}: {test.reason}")
+            continue
+        worst = min(test.results, key=lambda result: result.psnr_db - result.min_psnr_db)
+        verdict = "passed" if test.passed else "FAILED"
+        table.add_row(name, label, verdict, f"{worst.psnr_db:.1f}", f"{worst.min_psnr_db:.0f}")
+    return Group(table, *remarks)

@@ -1,0 +1,34 @@
+"""Reads --tile: a size, or `auto`, which measures the candidates here."""
+
+from __future__ import annotations
+
+from sr_edge.bench.tile_cost import fastest_runtime, measure_tile
+from sr_edge.cli.output import Report
+from sr_edge.export import TileCost, candidate_tiles, choose_tile
+from sr_edge.models import LoadedModel
+from sr_edge.spec import TileSpec
+
+AUTO = "auto"
+STAGE = "choosing the tile"
+
+
+def chosen_tile(text: str, model: LoadedModel, progress: Report) -> TileSpec:
+    """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
+
+    Raises:
+        TileError: unreadable, or it does not fit the network.
+    """
+    if text.strip().lower() != AUTO:
+        tile = TileSpec.parse(text)
+        tile.require_multiple_of(model.card.multiple_px)
+        return tile
+    candidates = candidate_tiles(model.card)
+    runtime = fastest_runtime()
+
+    def cost(tile: TileSpec) -> TileCost:
+        progress(STAGE, candidates.index(tile), len(candidates))
+        return measure_tile(model, tile, runtime)
+
+    chosen = choose_tile(model.card, cost, candidates).tile
+    progress(STAGE, len(candidates), len(candidates))
+    return chosen

@@ -1,0 +1,307 @@
+"""The main job in one call: from a loaded network and pictures to a bundle that has been proven."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import cast
+
+from sr_edge.bench.environment import tool_versions
+from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
+from sr_edge.bench.report import bench_bundle
+from sr_edge.bench.rows import BenchReport
+from sr_edge.bench.variants import variants_of
+from sr_edge.bundle import (
+    Artifact,
+    ArtifactKind,
+    CalibrationRecord,
+    GoldenFrame,
+    Manifest,
+    open_bundle,
+    sha256_of,
+    staging_folder,
+    write_bundle,
+)
+from sr_edge.bundle.weights import write_weights
+from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
+from sr_edge.calibration.collect import Batch
+from sr_edge.errors import UsageError
+from sr_edge.export import ExportReport, export_onnx
+from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.image_files import write_picture
+from sr_edge.models import LoadedModel
+from sr_edge.models.loading import ScaledRange
+from sr_edge.runtimes import SessionRequest, open_request
+from sr_edge.runtimes.session import Frame
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+
+PARITY_PATCHES = 2
+GOLDEN_FRAMES = 3
+GOLDEN_SEED = 1
+"""Golden frames are cut at other places than calibration patches, from the same pictures."""
+
+GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
+    Precision.FP32: 60.0,
+    Precision.FP16: 45.0,
+    Precision.BF16: 35.0,
+    Precision.INT8: 35.0,
+}
+"""What tells a sound kernel from a wrong one: rounding stays well above these, wrong arithmetic below 30 dB."""
+
+WEIGHTS_FILE = "weights.safetensors"
+CACHE_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """What to build and how to prove it. `precisions` and `runtimes` are those that are benchmarked too."""
+
+    tile: TileSpec
+    runtimes: Sequence[str]
+    precisions: Sequence[Precision]
+    method: str = "percentile"
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    threads: int | None = None
+    rounds: int = 20
+
+    def __post_init__(self) -> None:
+        if Precision.FP32 not in self.precisions:
+            raise UsageError("a bundle always holds fp32, which the others are made from; add fp32 to the precisions")
+
+
+@dataclass(frozen=True)
+class DeployReport:
+    """The bundle that was written and what was measured on it."""
+
+    path: Path
+    manifest: Manifest
+    exports: tuple[ExportReport, ...]
+    bench: BenchReport
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Variants that ran and did not reproduce the golden frames."""
+        tests = [row.self_test for row in self.bench.rows if row.self_test is not None]
+        return tuple(f"{test.variant.runtime} {test.variant.label}" for test in tests if not test.passed)
+
+
+def deploy(
+    model: LoadedModel, images: Path, out: Path, plan: DeployPlan, progress: Progress = no_progress
+) -> DeployReport:
+    """Exports, calibrates, writes the bundle in one move, then opens it in every runtime, tests and times it.
+
+    Args:
+        model: the network, from `load_model`.
+        images: low-resolution pictures or a video to calibrate with and to cut golden frames from.
+        out: the bundle to write: a folder, or a file ending in .zip; an older bundle there is replaced.
+        plan: tile, runtimes, precisions and settings.
+        progress: called with (stage, steps done, steps in all).
+
+    Raises:
+        SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
+    """
+    plan.tile.require_multiple_of(model.card.multiple_px)
+    with staging_folder(out) as staging:
+        patches = calibration_patches(images, plan.tile)
+        exports = _export_all(model, plan, patches, staging, progress)
+        quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
+        _write_weights(model, staging)
+        card = exports[0].metadata.card
+        golden = _write_golden(card, plan, images, staging, progress)
+        manifest = _manifest(card, plan, quantized, golden, staging)
+        write_bundle(out, manifest, staging)
+    with open_bundle(out) as bundle:
+        variants = variants_of(bundle, plan.runtimes, plan.precisions)
+        options = OpenOptions(threads=plan.threads, trusted_architecture=manifest.architecture)
+        bench = bench_bundle(bundle, variants, options, plan.rounds, progress=progress)
+    return DeployReport(out, manifest, exports, bench)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """One ONNX file to make, whatever makes it."""
+
+    file: str
+    precision: Precision
+    io: FrameFormat = FrameFormat.FLOAT_NCHW
+    rest: Precision = Precision.FP32
+    spelling: Spelling | None = None
+
+
+_FLOAT_GRAPHS = (
+    _Graph("model.onnx", Precision.FP32),
+    _Graph("model.uint8.onnx", Precision.FP32, FrameFormat.UINT8_NHWC),
+    _Graph("model.fp16.onnx", Precision.FP16, rest=Precision.FP16),
+)
+_INT8_GRAPHS = (
+    _Graph("model.int8.onnx", Precision.INT8, spelling=Spelling.S8),
+    _Graph("model.int8-u8.onnx", Precision.INT8, spelling=Spelling.U8),
+    _Graph("model.int8-fp16.onnx", Precision.INT8, rest=Precision.FP16, spelling=Spelling.S8),
+)
+
+
+def _graphs(plan: DeployPlan) -> tuple[_Graph, ...]:
+    return tuple(graph for graph in (*_FLOAT_GRAPHS, *_INT8_GRAPHS) if graph.precision in plan.precisions)
+
+
+def _export_all(
+    model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
+) -> tuple[ExportReport, ...]:
+    graphs = [graph for graph in _FLOAT_GRAPHS if graph.precision in plan.precisions]
+    reports = []
+    for index, graph in enumerate(graphs):
+        progress("exporting", index, len(graphs))
+        reports.append(
+            export_onnx(
+                model,
+                plan.tile,
+                staging / graph.file,
+                io=graph.io,
+                precision=graph.precision,
+                patches=patches[:PARITY_PATCHES],
+            )
+        )
+    progress("exporting", len(graphs), len(graphs))
+    return tuple(reports)
+
+
+def _quantize_all(plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress) -> Calibration:
+    source = staging / _FLOAT_GRAPHS[0].file
+    calibration = calibrate(
+        source,
+        patches,
+        method=plan.method,
+        include=plan.include,
+        exclude=plan.exclude,
+        cache=staging / CACHE_FILE,
+        progress=lambda done, total: progress("calibrating", done, total),
+    )
+    for index, graph in enumerate(_INT8_GRAPHS):
+        progress("quantizing", index, len(_INT8_GRAPHS))
+        quantize_onnx(source, calibration, staging / graph.file, graph.spelling or Spelling.S8, graph.rest)
+    progress("quantizing", len(_INT8_GRAPHS), len(_INT8_GRAPHS))
+    return calibration
+
+
+def _write_weights(model: LoadedModel, staging: Path) -> None:
+    network = model.module.network if isinstance(model.module, ScaledRange) else model.module
+    write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in network.state_dict().items()})
+
+
+def _write_golden(
+    card: ModelCard, plan: DeployPlan, images: Path, staging: Path, progress: Progress
+) -> tuple[GoldenFrame, ...]:
+    """Golden outputs by the two references: eager torch for floats, ONNX Runtime for INT8."""
+    (staging / "golden").mkdir()
+    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
+    inputs = [cast(Frame, frame_from_batch(batch)) for batch in batches]
+    names = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(inputs)]
+    progress("golden frames", 0, 2)
+    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, inputs, staging)}
+    progress("golden frames", 1, 2)
+    if Precision.INT8 in plan.precisions:
+        file = _INT8_GRAPHS[0].file
+        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, inputs, staging)
+    progress("golden frames", 2, 2)
+    written = {
+        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(frames)]
+        for reference, frames in outputs.items()
+    }
+    return tuple(
+        GoldenFrame(name, output, precision, GOLDEN_MIN_PSNR_DB[precision], *_digests(staging, name, output))
+        for precision in plan.precisions
+        for name, output in zip(names, written.get(precision, written[Precision.FP32]), strict=True)
+    )
+
+
+def _run_reference(
+    runtime: str,
+    file: str,
+    precision: Precision,
+    card: ModelCard,
+    plan: DeployPlan,
+    inputs: Sequence[Frame],
+    staging: Path,
+) -> list[Frame]:
+    request = SessionRequest(
+        artifact=staging / file,
+        card=card,
+        tile=plan.tile,
+        precision=precision,
+        spelling=Spelling.S8 if precision is Precision.INT8 else None,
+        threads=plan.threads,
+        allow_other_precision=True,
+        architecture=card.name,
+        options={"architecture": card.name} if runtime == "torch" else None,
+    )
+    with open_request(runtime, request) as session:
+        return [cast(Frame, session.run(frame)) for frame in inputs]
+
+
+def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
+    write_picture(staging / file, Picture(frame_hwc))
+    return file
+
+
+def _digests(staging: Path, *files: str) -> tuple[str, ...]:
+    return tuple(sha256_of(staging / file) for file in files)
+
+
+def _manifest(
+    card: ModelCard,
+    plan: DeployPlan,
+    calibration: Calibration | None,
+    golden: tuple[GoldenFrame, ...],
+    staging: Path,
+) -> Manifest:
+    shape = (1, 3, plan.tile.height, plan.tile.width)
+    graphs = [
+        Artifact(
+            graph.file,
+            ArtifactKind.ONNX,
+            graph.precision,
+            graph.rest,
+            graph.spelling,
+            graph.io,
+            shape,
+            sha256_of(staging / graph.file),
+        )
+        for graph in _graphs(plan)
+    ]
+    weights = Artifact(
+        WEIGHTS_FILE,
+        ArtifactKind.WEIGHTS,
+        Precision.FP32,
+        Precision.FP32,
+        None,
+        FrameFormat.FLOAT_NCHW,
+        shape,
+        sha256_of(staging / WEIGHTS_FILE),
+    )
+    return Manifest(
+        card=card,
+        tile=plan.tile,
+        artifacts=(*graphs, weights),
+        golden=golden,
+        architecture=card.name,
+        calibration=_calibration_record(calibration, staging) if calibration else None,
+        tools=tool_versions(),
+        licences={"weights": card.licence or "not stated by their maker"},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _calibration_record(calibration: Calibration, staging: Path) -> CalibrationRecord:
+    made_from = calibration.provenance
+    return CalibrationRecord(
+        method=made_from.method,
+        patches=len(made_from.patches_sha256),
+        patches_sha256=hashlib.sha256("".join(made_from.patches_sha256).encode()).hexdigest(),
+        float_layers={decision.node: decision.reason for decision in calibration.decisions if not decision.int8},
+        cache=CACHE_FILE,
+        cache_sha256=sha256_of(staging / CACHE_FILE),
+    )
