@@ -70,7 +70,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
         ExportError: a node gave another type than the graph says, so that the arithmetic was not float16.
     """
     view = view_graph(model)
-    evaluator = ReferenceEvaluator(model, new_ops=[_Conv, _MatMul, _Erf])
+    evaluator = ReferenceEvaluator(model, new_ops=[Conv, MatMul, Gemm, ReduceMean, ReduceSum, Erf])
     pending = Counter(tensor for node in evaluator.rt_nodes_ for tensor in node.input)
     pending.update(view.output_names)
     alive: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
@@ -147,17 +147,31 @@ def _require_real_float16() -> None:
         )
 
 
-class _MatMul(OpRun):
+# The reference operators that are replaced: onnx finds them by class name. Products and sums are exact in float32
+# up to its own rounding and are rounded to float16 once, where onnx's own would round every partial sum.
+
+
+class MatMul(OpRun):
     op_domain = ""
-    op_type = "MatMul"
 
     def _run(self, a: Tensor, b: Tensor) -> tuple[Tensor]:
         return (np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype),)
 
 
-class _Conv(OpRun):
+class Gemm(OpRun):
     op_domain = ""
-    op_type = "Conv"
+
+    def _run(self, a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> tuple[Tensor]:
+        left = a.astype(np.float32).T if attributes.get("transA") else a.astype(np.float32)
+        right = b.astype(np.float32).T if attributes.get("transB") else b.astype(np.float32)
+        alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+        product = np.float32(1.0 if alpha is None else alpha) * (left @ right)
+        bias = 0.0 if c is None else np.float32(1.0 if beta is None else beta) * c.astype(np.float32)
+        return ((product + bias).astype(a.dtype),)
+
+
+class Conv(OpRun):
+    op_domain = ""
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> tuple[Tensor]:
         sides = weight.ndim - 2
@@ -178,9 +192,27 @@ class _Conv(OpRun):
         return (result.numpy().astype(x.dtype),)
 
 
-class _Erf(OpRun):
+class ReduceSum(OpRun):
     op_domain = ""
-    op_type = "Erf"
+
+    def _run(self, x: Tensor, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Tensor]:
+        over = tuple(int(axis) for axis in (() if axes is None else axes)) or None
+        if over is None and noop_with_empty_axes:
+            return (x,)
+        wide = np.float32 if x.dtype == np.float16 else x.dtype
+        return (self._reduce(x, over, bool(keepdims), wide).astype(x.dtype),)
+
+    def _reduce(self, x: Tensor, over: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
+        return np.asarray(np.sum(x, axis=over, keepdims=keepdims, dtype=wide))
+
+
+class ReduceMean(ReduceSum):
+    def _reduce(self, x: Tensor, over: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
+        return np.asarray(np.mean(x, axis=over, keepdims=keepdims, dtype=wide))
+
+
+class Erf(OpRun):
+    op_domain = ""
 
     def _run(self, x: Tensor) -> tuple[Tensor]:
         return (torch.erf(torch.from_numpy(x.astype(np.float32))).numpy().astype(x.dtype),)

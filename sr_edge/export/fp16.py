@@ -117,15 +117,15 @@ class _HalfGraph:
         return casts
 
     def _constant(self, name: str, wanted: int) -> str:
+        """The name of the constant in the wanted type; the first type that is asked for keeps the old name."""
         value = self.view.constants[name]
-        if not np.issubdtype(value.dtype, np.floating):
-            wanted_name, converted = name, value
-        else:
-            wanted_name = name if wanted == HALF else name + _SUFFIX[FLOAT]
-            converted = _half(name, value) if wanted == HALF else value.astype(np.float32)
-        if wanted_name not in self.constants:
-            self.constants[wanted_name] = onnx.numpy_helper.from_array(np.asarray(converted), wanted_name)
-        return wanted_name
+        if np.issubdtype(value.dtype, np.floating):
+            value = _half(name, value) if wanted == HALF else value.astype(np.float32)
+        stored = onnx.numpy_helper.from_array(np.asarray(value), name)
+        if self.constants.setdefault(name, stored).data_type != stored.data_type:
+            stored.name = name + _SUFFIX[wanted]
+            self.constants.setdefault(stored.name, stored)
+        return stored.name
 
 
 def _half(name: str, value: np.typing.NDArray[np.generic]) -> np.typing.NDArray[np.float16]:

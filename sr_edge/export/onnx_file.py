@@ -7,13 +7,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
-import sr_edge
 from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.float16 import Float16Check, check_float16
 from sr_edge.export.fp16 import to_fp16
@@ -21,7 +21,7 @@ from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.parity import Parity, Patch, compare_with_torch
 from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, require_static, scan_graph
+from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, require_static
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import chosen_forms, to_static
 from sr_edge.export.tracing import trace
@@ -122,7 +122,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     Raises:
         ExportError: the model is not valid ONNX, or the file cannot be written.
     """
-    model.producer_name, model.producer_version = "sr_edge", sr_edge.__version__
+    model.producer_name, model.producer_version = "sr_edge", version("sr-edge")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -131,7 +131,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         unfinished.write_bytes(data)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
     finally:
@@ -141,7 +141,9 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
 
 def _require_usable(model: LoadedModel, tile: TileSpec, precision: Precision, patches: Sequence[Patch]) -> None:
     if precision not in (Precision.FP32, Precision.FP16):
-        raise UsageError(f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result")
+        raise UsageError(
+            f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result"
+        )
     tile.require_multiple_of(model.card.multiple_px)
     wanted = (1, 3, tile.height, tile.width)
     for patch in patches:
@@ -159,7 +161,7 @@ def _metadata(
         precision=precision,
         io=io,
         tile=tile,
-        sr_edge_version=sr_edge.__version__,
+        sr_edge_version=version("sr-edge"),
         torch_version=torch.__version__,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
 
-Tensor = npt.NDArray[np.generic]
+Tensor = npt.NDArray[Any]  # of whatever type a graph says
 Tensors = Mapping[str, Tensor]
 
 FREE_DIM_PX = 24  # the size given to a dynamic dimension where a check needs a number

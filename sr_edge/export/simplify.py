@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxsim  # type: ignore[import-untyped]
@@ -9,6 +15,7 @@ import onnxsim  # type: ignore[import-untyped]
 from sr_edge.errors import ExportError
 from sr_edge.export.onnx_run import Tensors, random_inputs, run_onnxruntime
 
+STDERR = 2
 CHECKS = 2
 RELATIVE_BOUND = 1e-5  # constant folding re-associates sums: a few float32 ulps of the largest output value
 
@@ -23,12 +30,27 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
             RELATIVE_BOUND of the largest output value.
     """
     try:
-        simplified, _ = onnxsim.simplify(model, check_n=0)
+        with _native_stderr_muted():
+            simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
         raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
     for seed in range(CHECKS):
         _require_equal(model, simplified, random_inputs(model, seed))
     return simplified
+
+
+@contextmanager
+def _native_stderr_muted() -> Iterator[None]:
+    """Mutes onnxsim's C++ core, which warns on file descriptor 2 of every constant that it folds a round later."""
+    sys.stderr.flush()
+    original = os.dup(STDERR)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(original, STDERR)
+        os.close(original)
 
 
 def _require_equal(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Tensors) -> None:

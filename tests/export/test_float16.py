@@ -1,0 +1,120 @@
+"""The checker must be able to fail: what must overflow in float16 does, and islands cure it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from sr_edge.errors import ExportError
+from sr_edge.export import float16
+from sr_edge.export.float16 import check_float16, noise_loss_db, run_float16
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.islands import FORCED_RULES
+from sr_edge.export.onnx_run import Tensor, random_inputs, run_onnxruntime
+from sr_edge.export.parity import compare_outputs
+from sr_edge.export.patches import worst_case_patches
+from sr_edge.spec import TileSpec
+
+
+def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
+    hot_attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    patches = worst_case_patches(tile)
+    control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES), hot_attention_graph, patches)
+    assert control.first_overflow == "/norm/Pow"
+    with pytest.raises(ExportError, match=r"'/norm/Pow' overflows.*fp32_"):
+        control.require_within()
+    check = check_float16(to_fp16(hot_attention_graph), hot_attention_graph, patches)
+    assert check.first_overflow == ""
+    check.require_within()
+
+
+def test_onnxruntime_cannot_tell_which_is_why_the_checker_exists(
+    hot_attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    naive = to_fp16(hot_attention_graph, FORCED_RULES)
+    inputs = {"input": worst_case_patches(tile)[3]}
+    expected = run_onnxruntime(hot_attention_graph, inputs)["output"]
+    in_runtime = compare_outputs([run_onnxruntime(naive, inputs)["output"]], [expected])
+    in_float16 = compare_outputs([run_float16(naive, inputs).outputs["output"]], [expected])
+    assert in_runtime.psnr_db > 60.0
+    assert in_float16.psnr_db < 30.0
+
+
+def test_ordinary_features_lose_next_to_nothing(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
+    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    check.require_within()
+    assert 50.0 < check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
+
+
+def test_a_float32_graph_runs_as_float32(attention_graph: onnx.ModelProto) -> None:
+    inputs = random_inputs(attention_graph, 1)
+    run = run_float16(attention_graph, inputs)
+    np.testing.assert_allclose(run.outputs["output"], run_onnxruntime(attention_graph, inputs)["output"], atol=1e-5)
+
+
+def test_more_loss_than_allowed_is_refused(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
+    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    with pytest.raises(ExportError, match="float16 costs"):
+        check.require_within(1e-6)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "Gemm", "MatMul", "ReduceMean", "ReduceSum", "Erf"])
+def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
+    generator = np.random.default_rng(0)
+
+    def half(*shape: int) -> Tensor:
+        return generator.standard_normal(shape).astype(np.float16)
+
+    cases: dict[str, tuple[list[Tensor], dict[str, object], Callable[..., torch.Tensor]]] = {
+        "Conv": (
+            [half(1, 4, 6, 5), half(6, 2, 3, 3), half(6)],
+            {"pads": [1, 1, 1, 1], "group": 2, "strides": [2, 1]},
+            lambda x, weight, bias: torch.conv2d(x, weight, bias, stride=(2, 1), padding=1, groups=2),
+        ),
+        "Gemm": ([half(3, 4), half(5, 4), half(5)], {"transB": 1}, lambda a, b, c: a @ b.T + c),
+        "MatMul": ([half(2, 3, 4), half(2, 4, 5)], {}, torch.matmul),
+        "ReduceMean": ([half(2, 3, 4)], {"axes": [1]}, lambda x: x.mean(1, keepdim=True)),
+        "ReduceSum": ([half(2, 3, 4)], {"keepdims": 0}, torch.sum),
+        "Erf": ([half(2, 3)], {}, torch.erf),
+    }
+    inputs, attributes, exact = cases[operator]
+    expected = exact(*(torch.from_numpy(value.astype(np.float64)) for value in inputs)).numpy()
+    names = [f"x{at}" for at in range(len(inputs))]
+    node = onnx.helper.make_node(operator, names, ["y"])
+    node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes.items())
+    kind = onnx.TensorProto.FLOAT16
+    values = [onnx.helper.make_tensor_value_info(n, kind, v.shape) for n, v in zip(names, inputs, strict=True)]
+    result = onnx.helper.make_tensor_value_info("y", kind, expected.shape)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", values, [result]), opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    found = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
+
+
+def test_a_kernel_that_computes_in_another_type_is_noticed(
+    shuffle_graph: onnx.ModelProto, tile: TileSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upcast(
+        self: object, x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: object
+    ) -> tuple[Tensor]:
+        rows, columns = x.shape[2:]
+        return (np.zeros((1, weight.shape[0], rows, columns), np.float32),)
+
+    monkeypatch.setattr(float16.Conv, "_run", upcast)
+    with pytest.raises(ExportError, match="worthless"):
+        check_float16(to_fp16(shuffle_graph), shuffle_graph, worst_case_patches(tile)[:1])
+
+
+def test_the_loss_of_added_noise() -> None:
+    assert noise_loss_db(40.0) == pytest.approx(10 * math.log10(2.0))
+    assert noise_loss_db(63.4) == pytest.approx(0.0198, abs=1e-3)
+    assert noise_loss_db(math.inf) == 0.0
+    assert noise_loss_db(-math.inf) == math.inf

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxsim  # type: ignore[import-untyped]
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sr_edge.errors import ExportError
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.simplify import simplify
+from sr_edge.export.tracing import trace
+from sr_edge.spec import TileSpec
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def test_shape_arithmetic_is_folded_away_and_a_second_run_changes_nothing(
+    attention_net: nn.Module, attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    assert "Shape" in operators(trace(attention_net, tile))
+    assert "Shape" not in operators(attention_graph)
+    assert operators(simplify(attention_graph)) == operators(attention_graph)
+
+
+def test_pixel_shuffle_is_one_depth_to_space(shuffle_graph: onnx.ModelProto) -> None:
+    (shuffle,) = [node for node in shuffle_graph.graph.node if node.op_type == "DepthToSpace"]
+    settings = {found.name: onnx.helper.get_attribute_value(found) for found in shuffle.attribute}
+    assert settings == {"blocksize": 2, "mode": b"CRD"}
+    assert operators(shuffle_graph) == ["Conv", "Relu", "Conv", "DepthToSpace"]
+
+
+def test_casts_of_a_half_graph_survive(attention_graph: onnx.ModelProto) -> None:
+    half = to_fp16(attention_graph)
+    assert operators(simplify(half)).count("Cast") == operators(half).count("Cast") > 0
+
+
+def test_a_simplification_that_changes_the_numbers_is_refused(
+    shuffle_graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: onnx.ModelProto, check_n: int) -> tuple[onnx.ModelProto, bool]:
+        spoilt = onnx.ModelProto()
+        spoilt.CopyFrom(model)
+        weight = next(tensor for tensor in spoilt.graph.initializer if tensor.name == "last.weight")
+        values = onnx.numpy_helper.to_array(weight) * np.float32(1.001)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        return spoilt, True
+
+    monkeypatch.setattr(onnxsim, "simplify", spoil)
+    with pytest.raises(ExportError, match="simplified graph differs"):
+        simplify(shuffle_graph)
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x).real
+
+
+def test_a_network_without_onnx_form_is_refused(tile: TileSpec) -> None:
+    with pytest.raises(ExportError, match="no ONNX form at opset 17"):
+        trace(Complex(), tile)
+
+
+def test_names_and_opset_of_a_trace(shuffle_net: nn.Module, tile: TileSpec) -> None:
+    model = trace(shuffle_net, tile)
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["input", "output"]
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert {"first.weight", "last.bias"} <= {tensor.name for tensor in model.graph.initializer}
