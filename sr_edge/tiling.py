@@ -1,0 +1,270 @@
+"""Any picture through a network of one fixed input size: cut into overlapping tiles, blended without seams.
+
+Along each axis the tiles are spread evenly, so that each seam lies as far from the ends of its two tiles as
+the overlap allows. Over the `overlap` pixels in the middle of a seam the earlier tile fades linearly into the
+later one; everywhere else an output pixel is a copy of one tile's. A side shorter than the tile is extended by
+reflection, again and again where need be, and cropped afterwards.
+
+Rows of tiles are put together in the output frame itself. Only the band in which a row meets the one above is
+gathered beside it first, and blended when complete: where four tiles meet, both fades are wanted, one after the
+other. So beside the output there is one such band and the tiles in flight, however many tiles there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise, product
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import FrameError, TileError
+from sr_edge.frames import Frame, require_frame
+from sr_edge.spec import TileSpec
+
+Ticket = TypeVar("Ticket")
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in low-resolution pixels.
+
+    The tile covers `start` to `start + covered` of the picture. It settles the pixels from `first` to `end`,
+    of which the first `blended` are mixed with what the tile before has put there.
+    """
+
+    start: int
+    covered: int
+    first: int
+    end: int
+    blended: int
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Where the tiles of one picture size lie: every row span crossed with every column span."""
+
+    tile: TileSpec
+    height: int
+    width: int
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+
+    def places(self) -> Iterator[tuple[Span, Span]]:
+        """Row and column span of every tile, row by row."""
+        return product(self.rows, self.columns)
+
+    @property
+    def tiles(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+
+@lru_cache(maxsize=64)
+def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> TilePlan:
+    """Places as few tiles as cover a picture with at least `overlap_px` between neighbours.
+
+    Raises:
+        TileError: the overlap is negative or leaves nothing of a tile, or the picture is empty.
+    """
+    if height < 1 or width < 1:
+        raise TileError(f"a picture of {width}x{height} pixels is empty; there is nothing to cut into tiles")
+    shorter = min(tile.height, tile.width)
+    if not 0 <= overlap_px < shorter:
+        raise TileError(f"an overlap of {overlap_px} pixels does not fit tile {tile}; pass 0 to {shorter - 1}")
+    return TilePlan(tile, height, width, _spans(height, tile.height, overlap_px), _spans(width, tile.width, overlap_px))
+
+
+def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
+    count = max(1, -(-(size - overlap_px) // (tile_px - overlap_px)))
+    last_start = max(0, size - tile_px)
+    starts = [last_start * index // max(1, count - 1) for index in range(count)]
+    seams = [(before + tile_px + after - overlap_px) // 2 for before, after in pairwise(starts)]
+    firsts = [0, *seams]
+    ends = [*(seam + overlap_px for seam in seams), size]
+    covered = min(tile_px, size)
+    return tuple(
+        Span(start, covered, first, end, overlap_px if first > 0 else 0)
+        for start, first, end in zip(starts, firsts, ends, strict=True)
+    )
+
+
+def upscale_frame(
+    frame_hwc: Frame,
+    run: Callable[[Frame], Frame],
+    *,
+    tile: TileSpec,
+    scale: int,
+    overlap_px: int,
+    out: Frame | None = None,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Frame:
+    """Upscales a frame of any size, one tile after the other.
+
+    Args:
+        frame_hwc: uint8 or uint16 (height, width, 1 or 3).
+        run: upscales one contiguous tile (tile.height, tile.width, channels) to `scale` times its size, type kept.
+        overlap_px: the least overlap of neighbours, in low-resolution pixels.
+        out: where to put the result; None allocates it.
+        on_tile: called after each tile with the number of tiles done and their total.
+
+    Returns:
+        `out`, or a fresh frame (scale * height, scale * width, channels).
+
+    Raises:
+        FrameError: not a frame, or `out` is of another shape or type.
+        TileError: the overlap does not fit the tile, or `run` gave another shape or type.
+    """
+    return upscale_frame_in_flight(
+        frame_hwc,
+        run,
+        lambda upscaled: upscaled,
+        in_flight=1,
+        tile=tile,
+        scale=scale,
+        overlap_px=overlap_px,
+        out=out,
+        on_tile=on_tile,
+    )
+
+
+def upscale_frame_in_flight(
+    frame_hwc: Frame,
+    submit: Callable[[Frame], Ticket],
+    result: Callable[[Ticket], Frame],
+    *,
+    in_flight: int,
+    tile: TileSpec,
+    scale: int,
+    overlap_px: int,
+    out: Frame | None = None,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Frame:
+    """`upscale_frame` with up to `in_flight` tiles at once, so that cutting and blending hide behind the network.
+
+    `submit` starts one tile and returns a ticket, `result` waits for it. Every ticket is redeemed, also after an error.
+    """
+    require_frame(frame_hwc)
+    plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
+    mosaic = _Mosaic(plan, scale, _output_frame(frame_hwc, scale, out))
+    waiting: deque[Ticket] = deque()
+    done = 0
+
+    def place_oldest() -> None:
+        nonlocal done
+        mosaic.place_next(result(waiting.popleft()))
+        done += 1
+        if on_tile is not None:
+            on_tile(done, plan.tiles)
+
+    try:
+        for row, column in plan.places():
+            if len(waiting) == in_flight:
+                place_oldest()
+            waiting.append(submit(_cut(frame_hwc, tile, row, column)))
+        while waiting:
+            place_oldest()
+    finally:
+        for ticket in waiting:
+            with suppress(Exception):
+                result(ticket)
+    return mosaic.frame
+
+
+def _output_frame(frame_hwc: Frame, scale: int, out: Frame | None) -> Frame:
+    height, width, channels = frame_hwc.shape
+    shape = (scale * height, scale * width, channels)
+    if out is None:
+        return np.empty(shape, frame_hwc.dtype)
+    if out.shape != shape or out.dtype != frame_hwc.dtype:
+        raise FrameError(f"the output frame is {out.dtype} {out.shape}; wanted {frame_hwc.dtype} {shape}")
+    return out
+
+
+def _cut(frame_hwc: Frame, tile: TileSpec, row: Span, column: Span) -> Frame:
+    part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
+    if part.shape[:2] == (tile.height, tile.width):
+        return np.ascontiguousarray(part)
+    return part[np.ix_(_reflected(row.covered, tile.height), _reflected(column.covered, tile.width))]
+
+
+def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
+    """The first `length` of 0 1 ... size-1 size-2 ... 1 0 1 ..., the edge sample not repeated."""
+    period = max(1, 2 * (size - 1))
+    positions = np.arange(length) % period
+    return np.minimum(positions, period - positions) if size > 1 else positions
+
+
+class _Mosaic:
+    """The output frame while tiles arrive in the order of `TilePlan.places`."""
+
+    def __init__(self, plan: TilePlan, scale: int, frame: Frame) -> None:
+        self.frame = frame
+        self._scale = scale
+        self._plan = plan
+        self._places = plan.places()
+        self._tile_shape = (plan.tile.height * scale, plan.tile.width * scale, frame.shape[2])
+        band_px = scale * max(row.blended for row in plan.rows)
+        self._band = np.empty((band_px, *frame.shape[1:]), frame.dtype)
+
+    def place_next(self, upscaled: Frame) -> None:
+        if upscaled.shape != self._tile_shape or upscaled.dtype != self.frame.dtype:
+            raise TileError(
+                f"the network gave {upscaled.dtype} {upscaled.shape} for a tile; "
+                f"wanted {self.frame.dtype} {self._tile_shape}: scale and tile must be those it was exported with"
+            )
+        scale = self._scale
+        row, column = next(self._places)
+        settled = upscaled[_scaled(row.first - row.start, row.end - row.start, scale)]
+        settled = settled[:, _scaled(column.first - column.start, column.end - column.start, scale)]
+        across = _scaled(column.first, column.end, scale)
+        band_px, blended_px = row.blended * scale, column.blended * scale
+        top = row.first * scale
+        _place(self._band[:band_px, across], settled[:band_px], blended_px)
+        _place(self.frame[top + band_px : row.end * scale, across], settled[band_px:], blended_px)
+        if column is self._plan.columns[-1]:
+            _fade(self.frame[top : top + band_px], self._band[:band_px], axis=0)
+
+
+def _scaled(first: int, end: int, scale: int) -> slice:
+    return slice(first * scale, end * scale)
+
+
+def _place(target: Frame, newer: Frame, blended_px: int) -> None:
+    """Copies `newer`, except for its first `blended_px` columns, which fade in over what is there."""
+    _fade(target[:, :blended_px], newer[:, :blended_px], axis=1)
+    target[:, blended_px:] = newer[:, blended_px:]
+
+
+def _fade(target: Frame, newer: Frame, axis: int) -> None:
+    """Mixes `newer` into `target` with weights that rise linearly along `axis`, in integers twice as wide.
+
+    Equal samples stay as they are; others are within one level of exact arithmetic.
+    """
+    if target.size == 0:
+        return
+    bits = 8 * target.itemsize
+    wide = np.dtype(f"u{2 * target.itemsize}")
+    keep, take = _ramp(target.shape[axis], bits, axis)
+    mixed = np.multiply(target, keep, dtype=wide)
+    mixed += np.multiply(newer, take, dtype=wide)
+    mixed += wide.type(1 << (bits - 1))
+    mixed >>= wide.type(bits)
+    target[...] = mixed
+
+
+@lru_cache(maxsize=64)
+def _ramp(length: int, bits: int, axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Weights of the earlier and the later tile, of 1 << bits in sum, at the centres of `length` samples."""
+    one = 1 << bits
+    take = (
+        np.rint((np.arange(length) + 0.5) / length * one)
+        .astype(np.uint32)
+        .reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    )
+    wide = np.uint16 if bits == 8 else np.uint32
+    return (one - take).astype(wide), take.astype(wide)
