@@ -1,0 +1,107 @@
+"""LayerNorm over channels without a centring pass: the features live in a basis that has the mean as one coordinate.
+
+A Householder reflection Q = I - 2 n nᵀ sends the direction of the mean, (1, …, 1)/√C, to the first axis. With
+x' = Q x, centring x means dropping x'₀, so
+
+    LayerNorm(x) = diag(gamma) Q (x' with x'₀ = 0) / sqrt(sum_{c>0} x'_c² / C + eps) + beta
+
+Nothing is subtracted at run time, so nothing cancels: a large common offset sits in x'₀ alone and costs the other
+coordinates no bits, in float16, bfloat16 or INT8. Q is folded into the convolutions around: it is free.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def mean_reflection(channels: int) -> Tensor:
+    """Q, symmetric and orthogonal, (channels, channels) in float64: the mean direction becomes axis 0."""
+    direction = torch.full((channels,), channels**-0.5, dtype=torch.float64)
+    normal = direction.clone()
+    normal[0] -= 1
+    if channels == 1:
+        return torch.eye(1, dtype=torch.float64)
+    normal /= normal.norm()
+    return torch.eye(channels, dtype=torch.float64) - 2 * torch.outer(normal, normal)
+
+
+def reflect_output(conv: nn.Conv2d) -> nn.Conv2d:
+    """A copy of `conv` that gives Q times its output."""
+    reflection = mean_reflection(conv.out_channels)
+    weight = torch.einsum("oi,ijhw->ojhw", reflection, conv.weight.double())
+    return with_weights(conv, weight, reflection @ bias_of(conv))
+
+
+def reflect_input(conv: nn.Conv2d) -> nn.Conv2d:
+    """A copy of `conv` that takes Q times its input."""
+    weight = torch.einsum("oihw,ij->ojhw", conv.weight.double(), mean_reflection(conv.in_channels))
+    return with_weights(conv, weight, bias_of(conv))
+
+
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    return torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.double()
+
+
+def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A convolution of the same geometry and dtype as `conv` with other weights."""
+    kernel = (weight.shape[2], weight.shape[3])
+    copy = nn.Conv2d(weight.shape[1], weight.shape[0], kernel, padding=conv.padding, dtype=conv.weight.dtype)
+    return _filled(copy, weight, bias)
+
+
+def pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:
+    """The 1x1 convolution with `weight` (out, in)."""
+    copy = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
+    return _filled(copy, weight[:, :, None, None], bias)
+
+
+def _filled(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    state = {"weight": weight.to(conv.weight.dtype), "bias": bias.to(conv.weight.dtype)}
+    conv.load_state_dict(state)
+    return conv.requires_grad_(False)
+
+
+def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (out, in) and bias, in float64, of a linear map behind `norm`, for `MeanFreeNorm`'s output.
+
+    gamma, beta and Q go into the map; its column for the mean's coordinate becomes zero.
+    """
+    gamma, beta = norm.weight.double(), norm.bias.double()
+    folded = (weight.double() * gamma) @ mean_reflection(norm.weight.numel())
+    folded[:, 0] = 0
+    return folded, bias.double() + weight.double() @ beta
+
+
+class InverseStd(nn.Module):
+    """1 / sqrt(sum_{c>0} x'_c² / C + eps) per pixel; kept in float32 whatever the rest runs in."""
+
+    selector: Tensor
+
+    def __init__(self, channels: int, eps: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        selector = torch.full((1, channels, 1, 1), 1 / channels, dtype=dtype)
+        selector[:, 0] = 0
+        self.register_buffer("selector", selector)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1 / torch.sqrt(functional.conv2d(x * x, self.selector) + self.eps)
+
+
+class MeanFreeNorm(nn.Module):
+    """(batch, C, h, w) in the reflected basis -> the same, each pixel of unit variance and zero mean."""
+
+    keep: Tensor
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        channels, dtype = norm.weight.numel(), norm.weight.dtype
+        keep = torch.ones(1, channels, 1, 1, dtype=dtype)
+        keep[:, 0] = 0
+        self.register_buffer("keep", keep)
+        self.fp32_inverse_std = InverseStd(channels, norm.eps, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fp32_inverse_std(x) * self.keep

@@ -1,0 +1,91 @@
+"""`to_static`: a network for one input shape, with every layer that compilers dislike replaced by its twin.
+
+A twin is an `nn.Module` built from the trained layer and the shape of its input, equal to it in float64 to 1e-10.
+A new rewrite is its file, its test and one line in REWRITES.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from sr_edge.errors import ExportError
+from sr_edge.export.swin import StaticTaylorSwinIR
+from sr_edge.export.taylor import StaticTaylorAttention, StaticTaylorTokens
+from sr_edge.models.taylor_shift import TaylorShiftAttention
+from sr_edge.models.taylor_swinir import TaylorSwinIR
+
+Twin = Callable[[Any, torch.Size], nn.Module]
+
+REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
+    (TaylorSwinIR, StaticTaylorSwinIR),
+    (TaylorShiftAttention, StaticTaylorTokens),
+)
+
+
+def to_static(module: nn.Module, height: int, width: int) -> nn.Module:
+    """The deployed form of `module` for inputs of (1, 3, height, width), in eval mode; `module` stays as it is.
+
+    Raises:
+        TileError: the network cannot take this size.
+        ExportError: a layer that needs a twin gets inputs of several shapes.
+    """
+    shapes = _input_shapes(module, height, width)
+    return _rewritten(module, shapes).eval()
+
+
+def forms_of(static: nn.Module) -> dict[str, str]:
+    """Which form of attention every layer of a static network uses, by module name."""
+    return {
+        name: f"{layer.form.value}, {layer.cells} cells of {layer.cell_tokens} tokens"
+        for name, layer in static.named_modules()
+        if isinstance(layer, StaticTaylorAttention)
+    }
+
+
+def _twin_of(module: nn.Module) -> Twin | None:
+    return next((twin for layer_type, twin in REWRITES if type(module) is layer_type), None)
+
+
+def _outermost(module: nn.Module) -> list[nn.Module]:
+    """Modules with a twin that are not inside another such module."""
+    if _twin_of(module):
+        return [module]
+    return [found for child in module.children() for found in _outermost(child)]
+
+
+def _input_shapes(module: nn.Module, height: int, width: int) -> dict[nn.Module, torch.Size]:
+    """Runs `module` once and notes what shape each module with a twin receives."""
+    layers = _outermost(module)
+    if not layers:
+        return {}
+    if layers[0] is module:
+        return {module: torch.Size((1, 3, height, width))}
+    shapes: dict[nn.Module, set[torch.Size]] = {layer: set() for layer in layers}
+    hooks = [layer.register_forward_pre_hook(lambda m, args: shapes[m].add(args[0].shape)) for layer in layers]
+    try:
+        with torch.inference_mode():
+            module(torch.zeros(1, 3, height, width, dtype=next(module.parameters()).dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, found in shapes.items():
+        if len(found) != 1:
+            raise ExportError(
+                f"a {type(layer).__name__} receives {len(found)} different shapes in one pass; "
+                f"its static twin needs exactly one: use one layer object per place"
+            )
+    return {layer: found.pop() for layer, found in shapes.items()}
+
+
+def _rewritten(module: nn.Module, shapes: dict[nn.Module, torch.Size]) -> nn.Module:
+    if module in shapes:
+        twin = _twin_of(module)
+        if twin is not None:
+            return twin(module, shapes[module])
+    replaced = {id(layer): _rewritten(layer, shapes) for layer in shapes if layer is not module}
+    return copy.deepcopy(module, replaced)

@@ -1,0 +1,175 @@
+"""The static twin of TaylorSwinIR: NCHW throughout, 1x1 convolutions for linear maps, cells inside the groups.
+
+Between the 3x3 convolutions of a group every layer works pixel by pixel or on whole regions, so the order of
+pixels is free there: the plane is cut into cells once when a group begins and put together once when it ends.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sr_edge.export.mean_free import (
+    MeanFreeNorm,
+    fold_norm,
+    mean_reflection,
+    pointwise,
+    reflect_input,
+    reflect_output,
+)
+from sr_edge.export.taylor import StaticTaylorAttention
+from sr_edge.models.swin import Mlp, ResidualGroup, Upsampler
+from sr_edge.models.taylor_swinir import TaylorBlock, TaylorSwinIR
+from sr_edge.spec import TileSpec
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """A plane cut into equal square cells, rows first; `shift` and `window` in pixels."""
+
+    height: int
+    width: int
+    window: int
+
+    @property
+    def shift(self) -> int:
+        """As Swin: no shift where one window spans the shorter side."""
+        return self.window // 2 if min(self.height, self.width) > self.window else 0
+
+    @property
+    def side(self) -> int:
+        return self.shift or self.window
+
+    @property
+    def rows(self) -> int:
+        return self.height // self.side
+
+    @property
+    def columns(self) -> int:
+        return self.width // self.side
+
+    def labels(self, shifted: bool) -> Tensor:
+        """(rows * columns,) number of the attention region of every cell."""
+        offset = self.shift if shifted else 0
+        row, column = (
+            (torch.arange(count) * self.side + (self.window - offset) % self.window) // self.window
+            for count in (self.rows, self.columns)
+        )
+        return (row[:, None] * (self.columns + 1) + column[None, :]).flatten()
+
+    def cut(self, plane: Tensor) -> Tensor:
+        """(1, channels, height, width) -> (cells, channels, side, side)."""
+        channels = plane.shape[1]
+        x = plane.reshape(channels, self.rows, self.side, self.columns, self.side)
+        return x.permute(1, 3, 0, 2, 4).reshape(-1, channels, self.side, self.side)
+
+    def join(self, cells: Tensor) -> Tensor:
+        """Inverse of `cut`."""
+        channels = cells.shape[1]
+        x = cells.reshape(self.rows, self.columns, channels, self.side, self.side)
+        return x.permute(2, 0, 3, 1, 4).reshape(1, channels, self.height, self.width)
+
+
+class StaticMlp(nn.Module):
+    def __init__(self, mlp: Mlp, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        dtype = mlp.fc1.weight.dtype
+        self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
+        self.act = nn.GELU()
+        self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+def reflected_map(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias, in float64, of Q times `linear`."""
+    reflection = mean_reflection(linear.out_features)
+    return reflection @ linear.weight.double(), reflection @ linear.bias.double()
+
+
+class StaticTaylorBlock(nn.Module):
+    def __init__(self, block: TaylorBlock, grid: CellGrid) -> None:
+        super().__init__()
+        layer = block.attn
+        self.norm1 = MeanFreeNorm(block.norm1)
+        self.attn = StaticTaylorAttention(
+            layer,
+            grid.labels(block.shifted),
+            grid.side**2,
+            fold_norm(block.norm1, layer.qkv.weight, layer.qkv.bias),
+            reflected_map(layer.proj),
+        )
+        self.norm2 = MeanFreeNorm(block.norm2)
+        self.mlp = StaticMlp(block.mlp, block.norm2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class StaticTaylorGroup(nn.Module):
+    def __init__(self, group: ResidualGroup, grid: CellGrid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.blocks = nn.Sequential(*(StaticTaylorBlock(block, grid) for block in group.residual_group.blocks))
+        self.conv = reflect_output(reflect_input(group.conv))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.grid.join(self.blocks(self.grid.cut(x))))
+
+
+class AffineNorm(nn.Module):
+    """LayerNorm over channels with its gamma and beta, in the reflected basis: where a 3x3 conv follows.
+
+    (Zero padding keeps beta out of such a convolution's bias.)
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        channels, dtype = norm.weight.numel(), norm.weight.dtype
+        weight, bias = fold_norm(norm, torch.eye(channels), torch.zeros(channels))
+        self.norm = MeanFreeNorm(norm)
+        self.affine = pointwise(weight, bias, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.affine(self.norm(x))
+
+
+class StaticTaylorSwinIR(nn.Module):
+    """TaylorSwinIR for one input shape, (1, 3, height, width)."""
+
+    mean: Tensor
+
+    def __init__(self, network: TaylorSwinIR, input_shape: torch.Size) -> None:
+        super().__init__()
+        _, _, height, width = input_shape
+        TileSpec(height, width).require_multiple_of(network.window)
+        grid = CellGrid(height, width, network.window)
+        self.register_buffer("mean", network.mean.clone())
+        self.conv_first = reflect_output(network.conv_first)
+        self.embed_norm = AffineNorm(network.patch_embed.norm)
+        self.embed_norm.affine = reflect_output(self.embed_norm.affine)
+        self.groups = nn.Sequential(*(StaticTaylorGroup(group, grid) for group in network.layers))
+        self.norm = AffineNorm(network.norm)
+        self.conv_after_body = reflect_output(network.conv_after_body)
+        self.reconstruct = static_upsampler(network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.conv_first(x - self.mean)
+        deep = self.conv_after_body(self.norm(self.groups(self.embed_norm(features))))
+        return self.reconstruct(deep + features) + self.mean
+
+
+def static_upsampler(network: TaylorSwinIR) -> nn.Sequential:
+    """The network's own upsampler; its first convolution takes reflected features."""
+    stages: list[nn.Module] = []
+    if network.config.upsampler is Upsampler.PIXELSHUFFLE:
+        stages = [*network.conv_before_upsample, *network.upsample, network.conv_last]
+    else:
+        stages = [*network.upsample]
+    first = stages[0]
+    return nn.Sequential(reflect_input(first), *copy.deepcopy(stages[1:]))

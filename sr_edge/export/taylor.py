@@ -1,0 +1,228 @@
+"""TaylorShift attention as static-shape matmuls, tokens last.
+
+Since t(s) = 1 + s + s²/2 = ((1 + s)² + 1)/2, the Taylor weight is a quadratic form in homogeneous coordinates
+u = (1, tau q̂) and w = (1, k̂):
+
+    t = ½ (u·w)² + ½ = sum over pairs i <= j of c_ij (u_i u_j)(w_i w_j),   c_ii = ½, c_ij = 1, c_00 = ½ + ½
+
+so attention is one list of F = (d+1)(d+2)/2 products phi per token and two matmuls,
+
+    A = V' diag(c) phi(w)ᵀ (summed over keys),   Y = A phi(u),   out = Y[1:] / Y[0],   V' = (1, v)
+
+The pairs are listed by cyclic distance (u times u rotated by r = 0, 1, …), which makes phi one gather and one
+broadcast product. Constant rows (the 1 of u, w and V') come out of the q, k, v convolution or are added for free.
+
+Windows: the plane is cut into cells small enough that every attention region (shifted or not) is a union of
+cells. A is summed per cell, then per region by one small matmul with a constant 0/1 matrix: the shift needs no
+roll, no mask, no slicing.
+
+Bounds for float16, with n tokens a cell, v the largest |value|, all in units of the stored number:
+    phi(w) <= 1;  phi(u) <= max(1, tau²);  V' is scaled by a power of two p near 1/sqrt(n), so |V'| <= p max(1, v);
+    A of a cell <= n p max(1, v), about sqrt(n) max(1, v); divided by the region's token count in float32 it is a
+    mean <= max(1, v);  Y <= t(tau) max(1, v). Nothing overflows while v < 65504 / (2 sqrt(n)): 1364 for n = 576.
+
+Source: Nauen et al., arXiv 2403.02920; the homogeneous form and the cells are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+from sr_edge.export.mean_free import pointwise
+from sr_edge.models.taylor_shift import TaylorShiftAttention
+
+NORM_EPS = 1e-12  # torch.nn.functional.normalize's
+
+
+class Form(str, Enum):
+    """How one layer's attention is computed."""
+
+    EFFICIENT = "efficient"
+    DIRECT = "direct"
+
+
+def choose_form(tokens: int, d: int) -> Form:
+    """The form with fewer multiplications for regions of `tokens` tokens.
+
+    Direct: 2 N² d; efficient with symmetric features: 2 N F (d + 1). They meet at N = F (d + 1) / d
+    (73 tokens at d = 10).
+    """
+    return Form.EFFICIENT if tokens * d > feature_count(d) * (d + 1) else Form.DIRECT
+
+
+def feature_count(d: int) -> int:
+    """F: products of pairs of the d + 1 homogeneous coordinates."""
+    return (d + 1) * (d + 2) // 2
+
+
+def feature_pairs(d: int) -> Tensor:
+    """(2, F) coordinates of the pairs, by cyclic distance r: (i, i + r mod d + 1)."""
+    size = d + 1
+    pairs = [(i, (i + r) % size) for r in range(size // 2 + 1) for i in range(size)]
+    if size % 2 == 0:
+        pairs = pairs[: -size // 2]
+    return torch.tensor(pairs).T
+
+
+def feature_weights(d: int) -> Tensor:
+    """c of the module's docstring, (F,) in float64, in the order of `feature_pairs`."""
+    first, second = feature_pairs(d)
+    weights = torch.where(first == second, 0.5, 1.0).double()
+    weights[(first == 0) & (second == 0)] = 1.0
+    return weights
+
+
+class Products(nn.Module):
+    """phi: (batch, heads, d + 1, tokens) -> (batch, heads, F, tokens)."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.size = d + 1
+        self.register_buffer("second", feature_pairs(d)[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, heads, size, tokens = x.shape
+        rotated = x[:, :, self.second]
+        if self.size % 2 == 1:
+            rotated = rotated.reshape(batch, heads, -1, size, tokens)
+            return (rotated * x[:, :, None]).reshape(batch, heads, -1, tokens)
+        whole = rotated[:, :, : -(size // 2)].reshape(batch, heads, -1, size, tokens) * x[:, :, None]
+        half = rotated[:, :, -(size // 2) :] * x[:, :, : size // 2]
+        return torch.cat([whole.reshape(batch, heads, -1, tokens), half], dim=2)
+
+
+class InverseLength(nn.Module):
+    """gain / max(|x|, eps) over the coordinates of every token; kept in float32."""
+
+    gain: Tensor
+
+    def __init__(self, gain: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain / torch.sqrt((x * x).sum(2, keepdim=True)).clamp_min(NORM_EPS)
+
+
+class RegionMean(nn.Module):
+    """Sums of cells -> means over the regions that the cells belong to, weighted by c; kept in float32."""
+
+    same_region: Tensor
+    weights: Tensor
+
+    def __init__(self, labels: Tensor, cell_tokens: int, value_scale: float, d: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        same = (labels[:, None] == labels[None, :]).double()
+        self.register_buffer("same_region", (same / (same.sum(1, keepdim=True) * cell_tokens * value_scale)).to(dtype))
+        self.register_buffer("weights", feature_weights(d).to(dtype))
+
+    def forward(self, sums: Tensor) -> Tensor:
+        means = self.same_region @ (sums * self.weights).reshape(sums.shape[0], -1)
+        return means.reshape(sums.shape)
+
+
+class Quotient(nn.Module):
+    """Y[1:] / Y[0]; kept in float32."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y[:, :, 1:] / y[:, :, :1]
+
+
+def homogeneous_qkv(weight: Tensor, bias: Tensor, heads: int, value_scale: float) -> tuple[Tensor, Tensor]:
+    """Gives every head's q, k and v one more output row, in front: zero for q and k, the constant 1 for v.
+
+    Args:
+        weight, bias: (3 * heads * d, in) and (3 * heads * d,).
+        value_scale: V' is multiplied by it.
+    """
+    d = weight.shape[0] // (3 * heads)
+    rows = weight.reshape(3, heads, d, -1)
+    padded = torch.cat([torch.zeros_like(rows[:, :, :1]), rows], dim=2)
+    offsets = bias.reshape(3, heads, d)
+    first = torch.zeros_like(offsets[:, :, :1])
+    first[2] = 1
+    offsets = torch.cat([first, offsets], dim=2)
+    gain = torch.tensor([1.0, 1.0, value_scale], dtype=weight.dtype)
+    return (padded * gain.view(3, 1, 1, 1)).flatten(0, 2), (offsets * gain.view(3, 1, 1)).flatten()
+
+
+class StaticTaylorAttention(nn.Module):
+    """The twin of TaylorShiftAttention on cells: (cells, channels, side, side) -> the same shape.
+
+    Args:
+        layer: the trained layer.
+        labels: (cells,) which region each cell belongs to.
+        cell_tokens: pixels a cell.
+        qkv: weight and bias of its q, k, v map, in float64, with what comes before it folded in.
+        proj: weight and bias of its output map, with what comes behind folded in.
+    """
+
+    origin: Tensor
+
+    def __init__(
+        self,
+        layer: TaylorShiftAttention,
+        labels: Tensor,
+        cell_tokens: int,
+        qkv: tuple[Tensor, Tensor],
+        proj: tuple[Tensor, Tensor],
+    ) -> None:
+        super().__init__()
+        dtype = layer.proj.weight.dtype
+        self.heads, self.d = layer.heads, layer.proj.in_features // layer.heads
+        self.cells, self.cell_tokens = len(labels), cell_tokens
+        self.regions = [torch.where(labels == label)[0].tolist() for label in labels.unique()]
+        smallest = min(map(len, self.regions)) * cell_tokens
+        self.form = choose_form(smallest, self.d)
+        value_scale = 2.0 ** -round(math.log2(cell_tokens) / 2)
+        self.qkv = pointwise(*homogeneous_qkv(*qkv, self.heads, value_scale), dtype)
+        self.proj = pointwise(*proj, dtype)
+        self.fp32_scale_q = InverseLength(layer.temperature)
+        self.fp32_scale_k = InverseLength(torch.ones(1, 1, 1, 1, dtype=dtype))
+        self.products = Products(self.d)
+        self.fp32_region_mean = RegionMean(labels, cell_tokens, value_scale, self.d, dtype)
+        self.fp32_quotient = Quotient()
+        origin = torch.zeros(1, 1, self.d + 1, 1, dtype=dtype)
+        origin[:, :, 0] = 1
+        self.register_buffer("origin", origin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape
+        qkv = self.qkv(x).reshape(self.cells, 3, self.heads, self.d + 1, self.cell_tokens)
+        q, k, v = qkv[:, 0], qkv[:, 1], qkv[:, 2]
+        u = q * self.fp32_scale_q(q) + self.origin
+        w = k * self.fp32_scale_k(k) + self.origin
+        y = self.efficient(u, w, v) if self.form is Form.EFFICIENT else self.direct(u, w, v)
+        return self.proj(self.fp32_quotient(y).reshape(shape))
+
+    def efficient(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
+        means = self.fp32_region_mean(v @ self.products(w).transpose(-1, -2))
+        return means @ self.products(u)
+
+    def direct(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
+        """½ (u·w)² + ½ per pair of tokens of a region; Y is scaled by one number, which the quotient cancels."""
+        found: dict[int, Tensor] = {}
+        for region in self.regions:
+            ur, wr, vr = (torch.cat([x[cell] for cell in region], dim=-1) for x in (u, w, v))
+            scores = wr.transpose(-1, -2) @ ur
+            y = vr @ (scores * scores / 2 + 0.5) / scores.shape[-1]
+            found.update(zip(region, y.split(self.cell_tokens, dim=-1), strict=True))
+        return torch.stack([found[cell] for cell in range(self.cells)])
+
+
+class StaticTaylorTokens(nn.Module):
+    """The twin of a TaylorShiftAttention that stands alone: (batch, tokens, dim), every batch entry a region."""
+
+    def __init__(self, layer: TaylorShiftAttention, input_shape: torch.Size) -> None:
+        super().__init__()
+        batch, tokens, _ = input_shape
+        qkv = layer.qkv.weight.double(), layer.qkv.bias.double()
+        proj = layer.proj.weight.double(), layer.proj.bias.double()
+        self.attn = StaticTaylorAttention(layer, torch.arange(batch), tokens, qkv, proj)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attn(x.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)

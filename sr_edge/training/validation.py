@@ -1,0 +1,27 @@
+"""PSNR-Y of a training-form network on whole pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from sr_edge.frames import batch_from_frame, frame_from_batch
+from sr_edge.metrics import psnr_y_db
+from sr_edge.training.data import PairSet
+
+
+def psnr_by_picture(network: nn.Module, pairs: PairSet) -> dict[str, float]:
+    """PSNR-Y in dB of every pair, 8-bit rounding, border of `scale` pixels left out."""
+    network.eval()
+    found = {}
+    with torch.inference_mode():
+        for pair in pairs.pairs:
+            batch = torch.from_numpy(batch_from_frame(pair.lr))
+            frame = frame_from_batch(network(batch).numpy(), np.uint8)
+            found[pair.name] = psnr_y_db(frame, pair.hr, border=pairs.scale)
+    return found
+
+
+def mean_psnr_db(network: nn.Module, pairs: PairSet) -> float:
+    return float(np.mean(list(psnr_by_picture(network, pairs).values())))
