@@ -22,6 +22,7 @@ Sample = TypeVar("Sample", bound=np.number[Any])
 _Taps = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 _KERNEL_WIDTH = 4.0
+_STRIP_SAMPLES = 1 << 18
 
 
 def resize_bicubic(picture: npt.NDArray[Sample], scale: float) -> npt.NDArray[Sample]:
@@ -69,20 +70,33 @@ def crop_to_multiple(picture: npt.NDArray[Sample], multiple: int) -> npt.NDArray
 
 
 def _resize_axis(picture: npt.NDArray[Any], axis: int, scale: float) -> npt.NDArray[Any]:
+    """Resizes one axis in strips along the other, which keeps the wide intermediate sums small."""
+    sources, weights = _taps(picture.shape[axis], scale)
+    moved = np.moveaxis(picture, axis, 0)
+    resized = np.empty((len(sources), *moved.shape[1:]), picture.dtype)
+    strip = max(1, _STRIP_SAMPLES // len(sources))
+    for first in range(0, moved.shape[1], strip):
+        part = slice(first, first + strip)
+        resized[:, part] = _weighted_sums(moved[:, part], sources, weights)
+    return np.ascontiguousarray(np.moveaxis(resized, 0, axis))
+
+
+def _weighted_sums(
+    rows: npt.NDArray[Any], sources: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[Any]:
     """Sums tap by tap: each step is one gather and one multiply-add over whole rows."""
-    work = np.float64 if picture.dtype == np.float64 else np.float32
-    rows: npt.NDArray[Any] = np.ascontiguousarray(np.moveaxis(picture, axis, 0), work)
-    sources, weights = _taps(len(rows), scale)
+    work = np.float64 if rows.dtype == np.float64 else np.float32
+    exact = np.ascontiguousarray(rows, work)
     total = np.zeros((len(sources), *rows.shape[1:]), work)
     term = np.empty_like(total)
-    for source, weight in zip(sources.T, weights.T, strict=True):
-        np.take(rows, source, axis=0, out=term, mode="clip")
-        term *= weight.astype(work).reshape(-1, *[1] * (rows.ndim - 1))
+    for source, weight in zip(sources.T, weights.astype(work).T, strict=True):
+        np.take(exact, source, axis=0, out=term, mode="clip")
+        term *= weight.reshape(-1, *[1] * (rows.ndim - 1))
         total += term
-    if np.issubdtype(picture.dtype, np.integer):
+    if np.issubdtype(rows.dtype, np.integer):
         total += 0.5
-        np.clip(total, 0, np.iinfo(picture.dtype).max, out=total)
-    return np.ascontiguousarray(np.moveaxis(total.astype(picture.dtype), 0, axis))
+        np.clip(total, 0, np.iinfo(rows.dtype).max, out=total)
+    return total.astype(rows.dtype)
 
 
 @lru_cache(maxsize=64)

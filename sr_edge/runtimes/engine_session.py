@@ -90,6 +90,7 @@ def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) ->
         note=facts.executed.note,
         slots=engine.slots,
         controls=engine.controls,
+        overlap_px=request.card.overlap_px,
     )
     return EngineSession(engine, spec)
 

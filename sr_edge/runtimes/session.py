@@ -64,7 +64,8 @@ class SessionSpec:
 
     `ran` is the arithmetic of the convolutions and matmuls and `rest_ran` that of all else, both read from
     the compiled engine, never assumed; `note` says where the engine mixes precisions. `load_ms` is from the
-    file to an engine ready to run, without importing the library and without reading `ran`.
+    file to an engine ready to run, without importing the library and without reading `ran`. `overlap_px` is the
+    card's: the overlap of tiles, in low-resolution pixels, at which seams were found invisible.
     """
 
     runtime: str
@@ -82,6 +83,7 @@ class SessionSpec:
     note: str = ""
     slots: int = 1
     controls: tuple[str, ...] = ()
+    overlap_px: int = 8
 
 
 @dataclass(frozen=True)
