@@ -46,9 +46,10 @@ class GoldenResult:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The golden frames of one variant; `reason` says why they could not be replayed."""
+    """The golden frames of one variant, computed in `ran`; `reason` says why they could not be replayed."""
 
     variant: Variant
+    ran: Precision | None = None
     results: tuple[GoldenResult, ...] = ()
     reason: str = ""
 
@@ -71,13 +72,16 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
     """Runs every golden frame of the variant's precision through an open session."""
     pairs = read_golden(bundle, variant.precision)
     if not pairs:
-        return SelfTest(variant, reason=f"the bundle has no golden frames for {variant.precision}; deploy again")
+        return SelfTest(
+            variant, session.spec.ran, reason=f"the bundle has no golden frames for {variant.precision}; deploy again"
+        )
     try:
         outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
     except EngineError as error:
-        return SelfTest(variant, reason=str(error))
+        return SelfTest(variant, session.spec.ran, reason=str(error))
     return SelfTest(
         variant,
+        session.spec.ran,
         tuple(
             GoldenResult(pair.name, psnr_rgb_db([output], [pair.output_hwc]), pair.min_psnr_db)
             for pair, output in zip(pairs, outputs, strict=True)

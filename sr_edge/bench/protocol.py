@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sr_edge.bench.rows import Row
 from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
-from sr_edge.errors import BundleError, EngineError, SrEdgeError
+from sr_edge.errors import BundleError, EngineError, PrecisionUnavailable, SrEdgeError
 from sr_edge.runtimes import (
     Session,
     SessionRequest,
@@ -21,7 +21,7 @@ from sr_edge.runtimes import (
     random_tile,
     request_from_bundle,
 )
-from sr_edge.spec import FrameFormat
+from sr_edge.spec import FrameFormat, Precision
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, steps done and steps in all."""
@@ -48,12 +48,16 @@ class OpenOptions:
 
 @dataclass(frozen=True)
 class OpenVariant:
-    """A variant that runs: its session and how it was asked for; closed by `open_variants`."""
+    """A variant that runs: its session and how it was asked for; closed by `open_variants`.
+
+    Where a file of the right precision is computed in another one, `remarks` says so and `session.spec.ran` which.
+    """
 
     variant: Variant
     request: SessionRequest
     session: Session
     start_up: StartUp
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -86,16 +90,32 @@ def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack:
             threads=options.threads,
             options=_trust(variant.runtime, options.trusted_architecture),
         )
-        started = time.perf_counter()
-        session = stack.enter_context(open_request(variant.runtime, request))
-        opened = time.perf_counter()
-        session.run(random_tile(session.spec.tile, session.spec.io))
-        finished = time.perf_counter()
+        try:
+            return _started(variant, request, stack)
+        except PrecisionUnavailable as error:
+            if _file_precision(bundle, request) is not variant.precision:
+                raise
+            return _started(variant, replace(request, allow_other_precision=True), stack, remarks=(str(error),))
     except BundleError:
         raise
     except SrEdgeError as error:
         return Row(variant, reason=str(error))
-    return OpenVariant(variant, request, session, StartUp(1e3 * (opened - started), 1e3 * (finished - started)))
+
+
+def _file_precision(bundle: Bundle, request: SessionRequest) -> Precision | None:
+    """That of the artifact itself: an INT8 file is worth timing also where it is computed in fp32."""
+    files = {bundle.file(artifact): artifact.precision for artifact in bundle.manifest.artifacts}
+    return files.get(request.artifact)
+
+
+def _started(variant: Variant, request: SessionRequest, stack: ExitStack, remarks: tuple[str, ...] = ()) -> OpenVariant:
+    started = time.perf_counter()
+    session = stack.enter_context(open_request(variant.runtime, request))
+    opened = time.perf_counter()
+    session.run(random_tile(session.spec.tile, session.spec.io))
+    finished = time.perf_counter()
+    start_up = StartUp(1e3 * (opened - started), 1e3 * (finished - started))
+    return OpenVariant(variant, request, session, start_up, remarks)
 
 
 def _trust(runtime: str, architecture: str) -> dict[str, str] | None:
@@ -116,7 +136,7 @@ def measure(
     latencies = iter(interleaved([entry.session for entry in running], rounds, warm_up) if running else [])
     progress("latency", 1, 1)
     rows = [
-        Row(entry.variant, entry.session.spec, entry.start_up, next(latencies))
+        Row(entry.variant, entry.session.spec, entry.start_up, next(latencies), remarks=entry.remarks)
         if isinstance(entry, OpenVariant)
         else entry
         for entry in opened

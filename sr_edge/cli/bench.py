@@ -25,7 +25,7 @@ def bench(
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
-    """Times every runtime and precision in turn and compares them with the float reference."""
+    """Time a bundle in every runtime and precision."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show, progress_on_stderr() as progress:

@@ -32,7 +32,7 @@ def calibrate(
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measures activation ranges on pictures and writes the graph with INT8 Q/DQ."""
+    """Turn a float ONNX file and pictures into INT8 ONNX."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show, progress_on_stderr() as progress:

@@ -57,7 +57,7 @@ def deploy(
     input_range: InputRange = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Exports, calibrates, bundles, tests, times and compares a network in every runtime that works here."""
+    """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
@@ -78,7 +78,6 @@ def deploy(
             exclude=exclude,
             threads=threads,
             rounds=runs,
-            hr=hr,
         )
         report = deploy_network(network, images, out, plan, progress)
         show(report, _readable(report))

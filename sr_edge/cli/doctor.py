@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Says which runtimes and devices work here, why not, and how to install what is missing."""
+    """Say which runtimes and devices work here, and why not."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

@@ -44,7 +44,7 @@ def export(
     input_range: InputRange = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Writes a network as ONNX, compared with PyTorch and scanned for what compilers cannot do."""
+    """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show, progress_on_stderr() as progress:

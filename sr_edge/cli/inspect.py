@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def inspect(bundle: BundlePath, as_json: Json = False) -> None:
-    """Shows what a bundle holds and checks every file's digest."""
+    """Show what is in a bundle; checks every digest."""
     from sr_edge.bundle import open_bundle
     from sr_edge.cli.output import result_on_stdout
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def models(as_json: Json = False) -> None:
-    """Lists the models with their parameter counts and the scales that weights are bundled for."""
+    """List the models, their sizes and bundled weights."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

@@ -183,15 +183,15 @@ def _no_artifact(
 ) -> PrecisionUnavailable:
     wanted = f"{precision}, rest {rest}" if precision is Precision.INT8 else str(precision)
     frames = f" with {io} frames" if io else ""
-    there = "; ".join(_described(artifact) for artifact in bundle.manifest.artifacts)
+    there = ", ".join(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
     return PrecisionUnavailable(
-        f"{bundle.path} has no artifact that {runtime} can run in {wanted}{frames}; it has: {there}. "
+        f"{bundle.path.name} has no artifact that {runtime} can run in {wanted}{frames}; it has {there}. "
         "Choose another runtime or precision, or deploy again with that one"
     )
 
 
 def _described(artifact: Artifact) -> str:
-    spelling = f", spelled {artifact.spelling}" if artifact.spelling else ""
-    return (
-        f"{artifact.file} ({artifact.kind}, {artifact.precision}, rest {artifact.rest}{spelling}, {artifact.io} frames)"
-    )
+    rest = f"+{artifact.rest}" if artifact.rest is not artifact.precision and artifact.spelling else ""
+    spelling = f" {artifact.spelling}" if artifact.spelling else ""
+    frames = f" {artifact.io}" if artifact.io is FrameFormat.UINT8_NHWC else ""
+    return f"{artifact.kind} {artifact.precision}{rest}{spelling}{frames}"
