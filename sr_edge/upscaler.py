@@ -1,0 +1,202 @@
+"""Whole pictures, picture files and folders of them through a session of one fixed tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import FrameError, SrEdgeError, UsageError
+from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame
+from sr_edge.image_files import list_pictures, read_picture, require_format_holds, write_picture
+from sr_edge.resize import resize_bicubic
+from sr_edge.runtimes.session import Batch, Controls, Session
+from sr_edge.spec import FrameFormat
+from sr_edge.tiling import upscale_frame_in_flight
+
+OnTile = Callable[[int, int], None]
+"""Told after each tile how many of the picture's tiles are done, and their total."""
+
+
+class Upscaler:
+    """Upscales pictures of any size, gray or RGB, 8 or 16 bits, with or without alpha.
+
+    The session stays the caller's: it must be open while the upscaler is used, and is not closed by it.
+    """
+
+    def __init__(self, session: Session, overlap_px: int | None = None, controls: Controls | None = None) -> None:
+        """Args:
+        session: an open engine; as many tiles are in flight as it has slots.
+        overlap_px: the least overlap of tiles, in low-resolution pixels; None takes the network's own.
+        controls: values for the network's named scalars.
+        """
+        self._session = session
+        self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
+        self._controls = controls
+
+    @property
+    def scale(self) -> int:
+        return self._session.spec.scale
+
+    def upscale(self, frame_hwc: Frame, out: Frame | None = None, on_tile: OnTile | None = None) -> Frame:
+        """Upscales one frame.
+
+        Args:
+            frame_hwc: uint8 or uint16 (height, width, 3), or (height, width, 1) gray, which the network sees as RGB
+                of three equal channels; of what it answers the luma is taken.
+            out: where to put the result; None allocates it.
+
+        Returns:
+            `out`, or a fresh frame of the same type and channels, `scale` times as large.
+
+        Raises:
+            FrameError: not a frame, or 16 bits for a session whose graph takes 8.
+            TileError: the overlap does not fit the session's tile.
+            EngineError: the runtime failed.
+        """
+        require_frame(frame_hwc)
+        is_gray, is_deep = frame_hwc.shape[2] == 1, frame_hwc.dtype == np.uint16
+        if is_deep and self._session.spec.io is FrameFormat.UINT8_NHWC:
+            raise FrameError("this session's graph takes 8-bit frames, the picture has 16 bits; open the float graph")
+
+        def submit(tile_hwc: Frame) -> int:
+            rgb = np.repeat(tile_hwc, 3, axis=2) if is_gray else tile_hwc
+            frames = batch_from_frame(rgb) if is_deep else cast(npt.NDArray[np.uint8], rgb)
+            return self._session.submit(frames, self._controls)
+
+        def result(ticket: int) -> Frame:
+            upscaled = self._session.result(ticket)
+            rgb = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
+            return _luma_levels(rgb) if is_gray else rgb
+
+        spec = self._session.spec
+        return upscale_frame_in_flight(
+            frame_hwc,
+            submit,
+            result,
+            in_flight=spec.slots,
+            tile=spec.tile,
+            scale=spec.scale,
+            overlap_px=self._overlap_px,
+            out=out,
+            on_tile=on_tile,
+        )
+
+    def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None) -> Picture:
+        """Upscales the pixels by the network and alpha by bicubic; the colour profile is kept.
+
+        Alpha is not a photograph: bicubic keeps what is wholly opaque or wholly transparent exactly so, which a
+        network trained on photographs does not, and costs no second pass.
+
+        Raises:
+            FrameError, TileError, EngineError: as `upscale`.
+        """
+        pixels = self.upscale(picture.pixels, on_tile=on_tile)
+        alpha = None if picture.alpha is None else resize_bicubic(picture.alpha, self.scale)
+        return Picture(pixels, alpha, picture.icc_profile)
+
+
+def _luma_levels(frame_hwc: Frame) -> Frame:
+    """(height, width, 1) of the BT.601 luma in full range; three equal channels give exactly that channel."""
+    wide = np.uint16 if frame_hwc.dtype == np.uint8 else np.uint32
+    total = np.full(frame_hwc.shape[:2], 128, wide)
+    for channel, weight in enumerate((77, 150, 29)):
+        total += np.multiply(frame_hwc[..., channel], wide(weight), dtype=wide)
+    total >>= wide(8)
+    return total.astype(frame_hwc.dtype)[..., np.newaxis]
+
+
+class Outcome(str, Enum):
+    """What became of one file of a folder."""
+
+    WRITTEN = "written"
+    KEPT = "kept"
+    FAILED = "failed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """One file of a folder; `reason` says why it was kept or failed."""
+
+    source: Path
+    target: Path
+    outcome: Outcome
+    reason: str = ""
+
+
+def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile | None = None) -> None:
+    """Upscales one picture file; that `target` can hold the result is checked before the work.
+
+    Raises:
+        FrameError: `source` cannot be read, `target` cannot hold the result or cannot be written.
+        TileError, EngineError: as `Upscaler.upscale`.
+    """
+    picture = read_picture(source)
+    require_format_holds(target, picture, upscaler.scale)
+    try:
+        upscaled = upscaler.upscale_picture(picture, on_tile)
+    except MemoryError as error:
+        size = f"{picture.width}x{picture.height}"
+        raise FrameError(f"{source}: too little memory for {upscaler.scale} times {size}; cut it") from error
+    write_picture(target, upscaled)
+
+
+def upscale_folder(
+    upscaler: Upscaler,
+    source_folder: Path,
+    target_folder: Path,
+    *,
+    resume: bool = True,
+    on_tile: OnTile | None = None,
+) -> Iterator[FileResult]:
+    """Upscales every picture of a folder into another one, names kept; a file that fails does not stop the rest.
+
+    Args:
+        resume: keep an output that is newer than its source, as left by a run that was interrupted.
+
+    Returns:
+        One result as each file is done, in the order of `list_pictures(source_folder)`; nothing is written for a
+        file that failed.
+
+    Raises:
+        FrameError: `source_folder` is none or has no picture, or `target_folder` cannot be made. Raised at once.
+        UsageError: both folders are the same.
+    """
+    sources = list_pictures(source_folder)
+    if not sources:
+        raise FrameError(f"{source_folder} has no picture; PNG, JPEG, TIFF and WebP files are looked for")
+    if source_folder.resolve() == target_folder.resolve():
+        raise UsageError(f"{target_folder} is the folder of the originals too; give another one for the results")
+    try:
+        target_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FrameError(f"cannot make the folder {target_folder}: {error.strerror}; give another one") from error
+    return _file_results(upscaler, sources, target_folder, resume, on_tile)
+
+
+def _file_results(
+    upscaler: Upscaler, sources: Sequence[Path], target_folder: Path, resume: bool, on_tile: OnTile | None
+) -> Iterator[FileResult]:
+    for source in sources:
+        target = target_folder / source.name
+        if resume and _is_newer(target, source):
+            yield FileResult(source, target, Outcome.KEPT, "exists and is newer than its source")
+            continue
+        try:
+            upscale_file(upscaler, source, target, on_tile)
+        except SrEdgeError as error:
+            yield FileResult(source, target, Outcome.FAILED, str(error))
+        else:
+            yield FileResult(source, target, Outcome.WRITTEN)
+
+
+def _is_newer(target: Path, source: Path) -> bool:
+    return target.is_file() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
