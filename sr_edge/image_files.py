@@ -28,7 +28,11 @@ MAX_PIXELS = 1 << 27
 
 @dataclass(frozen=True)
 class _Format:
-    """What one file format can hold, and how Pillow is asked to write it: as exactly as the format allows."""
+    """What one file format can hold, and how Pillow is asked to write it.
+
+    As exactly as the format allows, and where that takes effort, fast: the default efforts of PNG and lossless WebP
+    take 2 and 9 times as long for files that are 15 % smaller.
+    """
 
     name: str
     suffixes: tuple[str, ...]
@@ -39,10 +43,10 @@ class _Format:
 
 
 _FORMATS = (
-    _Format("PNG", (".png",), (8, 16), True, 2**31 - 1, ()),
+    _Format("PNG", (".png",), (8, 16), True, 2**31 - 1, (("compress_level", 3),)),
     _Format("JPEG", (".jpg", ".jpeg"), (8,), False, 65_500, (("quality", 95), ("subsampling", 0))),
     _Format("TIFF", (".tif", ".tiff"), (8, 16), True, 2**31 - 1, (("compression", "tiff_adobe_deflate"),)),
-    _Format("WEBP", (".webp",), (8,), True, 16_383, (("lossless", True), ("exact", True))),
+    _Format("WEBP", (".webp",), (8,), True, 16_383, (("lossless", True), ("exact", True), ("method", 0))),
 )
 _FORMAT_OF_SUFFIX = {suffix: form for form in _FORMATS for suffix in form.suffixes}
 _NAMES = [form.name for form in _FORMATS]
@@ -113,7 +117,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         image = Image.open(path, formats=_NAMES)
     except UnidentifiedImageError as error:
-        raise FrameError(f"{path} is no readable {', '.join(_NAMES)} picture; convert it to one of these") from error
+        raise FrameError(
+            f"{path} is no readable {', '.join(_NAMES)} picture; convert it to one of these, or copy it again"
+        ) from error
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise FrameError(_too_large(path, f"{image.width}x{image.height}"))
