@@ -11,6 +11,7 @@ from typing import cast
 
 from sr_edge.bench.environment import tool_versions
 from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
+from sr_edge.bench.quality import pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bench.variants import variants_of
@@ -57,7 +58,11 @@ CACHE_FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """What to build and how to prove it. `precisions` and `runtimes` are those that are benchmarked too."""
+    """What to build and how to prove it.
+
+    Every precision is built and, in every runtime, measured. `hr` is a folder of originals to measure quality
+    on, `lr` their low-resolution halves (None makes them).
+    """
 
     tile: TileSpec
     runtimes: Sequence[str]
@@ -67,6 +72,9 @@ class DeployPlan:
     exclude: Sequence[str] = ()
     threads: int | None = None
     rounds: int = 20
+    with_memory: bool = True
+    hr: Path | None = None
+    lr: Path | None = None
 
     def __post_init__(self) -> None:
         if Precision.FP32 not in self.precisions:
@@ -105,6 +113,7 @@ def deploy(
         SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
     """
     plan.tile.require_multiple_of(model.card.multiple_px)
+    pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     with staging_folder(out) as staging:
         patches = calibration_patches(images, plan.tile)
         exports = _export_all(model, plan, patches, staging, progress)
@@ -117,7 +126,9 @@ def deploy(
     with open_bundle(out) as bundle:
         variants = variants_of(bundle, plan.runtimes, plan.precisions)
         options = OpenOptions(threads=plan.threads, trusted_architecture=manifest.architecture)
-        bench = bench_bundle(bundle, variants, options, plan.rounds, progress=progress)
+        bench = bench_bundle(
+            bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
+        )
     return DeployReport(out, manifest, exports, bench)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from sr_edge.bench.environment import Environment, describe_environment, tool_versions
 from sr_edge.bench.golden import GoldenResult, SelfTest
-from sr_edge.bench.protocol import OpenOptions, open_variants
+from sr_edge.bench.protocol import OpenOptions, Progress, no_progress, open_variants
+from sr_edge.bench.quality import HrScores, PairFiles, PictureScore, pair_files
 from sr_edge.bench.report import bench_bundle, self_test_bundle
 from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
 from sr_edge.bench.tables import csv_report, markdown_report, rich_report, write_text
-from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, variants_of
+from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, preferred_runtime, variants_of
 
 __all__ = [
     "BenchReport",
     "Environment",
     "GoldenResult",
+    "HrScores",
     "OpenOptions",
+    "PairFiles",
+    "PictureScore",
+    "Progress",
     "Quality",
     "Row",
     "SelfTest",
@@ -26,7 +31,10 @@ __all__ = [
     "describe_environment",
     "flat_row",
     "markdown_report",
+    "no_progress",
     "open_variants",
+    "pair_files",
+    "preferred_runtime",
     "rich_report",
     "self_test_bundle",
     "tool_versions",

@@ -11,7 +11,7 @@ import numpy as np
 
 from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
-from sr_edge.errors import BundleError, EngineError
+from sr_edge.errors import BundleError, EngineError, FrameError
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from sr_edge.runtimes.session import Frame
@@ -77,7 +77,7 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
         )
     try:
         outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
-    except EngineError as error:
+    except (EngineError, FrameError) as error:
         return SelfTest(variant, session.spec.ran, reason=str(error))
     return SelfTest(
         variant,

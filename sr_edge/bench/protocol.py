@@ -123,34 +123,32 @@ def _trust(runtime: str, architecture: str) -> dict[str, str] | None:
     return {"architecture": architecture} if architecture and runtime == "torch" else None
 
 
-def measure(
+def timed(
+    rows: Sequence[Row],
     opened: Sequence[OpenVariant | Row],
     rounds: int,
     warm_up: int,
-    with_memory: bool = True,
     progress: Progress = no_progress,
 ) -> list[Row]:
-    """Latency of all open variants, interleaved, and their memory; rows stay in the order of `opened`."""
-    running = [entry for entry in opened if isinstance(entry, OpenVariant)]
+    """The rows with latencies, all open variants run in turn; `rows` belong to `opened` one by one."""
+    sessions = [entry.session for entry in opened if isinstance(entry, OpenVariant)]
+    if not sessions:
+        return list(rows)
     progress("latency", 0, 1)
-    latencies = iter(interleaved([entry.session for entry in running], rounds, warm_up) if running else [])
+    latencies = iter(interleaved(sessions, rounds, warm_up))
     progress("latency", 1, 1)
-    rows = [
-        Row(entry.variant, entry.session.spec, entry.start_up, next(latencies), remarks=entry.remarks)
-        if isinstance(entry, OpenVariant)
-        else entry
-        for entry in opened
-    ]
-    return _with_memory(rows, opened, progress) if with_memory else rows
+    pairs = zip(rows, opened, strict=True)
+    return [replace(row, latency=next(latencies)) if isinstance(entry, OpenVariant) else row for row, entry in pairs]
 
 
-def _with_memory(rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: Progress) -> list[Row]:
+def with_peak_memory(
+    rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: Progress = no_progress
+) -> list[Row]:
+    """The rows with peak memory, each engine opened once more in a process of its own."""
     measured = []
     for index, (row, entry) in enumerate(zip(rows, opened, strict=True)):
         progress("memory", index, len(rows))
-        if isinstance(entry, OpenVariant):
-            row = _row_with_memory(row, entry)
-        measured.append(row)
+        measured.append(_row_with_memory(row, entry) if isinstance(entry, OpenVariant) else row)
     progress("memory", len(rows), len(rows))
     return measured
 

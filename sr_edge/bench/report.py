@@ -7,11 +7,21 @@ from dataclasses import replace
 
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
-from sr_edge.bench.protocol import OpenOptions, OpenVariant, Progress, measure, no_progress, open_variants
+from sr_edge.bench.protocol import (
+    OpenOptions,
+    OpenVariant,
+    Progress,
+    no_progress,
+    open_variants,
+    timed,
+    with_peak_memory,
+)
+from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
-from sr_edge.errors import EngineError
+from sr_edge.errors import EngineError, FrameError
+from sr_edge.upscaler import Upscaler
 
 
 def bench_bundle(
@@ -21,46 +31,69 @@ def bench_bundle(
     rounds: int = 20,
     warm_up: int = 3,
     with_memory: bool = True,
+    pairs: Sequence[PairFiles] = (),
     progress: Progress = no_progress,
 ) -> BenchReport:
-    """Self-test, latency (interleaved), memory (fresh processes) and fidelity of every variant.
+    """Self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
 
     Args:
         bundle: an opened bundle.
         variants: what to run; one that cannot run here becomes a row that says why.
         options: device, threads and frame format of all variants.
-        rounds: timed runs of each variant, A B A B.
+        rounds: timed runs of each variant, A B A B; 0 times nothing and measures no memory.
         warm_up: runs of each before that.
         with_memory: measure peak memory, which opens each engine once more.
+        pairs: test pictures with originals; none leaves quality out.
         progress: called with (stage, steps done, steps in all).
 
     Raises:
         BundleError: the bundle is damaged.
-        UsageError: there are no rounds.
+        FrameError: a test picture cannot be used.
     """
     environment = describe_environment()
+    card, tile = bundle.manifest.card, bundle.manifest.tile
     with open_variants(bundle, variants, options, progress) as opened:
-        tested = [_tested(bundle, entry) for entry in opened]
-        measured = measure(opened, rounds, warm_up, with_memory, progress)
-    rows = tuple(
-        row
-        if row.reason
-        else replace(row, quality=check.quality, self_test=check.self_test, remarks=(*row.remarks, *check.remarks))
-        for row, check in zip(measured, tested, strict=True)
-    )
-    return BenchReport(bundle.manifest.card, bundle.manifest.tile, environment, rounds, warm_up, rows)
+        rows = [_tested(bundle, entry) for entry in opened]
+        rows, baseline = _scored(rows, opened, pairs, card.scale, progress)
+        if rounds:
+            rows = timed(rows, opened, rounds, warm_up, progress)
+        if rounds and with_memory:
+            rows = with_peak_memory(rows, opened, progress)
+    return BenchReport(card, tile, environment, rounds, warm_up, tuple(rows), baseline)
 
 
 def _tested(bundle: Bundle, entry: OpenVariant | Row) -> Row:
-    """A row with the self-test and the fidelity only."""
+    """What opening told, the self-test, and the fidelity to the float reference."""
     if isinstance(entry, Row):
         return entry
-    self_test = replay_golden(bundle, entry.variant, entry.session)
+    row = Row(entry.variant, entry.session.spec, entry.start_up, remarks=entry.remarks)
+    row = replace(row, self_test=replay_golden(bundle, entry.variant, entry.session))
     try:
-        psnr_db, tiles = fidelity_db(bundle, entry.session)
-    except EngineError as error:
-        return Row(entry.variant, self_test=self_test, remarks=(str(error),))
-    return Row(entry.variant, self_test=self_test, quality=Quality(psnr_db, tiles=tiles))
+        return replace(row, quality=Quality(*fidelity_db(bundle, entry.session)))
+    except (EngineError, FrameError) as error:
+        return replace(row, remarks=(*row.remarks, str(error)))
+
+
+def _scored(
+    rows: Sequence[Row],
+    opened: Sequence[OpenVariant | Row],
+    pairs: Sequence[PairFiles],
+    scale: int,
+    progress: Progress,
+) -> tuple[list[Row], HrScores | None]:
+    """The rows with scores on test pictures, and bicubic's."""
+    if not pairs:
+        return list(rows), None
+    sound = {row.variant for row in rows if row.quality}
+    running = [
+        Upscaler(entry.session).upscale for entry in opened if isinstance(entry, OpenVariant) and entry.variant in sound
+    ]
+    baseline, *scores = score_upscalers(
+        [bicubic(scale), *running], pairs, scale, lambda done, total: progress("evaluating", done, total)
+    )
+    remaining = iter(scores)
+    scored = [replace(row, quality=replace(row.quality, hr=next(remaining))) if row.quality else row for row in rows]
+    return scored, baseline
 
 
 def self_test_bundle(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
+from sr_edge.bench.quality import HrScores
 from sr_edge.bench.variants import Variant
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
 from sr_edge.spec import Memory, ModelCard, TileSpec
@@ -14,17 +15,14 @@ from sr_edge.spec import Memory, ModelCard, TileSpec
 
 @dataclass(frozen=True)
 class Quality:
-    """Fidelity in dB; infinite where two outputs are equal, None where it was not measured.
+    """Fidelity; `psnr_float_db` compares 8-bit RGB with the float reference over `tiles` golden tiles.
 
-    `psnr_float_db` compares 8-bit RGB with the float reference on `tiles` tiles. `psnr_hr_db` and `ssim_hr`
-    compare the luma with high-resolution originals, border of `scale` pixels left out, mean over `pictures`.
+    It is infinite where they are equal and None where there are no golden tiles; `hr` is None without originals.
     """
 
-    psnr_float_db: float | None = None
-    psnr_hr_db: float | None = None
-    ssim_hr: float | None = None
-    tiles: int = 0
-    pictures: int = 0
+    psnr_float_db: float | None
+    tiles: int
+    hr: HrScores | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,10 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All rows of one benchmark with what is needed to believe and to repeat them."""
+    """All rows of one benchmark with what is needed to believe and to repeat them.
+
+    `rounds` is 0 where nothing was timed; `bicubic` is the baseline on the same originals, if there were any.
+    """
 
     card: ModelCard
     tile: TileSpec
@@ -58,7 +59,7 @@ class BenchReport:
     rounds: int
     warm_up: int
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
+    bicubic: HrScores | None = None
 
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
@@ -88,8 +89,8 @@ def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
         "peak_added_bytes": row.memory.added_bytes if row.memory else None,
         "artifact_bytes": spec.artifact_bytes if spec else None,
         "psnr_float_db": quality.psnr_float_db if quality else None,
-        "psnr_hr_db": quality.psnr_hr_db if quality else None,
-        "ssim_hr": quality.ssim_hr if quality else None,
+        "psnr_hr_db": quality.hr.psnr_y_db if quality and quality.hr else None,
+        "ssim_hr": quality.hr.ssim_y if quality and quality.hr else None,
         "reason": row.reason,
         "remarks": "; ".join([*([spec.note] if spec and spec.note else []), *row.remarks]),
     }

@@ -7,6 +7,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from rich.console import Group
@@ -27,12 +28,14 @@ HEADINGS = (
     "dB HR",
     "SSIM HR",
 )
-_TEXT_COLUMNS = 3
+_TEXT_HEADINGS = HEADINGS[:3]
+NOT_MEASURED = "-"
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """The row's cells, one per heading, a dash for what was not measured."""
     quality = row.quality
+    hr = quality.hr if quality else None
     measured = (
         _number(row.spec.load_ms if row.spec else None, 0),
         _number(row.latency.total.p50_ms if row.latency else None, 2),
@@ -40,8 +43,8 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(row.frames_per_s, 1),
         _number(row.memory.added_bytes / 1e6 if row.memory else None, 1),
         _number(quality.psnr_float_db if quality else None, 2),
-        _number(quality.psnr_hr_db if quality else None, 3),
-        _number(quality.ssim_hr if quality else None, 4),
+        _number(hr.psnr_y_db if hr else None, 3),
+        _number(hr.ssim_y if hr else None, 4),
     )
     return (row.variant.runtime, row.variant.label, _ran(row), *measured)
 
@@ -56,7 +59,7 @@ def _ran(row: Row) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     if value is None:
-        return "-"
+        return NOT_MEASURED
     return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
 
 
@@ -72,31 +75,56 @@ def caption(report: BenchReport) -> list[str]:
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         f"{machine.cpu}, {machine.usable_cores} cores{clock}{governor}, load {environment.load_average:.1f}; "
         f"instructions: {flags}",
+        *_timing(report),
+        "dB float: 8-bit RGB against the float reference on golden tiles",
+        *_baseline(report),
+    ]
+
+
+def _timing(report: BenchReport) -> list[str]:
+    if not report.rounds:
+        return []
+    return [
         f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} to warm up; "
-        "fps: tiles per second at p50; MB peak: above a fresh process; dB float: 8-bit RGB against the float reference",
-        *report.notes,
+        "fps: tiles per second at p50; MB peak: above a fresh process"
+    ]
+
+
+def _baseline(report: BenchReport) -> list[str]:
+    if report.bicubic is None:
+        return []
+    scores = report.bicubic
+    return [
+        f"dB HR, SSIM HR: luma against {len(scores.pictures)} originals, border of {report.card.scale} pixels "
+        f"left out; bicubic has {scores.psnr_y_db:.3f} dB, {scores.ssim_y:.4f}"
     ]
 
 
 def rich_report(report: BenchReport) -> Group:
     """Caption, table, and under it why some rows did not run."""
+    headings, rows = _filled_columns(report.rows)
     table = Table()
-    for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if index < _TEXT_COLUMNS else "right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(*cells(row))
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in _TEXT_HEADINGS else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return Group(*caption(report), table, *remarks(report.rows))
 
 
 def markdown_report(report: BenchReport) -> str:
     """The same as Markdown."""
-    lines = [
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + "---|" * _TEXT_COLUMNS + "---:|" * (len(HEADINGS) - _TEXT_COLUMNS),
-    ]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in report.rows]
-    paragraphs = [*caption(report), "\n".join(lines), "\n".join(f"- {remark}" for remark in remarks(report.rows))]
-    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+    headings, rows = _filled_columns(report.rows)
+    rule = ["---" if heading in _TEXT_HEADINGS else "---:" for heading in headings]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
+    listed = "\n".join(f"- {remark}" for remark in remarks(report.rows))
+    return "\n\n".join(paragraph for paragraph in (*caption(report), table, listed) if paragraph) + "\n"
+
+
+def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, without the columns that nothing was measured for."""
+    table = [cells(row) for row in rows]
+    used = [any(row[index] != NOT_MEASURED for row in table) for index in range(len(HEADINGS))]
+    return list(compress(HEADINGS, used)), [list(compress(row, used)) for row in table]
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:

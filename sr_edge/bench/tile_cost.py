@@ -5,25 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sr_edge.errors import RuntimeUnavailable
 from sr_edge.export import TileCost, export_onnx
 from sr_edge.models import LoadedModel
-from sr_edge.runtimes import SessionRequest, availability, measure_latency, measure_memory, open_request
+from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
 from sr_edge.spec import Precision, TileSpec
 
-PREFERRED_RUNTIMES = ("openvino", "onnxruntime")
 RUNS, WARM_UP = 5, 2
-
-
-def fastest_runtime() -> str:
-    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
-    for name in PREFERRED_RUNTIMES:
-        if availability(name).works:
-            return name
-    raise RuntimeUnavailable(
-        "choosing a tile by measurement needs openvino or onnxruntime, neither works here; "
-        "`sr-edge doctor` says why, or pass --tile HEIGHTxWIDTH"
-    )
 
 
 def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:

@@ -10,12 +10,14 @@ from sr_edge.cli.bench import bench
 from sr_edge.cli.calibrate import calibrate
 from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
+from sr_edge.cli.evaluate import evaluate
 from sr_edge.cli.export import export
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
 from sr_edge.cli.selftest import selftest
+from sr_edge.cli.upscale import upscale
 
-COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, bench)
+COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, upscale, bench, evaluate)
 
 app = typer.Typer(
     name="sr-edge",

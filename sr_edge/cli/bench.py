@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, Precisions, Runs, Runtimes, Threads, Trust
+from sr_edge.cli.options import BundlePath, Device, Json, MeasureMemory, Precisions, Runs, Runtimes, Threads, Trust
 from sr_edge.spec import FrameFormat
 
 
@@ -20,7 +20,7 @@ def bench(
     threads: Threads = None,
     device: Device = "cpu",
     io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory in fresh processes.")] = True,
+    memory: MeasureMemory = True,
     csv: Annotated[Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False)] = None,
     trust: Trust = "",
     as_json: Json = False,
@@ -44,9 +44,8 @@ def bench(
         chosen = choose_runtimes(runtimes), choose_precisions(precisions)
         options = OpenOptions(device, io, threads, trust)
         with open_bundle(bundle) as opened:
-            report = bench_bundle(
-                opened, variants_of(opened, *chosen, device), options, runs, warm_up, memory, progress
-            )
+            variants = variants_of(opened, *chosen, device)
+            report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)
         if csv is not None:
             write_text(csv, csv_report(report))
         show(report, rich_report(report))

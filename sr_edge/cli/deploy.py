@@ -10,12 +10,15 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Exclude,
+    Halves,
     Images,
     Include,
     InputRange,
     Json,
+    MeasureMemory,
     Method,
     Model,
+    Originals,
     Precisions,
     RandomWeights,
     Runs,
@@ -41,15 +44,15 @@ def deploy(
     model: Model = None,
     scale: Scale = None,
     tile: Tile = "96x96",
-    hr: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Originals to measure quality on.", show_default=False)
-    ] = None,
+    hr: Originals = None,
+    lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
     method: Method = "percentile",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
     exclude: Exclude = [],  # noqa: B006
     runs: Runs = 20,
+    memory: MeasureMemory = True,
     threads: Threads = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -78,6 +81,9 @@ def deploy(
             exclude=exclude,
             threads=threads,
             rounds=runs,
+            with_memory=memory,
+            hr=hr,
+            lr=lr,
         )
         report = deploy_network(network, images, out, plan, progress)
         show(report, _readable(report))

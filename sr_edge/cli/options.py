@@ -42,9 +42,18 @@ Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, se
 Device = Annotated[str, typer.Option(help="Device, by the runtime's own name.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; left out, the runtime chooses.", show_default=False)]
 Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each variant, taken in turn.")]
+MeasureMemory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory in fresh processes.")]
 Trust = Annotated[
     str,
     typer.Option(
         metavar="PACKAGE.MODULE:FACTORY", help="Let torch run this code of the bundle's maker.", show_default=False
     ),
+]
+
+Originals = Annotated[
+    Path | None, typer.Option("--hr", metavar="DIR", help="Originals to measure quality on.", show_default=False)
+]
+Halves = Annotated[
+    Path | None,
+    typer.Option("--lr", metavar="DIR", help="Their low-resolution halves; made where left out.", show_default=False),
 ]

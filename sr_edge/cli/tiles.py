@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sr_edge.bench.tile_cost import fastest_runtime, measure_tile
+from sr_edge.bench import preferred_runtime
+from sr_edge.bench.tile_cost import measure_tile
 from sr_edge.cli.output import Report
 from sr_edge.export import TileCost, candidate_tiles, choose_tile
 from sr_edge.models import LoadedModel
@@ -23,7 +24,7 @@ def chosen_tile(text: str, model: LoadedModel, progress: Report) -> TileSpec:
         tile.require_multiple_of(model.card.multiple_px)
         return tile
     candidates = candidate_tiles(model.card)
-    runtime = fastest_runtime()
+    runtime = preferred_runtime()
 
     def cost(tile: TileSpec) -> TileCost:
         progress(STAGE, candidates.index(tile), len(candidates))

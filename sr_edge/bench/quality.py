@@ -1,0 +1,119 @@
+"""PSNR and SSIM of whole pictures against high-resolution originals, as papers report them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sr_edge.errors import FrameError
+from sr_edge.frames import Frame
+from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.metrics import psnr_y_db, ssim_y
+from sr_edge.resize import crop_to_multiple, downscale_bicubic, resize_bicubic
+
+Upscale = Callable[[Frame], Frame]
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """One test picture; `lr` None makes the low-resolution half from `hr` by MATLAB's bicubic."""
+
+    hr: Path
+    lr: Path | None = None
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    name: str
+    psnr_y_db: float
+    ssim_y: float
+
+
+@dataclass(frozen=True)
+class HrScores:
+    """Luma against the originals, 8 bits, border of `scale` pixels left out: means, and each picture."""
+
+    psnr_y_db: float
+    ssim_y: float
+    pictures: tuple[PictureScore, ...]
+
+    @classmethod
+    def from_pictures(cls, pictures: Sequence[PictureScore]) -> HrScores:
+        """Means over one or more pictures; the PSNR is the mean of the pictures' decibels."""
+        count = len(pictures)
+        return cls(
+            math.fsum(picture.psnr_y_db for picture in pictures) / count,
+            math.fsum(picture.ssim_y for picture in pictures) / count,
+            tuple(pictures),
+        )
+
+
+def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> list[PairFiles]:
+    """The test pictures of a folder; a low-resolution half has its original's name, or that with "x2" added.
+
+    Raises:
+        FrameError: a folder is missing or empty, or an original has no low-resolution half.
+    """
+    originals = list_pictures(hr_folder)
+    if not originals:
+        raise FrameError(f"no pictures in {hr_folder}; put the high-resolution originals there (PNG, JPEG, TIFF, WebP)")
+    if lr_folder is None:
+        return [PairFiles(path) for path in originals]
+    halves = {path.stem: path for path in list_pictures(lr_folder)}
+    pairs = []
+    for path in originals:
+        half = halves.get(path.stem, halves.get(f"{path.stem}x{scale}"))
+        if half is None:
+            raise FrameError(
+                f"{lr_folder} has no picture {path.stem} or {path.stem}x{scale}; leave --lr out to make it"
+            )
+        pairs.append(PairFiles(path, half))
+    return pairs
+
+
+def score_upscalers(
+    upscalers: Sequence[Upscale], pairs: Sequence[PairFiles], scale: int, progress: Callable[[int, int], None]
+) -> list[HrScores]:
+    """Scores of every upscaler, in order, each picture being read once.
+
+    Raises:
+        FrameError: a picture cannot be read, or the halves of a pair do not fit.
+        EngineError: a runtime failed.
+    """
+    scores: list[list[PictureScore]] = [[] for _ in upscalers]
+    for index, pair in enumerate(pairs):
+        progress(index, len(pairs))
+        lr, hr = read_pair(pair, scale)
+        for upscale, found in zip(upscalers, scores, strict=True):
+            upscaled = upscale(lr)
+            found.append(PictureScore(pair.hr.name, psnr_y_db(upscaled, hr, scale), ssim_y(upscaled, hr, scale)))
+    progress(len(pairs), len(pairs))
+    return [HrScores.from_pictures(found) for found in scores]
+
+
+def bicubic(scale: int) -> Upscale:
+    """The baseline that every network has to beat."""
+    return lambda frame_hwc: resize_bicubic(frame_hwc, scale)
+
+
+def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
+    """Low-resolution and original frame; the original is cropped to a multiple of `scale`.
+
+    Raises:
+        FrameError: a picture cannot be read, or the sizes do not fit.
+    """
+    original = read_picture(pair.hr).pixels
+    if min(original.shape[:2]) < scale:
+        raise FrameError(f"{pair.hr} has {original.shape[1]}x{original.shape[0]} pixels, too few for scale {scale}")
+    hr = crop_to_multiple(original, scale)
+    if pair.lr is None:
+        return downscale_bicubic(hr, scale), hr
+    lr = read_picture(pair.lr).pixels
+    if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
+        raise FrameError(
+            f"{pair.lr} has {lr.shape[1]}x{lr.shape[0]} pixels; at scale {scale} its original {pair.hr} of "
+            f"{original.shape[1]}x{original.shape[0]} wants {hr.shape[1] // scale}x{hr.shape[0] // scale}"
+        )
+    return lr, hr

@@ -1,0 +1,45 @@
+"""`sr-edge evaluate`: PSNR and SSIM of a bundle on pictures, in every runtime and precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sr_edge.cli.options import BundlePath, Device, Halves, Json, Precisions, Runtimes, Threads, Trust
+
+
+def evaluate(
+    bundle: BundlePath,
+    hr: Annotated[Path, typer.Option(metavar="DIR", help="The high-resolution originals.", show_default=False)],
+    lr: Halves = None,
+    runtimes: Runtimes = "all",
+    precisions: Precisions = "all",
+    threads: Threads = None,
+    device: Device = "cpu",
+    trust: Trust = "",
+    as_json: Json = False,
+) -> None:
+    """Measure a bundle's PSNR and SSIM on test pictures."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+        from sr_edge.bench import (
+            OpenOptions,
+            bench_bundle,
+            choose_precisions,
+            choose_runtimes,
+            pair_files,
+            rich_report,
+            variants_of,
+        )
+        from sr_edge.bundle import open_bundle
+
+        chosen = choose_runtimes(runtimes), choose_precisions(precisions)
+        options = OpenOptions(device, threads=threads, trusted_architecture=trust)
+        with open_bundle(bundle) as opened:
+            pairs = pair_files(hr, opened.manifest.card.scale, lr)
+            variants = variants_of(opened, *chosen, device)
+            report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
+        show(report, rich_report(report))
