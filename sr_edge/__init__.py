@@ -1,1 +1,64 @@
-"""Super-resolution models from a PyTorch checkpoint to a verified deployment on the device."""
+"""Super-resolution models from a PyTorch checkpoint to a verified deployment on the device.
+
+    with sr_edge.open_session("name.sredge", runtime="openvino", precision=sr_edge.Precision.INT8) as session:
+        frame = sr_edge.Upscaler(session).upscale(frame)
+
+Names load on first use, so that importing the package costs nothing and needs no heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_edge.bundle import Bundle, open_bundle
+    from sr_edge.deploy import deploy
+    from sr_edge.errors import SrEdgeError
+    from sr_edge.export import export_onnx, to_static
+    from sr_edge.models import load_model
+    from sr_edge.runtimes import open_session
+    from sr_edge.spec import FrameFormat, Precision, TileSpec
+    from sr_edge.upscaler import Upscaler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bundle",
+    "FrameFormat",
+    "Precision",
+    "SrEdgeError",
+    "TileSpec",
+    "Upscaler",
+    "deploy",
+    "export_onnx",
+    "load_model",
+    "open_bundle",
+    "open_session",
+    "to_static",
+]
+
+_HOME = {
+    "Bundle": "sr_edge.bundle",
+    "FrameFormat": "sr_edge.spec",
+    "Precision": "sr_edge.spec",
+    "SrEdgeError": "sr_edge.errors",
+    "TileSpec": "sr_edge.spec",
+    "Upscaler": "sr_edge.upscaler",
+    "deploy": "sr_edge.deploy",
+    "export_onnx": "sr_edge.export",
+    "load_model": "sr_edge.models",
+    "open_bundle": "sr_edge.bundle",
+    "open_session": "sr_edge.runtimes",
+    "to_static": "sr_edge.export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sr_edge' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
