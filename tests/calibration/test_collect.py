@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
+from torch import nn
 
-from sr_edge.calibration import collect
+from sr_edge.calibration import collect, graph_tile
 from sr_edge.calibration.collect import Batch, WatchedGraph, collect_ranges
 from sr_edge.calibration.observers import MinMaxObserver
 from sr_edge.errors import CalibrationError
 from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.tracing import trace
+from sr_edge.spec import TileSpec
 
 TENSORS = ["input", "/Relu_output_0", "/Concat_output_0"]
 
@@ -63,3 +68,30 @@ def test_values_that_are_not_finite_are_refused(mixed_graph: onnx.ModelProto, ba
     broken[0, 0, 0, 0] = np.nan
     with pytest.raises(CalibrationError, match="tensor input is not finite"):
         collect_ranges(mixed_graph, TENSORS, [batches[1], broken], MinMaxObserver)
+
+
+class TestGraphTile:
+    def test_a_static_graph_says_its_tile_in_both_layouts(self, mixed_graph: onnx.ModelProto, tmp_path: Path) -> None:
+        onnx.save(mixed_graph, tmp_path / "float.onnx")
+        onnx.save(wrap_uint8(mixed_graph), tmp_path / "uint8.onnx")
+        assert graph_tile(tmp_path / "float.onnx") == graph_tile(tmp_path / "uint8.onnx") == TileSpec(24, 24)
+
+    def test_another_tile_than_the_graphs_is_refused(self, mixed_file: Path) -> None:
+        with pytest.raises(CalibrationError, match="takes tiles of 24x24, not 48x48; leave --tile out"):
+            graph_tile(mixed_file, TileSpec(48, 48))
+
+    def test_a_dynamic_graph_needs_to_be_told(self, mixed_graph: onnx.ModelProto, tmp_path: Path) -> None:
+        model = onnx.ModelProto()
+        model.CopyFrom(mixed_graph)
+        for axis, name in ((2, "height"), (3, "width")):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+        onnx.save(model, tmp_path / "dynamic.onnx")
+        assert graph_tile(tmp_path / "dynamic.onnx", TileSpec(48, 24)) == TileSpec(48, 24)
+        with pytest.raises(CalibrationError, match="any height and width; say the patch size"):
+            graph_tile(tmp_path / "dynamic.onnx")
+
+
+def test_a_dynamic_graph_takes_patches_of_any_size(batches: list[Batch]) -> None:
+    graph = trace(nn.Conv2d(3, 4, 3, padding=1), TileSpec(8, 8), dynamic=True)
+    ranges = collect_ranges(graph, ["input"], batches, MinMaxObserver)
+    assert ranges["input"].clip == max(batch.max() for batch in batches)

@@ -235,6 +235,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "TensorRange",
         "calibrate",
         "calibration_patches",
+        "graph_tile",
         "observer_named",
         "quantize_onnx",
         "read_cache",

@@ -1,0 +1,66 @@
+"""The contract on our own networks, with the default placement: both spellings are one, and OpenVINO agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sr_edge.calibration import Calibration, calibrate, calibration_patches
+from sr_edge.calibration.collect import Batch
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.sites import find_sites
+from sr_edge.export.simplify import simplify
+from sr_edge.export.static import to_static
+from sr_edge.export.tracing import trace
+from sr_edge.models import ARCHITECTURES, load_model
+from sr_edge.spec import Spelling, TileSpec
+
+Run = Callable[[onnx.ModelProto, Batch], Batch]
+PsnrDb = Callable[[Batch, Batch], float]
+AGREEMENT_DB = 50.0
+
+
+class Zoo:
+    """One architecture's smallest network: its float file, its calibration, a patch that it was not calibrated on."""
+
+    def __init__(self, name: str, multiple_px: int, folder: Path, pictures: Path) -> None:
+        tile = TileSpec(max(24, multiple_px), max(24, multiple_px))
+        static = to_static(load_model(name, 2, random_weights=True).module, tile.height, tile.width)
+        self.path = folder / "float.onnx"
+        onnx.save(simplify(trace(static, tile)), self.path)
+        *patches, self.patch = calibration_patches(pictures, tile, count=9)
+        self.calibration: Calibration = calibrate(self.path, patches)
+
+    def quantized(self, spelling: Spelling) -> onnx.ModelProto:
+        return insert_qdq(load_graph(self.path), self.calibration, spelling)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda architecture: architecture.name)
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Zoo:
+    architecture = request.param
+    name = f"{architecture.name}-{architecture.sizes[-1]}"
+    folder = tmp_path_factory.mktemp(name)
+    return Zoo(name, architecture.multiple_px, folder, shared_data / "test" / "set5" / "lr_x2")
+
+
+def test_spellings_are_bit_equal_and_openvino_agrees(
+    zoo: Zoo, run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
+) -> None:
+    signed, unsigned = (run_as_written(zoo.quantized(spelling), zoo.patch) for spelling in Spelling)
+    np.testing.assert_array_equal(signed, unsigned)
+    assert psnr_db(run_openvino(zoo.quantized(Spelling.U8), zoo.patch), unsigned) >= AGREEMENT_DB
+
+
+def test_statistics_and_attention_stay_float(zoo: Zoo) -> None:
+    int8 = set(zoo.calibration.int8_nodes)
+    assert int8
+    assert not [name for name in int8 if "fp32" in name]
+    types = {site.node: site.op_type for site in find_sites(load_graph(zoo.path))}
+    assert {types[name] for name in int8} <= {"Conv", "MatMul", "Gemm"}
+    attention = {d.node for d in zoo.calibration.decisions if "attention" in d.reason}
+    assert not attention & int8
