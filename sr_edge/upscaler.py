@@ -137,8 +137,13 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
 
     Raises:
         FrameError: `source` cannot be read, `target` cannot hold the result or cannot be written.
+        UsageError: both are the same file.
         TileError, EngineError: as `Upscaler.upscale`.
     """
+    if source.resolve() == target.resolve():
+        raise UsageError(f"{target} is the original too; give another name for the result")
+    if not target.parent.is_dir():
+        raise FrameError(f"there is no folder {target.parent} for {target.name}; make it first")
     picture = read_picture(source)
     require_format_holds(target, picture, upscaler.scale)
     try:

@@ -184,6 +184,18 @@ def test_a_target_that_cannot_hold_the_result_is_refused_before_the_work(
     assert session.layouts == set()
 
 
+def test_a_target_that_is_the_source_or_has_no_folder_is_refused_before_the_work(
+    session: NearestSession, tmp_path: Path
+) -> None:
+    source = tmp_path / "a.png"
+    write_picture(source, Picture(noise(np.uint8, 20, 30, 3)))
+    with pytest.raises(UsageError, match="is the original too"):
+        upscale_file(Upscaler(session), source, tmp_path / ".." / tmp_path.name / "a.png")
+    with pytest.raises(FrameError, match="there is no folder"):
+        upscale_file(Upscaler(session), source, tmp_path / "missing" / "a.png")
+    assert session.layouts == set()
+
+
 def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*arguments: object) -> None:
         raise MemoryError
