@@ -11,9 +11,13 @@ coordinates no bits, in float16, bfloat16 or INT8. Q is folded into the convolut
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from sr_edge.errors import ExportError
 
 
 def mean_reflection(channels: int) -> Tensor:
@@ -31,30 +35,30 @@ def reflect_output(conv: nn.Conv2d) -> nn.Conv2d:
     """A copy of `conv` that gives Q times its output."""
     reflection = mean_reflection(conv.out_channels)
     weight = torch.einsum("oi,ijhw->ojhw", reflection, conv.weight.double())
-    return with_weights(conv, weight, reflection @ bias_of(conv))
+    return with_weights(conv, weight, reflection @ biases(conv))
 
 
 def reflect_input(conv: nn.Conv2d) -> nn.Conv2d:
     """A copy of `conv` that takes Q times its input."""
     weight = torch.einsum("oihw,ij->ojhw", conv.weight.double(), mean_reflection(conv.in_channels))
-    return with_weights(conv, weight, bias_of(conv))
+    return with_weights(conv, weight, biases(conv))
 
 
-def bias_of(conv: nn.Conv2d) -> Tensor:
-    return torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else conv.bias.double()
+def biases(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise ExportError("a convolution without bias cannot take the shift that folding needs; give it a zero bias")
+    return conv.bias.double()
 
 
 def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A convolution of the same geometry and dtype as `conv` with other weights."""
-    kernel = (weight.shape[2], weight.shape[3])
-    copy = nn.Conv2d(weight.shape[1], weight.shape[0], kernel, padding=conv.padding, dtype=conv.weight.dtype)
-    return _filled(copy, weight, bias)
+    """A copy of `conv` with other weights of the same shape."""
+    return _filled(copy.deepcopy(conv), weight, bias)
 
 
 def pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:
     """The 1x1 convolution with `weight` (out, in)."""
-    copy = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
-    return _filled(copy, weight[:, :, None, None], bias)
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
+    return _filled(conv, weight[:, :, None, None], bias)
 
 
 def _filled(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:

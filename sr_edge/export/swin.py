@@ -7,7 +7,9 @@ pixels is free there: the plane is cut into cells once when a group begins and p
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +117,8 @@ class StaticTaylorGroup(nn.Module):
     def __init__(self, group: ResidualGroup, grid: CellGrid) -> None:
         super().__init__()
         self.grid = grid
-        self.blocks = nn.Sequential(*(StaticTaylorBlock(block, grid) for block in group.residual_group.blocks))
+        blocks = cast("Iterable[TaylorBlock]", group.residual_group.blocks)
+        self.blocks = nn.Sequential(*(StaticTaylorBlock(block, grid) for block in blocks))
         self.conv = reflect_output(reflect_input(group.conv))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,7 +156,8 @@ class StaticTaylorSwinIR(nn.Module):
         self.conv_first = reflect_output(network.conv_first)
         self.embed_norm = AffineNorm(network.patch_embed.norm)
         self.embed_norm.affine = reflect_output(self.embed_norm.affine)
-        self.groups = nn.Sequential(*(StaticTaylorGroup(group, grid) for group in network.layers))
+        groups = cast("Iterable[ResidualGroup]", network.layers)
+        self.groups = nn.Sequential(*(StaticTaylorGroup(group, grid) for group in groups))
         self.norm = AffineNorm(network.norm)
         self.conv_after_body = reflect_output(network.conv_after_body)
         self.reconstruct = static_upsampler(network)
@@ -171,5 +175,5 @@ def static_upsampler(network: TaylorSwinIR) -> nn.Sequential:
         stages = [*network.conv_before_upsample, *network.upsample, network.conv_last]
     else:
         stages = [*network.upsample]
-    first = stages[0]
+    first = cast("nn.Conv2d", stages[0])
     return nn.Sequential(reflect_input(first), *copy.deepcopy(stages[1:]))

@@ -79,6 +79,8 @@ def feature_weights(d: int) -> Tensor:
 class Products(nn.Module):
     """phi: (batch, heads, d + 1, tokens) -> (batch, heads, F, tokens)."""
 
+    second: Tensor
+
     def __init__(self, d: int) -> None:
         super().__init__()
         self.size = d + 1
@@ -175,7 +177,7 @@ class StaticTaylorAttention(nn.Module):
         dtype = layer.proj.weight.dtype
         self.heads, self.d = layer.heads, layer.proj.in_features // layer.heads
         self.cells, self.cell_tokens = len(labels), cell_tokens
-        self.regions = [torch.where(labels == label)[0].tolist() for label in labels.unique()]
+        self.regions = [torch.where(labels == label)[0].tolist() for label in sorted(set(labels.tolist()))]
         smallest = min(map(len, self.regions)) * cell_tokens
         self.form = choose_form(smallest, self.d)
         value_scale = 2.0 ** -round(math.log2(cell_tokens) / 2)
@@ -210,7 +212,7 @@ class StaticTaylorAttention(nn.Module):
             ur, wr, vr = (torch.cat([x[cell] for cell in region], dim=-1) for x in (u, w, v))
             scores = wr.transpose(-1, -2) @ ur
             y = vr @ (scores * scores / 2 + 0.5) / scores.shape[-1]
-            found.update(zip(region, y.split(self.cell_tokens, dim=-1), strict=True))
+            found.update(zip(region, torch.split(y, self.cell_tokens, dim=-1), strict=True))
         return torch.stack([found[cell] for cell in range(self.cells)])
 
 

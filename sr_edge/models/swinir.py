@@ -45,11 +45,12 @@ def unpartition(windows: Tensor, window: int, height: int, width: int) -> Tensor
 
 def shift_mask(height: int, width: int, window: int, shift: int) -> Tensor:
     """(windows, window², window²): 0 for pairs from one region of the rolled picture, MASKED for others."""
-    regions = torch.zeros(1, height, width, 1)
-    bands = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for index, (row, column) in enumerate((row, column) for row in bands for column in bands):
-        regions[:, row, column] = index
-    label = partition(regions, window).squeeze(-1)
+    row, column = (
+        (torch.arange(length) >= length - window).int() + (torch.arange(length) >= length - shift).int()
+        for length in (height, width)
+    )
+    region = 3 * row[:, None] + column[None, :]
+    label = partition(region[None, :, :, None], window).squeeze(-1)
     return (label[:, :, None] != label[:, None, :]).float() * MASKED
 
 
@@ -87,6 +88,8 @@ class WindowAttention(nn.Module):
 
 
 class SoftmaxBlock(TransformerBlock):
+    attn: WindowAttention
+
     def __init__(self, config: SwinConfig, shifted: bool) -> None:
         attention = WindowAttention(config.dim, config.heads, config.window)
         super().__init__(config.dim, config.window, shifted, config.mlp_ratio, attention)

@@ -35,6 +35,8 @@ def window_bands(length: int, window: int, shift: int) -> list[slice]:
 
 
 class TaylorBlock(TransformerBlock):
+    attn: TaylorShiftAttention
+
     def __init__(self, config: SwinConfig, shifted: bool) -> None:
         attention = TaylorShiftAttention(config.dim, config.heads)
         super().__init__(config.dim, config.window, shifted, config.mlp_ratio, attention)

@@ -13,7 +13,7 @@ from torch import Tensor
 from sr_edge.errors import FrameError, TrainingError
 from sr_edge.frames import rgb_frame
 from sr_edge.image_files import list_pictures, read_picture
-from sr_edge.resize import downscale_bicubic
+from sr_edge.resize import crop_to_multiple, downscale_bicubic
 
 Frame = npt.NDArray[np.uint8]
 
@@ -81,9 +81,3 @@ class PairSet:
             return np.rot90(crop[:, ::-1] if flip else crop, turns)
 
         return cut(pair.lr, 1), cut(pair.hr, self.scale)
-
-
-def crop_to_multiple(frame: Frame, multiple: int) -> Frame:
-    """Drops rows and columns at the bottom and right until both sides are multiples."""
-    height, width = frame.shape[:2]
-    return frame[: height - height % multiple, : width - width % multiple]

@@ -91,7 +91,7 @@ def train(
         TrainingError: the loss is not finite, or the checkpoint belongs to another recipe.
     """
     out.mkdir(parents=True, exist_ok=True)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     state = TrainingState(network, average, Adam(network.parameters(), lr=recipe.learning_rate))
     if (out / CHECKPOINT).is_file():
         state.restore(out / CHECKPOINT, recipe)
@@ -126,7 +126,7 @@ def training_step(
         prediction = forward(lr)
     loss = functional.l1_loss(prediction.float(), hr)
     state.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
     state.optimizer.step()
     state.average.update_parameters(state.network)
