@@ -265,7 +265,8 @@ def _is_average(view: GraphView, at: int) -> bool:
     if weight is None or weight.ndim < 2 or weight[0].size < 2 or not np.issubdtype(weight.dtype, np.floating):
         return False
     pointwise = node.op_type == "MatMul" or weight.shape[2:] == (1,) * (weight.ndim - 2)
-    return bool(pointwise and weight.flat[0] != 0 and np.all(weight == weight.flat[0]))
+    repeated = np.unique(weight[weight != 0])
+    return bool(pointwise and repeated.size == 1 and np.count_nonzero(weight) > weight.shape[0])
 
 
 def _is_square(view: GraphView, at: int) -> bool:

@@ -23,11 +23,9 @@ def run_onnxruntime(model: Path | onnx.ModelProto, inputs: Tensors) -> dict[str,
     """All outputs of `model` by name.
 
     Raises:
-        ExportError: ONNX Runtime refuses the graph.
+        ExportError: ONNX Runtime refuses the graph, or cannot run it on these inputs.
     """
-    session = open_onnxruntime(model)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    return run_session(open_onnxruntime(model), inputs)
 
 
 def open_onnxruntime(model: Path | onnx.ModelProto) -> ort.InferenceSession:
@@ -44,6 +42,16 @@ def open_onnxruntime(model: Path | onnx.ModelProto) -> ort.InferenceSession:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise ExportError(f"ONNX Runtime refuses the graph: {error}") from error
+
+
+def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Tensor]:
+    """All outputs of an open session by name; raises ExportError when ONNX Runtime cannot run these inputs."""
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
+        raise ExportError(f"ONNX Runtime cannot run the graph on {shapes}: {error}") from error
 
 
 def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Tensor]:

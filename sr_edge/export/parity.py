@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export.onnx_run import Tensor, open_onnxruntime
+from sr_edge.export.onnx_run import Tensor, open_onnxruntime, run_session
 
 Patch = npt.NDArray[np.float32]
 
@@ -44,8 +44,8 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
         ExportError: there are no patches, or the two give different shapes.
     """
     session = open_onnxruntime(model)
-    name = session.get_inputs()[0].name
-    found = [session.run(None, {name: patch})[0] for patch in patches]
+    source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
+    found = [run_session(session, {source: patch})[result] for patch in patches]
     with torch.inference_mode():
         expected = [module(torch.from_numpy(patch)).numpy() for patch in patches]
     return compare_outputs(found, expected)

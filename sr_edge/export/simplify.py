@@ -13,7 +13,7 @@ import onnx
 import onnxsim  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
-from sr_edge.export.onnx_run import Tensors, random_inputs, run_onnxruntime
+from sr_edge.export.onnx_run import Tensor, open_onnxruntime, random_inputs, run_session
 
 STDERR = 2
 CHECKS = 2
@@ -34,8 +34,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
             simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
         raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
-    for seed in range(CHECKS):
-        _require_equal(model, simplified, random_inputs(model, seed))
+    _require_equal(model, simplified)
     return simplified
 
 
@@ -53,13 +52,20 @@ def _native_stderr_muted() -> Iterator[None]:
         os.close(original)
 
 
-def _require_equal(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Tensors) -> None:
-    for name, expected in run_onnxruntime(before, inputs).items():
-        found = run_onnxruntime(after, inputs)[name]
-        error = float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
-        bound = RELATIVE_BOUND * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
-        if not error <= bound:
-            raise ExportError(
-                f"the simplified graph differs from the exported one by {error:.3g} in {name!r} (bound {bound:.3g}); "
-                "report the network, and pin the onnxsim version of constraints.txt meanwhile"
-            )
+def _require_equal(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
+    sessions = open_onnxruntime(before), open_onnxruntime(after)
+    for seed in range(CHECKS):
+        inputs = random_inputs(before, seed)
+        original, simplified = (run_session(session, inputs) for session in sessions)
+        for name, expected in original.items():
+            _require_close(name, simplified[name], expected)
+
+
+def _require_close(name: str, found: Tensor, expected: Tensor) -> None:
+    error = float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
+    bound = RELATIVE_BOUND * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+    if not error <= bound:
+        raise ExportError(
+            f"the simplified graph differs from the exported one by {error:.3g} in {name!r} (bound {bound:.3g}); "
+            "report the network, and pin the onnxsim version of constraints.txt meanwhile"
+        )

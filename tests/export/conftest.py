@@ -8,10 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.export.simplify import simplify
+from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
-from sr_edge.spec import TileSpec
+from sr_edge.models import LoadedModel
+from sr_edge.models.swin import SwinConfig, Upsampler
+from sr_edge.models.taylor_swinir import TaylorSwinIR
+from sr_edge.spec import ModelCard, TileSpec
 
 TILE = TileSpec(12, 16)
+TAYLOR_TILE = TileSpec(32, 32)
+# Small enough for a test, large enough to shift its windows and to attend efficiently.
+SMALL_TAYLOR = SwinConfig(8, (2,), 2, 16, 2, Upsampler.PIXELSHUFFLE_DIRECT)
 
 
 class PlaneNorm(nn.Module):
@@ -86,6 +93,33 @@ def hot_attention_net() -> nn.Module:
 def shuffle_net() -> nn.Module:
     torch.manual_seed(0)
     return ShuffleNet().eval()
+
+
+def small_taylor_network() -> TaylorSwinIR:
+    torch.manual_seed(0)
+    return TaylorSwinIR(SMALL_TAYLOR).eval()
+
+
+@pytest.fixture(scope="session")
+def small_taylor() -> LoadedModel:
+    card = ModelCard(name="taylor", scale=2, parameters=1, multiple_px=SMALL_TAYLOR.window)
+    return LoadedModel(small_taylor_network(), card)
+
+
+@pytest.fixture(scope="session")
+def taylor_tile() -> TileSpec:
+    return TAYLOR_TILE
+
+
+@pytest.fixture(scope="session")
+def hot_taylor_graph() -> onnx.ModelProto:
+    """The static twin of TaylorSwinIR with features times 1000 inside, which the last convolution takes back."""
+    network = small_taylor_network()
+    (last,) = (layer for layer in network.upsample.modules() if isinstance(layer, nn.Conv2d))
+    with torch.no_grad():
+        network.conv_first.weight.mul_(1000.0)
+        last.weight.div_(1000.0)
+    return simplify(trace(to_static(network, TAYLOR_TILE.height, TAYLOR_TILE.width), TAYLOR_TILE))
 
 
 @pytest.fixture(scope="session")
