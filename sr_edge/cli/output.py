@@ -74,7 +74,7 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 
 @contextmanager
 def progress_on_stderr() -> Iterator[Report]:
-    """Gives `report(stage, done, total)`, which draws one bar a stage where stderr is a terminal."""
+    """Gives `report(stage, done, total)`: one bar a stage where stderr is a terminal, else one line a stage."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -86,6 +86,8 @@ def progress_on_stderr() -> Iterator[Report]:
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
+            if not console.is_terminal:
+                console.print(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=total)
 
     with bars:

@@ -1,0 +1,77 @@
+"""Scores on test pictures: pairs are found and checked, means are means, bicubic is the published one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sr_edge.bench import HrScores, PairFiles, PictureScore, pair_files
+from sr_edge.bench.quality import bicubic, read_pair, score_upscalers
+from sr_edge.errors import FrameError
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+
+
+def picture(path: Path, height: int, width: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    write_picture(path, Picture(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)))
+    return path
+
+
+@pytest.mark.parametrize("half", ["bird.png", "birdx2.png"])
+def test_halves_are_found_by_name(tmp_path: Path, half: str) -> None:
+    original = picture(tmp_path / "hr" / "bird.webp", 24, 24)
+    lr = picture(tmp_path / "lr" / half, 12, 12)
+    assert pair_files(tmp_path / "hr", 2, tmp_path / "lr") == [PairFiles(original, lr)]
+
+
+def test_an_original_without_its_half_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "hr" / "bird.png", 24, 24)
+    picture(tmp_path / "lr" / "other.png", 12, 12)
+    with pytest.raises(FrameError, match="no picture bird or birdx2; leave --lr out"):
+        pair_files(tmp_path / "hr", 2, tmp_path / "lr")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="no pictures in"):
+        pair_files(tmp_path, 2)
+
+
+def test_halves_of_another_scale_are_refused(tmp_path: Path) -> None:
+    pair = PairFiles(picture(tmp_path / "hr.png", 24, 30), picture(tmp_path / "lr.png", 8, 10))
+    with pytest.raises(FrameError, match=r"has 10x8 pixels; at scale 2 .* wants 15x12"):
+        read_pair(pair, 2)
+
+
+def test_an_original_is_cropped_and_its_half_made(tmp_path: Path) -> None:
+    lr, hr = read_pair(PairFiles(picture(tmp_path / "hr.png", 25, 31)), 3)
+    assert (lr.shape, hr.shape) == ((8, 10, 3), (24, 30, 3))
+
+
+def test_an_original_smaller_than_the_scale_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="too few for scale 3"):
+        read_pair(PairFiles(picture(tmp_path / "hr.png", 2, 31)), 3)
+
+
+def test_means_are_over_pictures() -> None:
+    scores = HrScores.from_pictures([PictureScore("a", 30.0, 0.9), PictureScore("b", 33.0, 0.7)])
+    assert scores.psnr_y_db == pytest.approx(31.5)
+    assert scores.ssim_y == pytest.approx(0.8)
+
+
+def test_a_perfect_upscaler_beats_bicubic(tmp_path: Path) -> None:
+    path = picture(tmp_path / "hr" / "noise.png", 40, 40)
+    _, truth = read_pair(PairFiles(path), 2)
+    baseline, perfect = score_upscalers([bicubic(2), lambda lr: truth], [PairFiles(path)], 2, lambda done, total: None)
+    assert perfect.psnr_y_db == float("inf")
+    assert perfect.ssim_y == pytest.approx(1.0)
+    assert baseline.psnr_y_db < 30
+
+
+@pytest.mark.parametrize(("scale", "psnr_db"), [(2, 33.66), (4, 28.42)])
+def test_bicubic_on_set5_is_the_published_one(shared_data: Path, scale: int, psnr_db: float) -> None:
+    pairs = pair_files(shared_data / "test" / "set5" / "hr", scale)
+    (scores,) = score_upscalers([bicubic(scale)], pairs, scale, lambda done, total: None)
+    assert scores.psnr_y_db == pytest.approx(psnr_db, abs=0.02)

@@ -1,0 +1,123 @@
+"""Tables show every row, what really ran, and why the others did not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from sr_edge.bench import BenchReport, Environment, Quality, Row, Variant, csv_report, markdown_report, rich_report
+from sr_edge.bench.quality import HrScores, PictureScore
+from sr_edge.bench.tables import HEADINGS, cells, remarks
+from sr_edge.runtimes import Machine, SessionSpec, StageLatency, StartUp
+from sr_edge.spec import FrameFormat, Latency, Memory, ModelCard, Precision, TileSpec
+
+LATENCY = Latency.from_samples([4.0, 5.0, 6.0])
+SCORES = HrScores.from_pictures([PictureScore("a.png", 30.0, 0.9), PictureScore("b.png", 33.0, 0.8)])
+SPEC = SessionSpec(
+    runtime="openvino",
+    version="1",
+    device="cpu",
+    requested=Precision.FP32,
+    ran=Precision.FP32,
+    rest_ran=Precision.FP32,
+    io=FrameFormat.FLOAT_NCHW,
+    tile=TileSpec(16, 16),
+    scale=2,
+    threads=2,
+    load_ms=12.3,
+    artifact_bytes=1000,
+)
+RAN = Row(
+    Variant("openvino", Precision.FP32),
+    SPEC,
+    StartUp(10.0, 20.0),
+    StageLatency(LATENCY, LATENCY, LATENCY, LATENCY),
+    Memory(1_000_000, 4_500_000),
+    Quality(math.inf, 3, SCORES),
+)
+UNAVAILABLE = Row(Variant("openvino", Precision.FP16), reason="no fp16 kernels here")
+
+
+def report(*rows: Row, random_weights: bool = False) -> BenchReport:
+    machine = Machine("Linux", "3.11", "a cpu", 2, 8_000_000_000, ("avx2",))
+    environment = Environment(machine, {"numpy": "2"}, 2600.0, "performance", 0.5, "2026-01-01T00:00:00+00:00")
+    card = ModelCard("convnet-tiny", 2, 10, random_weights=random_weights)
+    return BenchReport(card, TileSpec(16, 16), environment, 20, 3, rows, SCORES)
+
+
+def printed(of: BenchReport) -> str:
+    console = Console(file=io.StringIO(), width=200, markup=False)
+    console.print(rich_report(of))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_row_shows_medians_memory_and_quality() -> None:
+    shown = dict(zip(HEADINGS, cells(RAN), strict=True))
+    assert shown["ms p50"] == "5.00"
+    assert shown["fps"] == "200.0"
+    assert shown["MB peak"] == "3.5"
+    assert shown["dB float"] == "equal"
+    assert shown["dB HR"] == "31.500"
+    assert shown["SSIM HR"] == "0.8500"
+
+
+def test_a_row_that_could_not_run_stays_and_says_why() -> None:
+    text = printed(report(RAN, UNAVAILABLE))
+    assert "unavailable" in text
+    assert "openvino fp16: no fp16 kernels here" in text
+
+
+@pytest.mark.parametrize(
+    ("ran", "rest_ran", "rest", "shown"),
+    [
+        (Precision.INT8, Precision.FP32, Precision.FP32, "int8"),
+        (Precision.INT8, Precision.BF16, Precision.BF16, "int8"),
+        (Precision.INT8, Precision.FP32, Precision.BF16, "int8, rest fp32"),
+        (Precision.FP32, Precision.FP32, Precision.BF16, "fp32"),
+    ],
+)
+def test_what_ran_is_shown_where_it_differs(ran: Precision, rest_ran: Precision, rest: Precision, shown: str) -> None:
+    row = Row(Variant("openvino", Precision.INT8, rest), replace(SPEC, ran=ran, rest_ran=rest_ran))
+    assert cells(row)[2] == shown
+
+
+def test_columns_that_nothing_was_measured_for_are_left_out() -> None:
+    untimed = replace(RAN, latency=None, memory=None)
+    text = printed(report(untimed, UNAVAILABLE))
+    assert "ms p50" not in text
+    assert "dB HR" in text
+
+
+def test_random_weights_are_marked() -> None:
+    assert "RANDOM WEIGHTS" in printed(report(RAN, random_weights=True))
+    assert "RANDOM WEIGHTS" not in printed(report(RAN))
+
+
+def test_notes_of_the_engine_and_remarks_are_listed() -> None:
+    row = replace(RAN, spec=replace(SPEC, note="1 of 4 layers run in int8"), remarks=("memory not measured",))
+    assert remarks([row]) == ["openvino fp32: 1 of 4 layers run in int8", "openvino fp32: memory not measured"]
+
+
+def test_csv_has_one_line_per_row_with_units_in_its_headings() -> None:
+    first, second = csv.DictReader(io.StringIO(csv_report(report(RAN, UNAVAILABLE))))
+    assert float(first["p50_ms"]) == 5.0
+    assert float(first["peak_added_bytes"]) == 3_500_000
+    assert second["p50_ms"] == ""
+    assert second["reason"] == "no fp16 kernels here"
+
+
+def test_markdown_is_one_table() -> None:
+    lines = [line for line in markdown_report(report(RAN, UNAVAILABLE)).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_int8_names_its_rest_only_where_that_is_not_fp32() -> None:
+    assert Variant("openvino", Precision.INT8).label == "int8"
+    assert Variant("openvino", Precision.INT8, Precision.BF16).label == "int8+bf16"
