@@ -1,0 +1,85 @@
+"""From a PyTorch network to an ONNX file: static twins, checks, half precision, uint8 frames.
+
+Names load on first use: the passes over ONNX graphs, which calibration needs, work without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_edge.export.digest import graph_digest
+    from sr_edge.export.float16 import Float16Check, Float16Run, check_float16, run_float16
+    from sr_edge.export.fp16 import to_fp16
+    from sr_edge.export.frame_io import wrap_uint8
+    from sr_edge.export.metadata import Form, GraphMetadata, read_metadata
+    from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
+    from sr_edge.export.parity import Parity, compare_with_torch
+    from sr_edge.export.scan import Finding, require_static, scan_graph
+    from sr_edge.export.static import REWRITES, to_static
+    from sr_edge.export.tile_choice import TileChoice, TileCost, candidate_tiles, choose_tile
+
+_HOME = {
+    "ExportReport": "onnx_file",
+    "Finding": "scan",
+    "Float16Check": "float16",
+    "Float16Run": "float16",
+    "Form": "metadata",
+    "GraphMetadata": "metadata",
+    "Parity": "parity",
+    "REWRITES": "static",
+    "TileChoice": "tile_choice",
+    "TileCost": "tile_choice",
+    "candidate_tiles": "tile_choice",
+    "check_float16": "float16",
+    "choose_tile": "tile_choice",
+    "compare_with_torch": "parity",
+    "derive_onnx": "onnx_file",
+    "export_onnx": "onnx_file",
+    "graph_digest": "digest",
+    "read_metadata": "metadata",
+    "require_static": "scan",
+    "run_float16": "float16",
+    "scan_graph": "scan",
+    "to_fp16": "fp16",
+    "to_static": "static",
+    "wrap_uint8": "frame_io",
+}
+
+__all__ = [
+    "REWRITES",
+    "ExportReport",
+    "Finding",
+    "Float16Check",
+    "Float16Run",
+    "Form",
+    "GraphMetadata",
+    "Parity",
+    "TileChoice",
+    "TileCost",
+    "candidate_tiles",
+    "check_float16",
+    "choose_tile",
+    "compare_with_torch",
+    "derive_onnx",
+    "export_onnx",
+    "graph_digest",
+    "read_metadata",
+    "require_static",
+    "run_float16",
+    "scan_graph",
+    "to_fp16",
+    "to_static",
+    "wrap_uint8",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sr_edge.export' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sr_edge.export.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,13 +7,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
+from sr_edge import __version__
 from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.float16 import Float16Check, check_float16
 from sr_edge.export.fp16 import to_fp16
@@ -21,7 +21,7 @@ from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.parity import Parity, Patch, compare_with_torch
 from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, require_static
+from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, read_onnx, require_static
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tracing import trace
@@ -32,6 +32,7 @@ Progress = Callable[[str], None]
 
 # Float32 through some hundred layers, summed in another order: 24-layer networks stay under a tenth of this.
 PARITY_BOUND = 1e-4
+DYNAMIC_SIDE_PX = 48  # of the pictures that a dynamic graph is checked on when no tile is at hand
 OTHER_SIZES = ((1, 1), (-1, 2))  # what is added to a dynamic graph's tile to see whether other sizes work
 
 
@@ -96,16 +97,41 @@ def export_onnx(
     parity.require_within(PARITY_BOUND)
     if dynamic:
         _require_free_sides(graph, model, tile)
-    graph, float16 = _in_precision(graph, precision, pictures, progress)
-    if io is FrameFormat.UINT8_NHWC:
-        graph = wrap_uint8(graph)
-    _require_portable(graph, form, dynamic)
-    progress("writing")
-    metadata = _metadata(model, form, io, precision, None if dynamic else tile, forms)
-    write_metadata(graph, metadata)
-    data = save_model(graph, path)
-    sha256 = hashlib.sha256(data).hexdigest()
-    return ExportReport(path, metadata, sha256, len(data), len(graph.graph.node), parity, float16)
+    card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
+    metadata = GraphMetadata(card, form, precision, io, None if dynamic else tile, __version__, torch.__version__)
+    return _finish(graph, metadata, parity, path, pictures, progress)
+
+
+def derive_onnx(
+    base: ExportReport,
+    path: Path,
+    *,
+    io: FrameFormat = FrameFormat.FLOAT_NCHW,
+    precision: Precision = Precision.FP32,
+    patches: Sequence[Patch] = (),
+    progress: Progress = lambda step: None,
+) -> ExportReport:
+    """Writes another precision or frame format of an exported graph, without tracing and comparing it again.
+
+    The bytes are those that `export_onnx` would have written. Arguments as there.
+
+    Args:
+        base: the report of an fp32 export with float frames, whose file is still in place.
+
+    Raises:
+        UsageError: `base` is not such an export, or the precision is not one that export writes.
+        ExportError: the file is gone or changed, or a check failed; nothing is written.
+    """
+    found = base.metadata
+    if (found.precision, found.io) != (Precision.FP32, FrameFormat.FLOAT_NCHW):
+        raise UsageError(f"{base.path} is {found.precision} with {found.io} frames; derive from the fp32 float export")
+    _require_writable(precision)
+    graph = read_onnx(base.path)
+    if hashlib.sha256(base.path.read_bytes()).hexdigest() != base.sha256:
+        raise ExportError(f"{base.path} has changed since it was exported; export it again")
+    pictures = (*patches, *worst_case_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX)))
+    metadata = dataclasses.replace(found, precision=precision, io=io)
+    return _finish(graph, metadata, base.parity, path, pictures, progress)
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> bytes:
@@ -114,7 +140,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     Raises:
         ExportError: the model is not valid ONNX, or the file cannot be written.
     """
-    model.producer_name, model.producer_version = "sr_edge", version("sr-edge")
+    model.producer_name, model.producer_version = "sr_edge", __version__
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -143,16 +169,11 @@ def _require_usable(model: LoadedModel, tile: TileSpec, precision: Precision, pa
             raise UsageError(f"a patch is {patch.dtype} {patch.shape}; the tile {tile} needs float32 {wanted}")
 
 
-def _metadata(
-    model: LoadedModel,
-    form: Form,
-    io: FrameFormat,
-    precision: Precision,
-    tile: TileSpec | None,
-    forms: dict[str, str],
-) -> GraphMetadata:
-    card = dataclasses.replace(model.card, static=tile is not None, forms=forms)
-    return GraphMetadata(card, form, precision, io, tile, version("sr-edge"), torch.__version__)
+def _require_writable(precision: Precision) -> None:
+    if precision not in (Precision.FP32, Precision.FP16):
+        raise UsageError(
+            f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result"
+        )
 
 
 def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> tuple[nn.Module, dict[str, str]]:
@@ -192,14 +213,29 @@ def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool) -> None
         require_static(graph, max_rank)
 
 
-def _in_precision(
-    graph: onnx.ModelProto, precision: Precision, pictures: Sequence[Patch], progress: Progress
-) -> tuple[onnx.ModelProto, Float16Check | None]:
-    if precision is Precision.FP32:
-        return graph, None
-    progress("converting to half precision")
-    half = to_fp16(graph)
-    progress("checking in float16 arithmetic")
-    check = check_float16(half, graph, pictures)
-    check.require_within()
-    return half, check
+def _finish(
+    graph: onnx.ModelProto,
+    metadata: GraphMetadata,
+    parity: Parity,
+    path: Path,
+    pictures: Sequence[Patch],
+    progress: Progress,
+) -> ExportReport:
+    """Takes a proven fp32 graph to the precision and frame format that `metadata` names, and writes it."""
+    check = None
+    if metadata.precision is Precision.FP16:
+        progress("converting to half precision")
+        half = to_fp16(graph)
+        progress("checking in float16 arithmetic")
+        check = check_float16(half, graph, pictures)
+        check.require_within()
+        graph = half
+    if metadata.io is FrameFormat.UINT8_NHWC:
+        graph = wrap_uint8(graph)
+    _require_portable(graph, metadata.form, metadata.tile is None)
+    progress("writing")
+    write_metadata(graph, metadata)
+    data = save_model(graph, path)
+    return ExportReport(
+        path, metadata, hashlib.sha256(data).hexdigest(), len(data), len(graph.graph.node), parity, check
+    )

@@ -14,9 +14,10 @@ from sr_edge.errors import ExportError, TileError, UsageError
 from sr_edge.export import onnx_file
 from sr_edge.export.digest import graph_digest
 from sr_edge.export.metadata import Form, read_metadata
-from sr_edge.export.onnx_file import export_onnx, save_model
+from sr_edge.export.onnx_file import derive_onnx, export_onnx, save_model
 from sr_edge.export.onnx_run import run_onnxruntime
 from sr_edge.export.scan import scan_graph
+from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 
@@ -84,6 +85,26 @@ def test_equal_input_gives_equal_bytes(
         export_onnx(loaded(attention_net), tile, tmp_path / name, precision=precision) for name in ("a", "b")
     )
     assert first.sha256 == second.sha256
+
+
+@pytest.mark.parametrize("io", list(FrameFormat))
+def test_a_derived_file_has_the_bytes_of_an_export(
+    attention_net: nn.Module, tile: TileSpec, tmp_path: Path, io: FrameFormat
+) -> None:
+    base = export_onnx(loaded(attention_net), tile, tmp_path / "base.onnx")
+    derived = derive_onnx(base, tmp_path / "derived.onnx", io=io, precision=Precision.FP16)
+    direct = export_onnx(loaded(attention_net), tile, tmp_path / "direct.onnx", io=io, precision=Precision.FP16)
+    assert derived.sha256 == direct.sha256
+    assert derived.float16 == direct.float16
+    with pytest.raises(UsageError, match="derive from the fp32 float export"):
+        derive_onnx(derived, tmp_path / "twice.onnx")
+
+
+def test_a_changed_file_is_not_derived_from(shuffle_net: nn.Module, tile: TileSpec, tmp_path: Path) -> None:
+    base = export_onnx(loaded(shuffle_net), tile, tmp_path / "base.onnx")
+    onnx.save(trace(shuffle_net, tile), base.path)
+    with pytest.raises(ExportError, match="has changed"):
+        derive_onnx(base, tmp_path / "derived.onnx", precision=Precision.FP16)
 
 
 def test_the_static_twin_is_static_and_records_its_forms(

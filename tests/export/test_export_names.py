@@ -1,0 +1,26 @@
+"""The public names of sr_edge.export: exact, sorted, and light until used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import sr_edge.export
+
+
+def test_every_public_name_loads_and_no_other() -> None:
+    assert sorted(sr_edge.export.__all__) == sorted(sr_edge.export._HOME)
+    for name in sr_edge.export.__all__:
+        assert getattr(sr_edge.export, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sr_edge.export.nothing
+
+
+def test_the_passes_that_calibration_uses_need_no_torch() -> None:
+    passes = ("graph", "fp16", "frame_io", "scan", "metadata", "onnx_run", "digest")
+    code = (
+        f"import sys; import {', '.join('sr_edge.export.' + name for name in passes)}; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
