@@ -15,9 +15,10 @@ from sr_edge.cli.export import export
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
 from sr_edge.cli.selftest import selftest
+from sr_edge.cli.train import train
 from sr_edge.cli.upscale import upscale
 
-COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, upscale, bench, evaluate)
+COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, upscale, bench, evaluate, train)
 
 app = typer.Typer(
     name="sr-edge",

@@ -16,8 +16,8 @@ class Recipe:
     torch.compile (a minute at the start, faster steps). Both change speed; neither changes the network.
     """
 
-    steps: int = 9000
-    batch: int = 8
+    steps: int = 7000
+    batch: int = 4
     patch_px: int = 48
     learning_rate: float = 1e-3
     warm_up_steps: int = 200

@@ -1,0 +1,79 @@
+"""One training, from names and folders to weights, log and curve."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sr_edge.models import build_network, load_model
+from sr_edge.training.curve import draw_curve
+from sr_edge.training.data import PairSet
+from sr_edge.training.loop import LOG, Progress, train
+from sr_edge.training.recipe import Recipe
+from sr_edge.training.validation import psnr_by_picture
+
+CURVE = "curve.png"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved."""
+
+    weights: Path
+    psnr_db: dict[str, float]
+    mean_psnr_db: float
+    minutes: float
+    pictures: int
+    skipped: tuple[str, ...]
+    recipe: Recipe
+
+
+def train_model(
+    name: str,
+    scale: int,
+    data: Path,
+    validation: Path,
+    out: Path,
+    recipe: Recipe,
+    start: Path | None = None,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> TrainingReport:
+    """Trains the registered network `name` and measures the weights that were written.
+
+    Args:
+        data, validation: folders of pictures; low-resolution halves are made by MATLAB's bicubic.
+        out: gets checkpoint, log.csv, curve.png and weights.safetensors; a checkpoint there is continued.
+        start: weights to begin with; None begins with random ones, decided by the recipe's seed.
+
+    Raises:
+        UnknownNameError, UsageError: no such network or scale.
+        TrainingError: no usable pictures, or the loss diverged.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(recipe.seed)
+    network = load_model(name, scale, start).module if start else build_network(name, scale)
+    pairs = PairSet.from_folder(data, scale, recipe.patch_px)
+    tests = PairSet.from_folder(validation, scale)
+    weights = train(network, pairs, tests, out, recipe, progress)
+    draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
+    psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)
+    return TrainingReport(
+        weights=weights,
+        psnr_db=psnr_db,
+        mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
+        minutes=_minutes(out / LOG),
+        pictures=len(pairs.pairs),
+        skipped=pairs.skipped,
+        recipe=recipe,
+    )
+
+
+def _minutes(log: Path) -> float:
+    with log.open(newline="") as file:
+        return float(list(csv.DictReader(file))[-1]["minutes"])

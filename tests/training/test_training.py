@@ -1,0 +1,140 @@
+"""Training learns, continues after a stop as if there had been none, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from sr_edge.errors import SrEdgeError, TrainingError, UsageError
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+from sr_edge.models import build_network
+from sr_edge.training import Recipe, train_model
+from sr_edge.training.data import PairSet
+from sr_edge.training.loop import CHECKPOINT, LOG, train
+from sr_edge.training.validation import mean_psnr_db
+
+RECIPE = Recipe(
+    steps=12,
+    batch=2,
+    patch_px=16,
+    warm_up_steps=2,
+    ema_decay=0.5,
+    mixed_precision=False,
+    compile=False,
+    validate_every=6,
+    checkpoint_every=3,
+)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three smooth pictures, one of them too small."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, side in enumerate((64, 72, 20)):
+        y, x = np.mgrid[:side, :side]
+        waves = [127 + 100 * np.sin((x * (colour + 1) + y * index) / 9) for colour in range(3)]
+        write_picture(folder / f"{index}.png", Picture(np.stack(waves, -1).astype(np.uint8)))
+    return folder
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    return build_network("convnet-tiny", 2)
+
+
+def test_training_learns(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    recipe = replace(RECIPE, steps=60, validate_every=60)
+    student = network()
+    before = mean_psnr_db(student, pairs)
+    train(student, pairs, pairs, tmp_path / "out", recipe)
+    assert mean_psnr_db(student, pairs) > before + 1.5
+
+
+def test_a_killed_run_continues_identically(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    whole = train(network(), pairs, pairs, tmp_path / "whole", RECIPE)
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at_eight(progress: object) -> None:
+        if getattr(progress, "step", 0) == 8:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(network(), pairs, pairs, tmp_path / "parts", RECIPE, kill_at_eight)
+    parts = train(network(), pairs, pairs, tmp_path / "parts", RECIPE)
+    first, second = load_file(whole), load_file(parts)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    with (tmp_path / "parts" / LOG).open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [6, 12]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    train(network(), pairs, pairs, tmp_path, RECIPE)
+    assert (tmp_path / CHECKPOINT).is_file()
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(network(), pairs, pairs, tmp_path, replace(RECIPE, seed=5))
+
+
+def test_batches_follow_from_seed_and_step_alone(pictures: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    first, again, other = (pairs.batch(step, 4, 16, seed=1) for step in (7, 7, 8))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+    assert first[0].shape == (4, 3, 16, 16) and first[1].shape == (4, 3, 32, 32)
+
+
+def test_crops_of_a_pair_show_the_same_place(pictures: Path) -> None:
+    lr, hr = PairSet.from_folder(pictures, 2, 16).batch(0, 8, 16, seed=0)
+    reduced = nn.functional.avg_pool2d(hr, 2)
+    assert (lr - reduced).abs().mean() < 0.01 < (lr - reduced.flip(-1)).abs().mean()
+
+
+def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    assert len(pairs.pairs) == 2 and "2.png" in pairs.skipped[0]
+
+
+@pytest.mark.parametrize("folder", ["empty", "broken", "missing"])
+def test_folders_without_a_usable_picture(tmp_path: Path, folder: str) -> None:
+    if folder != "missing":
+        (tmp_path / folder).mkdir()
+    if folder == "broken":
+        (tmp_path / folder / "a.png").write_bytes(b"no picture")
+    with pytest.raises(SrEdgeError, match=folder):
+        PairSet.from_folder(tmp_path / folder, 2)
+
+
+def test_a_diverging_loss_stops_the_run(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    student = network()
+    with torch.no_grad():
+        next(student.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(student, pairs, pairs, tmp_path, RECIPE)
+
+
+def test_recipes_are_checked() -> None:
+    with pytest.raises(UsageError, match="steps"):
+        Recipe(steps=0)
+    rates = [Recipe(steps=100, warm_up_steps=10).learning_rate_at(step) for step in range(100)]
+    assert rates[0] < rates[9] > rates[50] > rates[99] > 0
+
+
+def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path) -> None:
+    report = train_model("convnet-tiny", 2, pictures, pictures, tmp_path / "out", RECIPE)
+    assert report.weights.stat().st_size < 100_000 and report.pictures == 2
+    assert set(report.psnr_db) == {"0.png", "1.png", "2.png"}
+    assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
