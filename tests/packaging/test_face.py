@@ -1,0 +1,55 @@
+"""The public face: exactly these names, each found lazily, and the same object however it is reached."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import sr_edge
+
+FACE = [
+    "Bundle",
+    "FrameFormat",
+    "Precision",
+    "SrEdgeError",
+    "TileSpec",
+    "Upscaler",
+    "deploy_network",
+    "export_onnx",
+    "load_model",
+    "open_bundle",
+    "open_session",
+    "to_static",
+]
+
+
+def test_all_is_exact() -> None:
+    assert sr_edge.__all__ == FACE
+    assert dir(sr_edge) == FACE
+
+
+@pytest.mark.parametrize("name", FACE)
+def test_a_name_stays_the_same_object_after_its_module_was_imported(name: str) -> None:
+    """In a fresh process: a module of the name's own name would take its place in the package."""
+    code = f"""
+import importlib, sr_edge
+first = sr_edge.{name}
+importlib.import_module(first.__module__)
+assert sr_edge.{name} is first, sr_edge.{name}
+assert first.__module__.startswith("sr_edge."), first.__module__
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'open_sesion'"):
+        getattr(sr_edge, "open_sesion")  # noqa: B009  # the type checker would refuse the attribute
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib.metadata import version
+
+    assert sr_edge.__version__ == version("sr-edge")
