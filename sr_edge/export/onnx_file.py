@@ -7,13 +7,13 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
-from sr_edge import __version__
 from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.float16 import Float16Check, check_float16
 from sr_edge.export.fp16 import to_fp16
@@ -29,6 +29,8 @@ from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 Progress = Callable[[str], None]
+
+DISTRIBUTION = "sr-edge"
 
 # Float32 through some hundred layers, summed in another order: 24-layer networks stay under a tenth of this.
 PARITY_BOUND = 1e-4
@@ -98,7 +100,9 @@ def export_onnx(
     if dynamic:
         _require_free_sides(graph, model, tile)
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
-    metadata = GraphMetadata(card, form, precision, io, None if dynamic else tile, __version__, torch.__version__)
+    metadata = GraphMetadata(
+        card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
+    )
     return _finish(graph, metadata, parity, path, pictures, progress)
 
 
@@ -140,7 +144,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     Raises:
         ExportError: the model is not valid ONNX, or the file cannot be written.
     """
-    model.producer_name, model.producer_version = "sr_edge", __version__
+    model.producer_name, model.producer_version = "sr_edge", version(DISTRIBUTION)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
