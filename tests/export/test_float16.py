@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sr_edge.errors import ExportError
-from sr_edge.export import float16
+from sr_edge.export import float16_kernels
 from sr_edge.export.float16 import check_float16, noise_loss_db, run_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.islands import FORCED_RULES
@@ -119,7 +119,7 @@ def test_a_kernel_that_computes_in_another_type_is_noticed(
         rows, columns = x.shape[2:]
         return (np.zeros((1, weight.shape[0], rows, columns), np.float32),)
 
-    monkeypatch.setattr(float16.Conv, "_run", upcast)
+    monkeypatch.setattr(float16_kernels.Conv, "_run", upcast)
     with pytest.raises(ExportError, match="worthless"):
         check_float16(to_fp16(shuffle_graph), shuffle_graph, worst_case_patches(tile)[:1])
 
