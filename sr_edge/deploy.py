@@ -29,7 +29,7 @@ from sr_edge.bundle import (
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
 from sr_edge.calibration.collect import Batch
-from sr_edge.errors import UsageError
+from sr_edge.errors import TileError, UsageError
 from sr_edge.export import ExportReport, export_onnx
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
@@ -112,7 +112,7 @@ def deploy(
     Raises:
         SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
     """
-    plan.tile.require_multiple_of(model.card.multiple_px)
+    _require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     with staging_folder(out) as staging:
         patches = calibration_patches(images, plan.tile)
@@ -130,6 +130,16 @@ def deploy(
             bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
         )
     return DeployReport(out, manifest, exports, bench)
+
+
+def _require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
+    """Raises TileError unless the network takes the tile and neighbours can overlap as they should."""
+    tile.require_multiple_of(card.multiple_px)
+    if min(tile.height, tile.width) <= card.overlap_px:
+        raise TileError(
+            f"tile {tile} leaves nothing beside the {card.overlap_px} pixels by which tiles of {card.name} overlap; "
+            f"both sides must be above {card.overlap_px}, better {4 * card.overlap_px}"
+        )
 
 
 @dataclass(frozen=True)

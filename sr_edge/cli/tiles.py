@@ -5,22 +5,28 @@ from __future__ import annotations
 from sr_edge.bench import preferred_runtime
 from sr_edge.bench.tile_cost import measure_tile
 from sr_edge.cli.output import Report
+from sr_edge.errors import TileError
 from sr_edge.export import TileCost, candidate_tiles, choose_tile
 from sr_edge.models import LoadedModel
 from sr_edge.spec import TileSpec
 
 AUTO = "auto"
 STAGE = "choosing the tile"
+MAX_PIXELS = 1 << 22
 
 
 def chosen_tile(text: str, model: LoadedModel, progress: Report) -> TileSpec:
     """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
 
     Raises:
-        TileError: unreadable, or it does not fit the network.
+        TileError: unreadable, too large, or it does not fit the network.
     """
     if text.strip().lower() != AUTO:
         tile = TileSpec.parse(text)
+        if tile.height * tile.width > MAX_PIXELS:
+            raise TileError(
+                f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels; larger pictures are cut into tiles"
+            )
         tile.require_multiple_of(model.card.multiple_px)
         return tile
     candidates = candidate_tiles(model.card)

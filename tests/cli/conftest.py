@@ -1,0 +1,79 @@
+"""A small bundle that was really deployed, pictures to make it from, and the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sr_edge.cli.app import app
+from sr_edge.cli.failures import run_command
+from sr_edge.deploy import DeployPlan, deploy
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+from sr_edge.models import load_model
+from sr_edge.spec import Precision, TileSpec
+
+TILE = TileSpec(24, 24)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line that an error is; fails the test where there is more, or a traceback."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith("sr-edge: ")]
+        assert len(lines) == 1, self.stderr
+        assert "Traceback" not in self.stderr
+        return lines[0]
+
+
+SrEdge = Callable[..., Outcome]
+
+
+@pytest.fixture
+def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> SrEdge:
+    """Runs `sr-edge ARGUMENTS...` and gives exit code, stdout and stderr."""
+    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+
+    def run(*arguments: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = run_command(app, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def smooth_picture(height: int, width: int, seed: int) -> Picture:
+    """Soft waves of colour: something a network can be calibrated on."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.indices((height, width))[..., np.newaxis]
+    waves = np.sin(rows * generator.uniform(0.1, 0.5, 3) + columns * generator.uniform(0.1, 0.5, 3))
+    return Picture((127.5 + 127.5 * waves).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three small pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(3):
+        write_picture(folder / f"waves{index}.png", smooth_picture(40, 52, index))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """convnet-tiny x2 with random weights, fp32 and INT8; read only."""
+    out = tmp_path_factory.mktemp("bundle") / "tiny.sredge"
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    precisions = (Precision.FP32, Precision.INT8)
+    deploy(model, pictures, out, DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False))
+    return out

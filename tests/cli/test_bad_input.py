@@ -1,0 +1,347 @@
+"""What goes wrong for people: each fault gets one clear line, the right exit code, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SrEdge = Callable[..., Any]
+"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+
+TINY = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--runs", "1", "--no-memory")
+ON_CPU = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8")
+
+
+def huge_png() -> bytes:
+    """A valid header of 60,000 x 60,000 pixels in 45 bytes."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + struct.pack(">I", 0) + b"IEND\xaeB`\x82"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.png", None, "there is no file"),
+        ("empty.png", b"", "is empty"),
+        ("text.png", b"hello, I am a text file", "no readable PNG"),
+        ("huge.png", huge_png(), "pixels, the limit is"),
+        ("cut.png", "half", "damaged or cut short"),
+    ],
+    ids=["absent", "empty", "text", "huge", "cut"],
+)
+def test_a_picture_that_cannot_be_read(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, message: str
+) -> None:
+    source, out = tmp_path / name, tmp_path / "out.png"
+    if content == "half":
+        whole = (pictures / "waves0.png").read_bytes()
+        source.write_bytes(whole[: len(whole) // 2])
+    elif isinstance(content, bytes):
+        source.write_bytes(content)
+    outcome = sr_edge("upscale", bundle, source, out)
+    assert outcome.code == 1
+    assert message in outcome.error
+    assert name in outcome.error
+    assert not out.exists()
+
+
+def test_one_bad_picture_of_a_folder_does_not_stop_the_others(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    shutil.copytree(pictures, folder)
+    (folder / "waves1.png").write_bytes(b"no picture")
+    outcome = sr_edge("upscale", bundle, folder, tmp_path / "out", "--json")
+    assert outcome.code == 1
+    assert "1 of 3 pictures failed" in outcome.error
+    assert [file["outcome"] for file in json.loads(outcome.stdout)["files"]] == ["written", "failed", "written"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["waves0.png", "waves2.png"]
+
+
+class Malicious:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+@pytest.mark.parametrize("write", [lambda path, value: path.write_bytes(pickle.dumps(value)), None])
+def test_a_malicious_checkpoint_does_not_execute(
+    sr_edge: SrEdge, tmp_path: Path, write: Callable[[Path, object], object] | None
+) -> None:
+    checkpoint, victim = tmp_path / "weights.pth", tmp_path / "executed"
+    if write is None:
+        torch.save({"params": Malicious(victim)}, checkpoint)
+    else:
+        write(checkpoint, {"params": Malicious(victim)})
+    outcome = sr_edge("export", "convnet-tiny", "--scale", "2", "--weights", checkpoint, "-o", tmp_path / "m.onnx")
+    assert outcome.code == 1
+    assert "weights.pth" in outcome.error
+    assert not victim.exists()
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("convnet-tiny", "--scale", "5", "--random-weights"), 2, "comes for scales 2, 3, 4, not 5"),
+        (("convnet-tiny", "--random-weights"), 2, "--scale"),
+        (("nonsense", "--scale", "2", "--random-weights"), 2, "unknown model 'nonsense'; choose one of: "),
+        (("convnet-light", "--scale", "2", "--weights", "absent.pth"), 1, "absent.pth"),
+        (("taylor-swinir-tiny", "--scale", "2", "--random-weights", "--tile", "50x96"), 2, "--tile 48x96 or 96x96"),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "wide"), 2, "cannot read 'wide' as a tile"),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "0x8"), 2, "is empty"),
+        (("--arch", "nowhere:net", "--scale", "2", "--random-weights"), 2, "cannot call nowhere:net"),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--input-range", "255"), 2, "--arch"),
+    ],
+)
+def test_a_model_that_cannot_be_exported(
+    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    outcome = sr_edge("export", *arguments, "-o", tmp_path / "model.onnx")
+    assert outcome.code == code
+    assert message in outcome.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_network_are_refused_with_the_first_keys(sr_edge: SrEdge, tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(3, 3, 3, 3)}, tmp_path / "other.pth")
+    outcome = sr_edge(
+        "export", "convnet-tiny", "--scale", "2", "--weights", tmp_path / "other.pth", "-o", tmp_path / "model.onnx"
+    )
+    assert outcome.code == 1
+    assert "conv.weight" in outcome.error
+
+
+def test_an_output_folder_that_is_absent(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "no" / "tiny.sredge")
+    assert outcome.code == 1
+    assert "does not exist" in outcome.error
+
+
+def test_an_output_that_is_no_bundle_is_left_alone(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
+    notes = tmp_path / "notes.sredge"
+    notes.write_text("mine")
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", notes)
+    assert outcome.code == 1
+    assert "is left alone" in outcome.error
+    assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("folder", ["empty", "absent"])
+def test_no_calibration_pictures(sr_edge: SrEdge, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", tmp_path / folder, "-o", tmp_path / "tiny.sredge")
+    assert outcome.code == 1
+    assert folder in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_calibration_folder_with_a_damaged_picture(sr_edge: SrEdge, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", images, "-o", tmp_path / "tiny.sredge")
+    assert outcome.code == 1
+    assert "bad.png" in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("tile", "message"), [("16", "leaves nothing beside the 16 pixels"), ("90000", "above the limit")]
+)
+def test_a_tile_that_cannot_be_deployed(
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, tile: str, message: str
+) -> None:
+    network = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", tile)
+    outcome = sr_edge("deploy", *network, "--images", pictures, "-o", tmp_path / "tiny.sredge")
+    assert outcome.code == 2
+    assert message in outcome.error
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "sr_edge.deploy.calibration_patches",
+        "sr_edge.deploy.export_onnx",
+        "sr_edge.deploy.calibrate",
+        "sr_edge.deploy.quantize_onnx",
+        "sr_edge.deploy.write_weights",
+        "sr_edge.deploy.write_picture",
+        "sr_edge.bundle.store.pack",
+    ],
+)
+def test_ctrl_c_leaves_nothing(
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def interrupted(*_positional: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, interrupted)
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "tiny.zip")
+    assert outcome.code == 130
+    assert outcome.error == "sr-edge: interrupted"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_positional: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sr_edge.deploy.bench_bundle", interrupted)
+    out = tmp_path / "tiny.sredge"
+    assert sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", out).code == 130
+    assert sr_edge("inspect", out).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.sredge"]
+
+
+@pytest.mark.parametrize("size_kb", [40, 300])
+def test_a_full_disk_leaves_nothing(pictures: Path, tmp_path: Path, size_kb: int) -> None:
+    """On a real file system that is too small, in a mount namespace of its own."""
+    mount = f"mount -t tmpfs -o size={size_kb}k none {tmp_path}"
+    unshare = shutil.which("unshare")
+    tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
+    if not tried or tried.returncode:
+        pytest.skip("user namespaces with mounts are not allowed here")
+    words = [sys.executable, "-m", "sr_edge", "deploy", *TINY, *ON_CPU, "--images", pictures]
+    deploy = " ".join(map(str, [*words, "-o", tmp_path / "tiny.sredge"]))
+    script = f"{mount} && {{ {deploy}; echo code $?; ls -A {tmp_path}; }}"
+    done = subprocess.run([str(unshare), "-rm", "sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "code 1\n", done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("sr-edge: ")]
+    assert len(errors) == 1
+    assert "o space left on device" in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def damaged(bundle: Path, tmp_path: Path) -> Path:
+    """The bundle with one flipped byte in its fp32 graph."""
+    copy = tmp_path / "damaged.sredge"
+    shutil.copytree(bundle, copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (copy / "model.onnx").write_bytes(bytes(content))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "BUNDLE"),
+        ("selftest", "BUNDLE"),
+        ("bench", "BUNDLE", "--runtimes", "onnxruntime", "--precisions", "fp32"),
+        ("upscale", "BUNDLE", "PICTURE", "OUT"),
+    ],
+)
+def test_a_damaged_bundle_is_never_run(
+    sr_edge: SrEdge, damaged: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    paths = {"BUNDLE": damaged, "PICTURE": pictures / "waves0.png", "OUT": tmp_path / "out.png"}
+    outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
+    assert outcome.code == 1
+    assert "'model.onnx' in" in outcome.error
+    assert "is damaged" in outcome.error
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "selftest", "bench"])
+def test_what_is_no_bundle(sr_edge: SrEdge, pictures: Path, tmp_path: Path, command: str) -> None:
+    for path in (tmp_path / "absent", pictures, pictures / "waves0.png"):
+        outcome = sr_edge(command, path)
+        assert outcome.code == 1
+        assert "sr-edge deploy" in outcome.error or "get it again" in outcome.error
+
+
+def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache.json"
+    cache.write_text((bundle / "calibration.json").read_text()[:-40])
+    arguments = ("--images", pictures, "--cache", cache, "-o", tmp_path / "int8.onnx")
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 1
+    assert "cache.json is damaged" in outcome.error
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("calibrate", "absent.onnx", "--images", "x", "-o", "y.onnx"), "absent.onnx is not a file"),
+        (
+            ("calibrate", "GRAPH", "--images", "PICTURES", "--method", "magic", "-o", "OUT"),
+            "unknown calibration method",
+        ),
+        (("calibrate", "GRAPH", "--images", "PICTURES", "--exclude", "zzz*", "-o", "OUT"), "'zzz*' matches no layer"),
+    ],
+)
+def test_a_calibration_that_cannot_start(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    paths = {"GRAPH": bundle / "model.onnx", "PICTURES": pictures, "OUT": tmp_path / "out.onnx"}
+    outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
+    assert outcome.code in (1, 2)
+    assert message in outcome.error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["bench", "selftest", "evaluate", "upscale", "deploy"])
+def test_an_unknown_runtime(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, command: str) -> None:
+    arguments = {
+        "bench": ("bench", bundle, "--runtimes", "tensorflow"),
+        "selftest": ("selftest", bundle, "--runtime", "tensorflow"),
+        "evaluate": ("evaluate", bundle, "--hr", pictures, "--runtimes", "tensorflow"),
+        "upscale": ("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--runtime", "tensorflow"),
+        "deploy": ("deploy", *TINY, "--runtimes", "tensorflow", "--images", pictures, "-o", tmp_path / "x.sredge"),
+    }[command]
+    outcome = sr_edge(*arguments)
+    assert outcome.code == 2
+    assert "unknown runtime 'tensorflow'; choose one of: torch, onnxruntime, openvino" in outcome.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_whose_library_is_absent(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    program = "import sys; sys.modules['openvino'] = None\nfrom sr_edge.cli import main; main()"
+    paths = [str(path) for path in (bundle, pictures / "waves0.png", tmp_path / "out.png")]
+    command = [sys.executable, "-c", program, "upscale", *paths, "--runtime", "openvino"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'run: pip install "sr-edge[openvino]"' in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_the_bundle_has_not(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--precision", "fp16")
+    assert outcome.code == 1
+    assert "deploy again" in outcome.error or "cannot compute fp16" in outcome.error
+
+
+def test_precisions_without_fp32_cannot_be_deployed(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
+    outcome = sr_edge("deploy", *TINY, "--precisions", "int8", "--images", pictures, "-o", tmp_path / "x.sredge")
+    assert outcome.code == 2
+    assert "add fp32" in outcome.error
+
+
+def test_originals_of_the_wrong_size_are_found_before_the_work(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
+    halves = ("--hr", pictures, "--lr", tmp_path)
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, *halves, "-o", tmp_path / "x.sredge")
+    assert outcome.code == 1
+    assert "leave --lr out" in outcome.error
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,174 @@
+"""Every command does its work, prints one result, and with --json one JSON document and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_edge.bundle import open_bundle, sha256_of
+from sr_edge.frames import Picture
+from sr_edge.image_files import list_pictures, read_picture, write_picture
+
+SrEdge = Callable[..., Any]
+"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+
+MEASURED = ("--runtimes", "onnxruntime,openvino", "--precisions", "fp32,fp16,int8")
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "cv2", "PIL", "numpy", "rich", "av", "matplotlib"}
+
+
+def json_of(sr_edge: SrEdge, *arguments: str | Path) -> Any:
+    """The JSON document of a successful command; JSON is of any type."""
+    outcome = sr_edge(*arguments, "--json")
+    assert outcome.code == 0, outcome.stderr
+    return json.loads(outcome.stdout)
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    for argument in ("--help", "--version"):
+        command = f"import sys; from sr_edge.cli import main; sys.argv[1:] = ['{argument}']\n"
+        command += "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+        loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+        assert loaded & HEAVY == set()
+
+
+def test_no_arguments_shows_the_commands(sr_edge: SrEdge) -> None:
+    assert "selftest" in sr_edge("--help").stdout
+
+
+def test_models_lists_parameter_counts(sr_edge: SrEdge) -> None:
+    rows = {row["name"]: row for row in json_of(sr_edge, "models")["models"]}
+    assert rows["taylor-swinir-m"]["parameters"]["2"] == 11_704_103
+    assert "11,704,103" in sr_edge("models").stdout
+
+
+def test_doctor_names_every_runtime(sr_edge: SrEdge) -> None:
+    document = json_of(sr_edge, "doctor")
+    assert [report["entry"]["name"] for report in document["runtimes"]] == ["torch", "onnxruntime", "openvino"]
+    assert "openvino" in sr_edge("doctor").stdout
+
+
+def test_export_then_calibrate(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
+    graph, quantized = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
+    tiny = ("convnet-tiny", "--scale", "2", "--random-weights")
+    exported = json_of(sr_edge, "export", *tiny, "--tile", "24x32", "-o", graph)
+    assert exported["metadata"]["tile"] == {"height": 24, "width": 32}
+    calibrated = json_of(sr_edge, "calibrate", graph, "--images", pictures, "--patches", "4", "-o", quantized)
+    assert calibrated["calibration"]["provenance"]["method"] == "percentile"
+    assert quantized.stat().st_size < graph.stat().st_size
+
+
+def test_export_takes_a_network_of_ones_own(sr_edge: SrEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def network():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--arch", "mine:network", "--scale", "2", "--random-weights", "--input-range", "255")
+    document = json_of(sr_edge, "export", *arguments, "--tile", "16", "--io", "uint8", "-o", "mine.onnx")
+    assert document["metadata"]["card"]["input_range"] == 255.0
+    assert (tmp_path / "mine.onnx").is_file()
+
+
+def test_inspect_shows_artifacts_and_golden_frames(sr_edge: SrEdge, bundle: Path) -> None:
+    document = json_of(sr_edge, "inspect", bundle)
+    assert {item["precision"] for item in document["manifest"]["artifacts"]} == {"fp32", "int8"}
+    assert len(document["manifest"]["golden"]) == 6
+    assert "RANDOM" in sr_edge("inspect", bundle).stdout
+
+
+def test_selftest_passes_where_the_bundle_was_made(sr_edge: SrEdge, bundle: Path) -> None:
+    document = json_of(sr_edge, "selftest", bundle)
+    passed = {(test["runtime"], test["precision"]) for test in document["tests"] if test["passed"]}
+    assert {("torch", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")} <= passed
+
+
+def test_selftest_fails_on_other_golden_frames(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    spoiled = tmp_path / "spoiled.sredge"
+    shutil.copytree(bundle, spoiled)
+    golden = spoiled / "golden" / "fp320.png"
+    write_picture(golden, Picture(255 - read_picture(golden).pixels))
+    with open_bundle(bundle) as opened:
+        old = opened.manifest.golden[0].output_sha256
+    manifest = spoiled / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(old, sha256_of(golden)))
+    outcome = sr_edge("selftest", spoiled, "--runtime", "onnxruntime", "--precisions", "fp32")
+    assert outcome.code == 1
+    assert "self-test failed in onnxruntime fp32" in outcome.error
+    assert "FAILED" in outcome.stdout
+
+
+def test_bench_has_a_row_for_each_even_if_unavailable(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "rows.csv"
+    document = json_of(sr_edge, "bench", bundle, *MEASURED, "--runs", "2", "--no-memory", "--csv", csv)
+    rows = {
+        (row["variant"]["runtime"], row["variant"]["precision"], row["variant"]["rest"]): row
+        for row in document["rows"]
+    }
+    assert rows["onnxruntime", "fp32", "fp32"]["latency"]["total"]["runs"] == 2
+    assert rows["openvino", "int8", "fp32"]["spec"]["ran"] == "int8"
+    assert "no artifact" in rows["onnxruntime", "fp16", "fp32"]["reason"]
+    assert rows["onnxruntime", "int8", "fp32"]["quality"]["psnr_float_db"] > 30
+    assert len(csv.read_text().splitlines()) == 1 + len(document["rows"])
+
+
+def test_bench_measures_memory_in_a_fresh_process(sr_edge: SrEdge, bundle: Path) -> None:
+    arguments = ("--runtimes", "onnxruntime", "--precisions", "fp32", "--runs", "1")
+    (row,) = json_of(sr_edge, "bench", bundle, *arguments)["rows"]
+    assert row["memory"]["peak_rss_bytes"] > row["memory"]["baseline_rss_bytes"]
+
+
+def test_evaluate_compares_with_originals_and_bicubic(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
+    document = json_of(sr_edge, "evaluate", bundle, "--hr", pictures, *MEASURED)
+    assert len(document["bicubic"]["pictures"]) == 3
+    scored = [row for row in document["rows"] if row["quality"]]
+    assert {row["quality"]["hr"]["psnr_y_db"] > 0 for row in scored} == {True}
+    assert "bicubic has" in sr_edge("evaluate", bundle, "--hr", pictures, *MEASURED).stdout
+
+
+def test_upscale_a_picture(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    document = json_of(sr_edge, "upscale", bundle, pictures / "waves0.png", tmp_path / "big.png", "--precision", "int8")
+    assert document["session"]["ran"] == "int8"
+    assert read_picture(tmp_path / "big.png").pixels.shape == (80, 104, 3)
+
+
+def test_upscale_a_picture_into_a_folder_keeps_its_name(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    assert sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path, "--runtime", "onnxruntime").code == 0
+    assert [path.name for path in list_pictures(tmp_path)] == ["waves0.png"]
+
+
+def test_upscale_a_folder_and_resume(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = ("upscale", bundle, pictures, tmp_path / "out", "--runtime", "onnxruntime")
+    first, second = json_of(sr_edge, *arguments), json_of(sr_edge, *arguments)
+    assert [file["outcome"] for file in first["files"]] == ["written"] * 3
+    assert [file["outcome"] for file in second["files"]] == ["kept"] * 3
+
+
+def test_deploy_shows_the_table_and_writes_the_bundle(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.zip"
+    tiny = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--runs", "1", "--no-memory")
+    chosen = ("--runtimes", "openvino", "--precisions", "fp32,int8")
+    outcome = sr_edge("deploy", *tiny, *chosen, "--images", pictures, "--hr", pictures, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert "RANDOM WEIGHTS" in outcome.stdout
+    assert "calibrating" in outcome.stderr
+    with open_bundle(out) as opened:
+        opened.verify()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.zip"]
+
+
+def test_json_is_alone_on_stdout_of_a_real_process(bundle: Path) -> None:
+    """In a process of its own, so that what C libraries print would be seen too."""
+    command = [sys.executable, "-m", "sr_edge", "inspect", str(bundle), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["path"] == str(bundle)

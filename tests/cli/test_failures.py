@@ -1,0 +1,113 @@
+"""One place turns every exception into one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sr_edge.cli.app import app
+from sr_edge.cli.failures import run_command
+from sr_edge.errors import BundleError, TileError
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    def command(**_arguments: Any) -> object:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (BundleError("the bundle is\n damaged"), 1, "sr-edge: the bundle is damaged"),
+        (TileError("tile 7"), 2, "sr-edge: tile 7"),
+        (KeyboardInterrupt(), 130, "sr-edge: interrupted"),
+        (typer.Abort(), 130, "sr-edge: interrupted"),
+        (typer.BadParameter("no"), 2, "sr-edge: Invalid value: no (see `sr-edge --help`)"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "sr-edge: No space left on device; free some space"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            1,
+            "sr-edge: Permission denied at /x; check the perm",
+        ),
+        (MemoryError(), 1, "sr-edge: out of memory; use a smaller tile"),
+        (ModuleNotFoundError("no", name="torch"), 1, "sr-edge: the package torch is not installed; `sr-edge doctor`"),
+        (ValueError("odd"), 1, "sr-edge: unexpected ValueError: odd; this is a fault of sr-edge"),
+    ],
+)
+def test_each_error_is_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+    assert run_command(raising(error), []) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(line)
+    assert printed.err.count("\n") == 1
+
+
+def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SR_EDGE_DEBUG", "1")
+    assert run_command(raising(ValueError("odd")), []) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["export"], ["bench", "x", "--runs", "0"], ["bench", "x", "--runs", "two"], ["--wrong"]]
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(app, arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--help" in error
+
+
+def test_a_reader_that_stops_early_is_no_failure_to_explain() -> None:
+    command = f"{sys.executable} -m sr_edge models --json | head -c 10"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == '{\n  "model'
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time, typer\n"
+        "from sr_edge.cli.failures import interrupt_once, run_command\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def work():\n"
+        "    try:\n"
+        "        print('started', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaning', flush=True)\n"
+        "        time.sleep(0.5)\n"
+        "        print('clean', flush=True)\n"
+        "interrupt_once()\n"
+        "sys.exit(run_command(app, []))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "cleaning\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        assert process.stdout.read() == "clean\n"
+    assert process.returncode == code

@@ -1,0 +1,174 @@
+"""The main job through its Python face: what the bundle holds, and that it was proven."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sr_edge.bench import GoldenResult, SelfTest, Variant
+from sr_edge.bundle import ArtifactKind, open_bundle
+from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy
+from sr_edge.errors import FrameError, RuntimeUnavailable, TileError, UsageError
+from sr_edge.frames import Picture
+from sr_edge.image_files import read_picture, write_picture
+from sr_edge.models import load_model
+from sr_edge.runtimes import open_session
+from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+
+TILE = TileSpec(20, 28)
+ALL = tuple(Precision)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, one smaller than the tile."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rows, columns = np.indices((40, 60))[..., np.newaxis]
+    for index, size in enumerate((40, 18)):
+        waves = 127.5 + 127.5 * np.sin(rows / 5 + columns / np.array([4, 5, 6]) + index)
+        write_picture(folder / f"{index}.png", Picture(waves[:size].astype(np.uint8)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployReport:
+    """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    plan = DeployPlan(TILE, ("onnxruntime", "openvino"), ALL, rounds=1, with_memory=False, hr=pictures)
+    return deploy(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
+
+
+def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> None:
+    found = {(item.kind, item.precision, item.rest, item.spelling, item.io) for item in report.manifest.artifacts}
+    fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
+    float_io, uint8_io = FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC
+    assert found == {
+        (ArtifactKind.ONNX, fp32, fp32, None, float_io),
+        (ArtifactKind.ONNX, fp32, fp32, None, uint8_io),
+        (ArtifactKind.ONNX, fp16, fp16, None, float_io),
+        (ArtifactKind.ONNX, int8, fp32, Spelling.S8, float_io),
+        (ArtifactKind.ONNX, int8, fp32, Spelling.U8, float_io),
+        (ArtifactKind.ONNX, int8, fp16, Spelling.S8, float_io),
+        (ArtifactKind.WEIGHTS, fp32, fp32, None, float_io),
+    }
+
+
+def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> None:
+    with open_bundle(report.path) as bundle:
+        bundle.verify()
+        manifest = bundle.manifest
+    assert manifest == report.manifest
+    assert manifest.card.random_weights
+    assert manifest.calibration is not None
+    assert manifest.calibration.patches == 40
+    assert manifest.calibration.float_layers
+    assert {"onnx", "torch", "sr-edge"} <= set(manifest.tools)
+    assert manifest.licences["weights"]
+
+
+def test_golden_frames_cover_every_precision(report: DeployReport) -> None:
+    for precision in ALL:
+        frames = [frame for frame in report.manifest.golden if frame.precision is precision]
+        assert len(frames) == GOLDEN_FRAMES
+    with open_bundle(report.path) as bundle:
+        source, output = bundle.golden_files(report.manifest.golden[0])
+        assert read_picture(source).pixels.shape == (20, 28, 3)
+        assert read_picture(output).pixels.shape == (40, 56, 3)
+
+
+def test_every_variant_that_ran_passed_its_self_test(report: DeployReport) -> None:
+    ran = {(row.variant.runtime, row.variant.label) for row in report.bench.rows if not row.reason}
+    assert {("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")} <= ran
+    assert report.failed == ()
+    for row in report.bench.rows:
+        assert bool(row.reason) != bool(row.latency), row.variant
+
+
+def test_quality_was_measured_on_the_originals(report: DeployReport) -> None:
+    assert report.bench.bicubic is not None
+    scores = [row.quality.hr for row in report.bench.rows if row.quality]
+    assert all(score is not None and len(score.pictures) == 2 for score in scores)
+
+
+def test_int8_agrees_between_runtimes(report: DeployReport) -> None:
+    tests = {(row.variant.runtime, row.variant.label): row.self_test for row in report.bench.rows}
+    openvino = tests["openvino", "int8"]
+    assert openvino is not None
+    assert min(result.psnr_db for result in openvino.results) >= 50
+
+
+def test_the_bundle_runs_uint8_frames_in_every_runtime(report: DeployReport) -> None:
+    frame = np.full((20, 28, 3), 100, np.uint8)
+    outputs = []
+    for runtime, io in (("torch", None), ("onnxruntime", FrameFormat.UINT8_NHWC), ("openvino", FrameFormat.UINT8_NHWC)):
+        with open_session(report.path, runtime, io=io) as session:
+            outputs.append(np.asarray(session.run(frame), np.int16))
+    for output in outputs[1:]:
+        assert np.abs(output - outputs[0]).max() <= 1
+
+
+def test_a_variant_that_misses_its_golden_frames_is_named(report: DeployReport) -> None:
+    row = report.bench.rows[0]
+    missed = SelfTest(row.variant, Precision.FP32, (GoldenResult("golden/input0.png", 20.0, 60.0),))
+    spoiled = replace(report, bench=replace(report.bench, rows=(replace(row, self_test=missed),)))
+    assert spoiled.failed == (f"{row.variant.runtime} {row.variant.label}",)
+
+
+def test_a_self_test_without_results_has_not_passed() -> None:
+    assert not SelfTest(Variant("torch", Precision.FP32), reason="no library").passed
+
+
+def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\n"
+        "def factory():\n"
+        "    body = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]\n"
+        "    return nn.Sequential(*body, nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = load_model(None, 2, random_weights=True, arch="own_network:factory", input_range=255.0)
+    precisions = (Precision.FP32,)
+    plan = DeployPlan(TILE, ("torch", "onnxruntime"), precisions, rounds=1, with_memory=False)
+    report = deploy(model, pictures, tmp_path / "own.zip", plan)
+    assert report.failed == ()
+    assert [row.reason for row in report.bench.rows] == ["", ""]
+    with pytest.raises(UsageError, match="own_network:factory; if you trust it"):
+        open_session(tmp_path / "own.zip", "torch")
+    monkeypatch.delitem(sys.modules, "own_network", raising=False)
+
+
+def test_what_can_be_refused_before_the_work_is(pictures: Path, tmp_path: Path) -> None:
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,))
+    with pytest.raises(TileError, match="leaves nothing beside the 16 pixels"):
+        deploy(model, pictures, tmp_path / "x.sredge", replace(plan, tile=TileSpec(16, 96)))
+    with pytest.raises(FrameError, match="is not a folder"):
+        deploy(model, pictures, tmp_path / "x.sredge", replace(plan, hr=tmp_path / "absent"))
+    with pytest.raises(UsageError, match="add fp32"):
+        DeployPlan(TILE, ("onnxruntime",), (Precision.INT8,))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_deployment_is_replaced_whole(
+    report: DeployReport, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_positional: object, **_named: object) -> None:
+        raise RuntimeUnavailable("no reference here")
+
+    out = tmp_path / "tiny.sredge"
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False)
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    first = deploy(model, pictures, out, plan).manifest
+    monkeypatch.setattr("sr_edge.deploy.open_request", absent)
+    with pytest.raises(RuntimeUnavailable):
+        deploy(model, pictures, out, plan)
+    with open_bundle(out) as bundle:
+        bundle.verify()
+        assert bundle.manifest == first
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.sredge"]
