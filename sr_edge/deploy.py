@@ -30,7 +30,7 @@ from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
 from sr_edge.calibration.collect import Batch
 from sr_edge.errors import TileError, UsageError
-from sr_edge.export import ExportReport, export_onnx
+from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
@@ -97,7 +97,7 @@ class DeployReport:
         return tuple(f"{test.variant.runtime} {test.variant.label}" for test in tests if not test.passed)
 
 
-def deploy(
+def deploy_network(
     model: LoadedModel, images: Path, out: Path, plan: DeployPlan, progress: Progress = no_progress
 ) -> DeployReport:
     """Exports, calibrates, writes the bundle in one move, then opens it in every runtime, tests and times it.
@@ -172,21 +172,16 @@ def _graphs(plan: DeployPlan) -> tuple[_Graph, ...]:
 def _export_all(
     model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
 ) -> tuple[ExportReport, ...]:
-    graphs = [graph for graph in _FLOAT_GRAPHS if graph.precision in plan.precisions]
-    reports = []
-    for index, graph in enumerate(graphs):
-        progress("exporting", index, len(graphs))
-        reports.append(
-            export_onnx(
-                model,
-                plan.tile,
-                staging / graph.file,
-                io=graph.io,
-                precision=graph.precision,
-                patches=patches[:PARITY_PATCHES],
-            )
-        )
-    progress("exporting", len(graphs), len(graphs))
+    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it."""
+    first, *others = [graph for graph in _FLOAT_GRAPHS if graph.precision in plan.precisions]
+    pictures = patches[:PARITY_PATCHES]
+    progress("exporting", 0, 1 + len(others))
+    reports = [export_onnx(model, plan.tile, staging / first.file, patches=pictures)]
+    for index, graph in enumerate(others, start=1):
+        progress("exporting", index, 1 + len(others))
+        file = staging / graph.file
+        reports.append(derive_onnx(reports[0], file, io=graph.io, precision=graph.precision, patches=pictures))
+    progress("exporting", 1 + len(others), 1 + len(others))
     return tuple(reports)
 
 

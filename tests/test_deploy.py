@@ -11,7 +11,7 @@ import pytest
 
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
-from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy
+from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy_network
 from sr_edge.errors import FrameError, RuntimeUnavailable, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
@@ -39,7 +39,7 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
     """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
     model = load_model("convnet-tiny", 2, random_weights=True)
     plan = DeployPlan(TILE, ("onnxruntime", "openvino"), ALL, rounds=1, with_memory=False, hr=pictures)
-    return deploy(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
+    return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
 def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> None:
@@ -135,7 +135,7 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     model = load_model(None, 2, random_weights=True, arch="own_network:factory", input_range=255.0)
     precisions = (Precision.FP32,)
     plan = DeployPlan(TILE, ("torch", "onnxruntime"), precisions, rounds=1, with_memory=False)
-    report = deploy(model, pictures, tmp_path / "own.zip", plan)
+    report = deploy_network(model, pictures, tmp_path / "own.zip", plan)
     assert report.failed == ()
     assert [row.reason for row in report.bench.rows] == ["", ""]
     with pytest.raises(UsageError, match="own_network:factory; if you trust it"):
@@ -147,9 +147,9 @@ def test_what_can_be_refused_before_the_work_is(pictures: Path, tmp_path: Path) 
     model = load_model("convnet-tiny", 2, random_weights=True)
     plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,))
     with pytest.raises(TileError, match="leaves nothing beside the 16 pixels"):
-        deploy(model, pictures, tmp_path / "x.sredge", replace(plan, tile=TileSpec(16, 96)))
+        deploy_network(model, pictures, tmp_path / "x.sredge", replace(plan, tile=TileSpec(16, 96)))
     with pytest.raises(FrameError, match="is not a folder"):
-        deploy(model, pictures, tmp_path / "x.sredge", replace(plan, hr=tmp_path / "absent"))
+        deploy_network(model, pictures, tmp_path / "x.sredge", replace(plan, hr=tmp_path / "absent"))
     with pytest.raises(UsageError, match="add fp32"):
         DeployPlan(TILE, ("onnxruntime",), (Precision.INT8,))
     assert list(tmp_path.iterdir()) == []
@@ -164,10 +164,10 @@ def test_an_older_deployment_is_replaced_whole(
     out = tmp_path / "tiny.sredge"
     plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False)
     model = load_model("convnet-tiny", 2, random_weights=True)
-    first = deploy(model, pictures, out, plan).manifest
+    first = deploy_network(model, pictures, out, plan).manifest
     monkeypatch.setattr("sr_edge.deploy.open_request", absent)
     with pytest.raises(RuntimeUnavailable):
-        deploy(model, pictures, out, plan)
+        deploy_network(model, pictures, out, plan)
     with open_bundle(out) as bundle:
         bundle.verify()
         assert bundle.manifest == first

@@ -66,8 +66,7 @@ def deploy(
     with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.tiles import chosen_tile
-        from sr_edge.deploy import DeployPlan
-        from sr_edge.deploy import deploy as deploy_network
+        from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
 
         chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)

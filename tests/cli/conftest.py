@@ -11,7 +11,7 @@ import pytest
 
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import run_command
-from sr_edge.deploy import DeployPlan, deploy
+from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import load_model
@@ -75,5 +75,5 @@ def bundle(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "tiny.sredge"
     model = load_model("convnet-tiny", 2, random_weights=True)
     precisions = (Precision.FP32, Precision.INT8)
-    deploy(model, pictures, out, DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False))
+    deploy_network(model, pictures, out, DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False))
     return out
