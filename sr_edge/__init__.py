@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle, open_bundle
-    from sr_edge.deploy import deploy
+    from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
     from sr_edge.export import export_onnx, to_static
     from sr_edge.models import load_model
@@ -30,7 +30,7 @@ __all__ = [
     "SrEdgeError",
     "TileSpec",
     "Upscaler",
-    "deploy",
+    "deploy_network",
     "export_onnx",
     "load_model",
     "open_bundle",
@@ -45,7 +45,7 @@ _HOME = {
     "SrEdgeError": "sr_edge.errors",
     "TileSpec": "sr_edge.spec",
     "Upscaler": "sr_edge.upscaler",
-    "deploy": "sr_edge.deploy",
+    "deploy_network": "sr_edge.deploy",
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",
     "open_bundle": "sr_edge.bundle",
