@@ -87,11 +87,13 @@ def test_the_sdist_can_test_itself(distributions: Distributions) -> None:
     assert wanted <= names
 
 
-def test_both_carry_the_bundled_weights_and_their_cards(distributions: Distributions) -> None:
-    weights = [name for name in wheel_files(distributions.wheel) if name.endswith(".safetensors")]
-    assert weights, "no bundled weights; sr_edge/models/weights/*.safetensors should be in the wheel"
-    cards = {str(Path(name).with_suffix(".json")) for name in weights}
-    assert cards <= set(wheel_files(distributions.wheel))
+def test_the_wheel_carries_bundled_weights_of_at_most_a_megabyte(distributions: Distributions) -> None:
+    with zipfile.ZipFile(distributions.wheel) as archive:
+        sizes = {
+            entry.filename: entry.file_size for entry in archive.infolist() if entry.filename.endswith(".safetensors")
+        }
+    assert "sr_edge/models/weights/taylor-swinir-tiny-x2.safetensors" in sizes
+    assert {name: size for name, size in sizes.items() if size > 1_000_000} == {}
 
 
 def test_the_wheel_carries_the_licence(distributions: Distributions) -> None:
