@@ -14,6 +14,7 @@ from sr_edge.training.curve import draw_curve
 from sr_edge.training.data import PairSet
 from sr_edge.training.loop import LOG, Progress, train
 from sr_edge.training.recipe import Recipe
+from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import psnr_by_picture
 
 CURVE = "curve.png"
@@ -57,7 +58,11 @@ def train_model(
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
-    network = load_model(name, scale, start).module if start else build_network(name, scale)
+    if start:
+        network = load_model(name, scale, start).module
+    else:
+        network = build_network(name, scale)
+        start_as_enlarger(network)
     pairs = PairSet.from_folder(data, scale, recipe.patch_px)
     tests = PairSet.from_folder(validation, scale)
     weights = train(network, pairs, tests, out, recipe, progress)

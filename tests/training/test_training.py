@@ -19,6 +19,7 @@ from sr_edge.models import build_network
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.data import PairSet
 from sr_edge.training.loop import CHECKPOINT, LOG, train
+from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import mean_psnr_db
 
 RECIPE = Recipe(
@@ -138,3 +139,14 @@ def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path)
     assert report.weights.stat().st_size < 100_000 and report.pictures == 2
     assert set(report.psnr_db) == {"0.png", "1.png", "2.png"}
     assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
+
+
+def test_a_transformer_starts_as_an_enlarger() -> None:
+    """Every LR pixel becomes scale² nearly equal pixels before the first step."""
+    torch.manual_seed(0)
+    student = build_network("taylor-swinir-tiny", 2)
+    start_as_enlarger(student)
+    picture = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        nearest = nn.functional.interpolate(picture, scale_factor=2.0)
+        assert (student(picture) - nearest).abs().mean() < 0.05
