@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -17,22 +19,17 @@ def start_as_enlarger(network: nn.Module) -> None:
     """
     if not isinstance(network, SwinSkeleton) or network.config.upsampler is not Upsampler.PIXELSHUFFLE_DIRECT:
         return
-    first, deep, last = network.conv_first, network.conv_after_body, network.upsample[0]
+    first, deep, last = (
+        cast("nn.Conv2d", layer) for layer in (network.conv_first, network.conv_after_body, network.upsample[0])
+    )
     with torch.no_grad():
-        nn.init.zeros_(deep.weight)
-        last.weight.mul_(0.1)
         for conv in (first, deep, last):
-            nn.init.zeros_(_bias(conv))
+            conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
+        deep.weight.zero_()
+        last.weight.mul_(0.1)
         for colour in range(3):
             first.weight[colour] = 0
             first.weight[colour, colour, 1, 1] = 1
             copies = slice(colour * network.scale**2, (colour + 1) * network.scale**2)
             last.weight[copies, :3] = 0
             last.weight[copies, colour, 1, 1] = 1
-
-
-def _bias(module: nn.Module) -> torch.Tensor:
-    bias = module.bias
-    if not isinstance(bias, torch.Tensor):
-        raise TypeError(f"{type(module).__name__} has no bias to begin with")
-    return bias
