@@ -20,6 +20,7 @@ Bounds for float16, with n tokens a cell, v the largest |value|, all in units of
     phi(w) <= 1;  phi(u) <= max(1, tau²);  V' is scaled by a power of two p near 1/sqrt(n), so |V'| <= p max(1, v);
     A of a cell <= n p max(1, v), about sqrt(n) max(1, v); divided by the region's token count in float32 it is a
     mean <= max(1, v);  Y <= t(tau) max(1, v). Nothing overflows while v < 65504 / (2 sqrt(n)): 1364 for n = 576.
+Module names that begin with fp32_ or fp16_ tell the float16 pass (fp16.py) where these bounds are needed or hold.
 
 Source: Nauen et al., arXiv 2403.02920; the homogeneous form and the cells are ours.
 """
@@ -38,20 +39,20 @@ from sr_edge.models.taylor_shift import TaylorShiftAttention
 NORM_EPS = 1e-12  # torch.nn.functional.normalize's
 
 
-class Form(str, Enum):
+class AttentionForm(str, Enum):
     """How one layer's attention is computed."""
 
     EFFICIENT = "efficient"
     DIRECT = "direct"
 
 
-def choose_form(tokens: int, d: int) -> Form:
+def choose_form(tokens: int, d: int) -> AttentionForm:
     """The form with fewer multiplications for regions of `tokens` tokens.
 
     Direct: 2 N² d; efficient with symmetric features: 2 N F (d + 1). They meet at N = F (d + 1) / d
     (73 tokens at d = 10).
     """
-    return Form.EFFICIENT if tokens * d > feature_count(d) * (d + 1) else Form.DIRECT
+    return AttentionForm.EFFICIENT if tokens * d > feature_count(d) * (d + 1) else AttentionForm.DIRECT
 
 
 def feature_count(d: int) -> int:
@@ -108,6 +109,13 @@ class InverseLength(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gain / torch.sqrt((x * x).sum(2, keepdim=True)).clamp_min(NORM_EPS)
+
+
+class KeySums(nn.Module):
+    """V' phi(w)ᵀ, summed over a cell's tokens; bounded in the module's docstring, so float16 may hold it."""
+
+    def forward(self, values: Tensor, features: Tensor) -> Tensor:
+        return values @ features.transpose(-1, -2)
 
 
 class RegionMean(nn.Module):
@@ -186,6 +194,7 @@ class StaticTaylorAttention(nn.Module):
         self.fp32_scale_q = InverseLength(layer.temperature)
         self.fp32_scale_k = InverseLength(torch.ones(1, 1, 1, 1, dtype=dtype))
         self.products = Products(self.d)
+        self.fp16_key_sums = KeySums()
         self.fp32_region_mean = RegionMean(labels, cell_tokens, value_scale, self.d, dtype)
         self.fp32_quotient = Quotient()
         origin = torch.zeros(1, 1, self.d + 1, 1, dtype=dtype)
@@ -198,11 +207,11 @@ class StaticTaylorAttention(nn.Module):
         q, k, v = qkv[:, 0], qkv[:, 1], qkv[:, 2]
         u = q * self.fp32_scale_q(q) + self.origin
         w = k * self.fp32_scale_k(k) + self.origin
-        y = self.efficient(u, w, v) if self.form is Form.EFFICIENT else self.direct(u, w, v)
+        y = self.efficient(u, w, v) if self.form is AttentionForm.EFFICIENT else self.direct(u, w, v)
         return self.proj(self.fp32_quotient(y).reshape(shape))
 
     def efficient(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
-        means = self.fp32_region_mean(v @ self.products(w).transpose(-1, -2))
+        means = self.fp32_region_mean(self.fp16_key_sums(v, self.products(w)))
         return means @ self.products(u)
 
     def direct(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:

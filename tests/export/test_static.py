@@ -13,7 +13,7 @@ from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, mean_reflection
 from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.swin import CellGrid
 from sr_edge.export.taylor import (
-    Form,
+    AttentionForm,
     Products,
     StaticTaylorTokens,
     choose_form,
@@ -153,8 +153,8 @@ def test_products_reproduce_the_taylor_weight(d: int) -> None:
 
 
 def test_forms_meet_at_the_symmetric_crossover() -> None:
-    assert choose_form(72, 10) is Form.DIRECT
-    assert choose_form(73, 10) is Form.EFFICIENT
+    assert choose_form(72, 10) is AttentionForm.DIRECT
+    assert choose_form(73, 10) is AttentionForm.EFFICIENT
 
 
 def test_cells_group_into_the_regions_of_shifted_windows() -> None:
