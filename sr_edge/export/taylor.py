@@ -136,10 +136,10 @@ class RegionMean(nn.Module):
 
 
 class Quotient(nn.Module):
-    """Y[1:] / Y[0]; kept in float32."""
+    """Y / Y[0]; kept in float32. Row 0 becomes 1 and meets zero weights, which is cheaper than cutting it off."""
 
     def forward(self, y: Tensor) -> Tensor:
-        return y[:, :, 1:] / y[:, :, :1]
+        return y / y[:, :, :1]
 
 
 def homogeneous_qkv(weight: Tensor, bias: Tensor, heads: int, value_scale: float) -> tuple[Tensor, Tensor]:
@@ -158,6 +158,12 @@ def homogeneous_qkv(weight: Tensor, bias: Tensor, heads: int, value_scale: float
     offsets = torch.cat([first, offsets], dim=2)
     gain = torch.tensor([1.0, 1.0, value_scale], dtype=weight.dtype)
     return (padded * gain.view(3, 1, 1, 1)).flatten(0, 2), (offsets * gain.view(3, 1, 1)).flatten()
+
+
+def blind_to_denominator(weight: Tensor, heads: int) -> Tensor:
+    """Gives every head's block of columns of the output map (out, heads * d) a zero column in front."""
+    blocks = weight.reshape(weight.shape[0], heads, -1)
+    return torch.cat([torch.zeros_like(blocks[:, :, :1]), blocks], dim=2).flatten(1)
 
 
 class StaticTaylorAttention(nn.Module):
@@ -190,7 +196,8 @@ class StaticTaylorAttention(nn.Module):
         self.form = choose_form(smallest, self.d)
         value_scale = 2.0 ** -round(math.log2(cell_tokens) / 2)
         self.qkv = pointwise(*homogeneous_qkv(*qkv, self.heads, value_scale), dtype)
-        self.proj = pointwise(*proj, dtype)
+        proj_weight, proj_bias = proj
+        self.proj = pointwise(blind_to_denominator(proj_weight, self.heads), proj_bias, dtype)
         self.fp32_scale_q = InverseLength(layer.temperature)
         self.fp32_scale_k = InverseLength(torch.ones(1, 1, 1, 1, dtype=dtype))
         self.products = Products(self.d)
@@ -202,13 +209,12 @@ class StaticTaylorAttention(nn.Module):
         self.register_buffer("origin", origin)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = x.shape
         qkv = self.qkv(x).reshape(self.cells, 3, self.heads, self.d + 1, self.cell_tokens)
-        q, k, v = qkv[:, 0], qkv[:, 1], qkv[:, 2]
+        q, k, v = (part.squeeze(1) for part in torch.split(qkv, 1, dim=1))
         u = q * self.fp32_scale_q(q) + self.origin
         w = k * self.fp32_scale_k(k) + self.origin
         y = self.efficient(u, w, v) if self.form is AttentionForm.EFFICIENT else self.direct(u, w, v)
-        return self.proj(self.fp32_quotient(y).reshape(shape))
+        return self.proj(self.fp32_quotient(y).reshape(self.cells, -1, *x.shape[2:]))
 
     def efficient(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
         means = self.fp32_region_mean(self.fp16_key_sums(v, self.products(w)))
