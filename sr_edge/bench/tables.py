@@ -131,7 +131,9 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     """One line for each row that did not run, ran in a mixed way, or has a remark."""
     found = []
     for row in rows:
-        texts = [row.reason, row.spec.note if row.spec else "", *row.remarks]
+        note = row.spec.note if row.spec else ""
+        told = any(note in remark for remark in row.remarks)
+        texts = [row.reason, "" if told else note, *row.remarks]
         found += [f"{row.variant.runtime} {row.variant.label}: {text}" for text in texts if text]
     return found
 

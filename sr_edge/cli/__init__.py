@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -12,5 +13,7 @@ def main() -> None:
     from sr_edge.cli.app import app
     from sr_edge.cli.failures import interrupt_once, run_command
 
+    # torch's idle threads would spin and slow whichever runtime is timed next, and every neighbour on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     interrupt_once()
     sys.exit(run_command(app, sys.argv[1:]))
