@@ -28,7 +28,7 @@ def bench(
     """Time a bundle in every runtime and precision."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.bench import (
             OpenOptions,
             bench_bundle,
@@ -41,11 +41,12 @@ def bench(
         )
         from sr_edge.bundle import open_bundle
 
-        chosen = choose_runtimes(runtimes), choose_precisions(precisions)
-        options = OpenOptions(device, io, threads, trust)
-        with open_bundle(bundle) as opened:
-            variants = variants_of(opened, *chosen, device)
-            report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)
-        if csv is not None:
-            write_text(csv, csv_report(report))
+        with progress_on_stderr() as progress:
+            chosen = choose_runtimes(runtimes), choose_precisions(precisions)
+            options = OpenOptions(device, io, threads, trust)
+            with open_bundle(bundle) as opened:
+                variants = variants_of(opened, *chosen, device)
+                report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)
+            if csv is not None:
+                write_text(csv, csv_report(report))
         show(report, rich_report(report))

@@ -35,23 +35,24 @@ def calibrate(
     """Turn a float ONNX file and pictures into INT8 ONNX."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibrate as measure_ranges
         from sr_edge.calibration import calibration_patches, graph_tile, quantize_onnx
         from sr_edge.spec import TileSpec
 
-        patch_size = graph_tile(graph, TileSpec.parse(tile) if tile else None)
-        calibration = measure_ranges(
-            graph,
-            calibration_patches(images, patch_size, patches),
-            method=method,
-            include=include,
-            exclude=exclude,
-            progress=lambda done, total: progress("calibrating", done, total),
-            cache=cache,
-            recalibrate=recalibrate,
-        )
-        quantize_onnx(graph, calibration, out, spelling)
+        with progress_on_stderr() as progress:
+            patch_size = graph_tile(graph, TileSpec.parse(tile) if tile else None)
+            calibration = measure_ranges(
+                graph,
+                calibration_patches(images, patch_size, patches),
+                method=method,
+                include=include,
+                exclude=exclude,
+                progress=lambda done, total: progress("calibrating", done, total),
+                cache=cache,
+                recalibrate=recalibrate,
+            )
+            quantize_onnx(graph, calibration, out, spelling)
         show({"path": out, "spelling": spelling, "calibration": calibration}, _readable(out, spelling, calibration))
 
 

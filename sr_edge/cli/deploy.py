@@ -63,28 +63,29 @@ def deploy(
     """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
 
-        chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-        network = load_model(model, scale, weights, random_weights, arch, input_range)
-        plan = DeployPlan(
-            tile=chosen_tile(tile, network, progress),
-            runtimes=chosen_runtimes,
-            precisions=chosen_precisions,
-            method=method,
-            include=include,
-            exclude=exclude,
-            threads=threads,
-            rounds=runs,
-            with_memory=memory,
-            hr=hr,
-            lr=lr,
-        )
-        report = deploy_network(network, images, out, plan, progress)
+        with progress_on_stderr() as progress:
+            chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
+            network = load_model(model, scale, weights, random_weights, arch, input_range)
+            plan = DeployPlan(
+                tile=chosen_tile(tile, network, progress),
+                runtimes=chosen_runtimes,
+                precisions=chosen_precisions,
+                method=method,
+                include=include,
+                exclude=exclude,
+                threads=threads,
+                rounds=runs,
+                with_memory=memory,
+                hr=hr,
+                lr=lr,
+            )
+            report = deploy_network(network, images, out, plan, progress)
         show(report, _readable(report))
     if report.failed:
         raise EngineError(

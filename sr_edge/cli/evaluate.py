@@ -24,7 +24,7 @@ def evaluate(
     """Measure a bundle's PSNR and SSIM on test pictures."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.bench import (
             OpenOptions,
             bench_bundle,
@@ -36,10 +36,11 @@ def evaluate(
         )
         from sr_edge.bundle import open_bundle
 
-        chosen = choose_runtimes(runtimes), choose_precisions(precisions)
-        options = OpenOptions(device, threads=threads, trusted_architecture=trust)
-        with open_bundle(bundle) as opened:
-            pairs = pair_files(hr, opened.manifest.card.scale, lr)
-            variants = variants_of(opened, *chosen, device)
-            report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
+        with progress_on_stderr() as progress:
+            chosen = choose_runtimes(runtimes), choose_precisions(precisions)
+            options = OpenOptions(device, threads=threads, trusted_architecture=trust)
+            with open_bundle(bundle) as opened:
+                pairs = pair_files(hr, opened.manifest.card.scale, lr)
+                variants = variants_of(opened, *chosen, device)
+                report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
         show(report, rich_report(report))

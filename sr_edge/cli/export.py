@@ -47,23 +47,24 @@ def export(
     """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
         from sr_edge.spec import Precision
 
-        network = load_model(model, scale, weights, random_weights, arch, input_range)
-        report = export_onnx(
-            network,
-            chosen_tile(tile, network, progress),
-            out,
-            form=Form(form.value),
-            io=io,
-            precision=Precision(precision.value),
-            dynamic=dynamic,
-            progress=lambda step: progress(step, 1, 1),
-        )
+        with progress_on_stderr() as progress:
+            network = load_model(model, scale, weights, random_weights, arch, input_range)
+            report = export_onnx(
+                network,
+                chosen_tile(tile, network, progress),
+                out,
+                form=Form(form.value),
+                io=io,
+                precision=Precision(precision.value),
+                dynamic=dynamic,
+                progress=lambda step: progress(step, 1, 1),
+            )
         show(report, _readable(report))
 
 

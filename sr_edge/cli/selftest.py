@@ -27,15 +27,16 @@ def selftest(
     """Replay a bundle's golden frames on this machine."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.bench import OpenOptions, choose_precisions, choose_runtimes, self_test_bundle, variants_of
         from sr_edge.bundle import open_bundle
 
-        chosen = choose_runtimes(runtime), choose_precisions(precisions)
-        with open_bundle(bundle) as opened:
-            opened.verify()
-            variants = variants_of(opened, *chosen, device)
-            tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)
+        with progress_on_stderr() as progress:
+            chosen = choose_runtimes(runtime), choose_precisions(precisions)
+            with open_bundle(bundle) as opened:
+                opened.verify()
+                variants = variants_of(opened, *chosen, device)
+                tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)
         document = {"passed": _failure(tests) is None, "tests": [_document(test) for test in tests]}
         show(document, _readable(tests))
     failure = _failure(tests)

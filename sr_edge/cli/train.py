@@ -27,22 +27,23 @@ def train(
     """Train a network on a folder of pictures; stop and go on at any time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.training import Recipe, train_model
 
-        recipe = Recipe(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
-        report = train_model(
-            model,
-            scale,
-            data,
-            val,
-            out,
-            recipe,
-            start=weights,
-            threads=threads,
-            progress=lambda now: progress("training", now.step, now.steps),
-        )
-        lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
-        lines += [f"skipped: {reason}" for reason in report.skipped]
-        lines += [f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}"]
+        with progress_on_stderr() as progress:
+            recipe = Recipe(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+            report = train_model(
+                model,
+                scale,
+                data,
+                val,
+                out,
+                recipe,
+                start=weights,
+                threads=threads,
+                progress=lambda now: progress("training", now.step, now.steps),
+            )
+            lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
+            lines += [f"skipped: {reason}" for reason in report.skipped]
+            lines += [f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}"]
         show(report, "\n".join(lines))

@@ -44,7 +44,7 @@ def upscale(
     """Upscale a picture or a folder of pictures."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    with result_on_stdout(as_json) as show, progress_on_stderr() as progress:
+    with result_on_stdout(as_json) as show:
         from sr_edge.bench import preferred_runtime
         from sr_edge.bundle import open_bundle
         from sr_edge.runtimes import open_session
@@ -55,14 +55,13 @@ def upscale(
         with (
             open_bundle(bundle) as opened,
             open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
+            progress_on_stderr() as progress,
         ):
             started = time.perf_counter()
             results = _upscaled(Upscaler(session, overlap), source, target, resume, progress)
             seconds = time.perf_counter() - started
-            show(
-                {"session": session.spec, "seconds": seconds, "files": results},
-                _readable(results, session.spec, seconds),
-            )
+        document = {"session": session.spec, "seconds": seconds, "files": results}
+        show(document, _readable(results, session.spec, seconds))
     failed = [result for result in results if result.outcome == "failed"]
     if failed:
         raise FrameError(f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from sr_edge.bundle import open_bundle, sha256_of
+from sr_edge.export import TileCost
 from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture, write_picture
+from sr_edge.spec import TileSpec
 
 SrEdge = Callable[..., Any]
 """The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
@@ -172,3 +174,14 @@ def test_json_is_alone_on_stdout_of_a_real_process(bundle: Path) -> None:
     command = [sys.executable, "-m", "sr_edge", "inspect", str(bundle), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["path"] == str(bundle)
+
+
+def test_tile_auto_takes_the_cheapest_measured_tile(
+    sr_edge: SrEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(model: object, tile: TileSpec, runtime: str) -> TileCost:
+        return TileCost(tile, latency_ms=1.0 if tile.height == 64 else 100.0, memory_bytes=1)
+
+    monkeypatch.setattr("sr_edge.cli.tiles.measure_tile", measured)
+    arguments = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "auto", "-o", tmp_path / "model.onnx")
+    assert json_of(sr_edge, "export", *arguments)["metadata"]["tile"] == {"height": 64, "width": 64}
