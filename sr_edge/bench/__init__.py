@@ -8,7 +8,7 @@ from sr_edge.bench.protocol import OpenOptions, Progress, no_progress, open_vari
 from sr_edge.bench.quality import HrScores, PairFiles, PictureScore, pair_files
 from sr_edge.bench.report import bench_bundle, self_test_bundle
 from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
-from sr_edge.bench.tables import csv_report, markdown_report, rich_report, write_text
+from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
 from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, preferred_runtime, variants_of
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "csv_report",
     "describe_environment",
     "flat_row",
+    "grouped",
     "markdown_report",
     "no_progress",
     "open_variants",

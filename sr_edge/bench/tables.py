@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 
 from sr_edge.bench.rows import BenchReport, Row, flat_row
+from sr_edge.bench.variants import Variant
 
 HEADINGS = (
     "runtime",
@@ -128,14 +129,21 @@ def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """One line for each row that did not run, ran in a mixed way, or has a remark."""
-    found = []
+    """What rows that did not run, ran in a mixed way or have a remark say, equal texts of a runtime once."""
+    said = []
     for row in rows:
         note = row.spec.note if row.spec else ""
         told = any(note in remark for remark in row.remarks)
-        texts = [row.reason, "" if told else note, *row.remarks]
-        found += [f"{row.variant.runtime} {row.variant.label}: {text}" for text in texts if text]
-    return found
+        said += [(row.variant, text) for text in (row.reason, "" if told else note, *row.remarks) if text]
+    return grouped(said)
+
+
+def grouped(said: Sequence[tuple[Variant, str]]) -> list[str]:
+    """One line for each text and runtime, with the precisions that it is about."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for variant, text in said:
+        labels.setdefault((variant.runtime, text), []).append(variant.label)
+    return [f"{runtime} {', '.join(of)}: {text}" for (runtime, text), of in labels.items()]
 
 
 def csv_report(report: BenchReport) -> str:

@@ -18,6 +18,9 @@ from sr_edge.errors import SrEdgeError
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
 
+_EXTRAS = {"av": "camera", "matplotlib": "train"}
+"""Which extra brings a package; all others that a device may lack come with `export`."""
+
 # Newer typer releases carry their own copy of click, so its base class is reached through typer.
 _ClickError = typer.BadParameter.__mro__[2]
 

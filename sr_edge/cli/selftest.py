@@ -62,15 +62,15 @@ def _readable(tests: Sequence[SelfTest]) -> Group:
     from rich.console import Group
     from rich.table import Table
 
+    from sr_edge.bench import grouped
+
     table = Table("runtime", "precision", "ran", "result", "lowest dB", "wanted dB")
-    remarks = []
     for test in tests:
         name, label = test.variant.runtime, test.variant.label
         if not test.results:
             table.add_row(name, label, "-", "not tested", "-", "-")
-            remarks.append(f"{name} {label}: {test.reason}")
             continue
         worst = min(test.results, key=lambda result: result.psnr_db - result.min_psnr_db)
         verdict = "passed" if test.passed else "FAILED"
         table.add_row(name, label, str(test.ran), verdict, f"{worst.psnr_db:.1f}", f"{worst.min_psnr_db:.0f}")
-    return Group(table, *remarks)
+    return Group(table, *grouped([(test.variant, test.reason) for test in tests if test.reason]))

@@ -121,3 +121,8 @@ def test_markdown_is_one_table() -> None:
 def test_int8_names_its_rest_only_where_that_is_not_fp32() -> None:
     assert Variant("openvino", Precision.INT8).label == "int8"
     assert Variant("openvino", Precision.INT8, Precision.BF16).label == "int8+bf16"
+
+
+def test_equal_remarks_of_one_runtime_are_said_once() -> None:
+    rows = [replace(UNAVAILABLE, variant=Variant("torch", precision), reason="absent") for precision in Precision]
+    assert remarks(rows) == ["torch fp32, bf16, fp16, int8: absent"]

@@ -42,7 +42,7 @@ def raising(error: BaseException) -> Callable[..., object]:
             "sr-edge: Permission denied at /x; check the perm",
         ),
         (MemoryError(), 1, "sr-edge: out of memory; use a smaller tile"),
-        (ModuleNotFoundError("no", name="torch"), 1, "sr-edge: the package torch is not installed; `sr-edge doctor`"),
+        (ModuleNotFoundError("no", name="torch"), 1, "sr-edge: this command needs the package torch, which"),
         (ValueError("odd"), 1, "sr-edge: unexpected ValueError: odd; this is a fault of sr-edge"),
     ],
 )
