@@ -57,10 +57,9 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         return FAILED, "out of memory; use a smaller tile or close other programs"
     if isinstance(error, ModuleNotFoundError):
-        return (
-            FAILED,
-            f"the package {error.name} is not installed; `sr-edge doctor` says how to install what is missing",
-        )
+        extra = _EXTRAS.get(error.name or "", "export")
+        line = f'this command needs the package {error.name}, which is absent; run: pip install "sr-edge[{extra}]"'
+        return FAILED, line
     return FAILED, (
         f"unexpected {type(error).__name__}: {error}; this is a fault of sr-edge, please report it "
         f"({DEBUG_VARIABLE}=1 shows where it happened)"
