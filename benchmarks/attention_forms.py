@@ -1,0 +1,162 @@
+"""TaylorSwinIR's deployed form against its own training form and against softmax, in one interleaved run.
+
+Four networks, 96x96 in, twice that out: TaylorSwinIR-light as its static twin and traced as written, the same network
+with softmax for Taylor's series, and SwinIR-light (softmax in windows of 8). Weights are random: nothing here depends
+on them. Beside the ratios: the share of the machine's arithmetic peak that the static twin reaches.
+
+    python benchmarks/attention_forms.py --rounds 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from arithmetic import matmul_runs, peak_rate
+from torch import Tensor, nn
+
+from sr_edge.export.onnx_file import save_model
+from sr_edge.export.simplify import simplify
+from sr_edge.export.static import to_static
+from sr_edge.export.tracing import trace
+from sr_edge.models import load_model
+from sr_edge.models.taylor_shift import TaylorShiftAttention
+from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES
+from sr_edge.runtimes import SessionRequest, interleaved, open_request
+from sr_edge.spec import ModelCard, Precision, TileSpec
+
+TILE = TileSpec(96, 96)
+TAYLOR, SWINIR = "taylor-swinir-light", "swinir-light"
+VARIANTS = ("static", "traced", "softmax 48x48", "softmax 8x8")
+TARGETS = {  # (runtime, precision): ratio to the static form that the variant should reach
+    ("onnxruntime", "fp32"): {"traced": 2.7, "softmax 48x48": 6.0},
+    ("openvino", "fp32"): {"traced": 2.3, "softmax 48x48": 7.0},
+    ("openvino", "bf16"): {"traced": 2.2, "softmax 48x48": 7.0, "softmax 8x8": 1 / 0.95},
+}
+SHARE_TARGETS = {"fp32": 0.40, "bf16": 0.30}
+
+
+@dataclass(frozen=True)
+class FormsRow:
+    """One runtime and precision: medians as multiples of the static form's, and the static form's share of the peak."""
+
+    runtime: str
+    version: str
+    precision: str
+    threads: int
+    rounds: int
+    ratios: dict[str, float]
+    targets: dict[str, float]
+    giga_macs: float
+    peak_share: float | None
+    peak_share_target: float | None
+
+
+class SoftmaxAttention(TaylorShiftAttention):
+    """Softmax over the same tokens with the same linear maps; no position bias and no mask, which would cost more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        d = dim // self.heads
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, d).permute(2, 0, 3, 1, 4).unbind(0)
+        out = (q * d**-0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.proj(out.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+def with_softmax(network: nn.Module) -> nn.Module:
+    """A copy whose attention is softmax in the same regions."""
+    copied = copy.deepcopy(network)
+    for layer in copied.modules():
+        if isinstance(layer, TaylorShiftAttention):
+            layer.__class__ = SoftmaxAttention
+    return copied
+
+
+def networks() -> dict[str, nn.Module]:
+    """The four variants, in eval mode."""
+    taylor = load_model(TAYLOR, 2, random_weights=True).module
+    return {
+        "static": to_static(taylor, TILE.height, TILE.width),
+        "traced": taylor,
+        "softmax 48x48": with_softmax(taylor),
+        "softmax 8x8": load_model(SWINIR, 2, random_weights=True).module,
+    }
+
+
+def write_graphs(folder: Path) -> dict[str, Path]:
+    """Each variant as a simplified ONNX file."""
+    paths = {}
+    for name, network in networks().items():
+        paths[name] = folder / f"{name.replace(' ', '-')}.onnx"
+        save_model(simplify(trace(network, TILE)), paths[name])
+    return paths
+
+
+def needed_giga_macs() -> float:
+    """Multiply-accumulates that TaylorSwinIR-light needs, second-order products counted once a pair."""
+    size = TAYLOR_SWINIR_SIZES["light"]
+    dim, d, layers = size.dim, size.dim // size.heads, sum(size.depths)
+    pairs = d * (d + 1) // 2 + d
+    linear = (4 + 2 * size.mlp_ratio) * dim**2
+    attention = 2 * pairs * (d + 1) * size.heads
+    convolutions = 9 * (3 * dim + (len(size.depths) + 1) * dim**2 + dim * 3 * size.scale**2)
+    return TILE.height * TILE.width * (layers * (linear + attention) + convolutions) / 1e9
+
+
+def measure(runtime: str, precision: Precision, graphs: dict[str, Path], rounds: int) -> FormsRow:
+    """Opens all variants in one runtime and takes turns."""
+    card = ModelCard(name=TAYLOR, scale=2, parameters=0, random_weights=True)
+    with ExitStack() as stack:
+        sessions = [
+            stack.enter_context(open_request(runtime, SessionRequest(graphs[name], card, TILE, precision)))
+            for name in VARIANTS
+        ]
+        medians = [result.compute.p50_ms for result in interleaved(sessions, rounds, warm_up=2)]
+        spec = sessions[0].spec
+    static_ms = medians[0]
+    share = None
+    if runtime == "openvino":
+        share = 1e12 * needed_giga_macs() / static_ms / peak_rate(matmul_runs()[precision])
+    return FormsRow(
+        runtime=runtime,
+        version=spec.version,
+        precision=precision.value,
+        threads=spec.threads,
+        rounds=rounds,
+        ratios={name: ms / static_ms for name, ms in zip(VARIANTS, medians, strict=True)},
+        targets=TARGETS[runtime, precision.value],
+        giga_macs=needed_giga_macs(),
+        peak_share=share,
+        peak_share_target=SHARE_TARGETS[precision.value] if share else None,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12, help="timed runs of every variant")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = write_graphs(Path(folder))
+        kinds = (("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16))
+        rows = [measure(runtime, precision, graphs, args.rounds) for runtime, precision in kinds]
+    for row in rows:
+        print(f"{row.runtime} {row.version} {row.precision}, {row.threads} threads, {row.rounds} rounds")
+        for name, ratio in row.ratios.items():
+            target = f"  (target {row.targets[name]:.2f})" if name in row.targets else ""
+            print(f"  {name:<14} {ratio:6.2f} x the static form's time{target}")
+        if row.peak_share and row.peak_share_target:
+            print(
+                f"  {row.giga_macs:.1f} GMAC at {row.peak_share:.0%} of the peak (target {row.peak_share_target:.0%})"
+            )
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
