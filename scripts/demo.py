@@ -88,19 +88,25 @@ def _enlarged(frame_hwc: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Ima
     return detail.resize((detail.width * ENLARGEMENT, detail.height * ENLARGEMENT), Image.Resampling.NEAREST)
 
 
+def show_before_and_after(bundle: Path, output: Path) -> list[Panel]:
+    """Shrinks the portrait, upscales it with the bundle, and writes before_after.png; returns what it shows."""
+    truth, small, large = PICTURES / "hr" / "astronaut.png", output / "small.png", output / "upscaled.png"
+    write_picture(small, Picture(downscale_bicubic(read_picture(truth).pixels, SCALE)))
+    upscale(bundle, small, large)
+    panels = compare(truth, small, large)
+    draw(panels).save(output / "before_after.png", optimize=True)
+    return panels
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "demo-output", help="folder for all that is written")
     output = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
-    bundle, small, large = (output / name for name in (f"{MODEL}-x{SCALE}.sredge", "small.png", "upscaled.png"))
-    truth = PICTURES / "hr" / "astronaut.png"
+    bundle = output / f"{MODEL}-x{SCALE}.sredge"
 
     deploy(bundle)
-    write_picture(small, Picture(downscale_bicubic(read_picture(truth).pixels, SCALE)))
-    upscale(bundle, small, large)
-    panels = compare(truth, small, large)
-    draw(panels).save(output / "before_after.png", optimize=True)
+    panels = show_before_and_after(bundle, output)
     print("\nPSNR-Y against the original:", *(panel.caption for panel in panels[:2]), sep="\n  ")
     print(f"\nlook at {_shown(output / 'before_after.png')}")
 

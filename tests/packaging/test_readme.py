@@ -7,6 +7,7 @@ out, by rule and never by name: blocks marked `console` (shown, not run) and com
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from sr_edge.image_files import read_picture
+from sr_edge.metrics import psnr_y_db
 from sr_edge.models.registry import bundled_weights
 
 NOT_RUN = ("make ", "pip ", "git ")
@@ -79,6 +82,15 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_readmes_walk_makes_what_it_says(walked: Path) -> None:
     made = {path.name for path in walked.iterdir()}
     assert {"tiny-x2.sredge", "coffee-x2.png", "large"} <= made
+
+
+def test_the_demos_picture_shows_more_than_bicubic(walked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    demo = importlib.import_module("demo")
+    bicubic, ours, original = demo.show_before_and_after(walked / "tiny-x2.sredge", walked)
+    assert psnr_y_db(ours.frame_hwc, original.frame_hwc, 2) > psnr_y_db(bicubic.frame_hwc, original.frame_hwc, 2) + 0.5
+    picture = read_picture(walked / "before_after.png").pixels
+    assert picture.shape[1] > 3 * picture.shape[0] // 2
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != README], ids=page_name)
