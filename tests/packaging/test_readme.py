@@ -1,8 +1,8 @@
 """The commands in README.md and docs/*.md run as printed, and their links lead somewhere.
 
-Every fenced block marked `bash` is run, the blocks of one page in order, in a folder that holds `examples` and
-`checkpoint.pth`; pages other than the README find what the README's walk made there, as they tell their reader. Left
-out, by rule and never by name: blocks marked `console` (shown, not run) and commands that start with one of NOT_RUN.
+Every fenced block marked `bash` or `python` is run, the blocks of one page in order, in a folder that holds `examples`
+and `checkpoint.pth`; pages other than the README find what the README's walk made there, as they tell their reader.
+Left out, by rule and never by name: blocks marked `console` (shown, not run) and commands that start with NOT_RUN.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from sr_edge.metrics import psnr_y_db
 from sr_edge.models.registry import bundled_weights
 
 NOT_RUN = ("make ", "pip ", "git ")
-BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -30,10 +31,17 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")
 
 
 def commands_of(page: str) -> list[str]:
-    """The commands of a page in order; lines that end in a backslash are joined, comments left out."""
-    lines = "\n".join(BLOCK.findall(page)).replace("\\\n", " ").splitlines()
-    stripped = (line.strip() for line in lines)
-    return [line for line in stripped if line and not line.startswith(("#", *NOT_RUN))]
+    """What a reader would type, in order; a Python block is one command."""
+    found = []
+    for language, block in BLOCK.findall(page):
+        found += _lines_of(block) if language == "bash" else [f"python -W error -c {shlex.quote(block)}"]
+    return found
+
+
+def _lines_of(block: str) -> list[str]:
+    """Lines that end in a backslash are joined, comments left out."""
+    lines = (line.strip() for line in block.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line and not line.startswith(("#", *NOT_RUN))]
 
 
 def run_as_a_reader(commands: list[str], folder: Path) -> None:
@@ -57,7 +65,8 @@ def page_name(page: Path) -> str:
 
 def test_commands_are_found_joined_and_filtered() -> None:
     page = "```bash\n# a comment\nmake demo\nsr-edge a \\\n  --b 1\n```\n```console\nsr-edge c\n```\n"
-    assert commands_of(page) == ["sr-edge a    --b 1"]
+    page += "```python\nprint(1)\n```\n"
+    assert commands_of(page) == ["sr-edge a    --b 1", "python -W error -c 'print(1)\n'"]
 
 
 def test_the_readme_has_commands_to_run() -> None:
