@@ -5,7 +5,6 @@ Pixels are turned upright as EXIF says; colour profiles are kept; other metadata
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageErr
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture
 from sr_edge.sixteen_bit_files import Samples, png_from_samples, samples_from_file_bytes, tiff_from_samples
+from sr_edge.whole_file import whole_file
 
 MAX_PIXELS = 1 << 27
 """Larger pictures are refused before they are decoded: a file of a few kilobytes can claim any size."""
@@ -258,22 +258,11 @@ def write_picture(path: Path, picture: Picture) -> None:
     """
     require_format_holds(path, picture)
     try:
-        with _moved_into_place(path) as file:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
             _encode(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture, file)
     except (OSError, ValueError, struct.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise FrameError(f"cannot write {path}: {reason}; check the folder, its rights and the free space") from error
-
-
-@contextmanager
-def _moved_into_place(path: Path) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(form: _Format, picture: Picture, file: IO[bytes]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from sr_edge.bench.rows import BenchReport, Row, flat_row
 from sr_edge.bench.variants import Variant
+from sr_edge.whole_file import whole_file
 
 HEADINGS = (
     "runtime",
@@ -158,9 +158,5 @@ def csv_report(report: BenchReport) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file whole or not at all; raises OSError."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sr_edge.bundle.plain import from_plain, to_plain
-from sr_edge.calibration.atomic import write_whole
 from sr_edge.calibration.calibration import Calibration, Provenance
+from sr_edge.calibration.output import write_output
 from sr_edge.errors import BundleError, CalibrationError
 
 _FORMAT = "sr_edge calibration 1"
@@ -19,7 +19,7 @@ def write_cache(path: Path, calibration: Calibration) -> None:
     """Writes the file whole or not at all; raises CalibrationError where it can't be written."""
     body = to_plain(calibration)
     document = {"format": _FORMAT, "sha256": _digest(body), "calibration": body}
-    write_whole(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_output(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_cache(path: Path) -> Calibration:

@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 
 from sr_edge.bundle.store import sha256_of
-from sr_edge.calibration.atomic import write_whole
 from sr_edge.calibration.cache import read_cache, require_same, write_cache
 from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
 from sr_edge.calibration.collect import Batch, Progress, collect_ranges, require_batches
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import observer_named
+from sr_edge.calibration.output import write_output
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import Site, find_sites
@@ -104,7 +104,7 @@ def quantize_onnx(
             f"{found[:12]}; calibrate this model"
         )
     model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
-    write_whole(out, model.SerializeToString(deterministic=True))
+    write_output(out, model.SerializeToString(deterministic=True))
     return out
 
 

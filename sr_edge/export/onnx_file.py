@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.whole_file import whole_file
 
 Progress = Callable[[str], None]
 
@@ -150,14 +150,11 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the graph is not valid ONNX: {error}") from error
     data: bytes = model.SerializeToString(deterministic=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(data)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}; choose another place with -o") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return data
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from sr_edge.errors import TrainingError
 from sr_edge.training.data import PairSet
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.validation import mean_psnr_db
+from sr_edge.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
@@ -60,7 +60,8 @@ class TrainingState:
             "seconds": self.seconds,
             "recipe": asdict(recipe),
         }
-        write_atomically(path, lambda target: torch.save(content, target))
+        with whole_file(path) as unfinished:
+            torch.save(content, unfinished)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
         content: dict[str, Any] = torch.load(path, weights_only=True)
@@ -137,7 +138,8 @@ def training_step(
 def save_weights(network: nn.Module, path: Path) -> None:
     """Parameters as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
     halves = {key: value.detach().half().contiguous() for key, value in network.named_parameters()}
-    write_atomically(path, lambda target: save_file(halves, target))
+    with whole_file(path) as unfinished:
+        save_file(halves, unfinished)
 
 
 def append_log(path: Path, state: TrainingState, loss: float, recipe: Recipe) -> None:
@@ -149,13 +151,3 @@ def append_log(path: Path, state: TrainingState, loss: float, recipe: Recipe) ->
         minutes = f"{state.seconds / 60:.2f}"
         rate = f"{recipe.learning_rate_at(state.step - 1):.3g}"
         writer.writerow([state.step, minutes, rate, f"{loss:.5f}", f"{state.psnr_db:.3f}"])
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then moves it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,21 @@
+"""Files that calibration writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sr_edge.errors import CalibrationError
+from sr_edge.whole_file import whole_file
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Writes `path` whole or not at all.
+
+    Raises:
+        CalibrationError: the folder is missing or not writable, or the disk is full.
+    """
+    try:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(content)
+    except OSError as error:
+        raise CalibrationError(f"cannot write {path} ({error.strerror}); free space or choose another") from error
