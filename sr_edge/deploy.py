@@ -31,6 +31,7 @@ from sr_edge.calibration import Calibration, calibrate, calibration_patches, qua
 from sr_edge.calibration.collect import Batch
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
@@ -162,6 +163,7 @@ _INT8_GRAPHS = (
     _Graph("model.int8.onnx", Precision.INT8, spelling=Spelling.S8),
     _Graph("model.int8-u8.onnx", Precision.INT8, spelling=Spelling.U8),
     _Graph("model.int8-fp16.onnx", Precision.INT8, rest=Precision.FP16, spelling=Spelling.S8),
+    _Graph("model.int8-u8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.U8),
 )
 
 
@@ -198,7 +200,10 @@ def _quantize_all(plan: DeployPlan, patches: Sequence[Batch], staging: Path, pro
     )
     for index, graph in enumerate(_INT8_GRAPHS):
         progress("quantizing", index, len(_INT8_GRAPHS))
-        quantize_onnx(source, calibration, staging / graph.file, graph.spelling or Spelling.S8, graph.rest)
+        file = staging / graph.file
+        quantize_onnx(source, calibration, file, graph.spelling or Spelling.S8, graph.rest)
+        if graph.io is FrameFormat.UINT8_NHWC:
+            take_uint8_frames(file)
     progress("quantizing", len(_INT8_GRAPHS), len(_INT8_GRAPHS))
     return calibration
 

@@ -17,7 +17,7 @@ from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.float16 import Float16Check, check_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.parity import Parity, Patch, compare_with_torch
 from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, read_onnx, require_static
@@ -156,6 +156,17 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}; choose another place with -o") from error
     return data
+
+
+def take_uint8_frames(path: Path) -> None:
+    """Rewrites the float-frame graph at `path`, of whatever precision, as one of uint8 NHWC frames.
+
+    Raises:
+        ExportError: the graph does not take float frames, or the file cannot be written.
+    """
+    graph = wrap_uint8(onnx.load(path))
+    write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
+    save_model(graph, path)
 
 
 def _require_usable(model: LoadedModel, tile: TileSpec, precision: Precision, patches: Sequence[Patch]) -> None:
