@@ -1,0 +1,127 @@
+"""The kept figures as docs/benchmarks.md: each beside its target, with machine, conditions and command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from sr_edge.bench import BenchReport, markdown_report
+from sr_edge.bundle.plain import from_plain
+
+Kept = Mapping[str, Any]  # what run_all.py keeps of one benchmark, as JSON gives it
+Body = Callable[[Any], Iterator[str]]
+
+START_UP_LIMIT_MS = 300
+INTRODUCTION = (
+    "Written by `make bench` (`benchmarks/run_all.py`); nothing here is typed by hand. Ratios are of medians taken in "
+    "turn in one process. Weights are random where quality plays no part. A target that is missed says so."
+)
+MIB = 1 << 20
+
+
+def benchmarks_page(kept: Mapping[str, Kept]) -> str:
+    """The whole page; `kept` has the benchmarks that were run, by their names."""
+    titled: dict[str, tuple[str, Body]] = {
+        "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
+        "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
+        "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),
+        "memory": ("Memory of large pictures", _memory),
+        "real-time": ("convnet-tiny x2, 640x360", _real_time),
+        "start-up": ("Starting the command line", _start_up),
+        "device": ("What a device installs", _device),
+    }
+    sections = [_section(title, kept[name], body) for name, (title, body) in titled.items() if name in kept]
+    return "\n\n".join(["# Benchmarks", INTRODUCTION, *chain.from_iterable(sections)]) + "\n"
+
+
+def _section(title: str, kept: Kept, body: Body) -> Iterator[str]:
+    machine, environment = kept["environment"]["machine"], kept["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    clock = f"{environment['clock_mhz']:.0f} MHz, " if environment["clock_mhz"] else ""
+    yield f"## {title}"
+    yield "```console\n" + "\n".join(kept["commands"]) + "\n```"
+    yield (
+        f"{machine['cpu']}, {machine['usable_cores']} cores, {clock}load {environment['load_average']:.1f} before it "
+        f"began; {', '.join(machine['cpu_flags'] or ())}; {versions}; {environment['started']}"
+    )
+    yield from body(kept["figures"])
+
+
+def _forms(rows: Sequence[Kept]) -> Iterator[str]:
+    table = ["| runtime | precision | form | x the static form's time | target | |", "|---|---|---|---:|---:|---|"]
+    for row in rows:
+        for form, ratio in row["ratios"].items():
+            target = row["targets"].get(form)
+            wanted = f">= {target:.2f}" if target else ""
+            cells = (row["runtime"], row["precision"], form, f"{ratio:.2f}", wanted, _verdict(ratio, target))
+            table.append(_line(cells))
+    yield "\n".join(table)
+    for row in rows:
+        if row["peak_share"]:
+            verdict = _verdict(row["peak_share"], row["peak_share_target"])
+            yield (
+                f"{row['runtime']} {row['precision']}: {row['giga_macs']:.1f} GMAC at {row['peak_share']:.0%} of the "
+                f"rate of a 2048x2048 matmul (target {row['peak_share_target']:.0%}: {verdict}); "
+                f"{row['threads']} threads, {row['rounds']} rounds."
+            )
+
+
+def _path(limit: float) -> Body:
+    def body(figures: Kept) -> Iterator[str]:
+        found = figures["overhead"]
+        verdict = _verdict(limit, found["outside_share"])
+        yield f"{found['runtime']}, {found['ran']}, {found['tiles']} tiles of {found['tile']}, {found['runs']} runs:"
+        yield "\n".join(
+            [
+                f"- in the network {found['network_ms']:,.0f} ms",
+                "- outside (cutting, conversion, blending, the output frame; not file coding) "
+                f"{found['outside_ms']:.1f} ms, {found['outside_ms_per_output_megapixel']:.2f} ms per output megapixel",
+                f"- share outside {found['outside_share']:.2%} (limit {limit:.0%}: {verdict})",
+            ]
+        )
+
+    return body
+
+
+def _memory(figures: Kept) -> Iterator[str]:
+    yield "\n".join(
+        f"- {peak['picture']}: peak RSS {peak['peak_rss_bytes'] / MIB:.0f} MiB ({peak['runtime']}, {peak['ran']})"
+        for peak in (figures["small"], figures["large"])
+    )
+    verdict = "kept" if figures["holds"] else "**exceeded**"
+    yield (
+        "Limit for the larger one: that of the smaller, and three times the bytes of the larger input and output, "
+        f"{figures['limit_bytes'] / MIB:.0f} MiB: {verdict}."
+    )
+
+
+def _real_time(figures: Kept) -> Iterator[str]:
+    yield markdown_report(from_plain(BenchReport, figures, "real-time")).strip()
+    yield "The aim is 40 ms in INT8."
+
+
+def _start_up(figures: Kept) -> Iterator[str]:
+    yield (
+        f"`sr-edge --help`: median {figures['p50_ms']:.0f} ms, longest {figures['max_ms']:.0f} ms of {figures['runs']} "
+        f"(limit {START_UP_LIMIT_MS} ms: {_verdict(START_UP_LIMIT_MS, figures['p50_ms'])})."
+    )
+
+
+def _device(figures: Kept) -> Iterator[str]:
+    yield (
+        f"`[{figures['runtime']}]` on {figures['python']}: {figures['size_mb']} MB, the interpreter's own packages "
+        f"included (limit {figures['limit_mb']} MB: {_verdict(figures['limit_mb'], figures['size_mb'])}). No torch; a "
+        "bundle passed its self-test and a picture was upscaled there."
+    )
+
+
+def _verdict(value: float, wanted: float | None) -> str:
+    """Whether `value` is at least `wanted`."""
+    if wanted is None:
+        return ""
+    return "met" if value >= wanted else "**missed**"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,91 @@
+"""Every published figure again: runs the benchmarks one after the other and writes docs/benchmarks.md.
+
+Leave the machine alone meanwhile. The figures are kept in docs/results, one JSON file a benchmark.
+
+    python benchmarks/run_all.py                  all of them
+    python benchmarks/run_all.py --only forms     some of them; the page keeps the figures of the others
+    python benchmarks/run_all.py --only           none of them; the page is written again from what is kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from page import benchmarks_page
+
+from sr_edge.bench import describe_environment, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+_DEPLOY = (
+    "sr-edge deploy {} --random-weights --scale 2 --images examples/pictures/calibration --runtimes openvino --runs 3"
+)
+BUNDLES = {
+    "light.sredge": f"{_DEPLOY.format('taylor-swinir-light')} --tile 96x96 --precisions fp32 -o light.sredge",
+    "convnet.sredge": f"{_DEPLOY.format('convnet-tiny')} --tile 360x640 --precisions fp32,int8 -o convnet.sredge",
+}
+STEPS = {  # name: a command that prints its figures as JSON, or writes them to {json}
+    "forms": "python benchmarks/attention_forms.py --rounds 12 --json {json}",
+    "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --json {json}",
+    "path-convnet": "python benchmarks/tiling_overhead.py --bundle convnet.sredge --precision int8 --json {json}",
+    "real-time": "sr-edge bench convnet.sredge --runtimes openvino --precisions fp32,bf16,int8 --runs 30 --json",
+    "memory": "python benchmarks/upscale_memory.py --bundle convnet.sredge --precision int8 --json {json}",
+    "start-up": "python benchmarks/start_up.py --json {json}",
+    "device": "scripts/device_env openvino convnet.sredge --json {json}",
+}
+
+
+def run_step(name: str, folder: Path) -> None:
+    """Runs one benchmark, with the bundles that it names, and keeps its figures."""
+    command, figures = STEPS[name], folder / f"{name}.json"
+    needed = [BUNDLES[word] for word in command.split() if word in BUNDLES]
+    for deploy in needed:
+        if not (folder / deploy.split()[-1]).exists():
+            run(deploy, folder).check_returncode()
+    environment = describe_environment()
+    done = run(command, folder, figures)
+    if done.returncode != 0 and not figures.exists():  # a missed limit also fails, but leaves its figures
+        raise SystemExit(f"{name} failed; the figures kept are as they were")
+    document = figures.read_text(encoding="utf-8") if figures.exists() else done.stdout
+    kept = {
+        "environment": asdict(environment),
+        "commands": [*needed, command.replace(" --json {json}", "")],
+        "figures": json.loads(document),
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_text(RESULTS / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+
+
+def run(command: str, folder: Path, figures: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a command as printed, in the repository's root; the bundles that it names are in `folder`."""
+    words = [word.format(json=figures) for word in shlex.split(command)]
+    words = [str(folder / word) if word in BUNDLES else word for word in words]
+    program = {"python": [sys.executable], "sr-edge": [sys.executable, "-m", "sr_edge"]}.get(words[0], words[:1])
+    print(f"$ {command}", flush=True)
+    return subprocess.run([*program, *words[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+
+
+def main() -> None:
+    names = list(STEPS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    only = parser.parse_args().only
+    with tempfile.TemporaryDirectory() as folder:
+        for name in only:
+            run_step(name, Path(folder))
+    files = {name: RESULTS / f"{name}.json" for name in names}
+    kept = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    write_text(PAGE, benchmarks_page(kept))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
