@@ -53,8 +53,19 @@ def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> No
         (ArtifactKind.ONNX, int8, fp32, Spelling.S8, float_io),
         (ArtifactKind.ONNX, int8, fp32, Spelling.U8, float_io),
         (ArtifactKind.ONNX, int8, fp16, Spelling.S8, float_io),
+        (ArtifactKind.ONNX, int8, fp32, Spelling.U8, uint8_io),
         (ArtifactKind.WEIGHTS, fp32, fp32, None, float_io),
     }
+
+
+def test_int8_graphs_of_both_frame_formats_give_the_same_frame(report: DeployReport) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (TILE.height, TILE.width, 3), np.uint8)
+    outputs = []
+    for io in FrameFormat:
+        with open_session(report.path, "openvino", Precision.INT8, io=io) as session:
+            assert session.spec.io is io
+            outputs.append(session.run(frame))
+    assert np.array_equal(*outputs)
 
 
 def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> None:
