@@ -21,6 +21,9 @@ def train(
     batch: Annotated[int, typer.Option(help="Crops a step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Decides the first weights and the order of the data.")] = 0,
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Through torch.compile: faster steps; needs a C++ compiler.")
+    ] = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +34,7 @@ def train(
         from sr_edge.training import Recipe, train_model
 
         with progress_on_stderr() as progress:
-            recipe = Recipe(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+            recipe = Recipe(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, compile=compile_network)
             report = train_model(
                 model,
                 scale,
