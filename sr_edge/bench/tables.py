@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
+from sr_edge.bench.environment import Environment
 from sr_edge.bench.rows import BenchReport, Row, flat_row
 from sr_edge.bench.variants import Variant
 from sr_edge.whole_file import whole_file
@@ -66,20 +67,25 @@ def _number(value: float | None, digits: int) -> str:
 
 def caption(report: BenchReport) -> list[str]:
     """Lines that say what was measured on which machine, and how."""
-    card, environment = report.card, report.environment
-    machine = environment.machine
+    card = report.card
     weights = " RANDOM WEIGHTS: latency only, quality means nothing." if card.random_weights else ""
-    clock = f", {environment.clock_mhz:.0f} MHz" if environment.clock_mhz else ""
-    governor = f", governor {environment.governor}" if environment.governor else ""
-    flags = ", ".join(machine.cpu_flags or ()) or "not readable"
     return [
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
-        f"{machine.cpu}, {machine.usable_cores} cores{clock}{governor}, load {environment.load_average:.1f}; "
-        f"instructions: {flags}",
+        machine_line(report.environment),
         *_timing(report),
         "dB float: 8-bit RGB against the float reference on golden tiles",
         *_baseline(report),
     ]
+
+
+def machine_line(environment: Environment) -> str:
+    """The computer, its clocks and its load, in one line."""
+    machine = environment.machine
+    clock = f", {environment.clock_mhz:.0f} MHz" if environment.clock_mhz else ""
+    governor = f", governor {environment.governor}" if environment.governor else ""
+    flags = ", ".join(machine.cpu_flags or ()) or "not readable"
+    cores = f"{machine.cpu}, {machine.usable_cores} cores{clock}{governor}"
+    return f"{cores}, load {environment.load_average:.1f}; instructions: {flags}"
 
 
 def _timing(report: BenchReport) -> list[str]:
