@@ -34,8 +34,10 @@ BUNDLES = {
 }
 STEPS = {  # name: a command that prints its figures as JSON, or writes them to {json}
     "forms": "python benchmarks/attention_forms.py --rounds 12 --json {json}",
-    "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --json {json}",
-    "path-convnet": "python benchmarks/tiling_overhead.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}",
+    "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
+    "path-convnet": (
+        "python benchmarks/tiling_overhead.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}"
+    ),
     "real-time": "sr-edge bench convnet.sredge --runtimes openvino --precisions fp32,bf16,int8 --runs 30 --json",
     "memory": "python benchmarks/upscale_memory.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}",
     "start-up": "python benchmarks/start_up.py --json {json}",
