@@ -65,7 +65,8 @@ def test_int8_graphs_of_both_frame_formats_give_the_same_frame(report: DeployRep
         with open_session(report.path, "openvino", Precision.INT8, io=io) as session:
             assert session.spec.io is io
             outputs.append(session.run(frame))
-    assert np.array_equal(*outputs)
+    first, second = outputs
+    assert np.array_equal(first, second)
 
 
 def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> None:
