@@ -97,7 +97,8 @@ def _memory(figures: Kept) -> Iterator[str]:
 
 
 def _real_time(figures: Kept) -> Iterator[str]:
-    yield markdown_report(from_plain(BenchReport, figures, "real-time")).strip()
+    untested = {**figures, "rows": [{**row, "self_test": None} for row in figures["rows"]]}  # JSON has no infinite dB
+    yield markdown_report(from_plain(BenchReport, untested, "real-time")).strip()
     yield "The aim is 40 ms in INT8."
 
 

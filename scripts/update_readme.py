@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from sr_edge.bench import BenchReport, markdown_report
@@ -35,14 +36,17 @@ def measure(hr: Path) -> None:
         command += ["--images", str(ROOT / "examples/pictures/calibration"), "--hr", str(hr), "--json"]
         command += ["-o", f"{folder}/tiny-x2.sredge"]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    bench = report["bench"]
+    bench["rows"] = [{**row, "self_test": None} for row in bench["rows"]]  # all passed, or deploy would have failed
     FIGURES.parent.mkdir(parents=True, exist_ok=True)
-    FIGURES.write_text(json.dumps(report["bench"], indent=1) + "\n", encoding="utf-8")
+    FIGURES.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
 
 
 def table() -> str:
-    """The kept figures as Markdown."""
+    """The kept figures as Markdown: what ran, without the remarks, which `sr-edge bench` gives."""
     report = from_plain(BenchReport, json.loads(FIGURES.read_text(encoding="utf-8")), FIGURES.name)
-    return markdown_report(report)
+    ran = [replace(row, spec=replace(row.spec, note=""), remarks=()) for row in report.rows if row.spec]
+    return markdown_report(replace(report, rows=tuple(ran)))
 
 
 def with_table(readme: str) -> str:
