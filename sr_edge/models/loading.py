@@ -53,7 +53,7 @@ def load_model(
     Args:
         name: a registered name such as "taylor-swinir-tiny"; None detects it from `weights`.
         scale: magnification; None detects it from `weights`.
-        weights: a checkpoint (.pth, .pt, .safetensors); None takes the bundled weights.
+        weights: a checkpoint (.pth, .pt, .safetensors); None takes the bundled weights, or those that `arch` gives.
         random_weights: seeded random weights instead, for latency studies; marked in the card.
         arch: "package.module:factory" of a network that is not registered; called without arguments.
         input_range: what that network's input ranges up to (1 or 255).
@@ -125,8 +125,6 @@ def _load_foreign(
         network = _call_factory(arch)
     if weights is not None:
         fit_weights(network, read_weights(weights), str(weights))
-    elif not random_weights:
-        raise UsageError(f"{arch} needs --weights FILE, or --random-weights for a latency study")
     module = network if input_range == 1.0 else ScaledRange(network, input_range)
     card = ModelCard(
         name=arch,
@@ -134,7 +132,7 @@ def _load_foreign(
         parameters=count_parameters(network),
         input_range=input_range,
         random_weights=random_weights,
-        weights_source=weights.name if weights else f"random, seed {RANDOM_SEED}",
+        weights_source=weights.name if weights else f"random, seed {RANDOM_SEED}" if random_weights else arch,
         weights_sha256=_digest(weights) if weights else "",
     )
     _require_scale(module, card)
@@ -148,8 +146,10 @@ def _call_factory(arch: str) -> nn.Module:
     sys.path.insert(0, str(Path.cwd()))
     try:
         network = getattr(importlib.import_module(module_name), factory_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(f"cannot call {arch}: {error}; it must be importable and take no arguments") from error
+    except Exception as error:  # whatever the user's code raises
+        raise UsageError(
+            f"cannot call {arch}: {type(error).__name__}: {error}; it must be importable and take no arguments"
+        ) from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not isinstance(network, nn.Module):
@@ -161,9 +161,12 @@ def _require_scale(module: nn.Module, card: ModelCard) -> None:
     side = 48
     try:
         with torch.inference_mode():
-            found = tuple(module.eval()(torch.zeros(1, 3, side, side)).shape)
-    except RuntimeError as error:
+            answer = module.eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:  # whatever the user's code raises
         raise WeightsError(f"{card.name} cannot run on a 1x3x{side}x{side} picture: {error}") from error
+    if not isinstance(answer, Tensor):
+        raise UsageError(f"{card.name} gave a {type(answer).__name__}; it must return one tensor, the picture")
+    found = tuple(answer.shape)
     wanted = (1, 3, side * card.scale, side * card.scale)
     if found != wanted:
         raise UsageError(f"{card.name} turns 1x3x{side}x{side} into {found}, not {wanted}; check --scale {card.scale}")

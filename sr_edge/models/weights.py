@@ -53,11 +53,15 @@ def _read_file(path: Path) -> object:
             f"refused. Save the state_dict alone: torch.save(model.state_dict(), ...)"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be read as weights, it may be truncated: {_first_line(error)}") from error
+        raise WeightsError(
+            f"{path} is no readable checkpoint, or is cut short ({_first_line(error)}); copy it again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    # A KeyError is only what the unpickler stumbled over, such as "101".
+    text = "" if isinstance(error, KeyError) else str(error).strip()
+    return text.partition("\n")[0] or type(error).__name__
 
 
 def unwrap(found: object) -> State:
@@ -91,14 +95,23 @@ def differences(state: Mapping[str, Tensor], network: nn.Module) -> tuple[list[s
 
 def fit_weights(network: nn.Module, state: State, source: str) -> None:
     """Copies `state` into `network`; raises WeightsError that lists the first keys that do not fit."""
-    kinds = zip(("missing", "unexpected", "mis-shaped"), differences(state, network), strict=True)
-    problems = [f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in kinds if keys]
+    problems = _described_differences(state, network)
     if problems:
-        raise WeightsError(f"{source} does not fit the network; {'; '.join(problems)}")
+        raise WeightsError(f"{source} does not fit the network; {problems}")
+    wanted = network.state_dict()
+    integer = next((k for k in state if wanted[k].is_floating_point() and not state[k].is_floating_point()), None)
+    if integer:
+        kind = str(state[integer].dtype).removeprefix("torch.")
+        raise WeightsError(f"{source} holds {kind} in {integer}; take the float checkpoint that it was made from")
     bad = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), None)
     if bad:
         raise WeightsError(f"{source} holds NaN or infinite values in {bad}; take an earlier checkpoint")
     network.load_state_dict(state, strict=False)
+
+
+def _described_differences(state: Mapping[str, Tensor], network: nn.Module) -> str:
+    kinds = zip(("missing", "unexpected", "mis-shaped"), differences(state, network), strict=True)
+    return "; ".join(f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in kinds if keys)
 
 
 def _shorten(keys: list[str]) -> str:
@@ -129,8 +142,10 @@ def detect(state: State, name: str | None, scale: int | None) -> tuple[str, int]
             f"ask for {nearest[0]} --scale {nearest[1]}, or give other weights"
         )
     if name is None:
+        with torch.device("meta"):
+            problems = _described_differences(state, build_network(*nearest))
         raise WeightsError(
-            f"these weights fit no network here; the nearest is {nearest[0]} x{nearest[1]} with {misfit[nearest]} keys "
-            f"that differ. For a network of your own pass --arch package.module:factory"
+            f"these weights fit no network here; the nearest is {nearest[0]} x{nearest[1]}; {problems}. "
+            f"For a network of your own pass --arch package.module:factory"
         )
     return asked

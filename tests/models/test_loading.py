@@ -172,3 +172,62 @@ def test_a_foreign_network_with_its_own_range() -> None:
 def test_factories_that_cannot_be_called(arch: str) -> None:
     with pytest.raises(UsageError):
         load_model(None, 2, random_weights=True, arch=arch)
+
+
+def factory_that_fails() -> nn.Module:
+    raise ValueError("its table is absent")
+
+
+def factory_of_lists() -> nn.Module:
+    class Lister(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x]
+
+    return Lister()
+
+
+def test_a_factory_that_fails_is_quoted() -> None:
+    with pytest.raises(UsageError, match=r"factory_that_fails: ValueError: its table is absent"):
+        load_model(None, 2, random_weights=True, arch=f"{__name__}:factory_that_fails")
+
+
+def test_a_factory_in_a_file_that_cannot_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_written.py").write_text("def network(")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"half_written:network: SyntaxError"):
+        load_model(None, 2, random_weights=True, arch="half_written:network")
+
+
+def test_a_foreign_network_must_return_one_picture() -> None:
+    with pytest.raises(UsageError, match="gave a list; it must return one tensor"):
+        load_model(None, 2, random_weights=True, arch=f"{__name__}:factory_of_lists")
+
+
+def test_a_factory_may_fill_its_network_itself() -> None:
+    card = load_model(None, 2, arch=f"{__name__}:factory_255", input_range=255).card
+    assert not card.random_weights
+    assert card.weights_source == f"{__name__}:factory_255"
+
+
+def test_weights_that_fit_nothing_show_the_keys_that_differ_from_the_nearest(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    state["extra"] = state.pop("last.bias")
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match=r"nearest is convnet-tiny x3; 1 missing: last\.bias; 1 unexpected: extra"):
+        load_model(None, None, path)
+
+
+def test_integer_weights_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({key: (100 * value).to(torch.int8) for key, value in state.items()}, path)
+    with pytest.raises(WeightsError, match=r"int8 in first\..*; take the float checkpoint"):
+        load_model(NAME, SCALE, path)
+
+
+def test_a_file_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"hello\n")
+    with pytest.raises(WeightsError, match=r"no readable checkpoint.*copy it again"):
+        load_model(NAME, SCALE, path)
