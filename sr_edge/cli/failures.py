@@ -41,7 +41,17 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if _comes_of_interrupt(error):
+            return _said(INTERRUPTED, "interrupted")
         return _said(*_explained(error))
+
+
+def _comes_of_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind it: a module that is interrupted while it is imported fails with an error of its own."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__cause__ or behind.__context__
+    return behind is not None
 
 
 def _explained(error: Exception) -> tuple[int, str]:

@@ -57,6 +57,13 @@ def test_each_error_is_one_line(
     assert printed.err.count("\n") == 1
 
 
+def test_an_interrupted_import_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    assert run_command(raising(error), []) == 130
+    assert capsys.readouterr().err == "sr-edge: interrupted\n"
+
+
 def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SR_EDGE_DEBUG", "1")
     assert run_command(raising(ValueError("odd")), []) == 1
