@@ -9,6 +9,7 @@ from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
 from sr_edge.bench.quality import HrScores
 from sr_edge.bench.variants import Variant
+from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
 from sr_edge.spec import Memory, ModelCard, TileSpec
 
@@ -60,6 +61,12 @@ class BenchReport:
     warm_up: int
     rows: tuple[Row, ...]
     bicubic: HrScores | None = None
+
+    def require_one_ran(self) -> None:
+        """Raises RuntimeUnavailable with all the reasons where no variant could run."""
+        if not any(row.spec for row in self.rows):
+            reasons = dict.fromkeys(row.reason for row in self.rows)
+            raise RuntimeUnavailable(f"nothing could be measured here: {'; '.join(reasons)}")
 
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:

@@ -50,3 +50,4 @@ def bench(
             if csv is not None:
                 write_text(csv, csv_report(report))
         show(report, rich_report(report))
+    report.require_one_ran()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Exclude, Images, Include, Json, Method
+from sr_edge.cli.options import Exclude, Images, Include, Json, Method, require_another_file
 from sr_edge.spec import Spelling
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def calibrate(
     """Turn a float ONNX file and pictures into INT8 ONNX."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    require_another_file(out, graph, images, cache)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibrate as measure_ranges
         from sr_edge.calibration import calibration_patches, graph_tile, quantize_onnx

@@ -44,3 +44,4 @@ def evaluate(
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
         show(report, rich_report(report))
+    report.require_one_ran()

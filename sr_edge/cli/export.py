@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Arch, InputRange, Json, Model, RandomWeights, Scale, Tile, Weights
+from sr_edge.cli.options import Arch, InputRange, Json, Model, RandomWeights, Scale, Tile, Weights, require_another_file
 from sr_edge.spec import FrameFormat
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def export(
     """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    require_another_file(out, weights)
     with result_on_stdout(as_json) as show:
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.export import Form, export_onnx

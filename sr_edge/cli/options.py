@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sr_edge.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; progress goes to stderr.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)]
 
@@ -57,3 +59,9 @@ Halves = Annotated[
     Path | None,
     typer.Option("--lr", metavar="DIR", help="Their low-resolution halves; made where left out.", show_default=False),
 ]
+
+
+def require_another_file(out: Path, *sources: Path | None) -> None:
+    """Raises UsageError where the result would replace what it is made from."""
+    if any(source is not None and source.resolve() == out.resolve() for source in sources):
+        raise UsageError(f"{out} is what this is made from; give another name with -o")

@@ -327,6 +327,31 @@ def test_a_runtime_whose_library_is_absent(bundle: Path, pictures: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["bench", "evaluate"])
+def test_a_measurement_in_which_nothing_ran_has_failed(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, command: str
+) -> None:
+    options = ("--hr", pictures) if command == "evaluate" else ("--runs", "1", "--no-memory")
+    outcome = sr_edge(command, bundle, *options, "--runtimes", "torch", "--precisions", "int8", "--json")
+    assert outcome.code == 1
+    assert outcome.error.startswith("sr-edge: nothing could be measured here: ")
+    assert json.loads(outcome.stdout)["rows"][0]["reason"] in outcome.error
+
+
+@pytest.mark.parametrize("command", ["export", "calibrate"])
+def test_an_output_never_replaces_its_own_source(sr_edge: SrEdge, pictures: Path, tmp_path: Path, command: str) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"precious")
+    arguments = {
+        "export": ("--weights", source, "--tile", "24", "-o", tmp_path / "." / "source"),
+        "calibrate": (source, "--images", pictures, "-o", source),
+    }[command]
+    outcome = sr_edge(command, *arguments)
+    assert outcome.code == 2
+    assert "is what this is made from; give another name with -o" in outcome.error
+    assert source.read_bytes() == b"precious"
+
+
 def test_a_precision_that_the_bundle_has_not(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
     outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--precision", "fp16")
     assert outcome.code == 1
