@@ -31,6 +31,7 @@ HEADINGS = (
     "SSIM HR",
 )
 _TEXT_HEADINGS = HEADINGS[:3]
+_ABSOLUTE_HEADINGS = ("load ms", "ms p50", "ms p90", "fps")
 NOT_MEASURED = "-"
 
 
@@ -65,14 +66,14 @@ def _number(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
 
 
-def caption(report: BenchReport) -> list[str]:
-    """Lines that say what was measured on which machine, and how."""
+def caption(report: BenchReport, of_time: str = "fps: tiles per second at p50") -> list[str]:
+    """Lines that say what was measured on which machine, and how; `of_time` explains the column of the times."""
     card = report.card
     weights = " RANDOM WEIGHTS: latency only, quality means nothing." if card.random_weights else ""
     return [
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         machine_line(report.environment),
-        *_timing(report),
+        *_timing(report, of_time),
         "dB float: 8-bit RGB against the float reference on golden tiles",
         *_baseline(report),
     ]
@@ -88,12 +89,12 @@ def machine_line(environment: Environment) -> str:
     return f"{cores}, load {environment.load_average:.1f}; instructions: {flags}"
 
 
-def _timing(report: BenchReport) -> list[str]:
+def _timing(report: BenchReport, of_time: str) -> list[str]:
     if not report.rounds:
         return []
     return [
         f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} to warm up; "
-        "fps: tiles per second at p50; MB peak: above a fresh process"
+        f"{of_time}; MB peak: above a fresh process"
     ]
 
 
@@ -119,12 +120,26 @@ def rich_report(report: BenchReport) -> Group:
 
 
 def markdown_report(report: BenchReport) -> str:
-    """The same as Markdown."""
+    """The same for pages that outlive the machine: its times become multiples of the first timed row's."""
     headings, rows = _filled_columns(report.rows)
+    lasting = [heading not in _ABSOLUTE_HEADINGS for heading in headings]
+    headings, rows = list(compress(headings, lasting)), [list(compress(row, lasting)) for row in rows]
+    if report.rounds:
+        headings.insert(len(_TEXT_HEADINGS), "time")
+        for row, time in zip(rows, _relative_times(report.rows), strict=True):
+            row.insert(len(_TEXT_HEADINGS), _number(time, 2))
     rule = ["---" if heading in _TEXT_HEADINGS else "---:" for heading in headings]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
     listed = "\n".join(f"- {remark}" for remark in remarks(report.rows))
-    return "\n\n".join(paragraph for paragraph in (*caption(report), table, listed) if paragraph) + "\n"
+    lines = caption(report, "time: p50 as a multiple of the first row's")
+    return "\n\n".join(paragraph for paragraph in (*lines, table, listed) if paragraph) + "\n"
+
+
+def _relative_times(rows: Sequence[Row]) -> list[float | None]:
+    """Median latencies as multiples of the first one measured."""
+    medians = [row.latency.total.p50_ms if row.latency else None for row in rows]
+    first = next((ms for ms in medians if ms), 1.0)
+    return [ms / first if ms else None for ms in medians]
 
 
 def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -118,6 +118,14 @@ def test_markdown_is_one_table() -> None:
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_pages_give_times_as_multiples_of_the_first() -> None:
+    page = markdown_report(report(RAN, RAN))
+    heading, _, first, second = (line.split(" | ") for line in page.splitlines() if line.startswith("|"))
+    column = heading.index("time")
+    assert (first[column], second[column]) == ("1.00", "1.00")
+    assert "ms p50" not in heading and "fps" not in page
+
+
 def test_int8_names_its_rest_only_where_that_is_not_fp32() -> None:
     assert Variant("openvino", Precision.INT8).label == "int8"
     assert Variant("openvino", Precision.INT8, Precision.BF16).label == "int8+bf16"
