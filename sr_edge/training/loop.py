@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
@@ -64,10 +65,16 @@ class TrainingState:
             torch.save(content, unfinished)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            content: dict[str, Any] = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"{path} is damaged; delete it to begin again, or give another --out") from error
         if content["recipe"] != asdict(recipe):
             raise TrainingError(f"{path} was made with another recipe; give another --out, or that recipe")
-        self.network.load_state_dict(content["network"])
+        try:
+            self.network.load_state_dict(content["network"])
+        except RuntimeError as error:
+            raise TrainingError(f"{path} belongs to another network or scale; give another --out") from error
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
@@ -139,11 +146,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
     """Parameters as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
     halves = {key: value.detach().half().contiguous() for key, value in network.named_parameters()}
     with whole_file(path) as unfinished:
-        save_file(halves, unfinished)
+        unfinished.write_bytes(save(halves))
 
 
 def append_log(path: Path, state: TrainingState, loss: float, recipe: Recipe) -> None:
-    fresh = not path.exists()
+    fresh = not path.exists() or path.stat().st_size == 0  # a full disk leaves an empty file
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:

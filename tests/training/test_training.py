@@ -89,6 +89,24 @@ def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Pat
         train(network(), pairs, pairs, tmp_path, replace(RECIPE, seed=5))
 
 
+def test_a_damaged_or_foreign_checkpoint_is_named(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    (tmp_path / CHECKPOINT).write_bytes(b"PK damaged")
+    with pytest.raises(TrainingError, match="damaged"):
+        train(network(), pairs, pairs, tmp_path, RECIPE)
+    train(network(), pairs, pairs, tmp_path / "out", RECIPE)
+    with pytest.raises(TrainingError, match="another network or scale"):
+        train(build_network("convnet-tiny", 3), pairs, pairs, tmp_path / "out", RECIPE)
+
+
+def test_an_empty_log_gets_its_heading(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / LOG).touch()
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    train(network(), pairs, pairs, tmp_path, RECIPE)
+    with (tmp_path / LOG).open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["6", "12"]
+
+
 def test_batches_follow_from_seed_and_step_alone(pictures: Path) -> None:
     pairs = PairSet.from_folder(pictures, 2, 16)
     first, again, other = (pairs.batch(step, 4, 16, seed=1) for step in (7, 7, 8))
