@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -88,13 +90,14 @@ def networks() -> dict[str, nn.Module]:
     }
 
 
-def write_graphs(folder: Path) -> dict[str, Path]:
+def graph_paths(folder: Path) -> dict[str, Path]:
+    return {name: folder / f"{name.replace(' ', '-')}.onnx" for name in VARIANTS}
+
+
+def write_graphs(folder: Path) -> None:
     """Each variant as a simplified ONNX file."""
-    paths = {}
     for name, network in networks().items():
-        paths[name] = folder / f"{name.replace(' ', '-')}.onnx"
-        save_model(simplify(trace(network, TILE)), paths[name])
-    return paths
+        save_model(simplify(trace(network, TILE)), graph_paths(folder)[name])
 
 
 def needed_giga_macs() -> float:
@@ -136,15 +139,29 @@ def measure(runtime: str, precision: Precision, graphs: dict[str, Path], rounds:
     )
 
 
+def measure_in_fresh_process(kind: str, graphs: Path, rounds: int) -> FormsRow:
+    """Each runtime and precision in a process of its own: threads that one library leaves behind slow the next."""
+    command = [sys.executable, __file__, "--only", kind, "--graphs", str(graphs), "--rounds", str(rounds)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return FormsRow(**json.loads(done.stdout.splitlines()[-1]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="timed runs of every variant")
     parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = write_graphs(Path(folder))
-        kinds = (("onnxruntime", Precision.FP32), ("openvino", Precision.FP32), ("openvino", Precision.BF16))
-        rows = [measure(runtime, precision, graphs, args.rounds) for runtime, precision in kinds]
+    if args.only:
+        runtime, precision = args.only.split()
+        row = measure(runtime, Precision(precision), graph_paths(args.graphs), args.rounds)
+        print(json.dumps(asdict(row)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_graphs(folder)
+        rows = [measure_in_fresh_process(" ".join(kind), folder, args.rounds) for kind in TARGETS]
     for row in rows:
         print(f"{row.runtime} {row.version} {row.precision}, {row.threads} threads, {row.rounds} rounds")
         for name, ratio in row.ratios.items():
