@@ -84,12 +84,40 @@ class TileSpec:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A scalar that the user sets at run time: the float32 input `name`, of shape [1], of the network and its graphs."""
+
+    name: str
+    default: float
+    minimum: float
+    maximum: float
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise UsageError(f"{self.name!r} cannot name a control; use letters, digits and _, for example 'alpha'")
+        self.checked(self.default)
+
+    def checked(self, value: object) -> float:
+        """`value` as a float; raises UsageError unless it is a number within the range."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UsageError(f"{self.name} is {value!r}, which is no number; give one {self._range}")
+        if not self.minimum <= value <= self.maximum:
+            raise UsageError(f"{self.name} is {value:g}; give a number {self._range}")
+        return float(value)
+
+    @property
+    def _range(self) -> str:
+        return f"from {self.minimum:g} to {self.maximum:g}"
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a deployed network is and what it needs from the one who runs it.
 
     `multiple_px` divides every legal tile side. `overlap_px` is the tile overlap, in low-resolution pixels,
     at which seams were found invisible. `global_statistics` says that an output pixel depends on the whole
-    input (then tiling changes the result). `forms` records the choices made at export, per layer.
+    input (then tiling changes the result). `forms` records the choices made at export, per layer. `controls` are
+    the scalars that its user sets at run time.
     """
 
     name: str
@@ -105,6 +133,7 @@ class ModelCard:
     licence: str = ""
     static: bool = True
     forms: Mapping[str, str] = field(default_factory=dict)
+    controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scale < 1:
