@@ -85,7 +85,7 @@ class TileSpec:
 
 @dataclass(frozen=True)
 class Control:
-    """A scalar that the user sets at run time: the float32 input `name`, of shape [1], of the network and its graphs."""
+    """A scalar that the user sets at run time: input `name`, float32 of shape [1], of the network and its graphs."""
 
     name: str
     default: float
