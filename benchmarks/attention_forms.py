@@ -4,7 +4,7 @@ Four networks, 96x96 in, twice that out: TaylorSwinIR-light as its static twin a
 with softmax for Taylor's series, and SwinIR-light (softmax in windows of 8). Weights are random: nothing here depends
 on them. Beside the ratios: the share of the machine's arithmetic peak that the static twin reaches.
 
-    python benchmarks/attention_forms.py --rounds 12
+    python benchmarks/attention_forms.py --rounds 25
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 from arithmetic import matmul_runs, peak_rate
 from torch import Tensor, nn
 
+from sr_edge.bundle.plain import from_plain
 from sr_edge.export.onnx_file import save_model
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
@@ -29,7 +31,7 @@ from sr_edge.export.tracing import trace
 from sr_edge.models import load_model
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES
-from sr_edge.runtimes import SessionRequest, interleaved, open_request
+from sr_edge.runtimes import SessionRequest, Spread, StageTimes, open_request, paired_ratio, take_turns
 from sr_edge.spec import ModelCard, Precision, TileSpec
 
 TILE = TileSpec(96, 96)
@@ -45,17 +47,17 @@ SHARE_TARGETS = {"fp32": 0.40, "bf16": 0.30}
 
 @dataclass(frozen=True)
 class FormsRow:
-    """One runtime and precision: medians as multiples of the static form's, and the static form's share of the peak."""
+    """One runtime and precision: each form's time as a multiple of the static form's, and that one's share of the peak."""
 
     runtime: str
     version: str
     precision: str
     threads: int
     rounds: int
-    ratios: dict[str, float]
+    ratios: dict[str, Spread]
     targets: dict[str, float]
     giga_macs: float
-    peak_share: float | None
+    peak_share: Spread | None
     peak_share_target: float | None
 
 
@@ -119,36 +121,50 @@ def measure(runtime: str, precision: Precision, graphs: dict[str, Path], rounds:
             stack.enter_context(open_request(runtime, SessionRequest(graphs[name], card, TILE, precision)))
             for name in VARIANTS
         ]
-        medians = [result.compute.p50_ms for result in interleaved(sessions, rounds, warm_up=2)]
+        turns = take_turns(sessions, rounds, warm_up=2)
         spec = sessions[0].spec
-    static_ms = medians[0]
-    share = None
-    if runtime == "openvino":
-        share = 1e12 * needed_giga_macs() / static_ms / peak_rate(matmul_runs()[precision])
     return FormsRow(
         runtime=runtime,
         version=spec.version,
         precision=precision.value,
         threads=spec.threads,
         rounds=rounds,
-        ratios={name: ms / static_ms for name, ms in zip(VARIANTS, medians, strict=True)},
+        ratios={name: paired_ratio(samples, turns[0]) for name, samples in zip(VARIANTS, turns, strict=True)},
         targets=TARGETS[runtime, precision.value],
         giga_macs=needed_giga_macs(),
-        peak_share=share,
-        peak_share_target=SHARE_TARGETS[precision.value] if share else None,
+        peak_share=peak_share(turns[0], precision) if runtime == "openvino" else None,
+        peak_share_target=SHARE_TARGETS[precision.value] if runtime == "openvino" else None,
     )
+
+
+def peak_share(samples: list[StageTimes], precision: Precision) -> Spread:
+    """Of the rate of a large matmul, measured right after."""
+    peak = peak_rate(matmul_runs()[precision])
+    return Spread.of([1e12 * needed_giga_macs() / sample.compute_ms / peak for sample in samples])
 
 
 def measure_in_fresh_process(kind: str, graphs: Path, rounds: int) -> FormsRow:
     """Each runtime and precision in a process of its own: threads that one library leaves behind slow the next."""
     command = [sys.executable, __file__, "--only", kind, "--graphs", str(graphs), "--rounds", str(rounds)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return FormsRow(**json.loads(done.stdout.splitlines()[-1]))
+    return from_plain(FormsRow, json.loads(done.stdout.splitlines()[-1]), kind)
+
+
+def lines(row: FormsRow) -> Iterator[str]:
+    """The figures as text."""
+    yield f"{row.runtime} {row.version} {row.precision}, {row.threads} threads, {row.rounds} rounds"
+    for name, ratio in row.ratios.items():
+        target = f", target {row.targets[name]:.2f}" if name in row.targets else ""
+        spread = f"({ratio.low:.2f} to {ratio.high:.2f}{target})"
+        yield f"  {name:<14} {ratio.median:6.2f} x the static form's time {spread}"
+    if row.peak_share and row.peak_share_target:
+        spread = f"({row.peak_share.low:.0%} to {row.peak_share.high:.0%}, target {row.peak_share_target:.0%})"
+        yield f"  {row.giga_macs:.1f} GMAC at {row.peak_share.median:.0%} of the peak {spread}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12, help="timed runs of every variant")
+    parser.add_argument("--rounds", type=int, default=25, help="timed runs of every variant")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
@@ -163,14 +179,7 @@ def main() -> None:
         write_graphs(folder)
         rows = [measure_in_fresh_process(" ".join(kind), folder, args.rounds) for kind in TARGETS]
     for row in rows:
-        print(f"{row.runtime} {row.version} {row.precision}, {row.threads} threads, {row.rounds} rounds")
-        for name, ratio in row.ratios.items():
-            target = f"  (target {row.targets[name]:.2f})" if name in row.targets else ""
-            print(f"  {name:<14} {ratio:6.2f} x the static form's time{target}")
-        if row.peak_share and row.peak_share_target:
-            print(
-                f"  {row.giga_macs:.1f} GMAC at {row.peak_share:.0%} of the peak (target {row.peak_share_target:.0%})"
-            )
+        print("\n".join(lines(row)))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 

@@ -14,8 +14,8 @@ Body = Callable[[Any], Iterator[str]]
 
 START_UP_LIMIT_MS = 300
 INTRODUCTION = (
-    "Written by `make bench` (`benchmarks/run_all.py`); nothing here is typed by hand. Ratios are of medians taken in "
-    "turn in one process. Weights are random where quality plays no part. A target that is missed says so."
+    "Written by `make bench` (`benchmarks/run_all.py`); nothing here is typed by hand. Variants compared take turns "
+    "in one process. Weights are random where quality plays no part. A target that is missed says so."
 )
 MIB = 1 << 20
 
@@ -49,21 +49,27 @@ def _section(title: str, kept: Kept, body: Body) -> Iterator[str]:
 
 
 def _forms(rows: Sequence[Kept]) -> Iterator[str]:
-    table = ["| runtime | precision | form | x the static form's time | target | |", "|---|---|---|---:|---:|---|"]
+    table = [
+        "| runtime | precision | form | x the static form's time | quartiles | target | |",
+        "|---|---|---|---:|---|---:|---|",
+    ]
     for row in rows:
         for form, ratio in row["ratios"].items():
             target = row["targets"].get(form)
             wanted = f">= {target:.2f}" if target else ""
-            cells = (row["runtime"], row["precision"], form, f"{ratio:.2f}", wanted, _verdict(ratio, target))
-            table.append(_line(cells))
+            found, quartiles = f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+            verdict = _verdict(ratio["median"], target)
+            table.append(_line((row["runtime"], row["precision"], form, found, quartiles, wanted, verdict)))
     yield "\n".join(table)
+    yield "A ratio is taken in every round; its median and quartiles are shown."
     for row in rows:
-        if row["peak_share"]:
-            verdict = _verdict(row["peak_share"], row["peak_share_target"])
+        share = row["peak_share"]
+        if share:
+            verdict = _verdict(share["median"], row["peak_share_target"])
             yield (
-                f"{row['runtime']} {row['precision']}: {row['giga_macs']:.1f} GMAC at {row['peak_share']:.0%} of the "
-                f"rate of a 2048x2048 matmul (target {row['peak_share_target']:.0%}: {verdict}); "
-                f"{row['threads']} threads, {row['rounds']} rounds."
+                f"{row['runtime']} {row['precision']}: {row['giga_macs']:.1f} GMAC at {share['median']:.0%} "
+                f"({share['low']:.0%} to {share['high']:.0%}) of the rate of a 2048x2048 matmul (target "
+                f"{row['peak_share_target']:.0%}: {verdict}); {row['threads']} threads, {row['rounds']} rounds."
             )
 
 

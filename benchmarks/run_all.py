@@ -33,7 +33,7 @@ BUNDLES = {
     "convnet.sredge": f"{_DEPLOY.format('convnet-tiny')} --tile 360x640 --precisions fp32,int8 -o convnet.sredge",
 }
 STEPS = {  # name: a command that prints its figures as JSON, or writes them to {json}
-    "forms": "python benchmarks/attention_forms.py --rounds 7 --json {json}",
+    "forms": "python benchmarks/attention_forms.py --rounds 25 --json {json}",
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (
         "python benchmarks/tiling_overhead.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}"

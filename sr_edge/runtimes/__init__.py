@@ -5,6 +5,7 @@ from __future__ import annotations
 from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
 from sr_edge.runtimes.memory import measure_memory
 from sr_edge.runtimes.meters import (
+    Spread,
     StageLatency,
     StartUp,
     Throughput,
@@ -12,7 +13,10 @@ from sr_edge.runtimes.meters import (
     measure_latency,
     measure_start_up,
     measure_throughput,
+    paired_ratio,
     random_tile,
+    ratios_to_first,
+    take_turns,
 )
 from sr_edge.runtimes.registry import (
     RUNTIMES,
@@ -40,6 +44,7 @@ __all__ = [
     "Session",
     "SessionRequest",
     "SessionSpec",
+    "Spread",
     "StageLatency",
     "StageTimes",
     "StartUp",
@@ -56,8 +61,11 @@ __all__ = [
     "measure_throughput",
     "open_request",
     "open_session",
+    "paired_ratio",
     "random_tile",
+    "ratios_to_first",
     "request_from_bundle",
     "runtime_names",
     "supports",
+    "take_turns",
 ]

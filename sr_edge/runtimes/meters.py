@@ -27,6 +27,21 @@ class StageLatency:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A figure taken once a round: its median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        """Quartiles by linear interpolation."""
+        low, median, high = np.quantile(samples, (0.25, 0.5, 0.75)).tolist()
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True)
 class Throughput:
     """Tiles per second with `in_flight` of them at a time, over `tiles` tiles (MLPerf's "offline")."""
 
@@ -63,8 +78,8 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
     return _summary([session.run_staged(frames)[1] for _ in range(_counted(runs))])
 
 
-def interleaved(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[StageLatency]:
-    """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
+def take_turns(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[list[StageTimes]]:
+    """What `interleaved` sums up: every timed run, by session and round."""
     frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + _counted(rounds)):
@@ -72,7 +87,27 @@ def interleaved(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3)
             sample = session.run_staged(tile)[1]
             if index >= warm_up:
                 samples.append(sample)
-    return [_summary(samples) for samples in times]
+    return times
+
+
+def interleaved(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[StageLatency]:
+    """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
+    return [_summary(samples) for samples in take_turns(sessions, rounds, warm_up)]
+
+
+def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[Spread]:
+    """Each session's compute time as a multiple of the first session's in the same round.
+
+    A shared machine changes its speed for seconds at a time. Within a round it is the same for all sessions, so
+    a ratio a round, then the median, is steadier than a ratio of medians.
+    """
+    turns = take_turns(sessions, rounds, warm_up)
+    return [paired_ratio(samples, turns[0]) for samples in turns]
+
+
+def paired_ratio(samples: Sequence[StageTimes], base: Sequence[StageTimes]) -> Spread:
+    """Compute time of `samples` as a multiple of that of `base`, round by round."""
+    return Spread.of([mine.compute_ms / other.compute_ms for mine, other in zip(samples, base, strict=True)])
 
 
 def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> Throughput:

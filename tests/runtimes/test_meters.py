@@ -18,11 +18,13 @@ from sr_edge.runtimes import (
     measure_start_up,
     measure_throughput,
     open_request,
+    paired_ratio,
     random_tile,
+    ratios_to_first,
 )
 from sr_edge.runtimes.engine_session import EngineSession
 from sr_edge.runtimes.host_format import Tile
-from sr_edge.runtimes.session import SessionSpec
+from sr_edge.runtimes.session import SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 
@@ -66,6 +68,16 @@ def test_interleaved_takes_turns() -> None:
         found = interleaved([one, other], rounds=3, warm_up=1)
         assert log == ["a", "b"] * 4
     assert [stages.total.runs for stages in found] == [3, 3]
+
+
+def test_ratio_is_taken_within_a_round() -> None:
+    slow_then_fast = [StageTimes(0, ms, 0) for ms in (20.0, 20.0, 10.0)]
+    found = paired_ratio([StageTimes(0, ms, 0) for ms in (40.0, 40.0, 20.0)], slow_then_fast)
+    assert (found.low, found.median, found.high) == (2, 2, 2)
+    with logged("a", []) as one, logged("b", []) as other:
+        first, second = ratios_to_first([one, other], rounds=3)
+    assert first.median == 1
+    assert 0 < second.low <= second.median <= second.high
 
 
 def test_throughput_runs_every_tile() -> None:
