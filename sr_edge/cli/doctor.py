@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from sr_edge.runtimes import Diagnosis, RuntimeReport
 
+MARK = "*"
+"""Stands behind a precision that the library can compute and yet refuses for the graphs that sr-edge writes."""
+
 
 def doctor(as_json: Json = False) -> None:
     """Say which runtimes and devices work here, and why not."""
@@ -38,7 +41,7 @@ def _readable(diagnosis: Diagnosis) -> Group:
         for row in _rows(report):
             table.add_row(*row)
     missing = [_advice(report) for report in diagnosis.runtimes if not report.availability.works]
-    return Group(facts, table, *missing)
+    return Group(facts, table, *_caveats(diagnosis), *missing)
 
 
 def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:
@@ -51,10 +54,19 @@ def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:
             "yes",
             found.version,
             device.name,
-            ", ".join(map(str, device.precisions)),
+            ", ".join(f"{precision}{MARK if precision in device.caveats else ''}" for precision in device.precisions),
             device.description,
         )
         for device in found.devices
+    ]
+
+
+def _caveats(diagnosis: Diagnosis) -> list[str]:
+    return [
+        f"{MARK} {report.entry.name} on {device.name}, {precision}: {caveat}"
+        for report in diagnosis.runtimes
+        for device in report.availability.devices
+        for precision, caveat in device.caveats.items()
     ]
 
 

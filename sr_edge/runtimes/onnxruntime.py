@@ -32,6 +32,13 @@ _PRECISIONS = {
     "cpu": (Precision.FP32, Precision.INT8),
     "cuda": (Precision.FP32, Precision.FP16, Precision.INT8),
 }
+_CAVEATS = {
+    "cpu": {
+        Precision.INT8: "it fuses a layer to INT8 only where the layer's output is quantized too; the graphs that "
+        "sr-edge writes keep outputs float, so their layers run in fp32 here and a session refuses int8; "
+        "openvino runs them in int8"
+    }
+}
 _OPTIMIZATION = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -47,7 +54,9 @@ _PLAIN_FLOAT = Executed(Precision.FP32, Precision.FP32)
 def availability() -> Availability:
     present = ort.get_available_providers()
     devices = tuple(
-        Device(device, provider, _PRECISIONS[device]) for device, provider in _PROVIDERS.items() if provider in present
+        Device(device, provider, _PRECISIONS[device], _CAVEATS.get(device, {}))
+        for device, provider in _PROVIDERS.items()
+        if provider in present
     )
     return Availability(works=True, version=ort.__version__, devices=devices)
 
@@ -59,7 +68,8 @@ def obstacle(precision: Precision, device: str) -> str | None:
     reason = f"onnxruntime has no {precision} kernels on {kind}"
     if precision is Precision.FP16:
         reason += " and computes fp16 graphs in fp32 there"
-    return f"{reason}; it can run {', '.join(_PRECISIONS[kind])}"
+    sound = [possible for possible in _PRECISIONS[kind] if possible not in _CAVEATS.get(kind, {})]
+    return f"{reason}; it can run {', '.join(sound)}"
 
 
 def choose_artifact(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.bundle import Artifact
+from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
-from sr_edge.spec import FrameFormat, Latency, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import Control, FrameFormat, Latency, ModelCard, Precision, Spelling, TileSpec
 
-Controls = Mapping[str, float]
 Batch = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
 
@@ -82,7 +82,7 @@ class SessionSpec:
     artifact_bytes: int
     note: str = ""
     slots: int = 1
-    controls: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
     overlap_px: int = 8
 
 
@@ -113,14 +113,15 @@ class Session(Protocol):
 
         Args:
             frames: float32 (1, 3, height, width) in [0, 1], or uint8 (height, width, 3), both of the session's tile.
-            controls: values of the network's named scalars; those not named are 1. None for all of them 1.
+            controls: values of the network's named scalars (`spec.controls`); those not named take their defaults.
 
         Returns:
             The same layout and type as `frames`, `scale` times as large. A fresh array.
 
         Raises:
             TileError: the shape is not the session's.
-            UsageError: another type than the two, a control that the network has not, or the session is closed.
+            UsageError: another type than the two, a control that the network has not or a value that it does not
+                take, or the session is closed.
             EngineError: the runtime failed.
         """
         ...
@@ -162,11 +163,15 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """One device that a runtime can use: the name to pass, what it is, and the precisions it can run."""
+    """One device that a runtime can use: the name to pass, what it is, and the precisions its library can compute.
+
+    `caveats` say of a precision why sessions refuse it all the same for the graphs that sr_edge writes.
+    """
 
     name: str
     description: str
     precisions: tuple[Precision, ...]
+    caveats: Mapping[Precision, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,21 @@ def test_doctor_names_every_runtime(sr_edge: SrEdge) -> None:
     assert "openvino" in sr_edge("doctor").stdout
 
 
+def test_doctor_says_that_onnxruntime_refuses_int8_for_our_graphs_and_that_is_so(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    runtimes = {report["entry"]["name"]: report["availability"] for report in json_of(sr_edge, "doctor")["runtimes"]}
+    (cpu,) = [device for device in runtimes["onnxruntime"]["devices"] if device["name"] == "cpu"]
+    assert "refuses int8" in cpu["caveats"]["int8"]
+    assert all(device["caveats"] == {} for device in runtimes["openvino"]["devices"])
+    assert "int8*" in sr_edge("doctor").stdout
+    assert "* onnxruntime on cpu, int8: " in sr_edge("doctor").stdout
+    arguments = ("--runtime", "onnxruntime", "--precision", "int8")
+    assert "runs model.int8.onnx in fp32" in sr_edge(
+        "upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", *arguments
+    ).error
+
+
 def test_export_then_calibrate(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
     graph, quantized = tmp_path / "model.onnx", tmp_path / "model.int8.onnx"
     tiny = ("convnet-tiny", "--scale", "2", "--random-weights")
