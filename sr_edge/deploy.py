@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,16 +30,18 @@ from sr_edge.bundle import (
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
 from sr_edge.calibration.collect import Batch
-from sr_edge.errors import TileError, UsageError
+from sr_edge.controls import Controls, telling_setting
+from sr_edge.errors import BundleError, SrEdgeError, TileError, UsageError
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
-from sr_edge.models.loading import ScaledRange
+from sr_edge.models.loading import innermost
 from sr_edge.runtimes import SessionRequest, open_request
 from sr_edge.runtimes.session import Frame
 from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.whole_file import require_output
 
 PARITY_PATCHES = 2
 GOLDEN_FRAMES = 3
@@ -113,9 +116,10 @@ def deploy_network(
     Raises:
         SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
     """
+    require_output(out)
     _require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
-    with staging_folder(out) as staging:
+    with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
         exports = _export_all(model, plan, patches, staging, progress)
         quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
@@ -131,6 +135,20 @@ def deploy_network(
             bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
         )
     return DeployReport(out, manifest, exports, bench)
+
+
+@contextmanager
+def _errors_named_after(out: Path, staging: Path) -> Iterator[None]:
+    """A failure to write below `staging`, whose name says nothing to anybody, becomes one to write `out`."""
+    try:
+        yield
+    except (OSError, SrEdgeError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or str(staging) not in str(error):
+            raise
+        raise BundleError(
+            f"cannot write {out}: {cause.strerror or cause}; free some space or choose another output"
+        ) from error
 
 
 def _require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
@@ -209,8 +227,8 @@ def _quantize_all(plan: DeployPlan, patches: Sequence[Batch], staging: Path, pro
 
 
 def _write_weights(model: LoadedModel, staging: Path) -> None:
-    network = model.module.network if isinstance(model.module, ScaledRange) else model.module
-    write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in network.state_dict().items()})
+    state = innermost(model.module).state_dict()
+    write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in state.items()})
 
 
 def _write_golden(
@@ -219,24 +237,40 @@ def _write_golden(
     """Golden outputs by the two references: eager torch for floats, ONNX Runtime for INT8."""
     (staging / "golden").mkdir()
     batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
-    inputs = [cast(Frame, frame_from_batch(batch)) for batch in batches]
-    names = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(inputs)]
+    frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
+    files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
+    settings = _golden_settings(card)
+    runs = [(frame, setting) for setting in settings for frame in frames]
+    sources = [(file, setting) for setting in settings for file in files]
     progress("golden frames", 0, 2)
-    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, inputs, staging)}
+    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, runs, staging)}
     progress("golden frames", 1, 2)
     if Precision.INT8 in plan.precisions:
         file = _INT8_GRAPHS[0].file
-        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, inputs, staging)
+        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, runs, staging)
     progress("golden frames", 2, 2)
     written = {
-        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(frames)]
-        for reference, frames in outputs.items()
+        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
+        for reference, found in outputs.items()
     }
     return tuple(
-        GoldenFrame(name, output, precision, GOLDEN_MIN_PSNR_DB[precision], *_digests(staging, name, output))
+        GoldenFrame(
+            source,
+            output,
+            precision,
+            GOLDEN_MIN_PSNR_DB[precision],
+            sha256_of(staging / source),
+            sha256_of(staging / output),
+            setting,
+        )
         for precision in plan.precisions
-        for name, output in zip(names, written.get(precision, written[Precision.FP32]), strict=True)
+        for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
     )
+
+
+def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
+    """The default setting, and of a network with controls one that tells each of them."""
+    return [{}, telling_setting(card.controls)] if card.controls else [{}]
 
 
 def _run_reference(
@@ -245,7 +279,7 @@ def _run_reference(
     precision: Precision,
     card: ModelCard,
     plan: DeployPlan,
-    inputs: Sequence[Frame],
+    runs: Sequence[tuple[Frame, Controls]],
     staging: Path,
 ) -> list[Frame]:
     request = SessionRequest(
@@ -260,16 +294,12 @@ def _run_reference(
         options={"architecture": card.name} if runtime == "torch" else None,
     )
     with open_request(runtime, request) as session:
-        return [cast(Frame, session.run(frame)) for frame in inputs]
+        return [cast(Frame, session.run(frame, setting)) for frame, setting in runs]
 
 
 def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
     write_picture(staging / file, Picture(frame_hwc))
     return file
-
-
-def _digests(staging: Path, *files: str) -> tuple[str, ...]:
-    return tuple(sha256_of(staging / file) for file in files)
 
 
 def _manifest(

@@ -105,6 +105,9 @@ class Control:
             raise UsageError(f"{self.name} is {value:g}; give a number {self._range}")
         return float(value)
 
+    def __str__(self) -> str:
+        return f"{self.name} {self._range} ({self.default:g})"
+
     @property
     def _range(self) -> str:
         return f"from {self.minimum:g} to {self.maximum:g}"
@@ -117,7 +120,7 @@ class ModelCard:
     `multiple_px` divides every legal tile side. `overlap_px` is the tile overlap, in low-resolution pixels,
     at which seams were found invisible. `global_statistics` says that an output pixel depends on the whole
     input (then tiling changes the result). `forms` records the choices made at export, per layer. `controls` are
-    the scalars that its user sets at run time.
+    the scalars that its user sets at run time, `baked` those that the export made constants.
     """
 
     name: str
@@ -134,6 +137,7 @@ class ModelCard:
     static: bool = True
     forms: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()
+    baked: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.scale < 1:

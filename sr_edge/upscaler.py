@@ -11,11 +11,12 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, SrEdgeError, UsageError
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame
 from sr_edge.image_files import list_pictures, read_picture, require_format_holds, write_picture
 from sr_edge.resize import resize_bicubic
-from sr_edge.runtimes.session import Batch, Controls, Session
+from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import upscale_frame_in_flight
 
@@ -33,11 +34,14 @@ class Upscaler:
         """Args:
         session: an open engine; as many tiles are in flight as it has slots.
         overlap_px: the least overlap of tiles, in low-resolution pixels; None takes the network's own.
-        controls: values for the network's named scalars.
+        controls: values for the network's named scalars; those not named take their defaults.
+
+        Raises:
+            UsageError: a control that the network has not, or a value that it does not take.
         """
         self._session = session
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
-        self._controls = controls
+        self._controls = control_values(session.spec.controls, controls)
 
     @property
     def scale(self) -> int:

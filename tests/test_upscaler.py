@@ -18,7 +18,7 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes.session import Batch, Controls, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency, Precision, TileSpec
+from sr_edge.spec import Control, FrameFormat, Latency, Precision, TileSpec
 from sr_edge.upscaler import FileResult, Outcome, Upscaler, upscale_file, upscale_folder
 
 SCALE = 2
@@ -43,6 +43,7 @@ class NearestSession:
             load_ms=0,
             artifact_bytes=0,
             slots=slots,
+            controls=(Control("alpha", 1.0, 0.0, 2.0), Control("beta", 1.0, 0.0, 2.0)),
             overlap_px=4,
         )
         self.tint = tint
@@ -154,7 +155,13 @@ def test_the_overlap_is_the_cards_unless_given(session: NearestSession) -> None:
 
 def test_controls_reach_the_network(session: NearestSession) -> None:
     Upscaler(session, controls={"alpha": 0.5}).upscale(noise(np.uint8, 4, 4, 3))
-    assert session.controls == [{"alpha": 0.5}]
+    assert session.controls == [{"alpha": 0.5, "beta": 1.0}]
+
+
+def test_controls_are_refused_before_any_picture_is_read(session: NearestSession) -> None:
+    for wrong in ({"gamma": 1.0}, {"alpha": 3.0}):
+        with pytest.raises(UsageError):
+            Upscaler(session, controls=wrong)
 
 
 def test_alpha_is_resized_by_bicubic_and_keeps_what_is_wholly_opaque_or_clear(session: NearestSession) -> None:

@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 
 from sr_edge.bench.variants import Variant
-from sr_edge.bundle import Bundle
+from sr_edge.bundle import Bundle, GoldenFrame
+from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
@@ -22,13 +23,14 @@ WHITE = 255.0
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """A golden input and its output at one precision: uint8 (height, width, 3)."""
+    """A golden input and its output at one precision and setting of the controls: uint8 (height, width, 3)."""
 
     name: str
     precision: Precision
     input_hwc: Frame
     output_hwc: Frame
     min_psnr_db: float
+    controls: Controls
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,13 @@ def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
     for frame in bundle.manifest.golden:
         if frame.precision is precision:
             source, output = (cast(Frame, read_picture(path).pixels) for path in bundle.golden_files(frame))
-            pairs.append(GoldenPair(frame.input, precision, source, output, frame.min_psnr_db))
+            pairs.append(GoldenPair(_name(frame), precision, source, output, frame.min_psnr_db, frame.controls))
     return pairs
+
+
+def _name(frame: GoldenFrame) -> str:
+    setting = ", ".join(f"{name}={value:g}" for name, value in frame.controls.items())
+    return f"{frame.input} at {setting}" if setting else frame.input
 
 
 def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTest:
@@ -76,7 +83,7 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
             variant, session.spec.ran, reason=f"the bundle has no golden frames for {variant.precision}; deploy again"
         )
     try:
-        outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
+        outputs = _replayed(pairs, session)
     except (EngineError, FrameError) as error:
         return SelfTest(variant, session.spec.ran, reason=str(error))
     return SelfTest(
@@ -89,12 +96,16 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
     )
 
 
+def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
+    return [cast(Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
+
+
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     """8-bit RGB PSNR of a session against the float reference over the fp32 golden frames, and how many there are."""
     pairs = read_golden(bundle, Precision.FP32)
     if not pairs:
         return None, 0
-    outputs = [cast(Frame, session.run(pair.input_hwc)) for pair in pairs]
+    outputs = _replayed(pairs, session)
     return psnr_rgb_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sr_edge.bench.rows import Row
 from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
+from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, PrecisionUnavailable, SrEdgeError
 from sr_edge.runtimes import (
     Session,
@@ -37,13 +38,15 @@ def no_progress(stage: str, done: int, total: int) -> None:
 class OpenOptions:
     """What all variants are opened with. `io` None takes the float graph where there is one.
 
-    `trusted_architecture` names a network of the user's own that the torch runtime may build.
+    `trusted_architecture` names a network of the user's own that the torch runtime may build. `controls` is the
+    setting that pictures are upscaled and latencies taken at; golden frames have their own.
     """
 
     device: str = "cpu"
     io: FrameFormat | None = None
     threads: int | None = None
     trusted_architecture: str = ""
+    controls: Controls = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def timed(
     opened: Sequence[OpenVariant | Row],
     rounds: int,
     warm_up: int,
+    controls: Controls,
     progress: Progress = no_progress,
 ) -> list[Row]:
     """The rows with latencies, all open variants run in turn; `rows` belong to `opened` one by one."""
@@ -135,7 +139,7 @@ def timed(
     if not sessions:
         return list(rows)
     progress("latency", 0, 1)
-    latencies = iter(interleaved(sessions, rounds, warm_up))
+    latencies = iter(interleaved(sessions, rounds, warm_up, controls))
     progress("latency", 1, 1)
     pairs = zip(rows, opened, strict=True)
     return [replace(row, latency=next(latencies)) if isinstance(entry, OpenVariant) else row for row, entry in pairs]

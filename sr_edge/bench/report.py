@@ -20,6 +20,7 @@ from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
+from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
 from sr_edge.upscaler import Upscaler
 
@@ -47,16 +48,18 @@ def bench_bundle(
         progress: called with (stage, steps done, steps in all).
 
     Raises:
+        UsageError: the options set a control that the network has not, or a value that it does not take.
         BundleError: the bundle is damaged.
         FrameError: a test picture cannot be used.
     """
     environment = describe_environment()
     card, tile = bundle.manifest.card, bundle.manifest.tile
+    control_values(card.controls, options.controls)
     with open_variants(bundle, variants, options, progress) as opened:
         rows = [_tested(bundle, entry) for entry in opened]
-        rows, baseline = _scored(rows, opened, pairs, card.scale, progress)
+        rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
-            rows = timed(rows, opened, rounds, warm_up, progress)
+            rows = timed(rows, opened, rounds, warm_up, options.controls, progress)
         if rounds and with_memory:
             rows = with_peak_memory(rows, opened, progress)
     return BenchReport(card, tile, environment, rounds, warm_up, tuple(rows), baseline)
@@ -79,6 +82,7 @@ def _scored(
     opened: Sequence[OpenVariant | Row],
     pairs: Sequence[PairFiles],
     scale: int,
+    controls: Controls,
     progress: Progress,
 ) -> tuple[list[Row], HrScores | None]:
     """The rows with scores on test pictures, and bicubic's."""
@@ -86,7 +90,9 @@ def _scored(
         return list(rows), None
     sound = {row.variant for row in rows if row.quality}
     running = [
-        Upscaler(entry.session).upscale for entry in opened if isinstance(entry, OpenVariant) and entry.variant in sound
+        Upscaler(entry.session, controls=controls).upscale
+        for entry in opened
+        if isinstance(entry, OpenVariant) and entry.variant in sound
     ]
     baseline, *scores = score_upscalers(
         [bicubic(scale), *running], pairs, scale, lambda done, total: progress("evaluating", done, total)

@@ -61,7 +61,8 @@ class Artifact:
 class GoldenFrame:
     """A low-resolution tile and what the network makes of it at one precision, both as 8-bit RGB PNG.
 
-    A runtime passes when its output has at least `min_psnr_db` against `output`.
+    A runtime passes when its output has at least `min_psnr_db` against `output`. `controls` is the setting of the
+    network's run-time scalars; those not named are at their defaults.
     """
 
     input: str
@@ -70,6 +71,7 @@ class GoldenFrame:
     min_psnr_db: float
     input_sha256: str
     output_sha256: str
+    controls: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for file, sha256 in ((self.input, self.input_sha256), (self.output, self.output_sha256)):

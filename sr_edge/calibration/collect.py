@@ -13,9 +13,11 @@ import onnx
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.graph import picture_input
 from sr_edge.calibration.observers import Observer
+from sr_edge.controls import Controls, checked_pairs, control_values
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import view_graph
-from sr_edge.export.onnx_run import open_onnxruntime
+from sr_edge.export.metadata import graph_controls
+from sr_edge.export.onnx_run import feed_of, open_onnxruntime
 
 Batch = npt.NDArray[np.float32]
 """Pictures in the graph's float layout: (1, channels, height, width) in [0, 1]."""
@@ -33,14 +35,14 @@ class WatchedGraph:
     """A graph in ONNX Runtime that gives inner tensors; none named means the graph's own outputs."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str] = ()) -> None:
+        self._controls = graph_controls(model)
         self._picture = picture_input(model)
         self._tensors = list(tensors) or [output.name for output in model.graph.output]
         self._session = open_onnxruntime(_with_outputs(model, self._tensors))
 
-    def run(self, batch: Batch) -> list[npt.NDArray[Any]]:
-        """The tensors for one batch. A uint8 NHWC graph takes the same float NCHW batch; controls are at 1."""
-        feeds: dict[str, npt.NDArray[Any]] = {i.name: np.ones(1, np.float32) for i in self._session.get_inputs()}
-        feeds[self._picture.name] = self._layout(batch)
+    def run(self, batch: Batch, controls: Controls | None = None) -> list[npt.NDArray[Any]]:
+        """The tensors for one batch. A uint8 NHWC graph takes the same float NCHW batch."""
+        feeds = feed_of(self._picture.name, self._layout(batch), control_values(self._controls, controls))
         computed = [name for name in self._tensors if name not in feeds]
         found = feeds | dict(zip(computed, self._session.run(computed, feeds), strict=False))
         return [found[name] for name in self._tensors]
@@ -59,7 +61,7 @@ def collect_ranges(
     observer_type: type[Observer],
     progress: Progress | None = None,
 ) -> dict[str, TensorRange]:
-    """The range of each named tensor over all batches.
+    """The range of each named tensor over all batches, in a graph with controls also at their extremes.
 
     Memory holds one batch's observed tensors (at most about OBSERVED_BYTES) and one observer per tensor.
 
@@ -68,15 +70,16 @@ def collect_ranges(
     """
     require_batches(model, batches)
     passes = list(_passes(model, list(dict.fromkeys(tensors)), batches[0].shape))
+    runs = checked_pairs(batches, graph_controls(model))
     ranges: dict[str, TensorRange] = {}
     for number, names in enumerate(passes):
         watched = [_Watched(name, observer_type()) for name in names]
         graph = WatchedGraph(model, names)
-        for index, batch in enumerate(batches):
-            for tensor, values in zip(watched, graph.run(batch), strict=True):
+        for index, (batch, setting) in enumerate(runs):
+            for tensor, values in zip(watched, graph.run(batch, setting), strict=True):
                 tensor.observe(values)
             if progress is not None:
-                progress(number * len(batches) + index + 1, len(passes) * len(batches))
+                progress(number * len(runs) + index + 1, len(passes) * len(runs))
         ranges.update((tensor.name, tensor.range()) for tensor in watched)
     return ranges
 

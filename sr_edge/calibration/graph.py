@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError
+from sr_edge.export.graph import picture_inputs, scalar_inputs
 from sr_edge.spec import TileSpec
 
 
@@ -47,11 +48,9 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     Raises:
         CalibrationError: not exactly one input has rank 4.
     """
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in initializers]
-    pictures: list[onnx.ValueInfoProto] = [i for i in inputs if len(i.type.tensor_type.shape.dim) == 4]
+    pictures = picture_inputs(model)
     if len(pictures) != 1:
-        names = ", ".join(i.name for i in inputs)
+        names = ", ".join([*(picture.name for picture in pictures), *scalar_inputs(model)])
         raise CalibrationError(f"the graph needs one picture input of rank 4 and has {len(pictures)} (inputs: {names})")
     return pictures[0]
 

@@ -7,8 +7,21 @@ from typing import Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, MeasureMemory, Precisions, Runs, Runtimes, Threads, Trust
+from sr_edge.cli.options import (
+    BundlePath,
+    Device,
+    Json,
+    MeasureMemory,
+    Precisions,
+    Runs,
+    Runtimes,
+    Settings,
+    Threads,
+    Trust,
+    read_settings,
+)
 from sr_edge.spec import FrameFormat
+from sr_edge.whole_file import require_output_file
 
 
 def bench(
@@ -19,6 +32,7 @@ def bench(
     warm_up: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 3,
     threads: Threads = None,
     device: Device = "cpu",
+    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
     io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
     memory: MeasureMemory = True,
     csv: Annotated[Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False)] = None,
@@ -28,6 +42,9 @@ def bench(
     """Time a bundle in every runtime and precision."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    controls = read_settings(settings)
+    if csv is not None:
+        require_output_file(csv)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import (
             OpenOptions,
@@ -43,7 +60,7 @@ def bench(
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
-            options = OpenOptions(device, io, threads, trust)
+            options = OpenOptions(device, io, threads, trust, controls)
             with open_bundle(bundle) as opened:
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)

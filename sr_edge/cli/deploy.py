@@ -9,6 +9,7 @@ import typer
 
 from sr_edge.cli.options import (
     Arch,
+    Bake,
     Exclude,
     Halves,
     Images,
@@ -27,8 +28,10 @@ from sr_edge.cli.options import (
     Threads,
     Tile,
     Weights,
+    read_settings,
 )
 from sr_edge.errors import EngineError
+from sr_edge.whole_file import require_output
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -58,20 +61,24 @@ def deploy(
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
+    bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: Json = False,
 ) -> None:
     """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    constants = read_settings(bake)
+    require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
+        from sr_edge.models.loading import bake as bake_controls
 
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            network = load_model(model, scale, weights, random_weights, arch, input_range)
+            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,

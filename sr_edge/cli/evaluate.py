@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Halves, Json, Precisions, Runtimes, Threads, Trust
+from sr_edge.cli.options import (
+    BundlePath,
+    Device,
+    Halves,
+    Json,
+    Precisions,
+    Runtimes,
+    Settings,
+    Threads,
+    Trust,
+    read_settings,
+)
 
 
 def evaluate(
@@ -18,12 +29,14 @@ def evaluate(
     precisions: Precisions = "all",
     threads: Threads = None,
     device: Device = "cpu",
+    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
     """Measure a bundle's PSNR and SSIM on test pictures."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    controls = read_settings(settings)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import (
             OpenOptions,
@@ -38,7 +51,7 @@ def evaluate(
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
-            options = OpenOptions(device, threads=threads, trusted_architecture=trust)
+            options = OpenOptions(device, threads=threads, trusted_architecture=trust, controls=controls)
             with open_bundle(bundle) as opened:
                 pairs = pair_files(hr, opened.manifest.card.scale, lr)
                 variants = variants_of(opened, *chosen, device)

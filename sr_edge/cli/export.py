@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Arch, InputRange, Json, Model, RandomWeights, Scale, Tile, Weights, require_another_file
+from sr_edge.cli.options import (
+    Arch,
+    Bake,
+    InputRange,
+    Json,
+    Model,
+    RandomWeights,
+    Scale,
+    Tile,
+    Weights,
+    read_settings,
+    require_another_file,
+)
 from sr_edge.spec import FrameFormat
+from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.export import ExportReport
@@ -42,20 +55,24 @@ def export(
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
+    bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights)
+    require_output_file(out)
+    constants = read_settings(bake)
     with result_on_stdout(as_json) as show:
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
+        from sr_edge.models.loading import bake as bake_controls
         from sr_edge.spec import Precision
 
         with progress_on_stderr() as progress:
-            network = load_model(model, scale, weights, random_weights, arch, input_range)
+            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
             report = export_onnx(
                 network,
                 chosen_tile(tile, network, progress),
@@ -78,6 +95,8 @@ def _readable(report: ExportReport) -> str:
         f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
         f"fp32 graph against PyTorch: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
     ]
+    if card.controls:
+        lines.append(f"controls: {', '.join(map(str, card.controls))}")
     if card.random_weights:
         lines.append("RANDOM WEIGHTS: for latency studies only")
     return "\n".join(lines)

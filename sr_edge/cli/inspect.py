@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sr_edge.bundle import Manifest
+    from sr_edge.spec import ModelCard
 
 
 def inspect(bundle: BundlePath, as_json: Json = False) -> None:
@@ -37,6 +38,7 @@ def _facts(manifest: Manifest) -> str:
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
+        "controls": _controls(card),
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
@@ -44,6 +46,12 @@ def _facts(manifest: Manifest) -> str:
         "created": manifest.created or "not recorded",
     }
     return "\n".join(f"{name:10}{value}" for name, value in lines.items()) + "\n"
+
+
+def _controls(card: ModelCard) -> str:
+    free = [str(control) for control in card.controls]
+    baked = [f"{name} is {value:g}, a constant" for name, value in card.baked.items()]
+    return ", ".join(free + baked) or "none"
 
 
 def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:

@@ -28,6 +28,14 @@ Arch = Annotated[
 ]
 InputRange = Annotated[float, typer.Option(help="What a model of --arch calls white: 1 or 255.")]
 
+Bake = Annotated[
+    list[str], typer.Option(metavar="NAME=NUMBER", help="Make a control a constant; repeatable.", show_default=False)
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="NAME=NUMBER", help="A control's value; repeatable.", show_default=False),
+]
+
 Images = Annotated[
     Path, typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures to calibrate with.", show_default=False)
 ]
@@ -59,6 +67,21 @@ Halves = Annotated[
     Path | None,
     typer.Option("--lr", metavar="DIR", help="Their low-resolution halves; made where left out.", show_default=False),
 ]
+
+
+def read_settings(texts: list[str]) -> dict[str, float]:
+    """Values by name; raises UsageError where a text is not NAME=NUMBER or a name is given twice."""
+    values: dict[str, float] = {}
+    for text in texts:
+        name, _, number = (part.strip() for part in text.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            raise UsageError(f"cannot read {text!r} as a setting; write NAME=NUMBER, for example alpha=0.5") from None
+        if not name or name in values:
+            raise UsageError(f"{text!r} {'names no control' if not name else 'sets it again'}; give each name once")
+        values[name] = value
+    return values
 
 
 def require_another_file(out: Path, *sources: Path | None) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, Threads, Trust
+from sr_edge.cli.options import BundlePath, Device, Json, Settings, Threads, Trust, read_settings
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
+from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.cli.output import Report
@@ -38,12 +39,15 @@ def upscale(
     ] = None,
     threads: Threads = None,
     device: Device = "cpu",
+    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
     """Upscale a picture or a folder of pictures."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
+    controls = read_settings(settings)
+    _require_place(source, target)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import preferred_runtime
         from sr_edge.bundle import open_bundle
@@ -58,13 +62,21 @@ def upscale(
             progress_on_stderr() as progress,
         ):
             started = time.perf_counter()
-            results = _upscaled(Upscaler(session, overlap), source, target, resume, progress)
+            results = _upscaled(Upscaler(session, overlap, controls), source, target, resume, progress)
             seconds = time.perf_counter() - started
         document = {"session": session.spec, "seconds": seconds, "files": results}
         show(document, _readable(results, session.spec, seconds))
     failed = [result for result in results if result.outcome == "failed"]
     if failed:
         raise FrameError(f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}")
+
+
+def _require_place(source: Path, target: Path) -> None:
+    """Raises UsageError where no result could be written; a folder of results need not be there yet."""
+    if target.is_dir():
+        require_output(target / source.name)
+    elif not source.is_dir():
+        require_output_file(target)
 
 
 def _upscaled(upscaler: Upscaler, source: Path, target: Path, resume: bool, progress: Report) -> Sequence[FileResult]:

@@ -26,8 +26,10 @@ def graph_digest(model: onnx.ModelProto, weights: bool = True) -> str:
     """
     view = view_graph(model)
     made = {"": "absent"}
-    for value in model.graph.input:
-        made[value.name] = _hash("input", str(view.types[value.name]), str(view.shapes.get(value.name)))
+    for position, value in enumerate(model.graph.input):
+        # The place tells inputs of one shape apart, such as two controls; the picture is the first.
+        place = [str(position)] if position else []
+        made[value.name] = _hash("input", str(view.types[value.name]), str(view.shapes.get(value.name)), *place)
     made.update({name: _constant_hash(constant, weights) for name, constant in view.constants.items()})
     for node in view.nodes:
         if node.op_type != "Constant":

@@ -18,11 +18,13 @@ import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
 from sr_edge.export.float16_kernels import KERNELS
 from sr_edge.export.graph import view_graph
-from sr_edge.export.onnx_run import Tensor, Tensors, run_onnxruntime
+from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, run_onnxruntime
 from sr_edge.export.parity import compare_outputs
+from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
 LOSS_BOUND_DB = 0.02
@@ -90,9 +92,14 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
 
 
 def check_float16(
-    half: onnx.ModelProto, full: onnx.ModelProto, patches: Sequence[npt.NDArray[np.float32]]
+    half: onnx.ModelProto,
+    full: onnx.ModelProto,
+    patches: Sequence[npt.NDArray[np.float32]],
+    controls: Sequence[Control] = (),
 ) -> Float16Check:
     """Compares the fp16 graph in real float16 arithmetic with the fp32 graph in ONNX Runtime, patch by patch.
+
+    A graph with controls is compared at their defaults and at their extremes (`checked_pairs`).
 
     Raises:
         ExportError: the evaluator failed its control (a product that must overflow in float16 did not).
@@ -100,9 +107,10 @@ def check_float16(
     _require_real_float16()
     name = full.graph.input[0].name
     worst_db, first_overflow = math.inf, ""
-    for patch in patches:
-        run = run_float16(half, {name: patch})
-        expected = run_onnxruntime(full, {name: patch})
+    for patch, setting in checked_pairs(patches, controls):
+        feed = feed_of(name, patch, setting)
+        run = run_float16(half, feed)
+        expected = run_onnxruntime(full, feed)
         first_overflow = first_overflow or run.first_overflow
         for output, picture in run.outputs.items():
             parity = compare_outputs([_clipped(picture)], [_clipped(expected[output])])

@@ -11,10 +11,13 @@ so the transposes stand on the float side. Multiplying by 1/255 (not dividing) i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
 from sr_edge.errors import ExportError
+from sr_edge.export.graph import picture_inputs
 
 WHITE = 255.0
 _BORDER = "frame_io"
@@ -24,15 +27,15 @@ def wrap_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network with uint8 (1, height, width, 3) input and output; names of input and output are kept.
 
     Works on fp32, fp16 and INT8 graphs, static or dynamic, whose input and output are float32 (1, 3, h, w);
-    `model` is left alone.
+    inputs of another rank, the controls, stay as they are. `model` is left alone.
 
     Raises:
-        ExportError: the graph has other inputs or outputs than one float32 NCHW picture each.
+        ExportError: the graph takes or gives other pictures than one float32 NCHW picture each.
     """
     wrapped = onnx.ModelProto()
     wrapped.CopyFrom(model)
     graph = wrapped.graph
-    source, result = _picture(graph.input, "input"), _picture(graph.output, "output")
+    source, result = _picture(picture_inputs(wrapped), "input"), _picture(graph.output, "output")
     inner_source, inner_result = f"{source.name}_nchw", f"{result.name}_nchw"
     _rename(graph, {source.name: inner_source, result.name: inner_result})
     body = list(graph.node)
@@ -82,9 +85,9 @@ def _chain(
     return nodes
 
 
-def _picture(values: list[onnx.ValueInfoProto], side: str) -> onnx.ValueInfoProto:
+def _picture(values: Sequence[onnx.ValueInfoProto], side: str) -> onnx.ValueInfoProto:
     if len(values) != 1:
-        raise ExportError(f"the graph has {len(values)} {side}s; uint8 frames need exactly one picture")
+        raise ExportError(f"the graph has {len(values)} {side} pictures; uint8 frames need exactly one")
     kind = values[0].type.tensor_type
     dims = kind.shape.dim
     if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value != 3:

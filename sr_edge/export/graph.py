@@ -102,6 +102,21 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
     return GraphView(model=model, nodes=tuple(model.graph.node), shapes=shapes, types=types)
 
 
+def picture_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs of rank 4, which take pictures; constants that old files list as inputs are left out."""
+    return [value for value in _true_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
+
+
+def scalar_inputs(model: onnx.ModelProto) -> list[str]:
+    """The names of the graph's other inputs: the network's controls, of shape [1]."""
+    return [value.name for value in _true_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
+
+
+def _true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
     """The node's attribute of that name, or None where the operator's default holds."""
     return next((found for found in node.attribute if found.name == name), None)

@@ -10,7 +10,8 @@ import onnx
 
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError, ExportError
-from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.export.graph import scalar_inputs
+from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 
 METADATA_KEY = "sr_edge"
 
@@ -43,6 +44,22 @@ def write_metadata(model: onnx.ModelProto, metadata: GraphMetadata) -> None:
     kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
     text = json.dumps(to_plain(metadata), sort_keys=True)
     onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: text})
+
+
+def graph_controls(model: onnx.ModelProto) -> tuple[Control, ...]:
+    """The ranges and defaults of the graph's scalar inputs, in the order of the inputs.
+
+    Raises:
+        ExportError: the graph has scalar inputs and no card that tells of them.
+    """
+    names = scalar_inputs(model)
+    if not names:
+        return ()
+    known = {control.name: control for control in read_metadata(model).card.controls}
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise ExportError(f"nothing tells the range of the graph's input {strange[0]!r}; export the network again")
+    return tuple(known[name] for name in names)
 
 
 def read_metadata(model: onnx.ModelProto) -> GraphMetadata:

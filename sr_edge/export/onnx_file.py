@@ -26,7 +26,7 @@ from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
-from sr_edge.whole_file import whole_file
+from sr_edge.whole_file import require_output_file, whole_file
 
 Progress = Callable[[str], None]
 
@@ -63,7 +63,7 @@ def export_onnx(
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
-    """Writes the network as an ONNX file (opset 17, input "input", output "output").
+    """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
     The fp32 graph is compared with the PyTorch network on `patches` and on worst cases; a static form must pass
     `scan_graph`; a half-precision graph must lose no more than 0.02 dB in real float16 arithmetic. The file
@@ -81,10 +81,12 @@ def export_onnx(
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: the precision is not one that export writes, or a patch is not of the tile's size.
+        UsageError: `path` cannot be written, the precision is not one that export writes, or a patch is not of the
+            tile's size.
         TileError: the tile does not fit the network.
         ExportError: the network has no ONNX form, or a check failed; nothing is written.
     """
+    require_output_file(path)
     _require_usable(model, tile, precision, patches)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
@@ -239,7 +241,7 @@ def _finish(
         progress("converting to half precision")
         half = to_fp16(graph)
         progress("checking in float16 arithmetic")
-        check = check_float16(half, graph, pictures)
+        check = check_float16(half, graph, pictures, metadata.card.controls)
         check.require_within()
         graph = half
     if metadata.io is FrameFormat.UINT8_NHWC:

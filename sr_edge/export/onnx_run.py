@@ -54,6 +54,11 @@ def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Ten
         raise ExportError(f"ONNX Runtime cannot run the graph on {shapes}: {error}") from error
 
 
+def feed_of(picture_name: str, picture: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:
+    """The inputs of a graph: its picture, and its controls as float32 [1]."""
+    return {picture_name: picture, **{name: np.array([value], np.float32) for name, value in controls.items()}}
+
+
 def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Tensor]:
     """Seeded values in [0, 1), or 0 ... 255 for integers, for every input; dynamic dims become FREE_DIM_PX."""
     generator = np.random.default_rng(seed)

@@ -13,8 +13,10 @@ import onnx
 import torch
 from torch import nn
 
+from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.onnx_run import Tensor, open_onnxruntime, run_session
+from sr_edge.export.onnx_run import Tensor, feed_of, open_onnxruntime, run_session
+from sr_edge.models.controlled import control_tensors, controls_of
 
 Patch = npt.NDArray[np.float32]
 
@@ -40,14 +42,20 @@ class Parity:
 def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches: Sequence[Patch]) -> Parity:
     """Runs every patch, float32 (1, 3, height, width), through ONNX Runtime and through `module`.
 
+    A network with controls runs at their defaults and at their extremes (`checked_pairs`).
+
     Raises:
         ExportError: there are no patches, or the two give different shapes.
     """
     session = open_onnxruntime(model)
     source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
-    found = [run_session(session, {source: patch})[result] for patch in patches]
+    controls = controls_of(module)
+    pairs = checked_pairs(patches, controls)
+    found = [run_session(session, feed_of(source, patch, setting))[result] for patch, setting in pairs]
     with torch.inference_mode():
-        expected = [module(torch.from_numpy(patch)).numpy() for patch in patches]
+        expected = [
+            module(torch.from_numpy(patch), *control_tensors(controls, setting)).numpy() for patch, setting in pairs
+        ]
     return compare_outputs(found, expected)
 
 

@@ -17,6 +17,7 @@ from torch.jit._trace import TracerWarning
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import default_opset
+from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.spec import TileSpec
 
 OPSET = 17
@@ -32,6 +33,8 @@ _FREE_SIDES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_h
 
 def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.ModelProto:
     """Records `module` on a float32 (1, 3, height, width) input named "input"; the output is named "output".
+
+    The network's controls become inputs of their own names, float32 of shape [1].
 
     With `dynamic` the height and width of input and output are symbols; whether the network really allows that,
     the caller must test, since tracing bakes Python integers in without a word.
@@ -52,17 +55,18 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
 
 
 def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:
+    controls = controls_of(module)
     with warnings.catch_warnings():
         for message in _EXPECTED_DEPRECATIONS:
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         torch.onnx.export(
             module,
-            (torch.zeros(1, 3, tile.height, tile.width),),
+            (torch.zeros(1, 3, tile.height, tile.width), *control_tensors(controls)),
             file,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[INPUT_NAME],
+            input_names=[INPUT_NAME, *(control.name for control in controls)],
             output_names=[OUTPUT_NAME],
             dynamic_axes=_FREE_SIDES if dynamic else None,
         )

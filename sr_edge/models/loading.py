@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sr_edge.controls import Controls
 from sr_edge.errors import UsageError, WeightsError
+from sr_edge.models.controlled import Baked, controls_of
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
 from sr_edge.models.weights import detect, fit_weights, read_weights
 from sr_edge.spec import ModelCard
@@ -35,9 +38,30 @@ class ScaledRange(nn.Module):
         super().__init__()
         self.network = network
         self.input_range = input_range
+        self.controls = controls_of(network)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x * self.input_range) / self.input_range
+    def forward(self, x: Tensor, *controls: Tensor) -> Tensor:
+        return self.network(x * self.input_range, *controls) / self.input_range
+
+
+def bake(model: LoadedModel, values: Controls) -> LoadedModel:
+    """The same network with these controls as constants, and a card that says so; `model` is left alone.
+
+    Raises:
+        UsageError: a name that the network has not, or a value out of range.
+    """
+    if not values:
+        return model
+    module = Baked(model.module, values).eval()
+    baked = {**model.card.baked, **values}
+    return LoadedModel(module, dataclasses.replace(model.card, controls=module.controls, baked=baked))
+
+
+def innermost(module: nn.Module) -> nn.Module:
+    """The network itself, whose weights a checkpoint holds, without what was wrapped around it."""
+    while isinstance(module, (ScaledRange, Baked)):
+        module = module.network
+    return module
 
 
 def load_model(
@@ -134,6 +158,7 @@ def _load_foreign(
         random_weights=random_weights,
         weights_source=weights.name if weights else f"random, seed {RANDOM_SEED}" if random_weights else arch,
         weights_sha256=_digest(weights) if weights else "",
+        controls=controls_of(network),
     )
     _require_scale(module, card)
     return LoadedModel(module.eval(), card)
@@ -192,6 +217,7 @@ def _card(
         weights_source=weights_source,
         weights_sha256=weights_sha256,
         licence=licence,
+        controls=controls_of(module),
     )
 
 

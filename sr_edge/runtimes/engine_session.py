@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import queue
 import threading
 import time
@@ -16,11 +15,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.errors import PrecisionUnavailable, UsageError
+from sr_edge.controls import Controls, control_values
+from sr_edge.errors import SrEdgeError, UsageError
 from sr_edge.runtimes.executed import Executed, require_requested
 from sr_edge.runtimes.host_format import Tile, empty_tile, format_of, frames_from_tile, tile_from_frames
 from sr_edge.runtimes.meters import measure_latency
-from sr_edge.runtimes.session import Batch, Controls, Frame, SessionRequest, SessionSpec, StageTimes
+from sr_edge.runtimes.session import Batch, Frame, SessionRequest, SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, Latency, TileSpec
 
 DEFAULT_SLOTS = 2
@@ -67,11 +67,13 @@ def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) ->
     """The session of a verified engine.
 
     Raises:
+        UsageError: the engine takes other controls than the card tells of.
         PrecisionUnavailable: another precision runs than was asked for, and that was not allowed.
     """
     try:
+        _require_controls(engine, request)
         require_requested(request, facts.runtime, facts.executed)
-    except PrecisionUnavailable:
+    except SrEdgeError:
         engine.close()
         raise
     spec = SessionSpec(
@@ -89,10 +91,19 @@ def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) ->
         artifact_bytes=request.artifact.stat().st_size,
         note=facts.executed.note,
         slots=engine.slots,
-        controls=engine.controls,
+        controls=request.card.controls,
         overlap_px=request.card.overlap_px,
     )
     return EngineSession(engine, spec)
+
+
+def _require_controls(engine: Engine, request: SessionRequest) -> None:
+    told = {control.name for control in request.card.controls}
+    if set(engine.controls) != told:
+        raise UsageError(
+            f"{request.artifact.name} takes the controls {', '.join(engine.controls) or 'none'}, its card tells of "
+            f"{', '.join(sorted(told)) or 'none'}; open it with the card that it was exported with"
+        )
 
 
 @dataclass(frozen=True)
@@ -219,15 +230,5 @@ class EngineSession:
             self._free.put(slot)
 
     def _control_arrays(self, controls: Controls | None) -> ControlArrays:
-        known = self._spec.controls
-        values = dict.fromkeys(known, 1.0) | dict(controls or {})
-        for name, value in values.items():
-            if name not in known:
-                raise UsageError(f"this network has no control {name!r}; {_known_controls(known)}")
-            if not math.isfinite(value):
-                raise UsageError(f"control {name} is {value}; pass a finite number, 1 is the default")
+        values = control_values(self._spec.controls, controls)
         return {name: np.array([value], np.float32) for name, value in values.items()}
-
-
-def _known_controls(known: tuple[str, ...]) -> str:
-    return f"it has {', '.join(known)}" if known else "it has none, leave `controls` out"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
 from sr_edge.spec import FrameFormat, Latency, TileSpec
@@ -78,21 +79,25 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
     return _summary([session.run_staged(frames)[1] for _ in range(_counted(runs))])
 
 
-def take_turns(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[list[StageTimes]]:
+def take_turns(
+    sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
+) -> list[list[StageTimes]]:
     """What `interleaved` sums up: every timed run, by session and round."""
     frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + _counted(rounds)):
         for session, tile, samples in zip(sessions, frames, times, strict=True):
-            sample = session.run_staged(tile)[1]
+            sample = session.run_staged(tile, controls)[1]
             if index >= warm_up:
                 samples.append(sample)
     return times
 
 
-def interleaved(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[StageLatency]:
+def interleaved(
+    sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
+) -> list[StageLatency]:
     """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
-    return [_summary(samples) for samples in take_turns(sessions, rounds, warm_up)]
+    return [_summary(samples) for samples in take_turns(sessions, rounds, warm_up, controls)]
 
 
 def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[Spread]:

@@ -1,12 +1,11 @@
 """PyTorch, eager: the reference that every other runtime is compared with. CPU, and CUDA where torch has it.
 
-A network's controls are the parameters of its `forward` whose default is a float: `forward(self, x, alpha=1.0)`.
+A network's controls are what its class declares as such (`sr_edge.models.controlled`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import RuntimeUnavailable, UsageError
-from sr_edge.models import load_model
+from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.controlled import control_tensors, controls_of
+from sr_edge.models.loading import bake
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
 from sr_edge.runtimes.executed import executed_precision, require_possible
@@ -87,8 +88,7 @@ class _TorchEngine:
         self, module: nn.Module, dtype: torch.dtype, device: torch.device, threads: int | None, slots: int
     ) -> None:
         self.slots = slots
-        parameters = inspect.signature(module.forward).parameters.values()
-        self.controls = tuple(item.name for item in parameters if isinstance(item.default, float))
+        self.controls = tuple(control.name for control in controls_of(module))
         self.threads = threads or torch.get_num_threads()
         self._module = module
         self._dtype = dtype
@@ -96,18 +96,21 @@ class _TorchEngine:
 
     def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
         with vendor_errors("torch failed to run a tile", "try another precision or device"), torch.inference_mode():
-            scalars = {name: torch.from_numpy(value).to(self.device) for name, value in controls.items()}
+            scalars = [torch.from_numpy(controls[name]).to(self.device) for name in self.controls]
             torch.from_numpy(out).copy_(self.forward(torch.from_numpy(tile).to(self.device), scalars))
 
-    def forward(self, tile: torch.Tensor, controls: dict[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, tile: torch.Tensor, scalars: Sequence[torch.Tensor]) -> torch.Tensor:
         lowered = self._dtype is not torch.float32
         with (
             _threads(self.threads),
             torch.autocast(self.device.type, self._dtype if lowered else None, enabled=lowered),
             torch.backends.cudnn.flags(allow_tf32=False),
         ):
-            upscaled: torch.Tensor = self._module(tile, **controls)
+            upscaled: torch.Tensor = self._module(tile, *scalars)
             return upscaled
+
+    def default_scalars(self) -> tuple[torch.Tensor, ...]:
+        return control_tensors(controls_of(self._module), device=self.device)
 
     def close(self) -> None:
         del self._module
@@ -148,14 +151,14 @@ def _layers_run(engine: _TorchEngine, request: SessionRequest) -> Counter[Precis
     Not in inference mode: there the hook would see compound operations and keep autocast out of their parts.
     """
     tile = torch.zeros(graph_shape(request.io, request.tile), device=engine.device)
-    ones = {name: torch.ones(1, device=engine.device) for name in engine.controls}
+    scalars = engine.default_scalars()
     seen = _LayerPrecisions()
     with (
         vendor_errors(f"torch cannot run {request.card.name} on a {request.tile} tile", "check the tile"),
         torch.no_grad(),
         seen,
     ):
-        upscaled = engine.forward(tile, ones)
+        upscaled = engine.forward(tile, scalars)
     require_graph(request, tile.shape, upscaled.shape)
     return seen.counts
 
@@ -167,16 +170,20 @@ def _load(request: SessionRequest) -> nn.Module:
     if options:
         raise UsageError(f"torch has no option {next(iter(options))!r}; it has {TRUST_OPTION!r} only")
     if ":" not in architecture:
-        return load_model(architecture, request.card.scale, weights=request.artifact).module
+        return _baked(load_model(architecture, request.card.scale, weights=request.artifact), request)
     if trusted != architecture:
         raise UsageError(
             f"the network is built by code of its own, {architecture}; if you trust it, open the session with "
             f'options={{"{TRUST_OPTION}": "{architecture}"}}, else choose another runtime'
         )
     card = request.card
-    return load_model(
-        None, card.scale, weights=request.artifact, arch=architecture, input_range=card.input_range
-    ).module
+    model = load_model(None, card.scale, weights=request.artifact, arch=architecture, input_range=card.input_range)
+    return _baked(model, request)
+
+
+def _baked(model: LoadedModel, request: SessionRequest) -> nn.Module:
+    """The network with the constants that the other graphs of its bundle hold."""
+    return bake(model, request.card.baked).module
 
 
 def _require_float_frames(request: SessionRequest) -> None:

@@ -111,7 +111,7 @@ def test_the_source_graph_is_left_alone(shuffle_graph: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "g (float[1,3,2,2] a, float[1] alpha) => (float[1,3,2,2] y) { y = Mul(a, alpha) }",
+        "g (float[1,3,2,2] a, float[1,3,2,2] b) => (float[1,3,2,2] y) { y = Mul(a, b) }",
         "g (float[1,4,2,2] a) => (float[1,4,2,2] y) { y = Neg(a) }",
         "g (uint8[1,3,2,2] a) => (float[1,3,2,2] y) { y = Cast<to = 1>(a) }",
     ],

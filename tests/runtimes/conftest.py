@@ -15,14 +15,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.runtimes import RUNTIMES, Session, SessionRequest, availability, open_request
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, Spelling, TileSpec
 
 TILE = TileSpec(16, 24)
 SCALE = 2
 HIDDEN = 16
+CONTROLS = (Control("alpha", 1.0, 0.0, 2.0), Control("beta", 1.0, 0.0, 2.0))
 FACTORY_MODULE = "toy_sr_network"
 FACTORY_SOURCE = """
 from torch import nn
+
+from sr_edge.spec import Control
 
 class Toy(nn.Module):
     def __init__(self):
@@ -35,6 +38,8 @@ class Toy(nn.Module):
         return self.shuffle(self.last(self.first(x).relu()))
 
 class Controlled(Toy):
+    controls = (Control("alpha", 1.0, 0.0, 2.0), Control("beta", 1.0, 0.0, 2.0))
+
     def forward(self, x, alpha=1.0, beta=1.0):
         return self.shuffle(alpha * self.last(beta * self.first(x).relu()))
 """
@@ -200,8 +205,10 @@ class Toys:
         allow_other_precision: bool = False,
         architecture: str = "",
         options: dict[str, str] | None = None,
+        controls: tuple[Control, ...] = (),
     ) -> SessionRequest:
-        card = ModelCard("toy", scale, parameters=self.weights.first.size + self.weights.last.size)
+        parameters = self.weights.first.size + self.weights.last.size
+        card = ModelCard("toy", scale, parameters, controls=controls)
         return SessionRequest(
             artifact=artifact,
             card=card,
@@ -241,6 +248,7 @@ class Toys:
             allow_other_precision=allow_other_precision,
             architecture=architecture,
             options=options,
+            controls=CONTROLS if network == "Controlled" else (),
         )
 
     def reference(self, batch: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_spec_tells_what_runs(runtime: str, toys: Any) -> None:
 
 def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
     with open_request(runtime, toys.request_for(runtime, network="Controlled")) as session:
-        assert session.spec.controls == ("alpha", "beta")
+        assert [control.name for control in session.spec.controls] == ["alpha", "beta"]
         plain = session.run(batches[0])
         np.testing.assert_allclose(plain, toys.reference(batches[0]), atol=FLOAT_TOLERANCE)
         for found in (
@@ -130,13 +131,21 @@ def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
             np.testing.assert_allclose(found, 0.5 * plain, atol=FLOAT_TOLERANCE)
         with pytest.raises(UsageError, match=r"'gamma'.*alpha, beta"):
             session.run(batches[0], {"gamma": 1.0})
-        with pytest.raises(UsageError, match="alpha is nan"):
-            session.submit(batches[0], {"alpha": float("nan")})
+        for wrong in (float("nan"), -0.1, 2.1):
+            with pytest.raises(UsageError, match=r"alpha is .* from 0 to 2"):
+                session.submit(batches[0], {"alpha": wrong})
 
 
 def test_control_of_a_network_without(session: Session, batches: list[Array]) -> None:
     with pytest.raises(UsageError, match="it has none"):
         session.run(batches[0], {"alpha": 0.5})
+
+
+def test_controls_that_the_card_does_not_tell_of(runtime: str, toys: Any) -> None:
+    request = toys.request_for(runtime, network="Controlled")
+    unaware = replace(request, card=replace(request.card, controls=()))
+    with pytest.raises(UsageError, match=r"takes the controls alpha, beta, its card tells of none"):
+        open_request(runtime, unaware)
 
 
 def test_measure(session: Session) -> None:
