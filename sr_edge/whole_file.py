@@ -1,22 +1,59 @@
-"""Output files that are there whole or not at all."""
+"""Output files that are there whole or not at all, and whether they could be made, asked before the work."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from sr_edge.errors import UsageError
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path` to write to, and moves it into place when the block ends without error.
 
-    Whatever ends the block, an interrupt included, no temporary file stays. Raises OSError as writing does.
+    Whatever ends the block, an interrupt included, no temporary file stays. Raises OSError as writing does, about
+    `path` and not about the temporary name.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = _unfinished(path)
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == unfinished:
+            error.filename = os.fspath(path)
+        raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def require_output_file(path: Path) -> None:
+    """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the name of a file to write")
+    require_output(path)
+
+
+def require_output(path: Path) -> None:
+    """Raises UsageError unless something can be made at `path`, be it a file or a folder."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first")
+    unfinished = _unfinished(path)
+    try:
+        unfinished.touch()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; choose another place or name") from error
+    finally:
+        _remove(unfinished)
+
+
+def _remove(unfinished: Path) -> None:
+    """Removes what is there; where even that fails, the error that led here is the one to hear about."""
+    with suppress(OSError):
+        unfinished.unlink()
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

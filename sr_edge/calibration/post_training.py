@@ -23,6 +23,7 @@ from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.metadata import METADATA_KEY, read_metadata, write_metadata
 from sr_edge.spec import Precision, Spelling
+from sr_edge.whole_file import require_output_file
 
 
 def calibrate(
@@ -53,8 +54,10 @@ def calibrate(
         CalibrationError: the graph or the batches are unusable, no layer can be INT8, or the cache is damaged or was
             made from another model, other batches or another method.
         UnknownNameError: no observer has that name.
-        UsageError: a pattern matches no layer.
+        UsageError: a pattern matches no layer, or the cache cannot be written.
     """
+    if cache is not None:
+        require_output_file(cache)
     observer_type = observer_named(method)
     model = load_graph(onnx_path)
     sites = find_sites(model)

@@ -9,6 +9,7 @@ import typer
 
 from sr_edge.cli.options import Exclude, Images, Include, Json, Method, require_another_file
 from sr_edge.spec import Spelling
+from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.calibration import Calibration
@@ -36,6 +37,9 @@ def calibrate(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, graph, images, cache)
+    for file in (out, cache):
+        if file is not None:
+            require_output_file(file)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibrate as measure_ranges
         from sr_edge.calibration import calibration_patches, graph_tile, quantize_onnx

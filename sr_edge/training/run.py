@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
+from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.training.curve import draw_curve
 from sr_edge.training.data import PairSet
-from sr_edge.training.loop import LOG, Progress, train
+from sr_edge.training.loop import LOG, WEIGHTS, Progress, train
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import psnr_by_picture
+from sr_edge.whole_file import require_output_file
 
 CURVE = "curve.png"
 
@@ -52,9 +54,10 @@ def train_model(
         start: weights to begin with; None begins with random ones, decided by the recipe's seed.
 
     Raises:
-        UnknownNameError, UsageError: no such network or scale.
+        UnknownNameError, UsageError: no such network or scale, or `out` cannot be written.
         TrainingError: no usable pictures, or the loss diverged.
     """
+    _require_place(out)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -77,6 +80,15 @@ def train_model(
         skipped=pairs.skipped,
         recipe=recipe,
     )
+
+
+def _require_place(out: Path) -> None:
+    """Makes the folder `out`; raises UsageError where that or writing into it fails."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {out}: {error.strerror}; choose another one") from error
+    require_output_file(out / WEIGHTS)
 
 
 def _minutes(log: Path) -> float:

@@ -128,10 +128,34 @@ def test_weights_of_another_network_are_refused_with_the_first_keys(sr_edge: SrE
     assert "conv.weight" in outcome.error
 
 
-def test_an_output_folder_that_is_absent(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
-    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "no" / "tiny.sredge")
-    assert outcome.code == 1
-    assert "does not exist" in outcome.error
+@pytest.mark.parametrize("command", ["export", "calibrate", "cache", "deploy", "bench", "upscale", "train"])
+def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Whatever works for long is replaced, and would fail the test if it were reached."""
+    for work in ("sr_edge.models.load_model", "sr_edge.bundle.open_bundle", "sr_edge.calibration.calibration_patches"):
+        monkeypatch.setattr(work, raising_assertion)
+    monkeypatch.setattr("sr_edge.training.run.build_network", raising_assertion)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "result"
+    graph, picture = bundle / "model.onnx", pictures / "waves0.png"
+    arguments = {
+        "export": ("convnet-tiny", "--scale", "2", "--random-weights", "-o", out),
+        "calibrate": (graph, "--images", pictures, "-o", out),
+        "cache": (graph, "--images", pictures, "-o", tmp_path / "int8.onnx", "--cache", out),
+        "deploy": (*TINY, *ON_CPU, "--images", pictures, "-o", out),
+        "bench": (bundle, "--csv", out),
+        "upscale": (bundle, picture, out),
+        "train": ("convnet-tiny", "--scale", "2", "--data", pictures, "--val", pictures, "--out", out),
+    }[command]
+    outcome = sr_edge("calibrate" if command == "cache" else command, *arguments)
+    assert outcome.code == 2
+    assert str(out) in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def raising_assertion(*_positional: object, **_named: object) -> None:
+    raise AssertionError("the work began")
 
 
 def test_an_output_that_is_no_bundle_is_left_alone(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
@@ -228,6 +252,7 @@ def test_a_full_disk_leaves_nothing(pictures: Path, tmp_path: Path, size_kb: int
     errors = [line for line in done.stderr.splitlines() if line.startswith("sr-edge: ")]
     assert len(errors) == 1
     assert "o space left on device" in errors[0]
+    assert f"cannot write {tmp_path / 'tiny.sredge'}: " in errors[0]
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,64 @@
+"""Output files appear whole or not at all; where none can be made is said before the work, by the user's name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sr_edge.errors import UsageError
+from sr_edge.whole_file import require_output, require_output_file, whole_file
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("whole")
+        assert not (tmp_path / "a.txt").exists()
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_is_about_the_users_path_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "absent" / "a.txt"
+    with pytest.raises(OSError, match="absent") as caught, whole_file(out) as unfinished:
+        unfinished.write_text("whole")
+    assert caught.value.filename == str(out)
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "b.txt") as unfinished:
+        unfinished.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["absent/a.txt", "file/a.txt", "n" * 250])
+def test_where_nothing_can_be_made_is_said_before_the_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        require_output(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert ".part" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    require_output_file(tmp_path / "old")
+    require_output(tmp_path)
+    with pytest.raises(UsageError, match="is a folder"):
+        require_output_file(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_read_only_file_system_is_noticed(tmp_path: Path) -> None:
+    """In a mount namespace of its own, as root may write to any folder that only lacks the permission."""
+    mount = f"mount -t tmpfs -o ro none {tmp_path}"
+    unshare = shutil.which("unshare")
+    tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
+    if not tried or tried.returncode:
+        pytest.skip("user namespaces with mounts are not allowed here")
+    program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output(Path('{tmp_path}/a'))"
+    script = f'{mount} && {sys.executable} -c "{program}"'
+    done = subprocess.run([str(unshare), "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert f"{tmp_path}/a cannot be written: Read-only file system" in done.stderr
