@@ -47,7 +47,7 @@ SHARE_TARGETS = {"fp32": 0.40, "bf16": 0.30}
 
 @dataclass(frozen=True)
 class FormsRow:
-    """One runtime and precision: each form's time as a multiple of the static form's, and that one's share of the peak."""
+    """One runtime and precision: each form's time as a multiple of the static form's, and its share of the peak."""
 
     runtime: str
     version: str
