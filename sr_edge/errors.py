@@ -13,6 +13,7 @@
     ├── RuntimeUnavailable       a runtime's library or device is absent
     │   └── PrecisionUnavailable the runtime is there but cannot run the precision asked for
     └── TrainingError            training cannot start or go on
+        └── TrainingInterrupted  exit code 130: Ctrl-C; all steps are saved
 
 A message says what was found, what was wanted, and what to do next.
 """
@@ -79,3 +80,7 @@ class PrecisionUnavailable(RuntimeUnavailable):
 
 class TrainingError(SrEdgeError):
     pass
+
+
+class TrainingInterrupted(TrainingError):
+    exit_code = 130

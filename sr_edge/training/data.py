@@ -36,8 +36,8 @@ class PairSet:
     skipped: tuple[str, ...]
 
     @classmethod
-    def from_folder(cls, folder: Path, scale: int, smallest_lr_px: int = 1) -> PairSet:
-        """Reads every picture below `folder` and makes its LR half.
+    def from_folder(cls, folder: Path, scale: int, smallest_lr_px: int = 1, purpose: str = "to learn from") -> PairSet:
+        """Reads every picture below `folder` and makes its LR half; messages say what `purpose` they have.
 
         Raises:
             TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction).
@@ -56,7 +56,7 @@ class PairSet:
             pairs.append(Pair(path.name, hr, downscale_bicubic(hr, scale)))
         if not pairs:
             reason = f"; the first reason: {skipped[0]}" if skipped else ""
-            raise TrainingError(f"no usable picture in {folder}{reason}. Give a folder of pictures to learn from")
+            raise TrainingError(f"no usable picture {purpose} in {folder}{reason}; give a folder that has some")
         return cls(tuple(pairs), scale, tuple(skipped))
 
     def batch(self, step: int, size: int, patch_px: int, seed: int) -> tuple[Tensor, Tensor]:

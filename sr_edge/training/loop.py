@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import pickle
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,9 +19,10 @@ from torch.nn import functional
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sr_edge.errors import TrainingError
+from sr_edge.errors import TrainingError, TrainingInterrupted
 from sr_edge.training.data import PairSet
 from sr_edge.training.recipe import Recipe
+from sr_edge.training.stopping import noted_signals
 from sr_edge.training.validation import mean_psnr_db
 from sr_edge.whole_file import whole_file
 
@@ -97,6 +99,7 @@ def train(
 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint belongs to another recipe.
+        TrainingInterrupted: Ctrl-C; the step under way was finished and saved. A second Ctrl-C stops at once.
     """
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
@@ -104,22 +107,45 @@ def train(
     if (out / CHECKPOINT).is_file():
         state.restore(out / CHECKPOINT, recipe)
     forward = torch.compile(network) if recipe.compile else network
-    while state.step < recipe.steps:
-        started = time.perf_counter()
-        loss = training_step(state, forward, training, recipe)
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} in step {state.step}; lower the learning rate and start again")
-        elapsed = time.perf_counter() - started
-        state.seconds += elapsed
-        last = state.step == recipe.steps
-        if state.step % recipe.validate_every == 0 or last:
-            state.psnr_db = mean_psnr_db(state.average.module, validation)
-            append_log(out / LOG, state, loss, recipe)
-            save_weights(state.average.module, out / WEIGHTS)
-        if state.step % recipe.checkpoint_every == 0 or last:
+    with noted_signals() as noted:
+        while state.step < recipe.steps and not noted:
+            advance(state, forward, training, validation, out, recipe, progress)
+        if noted:
             state.save(out / CHECKPOINT, recipe)
-        progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
+    if signal.SIGTERM in noted:
+        signal.raise_signal(signal.SIGTERM)
+    if noted:
+        raise TrainingInterrupted(
+            f"interrupted after step {state.step} of {recipe.steps}; all is saved in {out}, "
+            "run the same training again to go on from there"
+        )
     return out / WEIGHTS
+
+
+def advance(
+    state: TrainingState,
+    forward: Callable[[Tensor], Tensor],
+    training: PairSet,
+    validation: PairSet,
+    out: Path,
+    recipe: Recipe,
+    progress: Callable[[Progress], None],
+) -> None:
+    """One step, and the validation and the checkpoint that are due after it."""
+    started = time.perf_counter()
+    loss = training_step(state, forward, training, recipe)
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss became {loss} in step {state.step}; lower the learning rate and start again")
+    elapsed = time.perf_counter() - started
+    state.seconds += elapsed
+    last = state.step == recipe.steps
+    if state.step % recipe.validate_every == 0 or last:
+        state.psnr_db = mean_psnr_db(state.average.module, validation)
+        append_log(out / LOG, state, loss, recipe)
+        save_weights(state.average.module, out / WEIGHTS)
+    if state.step % recipe.checkpoint_every == 0 or last:
+        state.save(out / CHECKPOINT, recipe)
+    progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
 
 
 def training_step(

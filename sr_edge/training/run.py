@@ -56,6 +56,7 @@ def train_model(
     Raises:
         UnknownNameError, UsageError: no such network or scale, or `out` cannot be written.
         TrainingError: no usable pictures, or the loss diverged.
+        TrainingInterrupted: Ctrl-C; all steps are saved.
     """
     _require_place(out)
     if threads is not None:
@@ -66,8 +67,8 @@ def train_model(
     else:
         network = build_network(name, scale)
         start_as_enlarger(network)
+    tests = PairSet.from_folder(validation, scale, purpose="to validate on")
     pairs = PairSet.from_folder(data, scale, recipe.patch_px)
-    tests = PairSet.from_folder(validation, scale)
     weights = train(network, pairs, tests, out, recipe, progress)
     draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sr_edge.errors import SrEdgeError, TrainingError, UsageError
+from sr_edge.errors import SrEdgeError, TrainingError, TrainingInterrupted, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import build_network
@@ -81,6 +84,67 @@ def test_a_killed_run_continues_identically(pictures: Path, tmp_path: Path) -> N
         assert [int(row["step"]) for row in csv.DictReader(file)] == [6, 12]
 
 
+def ask_to_stop(number: signal.Signals, at_step: int) -> Callable[[object], None]:
+    """A progress callback that sends this process a signal after one step."""
+
+    def send(progress: object) -> None:
+        if getattr(progress, "step", 0) == at_step:
+            signal.raise_signal(number)
+
+    return send
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 12])
+def test_ctrl_c_saves_every_step_and_the_continuation_is_identical(pictures: Path, tmp_path: Path, step: int) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    whole = train(network(), pairs, pairs, tmp_path / "whole", RECIPE)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match=f"after step {step} of 12.*the same") as stopped:
+        train(network(), pairs, pairs, tmp_path / "parts", RECIPE, ask_to_stop(signal.SIGINT, step))
+    assert stopped.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    seen: list[int] = []
+    parts = train(network(), pairs, pairs, tmp_path / "parts", RECIPE, lambda now: seen.append(now.step))
+    assert seen == list(range(step + 1, 13))
+    first, second = load_file(whole), load_file(parts)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_second_ctrl_c_stops_at_once(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+
+    def twice(_progress: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), pairs, pairs, tmp_path, RECIPE, twice)
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_being_terminated_saves_too_and_then_ends_as_the_program_would(pictures: Path, tmp_path: Path) -> None:
+    class TerminatedError(Exception):
+        pass
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise TerminatedError
+
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(TerminatedError):
+            train(network(), pairs, pairs, tmp_path / "out", RECIPE, ask_to_stop(signal.SIGTERM, 1))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "out" / CHECKPOINT).is_file()
+
+
+def test_training_works_in_another_thread_where_signals_cannot_be_caught(pictures: Path, tmp_path: Path) -> None:
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, network(), pairs, pairs, tmp_path, RECIPE).result().is_file()
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
     pairs = PairSet.from_folder(pictures, 2, 16)
     train(network(), pairs, pairs, tmp_path, RECIPE)
@@ -134,6 +198,14 @@ def test_folders_without_a_usable_picture(tmp_path: Path, folder: str) -> None:
         (tmp_path / folder / "a.png").write_bytes(b"no picture")
     with pytest.raises(SrEdgeError, match=folder):
         PairSet.from_folder(tmp_path / folder, 2)
+
+
+@pytest.mark.parametrize(("empty", "purpose"), [("data", "to learn from"), ("val", "to validate on")])
+def test_the_message_says_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
+    folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
+    (tmp_path / empty).mkdir()
+    with pytest.raises(TrainingError, match=f"{purpose} in {tmp_path / empty}"):
+        train_model("convnet-tiny", 2, folders["data"], folders["val"], tmp_path / "out", RECIPE)
 
 
 def test_a_diverging_loss_stops_the_run(pictures: Path, tmp_path: Path) -> None:
