@@ -5,6 +5,7 @@ Pixels are turned upright as EXIF says; colour profiles are kept; other metadata
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
     except FrameError:
         raise
     except Image.DecompressionBombError as error:
-        raise FrameError(_too_large(path, "far more")) from error
+        raise FrameError(_too_large(path, _pixels_told_by(error))) from error
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise FrameError(f"cannot read {path}: {error.strerror}") from error
@@ -127,6 +128,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if frames > 1 and image.format != _JPEG_AND_MORE:
             raise FrameError(f"{path} holds {frames} pictures; save the one you want as a file of its own")
         yield image
+
+
+def _pixels_told_by(error: Image.DecompressionBombError) -> str:
+    """Pillow refuses before it tells the size, but names the pixels in its message."""
+    told = re.search(r"\((\d+) pixels\)", str(error))
+    return f"{int(told[1]):,}" if told else "far too many"
 
 
 def _too_large(path: Path, found: str) -> str:
