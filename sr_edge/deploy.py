@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
@@ -31,7 +31,7 @@ from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
 from sr_edge.calibration.collect import Batch
 from sr_edge.controls import Controls, telling_setting
-from sr_edge.errors import BundleError, SrEdgeError, TileError, UsageError
+from sr_edge.errors import BundleError, NothingToQuantize, SrEdgeError, TileError, UsageError
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.frames import Picture, frame_from_batch
@@ -87,12 +87,13 @@ class DeployPlan:
 
 @dataclass(frozen=True)
 class DeployReport:
-    """The bundle that was written and what was measured on it."""
+    """The bundle that was written and what was measured on it; `note` says what was asked for and is not in it."""
 
     path: Path
     manifest: Manifest
     exports: tuple[ExportReport, ...]
     bench: BenchReport
+    note: str = ""
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -113,16 +114,24 @@ def deploy_network(
         plan: tile, runtimes, precisions and settings.
         progress: called with (stage, steps done, steps in all).
 
+    A network in which nothing can be INT8 is deployed in float only, and the report's note says so.
+
     Raises:
         SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
     """
     require_output(out)
     _require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
+    note = ""
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
         exports = _export_all(model, plan, patches, staging, progress)
-        quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
+        try:
+            quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
+        except NothingToQuantize as error:
+            if plan.include or plan.exclude:
+                raise
+            plan, quantized, note = _without_int8(plan), None, f"float only: {error}"
         _write_weights(model, staging)
         card = exports[0].metadata.card
         golden = _write_golden(card, plan, images, staging, progress)
@@ -134,7 +143,11 @@ def deploy_network(
         bench = bench_bundle(
             bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
         )
-    return DeployReport(out, manifest, exports, bench)
+    return DeployReport(out, manifest, exports, bench, note)
+
+
+def _without_int8(plan: DeployPlan) -> DeployPlan:
+    return replace(plan, precisions=[precision for precision in plan.precisions if precision is not Precision.INT8])
 
 
 @contextmanager

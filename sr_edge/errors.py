@@ -8,6 +8,7 @@
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
     ├── ExportError              a graph could not be written, or is not what was promised
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
+    │   └── NothingToQuantize    no layer of the network can be INT8
     ├── BundleError              a bundle is damaged, unsafe or of another schema version
     ├── EngineError              a runtime cannot load, compile or run a graph
     ├── RuntimeUnavailable       a runtime's library or device is absent
@@ -59,6 +60,10 @@ class ExportError(SrEdgeError):
 
 
 class CalibrationError(SrEdgeError):
+    pass
+
+
+class NothingToQuantize(CalibrationError):
     pass
 
 

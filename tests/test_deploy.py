@@ -12,7 +12,7 @@ import pytest
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy_network
-from sr_edge.errors import FrameError, RuntimeUnavailable, TileError, UsageError
+from sr_edge.errors import FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import load_model
@@ -153,6 +153,27 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     with pytest.raises(UsageError, match="own_network:factory; if you trust it"):
         open_session(tmp_path / "own.zip", "torch")
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
+
+
+def test_a_network_in_which_nothing_can_be_int8_is_deployed_in_float(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one_layer.py").write_text(
+        "from torch import nn\n"
+        "def factory():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = load_model(None, 2, random_weights=True, arch="one_layer:factory")
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32, Precision.INT8), rounds=1, with_memory=False)
+    report = deploy_network(model, pictures, tmp_path / "one.sredge", plan)
+    assert report.note.startswith("float only: no layer would be INT8 (")
+    assert {item.precision for item in report.manifest.artifacts} == {Precision.FP32}
+    assert [row.variant.precision for row in report.bench.rows] == [Precision.FP32]
+    assert report.failed == ()
+    with pytest.raises(NothingToQuantize):
+        deploy_network(model, pictures, tmp_path / "two.sredge", replace(plan, exclude=["*"]))
+    monkeypatch.delitem(sys.modules, "one_layer", raising=False)
 
 
 def test_what_can_be_refused_before_the_work_is(pictures: Path, tmp_path: Path) -> None:

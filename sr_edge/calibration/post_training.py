@@ -19,7 +19,7 @@ from sr_edge.calibration.output import write_output
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import Site, find_sites
-from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.errors import CalibrationError, NothingToQuantize, UsageError
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.metadata import METADATA_KEY, read_metadata, write_metadata
 from sr_edge.spec import Precision, Spelling
@@ -51,8 +51,9 @@ def calibrate(
         recalibrate: measure even if the cache is there, and replace it.
 
     Raises:
-        CalibrationError: the graph or the batches are unusable, no layer can be INT8, or the cache is damaged or was
-            made from another model, other batches or another method.
+        CalibrationError: the graph or the batches are unusable, or the cache is damaged or was made from another
+            model, other batches or another method.
+        NothingToQuantize: no layer can be INT8.
         UnknownNameError: no observer has that name.
         UsageError: a pattern matches no layer, or the cache cannot be written.
     """
@@ -142,7 +143,7 @@ def _without_silent(calibration: Calibration, sites: Sequence[Site]) -> Calibrat
     calibration = calibration.keep_float(nodes, "its input was zero on every calibration patch")
     if not calibration.int8_nodes:
         why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"
-        raise CalibrationError(f"no layer would be INT8 ({why}); change include or exclude, or deploy it in float")
+        raise NothingToQuantize(f"no layer would be INT8 ({why}); change include or exclude, or deploy it in float")
     return calibration
 
 
