@@ -5,7 +5,7 @@ from __future__ import annotations
 from sr_edge.bench.environment import Environment, describe_environment, tool_versions
 from sr_edge.bench.golden import GoldenResult, SelfTest
 from sr_edge.bench.protocol import OpenOptions, Progress, no_progress, open_variants
-from sr_edge.bench.quality import HrScores, PairFiles, PictureScore, pair_files
+from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
 from sr_edge.bench.report import bench_bundle, self_test_bundle
 from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
 from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
@@ -14,6 +14,7 @@ from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, 
 __all__ = [
     "BenchReport",
     "Environment",
+    "FailedPicture",
     "GoldenResult",
     "HrScores",
     "OpenOptions",

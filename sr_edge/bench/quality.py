@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.errors import FrameError
+from sr_edge.errors import EngineError, FrameError
 from sr_edge.frames import Frame
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.metrics import psnr_y_db, ssim_y
@@ -32,22 +32,38 @@ class PictureScore:
 
 
 @dataclass(frozen=True)
+class FailedPicture:
+    """A test picture without a score, because it cannot be read or the network failed on it."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class HrScores:
-    """Luma against the originals, 8 bits, border of `scale` pixels left out: means, and each picture."""
+    """Luma against the originals, 8 bits, border of `scale` pixels left out: means, and each picture.
+
+    The means leave the `failed` pictures out, and are NaN where all failed.
+    """
 
     psnr_y_db: float
     ssim_y: float
     pictures: tuple[PictureScore, ...]
+    failed: tuple[FailedPicture, ...] = ()
 
     @classmethod
-    def from_pictures(cls, pictures: Sequence[PictureScore]) -> HrScores:
-        """Means over one or more pictures; the PSNR is the mean of the pictures' decibels."""
-        count = len(pictures)
+    def from_pictures(cls, pictures: Sequence[PictureScore], failed: Sequence[FailedPicture] = ()) -> HrScores:
+        """Means over the pictures; the PSNR is the mean of the pictures' decibels."""
         return cls(
-            math.fsum(picture.psnr_y_db for picture in pictures) / count,
-            math.fsum(picture.ssim_y for picture in pictures) / count,
+            _mean([picture.psnr_y_db for picture in pictures]),
+            _mean([picture.ssim_y for picture in pictures]),
             tuple(pictures),
+            tuple(failed),
         )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> list[PairFiles]:
@@ -78,19 +94,37 @@ def score_upscalers(
 ) -> list[HrScores]:
     """Scores of every upscaler, in order, each picture being read once.
 
-    Raises:
-        FrameError: a picture cannot be read, or the halves of a pair do not fit.
-        EngineError: a runtime failed.
+    A picture that cannot be read, whose halves do not fit or on which a network fails is listed as failed, and the
+    others go on.
     """
-    scores: list[list[PictureScore]] = [[] for _ in upscalers]
+    scores: list[list[PictureScore | FailedPicture]] = [[] for _ in upscalers]
     for index, pair in enumerate(pairs):
         progress(index, len(pairs))
+        for found, score in zip(scores, _score_picture(upscalers, pair, scale), strict=True):
+            found.append(score)
+    progress(len(pairs), len(pairs))
+    return [
+        HrScores.from_pictures(
+            [score for score in found if isinstance(score, PictureScore)],
+            [score for score in found if isinstance(score, FailedPicture)],
+        )
+        for found in scores
+    ]
+
+
+def _score_picture(upscalers: Sequence[Upscale], pair: PairFiles, scale: int) -> list[PictureScore | FailedPicture]:
+    try:
         lr, hr = read_pair(pair, scale)
-        for upscale, found in zip(upscalers, scores, strict=True):
+    except FrameError as error:
+        return [FailedPicture(pair.hr.name, str(error)) for _ in upscalers]
+    found: list[PictureScore | FailedPicture] = []
+    for upscale in upscalers:
+        try:
             upscaled = upscale(lr)
             found.append(PictureScore(pair.hr.name, psnr_y_db(upscaled, hr, scale), ssim_y(upscaled, hr, scale)))
-    progress(len(pairs), len(pairs))
-    return [HrScores.from_pictures(found) for found in scores]
+        except (FrameError, EngineError) as error:
+            found.append(FailedPicture(pair.hr.name, str(error)))
+    return found
 
 
 def bicubic(scale: int) -> Upscale:

@@ -50,7 +50,6 @@ def bench_bundle(
     Raises:
         UsageError: the options set a control that the network has not, or a value that it does not take.
         BundleError: the bundle is damaged.
-        FrameError: a test picture cannot be used.
     """
     environment = describe_environment()
     card, tile = bundle.manifest.card, bundle.manifest.tile

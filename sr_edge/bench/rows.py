@@ -9,7 +9,7 @@ from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
 from sr_edge.bench.quality import HrScores
 from sr_edge.bench.variants import Variant
-from sr_edge.errors import RuntimeUnavailable
+from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
 from sr_edge.spec import Memory, ModelCard, TileSpec
 
@@ -67,6 +67,16 @@ class BenchReport:
         if not any(row.spec for row in self.rows):
             reasons = dict.fromkeys(row.reason for row in self.rows)
             raise RuntimeUnavailable(f"nothing could be measured here: {'; '.join(reasons)}")
+
+    def require_all_scored(self) -> None:
+        """Raises FrameError with the number of test pictures that failed anywhere, and the first reason."""
+        scores = [self.bicubic, *(row.quality.hr for row in self.rows if row.quality)]
+        failed = {picture.name: picture.reason for found in scores if found for picture in reversed(found.failed)}
+        if not failed or self.bicubic is None:
+            return
+        total = len(self.bicubic.pictures) + len(self.bicubic.failed)
+        name, reason = min(failed.items())
+        raise FrameError(f"{len(failed)} of {total} test pictures failed, the first: {name}: {reason}")
 
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:

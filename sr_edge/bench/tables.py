@@ -155,8 +155,14 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         note = row.spec.note if row.spec else ""
         told = any(note in remark for remark in row.remarks)
-        said += [(row.variant, text) for text in (row.reason, "" if told else note, *row.remarks) if text]
+        texts = (row.reason, "" if told else note, *row.remarks, *_unscored(row))
+        said += [(row.variant, text) for text in texts if text]
     return grouped(said)
+
+
+def _unscored(row: Row) -> list[str]:
+    failed = row.quality.hr.failed if row.quality and row.quality.hr else ()
+    return [f"{picture.name} failed and is left out of the means: {picture.reason}" for picture in failed]
 
 
 def grouped(said: Sequence[tuple[Variant, str]]) -> list[str]:

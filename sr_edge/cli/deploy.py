@@ -99,6 +99,7 @@ def deploy(
             f"{', '.join(report.failed)} did not reproduce the golden frames; {out} is kept for inspection, "
             "do not use it there"
         )
+    report.bench.require_all_scored()
 
 
 def _readable(report: DeployReport) -> Group:
@@ -108,4 +109,4 @@ def _readable(report: DeployReport) -> Group:
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    return Group(rich_report(report.bench), written)
+    return Group(rich_report(report.bench), *([report.note] if report.note else []), written)

@@ -58,3 +58,4 @@ def evaluate(
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
         show(report, rich_report(report))
     report.require_one_ran()
+    report.require_all_scored()

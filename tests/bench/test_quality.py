@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sr_edge.bench import HrScores, PairFiles, PictureScore, pair_files
+from sr_edge.bench import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
 from sr_edge.bench.quality import bicubic, read_pair, score_upscalers
 from sr_edge.errors import FrameError
-from sr_edge.frames import Picture
+from sr_edge.frames import Frame, Picture
 from sr_edge.image_files import write_picture
 
 
@@ -68,6 +69,28 @@ def test_a_perfect_upscaler_beats_bicubic(tmp_path: Path) -> None:
     assert perfect.psnr_y_db == float("inf")
     assert perfect.ssim_y == pytest.approx(1.0)
     assert baseline.psnr_y_db < 30
+
+
+def test_a_picture_that_fails_is_listed_and_the_others_go_on(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{side}.png", side, side) for side in (40, 44, 48)]
+    paths[2].write_bytes(b"no picture")
+
+    def fails_on_22(lr: Frame) -> Frame:
+        if lr.shape[0] == 22:
+            raise FrameError("the network gave NaN")
+        return bicubic(2)(lr)
+
+    pairs = [PairFiles(path) for path in paths]
+    baseline, weak = score_upscalers([bicubic(2), fails_on_22], pairs, 2, lambda done, total: None)
+    assert [score.name for score in weak.pictures] == ["40.png"]
+    assert weak.psnr_y_db == baseline.pictures[0].psnr_y_db
+    assert [failed.name for failed in baseline.failed] == ["48.png"]
+    assert weak.failed[0] == FailedPicture("44.png", "the network gave NaN")
+    assert "48.png is no readable" in weak.failed[1].reason
+
+
+def test_means_of_nothing_are_no_numbers() -> None:
+    assert math.isnan(HrScores.from_pictures([], [FailedPicture("a", "why")]).psnr_y_db)
 
 
 @pytest.mark.parametrize(("scale", "psnr_db"), [(2, 33.66), (4, 28.42)])

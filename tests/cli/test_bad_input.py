@@ -363,6 +363,25 @@ def test_a_measurement_in_which_nothing_ran_has_failed(
     assert json.loads(outcome.stdout)["rows"][0]["reason"] in outcome.error
 
 
+@pytest.mark.parametrize("command", ["evaluate", "deploy"])
+def test_a_test_picture_that_fails_is_counted_and_the_others_are_scored(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, command: str
+) -> None:
+    shutil.copytree(pictures, tmp_path / "hr")
+    (tmp_path / "hr" / "waves1.png").write_bytes(b"no picture")
+    arguments = {
+        "evaluate": (bundle, "--runtimes", "onnxruntime", "--precisions", "fp32"),
+        "deploy": (*TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "tiny.sredge"),
+    }[command]
+    outcome = sr_edge(command, *arguments, "--hr", tmp_path / "hr", "--json")
+    assert outcome.code == 1
+    assert "1 of 3 test pictures failed, the first: waves1.png: " in outcome.error
+    document = json.loads(outcome.stdout, parse_constant=raising_assertion)
+    scores = (document if command == "evaluate" else document["bench"])["rows"][0]["quality"]["hr"]
+    assert [picture["name"] for picture in scores["pictures"]] == ["waves0.png", "waves2.png"]
+    assert [picture["name"] for picture in scores["failed"]] == ["waves1.png"]
+
+
 @pytest.mark.parametrize("command", ["export", "calibrate"])
 def test_an_output_never_replaces_its_own_source(sr_edge: SrEdge, pictures: Path, tmp_path: Path, command: str) -> None:
     source = tmp_path / "source"
