@@ -67,9 +67,10 @@ def test_doctor_says_that_onnxruntime_refuses_int8_for_our_graphs_and_that_is_so
     assert "int8*" in sr_edge("doctor").stdout
     assert "* onnxruntime on cpu, int8: " in sr_edge("doctor").stdout
     arguments = ("--runtime", "onnxruntime", "--precision", "int8")
-    assert "runs model.int8.onnx in fp32" in sr_edge(
-        "upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", *arguments
-    ).error
+    assert (
+        "runs model.int8.onnx in fp32"
+        in sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", *arguments).error
+    )
 
 
 def test_export_then_calibrate(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
