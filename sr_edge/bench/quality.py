@@ -83,7 +83,7 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
         half = halves.get(path.stem, halves.get(f"{path.stem}x{scale}"))
         if half is None:
             raise FrameError(
-                f"{lr_folder} has no picture {path.stem} or {path.stem}x{scale}; leave --lr out to make it"
+                f"{lr_folder} has no picture {path.stem} or {path.stem}x{scale}; leave that folder out to have it made"
             )
         pairs.append(PairFiles(path, half))
     return pairs

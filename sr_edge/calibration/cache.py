@@ -31,7 +31,7 @@ def read_cache(path: Path) -> Calibration:
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CalibrationError(f"there is no calibration cache {path}; calibrate with --images first") from None
+        raise CalibrationError(f"there is no calibration cache {path}; calibrate with pictures first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:

@@ -87,7 +87,7 @@ def collect_ranges(
 def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
     """Raises CalibrationError unless there are batches and each fits the graph's picture input."""
     if not batches:
-        raise CalibrationError("no calibration patches; pass a folder of pictures or a video with --images")
+        raise CalibrationError("no calibration patches; give a folder of pictures, one picture or a video")
     picture = picture_input(model)
     wanted = [d.dim_value or None for d in picture.type.tensor_type.shape.dim]
     if picture.type.tensor_type.elem_type == onnx.TensorProto.UINT8:

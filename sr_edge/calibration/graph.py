@@ -67,8 +67,8 @@ def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
     if height and width:
         found = TileSpec(height, width)
         if wanted not in (None, found):
-            raise CalibrationError(f"{path} takes tiles of {found}, not {wanted}; leave --tile out")
+            raise CalibrationError(f"{path} takes tiles of {found}, not {wanted}; leave the tile out")
         return found
     if wanted is None:
-        raise CalibrationError(f"{path} takes any height and width; say the patch size, for example --tile 96x96")
+        raise CalibrationError(f"{path} takes any height and width; say the patch size, for example a tile of 96x96")
     return wanted

@@ -53,7 +53,7 @@ def calibration_patches(source: Path, tile: TileSpec, count: int = PATCHES, seed
 def _frames(source: Path, count: int) -> Iterator[tuple[Frame, int]]:
     """RGB frames with how many there will be, at most `count`."""
     if not source.exists():
-        raise CalibrationError(f"{source} does not exist; give a folder of pictures or a video with --images")
+        raise CalibrationError(f"{source} does not exist; give a folder of pictures, one picture or a video")
     if source.is_file() and source not in list_pictures(source.parent):
         yield from _video_frames(source, min(count, VIDEO_FRAMES))
         return

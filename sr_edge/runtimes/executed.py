@@ -51,7 +51,8 @@ def require_requested(request: SessionRequest, runtime: str, executed: Executed)
     detail = f" ({executed.note})" if executed.note else ""
     raise PrecisionUnavailable(
         f"asked for {request.precision}, but {runtime} on {request.device} runs {request.artifact.name} in "
-        f"{executed.ran}{detail}; choose another runtime or precision, or allow another precision to run"
+        f"{executed.ran}{detail}; choose another runtime or precision "
+        "(in Python, allow_other_precision=True opens it all the same)"
     )
 
 

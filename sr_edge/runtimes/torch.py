@@ -173,8 +173,8 @@ def _load(request: SessionRequest) -> nn.Module:
         return _baked(load_model(architecture, request.card.scale, weights=request.artifact), request)
     if trusted != architecture:
         raise UsageError(
-            f"the network is built by code of its own, {architecture}; if you trust it, open the session with "
-            f'options={{"{TRUST_OPTION}": "{architecture}"}}, else choose another runtime'
+            f"the network is built by code of its own, {architecture}; if you trust it, pass --trust {architecture} "
+            f'(in Python, options={{"{TRUST_OPTION}": "{architecture}"}}), else choose another runtime'
         )
     card = request.card
     model = load_model(None, card.scale, weights=request.artifact, arch=architecture, input_range=card.input_range)

@@ -20,6 +20,7 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
+from sr_edge.models.weights import learnt_state
 from sr_edge.training.data import PairSet
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.stopping import noted_signals
@@ -70,13 +71,15 @@ class TrainingState:
         try:
             content: dict[str, Any] = torch.load(path, weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise TrainingError(f"{path} is damaged; delete it to begin again, or give another --out") from error
+            raise TrainingError(
+                f"{path} is damaged; delete it to begin again, or give another output folder"
+            ) from error
         if content["recipe"] != asdict(recipe):
-            raise TrainingError(f"{path} was made with another recipe; give another --out, or that recipe")
+            raise TrainingError(f"{path} was made with another recipe; give another output folder, or that recipe")
         try:
             self.network.load_state_dict(content["network"])
         except RuntimeError as error:
-            raise TrainingError(f"{path} belongs to another network or scale; give another --out") from error
+            raise TrainingError(f"{path} belongs to another network or scale; give another output folder") from error
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
@@ -169,8 +172,9 @@ def training_step(
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Parameters as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
-    halves = {key: value.detach().half().contiguous() for key, value in network.named_parameters()}
+    """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
+    learnt = {key: value.detach().contiguous() for key, value in learnt_state(network).items()}
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
     with whole_file(path) as unfinished:
         unfinished.write_bytes(save(halves))
 

@@ -31,7 +31,7 @@ def test_halves_are_found_by_name(tmp_path: Path, half: str) -> None:
 def test_an_original_without_its_half_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "hr" / "bird.png", 24, 24)
     picture(tmp_path / "lr" / "other.png", 12, 12)
-    with pytest.raises(FrameError, match="no picture bird or birdx2; leave --lr out"):
+    with pytest.raises(FrameError, match="no picture bird or birdx2; leave that folder out"):
         pair_files(tmp_path / "hr", 2, tmp_path / "lr")
 
 

@@ -402,6 +402,15 @@ def test_a_precision_that_the_bundle_has_not(sr_edge: SrEdge, bundle: Path, pict
     assert "deploy again" in outcome.error or "cannot compute fp16" in outcome.error
 
 
+def test_a_refused_precision_names_what_can_be_typed_and_what_can_be_written(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    arguments = ("--runtime", "onnxruntime", "--precision", "int8")
+    outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", *arguments)
+    assert outcome.code == 1
+    assert "choose another runtime or precision (in Python, allow_other_precision=True" in outcome.error
+
+
 def test_precisions_without_fp32_cannot_be_deployed(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
     outcome = sr_edge("deploy", *TINY, "--precisions", "int8", "--images", pictures, "-o", tmp_path / "x.sredge")
     assert outcome.code == 2
@@ -412,5 +421,5 @@ def test_originals_of_the_wrong_size_are_found_before_the_work(sr_edge: SrEdge, 
     halves = ("--hr", pictures, "--lr", tmp_path)
     outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, *halves, "-o", tmp_path / "x.sredge")
     assert outcome.code == 1
-    assert "leave --lr out" in outcome.error
+    assert "leave that folder out" in outcome.error
     assert list(tmp_path.iterdir()) == []
