@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sr_edge.bundle import open_bundle, sha256_of
@@ -29,7 +30,12 @@ def json_of(sr_edge: SrEdge, *arguments: str | Path) -> Any:
     """The JSON document of a successful command; JSON is of any type."""
     outcome = sr_edge(*arguments, "--json")
     assert outcome.code == 0, outcome.stderr
-    return json.loads(outcome.stdout)
+    return json.loads(outcome.stdout, parse_constant=not_json)
+
+
+def not_json(constant: str) -> None:
+    """Python's own reader and writer know Infinity and NaN; JSON does not."""
+    raise AssertionError(f"{constant} is no JSON")
 
 
 def test_help_and_version_load_nothing_heavy() -> None:
@@ -150,6 +156,15 @@ def test_evaluate_compares_with_originals_and_bicubic(sr_edge: SrEdge, bundle: P
     scored = [row for row in document["rows"] if row["quality"]]
     assert {row["quality"]["hr"]["psnr_y_db"] > 0 for row in scored} == {True}
     assert "bicubic has" in sr_edge("evaluate", bundle, "--hr", pictures, *MEASURED).stdout
+
+
+def test_infinite_decibels_are_null_in_json(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    """Bicubic gives a black picture back exactly."""
+    write_picture(tmp_path / "black.png", Picture(np.zeros((32, 32, 3), np.uint8)))
+    arguments = ("--hr", tmp_path, "--runtimes", "onnxruntime", "--precisions", "fp32")
+    bicubic = json_of(sr_edge, "evaluate", bundle, *arguments)["bicubic"]
+    assert bicubic["psnr_y_db"] is None and bicubic["pictures"][0]["psnr_y_db"] is None
+    assert bicubic["ssim_y"] == 1.0
 
 
 def test_upscale_a_picture(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
