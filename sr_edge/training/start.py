@@ -5,18 +5,30 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sr_edge.models.labnet import LabNet
+from sr_edge.models.lcoan import LCoAN
+from sr_edge.models.realnet import RealNet
 from sr_edge.models.swin import SwinSkeleton, Upsampler
 
 
 def start_as_enlarger(network: nn.Module) -> None:
-    """Sets the first, last and skip weights of a SwinIR-like network so that it gives nearest-neighbour pictures.
+    """Sets weights so that the network enlarges its picture before the first step.
 
-    The first three features become the colours, the last convolution repeats them scale² times, and the deep
-    branch starts at zero. A short training reaches in hundreds of steps what takes thousands from random weights.
-    Networks of another kind, and those with the longer upsampler, are left as they are.
+    A short training reaches in hundreds of steps what takes thousands from random weights. LabNet and RealNet give
+    bicubic pictures, since that is what they add to their last convolution, which starts at zero. SwinIR-like
+    networks give nearest-neighbour ones: the first three features become the colours, the last convolution repeats
+    them scale² times, and the deep branch starts at zero; LCoAN's colours pass through its upsampling stages in the
+    same way. Networks of another kind, and those with the longer upsampler, are left as they are.
     """
+    if isinstance(network, LCoAN):
+        _start_lcoan(network)
+        return
+    if isinstance(network, (LabNet, RealNet)):
+        nn.init.zeros_(network.last.weight)
+        nn.init.zeros_(cast("Tensor", network.last.bias))
+        return
     if not isinstance(network, SwinSkeleton) or network.config.upsampler is not Upsampler.PIXELSHUFFLE_DIRECT:
         return
     first, deep, last = (
@@ -33,3 +45,21 @@ def start_as_enlarger(network: nn.Module) -> None:
             copies = slice(colour * network.scale**2, (colour + 1) * network.scale**2)
             last.weight[copies, :3] = 0
             last.weight[copies, colour, 1, 1] = 1
+
+
+@torch.no_grad()
+def _start_lcoan(network: LCoAN) -> None:
+    stages = [layer for layer in cast("nn.Sequential", network.tail[0]) if isinstance(layer, nn.Conv2d)]
+    nn.init.zeros_(cast("Tensor", network.m_conv[0].weight))
+    nn.init.zeros_(cast("Tensor", network.m_conv[0].bias))
+    for conv in (network.head[0], *stages, network.tail[1]):
+        _pass_colours(cast("nn.Conv2d", conv))
+
+
+def _pass_colours(conv: nn.Conv2d) -> None:
+    """Makes the first three channels the colours that come in, each as often as a pixel shuffle behind needs it."""
+    copies = max(1, conv.out_channels // conv.in_channels) if conv.in_channels > 3 else 1
+    nn.init.zeros_(cast("Tensor", conv.bias))
+    for output in range(3 * copies):
+        conv.weight[output] = 0
+        conv.weight[output, output // copies, 1, 1] = 1

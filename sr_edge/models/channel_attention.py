@@ -1,0 +1,32 @@
+"""Channel attention: each channel of the plane times a factor in (0, 1) that the whole plane decides.
+
+    A(x) = x ∘ sigmoid(U relu(D mean(x))),   D: C -> C/16,  U: C/16 -> C
+
+Source: Hu et al., "Squeeze-and-Excitation" (2018); used by STEA, LabNet and RealNet (arXiv 2408.00470).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sr_edge.models.global_mean import GlobalMean
+
+SQUEEZE = 16
+
+
+class Excitation(nn.Sequential):
+    """sigmoid(U relu(D p)) of a pooled vector p: (batch, C, 1, 1) -> the same, in (0, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        squeezed = max(1, channels // SQUEEZE)
+        super().__init__(nn.Conv2d(channels, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, channels, 1), nn.Sigmoid())
+
+
+class ChannelAttention(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = GlobalMean()
+        self.excitation = Excitation(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.excitation(self.mean(x))

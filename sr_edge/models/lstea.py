@@ -1,0 +1,64 @@
+"""The LSTEA block of LabNet and RealNet: local and large-scale features side by side, then a gated feed-forward.
+
+    n = LayerNorm(x);   y = x + A(conv1x1(Concat(local(n), MLFR(STEA(n)))));   out = y + GDFN(LayerNorm(y))
+
+local is depthwise 3x3, GELU, depthwise 3x3; A is channel attention. Source: arXiv 2408.00470, section II-C and
+figure 2. The paper does not print the residual sums, without which stacks of forty blocks do not train; they stand
+where Restormer, whose GDFN it takes, has them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+from sr_edge.models.channel_attention import ChannelAttention
+from sr_edge.models.channel_norm import ChannelLayerNorm
+from sr_edge.models.gdfn import GDFN
+from sr_edge.models.mlfr import MLFR
+from sr_edge.models.stea import STEA
+
+
+class LargeScale(str, Enum):
+    """What the large-scale branch is made of: the rows of the paper's tables VII and VIII."""
+
+    NONE = "none"
+    STEA = "stea"
+    MLFR = "mlfr"
+    STEA_MLFR = "stea+mlfr"
+
+
+def large_scale_branch(channels: int, kind: LargeScale) -> nn.Sequential:
+    """STEA, then MLFR, or what `kind` leaves of them; empty, it passes its input on."""
+    branch = nn.Sequential()
+    if kind in (LargeScale.STEA, LargeScale.STEA_MLFR):
+        branch.add_module("stea", STEA(channels))
+    if kind in (LargeScale.MLFR, LargeScale.STEA_MLFR):
+        branch.add_module("mlfr", MLFR(channels))
+    return branch
+
+
+class LSTEA(nn.Module):
+    """One block on (batch, channels, h, w)."""
+
+    def __init__(self, channels: int, large_scale: LargeScale = LargeScale.STEA_MLFR) -> None:
+        super().__init__()
+        self.norm1 = ChannelLayerNorm(channels)
+        self.local = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+        )
+        self.large_scale = large_scale_branch(channels, large_scale)
+        self.fuse = nn.Conv2d(2 * channels, channels, 1)
+        self.attention = ChannelAttention(channels)
+        self.norm2 = ChannelLayerNorm(channels)
+        self.gdfn = GDFN(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        both = torch.cat([self.local(normed), self.large_scale(normed)], dim=1)
+        x = x + self.attention(self.fuse(both))
+        return x + self.gdfn(self.norm2(x))

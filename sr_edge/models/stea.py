@@ -1,0 +1,92 @@
+"""STEA: attention whose exponential is a Taylor expansion and whose Gram matrix is a learned diagonal.
+
+Non-local attention is softmax(Q Kᵀ) V with Q = X W_q, K = X W_k, V = X W_v (equations 3 to 6), X the N x C tokens of
+a plane. Softmax becomes exp(Q Kᵀ) / k with k learned (7), exp its expansion (8, 9); with the products taken from the
+right (10), only XᵀX = Z B Zᵀ is left of the sums over tokens (11, 12). Its eigenvalues B are estimated from the
+plane (13) and its eigenvectors are absorbed by learned matrices (14). With depthwise convolutions DWC of the values,
+
+    out = (X W_v + X W_1 B_1 W_3 + X W_1 B_1 W_2 B_2 W_3) / k + DWC(X W_v)                              (15)
+
+at a cost linear in N. The order of the expansion is the number of terms behind X W_v; order n appends to its last
+term another W B. Source: arXiv 2408.00470, section II-A.
+
+What the paper leaves open, and what is done here:
+
+- Every W is "the same block", C to C/4 to C by two 1x1 convolutions. They have biases and nothing between them:
+  equation 15 needs linear maps, and the published 10.6 / 16.4 / 19.1 / 21.8 K parameters need the biases.
+- Those counts (orders 1, 1, 2, 3, the first without DWC) need one more block at full resolution than equation 15
+  names. It is read as an output projection of the bracket, before DWC, and is on unless `use_output_proj` is off.
+- B_1 is the same block, B_2 (and those of higher orders) a channel-attention squeeze, as their counts demand; both
+  read the mean of X over the plane, since both stand for the eigenvalues of one XᵀX.
+- W_3 is applied once, to the sum of the terms, so its bias enters once.
+- k starts at 1 and is not part of the published counts: a layer has one parameter more.
+- DWC is a depthwise 5x5 and a 1x1 convolution, as in Flatten Transformer, which the paper follows; the counts agree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sr_edge.errors import UsageError
+from sr_edge.models.channel_attention import Excitation
+from sr_edge.models.global_mean import GlobalMean
+
+BOTTLENECK = 4
+DWC_KERNEL = 5
+
+
+class LinearBottleneck(nn.Sequential):
+    """The block of every W: 1x1 convolutions C -> C/4 -> C, a linear map of rank C/4."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, channels // BOTTLENECK, 1), nn.Conv2d(channels // BOTTLENECK, channels, 1))
+
+
+class DepthwiseValues(nn.Sequential):
+    """DWC: depthwise 5x5, then 1x1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, DWC_KERNEL, padding=DWC_KERNEL // 2, groups=channels),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+
+class STEA(nn.Module):
+    """Equation 15 on (batch, C, h, w).
+
+    Args:
+        channels: C, a multiple of 4.
+        order: of the Taylor expansion: 1 (the paper's FTEA), 2 (STEA) or 3 (TTEA).
+        use_output_proj: apply one more block to the bracket; False gives equation 15 as printed.
+        use_dwc: add DWC(V); False is the first row of the paper's tables III and IV.
+    """
+
+    def __init__(self, channels: int, order: int = 2, use_output_proj: bool = True, use_dwc: bool = True) -> None:
+        super().__init__()
+        if order not in (1, 2, 3):
+            raise UsageError(f"STEA has no order {order}; use 1, 2 or 3")
+        if channels % BOTTLENECK:
+            raise UsageError(f"STEA cannot take {channels} channels; use a multiple of {BOTTLENECK}")
+        self.mean = GlobalMean()
+        self.w_v = LinearBottleneck(channels)
+        self.w_1 = LinearBottleneck(channels)
+        self.w_2 = nn.ModuleList(LinearBottleneck(channels) for _ in range(order - 1))
+        self.w_3 = LinearBottleneck(channels)
+        self.b_1 = LinearBottleneck(channels)
+        self.b_2 = nn.ModuleList(Excitation(channels) for _ in range(order - 1))
+        self.k = nn.Parameter(torch.ones(1))
+        self.output_proj = LinearBottleneck(channels) if use_output_proj else nn.Identity()
+        self.dwc = DepthwiseValues(channels) if use_dwc else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.mean(x)
+        values = self.w_v(x)
+        term = self.w_1(x) * self.b_1(mean)
+        terms = term
+        for w_2, b_2 in zip(self.w_2, self.b_2, strict=True):
+            term = w_2(term) * b_2(mean)
+            terms = terms + term
+        out = self.output_proj((values + self.w_3(terms)) / self.k)
+        return out if self.dwc is None else out + self.dwc(values)
