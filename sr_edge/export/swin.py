@@ -23,7 +23,7 @@ from sr_edge.export.mean_free import (
     reflect_output,
 )
 from sr_edge.export.taylor import StaticTaylorAttention
-from sr_edge.models.swin import Mlp, ResidualGroup, Upsampler
+from sr_edge.models.swin import Mlp, ResidualGroup, SwinSkeleton, Upsampler
 from sr_edge.models.taylor_swinir import TaylorBlock, TaylorSwinIR
 from sr_edge.spec import TileSpec
 
@@ -80,7 +80,7 @@ class StaticMlp(nn.Module):
         super().__init__()
         dtype = mlp.fc1.weight.dtype
         self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
-        self.act = nn.GELU()
+        self.act: nn.Module = nn.GELU()
         self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,22 +142,23 @@ class AffineNorm(nn.Module):
         return self.affine(self.norm(x))
 
 
-class StaticTaylorSwinIR(nn.Module):
-    """TaylorSwinIR for one input shape, (1, 3, height, width)."""
+class StaticSkeleton(nn.Module):
+    """What the twins of SwinIR-like networks share: everything around their groups, in the reflected basis.
+
+    Args:
+        network: the trained network.
+        groups: the twins of its groups, (1, dim, height, width) -> the same.
+    """
 
     mean: Tensor
 
-    def __init__(self, network: TaylorSwinIR, input_shape: torch.Size) -> None:
+    def __init__(self, network: SwinSkeleton, groups: Iterable[nn.Module]) -> None:
         super().__init__()
-        _, _, height, width = input_shape
-        TileSpec(height, width).require_multiple_of(network.window)
-        grid = CellGrid(height, width, network.window)
         self.register_buffer("mean", network.mean.clone())
         self.conv_first = reflect_output(network.conv_first)
         self.embed_norm = AffineNorm(network.patch_embed.norm)
         self.embed_norm.affine = reflect_output(self.embed_norm.affine)
-        groups = cast("Iterable[ResidualGroup]", network.layers)
-        self.groups = nn.Sequential(*(StaticTaylorGroup(group, grid) for group in groups))
+        self.groups = nn.Sequential(*groups)
         self.norm = AffineNorm(network.norm)
         self.conv_after_body = reflect_output(network.conv_after_body)
         self.reconstruct = static_upsampler(network)
@@ -168,7 +169,18 @@ class StaticTaylorSwinIR(nn.Module):
         return self.reconstruct(deep + features) + self.mean
 
 
-def static_upsampler(network: TaylorSwinIR) -> nn.Sequential:
+class StaticTaylorSwinIR(StaticSkeleton):
+    """TaylorSwinIR for one input shape, (1, 3, height, width)."""
+
+    def __init__(self, network: TaylorSwinIR, input_shape: torch.Size) -> None:
+        _, _, height, width = input_shape
+        TileSpec(height, width).require_multiple_of(network.window)
+        grid = CellGrid(height, width, network.window)
+        groups = cast("Iterable[ResidualGroup]", network.layers)
+        super().__init__(network, (StaticTaylorGroup(group, grid) for group in groups))
+
+
+def static_upsampler(network: SwinSkeleton) -> nn.Sequential:
     """The network's own upsampler; its first convolution takes reflected features."""
     stages: list[nn.Module] = []
     if network.config.upsampler is Upsampler.PIXELSHUFFLE:

@@ -13,6 +13,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
 from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
+from sr_edge.models.ups import UPS, UPS_SIZES
 
 SCALES = (2, 3, 4)
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -45,6 +46,13 @@ ARCHITECTURES = (
         "swinir",
         tuple(SWINIR_SIZES),
         lambda size, scale: SwinIR(SWINIR_SIZES[size].at_scale(scale)),
+        multiple_px=8,
+        overlap_px=16,
+    ),
+    Architecture(
+        "ups",
+        tuple(UPS_SIZES),
+        lambda size, scale: UPS(UPS_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
     ),

@@ -1,0 +1,110 @@
+"""UPS: SwinIR-light's skeleton with attention in one projection space that all layers share.
+
+Source: "UPS: Unified Projection Sharing for Lightweight Single-Image Super-resolution and Beyond" (NeurIPS 2024).
+No code was published. The paper gives: a SwinIR-light-like network; one learnable projection matrix for the
+similarities of all attention layers, features and values layer by layer; similarity = ReLU of the cosine; a
+projection space of 128 dimensions, the best of 8, 32, 64, 128 and 256 (34.00 dB and 0.9220 on Urban100 x2); a V
+projection changes nothing visible. What it leaves open is decided here:
+
+- Depth, width, window and upsampler: SwinIR-light's (60 channels, four groups of six blocks, windows of 8x8, one
+  convolution before the pixel shuffle), since that is the baseline that the paper compares layer by layer (its
+  layers 12 and 23 both exist: 24 blocks).
+- One similarity map a layer, no heads: the published formula has one, and heads of a shared space would need a
+  rule to share it out.
+- P has no bias: it is called a matrix, and an offset would make the origin of the space depend on the layer.
+- P meets the normalised features (after the block's first LayerNorm), as q and k do in SwinIR.
+- Rows of S are divided by their sum + 1e-6: without softmax something must keep the output's scale independent of
+  how many similar tokens a window holds.
+- No relative position bias: a cosine in [-1, 1] under a ReLU has no logit to add it to; sharing the space is
+  the point, and a table a layer would be the largest layer-specific part of the similarity.
+- No V projection: with one map S per layer, S (X W_V) W = S X (W_V W), so that W_V and the output map are one
+  linear map. That is why the paper sees no effect. `Values.PROJECTED` keeps it as an argument.
+- Shifted blocks give what Swin's mask gives: weights between regions that the shift brought together are zero. No
+  shift where one window spans the shorter side.
+
+UPS is the size "paper". UPS-S, whose size the paper's text does not tell, is "light": 48 channels, four groups of
+four blocks, about half of UPS. "tiny" is ours: 32 channels, four groups of two, and a space of 32 dimensions, where
+128 would cost more than everything else in a block. UPS-GAN is the same network under another loss, so it has no
+entry of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from sr_edge.errors import UsageError
+from sr_edge.models.swin import SwinConfig, SwinSkeleton, TransformerBlock, Upsampler
+from sr_edge.models.swinir import partition, shift_mask, unpartition
+from sr_edge.models.ups_attention import Projection, UnifiedProjectionAttention, Values
+
+
+class Sharing(str, Enum):
+    """Whether all layers use one projection (the paper's proposal) or each its own (its ablation)."""
+
+    UNIFIED = "unified"
+    PER_LAYER = "per layer"
+
+
+@dataclass(frozen=True)
+class UPSConfig(SwinConfig):
+    """Sizes of one network; `heads` is 1."""
+
+    projection_dim: int = 128
+    sharing: Sharing = Sharing.UNIFIED
+    values: Values = Values.FEATURES
+
+    def __post_init__(self) -> None:
+        if self.heads != 1:
+            raise UsageError(f"UPS has one similarity map a layer, not {self.heads}; set heads to 1")
+
+    def at_scale(self, scale: int) -> UPSConfig:
+        return replace(self, scale=scale)
+
+
+UPS_SIZES = {
+    "paper": UPSConfig(60, (6,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
+    "light": UPSConfig(48, (4,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
+    "tiny": UPSConfig(32, (2,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT, projection_dim=32),
+}
+
+
+class UPSBlock(TransformerBlock):
+    attn: UnifiedProjectionAttention
+
+    def __init__(self, config: UPSConfig, shifted: bool, projection: Projection) -> None:
+        attention = UnifiedProjectionAttention(config.dim, projection, config.values)
+        super().__init__(config.dim, config.window, shifted, config.mlp_ratio, attention)
+        if config.sharing is Sharing.PER_LAYER:
+            self.projection = projection
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Rolls by the shift, attends within the regions of the windows, rolls back; x is (batch, h, w, dim)."""
+        height, width = x.shape[1:3]
+        shift = self.shift_for(height, width)
+        same_region = (shift_mask(height, width, self.window, shift) == 0).to(x) if shift else None
+        rolled = torch.roll(x, (-shift, -shift), (1, 2)) if shift else x
+        windows = self.attn(partition(rolled, self.window), same_region)
+        out = unpartition(windows, self.window, height, width)
+        return torch.roll(out, (shift, shift), (1, 2)) if shift else out
+
+
+class UPS(SwinSkeleton):
+    """The network; `projection` is the shared P, absent under `Sharing.PER_LAYER`."""
+
+    config: UPSConfig
+
+    def __init__(self, config: UPSConfig) -> None:
+        shared = Projection(config.dim, config.projection_dim)
+        unified = config.sharing is Sharing.UNIFIED
+
+        def make_block(_: SwinConfig, shifted: bool) -> UPSBlock:
+            own = shared if unified else Projection(config.dim, config.projection_dim)
+            return UPSBlock(config, shifted, own)
+
+        super().__init__(config, make_block)
+        if unified:
+            self.projection = shared

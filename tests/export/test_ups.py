@@ -1,0 +1,127 @@
+"""The static twin of UPS: equal in float64, static, and safe in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from sr_edge.errors import TileError
+from sr_edge.export.gelu import HalvedGelu
+from sr_edge.export.onnx_file import export_onnx
+from sr_edge.export.scan import MAX_RANK, scan_graph
+from sr_edge.export.simplify import simplify
+from sr_edge.export.static import to_static
+from sr_edge.export.tracing import trace
+from sr_edge.export.ups import Windows, reduced_projection, window_runs
+from sr_edge.models import LoadedModel
+from sr_edge.models.swin import Upsampler
+from sr_edge.models.swinir import partition
+from sr_edge.models.ups import UPS, Sharing, UPSConfig
+from sr_edge.models.ups_attention import Values, similarity
+from sr_edge.spec import ModelCard, Precision, TileSpec
+
+SMALL = UPSConfig(12, (2, 3), 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT, projection_dim=20)
+
+
+def randomised(config: UPSConfig) -> UPS:
+    """Weights as after training: no gamma of one, no beta of zero."""
+    torch.manual_seed(0)
+    network = UPS(config).double().eval()
+    for parameter in network.parameters():
+        with torch.no_grad():
+            if parameter.ndim == 1:
+                parameter.normal_(0.1, 0.3)
+            else:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+    return network
+
+
+def small() -> LoadedModel:
+    return LoadedModel(randomised(SMALL).float(), ModelCard(name="ups", scale=2, parameters=1, multiple_px=8))
+
+
+def configs() -> Iterator[tuple[UPSConfig, int, int]]:
+    yield SMALL, 8, 8
+    yield SMALL, 16, 24
+    yield SMALL, 8, 24  # no shift: one window spans the shorter side
+    yield replace(SMALL, projection_dim=5), 24, 16
+    yield replace(SMALL, sharing=Sharing.PER_LAYER), 16, 16
+    yield replace(SMALL, values=Values.PROJECTED, scale=3), 16, 16
+    yield replace(SMALL, window=4, upsampler=Upsampler.PIXELSHUFFLE, scale=4), 12, 8
+
+
+@pytest.mark.parametrize(("config", "height", "width"), list(configs()))
+def test_the_twin_equals_the_training_form(config: UPSConfig, height: int, width: int) -> None:
+    network = randomised(config)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    static = to_static(network, height, width)
+    x = torch.rand(1, 3, height, width, dtype=torch.float64)
+    with torch.inference_mode():
+        difference = (static(x) - network(x)).abs().max()
+    assert difference <= 1e-10
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_twin_has_no_twin() -> None:
+    static = to_static(randomised(SMALL), 16, 16)
+    assert [type(m) for m in to_static(static, 16, 16).modules()] == [type(m) for m in static.modules()]
+
+
+def test_a_tile_that_no_window_divides_is_refused() -> None:
+    with pytest.raises(TileError, match="24x16"):
+        to_static(UPS(SMALL), 20, 16)
+
+
+@pytest.mark.parametrize("projection_dim", [3, 6, 11])
+def test_the_reduced_projection_keeps_all_similarities(projection_dim: int) -> None:
+    torch.manual_seed(0)
+    matrix, tokens = torch.randn(6, projection_dim), torch.randn(10, 6, dtype=torch.float64)
+    reduced = reduced_projection(matrix)
+    assert reduced.shape == (6, min(6, projection_dim))
+    torch.testing.assert_close(similarity(tokens @ reduced), similarity(tokens @ matrix.double()))
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_windows_are_swins_and_come_back(shift: int) -> None:
+    plane = torch.arange(2 * 16 * 24.0).reshape(1, 2, 16, 24)
+    windows = Windows(16, 24, 8, shift)
+    rolled = torch.roll(plane.permute(0, 2, 3, 1), (-shift, -shift), (1, 2))
+    assert torch.equal(windows.cut(plane), partition(rolled, 8))
+    assert torch.equal(windows.join(windows.cut(plane)), plane)
+
+
+def test_runs_of_one_shifted_window() -> None:
+    """16x16 in windows of 8, shifted by 4: the first window starts at row 4, run 1, of four runs a row."""
+    assert window_runs(16, 16, 8, 4)[:4].tolist() == [17, 18, 21, 22]
+
+
+def test_gelu_is_torchs_and_survives_in_front_of_a_convolution() -> None:
+    x = torch.linspace(-6, 6, 101, dtype=torch.float64)
+    assert (HalvedGelu()(x) - nn.GELU()(x)).abs().max() <= 1e-15
+    layers = nn.Sequential(nn.Conv2d(3, 8, 1), HalvedGelu(), nn.Conv2d(8, 3, 1))
+    graph = simplify(trace(layers, TileSpec(8, 8))).graph
+    assert [node.op_type for node in graph.node if node.op_type == "Mul"] == ["Mul", "Mul"]
+
+
+def test_the_graph_is_static(tmp_path: Path) -> None:
+    path = tmp_path / "ups.onnx"
+    export_onnx(small(), TileSpec(16, 24), path)
+    model = onnx.load(path)
+    assert not scan_graph(model)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    assert max(len(value.type.tensor_type.shape.dim) for value in inferred) <= MAX_RANK
+
+
+def test_float16_keeps_lengths_and_quotients_in_float32(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).random((1, 3, 16, 24), np.float32)
+    report = export_onnx(small(), TileSpec(16, 24), tmp_path / "a.onnx", precision=Precision.FP16, patches=[picture])
+    assert report.float16 is not None and report.float16.loss_db < 0.02
+    roots = [node for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type in ("Sqrt", "Reciprocal")]
+    assert roots and all("fp32" in node.name for node in roots)
