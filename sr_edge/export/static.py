@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from sr_edge.errors import ExportError
+from sr_edge.export.clustered import StaticLCoAN
 from sr_edge.export.swin import StaticTaylorSwinIR
 from sr_edge.export.taylor import StaticTaylorAttention, StaticTaylorTokens
 from sr_edge.export.ups import StaticUPS
+from sr_edge.models.lcoan import LCoAN
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TaylorSwinIR
 from sr_edge.models.ups import UPS
@@ -27,6 +29,7 @@ REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
     (TaylorSwinIR, StaticTaylorSwinIR),
     (TaylorShiftAttention, StaticTaylorTokens),
     (UPS, StaticUPS),
+    (LCoAN, StaticLCoAN),
 )
 
 

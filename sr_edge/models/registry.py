@@ -11,6 +11,9 @@ from torch import nn
 
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
+from sr_edge.models.labnet import LABNET_SIZES, LabNet
+from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN
+from sr_edge.models.realnet import REALNET_SIZES, RealNet
 from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
 from sr_edge.models.ups import UPS, UPS_SIZES
@@ -24,7 +27,8 @@ class Architecture:
     """One family of networks.
 
     `build(size, scale)` makes a freshly initialised network. `multiple_px` divides the sides of its tiles;
-    `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with.
+    `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with. `global_statistics` says
+    that it takes means over the whole plane.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Architecture:
     build: Callable[[str, int], nn.Module]
     multiple_px: int
     overlap_px: int
+    global_statistics: bool = False
 
 
 ARCHITECTURES = (
@@ -55,6 +60,29 @@ ARCHITECTURES = (
         lambda size, scale: UPS(UPS_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
+    ),
+    Architecture(
+        "lcoan",
+        tuple(LCOAN_SIZES),
+        lambda size, scale: LCoAN(LCOAN_SIZES[size].at_scale(scale)),
+        multiple_px=1,
+        overlap_px=16,
+    ),
+    Architecture(
+        "labnet",
+        tuple(LABNET_SIZES),
+        lambda size, scale: LabNet(LABNET_SIZES[size].at_scale(scale)),
+        multiple_px=4,
+        overlap_px=16,
+        global_statistics=True,
+    ),
+    Architecture(
+        "realnet",
+        tuple(REALNET_SIZES),
+        lambda size, scale: RealNet(REALNET_SIZES[size].at_scale(scale)),
+        multiple_px=1,
+        overlap_px=16,
+        global_statistics=True,
     ),
     Architecture(
         "convnet",

@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -80,10 +81,15 @@ def unwrap(found: object) -> State:
     return {key: value for key, value in state.items() if not DERIVED.search(key)}
 
 
+def learnt_state(network: nn.Module) -> State:
+    """What a file of weights must hold: parameters and learnt buffers, but no tables that follow from the sizes."""
+    return {key: value for key, value in network.state_dict().items() if not key.endswith("relative_position_index")}
+
+
 def differences(state: Mapping[str, Tensor], network: nn.Module) -> tuple[list[str], list[str], list[str]]:
     """Keys that the network misses, does not know, and has in another shape."""
     wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("relative_position_index")]
+    missing = [key for key in learnt_state(network) if key not in state]
     unexpected = [key for key in state if key not in wanted]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -118,6 +124,23 @@ def _shorten(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN]) + (", …" if len(keys) > SHOWN else "")
 
 
+@cache
+def _outline(name: str, scale: int) -> nn.Module:
+    """The network without memory for its weights: building the large ones takes a second, so once."""
+    with torch.device("meta"):
+        return build_network(name, scale)
+
+
+def _misfits(state: State, name: str) -> dict[tuple[str, int], int]:
+    """How many keys do not fit, for each scale of one network; where most do not, the first scale stands for all."""
+    found: dict[tuple[str, int], int] = {}
+    for scale in SCALES:
+        found[name, scale] = sum(map(len, differences(state, _outline(name, scale))))
+        if found[name, scale] > len(state):
+            return {(name, other): found[name, scale] for other in SCALES}
+    return found
+
+
 def detect(state: State, name: str | None, scale: int | None) -> tuple[str, int]:
     """The registered (name, scale) whose keys and shapes are exactly those of `state`.
 
@@ -128,10 +151,7 @@ def detect(state: State, name: str | None, scale: int | None) -> tuple[str, int]
         WeightsError: nothing registered fits; the nearest candidate and its differences are named.
         UsageError: the weights are those of another model or scale than asked for.
     """
-    misfit: dict[tuple[str, int], int] = {}
-    with torch.device("meta"):
-        for candidate in ((n, s) for n in model_names() for s in SCALES):
-            misfit[candidate] = sum(map(len, differences(state, build_network(*candidate))))
+    misfit = {candidate: count for known in model_names() for candidate, count in _misfits(state, known).items()}
     nearest = min(misfit, key=lambda candidate: misfit[candidate])
     asked = name or nearest[0], scale or nearest[1]
     if misfit.get(asked, 1) == 0:
@@ -142,8 +162,7 @@ def detect(state: State, name: str | None, scale: int | None) -> tuple[str, int]
             f"ask for {nearest[0]} --scale {nearest[1]}, or give other weights"
         )
     if name is None:
-        with torch.device("meta"):
-            problems = _described_differences(state, build_network(*nearest))
+        problems = _described_differences(state, _outline(*nearest))
         raise WeightsError(
             f"these weights fit no network here; the nearest is {nearest[0]} x{nearest[1]}; {problems}. "
             f"For a network of your own pass --arch package.module:factory"
