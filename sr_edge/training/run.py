@@ -84,12 +84,11 @@ def train_model(
 
 
 def _require_place(out: Path) -> None:
-    """Makes the folder `out`; raises UsageError where that or writing into it fails."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {out}: {error.strerror}; choose another one") from error
-    require_output_file(out / WEIGHTS)
+    """Raises UsageError unless the folder `out` is there or can be made, and can be written to; makes nothing."""
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{out} cannot be a folder: {nearest} is a file; choose another one")
+    require_output_file(nearest / WEIGHTS)
 
 
 def _minutes(log: Path) -> float:

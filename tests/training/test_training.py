@@ -200,6 +200,15 @@ def test_folders_without_a_usable_picture(tmp_path: Path, folder: str) -> None:
         PairSet.from_folder(tmp_path / folder, 2)
 
 
+def test_what_is_refused_leaves_no_folder(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with pytest.raises(UsageError, match="unknown model"):
+        train_model("nonsense", 2, pictures, pictures, out, RECIPE)
+    with pytest.raises(UsageError, match=r"out cannot be a folder: .*0\.png is a file"):
+        train_model("convnet-tiny", 2, pictures, pictures, pictures / "0.png" / "out", RECIPE)
+    assert not out.parent.exists()
+
+
 @pytest.mark.parametrize(("empty", "purpose"), [("data", "to learn from"), ("val", "to validate on")])
 def test_the_message_says_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
     folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
