@@ -6,7 +6,7 @@ query convolutions of groups 2 to 10 and the scalar `a` are gone; both factors 0
 into weights. The first mean shift stays a subtraction, since the zero padding behind it would see a folded one.
 
 Clusters must not depend on the order in which a runtime adds, or a near tie would send a token to another window. A
-cosine's argmax does not change when the token is divided by its largest |value|, and then token and centroid are cut
+cosine's argmax does not change when the token is scaled to a largest |value| of 1, and then token and centroid are cut
 into three digits of 8 bits (t = a/2^7 + a'/2^15 + a''/2^23). Products of digits are integers, their sums over the
 channels stay below 2^24, and float32 adds such numbers exactly in any order:
 
@@ -83,8 +83,9 @@ class NearestCentroid(nn.Module):
         self.register_buffer("falling", torch.arange(self.clusters, 0, -1))
 
     def forward(self, embedded: Tensor) -> Tensor:
-        peak = embedded.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK)
-        sums = torch.split(digits_of(embedded / peak) @ self.products, self.clusters, dim=-1)
+        # OpenVINO divides a plane by multiplying with the reciprocal, which rounds twice: so everyone does.
+        gain = 1 / embedded.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK)
+        sums = torch.split(digits_of(embedded * gain) @ self.products, self.clusters, dim=-1)
         score = sums[-1]
         for total in reversed(sums[:-1]):
             score = total + score / 2**DIGIT_BITS
