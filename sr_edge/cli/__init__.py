@@ -10,10 +10,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    from sr_edge.cli.interrupts import interrupt_once
+
+    interrupt_once()
     from sr_edge.cli.app import app
-    from sr_edge.cli.failures import interrupt_once, run_command
+    from sr_edge.cli.failures import run_command
 
     # torch's idle threads would spin and slow whichever runtime is timed next, and every neighbour on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    interrupt_once()
     sys.exit(run_command(app, sys.argv[1:]))

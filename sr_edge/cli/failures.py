@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 import typer
 
 from sr_edge.errors import SrEdgeError
 
-FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
 
 _EXTRAS = {"av": "camera", "matplotlib": "train"}
@@ -96,17 +94,3 @@ def _said(code: int, message: str) -> int:
     line = " ".join(message.split())
     print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def interrupt_once() -> None:
-    """Lets the first Ctrl-C or SIGTERM unwind the program; later ones may not disturb the cleaning up."""
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_IGN)
-        if number == signal.SIGTERM:
-            raise SystemExit(TERMINATED)
-        raise KeyboardInterrupt
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, interrupt)

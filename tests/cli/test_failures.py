@@ -94,7 +94,8 @@ def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, time, typer\n"
-        "from sr_edge.cli.failures import interrupt_once, run_command\n"
+        "from sr_edge.cli.failures import run_command\n"
+        "from sr_edge.cli.interrupts import interrupt_once\n"
         "app = typer.Typer()\n"
         "@app.command()\n"
         "def work():\n"
@@ -118,3 +119,39 @@ def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
         time.sleep(0.05)
         assert process.stdout.read() == "clean\n"
     assert process.returncode == code
+
+
+def test_an_interrupt_waits_for_the_import_under_way(tmp_path: Path) -> None:
+    """Raised inside a library's C++ code that runs Python as it is loaded, it would abort the process."""
+    (tmp_path / "slow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nloaded = True\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time, typer\n"
+        "from sr_edge.cli.failures import run_command\n"
+        "from sr_edge.cli.interrupts import interrupt_once\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def work():\n"
+        "    import slow\n"
+        "    print('loaded', slow.loaded, flush=True)\n"
+        "    time.sleep(60)\n"
+        "interrupt_once()\n"
+        "sys.exit(run_command(app, []))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, program], capture_output=True, env=environment, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "loaded True\n", "sr-edge: interrupted\n")
+
+
+def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None:
+    """The earliest moment that is ours: the first import of the command line itself."""
+    (tmp_path / "typer.py").write_text(
+        "import signal, sys\nsignal.raise_signal(signal.SIGINT)\nsys.path.pop(0)\n"
+        "del sys.modules['typer']\nfrom importlib import import_module\nimport_module('typer')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['sr-edge', 'doctor']; "
+    program += "from sr_edge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "sr-edge: interrupted\n"

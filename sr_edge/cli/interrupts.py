@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM, from the first moment on: one unwinding, never in the middle of an import."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+TERMINATED = 143
+LATER_S = 0.05
+
+
+def interrupt_once() -> None:
+    """Lets the first Ctrl-C or SIGTERM unwind the program; later ones may not disturb the cleaning up.
+
+    While a module is being imported it waits for that: libraries written in C++ abort the process when an exception
+    comes out of the Python that they run while they are loaded.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        if _is_importing(frame):
+            signal.signal(signal.SIGALRM, lambda _alarm, later: interrupt(number, later))
+            signal.setitimer(signal.ITIMER_REAL, LATER_S)
+            return
+        if number == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, interrupt)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
