@@ -157,7 +157,8 @@ def _errors_named_after(out: Path, staging: Path) -> Iterator[None]:
         yield
     except (OSError, SrEdgeError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError) or str(staging) not in str(error):
+        is_ours = str(staging) in str(error) or getattr(error, "filename", "") is None  # a write names no file
+        if not isinstance(cause, OSError) or not is_ours:
             raise
         raise BundleError(
             f"cannot write {out}: {cause.strerror or cause}; free some space or choose another output"

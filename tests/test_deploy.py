@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy_network
-from sr_edge.errors import FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
+from sr_edge.errors import BundleError, FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import load_model
@@ -174,6 +175,21 @@ def test_a_network_in_which_nothing_can_be_int8_is_deployed_in_float(
     with pytest.raises(NothingToQuantize):
         deploy_network(model, pictures, tmp_path / "two.sredge", replace(plan, exclude=["*"]))
     monkeypatch.delitem(sys.modules, "one_layer", raising=False)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_write_that_fails_names_the_bundle_and_not_the_place_where_it_is_built(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def full(path: Path, *_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *([str(path)] if named else []))
+
+    monkeypatch.setattr("sr_edge.deploy.write_weights", full)
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,))
+    with pytest.raises(BundleError, match=f"cannot write {tmp_path / 'x.sredge'}: No space left on device; free"):
+        deploy_network(model, pictures, tmp_path / "x.sredge", plan)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_can_be_refused_before_the_work_is(pictures: Path, tmp_path: Path) -> None:
