@@ -7,7 +7,8 @@ import math
 import pickle
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class TrainingState:
             "seconds": self.seconds,
             "recipe": asdict(recipe),
         }
-        with whole_file(path) as unfinished:
+        with _writing(path), whole_file(path) as unfinished:
             torch.save(content, unfinished)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
@@ -171,17 +172,29 @@ def training_step(
     return loss.item()
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A full disk becomes one clear error; torch tells of it by a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(
+            f"cannot write {path}: {reason}; free some space, then run the same training again to go on"
+        ) from error
+
+
 def save_weights(network: nn.Module, path: Path) -> None:
     """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
     learnt = {key: value.detach().contiguous() for key, value in learnt_state(network).items()}
     halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
-    with whole_file(path) as unfinished:
+    with _writing(path), whole_file(path) as unfinished:
         unfinished.write_bytes(save(halves))
 
 
 def append_log(path: Path, state: TrainingState, loss: float, recipe: Recipe) -> None:
     fresh = not path.exists() or path.stat().st_size == 0  # a full disk leaves an empty file
-    with path.open("a", newline="") as file:
+    with _writing(path), path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(["step", "minutes", "learning_rate", "loss", "psnr_db"])

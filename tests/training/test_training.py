@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,24 @@ def test_a_damaged_or_foreign_checkpoint_is_named(pictures: Path, tmp_path: Path
     train(network(), pairs, pairs, tmp_path / "out", RECIPE)
     with pytest.raises(TrainingError, match="another network or scale"):
         train(build_network("convnet-tiny", 3), pairs, pairs, tmp_path / "out", RECIPE)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("writer failed\nC++")]
+)
+def test_a_full_disk_names_the_checkpoint_and_leaves_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(_content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    pairs = PairSet.from_folder(pictures, 2, 16)
+    reason = "No space left on device" if isinstance(error, OSError) else "writer failed"
+    with pytest.raises(TrainingError, match=f"cannot write {tmp_path / 'out' / CHECKPOINT}: {reason}; free some space"):
+        train(network(), pairs, pairs, tmp_path / "out", RECIPE)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_empty_log_gets_its_heading(pictures: Path, tmp_path: Path) -> None:
