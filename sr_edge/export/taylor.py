@@ -50,7 +50,7 @@ def choose_form(tokens: int, d: int) -> AttentionForm:
     """The form with fewer multiplications for regions of `tokens` tokens.
 
     Direct: 2 N² d; efficient with symmetric features: 2 N F (d + 1). They meet at N = F (d + 1) / d
-    (73 tokens at d = 10).
+    (73 tokens at d = 10). Why the count and no clock: docs/adr/0006.
     """
     return AttentionForm.EFFICIENT if tokens * d > feature_count(d) * (d + 1) else AttentionForm.DIRECT
 
