@@ -150,8 +150,17 @@ def reading_places(slots: Tensor) -> Tensor:
 
 
 def token_rows(plane: Tensor) -> Tensor:
-    """(1, features, height, width) -> (height * width, features)."""
-    return plane.flatten(2).squeeze(0).T
+    """(1, features, height, width) -> (height * width, features).
+
+    The permutation comes first: OpenVINO's convolutions keep channels last, so that it moves nothing.
+    """
+    return plane.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def plane_of(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Inverse of `token_rows`."""
+    _, features, height, width = shape
+    return rows.reshape(1, height, width, features).permute(0, 3, 1, 2)
 
 
 class StaticGroup(nn.Module):
@@ -167,8 +176,8 @@ class StaticGroup(nn.Module):
         """CoA, eq. 12, the convolution behind it and the group's residual; `local` is `blocks(x)`."""
         values = token_rows(self.values(local))
         windows = pattern.weights @ values[pattern.read].reshape(len(pattern.weights), -1, values.shape[1])
-        attended = windows.flatten(0, 1)[pattern.ranks].T.reshape(local.shape)
-        return x + self.conv(local + attended)
+        attended = windows.flatten(0, 1)[pattern.ranks]
+        return x + self.conv(local + plane_of(attended, local.shape))
 
 
 def scaled(conv: nn.Conv2d, factor: float) -> nn.Conv2d:
