@@ -79,6 +79,7 @@ def _explained_os_error(error: OSError) -> str:
     advice = {
         errno.ENOSPC: "free some space or choose an output on another disk",
         errno.EDQUOT: "free some space or choose an output on another disk",
+        errno.EFBIG: "raise the limit with `ulimit -f`, or choose another disk",
         errno.EACCES: "check the permissions or choose another path",
         errno.EPERM: "check the permissions or choose another path",
         errno.EROFS: "choose a path that can be written",

@@ -36,6 +36,7 @@ def raising(error: BaseException) -> Callable[..., object]:
         (typer.Abort(), 130, "sr-edge: interrupted"),
         (typer.BadParameter("no"), 2, "sr-edge: Invalid value: no (see `sr-edge --help`)"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "sr-edge: No space left on device; free some space"),
+        (OSError(errno.EFBIG, "File too large"), 1, "sr-edge: File too large; raise the limit with `ulimit -f`"),
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),
             1,
@@ -87,29 +88,38 @@ def test_a_reader_that_stops_early_is_no_failure_to_explain() -> None:
     assert done.stderr == ""
 
 
+def program_with(tmp_path: Path, *work: str) -> tuple[Path, dict[str, str]]:
+    """A program of one command, whose lines are `work`, run as `sr-edge` runs its own; and its environment."""
+    lines = (
+        "import sys, time, typer",
+        "from sr_edge.cli.failures import run_command",
+        "from sr_edge.cli.interrupts import interrupt_once",
+        "app = typer.Typer()",
+        "@app.command()",
+        "def work():",
+        *(f"    {line}" for line in work),
+        "interrupt_once()",
+        "sys.exit(run_command(app, []))",
+    )
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(lines) + "\n")
+    return program, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys, time, typer\n"
-        "from sr_edge.cli.failures import run_command\n"
-        "from sr_edge.cli.interrupts import interrupt_once\n"
-        "app = typer.Typer()\n"
-        "@app.command()\n"
-        "def work():\n"
-        "    try:\n"
-        "        print('started', flush=True)\n"
-        "        time.sleep(60)\n"
-        "    finally:\n"
-        "        print('cleaning', flush=True)\n"
-        "        time.sleep(0.5)\n"
-        "        print('clean', flush=True)\n"
-        "interrupt_once()\n"
-        "sys.exit(run_command(app, []))\n"
+    program, environment = program_with(
+        tmp_path,
+        "try:",
+        "    print('started', flush=True)",
+        "    time.sleep(60)",
+        "finally:",
+        "    print('cleaning', flush=True)",
+        "    time.sleep(0.5)",
+        "    print('clean', flush=True)",
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
@@ -124,21 +134,8 @@ def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
 def test_an_interrupt_waits_for_the_import_under_way(tmp_path: Path) -> None:
     """Raised inside a library's C++ code that runs Python as it is loaded, it would abort the process."""
     (tmp_path / "slow.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nloaded = True\n")
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys, time, typer\n"
-        "from sr_edge.cli.failures import run_command\n"
-        "from sr_edge.cli.interrupts import interrupt_once\n"
-        "app = typer.Typer()\n"
-        "@app.command()\n"
-        "def work():\n"
-        "    import slow\n"
-        "    print('loaded', slow.loaded, flush=True)\n"
-        "    time.sleep(60)\n"
-        "interrupt_once()\n"
-        "sys.exit(run_command(app, []))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    work = ("import slow", "print('loaded', slow.loaded, flush=True)", "time.sleep(60)")
+    program, environment = program_with(tmp_path, *work)
     done = subprocess.run([sys.executable, program], capture_output=True, env=environment, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "loaded True\n", "sr-edge: interrupted\n")
 
