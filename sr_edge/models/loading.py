@@ -213,6 +213,7 @@ def _card(
         parameters=count_parameters(module),
         multiple_px=architecture.multiple_px,
         overlap_px=architecture.overlap_px,
+        global_statistics=architecture.global_statistics,
         random_weights=random_weights,
         weights_source=weights_source,
         weights_sha256=weights_sha256,

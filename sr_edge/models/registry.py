@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from sr_edge.errors import UnknownNameError, UsageError
@@ -28,7 +27,7 @@ class Architecture:
 
     `build(size, scale)` makes a freshly initialised network. `multiple_px` divides the sides of its tiles;
     `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with. `global_statistics` says
-    that it takes means over the whole plane.
+    that an output pixel depends on the whole plane.
     """
 
     name: str
@@ -67,6 +66,7 @@ ARCHITECTURES = (
         lambda size, scale: LCoAN(LCOAN_SIZES[size].at_scale(scale)),
         multiple_px=1,
         overlap_px=16,
+        global_statistics=True,
     ),
     Architecture(
         "labnet",
@@ -92,15 +92,6 @@ ARCHITECTURES = (
         overlap_px=16,
     ),
 )
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One line of `sr-edge models`: parameters and the presence of bundled weights, by scale."""
-
-    name: str
-    parameters: dict[int, int]
-    bundled_scales: tuple[int, ...]
 
 
 def model_names() -> list[str]:
@@ -132,15 +123,3 @@ def bundled_weights(name: str, scale: int) -> Path | None:
     """The trained weights that ship with the package, if there are any."""
     path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
     return path if path.is_file() else None
-
-
-def model_rows() -> list[ModelRow]:
-    with torch.device("meta"):
-        return [
-            ModelRow(
-                name,
-                {scale: count_parameters(build_network(name, scale)) for scale in SCALES},
-                tuple(scale for scale in SCALES if bundled_weights(name, scale)),
-            )
-            for name in model_names()
-        ]
