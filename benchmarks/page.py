@@ -18,12 +18,14 @@ INTRODUCTION = (
     "in one process. Weights are random where quality plays no part. A target that is missed says so."
 )
 MIB = 1 << 20
+SCALING_PICTURE = "attention_scaling.png"
 
 
 def benchmarks_page(kept: Mapping[str, Kept]) -> str:
     """The whole page; `kept` has the benchmarks that were run, by their names."""
     titled: dict[str, tuple[str, Body]] = {
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
+        "scaling": ("Attention against the number of pixels", _scaling),
         "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),
         "memory": ("Memory of large pictures", _memory),
@@ -71,6 +73,33 @@ def _forms(rows: Sequence[Kept]) -> Iterator[str]:
                 f"({share['low']:.0%} to {share['high']:.0%}) of the rate of a 2048x2048 matmul (target "
                 f"{row['peak_share_target']:.0%}: {verdict}); {row['threads']} threads, {row['rounds']} rounds."
             )
+
+
+def _scaling(figures: Kept) -> Iterator[str]:
+    """Exponents, and ratios at one size; the curves are a picture that the benchmark draws."""
+    rows = figures["scaling"]
+    sides = sorted({point["side_px"] for point in figures["points"]})
+    yield f"![Time and memory of attention layers against N](images/{SCALING_PICTURE})"
+    table = ["| attention | | exponent of N | plain | x plain | limit | |", "|---|---|---:|---:|---:|---:|---|"]
+    for row in rows:
+        for kind in ("time", "memory"):
+            ratio, limit = row[f"{kind}_ratio"], row[f"{kind}_limit"]
+            cells = (
+                row["name"],
+                kind,
+                f"{row[f'{kind}_exponent']:.2f}",
+                f"{row[f'plain_{kind}_exponent']:.2f}",
+                f"{ratio:.3f}",
+                f"<= {limit:.2f}" if limit else "",
+                _verdict(limit, ratio) if limit else "",
+            )
+            table.append(_line(cells))
+    yield "\n".join(table)
+    yield (
+        f"Layers in training form in PyTorch, pictures of {sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]}, every "
+        f"point in a fresh process; multiples of plain non-local attention of the same width at {rows[0]['compared_at_px']}x"
+        f"{rows[0]['compared_at_px']}. LCoA's time is a tenth of its ten layers, one LSP and nine CoA."
+    )
 
 
 def _path(limit: float) -> Body:

@@ -34,6 +34,7 @@ BUNDLES = {
 }
 STEPS = {  # name: a command that prints its figures as JSON, or writes them to {json}
     "forms": "python benchmarks/attention_forms.py --rounds 25 --json {json}",
+    "scaling": ("python benchmarks/attention_scaling.py --plot docs/images/attention_scaling.png --json {json}"),
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (
         "python benchmarks/tiling_overhead.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}"
