@@ -22,7 +22,7 @@ projection changes nothing visible. What it leaves open is decided here:
 - Shifted blocks give what Swin's mask gives: weights between regions that the shift brought together are zero. No
   shift where one window spans the shorter side.
 
-UPS is the size "paper". UPS-S, whose size the paper's text does not tell, is "light": 48 channels, four groups of
+UPS is the size "m". UPS-S, whose size the paper's text does not tell, is "light": 48 channels, four groups of
 four blocks, about half of UPS. "tiny" is ours: 32 channels, four groups of two, and a space of 32 dimensions, where
 128 would cost more than everything else in a block. UPS-GAN is the same network under another loss, so it has no
 entry of its own.
@@ -66,7 +66,7 @@ class UPSConfig(SwinConfig):
 
 
 UPS_SIZES = {
-    "paper": UPSConfig(60, (6,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
+    "m": UPSConfig(60, (6,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
     "light": UPSConfig(48, (4,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
     "tiny": UPSConfig(32, (2,) * 4, 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT, projection_dim=32),
 }

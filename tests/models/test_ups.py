@@ -122,7 +122,7 @@ def blocks_of(network: nn.Module) -> list[UPSBlock]:
 
 
 def test_all_layers_share_one_matrix_which_is_stored_once() -> None:
-    network = UPS(UPS_SIZES["paper"])
+    network = UPS(UPS_SIZES["m"])
     assert network.projection.matrix.shape == (60, 128)
     assert {id(block.attn.projection) for block in blocks_of(network)} == {id(network.projection)}
     assert [key for key in network.state_dict() if "projection" in key] == ["projection.matrix"]
@@ -160,8 +160,8 @@ def test_weights_are_detected(tmp_path: Path) -> None:
 def test_sizes() -> None:
     """Paper: SwinIR-light (910,152 at x2) less q, k, v and bias tables, plus P of 60 x 128."""
     counts = {name: load_model(f"ups-{name}", 2, random_weights=True).card.parameters for name in UPS_SIZES}
-    assert counts["paper"] == 910_152 - 24 * (3 * 60 * 61 + 15**2 * 6) + 60 * 128
-    assert counts["light"] < counts["paper"] / 1.9
+    assert counts["m"] == 910_152 - 24 * (3 * 60 * 61 + 15**2 * 6) + 60 * 128
+    assert counts["light"] < counts["m"] / 1.9
     assert counts["tiny"] <= 200_000
 
 
