@@ -136,6 +136,7 @@ def _scaling(figures: Kept) -> Iterator[str]:
     """Exponents, and ratios at one size; the curves are a picture that the benchmark draws."""
     rows = figures["scaling"]
     sides = sorted({point["side_px"] for point in figures["points"]})
+    at = rows[0]["compared_at_px"]
     yield f"![Time and memory of attention layers against N](images/{SCALING_PICTURE})"
     table = ["| attention | | exponent of N | plain | x plain | limit | |", "|---|---|---:|---:|---:|---:|---|"]
     for row in rows:
@@ -154,8 +155,8 @@ def _scaling(figures: Kept) -> Iterator[str]:
     yield "\n".join(table)
     yield (
         f"Layers in training form in PyTorch, pictures of {sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]}, every "
-        f"point in a fresh process; multiples of plain non-local attention of the same width at {rows[0]['compared_at_px']}x"
-        f"{rows[0]['compared_at_px']}. LCoA's time is a tenth of its ten layers, one LSP and nine CoA."
+        f"point in a fresh process; multiples of plain non-local attention of the same width at {at}x{at}. "
+        "LCoA's time is a tenth of its ten layers, one LSP and nine CoA."
     )
 
 
