@@ -107,31 +107,6 @@ def _forms(rows: Sequence[Kept]) -> Iterator[str]:
             )
 
 
-def _forms(rows: Sequence[Kept]) -> Iterator[str]:
-    table = [
-        "| runtime | precision | form | x the static form's time | quartiles | target | |",
-        "|---|---|---|---:|---|---:|---|",
-    ]
-    for row in rows:
-        for form, ratio in row["ratios"].items():
-            target = row["targets"].get(form)
-            wanted = f">= {target:.2f}" if target else ""
-            found, quartiles = f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
-            verdict = _verdict(ratio["median"], target)
-            table.append(_line((row["runtime"], row["precision"], form, found, quartiles, wanted, verdict)))
-    yield "\n".join(table)
-    yield "A ratio is taken in every round; its median and quartiles are shown."
-    for row in rows:
-        share = row["peak_share"]
-        if share:
-            verdict = _verdict(share["median"], row["peak_share_target"])
-            yield (
-                f"{row['runtime']} {row['precision']}: {row['giga_macs']:.1f} GMAC at {share['median']:.0%} "
-                f"({share['low']:.0%} to {share['high']:.0%}) of the rate of a 2048x2048 matmul (target "
-                f"{row['peak_share_target']:.0%}: {verdict}); {row['threads']} threads, {row['rounds']} rounds."
-            )
-
-
 def _scaling(figures: Kept) -> Iterator[str]:
     """Exponents, and ratios at one size; the curves are a picture that the benchmark draws."""
     rows = figures["scaling"]
