@@ -15,10 +15,19 @@ from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.clustered import StaticLCoAN
+from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticReconstruction
+from sr_edge.export.mlfr import StaticMLFR
+from sr_edge.export.stea import StaticSTEA
 from sr_edge.export.swin import StaticTaylorSwinIR
 from sr_edge.export.taylor import StaticTaylorAttention, StaticTaylorTokens
 from sr_edge.export.ups import StaticUPS
+from sr_edge.models.labnet import Downsample
 from sr_edge.models.lcoan import LCoAN
+from sr_edge.models.lstea import LSTEA
+from sr_edge.models.mlfr import MLFR
+from sr_edge.models.realnet import Adapter
+from sr_edge.models.reconstruction import Reconstruction
+from sr_edge.models.stea import STEA
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TaylorSwinIR
 from sr_edge.models.ups import UPS
@@ -30,6 +39,12 @@ REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
     (TaylorShiftAttention, StaticTaylorTokens),
     (UPS, StaticUPS),
     (LCoAN, StaticLCoAN),
+    (LSTEA, StaticLSTEA),
+    (STEA, StaticSTEA),
+    (MLFR, StaticMLFR),
+    (Adapter, StaticAdapter),
+    (Downsample, StaticDownsample),
+    (Reconstruction, StaticReconstruction),
 )
 
 

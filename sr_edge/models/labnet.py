@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sr_edge.models.bicubic import BicubicEnlarger
 from sr_edge.models.lstea import LSTEA, LargeScale
+from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.swin import pad_to_multiple
 
 
@@ -112,14 +113,12 @@ class LabNet(nn.Module):
         self.multiple_px = 2**config.levels
         self.shallow = nn.Conv2d(3, config.features, 3, padding=1)
         self.unet = UNet(config)
-        self.widen = nn.Conv2d(2 * config.features, config.features * config.scale**2, 1)
-        self.shuffle = nn.PixelShuffle(config.scale)
-        self.last = nn.Conv2d(config.features, 3, 3, padding=1)
+        self.reconstruct = Reconstruction(2 * config.features, config.features, config.scale)
         self.bicubic = BicubicEnlarger(config.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscales RGB (batch, 3, height, width) in [0, 1] by `scale`; any size from a few pixels up."""
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, self.multiple_px)
-        detail = self.last(self.shuffle(self.widen(self.unet(self.shallow(padded)))))
+        detail = self.reconstruct(self.unet(self.shallow(padded)))
         return detail[..., : height * self.scale, : width * self.scale] + self.bicubic(x)

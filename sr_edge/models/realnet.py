@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from sr_edge.models.bicubic import BicubicEnlarger
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.lstea import LSTEA, LargeScale
+from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.spec import Control
 
 
@@ -99,9 +100,7 @@ class RealNet(nn.Module):
         self.denoise = branch()
         self.deblur = branch()
         self.exchanges = nn.ModuleList(Exchange(width) for _ in range(config.modules - 1))
-        self.fuse = nn.Conv2d(2 * width, width * config.scale**2, 1)
-        self.shuffle = nn.PixelShuffle(config.scale)
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.reconstruct = Reconstruction(2 * width, width, config.scale)
         self.bicubic = BicubicEnlarger(config.scale)
 
     def forward(self, x: Tensor, alpha: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
@@ -119,5 +118,4 @@ class RealNet(nn.Module):
             noise, blur = denoise(noise), deblur(blur)
             if at < len(self.exchanges):
                 noise, blur = self.exchanges[at](noise, blur, alpha, beta)
-        fused = self.fuse(torch.cat([alpha * noise, beta * blur], dim=1))
-        return self.last(self.shuffle(fused)) + self.bicubic(x)
+        return self.reconstruct(torch.cat([alpha * noise, beta * blur], dim=1)) + self.bicubic(x)

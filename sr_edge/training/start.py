@@ -26,8 +26,8 @@ def start_as_enlarger(network: nn.Module) -> None:
         _start_lcoan(network)
         return
     if isinstance(network, (LabNet, RealNet)):
-        nn.init.zeros_(network.last.weight)
-        nn.init.zeros_(cast("Tensor", network.last.bias))
+        nn.init.zeros_(network.reconstruct.last.weight)
+        nn.init.zeros_(cast("Tensor", network.reconstruct.last.bias))
         return
     if not isinstance(network, SwinSkeleton) or network.config.upsampler is not Upsampler.PIXELSHUFFLE_DIRECT:
         return
