@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sr_edge.export.affine import Affine, Joined, side_by_side
 from sr_edge.export.gdfn import StaticGDFN
+from sr_edge.export.gelu import HalvedGelu
 from sr_edge.export.mean_free import biases, with_weights
 from sr_edge.export.mlfr import MLFRPlanes
 from sr_edge.export.stea import STEAPlanes
@@ -78,7 +79,8 @@ class StaticLSTEA(nn.Module):
     def __init__(self, block: LSTEA, input_shape: torch.Size) -> None:
         super().__init__()
         self.norm1 = StaticNorm(block.norm1)
-        self.local = copy.deepcopy(block.local)
+        first, _, second = copy.deepcopy(block.local)
+        self.local = nn.Sequential(first, HalvedGelu(), second)
         self.before, self.planes, tail = _large_scale(block.large_scale, block.fuse.out_channels)
         local, large = Affine.of(block.fuse).split([block.fuse.out_channels] * 2)
         self.fuse = side_by_side([local, large.after(tail)]).conv(block.fuse.weight.dtype)
