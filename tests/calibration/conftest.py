@@ -87,7 +87,7 @@ def run_openvino() -> Run:
     def run(model: onnx.ModelProto, batch: Batch) -> Batch:
         network = core.read_model(model.SerializeToString())
         compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2})
-        return np.array(compiled(batch)[0])
+        return np.array(compiled([batch, *scalars(len(compiled.inputs) - 1)])[0])
 
     return run
 
@@ -103,10 +103,16 @@ def psnr_db() -> Callable[[Batch, Batch], float]:
     return psnr
 
 
+def scalars(count: int) -> list[Batch]:
+    """Run-time controls behind the picture, at their default."""
+    return [np.ones(1, np.float32)] * count
+
+
 def _run(model: onnx.ModelProto, batch: Batch, level: onnxruntime.GraphOptimizationLevel) -> Batch:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 3
     options.intra_op_num_threads = 2
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
+    names = [entry.name for entry in session.get_inputs()]
+    return np.asarray(session.run(None, dict(zip(names, [batch, *scalars(len(names) - 1)], strict=True)))[0])

@@ -14,11 +14,12 @@ from sr_edge.calibration.collect import Batch
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
+from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import ARCHITECTURES, load_model
-from sr_edge.spec import Spelling, TileSpec
+from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
 
 Run = Callable[[onnx.ModelProto, Batch], Batch]
 PsnrDb = Callable[[Batch, Batch], float]
@@ -30,9 +31,13 @@ class Zoo:
 
     def __init__(self, name: str, multiple_px: int, folder: Path, pictures: Path) -> None:
         tile = TileSpec(max(24, multiple_px), max(24, multiple_px))
-        static = to_static(load_model(name, 2, random_weights=True).module, tile.height, tile.width)
+        loaded = load_model(name, 2, random_weights=True)
+        graph = simplify(trace(to_static(loaded.module, tile.height, tile.width), tile))
+        write_metadata(
+            graph, GraphMetadata(loaded.card, Form.STATIC, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "0", "0")
+        )
         self.path = folder / "float.onnx"
-        onnx.save(simplify(trace(static, tile)), self.path)
+        onnx.save(graph, self.path)
         *patches, self.patch = calibration_patches(pictures, tile, count=9)
         self.calibration: Calibration = calibrate(self.path, patches)
 
