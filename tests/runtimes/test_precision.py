@@ -37,7 +37,7 @@ def test_bf16_runs_where_it_is_asked_for(runtime_name: str, toys: Any, batches: 
 
 def test_bf16_is_not_in_onnxruntime(toys: Any, batches: list[Array]) -> None:
     require("onnxruntime", Precision.FP32)
-    with pytest.raises(PrecisionUnavailable, match=r"no bf16 kernels on cpu.*fp32, int8"):
+    with pytest.raises(PrecisionUnavailable, match=r"no bf16 kernels on cpu; it can run fp32$"):
         open_request("onnxruntime", toys.request(toys.plain(), Precision.BF16))
     with open_request("onnxruntime", toys.request(toys.plain(), Precision.BF16, allow_other_precision=True)) as session:
         assert (session.spec.requested, session.spec.ran) == (Precision.BF16, Precision.FP32)

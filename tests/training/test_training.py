@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +111,15 @@ def test_ctrl_c_saves_every_step_and_the_continuation_is_identical(pictures: Pat
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.fixture
+def ctrl_c_heard() -> Iterator[None]:
+    """As in a terminal: a shell starts background jobs, CI among them, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_heard")
 def test_a_second_ctrl_c_stops_at_once(pictures: Path, tmp_path: Path) -> None:
     pairs = PairSet.from_folder(pictures, 2, 16)
 
