@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sr_edge.export.parity import Parity, compare_with_torch
     from sr_edge.export.scan import Finding, require_static, scan_graph
     from sr_edge.export.static import REWRITES, to_static
+    from sr_edge.export.tensorrt_rules import check_for_tensorrt, require_for_tensorrt
     from sr_edge.export.tile_choice import TileChoice, TileCost, candidate_tiles, choose_tile
 
 _HOME = {
@@ -33,12 +34,14 @@ _HOME = {
     "TileCost": "tile_choice",
     "candidate_tiles": "tile_choice",
     "check_float16": "float16",
+    "check_for_tensorrt": "tensorrt_rules",
     "choose_tile": "tile_choice",
     "compare_with_torch": "parity",
     "derive_onnx": "onnx_file",
     "export_onnx": "onnx_file",
     "graph_digest": "digest",
     "read_metadata": "metadata",
+    "require_for_tensorrt": "tensorrt_rules",
     "require_static": "scan",
     "run_float16": "float16",
     "scan_graph": "scan",
@@ -60,12 +63,14 @@ __all__ = [
     "TileCost",
     "candidate_tiles",
     "check_float16",
+    "check_for_tensorrt",
     "choose_tile",
     "compare_with_torch",
     "derive_onnx",
     "export_onnx",
     "graph_digest",
     "read_metadata",
+    "require_for_tensorrt",
     "require_static",
     "run_float16",
     "scan_graph",
