@@ -1,0 +1,126 @@
+"""TensorRT's errors as something to act on: which node, which operator, why, and what to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
+from sr_edge.runtimes.vendor_errors import reason_of
+
+CANCELLED = "BuildCanceled"
+
+_PARSING = re.compile(r'While parsing node number (\d+) \[\w+ -> "(.*?)"')
+_NOISE = (
+    re.compile(r"\w+ \((?=\[\w+\.cpp)"),
+    re.compile(r"\[\w+\.cpp:\d+: \w+\] "),
+    re.compile(r"; Error during tactic selection.*", re.DOTALL),
+    re.compile(r"\[?checkMacros\.cpp.*?(?=\||$)", re.DOTALL),
+    re.compile(r"Invalid Node - \S+\s*"),
+    re.compile(r"\S+: Error Code \d+: "),
+    re.compile(r"Assertion failed: "),
+    re.compile(r"\s*In \S+ at \S+:\d+"),
+    re.compile(r"API Usage Error "),
+)
+_SAYS_NOTHING = {"", "false"}
+
+_NODE_ADVICE = (
+    ("Resize", "ntialias", "export the resize without antialiasing"),
+    ("QuantizeLinear", "zero point", "quantize symmetrically, with zero point 0: take the s8 spelling of the graph"),
+    ("DequantizeLinear", "Int32", "keep the bias in float (in ONNX Runtime's quantizer QuantizeBias=False)"),
+    ("", "same input types", "put a Cast before one of its inputs: a strongly typed network mixes no types"),
+    ("QLinear|Integer|Dynamic", "", "write INT8 as QuantizeLinear and DequantizeLinear, as `sr-edge calibrate` does"),
+    ("", "lugin", "rewrite the layer with standard ONNX operators that TensorRT has"),
+    ("", "", "rewrite the layer without this operator, or run the bundle in onnxruntime"),
+)
+"""(operator, words of the reason, what to change): the first whose two patterns are found."""
+
+_ABSENT_DRIVER = re.compile(r"driver version is insufficient|no CUDA-capable device|CUDA initialization failure", re.I)
+_WANTED_BYTES = re.compile(r"Requested amount of GPU memory \((\d+) bytes\)|allocat\w+ of (\d+) bytes", re.I)
+_BUILD_ADVICE = (
+    (r"within workspace limit|insufficient workspace", "raise the workspace with --workspace"),
+    (r"FP32 GEMM is not supported", "this GPU multiplies fp32 matrices in no kernel of TensorRT-RTX; take fp16"),
+    (r"libnvinfer_lean", "this installation has no lean runtime; leave out --compatible version"),
+    (r"no optimization profile", "give the sizes that it must take with --sizes"),
+    (r"FP8", "FP8 needs compute capability 8.9 or newer"),
+    (r"", "try another precision, or a lower --optimization-level"),
+)
+
+
+@dataclass(frozen=True)
+class ParserIssue:
+    """One complaint of the ONNX parser; `index` counts the graph's nodes, -1 where it is about none."""
+
+    index: int
+    node: str
+    operator: str
+    reason: str
+
+
+def parser_failure(file: str, library: str, issues: Sequence[ParserIssue]) -> EngineError:
+    """What to tell of a graph that the parser refused."""
+    if not issues:
+        return EngineError(f"{library} cannot read {file}: it is no ONNX model or is damaged; export the model again")
+    first = issues[0]
+    where = f"node {first.node!r} ({first.operator})" if first.index >= 0 else "the graph"
+    others = f" ({len(issues) - 1} more nodes are refused)" if len(issues) > 1 else ""
+    return EngineError(
+        f"{library} refuses {file}: {where}: {plain_reason(first.reason)}{others}; {_node_advice(first)}"
+    )
+
+
+def named_by_output(issue: ParserIssue, errors: Sequence[str]) -> ParserIssue:
+    """A node without a name goes by that of its first output, which only TensorRT's log tells."""
+    if issue.node or issue.index < 0:
+        return issue
+    outputs = {int(match[1]): match[2] for text in errors if (match := _PARSING.search(text))}
+    return replace(issue, node=outputs.get(issue.index, f"number {issue.index}"))
+
+
+def build_failure(file: str, library: str, errors: Sequence[str], wanted_bytes: int, free_bytes: int) -> SrEdgeError:
+    """What to tell of a network that was parsed and could not be built.
+
+    Args:
+        wanted_bytes: device memory that the build was expected to need.
+        free_bytes: device memory that was free before it; 0 where nobody knows.
+    """
+    told = " ".join(errors)
+    if _ABSENT_DRIVER.search(told):
+        return RuntimeUnavailable(
+            f"{library} finds no NVIDIA GPU with a working driver here; install the driver, or build on the device"
+        )
+    if "out of memory" in told.lower() or _WANTED_BYTES.search(told):
+        return out_of_memory(f"{library} ran out of device memory building {file}", told, wanted_bytes, free_bytes)
+    reason = plain_reason(errors[0]) if errors else "it gave no reason"
+    advice = next(advice for pattern, advice in _BUILD_ADVICE if re.search(pattern, told))
+    return EngineError(f"{library} cannot build {file}: {reason}; {advice}")
+
+
+def out_of_memory(failed: str, told: str, wanted_bytes: int, free_bytes: int) -> EngineError:
+    """`failed`, with how much was needed: by the library's own words, else by our own estimate."""
+    asked = _WANTED_BYTES.search(told)
+    needed = int(next(group for group in asked.groups() if group)) if asked else wanted_bytes
+    free = f", {free_bytes / 2**20:,.0f} MiB were free" if free_bytes else ""
+    return EngineError(
+        f"{failed}: it needed {needed / 2**20:,.0f} MiB{free}; close other programs, use a smaller tile or workspace"
+    )
+
+
+def plain_reason(text: str) -> str:
+    """The part of TensorRT's message that a person can use: no C++ lines, no error codes."""
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    text = text.strip().strip('"').strip("()").strip()
+    quoted = re.search(r'&& "(.*?)"?$', text)
+    text = quoted[1] if quoted else text
+    reason = reason_of(ValueError(text)).rstrip(".")
+    return "TensorRT has no such operator" if text in _SAYS_NOTHING else reason
+
+
+def _node_advice(issue: ParserIssue) -> str:
+    return next(
+        advice
+        for operator, words, advice in _NODE_ADVICE
+        if re.search(operator, issue.operator) and re.search(words, issue.reason)
+    )
