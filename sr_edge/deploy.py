@@ -38,6 +38,7 @@ from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.loading import innermost
+from sr_edge.models.tile_safety import measured_size, with_tile_needs
 from sr_edge.runtimes import SessionRequest, open_request
 from sr_edge.runtimes.session import Frame
 from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
@@ -65,7 +66,8 @@ class DeployPlan:
     """What to build and how to prove it.
 
     Every precision is built and, in every runtime, measured. `hr` is a folder of originals to measure quality
-    on, `lr` their low-resolution halves (None makes them).
+    on, `lr` their low-resolution halves (None makes them). `with_tile_needs` measures what tiles of this size do
+    to pictures (`sr_edge.models.tile_safety`), which the card then tells.
     """
 
     tile: TileSpec
@@ -79,6 +81,7 @@ class DeployPlan:
     with_memory: bool = True
     hr: Path | None = None
     lr: Path | None = None
+    with_tile_needs: bool = True
 
     def __post_init__(self) -> None:
         if Precision.FP32 not in self.precisions:
@@ -125,6 +128,8 @@ def deploy_network(
     note = ""
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
+        if plan.with_tile_needs:
+            model = _with_tile_needs(model, images, plan.tile, progress)
         exports = _export_all(model, plan, patches, staging, progress)
         try:
             quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
@@ -144,6 +149,15 @@ def deploy_network(
             bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
         )
     return DeployReport(out, manifest, exports, bench, note)
+
+
+def _with_tile_needs(model: LoadedModel, images: Path, tile: TileSpec, progress: Progress) -> LoadedModel:
+    """What tiles do to a piece of one of the pictures, in the card."""
+    progress("measuring what tiles do", 0, 1)
+    (piece,) = calibration_patches(images, measured_size(tile, model.card.overlap_px), count=1, seed=GOLDEN_SEED)
+    measured = with_tile_needs(model, tile, frame_from_batch(piece))
+    progress("measuring what tiles do", 1, 1)
+    return measured
 
 
 def _without_int8(plan: DeployPlan) -> DeployPlan:

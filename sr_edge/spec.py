@@ -114,13 +114,36 @@ class Control:
 
 
 @dataclass(frozen=True)
+class TileNeeds:
+    """What tiles do to a network's pictures, measured on one picture of `measured_on`, in low-resolution pixels.
+
+    One pixel was turned black or white, statistics held: `reach_px` is how far away anything changed at all,
+    `halo_px` how far by 1/255 of white or more; None where that went on to the picture's edge. `statistics_change` is
+    how much, of white, the right quarter changes through global statistics alone when the left half is inverted.
+    The rest compares tiled with whole, PSNR of RGB, at most 99: each tile with its own statistics, with those of the
+    shrunk whole picture, and with those that the tiles have together. The latter two are None without such statistics.
+    """
+
+    measured_on: TileSpec
+    tile: TileSpec
+    overlap_px: int
+    reach_px: int | None
+    halo_px: int | None
+    statistics_change: float
+    own_db: float
+    reference_db: float | None = None
+    synchronous_db: float | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a deployed network is and what it needs from the one who runs it.
 
     `multiple_px` divides every legal tile side. `overlap_px` is the tile overlap, in low-resolution pixels,
     at which seams were found invisible. `global_statistics` says that an output pixel depends on the whole
     input (then tiling changes the result). `forms` records the choices made at export, per layer. `controls` are
-    the scalars that its user sets at run time, `baked` those that the export made constants.
+    the scalars that its user sets at run time, `baked` those that the export made constants. `tile_needs` is
+    None where nobody measured them.
     """
 
     name: str
@@ -138,6 +161,7 @@ class ModelCard:
     forms: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()
     baked: Mapping[str, float] = field(default_factory=dict)
+    tile_needs: TileNeeds | None = None
 
     def __post_init__(self) -> None:
         if self.scale < 1:

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, FrameError, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.resize import resize_bicubic
-from sr_edge.runtimes.session import Batch, Controls, Frame, Session, SessionSpec, StageTimes
+from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
 from sr_edge.spec import Control, FrameFormat, Latency, Precision, TileSpec
 from sr_edge.upscaler import FileResult, Outcome, Upscaler, upscale_file, upscale_folder
 

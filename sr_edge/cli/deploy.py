@@ -56,6 +56,9 @@ def deploy(
     exclude: Exclude = [],  # noqa: B006
     runs: Runs = 20,
     memory: MeasureMemory = True,
+    tile_needs: Annotated[
+        bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in torch what tiles do to a picture.")
+    ] = True,
     threads: Threads = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
@@ -91,6 +94,7 @@ def deploy(
                 with_memory=memory,
                 hr=hr,
                 lr=lr,
+                with_tile_needs=tile_needs,
             )
             report = deploy_network(network, images, out, plan, progress)
         show(report, _readable(report))

@@ -51,6 +51,9 @@ def export(
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")] = (
         False
     ),
+    tile_needs: Annotated[
+        bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
+    ] = False,
     weights: Weights = None,
     random_weights: RandomWeights = False,
     arch: Arch = None,
@@ -69,13 +72,17 @@ def export(
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
         from sr_edge.models.loading import bake as bake_controls
+        from sr_edge.models.tile_safety import with_tile_needs
         from sr_edge.spec import Precision
 
         with progress_on_stderr() as progress:
             network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            tile_size = chosen_tile(tile, network, progress)
+            if tile_needs:
+                network = with_tile_needs(network, tile_size)
             report = export_onnx(
                 network,
-                chosen_tile(tile, network, progress),
+                tile_size,
                 out,
                 form=Form(form.value),
                 io=io,

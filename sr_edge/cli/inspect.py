@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sr_edge.bundle import Manifest
-    from sr_edge.spec import ModelCard
+    from sr_edge.spec import ModelCard, TileNeeds
 
 
 def inspect(bundle: BundlePath, as_json: Json = False) -> None:
@@ -38,6 +38,7 @@ def _facts(manifest: Manifest) -> str:
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
+        "tiles": _tile_needs(card.tile_needs),
         "controls": _controls(card),
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
@@ -46,6 +47,18 @@ def _facts(manifest: Manifest) -> str:
         "created": manifest.created or "not recorded",
     }
     return "\n".join(f"{name:10}{value}" for name, value in lines.items()) + "\n"
+
+
+def _tile_needs(needs: TileNeeds | None) -> str:
+    """What was measured, or that nobody did."""
+    if needs is None:
+        return "what they do was not measured"
+    edge = f"the edge of {needs.measured_on}"
+    halo, reach = (edge if far is None else f"{far} px" for far in (needs.halo_px, needs.reach_px))
+    compared = [f"{needs.own_db:.1f} dB"]
+    if needs.reference_db is not None and needs.synchronous_db is not None:
+        compared += [f"{needs.reference_db:.1f} with reference statistics", f"{needs.synchronous_db:.1f} synchronous"]
+    return f"a pixel shows up to {halo}, acts up to {reach}; {needs.tile} against whole: {', '.join(compared)}"
 
 
 def _controls(card: ModelCard) -> str:

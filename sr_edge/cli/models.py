@@ -39,7 +39,7 @@ def _table(rows: list[ModelRow]) -> Group:
     return Group(
         table,
         "GMAC: 10^9 multiply-accumulates at 96x96. tile: sides are multiples of this. overlap: of tiles in pixels.\n"
-        "statistics: takes means over the whole picture. No bundled weights: --weights FILE or --random-weights.",
+        "statistics: global where a pixel depends on the whole picture. Not bundled: --weights or --random-weights.",
     )
 
 
