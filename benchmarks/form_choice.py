@@ -20,10 +20,7 @@ import torch
 from sr_edge.export import taylor
 from sr_edge.export.taylor import AttentionForm, StaticTaylorAttention, feature_count
 from sr_edge.models.taylor_shift import TaylorShiftAttention
-from sr_edge.runtimes import load_runtime
-
-load_runtime("openvino")  # imports the library without its telemetry
-import openvino  # noqa: E402
+from sr_edge.runtimes.openvino import shared_core
 
 HEADS, TOKENS, THREADS = 6, 2304, 2
 SIDES_OF_D = {30: (16, 20, 24, 28, 32, 48), 10: (8, 9, 12, 16, 24, 48)}
@@ -48,7 +45,7 @@ def open_runs(path: Path, x: np.ndarray) -> dict[str, Run]:
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(path, "CPU", wanted).create_infer_request()
+    request = shared_core().compile_model(path, "CPU", wanted).create_infer_request()
     return {"onnxruntime": lambda: session.run(None, {"x": x}), "openvino": lambda: request.infer([x])}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,9 @@ def shared_data() -> Path:
     if not (folder / "test" / "set5").is_dir():
         pytest.skip(f"the Set5 test pictures are not in {folder}; set SR_EDGE_DATA to the folder that has test/set5")
     return folder
+
+
+@pytest.fixture(scope="session")
+def openvino_core() -> Any:
+    """The only `openvino.Core` of this process (`shared_core` says why); skips without OpenVINO."""
+    return pytest.importorskip("sr_edge.runtimes.openvino").shared_core()

@@ -54,7 +54,7 @@ _DEQUANTIZING = {"Multiply", "Subtract", "Convert", "Reshape", "Transpose"}
 
 
 def availability() -> Availability:
-    core = _core()
+    core = shared_core()
     devices = tuple(
         Device(name.lower(), core.get_property(name, "FULL_DEVICE_NAME"), _precisions(core, name))
         for name in core.available_devices
@@ -64,7 +64,7 @@ def availability() -> Availability:
 
 
 def obstacle(precision: Precision, device: str) -> str | None:
-    core = _core()
+    core = shared_core()
     name = _require_device(core, device)
     possible = _precisions(core, name)
     if precision in possible:
@@ -84,7 +84,7 @@ def choose_artifact(
 
 
 def open_request(request: SessionRequest) -> Session:
-    core = _core()
+    core = shared_core()
     device = _require_device(core, request.device)
     wanted = (request.precision, request.float_precision)
     require_possible(request, [obstacle(precision, device) for precision in wanted])
@@ -130,8 +130,12 @@ class _OpenVinoEngine:
 
 
 @functools.cache
-def _core() -> Any:
-    """One for the process: each would load the device plugins again."""
+def shared_core() -> Any:
+    """The `openvino.Core` of this process, also for those who use OpenVINO beside a session.
+
+    Each one more would load the device plugins again; and the CPU plugin gives the thread a stack for signals, which
+    it frees with its core: of two cores, the wrong one gone first, the next Ctrl-C is a segmentation fault.
+    """
     return ov.Core()
 
 

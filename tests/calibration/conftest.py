@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,14 +80,13 @@ def run_optimized() -> Run:
 
 
 @pytest.fixture(scope="session")
-def run_openvino() -> Run:
+def run_openvino(openvino_core: Any) -> Run:
     """OpenVINO on the CPU with a float32 rest."""
-    openvino = pytest.importorskip("openvino")
-    core = openvino.Core()
 
     def run(model: onnx.ModelProto, batch: Batch) -> Batch:
-        network = core.read_model(model.SerializeToString())
-        compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2})
+        network = openvino_core.read_model(model.SerializeToString())
+        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+        compiled = openvino_core.compile_model(network, "CPU", wanted)
         return np.array(compiled([batch, *scalars(len(compiled.inputs) - 1)])[0])
 
     return run

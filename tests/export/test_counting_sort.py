@@ -83,19 +83,18 @@ def test_one_cluster_for_all_keeps_the_positions(number: int) -> None:
 
 
 @pytest.mark.parametrize(("tokens", "clusters"), CASES)
-def test_runtimes_and_precision_hints_agree(tokens: int, clusters: int) -> None:
+def test_runtimes_and_precision_hints_agree(tokens: int, clusters: int, openvino_core: Any) -> None:
     """The clusters arrive as bf16 holds them: integers below 256. Ranks go to 9215, far above what bf16 counts."""
-    ov = pytest.importorskip("openvino")
     numbers = a_list(tokens, clusters)
     example = numbers.float()[:, None]
     graph = graph_of(SortOf(tokens, clusters), example)
     wanted = stable(numbers.numpy())
     found = {"onnxruntime": next(iter(run_onnxruntime(graph, {"input": example.numpy()}).values()))}
     for hint in ("f32", "bf16"):
-        model = ov.Core().read_model(graph.SerializeToString())
-        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        model = openvino_core.read_model(graph.SerializeToString())
+        compiled = openvino_core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
         found[hint] = compiled({"input": example.numpy()})[0]
-        if hint == "bf16" and "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if hint == "bf16" and "BF16" in openvino_core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             ran = {str(node.get_rt_info()["runtimePrecision"].astype(str)) for node in matmuls_of(compiled)}
             assert ran == {"bf16"}
     for digits in found.values():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -46,9 +45,7 @@ def frame_from_batch(batch: npt.NDArray[np.float32]) -> Frame:
     return rounded.transpose(0, 2, 3, 1)
 
 
-def run_openvino(model: onnx.ModelProto, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    pytest.importorskip("sr_edge.runtimes.openvino")  # first: it imports openvino with its telemetry switched off
-    core = importlib.import_module("openvino").Core()
+def run_openvino(core: Any, model: onnx.ModelProto, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     network = core.read_model(model.SerializeToString())
     compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "2"})
     return np.array(compiled(value)[0])
@@ -62,10 +59,10 @@ def test_onnxruntime_is_bit_equal_to_frames_handled_on_the_host(float_graph: onn
     np.testing.assert_array_equal(inside, frame_from_batch(on_host))
 
 
-def test_openvino_is_bit_equal_to_frames_handled_on_the_host(float_graph: onnx.ModelProto) -> None:
+def test_openvino_is_bit_equal_to_frames_handled_on_the_host(float_graph: onnx.ModelProto, openvino_core: Any) -> None:
     frame = random_frame()
-    on_host = run_openvino(float_graph, batch_from_frame(frame)).astype(np.float32)
-    inside = run_openvino(wrap_uint8(float_graph), frame)
+    on_host = run_openvino(openvino_core, float_graph, batch_from_frame(frame)).astype(np.float32)
+    inside = run_openvino(openvino_core, wrap_uint8(float_graph), frame)
     assert inside.dtype == np.uint8
     np.testing.assert_array_equal(inside, frame_from_batch(on_host))
 

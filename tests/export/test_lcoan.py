@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -141,9 +141,8 @@ def test_digits_are_exact() -> None:
 
 
 @pytest.mark.parametrize("tokens", [64, 384, 385, 769])
-def test_runtimes_choose_the_same_clusters_for_the_same_map(tokens: int) -> None:
+def test_runtimes_choose_the_same_clusters_for_the_same_map(tokens: int, openvino_core: Any) -> None:
     """Bit for bit, near ties included, and however a runtime adds: the channels come in another order, too."""
-    ov = pytest.importorskip("openvino")
     centroids = some_centroids(128, 128)
     with torch.no_grad():
         centroids.means[0, 64:] = centroids.means[0, :64] + 1e-6 * torch.randn(64, 128)
@@ -152,9 +151,8 @@ def test_runtimes_choose_the_same_clusters_for_the_same_map(tokens: int) -> None
     wanted = layer(embedded).numpy()
     graph = graph_of(layer, embedded)
     found = [next(iter(run_onnxruntime(graph, {"input": embedded.numpy()}).values()))]
-    compiled = ov.Core().compile_model(
-        ov.Core().read_model(graph.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    model = openvino_core.read_model(graph.SerializeToString())
+    compiled = openvino_core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found.append(compiled({"input": embedded.numpy()})[0])
     shuffled = torch.randperm(128)
     centroids.means.copy_(centroids.means[..., shuffled])
@@ -184,9 +182,10 @@ class ClustersAndRanks(nn.Module):
         return torch.stack([clusters, ranks % 128, ranks // 128], dim=-1).float() @ self.identity
 
 
-def test_bf16_moves_few_tokens_and_ranks_them_exactly(record_property: Callable[[str, object], None]) -> None:
-    ov = pytest.importorskip("openvino")
-    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+def test_bf16_moves_few_tokens_and_ranks_them_exactly(
+    record_property: Callable[[str, object], None], openvino_core: Any
+) -> None:
+    if "BF16" not in openvino_core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bf16")
     tile = TileSpec(48, 48)
     twin = to_static(load_model("lcoan-tiny", 2, random_weights=True).module, tile.height, tile.width)
@@ -195,8 +194,10 @@ def test_bf16_moves_few_tokens_and_ranks_them_exactly(record_property: Callable[
     picture = smooth_picture(tile)
     digits = {"onnxruntime": next(iter(run_onnxruntime(graph, {"input": picture}).values()))}
     for hint in ("f32", "bf16"):
-        model = ov.Core().read_model(graph.SerializeToString())
-        digits[hint] = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})({"input": picture})[0]
+        model = openvino_core.read_model(graph.SerializeToString())
+        digits[hint] = openvino_core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})(
+            {"input": picture}
+        )[0]
     clusters: dict[str, Tensor] = {}
     for name, found in digits.items():
         whole = torch.from_numpy(np.rint(found)).long()
