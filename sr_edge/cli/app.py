@@ -12,13 +12,29 @@ from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
 from sr_edge.cli.evaluate import evaluate
 from sr_edge.cli.export import export
+from sr_edge.cli.export_triton import export_triton
+from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
 from sr_edge.cli.selftest import selftest
 from sr_edge.cli.train import train
 from sr_edge.cli.upscale import upscale
 
-COMMANDS = (models, doctor, export, calibrate, deploy, inspect, selftest, upscale, bench, evaluate, train)
+COMMANDS = (
+    models,
+    doctor,
+    export,
+    calibrate,
+    deploy,
+    inspect,
+    selftest,
+    upscale,
+    bench,
+    evaluate,
+    train,
+    export_triton,
+    export_trtexec,
+)
 
 app = typer.Typer(
     name="sr-edge",
@@ -47,4 +63,4 @@ def _options(
 
 
 for command in COMMANDS:
-    app.command(command.__name__)(command)
+    app.command(command.__name__.replace("_", "-"))(command)

@@ -51,6 +51,12 @@ def export(
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")] = (
         False
     ),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
+        ),
+    ] = None,
     tile_needs: Annotated[
         bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
     ] = False,
@@ -88,6 +94,7 @@ def export(
                 io=io,
                 precision=Precision(precision.value),
                 dynamic=dynamic,
+                target=target,
                 progress=lambda step: progress(step, 1, 1),
             )
         show(report, _readable(report))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sr_edge.errors import UsageError
+from sr_edge.spec import FrameFormat, Precision
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; progress goes to stderr.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)]
@@ -49,6 +50,9 @@ Exclude = Annotated[
 
 Runtimes = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes, separated by commas.")]
 Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, separated by commas.")]
+OnePrecision = Annotated[Precision, typer.Option("--precision", help="Of convolutions and matmuls.")]
+Rest = Annotated[Precision, typer.Option(help="Of all else in an INT8 network.")]
+Io = Annotated[FrameFormat, typer.Option(help="float: NCHW in [0, 1]; uint8: NHWC.")]
 Device = Annotated[str, typer.Option(help="Device, by the runtime's own name.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; left out, the runtime chooses.", show_default=False)]
 Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each variant, taken in turn.")]

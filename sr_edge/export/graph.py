@@ -103,16 +103,17 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
 
 
 def picture_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs of rank 4, which take pictures; constants that old files list as inputs are left out."""
-    return [value for value in _true_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
+    """The graph's inputs of rank 4, which take pictures."""
+    return [value for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
 
 
 def scalar_inputs(model: onnx.ModelProto) -> list[str]:
     """The names of the graph's other inputs: the network's controls, of shape [1]."""
-    return [value.name for value in _true_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
+    return [value.name for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
 
 
-def _true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs; constants that old files list as inputs are left out."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
 

@@ -23,6 +23,8 @@ from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, read_onnx, require_static
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import forms_of, to_static
+from sr_edge.export.tensorrt_releases import find_release
+from sr_edge.export.tensorrt_rules import require_for_tensorrt
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
@@ -60,6 +62,7 @@ def export_onnx(
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
     dynamic: bool = False,
+    target: str | None = None,
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
@@ -77,17 +80,20 @@ def export_onnx(
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; INT8 is made by calibration.
         dynamic: free height and width, for networks that allow it.
+        target: a TensorRT release whose parser must take the graph, such as "tensorrt-10.3" (`check_for_tensorrt`).
         patches: real pictures, float32 (1, 3, height, width) in [0, 1] of the tile's size, to compare on.
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: `path` cannot be written, the precision is not one that export writes, or a patch is not of the
-            tile's size.
+        UsageError: `path` cannot be written, the precision is not one that export writes, the target is unknown, or a
+            patch is not of the tile's size.
         TileError: the tile does not fit the network.
         ExportError: the network has no ONNX form, or a check failed; nothing is written.
     """
     require_output_file(path)
     _require_usable(model, tile, precision, patches)
+    if target is not None:
+        find_release(target)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
     progress("tracing")
@@ -105,7 +111,7 @@ def export_onnx(
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
     )
-    return _finish(graph, metadata, parity, path, pictures, progress)
+    return _finish(graph, metadata, parity, path, pictures, progress, target)
 
 
 def derive_onnx(
@@ -234,6 +240,7 @@ def _finish(
     path: Path,
     pictures: Sequence[Patch],
     progress: Progress,
+    target: str | None = None,
 ) -> ExportReport:
     """Takes a proven fp32 graph to the precision and frame format that `metadata` names, and writes it."""
     check = None
@@ -247,6 +254,8 @@ def _finish(
     if metadata.io is FrameFormat.UINT8_NHWC:
         graph = wrap_uint8(graph)
     _require_portable(graph, metadata.form, metadata.tile is None)
+    if target is not None:
+        require_for_tensorrt(graph, target)
     progress("writing")
     write_metadata(graph, metadata)
     data = save_model(graph, path)

@@ -1,0 +1,77 @@
+"""`sr-edge export-trtexec`: the trtexec command for a bundle."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import BundlePath, Io, Json, OnePrecision, Rest
+from sr_edge.errors import UsageError
+from sr_edge.spec import FrameFormat, Precision
+from sr_edge.whole_file import require_output_file, whole_file
+
+if TYPE_CHECKING:
+    from sr_edge.bundle import Bundle
+    from sr_edge.export.served_graph import ServedGraph
+
+
+def export_trtexec(
+    bundle: BundlePath,
+    precision: OnePrecision = Precision.FP32,
+    rest: Rest = Precision.FP32,
+    io: Io = FrameFormat.FLOAT_NCHW,
+    target: Annotated[
+        str, typer.Option("--for", metavar="tensorrt-VERSION", help="The TensorRT that trtexec belongs to.")
+    ] = "tensorrt-10.3",
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the graph to this .onnx file and name it there.", show_default=False
+        ),
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, metavar="MIB", help="Cap of the builder's memory.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the trtexec command for a bundle."""
+    from sr_edge.cli.output import result_on_stdout
+
+    if graph is not None:
+        require_output_file(graph)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bundle import open_bundle
+        from sr_edge.export.served_graph import served_graph
+        from sr_edge.export.serving import ServedBy
+        from sr_edge.export.tensorrt_releases import find_release
+        from sr_edge.export.tensorrt_rules import require_for_tensorrt
+        from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
+
+        release = find_release(target)
+        with open_bundle(bundle) as opened:
+            served = served_graph(opened, ServedBy.TENSORRT, precision, rest, io)
+            require_for_tensorrt(served.model, target)
+            path = _written(served, graph) if graph is not None else _in_bundle(opened, served)
+            files = TrtexecFiles(path, Path(f"{path.stem}.plan"), Path("timing.cache"))
+            words = trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)
+        show({"command": words}, shlex.join(words))
+
+
+def _written(served: ServedGraph, path: Path) -> Path:
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(served.data)
+    return path
+
+
+def _in_bundle(bundle: Bundle, served: ServedGraph) -> Path:
+    """Where trtexec finds the graph without our help; raises UsageError where it cannot."""
+    if not bundle.path.is_dir():
+        raise UsageError(f"{bundle.path} is an archive, which trtexec cannot read; write the graph with -o model.onnx")
+    if not served.is_as_stored:
+        raise UsageError(
+            f"{bundle.path} has that graph for {served.artifact.io} frames only; write the other with -o model.onnx"
+        )
+    return bundle.path / served.artifact.file

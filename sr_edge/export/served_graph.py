@@ -1,0 +1,82 @@
+"""The graph of a bundle that another program is to run, in the frames that it is to take."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import onnx
+
+from sr_edge.bundle import Artifact, ArtifactKind, Bundle
+from sr_edge.errors import PrecisionUnavailable
+from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.metadata import read_metadata, write_metadata
+from sr_edge.export.scan import read_onnx
+from sr_edge.export.serving import ServedBy
+from sr_edge.runtimes.artifact_choice import first_fitting
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+_SPELLINGS = {
+    ServedBy.ONNXRUNTIME: (Spelling.S8, Spelling.U8),
+    ServedBy.TENSORRT: (Spelling.S8,),
+    ServedBy.OPENVINO: (Spelling.U8,),
+}
+
+
+@dataclass(frozen=True)
+class ServedGraph:
+    """A graph and the bytes of its file; `artifact` is what it was made from, `io` the frames that it takes."""
+
+    artifact: Artifact
+    io: FrameFormat
+    model: onnx.ModelProto
+    data: bytes
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether these are the bytes of the bundle's own file."""
+        return self.io is self.artifact.io
+
+
+def served_graph(
+    bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision, io: FrameFormat
+) -> ServedGraph:
+    """Takes the graph from an opened bundle; where that has it for float frames only, uint8 is put around it.
+
+    Args:
+        library: decides how INT8 must be spelled.
+        precision: of convolutions and matmuls.
+        rest: of all else in an INT8 graph; of no meaning to others.
+        io: float32 NCHW in [0, 1], or uint8 NHWC.
+
+    Raises:
+        PrecisionUnavailable: the bundle has no such graph.
+        BundleError: the bundle is damaged.
+    """
+    formats = (io, FrameFormat.FLOAT_NCHW) if io is FrameFormat.UINT8_NHWC else (io,)
+    artifact = next(filter(None, (_find(bundle, library, precision, rest, form) for form in formats)), None)
+    if artifact is None:
+        raise _no_graph(bundle, library, precision, rest)
+    path = bundle.file(artifact)
+    model = read_onnx(path)
+    if artifact.io is io:
+        return ServedGraph(artifact, io, model, path.read_bytes())
+    wrapped = wrap_uint8(model)
+    write_metadata(wrapped, dataclasses.replace(read_metadata(model), io=io))
+    return ServedGraph(artifact, io, wrapped, wrapped.SerializeToString(deterministic=True))
+
+
+def _find(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision, io: FrameFormat) -> Artifact | None:
+    artifacts = bundle.manifest.artifacts
+    if precision is Precision.INT8:
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, _SPELLINGS[library], io)
+    return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
+
+
+def _no_graph(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision) -> PrecisionUnavailable:
+    wanted = f"{precision} with {rest} rest" if precision is Precision.INT8 else str(precision)
+    there = [item.file for item in bundle.manifest.artifacts if item.kind is ArtifactKind.ONNX]
+    return PrecisionUnavailable(
+        f"{bundle.path.name} has no graph in {wanted} for {library}; it has {', '.join(there)}: "
+        "choose another precision, or deploy again with that one"
+    )

@@ -1,0 +1,83 @@
+"""Who shall run a bundle's graph in another program, and how a Triton server shall; light, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from sr_edge.errors import UsageError
+from sr_edge.spec import FrameFormat, Precision
+
+
+class ServedBy(str, Enum):
+    """The library that runs the graph in the other program."""
+
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class InstanceKind(str, Enum):
+    """What a server runs its instances of a model on."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_KINDS: Mapping[ServedBy, tuple[InstanceKind, ...]] = {
+    ServedBy.ONNXRUNTIME: (InstanceKind.GPU, InstanceKind.CPU),
+    ServedBy.TENSORRT: (InstanceKind.GPU,),
+    ServedBy.OPENVINO: (InstanceKind.CPU,),
+}
+
+
+@dataclass(frozen=True)
+class TritonPlan:
+    """What a Triton server shall serve and how.
+
+    `engine` is a TensorRT plan made from the same graph; the tensorrt backend needs one, no other takes any. `kind`
+    None takes the GPU where the backend has one. `instances` is how many requests run at once on each device.
+    """
+
+    backend: ServedBy = ServedBy.ONNXRUNTIME
+    precision: Precision = Precision.FP32
+    rest: Precision = Precision.FP32
+    io: FrameFormat = FrameFormat.FLOAT_NCHW
+    kind: InstanceKind | None = None
+    instances: int = 1
+    engine: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.instances < 1:
+            raise UsageError(f"{self.instances} instances serve nobody; give 1 or more")
+        if self.runs_on not in _KINDS[self.backend]:
+            raise UsageError(f"Triton's {self.backend} backend has no {self.kind} instances; leave --kind out")
+        self._require_engine()
+
+    @property
+    def runs_on(self) -> InstanceKind:
+        return self.kind or _KINDS[self.backend][0]
+
+    @property
+    def model_file(self) -> str:
+        return "model.plan" if self.backend is ServedBy.TENSORRT else "model.onnx"
+
+    def _require_engine(self) -> None:
+        is_tensorrt = self.backend is ServedBy.TENSORRT
+        if is_tensorrt and self.engine is None:
+            raise UsageError(
+                "the tensorrt backend serves an engine built for the server's GPU; build one there (`sr-edge "
+                "export-trtexec` prints the command) and pass it with --engine"
+            )
+        if not is_tensorrt and self.engine is not None:
+            raise UsageError(f"the {self.backend} backend serves ONNX files; leave --engine out, or --backend tensorrt")
+        if self.engine is not None and not self.engine.is_file():
+            raise UsageError(f"no engine at {self.engine}; build one, `sr-edge export-trtexec` prints the command")

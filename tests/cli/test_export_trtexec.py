@@ -1,0 +1,130 @@
+"""The printed trtexec command, word by word, and `export --for`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from sr_edge.bundle import Artifact, open_bundle
+from sr_edge.export.tensorrt_releases import TENSORRT_RELEASES, find_release
+from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
+from sr_edge.spec import FrameFormat, TileSpec
+
+SrEdge = Callable[..., Any]
+"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+
+
+def command_of(sr_edge: SrEdge, *arguments: str | Path) -> list[str]:
+    outcome = sr_edge("export-trtexec", *arguments)
+    assert outcome.code == 0, outcome.stderr
+    return shlex.split(outcome.stdout)
+
+
+def test_the_command_names_the_bundles_own_file(sr_edge: SrEdge, bundle: Path) -> None:
+    words = command_of(sr_edge, bundle, "--precision", "int8", "--rest", "fp16", "--workspace", "512")
+    assert words == [
+        "trtexec",
+        f"--onnx={bundle / 'model.int8-fp16.onnx'}",
+        "--saveEngine=model.int8-fp16.plan",
+        "--stronglyTyped",
+        "--noTF32",
+        "--timingCacheFile=timing.cache",
+        "--memPoolSize=workspace:512",
+        "--useCudaGraph",
+    ]
+
+
+@pytest.mark.parametrize("release", [release.name for release in TENSORRT_RELEASES])
+def test_strong_types_are_asked_for_before_11_only(release: str, sr_edge: SrEdge, bundle: Path) -> None:
+    words = command_of(sr_edge, bundle, "--for", release)
+    assert ("--stronglyTyped" in words) == (find_release(release).version < (11, 0))
+    assert not {"--fp16", "--int8", "--best"} & set(words)
+
+
+def test_uint8_frames_are_put_around_a_graph_that_is_written_out(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "my model.onnx"
+    words = command_of(sr_edge, bundle, "--precision", "int8", "--rest", "fp16", "--io", "uint8", "-o", graph)
+    assert words[1] == f"--onnx={graph}"
+    source = onnx.load(graph).graph.input[0].type.tensor_type
+    assert source.elem_type == onnx.TensorProto.UINT8
+    assert [dim.dim_value for dim in source.shape.dim] == [1, 24, 24, 3]
+
+
+def test_json_has_the_words(sr_edge: SrEdge, bundle: Path) -> None:
+    assert json.loads(sr_edge("export-trtexec", bundle, "--json").stdout)["command"][0] == "trtexec"
+
+
+def test_an_archive_needs_a_place_for_the_graph(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "tiny"), "zip", bundle))
+    assert "write the graph with -o" in sr_edge("export-trtexec", archive).error
+    assert command_of(sr_edge, archive, "-o", tmp_path / "model.onnx")[1] == f"--onnx={tmp_path / 'model.onnx'}"
+
+
+def test_a_graph_that_must_be_made_first_needs_a_place(sr_edge: SrEdge, bundle: Path) -> None:
+    outcome = sr_edge("export-trtexec", bundle, "--precision", "int8", "--io", "uint8")
+    assert outcome.code == 2 and "float frames only" in outcome.error
+
+
+def test_an_unknown_release_is_wrong_usage(sr_edge: SrEdge, bundle: Path) -> None:
+    outcome = sr_edge("export-trtexec", bundle, "--for", "tensorrt-8.6")
+    assert outcome.code == 2 and "tensorrt-10.3" in outcome.error
+
+
+def test_a_dynamic_graph_gets_the_bundles_size() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (float[1,3,height,width] input) => (float[1,3,height,width] output) { output = Relu(input) }"
+    )
+    files = TrtexecFiles(Path("a.onnx"), Path("a.plan"), Path("t.cache"))
+    release = find_release("tensorrt-10.3")
+    words = trtexec_command(model, files, release, TileSpec(24, 32), FrameFormat.FLOAT_NCHW)
+    assert "--optShapes=input:1x3x24x32" in words
+
+
+def test_export_for_a_release_takes_what_its_parser_takes(sr_edge: SrEdge, tmp_path: Path) -> None:
+    tiny = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24")
+    assert sr_edge("export", *tiny, "--for", "tensorrt-10.3", "-o", tmp_path / "model.onnx").code == 0
+    refused = sr_edge("export", *tiny, "--for", "tensorrt-8.6", "-o", tmp_path / "other.onnx")
+    assert refused.code == 2 and "tensorrt-10.3" in refused.error
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_export_for_a_release_writes_nothing_that_its_parser_refuses(
+    sr_edge: SrEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ranked.py").write_text(
+        "from torch import nn\n"
+        "class Ranked(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.up = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))\n"
+        "    def forward(self, x):\n"
+        "        values, _ = self.up(x).flatten(1).topk(3840)\n"
+        "        return self.up(x) + values[:, :1, None, None]\n"
+        "def network():\n"
+        "    return Ranked()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--arch", "ranked:network", "--scale", "2", "--random-weights", "--tile", "40", "--form", "traced")
+    outcome = sr_edge("export", *arguments, "--for", "tensorrt-10.3", "-o", "ranked.onnx")
+    assert outcome.code == 1
+    assert "TensorRT 10.3 would refuse the graph: TopK" in outcome.error and "k = 3840" in outcome.error
+    assert not (tmp_path / "ranked.onnx").exists()
+
+
+def test_every_graph_of_a_bundle_but_the_u8_spelling_is_for_the_oldest_release(bundle: Path) -> None:
+    from sr_edge.export import check_for_tensorrt
+
+    def findings(artifact: Artifact) -> tuple[Any, ...]:
+        return check_for_tensorrt(opened.file(artifact), TENSORRT_RELEASES[0].name)
+
+    with open_bundle(bundle) as opened:
+        refused = {item.file for item in opened.manifest.artifacts if item.file.endswith("onnx") and findings(item)}
+    assert refused == {"model.int8-u8.onnx", "model.int8-u8.uint8.onnx"}
