@@ -8,6 +8,7 @@ import typer
 
 from sr_edge.cli.bench import bench
 from sr_edge.cli.calibrate import calibrate
+from sr_edge.cli.compile import compile as compile_engine
 from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
 from sr_edge.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ COMMANDS = (
     export,
     calibrate,
     deploy,
+    compile_engine,
     inspect,
     selftest,
     upscale,

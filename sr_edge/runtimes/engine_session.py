@@ -64,7 +64,12 @@ class EngineFacts:
 
 
 def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) -> EngineSession:
-    """The session of a verified engine.
+    """The session of a verified engine; raises as `verified_spec` does."""
+    return EngineSession(engine, verified_spec(engine, request, facts))
+
+
+def verified_spec(engine: Engine, request: SessionRequest, facts: EngineFacts) -> SessionSpec:
+    """What a session over `engine` says of itself; closes the engine where it is not what was asked for.
 
     Raises:
         UsageError: the engine takes other controls than the card tells of.
@@ -76,7 +81,7 @@ def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) ->
     except SrEdgeError:
         engine.close()
         raise
-    spec = SessionSpec(
+    return SessionSpec(
         runtime=facts.runtime,
         version=facts.version,
         device=facts.device,
@@ -94,7 +99,6 @@ def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) ->
         controls=request.card.controls,
         overlap_px=request.card.overlap_px,
     )
-    return EngineSession(engine, spec)
 
 
 def _require_controls(engine: Engine, request: SessionRequest) -> None:

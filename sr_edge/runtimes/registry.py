@@ -20,13 +20,17 @@ from sr_edge.spec import FrameFormat, Precision
 
 @dataclass(frozen=True)
 class RuntimeEntry:
-    """One runtime: our module for it, the library that module imports, and the extra that installs it."""
+    """One runtime: our module for it, the library that module imports, and the extra that installs it.
+
+    `comes_with` is what brings the library itself, where no package index has it.
+    """
 
     name: str
     module: str
     library: str
     extra: str
     description: str
+    comes_with: str = ""
 
     @property
     def how_to_install(self) -> str:
@@ -37,6 +41,10 @@ RUNTIMES = (
     RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch, eager: the float reference"),
     RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
     RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
+    RuntimeEntry(
+        "tensorrt", "sr_edge.runtimes.tensorrt", "tensorrt", "tensorrt", "Jetson, NVIDIA GPUs", "JetPack or CUDA"
+    ),
+    RuntimeEntry("tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs"),
 )
 
 
@@ -65,7 +73,10 @@ def load_runtime(name: str) -> Runtime:
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == entry.library
         found = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
-        raise RuntimeUnavailable(f"the library of runtime {name} {found}; run: {entry.how_to_install}") from error
+        source = f" ({entry.library} itself comes with {entry.comes_with})" if entry.comes_with else ""
+        raise RuntimeUnavailable(
+            f"the library of runtime {name} {found}; run: {entry.how_to_install}{source}"
+        ) from error
 
 
 def availability(name: str) -> Availability:

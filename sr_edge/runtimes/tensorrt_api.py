@@ -98,7 +98,6 @@ class TrtIBuilderConfig(Protocol):
     default_device_type: Member
     DLA_core: int
     hardware_compatibility_level: Member
-    profiling_verbosity: Member
     progress_monitor: object
 
     def set_flag(self, flag: Member, /) -> None: ...
@@ -163,6 +162,7 @@ class RtxICudaEngine(Protocol):
 
 class TrtRuntime(Protocol):
     DLA_core: int
+    engine_host_code_allowed: bool
 
     def deserialize_cuda_engine(self, plan: bytes, /) -> TrtICudaEngine | None: ...
 
@@ -187,10 +187,6 @@ class TrtDeviceType(Protocol):
 
 class TrtHardwareCompatibilityLevel(Protocol):
     AMPERE_PLUS: Member
-
-
-class TrtProfilingVerbosity(Protocol):
-    DETAILED: Member
 
 
 class TrtLayerType(Protocol):
@@ -225,7 +221,6 @@ class TrtModule(Protocol):
     MemoryPoolType: TrtMemoryPoolType
     DeviceType: TrtDeviceType
     HardwareCompatibilityLevel: TrtHardwareCompatibilityLevel
-    ProfilingVerbosity: TrtProfilingVerbosity
     LayerType: TrtLayerType
     DataType: TrtDataType
     TensorIOMode: TrtTensorIOMode

@@ -231,7 +231,6 @@ def _configure(
     trt = library.trt
     config.clear_flag(trt.BuilderFlag.TF32)  # keeps 10 bits of the mantissa: that is not fp32
     config.builder_optimization_level = options.optimization_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if Compatibility.VERSION in options.compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if Compatibility.HARDWARE in options.compatible:

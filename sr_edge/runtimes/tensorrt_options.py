@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from sr_edge.errors import TileError, UsageError
+from sr_edge.errors import TileError, UnknownNameError, UsageError
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 MIN_LEVEL, MAX_LEVEL = 0, 5
@@ -21,6 +21,14 @@ class Compatibility(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+def compatibility_named(name: str) -> Compatibility:
+    """Raises UnknownNameError."""
+    try:
+        return Compatibility(name)
+    except ValueError:
+        raise UnknownNameError("compatibility", name, [str(kind) for kind in Compatibility]) from None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""`sr-edge compile`: builds a bundle's TensorRT engine, so that the first session does not have to."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import BundlePath, Json
+from sr_edge.spec import FrameFormat, Precision
+from sr_edge.whole_file import require_output_file, whole_file
+
+if TYPE_CHECKING:
+    from sr_edge.runtimes.engine_cache import StoredEngine
+
+_MIB = 2**20
+
+
+def compile(  # the command's name
+    bundle: BundlePath,
+    runtime: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
+    precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
+    rest: Annotated[Precision, typer.Option(help="Of all else in an INT8 graph.")] = Precision.FP32,
+    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="cuda, or cuda:1 for the second GPU.")] = "cuda",
+    compute_capability: Annotated[
+        str, typer.Option(metavar="8.6", help="Build for a GPU that is not here (tensorrt-rtx).", show_default=False)
+    ] = "",
+    dla: Annotated[int | None, typer.Option(metavar="CORE", help="Jetson's DLA (fp16).", show_default=False)] = None,
+    workspace: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Scratch memory; half of what is free.", show_default=False)
+    ] = None,
+    optimization_level: Annotated[int, typer.Option(min=0, max=5, help="Higher builds longer.")] = 3,
+    sizes: Annotated[
+        str,
+        typer.Option(metavar="SMALLEST,USUAL,LARGEST", help="Tiles that a dynamic graph takes.", show_default=False),
+    ] = "",
+    compatible: Annotated[
+        list[str], typer.Option(metavar="version|hardware", help="Where else it shall run.", show_default=False)
+    ] = [],  # noqa: B006  # typer copies it; it wants a list here
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="Kernel times to reuse and extend (tensorrt).", show_default=False)
+    ] = None,
+    trust_engine: Annotated[
+        Path | None, typer.Option(help="Take this engine; its code will run here.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also copy it here.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Build a bundle's TensorRT engine on this device."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    for file in (out, timing_cache):
+        if file is not None:
+            require_output_file(file)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bundle import open_bundle
+        from sr_edge.runtimes.tensorrt_compile import CompileOrder, compile_bundle, flavour_named
+        from sr_edge.runtimes.tensorrt_options import BuildOptions, SizeRange, compatibility_named
+
+        options = BuildOptions(
+            precision=precision,
+            rest=rest if precision is Precision.INT8 else Precision.FP32,
+            sizes=SizeRange.parse(sizes) if sizes else None,
+            workspace_bytes=workspace * _MIB if workspace else None,
+            optimization_level=optimization_level,
+            compute_capability=compute_capability,
+            dla_core=dla,
+            compatible=tuple(map(compatibility_named, compatible)),
+            timing_cache=timing_cache,
+        )
+        order = CompileOrder(flavour_named(runtime), options, io, device, trust_engine)
+        with progress_on_stderr() as progress, open_bundle(bundle) as opened:
+            stored = compile_bundle(opened, order, report=progress, say=_say)
+        if out is not None:
+            with whole_file(out) as unfinished:
+                shutil.copyfile(stored.path, unfinished)
+        show(_document(stored), _readable(stored))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _document(stored: StoredEngine) -> dict[str, object]:
+    return {"engine": stored.path, "was_built": stored.was_built, "record": stored.record}
+
+
+def _readable(stored: StoredEngine) -> str:
+    key, notes = stored.record.key, stored.record.notes
+    where = f"{key.device if key.device != 'any' else 'GPUs'} of compute capability {key.compute_capability}"
+    memory = (notes.activation_bytes + notes.weights_bytes) / _MIB
+    lines = {
+        "engine": f"{stored.path}" + ("" if stored.was_built else " (found in the cache)"),
+        "for": f"{where}, {key.flavour} {key.version}",
+        "precision": f"{notes.ran}, all else {notes.rest}" + (f" ({notes.note})" if notes.note else ""),
+        "size": f"{stored.record.size_bytes / _MIB:.1f} MiB, at least {memory:.1f} MiB of device memory when it runs",
+        "fell back": ", ".join(notes.fell_back) or "nothing",
+    }
+    return "\n".join(f"{name:11}{value}" for name, value in lines.items())

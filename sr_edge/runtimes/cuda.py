@@ -1,0 +1,161 @@
+"""What running an engine needs of CUDA, and nothing more; cuda-python and pycuda are its two providers.
+
+Streams, events and graphs are plain handles: TensorRT takes them as integers too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import EngineError, RuntimeUnavailable
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class CudaError(EngineError):
+    """A CUDA call failed. What was in flight is lost; a session that had it must be closed."""
+
+
+class CudaOutOfMemory(CudaError):
+    """No room for `wanted_bytes` more."""
+
+    def __init__(self, where: str, wanted_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"{where} is out of memory: {wanted_bytes / 2**20:,.1f} MiB were wanted, {free_bytes / 2**20:,.1f} MiB are "
+            "free; close other programs, use a smaller tile, or fewer slots"
+        )
+        self.wanted_bytes = wanted_bytes
+
+
+class GraphUnavailable(CudaError):
+    """This provider or the work itself cannot be captured as a CUDA graph."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU. `is_integrated` says that it shares its memory with the CPU, as on a Jetson."""
+
+    index: int
+    name: str
+    compute_capability: str
+    total_bytes: int
+    is_integrated: bool
+
+
+@dataclass(frozen=True)
+class HostBuffer:
+    """Pinned memory of the host. `device_address` is where the GPU sees it; None where it is not mapped."""
+
+    array: Bytes
+    device_address: int | None
+
+
+class Cuda(Protocol):
+    """One GPU through one provider. Any thread may call; each does so inside `current()`. All raise CudaError."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def gpu(self) -> Gpu: ...
+
+    def current(self) -> AbstractContextManager[None]:
+        """Makes the GPU the calling thread's, for a while."""
+        ...
+
+    def free_bytes(self) -> int: ...
+
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory, by its address; raises CudaOutOfMemory."""
+        ...
+
+    def free(self, address: int) -> None: ...
+
+    def host_buffer(self, size_bytes: int, mapped: bool) -> HostBuffer: ...
+
+    def free_host(self, buffer: HostBuffer) -> None: ...
+
+    def copy_in(self, address: int, source: HostBuffer, stream: int) -> None:
+        """Queues a copy of the whole buffer to the device."""
+        ...
+
+    def copy_out(self, target: HostBuffer, address: int, stream: int) -> None:
+        """Queues a copy of the whole buffer from the device."""
+        ...
+
+    def create_stream(self) -> int: ...
+
+    def destroy_stream(self, stream: int) -> None: ...
+
+    def synchronize(self, stream: int) -> None:
+        """Waits for all that was queued; other threads run meanwhile."""
+        ...
+
+    def create_event(self) -> int: ...
+
+    def destroy_event(self, event: int) -> None: ...
+
+    def record(self, event: int, stream: int) -> None: ...
+
+    def elapsed_ms(self, earlier: int, later: int) -> float:
+        """Between two events that have happened."""
+        ...
+
+    def capture(self, stream: int, work: Callable[[], None]) -> int:
+        """A graph of what `work` queues on `stream`; nothing of it runs yet. Raises GraphUnavailable."""
+        ...
+
+    def launch(self, graph: int, stream: int) -> None: ...
+
+    def destroy_graph(self, graph: int) -> None: ...
+
+
+PROVIDERS = ("cuda-python", "pycuda")
+_MODULES = {"cuda-python": "sr_edge.runtimes.cuda_python", "pycuda": "sr_edge.runtimes.cuda_pycuda"}
+
+
+def provider_module(name: str) -> Any:
+    """The provider's module, with `gpus()` and `open_cuda(index)`; raises RuntimeUnavailable where it is absent."""
+    try:
+        return importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f"{name} is not installed or cannot be loaded ({error}); run: pip install {name}"
+        ) from error
+
+
+def first_provider() -> str:
+    """The first provider that can be imported here; raises RuntimeUnavailable with what was tried."""
+    reasons = []
+    for name in PROVIDERS:
+        try:
+            provider_module(name)
+            return name
+        except RuntimeUnavailable as error:
+            reasons.append(str(error))
+    raise RuntimeUnavailable("; ".join(reasons))
+
+
+def find_gpus(provider: str | None = None) -> tuple[Gpu, ...]:
+    """The GPUs of this machine; raises RuntimeUnavailable where there is none, no driver, or no provider."""
+    found: tuple[Gpu, ...] = provider_module(provider or first_provider()).gpus()
+    return found
+
+
+def open_cuda(index: int, provider: str | None = None) -> Cuda:
+    """One GPU; raises RuntimeUnavailable."""
+    cuda: Cuda = provider_module(provider or first_provider()).open_cuda(index)
+    return cuda
+
+
+def no_gpu(reason: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"no NVIDIA GPU can be used here ({reason}); install its driver, or run the bundle in onnxruntime or openvino"
+    )

@@ -1,0 +1,90 @@
+"""Pictures that lie in the GPU's memory already: by `__cuda_array_interface__` or DLPack, without a copy."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sr_edge.errors import UsageError
+
+_CUDA, _CUDA_MANAGED = 2, 13
+_DLPACK_TYPES = {(2, 32): "<f4", (1, 8): "|u1"}
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """A contiguous array on a GPU. `owner` keeps its memory alive for as long as this is."""
+
+    address: int
+    shape: tuple[int, ...]
+    typestr: str
+    owner: object
+
+
+def device_array(source: object) -> DeviceArray:
+    """Reads where an array lies; nothing is copied and nothing is waited for.
+
+    The picture must be complete: whoever wrote it synchronizes its stream first.
+
+    Raises:
+        UsageError: `source` speaks neither protocol, lies on the host, or is not contiguous.
+    """
+    if hasattr(source, "__cuda_array_interface__"):
+        return _from_interface(source, source.__cuda_array_interface__)
+    if hasattr(source, "__dlpack__") and hasattr(source, "__dlpack_device__"):
+        kind = int(source.__dlpack_device__()[0])
+        if kind not in (_CUDA, _CUDA_MANAGED):
+            raise UsageError(f"the array is not in CUDA memory (DLPack device {kind}); hand host arrays to run()")
+        return _from_dlpack(source, source.__dlpack__())
+    raise UsageError(
+        f"a {type(source).__name__} tells no CUDA address; give an object with __cuda_array_interface__ or DLPack, "
+        "for example a cupy array or a torch tensor on cuda"
+    )
+
+
+def _from_interface(source: object, facts: dict[str, Any]) -> DeviceArray:
+    shape, typestr = tuple(facts["shape"]), str(facts["typestr"])
+    if facts.get("strides") is not None:
+        itemsize = int(typestr[2:])
+        _require_contiguous(shape, [stride // itemsize for stride in facts["strides"]])
+    return DeviceArray(int(facts["data"][0]), shape, typestr.replace("<u1", "|u1"), source)
+
+
+class _DlTensor(ctypes.Structure):
+    """DLTensor of dlpack.h."""
+
+    _fields_ = [  # ctypes wants it so
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+def _from_dlpack(source: object, capsule: object) -> DeviceArray:
+    """The capsule is left as it is: its owner frees the array when the capsule goes."""
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    tensor = _DlTensor.from_address(get_pointer(capsule, b"dltensor"))
+    shape = tuple(tensor.shape[: tensor.ndim])
+    if tensor.strides:
+        _require_contiguous(shape, tensor.strides[: tensor.ndim])
+    typestr = _DLPACK_TYPES.get((tensor.code, tensor.bits), f"DLPack type {tensor.code}, {tensor.bits} bits")
+    return DeviceArray((tensor.data or 0) + tensor.byte_offset, shape, typestr, (source, capsule))
+
+
+def _require_contiguous(shape: Sequence[int], strides: Sequence[int]) -> None:
+    """`strides` in elements. A side of one may have any."""
+    expected = 1
+    for side, stride in zip(reversed(shape), reversed(list(strides)), strict=True):
+        if side != 1 and stride != expected:
+            raise UsageError(f"the CUDA array {list(shape)} is not contiguous; make a contiguous copy of it first")
+        expected *= side

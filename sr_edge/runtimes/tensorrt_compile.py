@@ -1,0 +1,78 @@
+"""A bundle's graph -> an engine in the cache, on the device or (TensorRT-RTX) for a device elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sr_edge.bundle import Bundle
+from sr_edge.errors import UnknownNameError
+from sr_edge.runtimes.cuda import find_gpus, open_cuda
+from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
+from sr_edge.runtimes.registry import load_runtime, request_from_bundle
+from sr_edge.runtimes.tensorrt_api import Flavour, load_library
+from sr_edge.runtimes.tensorrt_builder import Report, Say
+from sr_edge.runtimes.tensorrt_engines import Target, adopted_engine, stored_engine, target_elsewhere, target_of_gpu
+from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.spec import FrameFormat
+
+
+@dataclass(frozen=True)
+class CompileOrder:
+    """What to compile: `options` with everything but the tile, which the bundle knows.
+
+    `io` None takes the bundle's float graph where there is one. `trusted_engine` is an engine from elsewhere to take
+    into the cache instead of building one.
+    """
+
+    flavour: Flavour
+    options: BuildOptions
+    io: FrameFormat | None = None
+    device: str = "cuda"
+    trusted_engine: Path | None = None
+
+
+def compile_bundle(
+    bundle: Bundle,
+    order: CompileOrder,
+    cache: EngineCache | None = None,
+    *,
+    report: Report = lambda stage, done, total: None,
+    say: Say = lambda line: None,
+) -> StoredEngine:
+    """Builds the engine of a bundle, or finds it built already.
+
+    Raises:
+        RuntimeUnavailable: TensorRT, a GPU or its driver is absent.
+        PrecisionUnavailable: the bundle has no graph of that precision.
+        EngineError: the graph is refused, memory ran out, or the engine in the cache is not this cache's own.
+    """
+    name, options = str(order.flavour), order.options
+    load_runtime(name)
+    request = request_from_bundle(bundle, name, options.precision, order.device, rest=options.rest, io=order.io)
+    options = replace(options, tile=request.tile, io=request.io)
+    library = load_library(order.flavour)
+    target = _target(order)
+    store = cache or EngineCache()
+    if order.trusted_engine is not None:
+        return adopted_engine(library, request.artifact, options, target, store, order.trusted_engine)
+    return stored_engine(library, request.artifact, options, target, store, report=report, say=say)
+
+
+def flavour_named(name: str) -> Flavour:
+    """Raises UnknownNameError."""
+    try:
+        return Flavour(name)
+    except ValueError:
+        raise UnknownNameError("runtime that compiles engines", name, [str(flavour) for flavour in Flavour]) from None
+
+
+def _target(order: CompileOrder) -> Target:
+    """The GPU of this machine, unless another's compute capability was named; raises RuntimeUnavailable."""
+    if order.options.compute_capability:
+        return target_elsewhere(order.options.compute_capability)
+    find_gpus()
+    index = order.device.partition(":")[2]
+    cuda = open_cuda(int(index) if index.isdigit() else 0)
+    with cuda.current():
+        return target_of_gpu(cuda.gpu, cuda.free_bytes(), cuda.current)

@@ -1,0 +1,264 @@
+"""TensorRT as a runtime: one implementation behind `tensorrt` and `tensorrt-rtx`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sr_edge.bundle import Artifact, ArtifactKind, sha256_of
+from sr_edge.errors import EngineError, RuntimeUnavailable, UsageError
+from sr_edge.runtimes.artifact_choice import first_fitting
+from sr_edge.runtimes.cuda import Cuda, Gpu, find_gpus, open_cuda
+from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineFacts, verified_spec
+from sr_edge.runtimes.executed import Executed, require_possible
+from sr_edge.runtimes.gpu_state import read_gpu_state
+from sr_edge.runtimes.host_format import graph_shape, require_graph
+from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
+from sr_edge.runtimes.tensorrt_api import (
+    Flavour,
+    Library,
+    TrtICudaEngine,
+    TrtIExecutionContext,
+    TrtModule,
+    load_library,
+    rtx_compute_capabilities,
+    rtx_engine,
+)
+from sr_edge.runtimes.tensorrt_engine import Element, Port, Ports, TensorRtEngine
+from sr_edge.runtimes.tensorrt_engines import engine_key, stored_engine, target_of_gpu
+from sr_edge.runtimes.tensorrt_errors import out_of_memory, plain_reason
+from sr_edge.runtimes.tensorrt_log import process_log
+from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
+from sr_edge.runtimes.tensorrt_session import DeviceMemory, TensorRtSession
+from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.whole_file import whole_file
+
+_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
+_BUILD_OPTIONS = ("workspace_mib", "optimization_level", "timing_cache", "sizes", "dla")
+_OPTIONS = (*_BUILD_OPTIONS, "cuda_graph", "provider")
+_LOG = logging.getLogger(__name__)
+
+
+class TensorRtRuntime:
+    """`Runtime` over one flavour; imports the library when it is made."""
+
+    def __init__(self, flavour: Flavour) -> None:
+        self._library = load_library(flavour)
+
+    def availability(self) -> Availability:
+        try:
+            gpus = find_gpus()
+        except RuntimeUnavailable as error:
+            return Availability(works=False, version=self._library.version, reason=str(error))
+        refusals = [refusal for gpu in gpus if (refusal := self._refusal(gpu))]
+        devices = tuple(
+            Device(_device_name(gpu.index), gpu.name, _PRECISIONS) for gpu in gpus if not self._refusal(gpu)
+        )
+        return Availability(bool(devices), self._library.version, devices, "; ".join(refusals) if not devices else "")
+
+    def obstacle(self, precision: Precision, device: str) -> str | None:
+        self._gpu(device)
+        if precision in _PRECISIONS:
+            return None
+        return f"{self._library.flavour} runs no {precision} graph of sr-edge; it can run {', '.join(_PRECISIONS)}"
+
+    def choose_artifact(
+        self, artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+    ) -> Artifact | None:
+        """The file of that precision; of INT8 the s8 spelling: TensorRT takes no zero point but 0."""
+        if precision is Precision.INT8:
+            return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, (Spelling.S8,), io)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
+
+    def open_request(self, request: SessionRequest) -> Session:
+        settings = _settings(request)
+        gpu = self._gpu(request.device)
+        require_possible(request, [self.obstacle(kind, request.device) for kind in (request.precision, request.rest)])
+        cuda = open_cuda(gpu.index, settings.get("provider"))
+        cache = EngineCache()
+        started = time.perf_counter()
+        with cuda.current():
+            stored = self._stored(request, settings, cuda, cache)
+            deserialized = load_engine(self._library, stored)
+            ports = engine_ports(self._library.trt, deserialized, request)
+            runtime_cache = _RuntimeCache(self._library, deserialized, stored.path.with_suffix(".runtime-cache"))
+            new_context = _context_maker(deserialized, runtime_cache, cuda)
+        slots = request.slots or DEFAULT_SLOTS
+        want_graph = settings.get("cuda_graph", "on") == "on"
+        engine = TensorRtEngine(cuda, ports, new_context, slots, want_graph, runtime_cache.save)
+        load_ms = 1e3 * (time.perf_counter() - started)
+        notes = stored.record.notes
+        executed = Executed(notes.ran, notes.rest, "; ".join(filter(None, (notes.note, engine.graph_obstacle))))
+        facts = EngineFacts(
+            str(self._library.flavour), self._library.version, _device_name(gpu.index), 0, load_ms, executed
+        )
+        spec = verified_spec(engine, request, facts)
+        memory = DeviceMemory(slots * deserialized.device_memory_size_v2, notes.weights_bytes, engine.buffer_bytes)
+        return TensorRtSession(engine, spec, memory, lambda: read_gpu_state(gpu.index))
+
+    def _stored(
+        self, request: SessionRequest, settings: dict[str, str], cuda: Cuda, cache: EngineCache
+    ) -> StoredEngine:
+        """The engine of the request; where it says nothing about building, the last one that was compiled."""
+        options = build_options(request, settings)
+        target = target_of_gpu(cuda.gpu, cuda.free_bytes(), cuda.current)
+        if not set(settings).intersection(_BUILD_OPTIONS):
+            newest = cache.newest(engine_key(self._library, sha256_of(request.artifact), options, target))
+            options = newest.key.options if newest else options
+        if options.sizes is not None:
+            options.sizes.require(request.tile)
+        return stored_engine(self._library, request.artifact, options, target, cache, say=_LOG.warning)
+
+    def _gpu(self, device: str) -> Gpu:
+        """The GPU called "cuda" or "cuda:1"; raises RuntimeUnavailable."""
+        kind, _, index = device.partition(":")
+        gpus = find_gpus()
+        if kind != "cuda" or not (index == "" or index.isdigit()) or int(index or 0) >= len(gpus):
+            names = ", ".join(_device_name(gpu.index) for gpu in gpus)
+            raise RuntimeUnavailable(
+                f"{self._library.flavour} has no device {device!r} here, only {names}, and none called cpu; pass "
+                "--device cuda"
+            )
+        gpu = gpus[int(index or 0)]
+        refusal = self._refusal(gpu)
+        if refusal:
+            raise RuntimeUnavailable(refusal)
+        return gpu
+
+    def _refusal(self, gpu: Gpu) -> str | None:
+        """Why this library runs nothing on `gpu`."""
+        known = rtx_compute_capabilities(self._library)
+        if not known or gpu.compute_capability in known:
+            return None
+        return (
+            f"{self._library.name} does not run on {gpu.name} (compute capability {gpu.compute_capability}), only on "
+            f"{', '.join(known)}; take runtime tensorrt or onnxruntime there"
+        )
+
+
+def build_options(request: SessionRequest, settings: dict[str, str]) -> BuildOptions:
+    """How to build for a request; raises UsageError where a setting cannot be read."""
+    return BuildOptions(
+        precision=request.precision,
+        rest=request.rest if request.precision is Precision.INT8 else Precision.FP32,
+        io=request.io,
+        tile=request.tile,
+        sizes=SizeRange.parse(settings["sizes"]) if "sizes" in settings else None,
+        workspace_bytes=_count(settings, "workspace_mib") * 2**20 if "workspace_mib" in settings else None,
+        optimization_level=_count(settings, "optimization_level") if "optimization_level" in settings else 3,
+        dla_core=_count(settings, "dla") if "dla" in settings else None,
+        timing_cache=Path(settings["timing_cache"]) if "timing_cache" in settings else None,
+    )
+
+
+def load_engine(library: Library, stored: StoredEngine) -> TrtICudaEngine:
+    """Deserialises an engine whose digest was checked; raises EngineError with TensorRT's own reason."""
+    options = stored.record.key.options
+    with process_log(library).listen() as heard:
+        runtime = library.trt.Runtime(process_log(library).logger)
+        if options.dla_core is not None:
+            runtime.DLA_core = options.dla_core
+        if Compatibility.VERSION in options.compatible:
+            runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(stored.plan)
+    if engine is None:
+        reason = plain_reason(heard.errors()[0]) if heard.errors() else "it gave no reason"
+        raise EngineError(
+            f"{library.name} cannot load {stored.path.name}: {reason}; it was built for {stored.record.key.device}, "
+            f"compute capability {stored.record.key.compute_capability}: delete it and compile again on this device"
+        )
+    return engine
+
+
+def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest) -> Ports:
+    """The engine's inputs and outputs; raises TileError unless they are the request's.
+
+    The tile is the input of four dimensions, every other input a control.
+    """
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    tiles = [name for name in inputs if len(engine.get_tensor_shape(name)) == 4]
+    outputs = [name for name in names if name not in inputs]
+    if len(tiles) != 1 or len(outputs) != 1:
+        raise EngineError(
+            f"{request.artifact.name} has {len(tiles)} pictures as inputs and {len(outputs)} outputs; a "
+            "super-resolution graph has one of each, export it with `sr-edge export`"
+        )
+    tile, out = tiles[0], outputs[0]
+    shapes = [[side if side >= 0 else None for side in engine.get_tensor_shape(name)] for name in (tile, out)]
+    require_graph(request, *shapes)
+    scale = request.card.scale
+    upscaled = TileSpec(request.tile.height * scale, request.tile.width * scale)
+    is_uint8 = request.io is FrameFormat.UINT8_NHWC
+    element: Element = np.dtype(np.uint8) if is_uint8 else np.dtype(np.float32)
+    return Ports(
+        Port(tile, graph_shape(request.io, request.tile), element),
+        tuple(Port(name, (1,), np.dtype(np.float32)) for name in inputs if name != tile),
+        Port(out, graph_shape(request.io, upscaled), element),
+    )
+
+
+class _RuntimeCache:
+    """The kernels that TensorRT-RTX compiles on the device when an engine first runs, kept beside the engine."""
+
+    def __init__(self, library: Library, engine: TrtICudaEngine, path: Path) -> None:
+        self._path = path
+        self._rtx = rtx_engine(library, engine)
+        self._plain = engine
+        if self._rtx is None:
+            return
+        self._config = self._rtx.create_runtime_config()
+        self._cache = self._config.create_runtime_cache()
+        if path.is_file():
+            self._cache.deserialize(path.read_bytes())
+        self._config.set_runtime_cache(self._cache)
+
+    def new_context(self) -> TrtIExecutionContext | None:
+        if self._rtx is None:
+            return self._plain.create_execution_context()
+        return self._rtx.create_execution_context(self._config)
+
+    def save(self) -> None:
+        """Keeps the kernels for the next start."""
+        if self._rtx is not None:
+            with whole_file(self._path) as unfinished:
+                unfinished.write_bytes(bytes(self._cache.serialize()))
+
+
+def _context_maker(
+    engine: TrtICudaEngine, runtime_cache: _RuntimeCache, cuda: Cuda
+) -> Callable[[], TrtIExecutionContext]:
+    def new_context() -> TrtIExecutionContext:
+        with cuda.current():
+            free_bytes = cuda.free_bytes()
+            context = runtime_cache.new_context()
+        if context is None:
+            raise out_of_memory("TensorRT cannot set up an engine to run", "", engine.device_memory_size_v2, free_bytes)
+        return context
+
+    return new_context
+
+
+def _settings(request: SessionRequest) -> dict[str, str]:
+    settings = dict(request.options or {})
+    unknown = sorted(set(settings) - set(_OPTIONS))
+    if unknown:
+        raise UsageError(f"TensorRT has no option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}")
+    if settings.get("cuda_graph", "on") not in ("on", "off"):
+        raise UsageError(f"cuda_graph is {settings['cuda_graph']!r}; pass on or off")
+    return settings
+
+
+def _count(settings: dict[str, str], name: str) -> int:
+    if not settings[name].isdigit():
+        raise UsageError(f"{name} is {settings[name]!r}; pass a whole number")
+    return int(settings[name])
+
+
+def _device_name(index: int) -> str:
+    return f"cuda:{index}" if index else "cuda"
