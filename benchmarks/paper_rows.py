@@ -58,7 +58,8 @@ class PaperRow:
 
     def cells(self) -> tuple[str, ...]:
         """One a heading."""
-        verdict = {True: "met", False: "missed", None: ""}[self.agrees]
+        met = "met" if self.counted_as_paper is None else "met as the paper counts"
+        verdict = {True: met, False: "missed", None: ""}[self.agrees]
         paper = "" if self.paper is None else spelled(self.paper)
         difference = "" if self.paper is None else f"{self.found / self.paper - 1:+.1%}"
         quantity, allowed = self.quantity.value, self.agreement.value

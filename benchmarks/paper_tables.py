@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import torch
 from paper_rows import Agreement, PaperRow, Quantity
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from torch import nn
 
@@ -68,6 +68,9 @@ NOTES = {
     "taylor-swinir-light": "the text at hand prints none: SwinIR-light's less its bias tables, plus the temperatures",
     "ups": "the text at hand prints none",
 }
+WIDTH = 140
+"""Of the printed table, in columns, whatever the terminal: a row is one line."""
+
 TILE = TileSpec(96, 96)
 
 
@@ -143,12 +146,13 @@ def work_row(name: str, network: nn.Module) -> PaperRow:
     return PaperRow(name, Quantity.MACS_96, count_macs(network, TILE.height, TILE.width))
 
 
-def table(found: list[PaperRow]) -> Table:
-    """For the terminal."""
-    grid = Table(*PaperRow.HEADINGS)
+def table(found: list[PaperRow]) -> Group:
+    """For the terminal: notes stand below, each once."""
+    grid = Table(*PaperRow.HEADINGS[:-1], "note")
+    notes = list(dict.fromkeys(row.note for row in found if row.note))
     for row in found:
-        grid.add_row(*row.cells())
-    return grid
+        grid.add_row(*row.cells()[:-1], str(notes.index(row.note) + 1) if row.note else "")
+    return Group(grid, *(f"{number}. {note}" for number, note in enumerate(notes, 1)))
 
 
 def main() -> None:
@@ -156,7 +160,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
     found = list(rows())
-    Console().print(table(found))
+    Console(width=WIDTH).print(table(found))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n", encoding="utf-8")
 
