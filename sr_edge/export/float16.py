@@ -20,9 +20,9 @@ from onnx.reference import ReferenceEvaluator
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.float16_kernels import KERNELS
+from sr_edge.export.float16_kernels import KERNELS, all_finite
 from sr_edge.export.graph import view_graph
-from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, run_onnxruntime
+from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_session
 from sr_edge.export.parity import compare_outputs
 from sr_edge.spec import Control
 
@@ -81,7 +81,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
             results = node.run(*(alive[name] for name in node.input))
             for name, result in zip(node.output, results, strict=False):  # optional outputs may be unnamed
                 _require_type(view.types.get(name), result, view.name(at))
-                if not first_overflow and result.dtype.kind == "f" and not np.isfinite(result).all():
+                if not first_overflow and result.dtype.kind == "f" and not all_finite(result):
                     first_overflow = view.name(at)
                 alive[name] = result
             pending.subtract(node.input)
@@ -106,11 +106,12 @@ def check_float16(
     """
     _require_real_float16()
     name = full.graph.input[0].name
+    session = open_onnxruntime(full)
     worst_db, first_overflow = math.inf, ""
     for patch, setting in checked_pairs(patches, controls):
         feed = feed_of(name, patch, setting)
         run = run_float16(half, feed)
-        expected = run_onnxruntime(full, feed)
+        expected = run_session(session, feed)
         first_overflow = first_overflow or run.first_overflow
         for output, picture in run.outputs.items():
             parity = compare_outputs([_clipped(picture)], [_clipped(expected[output])])

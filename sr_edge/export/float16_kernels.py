@@ -1,39 +1,87 @@
 """float16 kernels for onnx's ReferenceEvaluator: multiply exactly, add up in float32, round once, as tensor cores do.
 
-onnx's own kernels of these operators round every partial sum, or walk through Python for every element. It finds
-replacements by class name. Operators not listed here are numpy's float16 arithmetic, which rounds each result.
+onnx's own kernels of convolutions, products and sums round every partial sum, or walk through Python for every
+element. Its elementwise ones, numpy's, round each result as float16 arithmetic must, but one number at a time: torch
+gives the same bits ten times faster. It finds replacements by class name. What is not listed here runs in numpy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_add, op_div, op_mul, op_sub
 
 from sr_edge.errors import ExportError
 from sr_edge.export.onnx_run import Tensor
+
+HALF_BITS_OF_INF = 0x7C00
+
+
+def as_torch(x: Tensor) -> torch.Tensor:
+    """The same numbers for torch, which refuses negative strides and warns of arrays that must not be written."""
+    return torch.from_numpy(np.require(x, requirements=("C", "W")))
+
+
+def widened(x: Tensor) -> torch.Tensor:
+    return as_torch(x).float()
+
+
+def rounded(x: torch.Tensor, dtype: npt.DTypeLike) -> Tensor:
+    """To float16 as the hardware does, above 65504 to infinity; float32 stays."""
+    return (x.half() if dtype == np.float16 else x).numpy()
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no number is infinite or NaN, in a tenth of numpy's time for float16."""
+    if x.dtype == np.float16:
+        return bool(((x.view(np.uint16) & HALF_BITS_OF_INF) != HALF_BITS_OF_INF).all())
+    return bool(np.isfinite(x).all())
+
+
+def elementwise(standard: type[OpRun], half: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> type[OpRun]:
+    """onnx's own kernel, but for float16."""
+
+    def run(self: OpRun, a: Tensor, b: Tensor) -> tuple[Tensor]:
+        if a.dtype != np.float16:
+            return standard._run(self, a, b)  # type: ignore[no-untyped-call]  # onnx states no types here
+        return (half(as_torch(a), as_torch(b)).numpy(),)
+
+    return type(standard.__name__, (standard,), {"_run": run})
+
+
+class Cast(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Tensor, to: int, **unused: Any) -> tuple[Tensor]:
+        wanted = onnx.helper.tensor_dtype_to_np_dtype(to)
+        if {x.dtype, wanted} == {np.dtype(np.float16), np.dtype(np.float32)}:
+            return (rounded(widened(x), wanted),)
+        return (x.astype(wanted),)
 
 
 class MatMul(OpRun):
     op_domain = ""
 
     def _run(self, a: Tensor, b: Tensor) -> tuple[Tensor]:
-        return (np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype),)
+        return (rounded(torch.matmul(widened(a), widened(b)), a.dtype),)
 
 
 class Gemm(OpRun):
     op_domain = ""
 
     def _run(self, a: Tensor, b: Tensor, c: Tensor | None = None, **attributes: Any) -> tuple[Tensor]:
-        left = a.astype(np.float32).T if attributes.get("transA") else a.astype(np.float32)
-        right = b.astype(np.float32).T if attributes.get("transB") else b.astype(np.float32)
+        left = widened(a).T if attributes.get("transA") else widened(a)
+        right = widened(b).T if attributes.get("transB") else widened(b)
         alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
-        product = np.float32(1.0 if alpha is None else alpha) * (left @ right)
-        bias = 0.0 if c is None else np.float32(1.0 if beta is None else beta) * c.astype(np.float32)
-        return ((product + bias).astype(a.dtype),)
+        product = (1.0 if alpha is None else alpha) * (left @ right)
+        bias = 0.0 if c is None else (1.0 if beta is None else beta) * widened(c)
+        return (rounded(product + bias, a.dtype),)
 
 
 class Conv(OpRun):
@@ -47,15 +95,15 @@ class Conv(OpRun):
                 "the float16 check knows 2-D convolutions with equal, explicit padding on both sides only"
             )
         result = torch.nn.functional.conv2d(
-            torch.from_numpy(x.astype(np.float32)),
-            torch.from_numpy(weight.astype(np.float32)),
-            None if bias is None else torch.from_numpy(bias.astype(np.float32)),
+            widened(x),
+            widened(weight),
+            None if bias is None else widened(bias),
             stride=tuple(attributes.get("strides") or (1, 1)),
             padding=tuple(pads[:sides]),
             dilation=tuple(attributes.get("dilations") or (1, 1)),
             groups=attributes.get("group") or 1,
         )
-        return (result.numpy().astype(x.dtype),)
+        return (rounded(result, x.dtype),)
 
 
 class ReduceSum(OpRun):
@@ -81,7 +129,13 @@ class Erf(OpRun):
     op_domain = ""
 
     def _run(self, x: Tensor) -> tuple[Tensor]:
-        return (torch.erf(torch.from_numpy(x.astype(np.float32))).numpy().astype(x.dtype),)
+        return (rounded(torch.erf(widened(x)), x.dtype),)
 
 
-KERNELS: tuple[type[OpRun], ...] = (Conv, MatMul, Gemm, ReduceMean, ReduceSum, Erf)
+KERNELS: tuple[type[OpRun], ...] = (
+    *(Cast, Conv, MatMul, Gemm, ReduceMean, ReduceSum, Erf),
+    elementwise(op_add.Add, torch.add),
+    elementwise(op_sub.Sub, torch.sub),
+    elementwise(op_mul.Mul, torch.mul),
+    elementwise(op_div.Div, torch.div),
+)

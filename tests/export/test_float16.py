@@ -110,6 +110,63 @@ def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
     np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
 
 
+def half_model(
+    node: onnx.NodeProto, *shapes: tuple[int, ...], result: int = onnx.TensorProto.FLOAT16
+) -> onnx.ModelProto:
+    """One node on float16 inputs x0, x1, …"""
+    kind = onnx.TensorProto.FLOAT16
+    values = [onnx.helper.make_tensor_value_info(f"x{at}", kind, shape) for at, shape in enumerate(shapes)]
+    output = onnx.helper.make_tensor_value_info("y", result, np.broadcast_shapes(*shapes))
+    graph = onnx.helper.make_graph([node], "g", values, [output])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+
+
+def any_halves(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Every kind of float16: subnormal, huge, infinite, NaN, as often as their bits are."""
+    return np.random.default_rng(seed).integers(0, 2**16, shape, dtype=np.uint16).view(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("operator", "exact"), [("Add", np.add), ("Sub", np.subtract), ("Mul", np.multiply), ("Div", np.divide)]
+)
+def test_elementwise_arithmetic_is_float16s_to_the_bit(operator: str, exact: np.ufunc) -> None:
+    a, b = any_halves((64, 500), 1), any_halves((500,), 2)
+    model = half_model(onnx.helper.make_node(operator, ["x0", "x1"], ["y"]), a.shape, b.shape)
+    found = run_float16(model, {"x0": a, "x1": b}).outputs["y"]
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, exact(a, b))  # NaNs equal NaNs
+    assert found.dtype == np.float16
+
+
+def test_casts_round_and_overflow() -> None:
+    node = onnx.helper.make_node("Cast", ["x0"], ["y"], to=onnx.TensorProto.FLOAT)
+    halves = any_halves((1000,), 3)
+    np.testing.assert_array_equal(
+        run_float16(half_model(node, halves.shape, result=onnx.TensorProto.FLOAT), {"x0": halves}).outputs["y"],
+        halves.astype(np.float32),
+    )
+    wide = np.array([65519.0, 65520.0, -1e9, 1 + 2.0**-11, 1e-8], np.float32)
+    np.testing.assert_array_equal(
+        float16_kernels.rounded(float16_kernels.as_torch(wide), np.float16),
+        np.array([65504, np.inf, -np.inf, 1, 0], np.float16),
+    )
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_one_number_that_is_not_finite_is_seen(value: float, dtype: type[np.floating]) -> None:
+    numbers = np.array([0.0, -65504.0, 65504.0, 6e-8], dtype)
+    assert float16_kernels.all_finite(numbers)
+    numbers[2] = value
+    assert not float16_kernels.all_finite(numbers)
+
+
+def test_arrays_that_torch_would_refuse_are_taken() -> None:
+    numbers = np.arange(4, dtype=np.float16)[::-1]
+    numbers.flags.writeable = False
+    assert float16_kernels.as_torch(numbers).tolist() == [3, 2, 1, 0]
+
+
 def test_a_kernel_that_computes_in_another_type_is_noticed(
     shuffle_graph: onnx.ModelProto, tile: TileSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
