@@ -34,6 +34,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),
         "memory": ("Memory of large pictures", _memory),
         "real-time": ("convnet-tiny x2, 640x360", _real_time),
+        "rtx-builds": ("Every architecture compiled by TensorRT-RTX, without a GPU", _rtx_builds),
         "start-up": ("Starting the command line", _start_up),
         "device": ("What a device installs", _device),
     }
@@ -168,6 +169,32 @@ def _real_time(figures: Kept) -> Iterator[str]:
     untested = {**figures, "rows": [{**row, "self_test": None} for row in figures["rows"]]}  # JSON has no infinite dB
     yield markdown_report(from_plain(BenchReport, untested, "real-time")).strip()
     yield "The aim is 40 ms in INT8."
+
+
+def _rtx_builds(report: Kept) -> Iterator[str]:
+    table = [
+        "| model, x2 | precision | nodes | transposes | layers | of them INT8 | engine MB | scratch MB | build s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in report["rows"]:
+        figures = (
+            f"{row['layers']}",
+            f"{row['quantized']}",
+            f"{row['engine_bytes'] / 1e6:.2f}",
+            f"{row['activation_bytes'] / 1e6:.2f}",
+            f"{row['build_s']:.1f}",
+        )
+        refused = (f"**refused**: {row['refused']}", "", "", "", "")
+        shown = refused if row["refused"] else figures
+        table.append(_line((row["model"], row["precision"], f"{row['nodes']}", f"{row['transposes']}", *shown)))
+    yield "\n".join(table)
+    built = [row for row in report["rows"] if not row["refused"]]
+    parts, reformats = max(row["engine_layers"] for row in built), sum(row["reformats"] for row in built)
+    yield (
+        f"{report['library']}, tile {report['tile']}, for compute capability {report['compute_capability']}; INT8 has "
+        f"an fp16 rest. {len(built)} of {len(report['rows'])} graphs build. It lists at most {parts} layers of an "
+        f"engine and {reformats} reformats: what it compiles as one part it does not show."
+    )
 
 
 def _start_up(figures: Kept) -> Iterator[str]:

@@ -43,6 +43,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     ),
     "real-time": "sr-edge bench convnet.sredge --runtimes openvino --precisions fp32,bf16,int8 --runs 30 --json",
     "memory": "python benchmarks/upscale_memory.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}",
+    "rtx-builds": "python benchmarks/rtx_builds.py --json {json}",
     "start-up": "python benchmarks/start_up.py --json {json}",
     "device": "scripts/device_env openvino convnet.sredge --json {json}",
 }
