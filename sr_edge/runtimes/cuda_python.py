@@ -19,12 +19,13 @@ except ModuleNotFoundError:  # before 12.6.1 it was elsewhere
 
 PROVIDER = "cuda-python"
 _NON_BLOCKING_STREAM = 1
+_DRIVER = ": no driver, or one older than this cuda-python; JetPack 6 wants cuda-python<13"
 
 
 def gpus() -> tuple[Gpu, ...]:
     error, count = cudart.cudaGetDeviceCount()
     if error != cudart.cudaError_t.cudaSuccess:
-        raise no_gpu(error.name)
+        raise no_gpu(error.name + (_DRIVER if error == cudart.cudaError_t.cudaErrorInsufficientDriver else ""))
     return tuple(_gpu(index) for index in range(count))
 
 

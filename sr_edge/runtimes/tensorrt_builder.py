@@ -88,8 +88,12 @@ def build_engine(
     progress = BuildProgress(report)
 
     def work() -> BuiltEngine:
-        with on_device():
-            return _build(library, graph, options, free_bytes, progress, say)
+        try:
+            with on_device():
+                return _build(library, graph, options, free_bytes, progress, say)
+        except EngineError:
+            progress.raise_failure()
+            raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="sr-edge-build") as pool:
         building = pool.submit(work)
@@ -108,27 +112,40 @@ class BuildProgress:
         self._steps: dict[str, int] = {}
         self._top: set[str] = set()
         self._cancelled = False
+        self._failure: Exception | None = None
 
     def cancel(self) -> None:
         """Ends the build at its next step; from any thread."""
         self._cancelled = True
+
+    def raise_failure(self) -> None:
+        """Raises what `report` raised, which TensorRT must not see."""
+        if self._failure is not None:
+            raise self._failure
 
     def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
         if parent is None:
             self._top.add(phase)
         if parent is None or parent in self._top:
             self._steps[phase] = steps
-            self._report(phase, 0, steps)
+            self._tell(phase, 0)
 
     def step_complete(self, phase: str, step: int) -> bool:
-        if phase in self._steps:
-            self._report(phase, min(step + 1, self._steps[phase]), self._steps[phase])
+        self._tell(phase, step + 1)
         return not self._cancelled
 
     def phase_finish(self, phase: str) -> None:
-        if phase in self._steps:
-            steps = self._steps.pop(phase)
-            self._report(phase, steps, steps)
+        self._tell(phase, self._steps.get(phase, 0))
+        self._steps.pop(phase, None)
+
+    def _tell(self, phase: str, done: int) -> None:
+        if phase not in self._steps or self._cancelled:
+            return
+        try:
+            self._report(phase, min(done, self._steps[phase]), self._steps[phase])
+        except Exception as error:  # whatever it is, it may not unwind through TensorRT
+            self._failure = error
+            self._cancelled = True
 
 
 def _require_options(library: Library, options: BuildOptions) -> None:
@@ -198,11 +215,11 @@ def _new_builder(library: Library, graph: Path, heard: Listener) -> TrtBuilder:
     try:
         return library.trt.Builder(process_log(library).logger)
     except Exception as error:  # pybind says only that a factory gave nothing; TensorRT's log has the reason
-        raise build_failure(graph.name, library.name, [*heard.errors(), str(error)], 0, 0) from error
+        raise build_failure(graph.name, library.name, [*heard.complaints(), str(error)], 0, 0) from error
 
 
 def _failure(graph: Path, library: Library, heard: Listener, wanted_bytes: int, free_bytes: int | None) -> SrEdgeError:
-    errors = heard.errors()
+    errors = heard.complaints()
     if any(CANCELLED in text for text in errors):
         return EngineError(f"the build of {graph.name} was cancelled; nothing was written")
     return build_failure(graph.name, library.name, errors, wanted_bytes, free_bytes or 0)
@@ -217,7 +234,7 @@ def parse_network(library: Library, builder: TrtBuilder, graph: Path, heard: Lis
         return network
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     issues = [ParserIssue(error.node(), error.node_name(), error.node_operator(), error.desc()) for error in errors]
-    raise parser_failure(graph.name, library.name, [named_by_output(issue, heard.errors()) for issue in issues])
+    raise parser_failure(graph.name, library.name, [named_by_output(issue, heard.complaints()) for issue in issues])
 
 
 def _configure(

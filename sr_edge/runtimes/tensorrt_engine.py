@@ -152,8 +152,8 @@ class _Lane:
         self._context: TrtIExecutionContext | None = context
         self._graph: int | None = None
         self._freeing = ExitStack()
-        try:
-            with cuda.current():
+        with cuda.current():
+            try:
                 self._stream = cuda.create_stream()
                 self._freeing.callback(_quietly, cuda.destroy_stream, self._stream)
                 self._events = [self._event() for _ in range(4)]
@@ -161,9 +161,9 @@ class _Lane:
                 self._controls = {port.name: self._buffer(port) for port in ports.controls}
                 self._out = self._buffer(ports.out)
                 self._bind(context, ports)
-        except BaseException:
-            self._freeing.close()
-            raise
+            except BaseException:
+                self._freeing.close()
+                raise
 
     @property
     def buffer_bytes(self) -> int:

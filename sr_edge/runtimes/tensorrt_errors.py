@@ -50,7 +50,7 @@ _BUILD_ADVICE = (
 
 @dataclass(frozen=True)
 class ParserIssue:
-    """One complaint of the ONNX parser; `index` counts the graph's nodes, -1 where it is about none."""
+    """One complaint of the ONNX parser about the node with that index; `operator` is empty where it is about none."""
 
     index: int
     node: str
@@ -60,10 +60,10 @@ class ParserIssue:
 
 def parser_failure(file: str, library: str, issues: Sequence[ParserIssue]) -> EngineError:
     """What to tell of a graph that the parser refused."""
-    if not issues:
+    if not issues or not issues[0].operator:
         return EngineError(f"{library} cannot read {file}: it is no ONNX model or is damaged; export the model again")
     first = issues[0]
-    where = f"node {first.node!r} ({first.operator})" if first.index >= 0 else "the graph"
+    where = f"node {first.node!r} ({first.operator})"
     others = f" ({len(issues) - 1} more nodes are refused)" if len(issues) > 1 else ""
     return EngineError(
         f"{library} refuses {file}: {where}: {plain_reason(first.reason)}{others}; {_node_advice(first)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sr_edge.runtimes.tensorrt_api import Library, logger_class
 
-ERROR, WARNING, VERBOSE = 1, 2, 4
+ERROR, WARNING = 1, 2
 
 _BYTES = {
     "activation": re.compile(r"Total Activation Memory: (\d+) bytes"),
@@ -36,8 +36,10 @@ class Listener:
 
     messages: list[tuple[int, str]] = field(default_factory=list)
 
-    def errors(self) -> list[str]:
-        return [text for severity, text in self.messages if severity <= ERROR]
+    def complaints(self) -> list[str]:
+        """Errors first, then warnings: where memory runs out, a warning says how much was wanted."""
+        errors = [text for severity, text in self.messages if severity <= ERROR]
+        return errors + [text for severity, text in self.messages if severity == WARNING]
 
     def stated_bytes(self, what: str) -> int:
         """Device memory of "activation" or "weights" as TensorRT told it at the end of a build; 0 if it did not."""

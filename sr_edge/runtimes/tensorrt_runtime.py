@@ -167,7 +167,7 @@ def load_engine(library: Library, stored: StoredEngine) -> TrtICudaEngine:
             runtime.engine_host_code_allowed = True
         engine = runtime.deserialize_cuda_engine(stored.plan)
     if engine is None:
-        reason = plain_reason(heard.errors()[0]) if heard.errors() else "it gave no reason"
+        reason = plain_reason(heard.complaints()[0]) if heard.complaints() else "it gave no reason"
         raise EngineError(
             f"{library.name} cannot load {stored.path.name}: {reason}; it was built for {stored.record.key.device}, "
             f"compute capability {stored.record.key.compute_capability}: delete it and compile again on this device"

@@ -1,0 +1,252 @@
+"""Engines on disk: found, refused, rebuilt with a reason, built once by two processes, never half-written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_edge.errors import EngineError, UsageError
+from sr_edge.runtimes.engine_cache import EngineCache, EngineKey, EngineNotes, default_folder
+from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
+from sr_edge.spec import FrameFormat, Precision, TileSpec
+
+KEY = EngineKey("ab" * 32, BuildOptions(tile=TileSpec(16, 24)), "tensorrt", "10.3.0", "Orin", "8.7")
+NOTES = EngineNotes(Precision.FP32, Precision.FP32, "", 4096, 128)
+
+
+class Builder:
+    """Builds engines with numbers on them."""
+
+    def __init__(self) -> None:
+        self.built = 0
+
+    def __call__(self) -> tuple[bytes, EngineNotes]:
+        self.built += 1
+        return f"engine {self.built}".encode(), NOTES
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "engines")
+
+
+@pytest.fixture
+def build() -> Builder:
+    return Builder()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def test_the_second_time_it_is_found(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    first = cache.fetch(KEY, build, told.append)
+    second = cache.fetch(KEY, build, told.append)
+    assert (first.was_built, second.was_built, build.built) == (True, False, 1)
+    assert second.plan == first.plan == second.path.read_bytes() == b"engine 1"
+    assert second.record == first.record
+    assert second.record.notes == NOTES
+    assert told == []
+
+
+OTHERS: dict[str, Any] = {
+    "model_sha256": "cd" * 32,
+    "flavour": "tensorrt-rtx",
+    "device": "Thor",
+    "compute_capability": "11.0",
+}
+OTHER_OPTIONS: dict[str, Any] = {
+    "precision": Precision.FP16,
+    "rest": Precision.FP16,
+    "io": FrameFormat.UINT8_NHWC,
+    "tile": TileSpec(24, 24),
+    "sizes": SizeRange.parse("16,24,32"),
+    "workspace_bytes": 1 << 20,
+    "optimization_level": 5,
+    "compatible": (Compatibility.VERSION,),
+    "dla_core": 0,
+}
+
+
+def other_keys() -> list[EngineKey]:
+    options = [{"precision": Precision.FP16, name: value} for name, value in OTHER_OPTIONS.items()]
+    return [replace(KEY, **{name: value}) for name, value in OTHERS.items()] + [
+        replace(KEY, options=replace(KEY.options, **changes)) for changes in options
+    ]
+
+
+@pytest.mark.parametrize("other", other_keys(), ids=[*OTHERS, *OTHER_OPTIONS])
+def test_nothing_else_fits_either(cache: EngineCache, build: Builder, told: list[str], other: EngineKey) -> None:
+    base = replace(KEY, options=replace(KEY.options, precision=other.options.precision))
+    if other == base:
+        base = KEY
+    cache.fetch(base, build, told.append)
+    assert cache.fetch(other, build, told.append).was_built
+    assert not cache.fetch(base, build, told.append).was_built
+    assert told == []
+
+
+def test_where_kernel_times_are_kept_does_not_matter(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.fetch(KEY, build, told.append)
+    elsewhere = replace(KEY, options=replace(KEY.options, timing_cache=Path("times")))
+    assert not cache.fetch(elsewhere, build, told.append).was_built
+
+
+def test_another_version_replaces_it_and_says_so(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.fetch(KEY, build, told.append)
+    newer = cache.fetch(replace(KEY, version="10.13.3"), build, told.append)
+    assert newer.was_built
+    assert len(list(cache.folder.glob("*.engine"))) == 1
+    (line,) = told
+    assert "stale, made for version 10.3.0, here is 10.13.3: building it again" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"eng", "truncated: 3 of 8 bytes"), (b"ENGINE 1", "changed since it was built")]
+)
+def test_a_damaged_engine_is_never_handed_out(
+    cache: EngineCache, build: Builder, told: list[str], content: bytes, reason: str
+) -> None:
+    cache.fetch(KEY, build, told.append).path.write_bytes(content)
+    assert cache.fetch(KEY, build, told.append).plan == b"engine 2"
+    assert reason in told[0]
+
+
+def test_an_engine_without_a_record_is_built_again(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    path = cache.fetch(KEY, build, told.append).path
+    path.with_suffix(".json").write_text("{")
+    assert cache.fetch(KEY, build, told.append).was_built
+    assert "no readable record" in told[0]
+
+
+def test_a_record_without_an_engine_is_built_again(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.fetch(KEY, build, told.append).path.unlink()
+    assert cache.fetch(KEY, build, told.append).plan == b"engine 2"
+
+
+def test_an_engine_from_elsewhere_is_refused(
+    cache: EngineCache, build: Builder, told: list[str], tmp_path: Path
+) -> None:
+    elsewhere = EngineCache(tmp_path / "elsewhere")
+    foreign = elsewhere.fetch(KEY, lambda: (b"foreign", NOTES), told.append).path
+    own = cache.fetch(KEY, build, told.append).path
+    for suffix in (".engine", ".json"):
+        own.with_suffix(suffix).write_bytes(foreign.with_suffix(suffix).read_bytes())
+    with pytest.raises(EngineError, match=r"not built here.*--trust-engine .*delete it"):
+        cache.fetch(KEY, build, told.append)
+    assert build.built == 1
+
+
+def test_a_record_that_was_touched_is_refused(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    record = cache.fetch(KEY, build, told.append).path.with_suffix(".json")
+    record.write_text(record.read_text().replace('"activation_bytes": 4096', '"activation_bytes": 1'))
+    with pytest.raises(EngineError, match="its record was changed"):
+        cache.fetch(KEY, build, told.append)
+
+
+def test_an_engine_that_the_user_vouches_for_is_taken(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.adopt(KEY, b"theirs", NOTES)
+    found = cache.fetch(KEY, build, told.append)
+    assert (found.plan, found.was_built) == (b"theirs", False)
+
+
+def test_the_newest_choice_serves_who_has_none(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    assert cache.newest(KEY) is None
+    chosen = replace(KEY, options=replace(KEY.options, optimization_level=5))
+    for key in (KEY, chosen, replace(KEY, device="Thor"), replace(KEY, model_sha256="cd" * 32)):
+        cache.fetch(key, build, told.append)
+    newest = cache.newest(replace(KEY, version="11.0"))
+    assert newest is not None
+    assert newest.key == chosen
+
+
+def test_a_failed_build_leaves_nothing(cache: EngineCache, told: list[str]) -> None:
+    def fail() -> tuple[bytes, EngineNotes]:
+        raise EngineError("no")
+
+    with pytest.raises(EngineError):
+        cache.fetch(KEY, fail, told.append)
+    assert list(cache.folder.glob("*.engine")) + list(cache.folder.glob("*.json")) == []
+
+
+def test_the_secret_is_its_owners_alone(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.fetch(KEY, build, told.append)
+    assert (cache.folder / "maker.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, build: Builder, told: list[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="set SR_EDGE_CACHE"):
+        EngineCache(tmp_path / "file" / "engines").fetch(KEY, build, told.append)
+
+
+def test_where_engines_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SR_EDGE_CACHE", raising=False)
+    assert default_folder() == tmp_path / "sr-edge" / "engines"
+    monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "mine"))
+    assert default_folder() == tmp_path / "mine" / "engines"
+
+
+PROCESS = f"""
+import os, signal, sys, time
+from pathlib import Path
+from sr_edge.runtimes.engine_cache import *
+from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.spec import Precision, TileSpec
+
+folder, what = Path(sys.argv[1]), sys.argv[2]
+key = EngineKey("ab" * 32, BuildOptions(tile=TileSpec(16, 24)), "tensorrt", "10.3.0", "Orin", "8.7")
+
+def build():
+    print("building", flush=True)
+    if what == "killed":
+        os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+    sys.stdin.readline()
+    return b"engine by " + str(os.getpid()).encode(), EngineNotes(Precision.FP32, Precision.FP32)
+
+print(EngineCache(folder).fetch(key, build, lambda line: print(line, flush=True)).plan.decode())
+"""
+
+
+def start(folder: Path, what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROCESS, str(folder), what]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_of_two_processes_one_builds_and_both_have_it(tmp_path: Path) -> None:
+    with start(tmp_path, "whole") as one:
+        assert first_line(one) == "building"
+        with start(tmp_path, "whole") as other:
+            assert first_line(other).startswith("waiting: another process builds")
+            first = one.communicate("go on\n")[0].strip()
+            second = other.communicate()[0].strip()
+    assert first == second == f"engine by {one.pid}"
+
+
+def test_a_kill_during_the_build_leaves_nothing_and_no_lock(tmp_path: Path, build: Builder, told: list[str]) -> None:
+    with start(tmp_path, "killed") as killed:
+        assert first_line(killed) == "building"
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".lock", ".key"}
+    assert EngineCache(tmp_path).fetch(KEY, build, told.append).was_built
+
+
+def test_what_a_killed_writer_left_is_cleared_away(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    cache.folder.mkdir()
+    leftover = cache.folder / f".{KEY.name}.engine.123.part"
+    leftover.write_bytes(b"half an eng")
+    assert cache.fetch(KEY, build, told.append).plan == b"engine 1"
+    assert not leftover.exists()

@@ -1,0 +1,151 @@
+"""Every name of TensorRT that our code touches is in the bindings of every version that we say we run with.
+
+The lists are of real bindings (scripts/reduce_tensorrt_api.py made them). Held against them are the declarations of
+tensorrt_api.py, to which mypy holds the rest of the code, and every chain `trt.X.Y` in our source.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sr_edge.errors import RuntimeUnavailable
+from sr_edge.runtimes import tensorrt_api
+from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library, version_numbers
+from tests.runtimes.fake_tensorrt import FakeTensorRt
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTS = {path.stem: json.loads(path.read_text("utf-8")) for path in (Path(__file__).parent / "tensorrt_api").iterdir()}
+SURFACE = (ROOT / "sr_edge" / "runtimes" / "tensorrt_api.py").read_text("utf-8")
+SOURCES = sorted((ROOT / "sr_edge" / "runtimes").glob("tensorrt*.py"))
+MODULE = "_"
+
+Uses = set[tuple[str, str]]
+
+
+def is_rtx(version: str) -> bool:
+    return version.startswith("rtx-")
+
+
+def declared(source: str, prefix: str) -> Uses:
+    """(class, attribute) of every member of the classes called `prefix`X; the module's own names under "_"."""
+    found = set()
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ClassDef) or not node.name.startswith(prefix):
+            continue
+        kind = node.name.removeprefix(prefix)
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                found.add((MODULE if kind == "Module" else kind, item.target.id))
+            elif isinstance(item, ast.FunctionDef):
+                found.add((kind, item.name))
+    return {(kind, name) for kind, name in found if not name.startswith("__")}
+
+
+def chains(source: str) -> Uses:
+    """(X, Y) of every `trt.X.Y` and `....trt.X.Y`, and ("_", X) of every `trt.X`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and is_module(node.value):
+            found.add((MODULE, node.attr))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and is_module(node.value.value):
+            found.add((node.value.attr, node.attr))
+    return {(kind, name) for kind, name in found if not name.startswith("__")}
+
+
+def is_module(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Name) and node.id == "trt") or (isinstance(node, ast.Attribute) and node.attr == "trt")
+
+
+def absent(uses: Uses, version: str) -> Uses:
+    return {(kind, name) for kind, name in uses if name not in LISTS[version].get(kind, ())}
+
+
+def test_there_is_a_list_of_every_line_of_versions() -> None:
+    lines = {version_numbers(version)[:2] for version in LISTS if not is_rtx(version)}
+    assert lines == {(10, 3), (10, 13), (10, 16), (11, 0), (11, 4)}
+    assert any(map(is_rtx, LISTS))
+
+
+@pytest.mark.parametrize("version", LISTS)
+def test_every_declared_name_is_there(version: str) -> None:
+    uses = declared(SURFACE, "Trt")
+    assert len(uses) > 70
+    assert absent(uses, version) == set()
+
+
+@pytest.mark.parametrize("version", [version for version in LISTS if is_rtx(version)])
+def test_what_only_rtx_has_is_there_and_nowhere_else(version: str) -> None:
+    uses = declared(SURFACE, "Rtx")
+    assert len(uses) > 5
+    assert absent(uses, version) == set()
+    assert absent(uses, "11.4.0.106") != set()
+    assert "ComputeCapability" in LISTS[version][MODULE]
+
+
+@pytest.mark.parametrize("version", LISTS)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_every_chain_in_the_source_is_there(source: Path, version: str) -> None:
+    assert absent(chains(source.read_text("utf-8")), version) == set()
+
+
+def test_the_builder_has_chains_to_look_at() -> None:
+    found = set().union(*(chains(source.read_text("utf-8")) for source in SOURCES))
+    assert {("BuilderFlag", "TF32"), ("MemoryPoolType", "WORKSPACE"), (MODULE, "OnnxParser")} <= found
+
+
+@pytest.mark.parametrize(
+    ("chain", "gone"), [("library.trt.BuilderFlag.FP16", ("BuilderFlag", "FP16")), ("trt.IInt8Calibrator", None)]
+)
+def test_a_name_that_version_11_dropped_is_found_in_a_chain(chain: str, gone: tuple[str, str] | None) -> None:
+    uses = chains(f"config.set_flag({chain})")
+    assert absent(uses, "11.0.0.114") - {(MODULE, "FP16")} == {gone or (MODULE, "IInt8Calibrator")}
+
+
+def test_a_name_that_version_11_dropped_is_found_in_a_declaration() -> None:
+    source = "class TrtICudaEngine(Protocol):\n    device_memory_size: int\n    num_io_tensors: int\n"
+    uses = declared(source, "Trt")
+    assert absent(uses, "10.16.1.11") == set()
+    assert absent(uses, "11.0.0.114") == {("ICudaEngine", "device_memory_size")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_nothing_of_tensorrt_escapes_its_types(source: Path) -> None:
+    """An `Any` or a `getattr` would hide a name from mypy; the one that is there asks for RTX's own enumeration."""
+    tree = ast.walk(ast.parse(source.read_text("utf-8")))
+    names = [node.id for node in tree if isinstance(node, ast.Name) and node.id in ("Any", "getattr", "setattr")]
+    allowed = {"tensorrt_api": ["getattr"], "tensorrt_session": ["getattr"], "tensorrt_options": ["getattr"]}
+    assert names == allowed.get(source.stem, [])
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "10.13.3.9.post1", "11.4.1"])
+def test_supported_versions(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(tensorrt_api.importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
+    assert load_library(Flavour.TENSORRT).version == version
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])
+def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(tensorrt_api.importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
+    with pytest.raises(RuntimeUnavailable, match=rf"found tensorrt {version}, wanted tensorrt >= 10.3 and < 12"):
+        load_library(Flavour.TENSORRT)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "version", "obstacle"),
+    [
+        (Flavour.TENSORRT, "10.3.0", "from TensorRT 11.4.1 on, here is 10.3.0"),
+        (Flavour.TENSORRT, "11.4.0.106", "from TensorRT 11.4.1 on"),
+        (Flavour.TENSORRT, "11.4.1", None),
+        (Flavour.RTX, "1.7.1", "GPUs only"),
+    ],
+)
+def test_which_versions_build_for_dla(flavour: Flavour, version: str, obstacle: str | None) -> None:
+    library: Library = FakeTensorRt().library(version, flavour)
+    found: Any = library.dla_obstacle()
+    assert found is None if obstacle is None else obstacle in found
