@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sr_edge.export.gelu import HalvedGelu
 from sr_edge.export.mean_free import (
     MeanFreeNorm,
     fold_norm,
@@ -80,7 +81,7 @@ class StaticMlp(nn.Module):
         super().__init__()
         dtype = mlp.fc1.weight.dtype
         self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
-        self.act: nn.Module = nn.GELU()
+        self.act = HalvedGelu()
         self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
 
     def forward(self, x: Tensor) -> Tensor:

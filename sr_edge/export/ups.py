@@ -30,7 +30,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.gelu import HalvedGelu
 from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise, reflect_input, reflect_output
 from sr_edge.export.swin import StaticMlp, StaticSkeleton, reflected_map
 from sr_edge.export.taylor import InverseLength
@@ -156,7 +155,6 @@ class StaticUPSBlock(nn.Module):
         self.attn = StaticUPSAttention(block, height, width)
         self.norm2 = MeanFreeNorm(block.norm2)
         self.mlp = StaticMlp(block.mlp, block.norm2)
-        self.mlp.act = HalvedGelu()
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)

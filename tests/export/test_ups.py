@@ -10,15 +10,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
 from sr_edge.errors import TileError
-from sr_edge.export.gelu import HalvedGelu
 from sr_edge.export.onnx_file import export_onnx
 from sr_edge.export.scan import MAX_RANK, scan_graph
-from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
 from sr_edge.export.ups import Windows, reduced_projection, window_runs
 from sr_edge.models import LoadedModel
 from sr_edge.models.swin import Upsampler
@@ -100,14 +96,6 @@ def test_windows_are_swins_and_come_back(shift: int) -> None:
 def test_runs_of_one_shifted_window() -> None:
     """16x16 in windows of 8, shifted by 4: the first window starts at row 4, run 1, of four runs a row."""
     assert window_runs(16, 16, 8, 4)[:4].tolist() == [17, 18, 21, 22]
-
-
-def test_gelu_is_torchs_and_survives_in_front_of_a_convolution() -> None:
-    x = torch.linspace(-6, 6, 101, dtype=torch.float64)
-    assert (HalvedGelu()(x) - nn.GELU()(x)).abs().max() <= 1e-15
-    layers = nn.Sequential(nn.Conv2d(3, 8, 1), HalvedGelu(), nn.Conv2d(8, 3, 1))
-    graph = simplify(trace(layers, TileSpec(8, 8))).graph
-    assert [node.op_type for node in graph.node if node.op_type == "Mul"] == ["Mul", "Mul"]
 
 
 def test_the_graph_is_static(tmp_path: Path) -> None:
