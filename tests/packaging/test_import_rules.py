@@ -11,18 +11,23 @@ from pathlib import Path
 import pytest
 
 LINKS = {"calibration", "export", "runtimes"}
-OWNERS = {
+OWNERS: dict[str, tuple[str, ...]] = {
     "torch": ("models/", "training/", "export/", "runtimes/torch"),
     "safetensors": ("models/", "training/", "bundle/"),
     "onnx": ("export/", "calibration/", "runtimes/onnxruntime"),
     "onnxsim": ("export/simplify.py",),
     "onnxruntime": ("runtimes/onnxruntime", "export/onnx_run.py", "calibration/collect.py"),
     "openvino": ("runtimes/openvino",),
+    "tensorrt": (),
+    "tensorrt_rtx": (),
+    "cuda": ("runtimes/cuda_python",),
+    "pycuda": ("runtimes/cuda_pycuda",),
     "cv2": ("sixteen_bit_files.py",),
-    "PIL": ("image_files.py",),
+    "PIL": ("image_files.py", "training/degradations/filters.py"),
     "av": ("camera/", "calibration/patches.py"),
     "matplotlib": ("bench/", "training/"),
 }
+"""Who may import it; TensorRT itself is only imported by name, in runtimes/tensorrt_api.py."""
 CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")
 
 

@@ -7,7 +7,22 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "cv2", "PIL", "numpy", "av", "matplotlib", "onnxsim", "onnxscript")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "cv2",
+    "PIL",
+    "numpy",
+    "av",
+    "matplotlib",
+    "onnxsim",
+    "onnxscript",
+    "tensorrt",
+    "tensorrt_rtx",
+    "cuda",
+)
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -229,11 +229,11 @@ class Toys:
         runtime: str,
         precision: Precision = Precision.FP32,
         network: str = "Toy",
-        device: str = "cpu",
+        device: str | None = None,
         slots: int | None = None,
         allow_other_precision: bool = False,
     ) -> SessionRequest:
-        """The float network in the form that `runtime` reads."""
+        """The float network in the form that `runtime` reads, on the device that it always has."""
         if runtime == "torch":
             architecture = f"{FACTORY_MODULE}:{network}"
             artifact, options = self.safetensors(), {"architecture": architecture}
@@ -243,7 +243,7 @@ class Toys:
         return self.request(
             artifact,
             precision,
-            device=device,
+            device=device or home_device(runtime),
             slots=slots,
             allow_other_precision=allow_other_precision,
             architecture=architecture,
@@ -259,6 +259,10 @@ class Toys:
         blocks = features.reshape(3, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
         upscaled: Array = blocks.reshape(1, 3, 2 * height, 2 * width)
         return upscaled
+
+
+def home_device(runtime: str) -> str:
+    return "cuda" if runtime.startswith("tensorrt") else "cpu"
 
 
 def convolved(planes: Array, weight: Array) -> Array:
@@ -302,6 +306,14 @@ def onnx_runtime(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     require_runtime(name)
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds or leaves an engine in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield
 
 
 @pytest.fixture

@@ -111,9 +111,10 @@ def test_spec_tells_what_runs(runtime: str, toys: Any) -> None:
     request: SessionRequest = toys.request_for(runtime, slots=3)
     with open_request(runtime, request) as session:
         spec = session.spec
-    assert (spec.runtime, spec.device, spec.tile, spec.scale) == (runtime, "cpu", TileSpec(16, 24), 2)
+    assert (spec.runtime, spec.device, spec.tile, spec.scale) == (runtime, request.device, TileSpec(16, 24), 2)
     assert (spec.requested, spec.ran, spec.rest_ran) == (Precision.FP32,) * 3
-    assert (spec.threads, spec.slots, spec.controls, spec.io) == (1, 3, (), FrameFormat.FLOAT_NCHW)
+    threads = 1 if request.device == "cpu" else 0
+    assert (spec.threads, spec.slots, spec.controls, spec.io) == (threads, 3, (), FrameFormat.FLOAT_NCHW)
     assert spec.version == load_runtime(runtime).availability().version
     assert spec.load_ms > 0
     assert spec.artifact_bytes == request.artifact.stat().st_size
@@ -185,7 +186,7 @@ def test_damaged_file(runtime: str, toys: Any, tmp_path: Path) -> None:
     whole: SessionRequest = toys.request_for(runtime)
     damaged = tmp_path / f"damaged{whole.artifact.suffix}"
     damaged.write_bytes(whole.artifact.read_bytes()[:200])
-    request = toys.request(damaged, architecture=whole.architecture, options=whole.options)
+    request = toys.request(damaged, device=whole.device, architecture=whole.architecture, options=whole.options)
     with pytest.raises(SrEdgeError, match="damaged") as caught:
         open_request(runtime, request)
     assert "\n" not in str(caught.value)
@@ -195,7 +196,7 @@ def test_unknown_option(runtime: str, toys: Any, tmp_path: Path) -> None:
     whole: SessionRequest = toys.request_for(runtime)
     options = dict(whole.options or {}) | {"graph_optimization_level": "sideways"}
     with pytest.raises(SrEdgeError, match=r"option|graph_optimization_level"):
-        open_request(runtime, toys.request(whole.artifact, architecture=whole.architecture, options=options))
+        open_request(runtime, replace(whole, options=options))
 
 
 def test_another_scale_than_the_files(onnx_runtime: str, toys: Any) -> None:

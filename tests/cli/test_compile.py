@@ -1,0 +1,123 @@
+"""`sr-edge compile`: an engine out of a bundle with TensorRT-RTX, for a GPU that is not here; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RTX = ("--runtime", "tensorrt-rtx", "--compute-capability", "8.6")
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache of this test alone."""
+    monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "engines"
+
+
+@pytest.fixture
+def rtx() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)", exc_type=ImportError)
+
+
+@pytest.mark.usefixtures("rtx")
+def test_it_builds_once_and_says_what(sr_edge: Any, bundle: Path, tmp_path: Path) -> None:
+    first = sr_edge("compile", bundle, *RTX, "--workspace", 512, "-o", tmp_path / "tiny.engine")
+    assert first.code == 0, first.stderr
+    assert "GPUs of compute capability 8.6, tensorrt-rtx" in first.stdout
+    assert "fp32, all else fp32" in first.stdout
+    assert "capped at 512 MiB (as asked)" in first.stderr
+    again = sr_edge("compile", bundle, *RTX, "--workspace", 512, "--json")
+    document = json.loads(again.stdout)
+    assert document["was_built"] is False
+    assert Path(document["engine"]).read_bytes() == (tmp_path / "tiny.engine").read_bytes()
+    assert document["record"]["key"]["compute_capability"] == "8.6"
+
+
+@pytest.mark.usefixtures("rtx")
+def test_int8_says_what_is_not_known(sr_edge: Any, bundle: Path) -> None:
+    done = sr_edge("compile", bundle, *RTX, "--precision", "int8")
+    assert done.code == 0, done.stderr
+    assert (
+        "int8, all else fp32 (whether the quantized layers use INT8 kernels, this TensorRT does not tell" in done.stdout
+    )
+
+
+@pytest.mark.usefixtures("rtx")
+def test_each_choice_has_an_engine_of_its_own(sr_edge: Any, bundle: Path, engines: Path) -> None:
+    for choice in ((), ("--optimization-level", 1), ("--io", "uint8"), ("--precision", "int8")):
+        assert sr_edge("compile", bundle, *RTX, *choice).code == 0
+    assert len(list(engines.glob("*.engine"))) == 4
+
+
+@pytest.mark.usefixtures("rtx")
+def test_an_engine_from_elsewhere_is_taken_only_when_named(sr_edge: Any, bundle: Path, engines: Path) -> None:
+    assert sr_edge("compile", bundle, *RTX).code == 0
+    (engines / "maker.key").write_bytes(bytes(32))  # as if the folder came from another machine
+    (engine,) = engines.glob("*.engine")
+    refused = sr_edge("compile", bundle, *RTX)
+    assert refused.code == 1
+    assert f"pass --trust-engine {engine}" in refused.error
+    assert sr_edge("compile", bundle, *RTX, "--trust-engine", engine).code == 0
+    found = sr_edge("compile", bundle, *RTX)
+    assert found.code == 0
+    assert "vouched for" in found.stdout
+
+
+REFUSED: dict[str, tuple[tuple[object, ...], int, str]] = {
+    "int8 on DLA": (("--precision", "int8", "--dla", 0), 2, "DLA runs fp16 here, not int8: its INT8 wants implicit"),
+    "fp32 on DLA": (("--dla", 0), 2, "DLA runs fp16 here, not fp32"),
+    "another runtime": (("--runtime", "openvino"), 2, "choose one of: tensorrt, tensorrt-rtx"),
+    "no bundle": (("--runtime", "tensorrt-rtx"), 1, "no NVIDIA GPU can be used here"),
+    "a capability": ((*RTX[:3], "sm86"), 2, "write it as NVIDIA does: 8.6"),
+    "another capability": ((*RTX[:3], "8.7"), 2, "compute capability 8.7; it builds for 7.5"),
+    "sizes": ((*RTX, "--sizes", "64,96"), 2, "write SMALLEST,USUAL,LARGEST"),
+    "sizes of a fixed graph": ((*RTX, "--sizes", "16,24,32"), 2, "the graph has one fixed size"),
+    "a compatibility": ((*RTX, "--compatible", "always"), 2, "choose one of: version, hardware"),
+    "no such compatibility": ((*RTX, "--compatible", "version"), 2, "builds no version-compatible engines"),
+    "a timing cache": ((*RTX, "--timing-cache", "times"), 2, "has no timing cache"),
+    "an absent precision": ((*RTX, "--precision", "fp16"), 1, "no artifact that tensorrt-rtx can run in fp16"),
+    "an absent engine": ((*RTX, "--trust-engine", "absent.engine"), 2, "no engine at absent.engine"),
+    "an absent folder": ((*RTX, "-o", "absent/x.engine"), 2, "the folder absent does not exist"),
+}
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
+def test_refusals(sr_edge: Any, bundle: Path, case: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, code, told = case
+    done = sr_edge("compile", bundle, *arguments)
+    assert told in done.error
+    assert done.code == code
+
+
+def test_an_absent_library_says_where_it_comes_from(
+    sr_edge: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sr_edge.runtimes.tensorrt", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    done = sr_edge("compile", bundle)
+    assert done.code == 1
+    assert 'pip install "sr-edge[tensorrt]" (tensorrt itself comes with JetPack or CUDA)' in done.error
+
+
+@pytest.mark.usefixtures("rtx")
+def test_ctrl_c_leaves_no_engine(bundle: Path, engines: Path) -> None:
+    program = str(Path(sys.executable).parent / "sr-edge")
+    command = [program, "compile", str(bundle), *RTX]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("building needs")
+        os.kill(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "sr-edge: interrupted"
+    assert {path.suffix for path in engines.iterdir()} <= {".lock", ".key"}
