@@ -18,9 +18,12 @@ def test_every_public_name_loads_and_no_other() -> None:
         _ = sr_edge.export.nothing
 
 
-def test_the_passes_that_calibration_uses_need_no_torch() -> None:
-    passes = ("graph", "fp16", "frame_io", "scan", "metadata", "onnx_run", "digest")
-    code = (
-        f"import sys; import {', '.join('sr_edge.export.' + name for name in passes)}; sys.exit('torch' in sys.modules)"
-    )
+PASSES = ("graph", "fp16", "frame_io", "scan", "metadata", "onnx_run", "digest")
+HAND_OVERS = ("tensorrt_rules", "served_graph", "serving", "triton", "trtexec")
+
+
+@pytest.mark.parametrize("modules", [PASSES, HAND_OVERS])
+def test_what_calibration_and_devices_use_needs_no_torch(modules: tuple[str, ...]) -> None:
+    names = ", ".join(f"sr_edge.export.{name}" for name in modules)
+    code = f"import sys; import {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
