@@ -13,7 +13,8 @@ Source: arXiv 2408.00470, section II-D, figure 6, table VIII. What it leaves ope
 - The adapter's answer is added to its branch's own features, and bicubic enlargement to the picture, as in LabNet:
   both keep eight stages of gates in (0, 1) from fading what passes.
 - Adapters stand between modules: the last module's features go to the fusion, which weighs them too.
-- Both branches read the same picture. (In training, the paper feeds each a picture with its own degradation.)
+- Both branches read the same picture. (In training, the paper feeds each a picture with its own degradation:
+  `restore` takes two.)
 - Width 88, since no single one fits every row of table VIII. At x4, 64x64 pixels, millions of parameters and 10^9
   multiply-accumulates: 4.16 and 16.9 without attention (paper: 4 and 17), 5.56 and 21.7 with STEA (5.8 and 25),
   11.95 and 47.7 with STEA and MLFR (11.5 and 47). The paper's own rows ask for 110 channels by what STEA adds to the
@@ -111,11 +112,17 @@ class RealNet(nn.Module):
             alpha: proportion of denoising, float (1,); None is 1.
             beta: proportion of deblurring, float (1,); None is 1.
         """
-        alpha = x.new_ones(1) if alpha is None else alpha
-        beta = x.new_ones(1) if beta is None else beta
-        noise, blur = self.shallow_denoise(x), self.shallow_deblur(x)
+        return self.restore(x, x, x, alpha, beta)
+
+    def restore(
+        self, noisy: Tensor, blurred: Tensor, base: Tensor, alpha: Tensor | None = None, beta: Tensor | None = None
+    ) -> Tensor:
+        """As `forward`, each branch with a picture of its own, all of one size; `base` is what bicubic enlarges."""
+        alpha = base.new_ones(1) if alpha is None else alpha
+        beta = base.new_ones(1) if beta is None else beta
+        noise, blur = self.shallow_denoise(noisy), self.shallow_deblur(blurred)
         for at, (denoise, deblur) in enumerate(zip(self.denoise, self.deblur, strict=True)):
             noise, blur = denoise(noise), deblur(blur)
             if at < len(self.exchanges):
                 noise, blur = self.exchanges[at](noise, blur, alpha, beta)
-        return self.reconstruct(torch.cat([alpha * noise, beta * blur], dim=1)) + self.bicubic(x)
+        return self.reconstruct(torch.cat([alpha * noise, beta * blur], dim=1)) + self.bicubic(base)

@@ -9,21 +9,24 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Adam
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sr_edge.errors import TrainingError, TrainingInterrupted
+from sr_edge.errors import TrainingError, TrainingInterrupted, UsageError
+from sr_edge.models.realnet import RealNet
 from sr_edge.models.weights import learnt_state
-from sr_edge.training.data import PairSet
-from sr_edge.training.recipe import Recipe
+from sr_edge.training.data import CropSource, PairSet
+from sr_edge.training.objective import L1, Objective
+from sr_edge.training.paired_input import PairedInput
+from sr_edge.training.processes import Processes
+from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import noted_signals
 from sr_edge.training.validation import mean_psnr_db
 from sr_edge.whole_file import whole_file
@@ -50,7 +53,8 @@ class TrainingState:
 
     network: nn.Module
     average: AveragedModel
-    optimizer: Adam
+    optimizer: Optimizer
+    objective: Objective
     step: int = 0
     psnr_db: float = math.nan
     seconds: float = 0.0
@@ -60,22 +64,23 @@ class TrainingState:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
             "step": self.step,
             "psnr_db": self.psnr_db,
             "seconds": self.seconds,
-            "recipe": asdict(recipe),
+            "recipe": recipe.document(),
         }
         with _writing(path), whole_file(path) as unfinished:
             torch.save(content, unfinished)
 
-    def restore(self, path: Path, recipe: Recipe) -> None:
+    def restore(self, path: Path, recipe: Recipe, device: torch.device) -> None:
         try:
-            content: dict[str, Any] = torch.load(path, weights_only=True)
+            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise TrainingError(
                 f"{path} is damaged; delete it to begin again, or give another output folder"
             ) from error
-        if content["recipe"] != asdict(recipe):
+        if content["recipe"] != recipe.document():
             raise TrainingError(f"{path} was made with another recipe; give another output folder, or that recipe")
         try:
             self.network.load_state_dict(content["network"])
@@ -83,20 +88,26 @@ class TrainingState:
             raise TrainingError(f"{path} belongs to another network or scale; give another output folder") from error
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
+        self.objective.load_state_dict(content["objective"])
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
 
 
-def train(
-    network: nn.Module,
-    training: PairSet,
-    validation: PairSet,
-    out: Path,
-    recipe: Recipe,
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> Path:
-    """Trains `network` in place and writes checkpoint, log and averaged weights into `out`.
+@dataclass(frozen=True)
+class Training:
+    """What stays the same from step to step: where the crops come from, where results go, and how."""
 
-    A checkpoint found in `out` is continued, and gives the same weights as an uninterrupted run.
+    crops: CropSource
+    validation: PairSet
+    out: Path
+    recipe: Recipe
+    progress: Callable[[Progress], None] = lambda _: None
+    processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
+
+
+def train(network: nn.Module, training: Training, objective: Objective | None = None) -> Path:
+    """Trains `network` in place and writes checkpoint, log and averaged weights into `training.out`.
+
+    A checkpoint found there is continued, and on a CPU gives the same weights as an uninterrupted run.
 
     Returns:
         Path of the weights (safetensors, float16): the moving average of the network's.
@@ -104,72 +115,110 @@ def train(
     Raises:
         TrainingError: the loss is not finite, or the checkpoint belongs to another recipe.
         TrainingInterrupted: Ctrl-C; the step under way was finished and saved. A second Ctrl-C stops at once.
+        UsageError: the device cannot do what the recipe asks for, or the batch cannot be shared.
     """
+    out, recipe, processes = training.out, training.recipe, training.processes
+    _require_device_can(recipe, processes)
     out.mkdir(parents=True, exist_ok=True)
+    network.to(processes.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
-    state = TrainingState(network, average, Adam(network.parameters(), lr=recipe.learning_rate))
+    state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
     if (out / CHECKPOINT).is_file():
-        state.restore(out / CHECKPOINT, recipe)
-    forward = torch.compile(network) if recipe.compile else network
+        state.restore(out / CHECKPOINT, recipe, processes.device)
+    forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)
+    if recipe.compile:
+        forward.compile()
     with noted_signals() as noted:
-        while state.step < recipe.steps and not noted:
-            advance(state, forward, training, validation, out, recipe, progress)
-        if noted:
+        stopped = False
+        while state.step < recipe.steps and not stopped:
+            advance(state, forward, training)
+            stopped = processes.any(bool(noted))
+        if stopped and processes.is_first:
             state.save(out / CHECKPOINT, recipe)
     if signal.SIGTERM in noted:
         signal.raise_signal(signal.SIGTERM)
-    if noted:
+    if stopped:
         raise TrainingInterrupted(
             f"interrupted after step {state.step} of {recipe.steps}; all is saved in {out}, "
             "run the same training again to go on from there"
         )
+    processes.wait_for_all()
     return out / WEIGHTS
 
 
-def advance(
-    state: TrainingState,
-    forward: Callable[[Tensor], Tensor],
-    training: PairSet,
-    validation: PairSet,
-    out: Path,
-    recipe: Recipe,
-    progress: Callable[[Progress], None],
-) -> None:
+def _require_device_can(recipe: Recipe, processes: Processes) -> None:
+    processes.require_batch(recipe.batch)
+    if recipe.mixed_precision and processes.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        name = torch.cuda.get_device_name(processes.device)
+        raise UsageError(f'{name} has no bfloat16; set "mixed_precision": false in the recipe')
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+    if recipe.optimizer is OptimizerName.ADAMW:
+        return AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return Adam(network.parameters(), lr=recipe.learning_rate)
+
+
+def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> None:
     """One step, and the validation and the checkpoint that are due after it."""
+    out, recipe = training.out, training.recipe
     started = time.perf_counter()
-    loss = training_step(state, forward, training, recipe)
-    if not math.isfinite(loss):
-        raise TrainingError(f"the loss became {loss} in step {state.step}; lower the learning rate and start again")
+    loss = training_step(state, forward, training)
     elapsed = time.perf_counter() - started
     state.seconds += elapsed
     last = state.step == recipe.steps
+    if not training.processes.is_first:
+        return
     if state.step % recipe.validate_every == 0 or last:
-        state.psnr_db = mean_psnr_db(state.average.module, validation)
+        state.psnr_db = mean_psnr_db(state.average.module, training.validation)
         append_log(out / LOG, state, loss, recipe)
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
         state.save(out / CHECKPOINT, recipe)
-    progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
+    training.progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
 
 
-def training_step(
-    state: TrainingState, forward: Callable[[Tensor], Tensor], training: PairSet, recipe: Recipe
-) -> float:
-    """One optimiser step; returns the L1 loss of its crops."""
-    lr, hr = training.batch(state.step, recipe.batch, recipe.patch_px, recipe.seed)
+def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> float:
+    """One optimiser step; returns the loss of its crops.
+
+    Raises:
+        TrainingError: loss or gradient is not finite; the weights are still those of the step before.
+    """
+    recipe, processes = training.recipe, training.processes
+    device = processes.device
+    batch = training.crops.batch(state.step, recipe.batch, recipe.patch_px, recipe.seed, processes.part)
+    lr, hr = (half.to(device) for half in batch)
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.learning_rate_at(state.step)
     state.network.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.mixed_precision):
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision):
         prediction = forward(lr)
-    loss = functional.l1_loss(prediction.float(), hr)
+    prediction = prediction.float()
+    loss = state.objective.loss(prediction, hr)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
+    mean_loss = processes.mean(loss.item())
+    if not (math.isfinite(mean_loss) and math.isfinite(norm.item())):
+        _stop_at_the_last_good_weights(state, training, mean_loss)
     state.optimizer.step()
     state.average.update_parameters(state.network)
+    state.objective.learn(prediction.detach(), hr)
     state.step += 1
-    return loss.item()
+    return mean_loss
+
+
+def _stop_at_the_last_good_weights(state: TrainingState, training: Training, loss: float) -> NoReturn:
+    what = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient became infinite or NaN"
+    good = all(value.isfinite().all() for value in learnt_state(state.average.module).values())
+    if state.step == 0 or not good:
+        raise TrainingError(f"{what} in step {state.step}; begin with other weights or a lower learning rate")
+    if training.processes.is_first:
+        save_weights(state.average.module, training.out / WEIGHTS)
+    raise TrainingError(
+        f"{what} in step {state.step}; the last good weights are in {training.out / WEIGHTS}. Lower the learning rate "
+        "and begin from them: --weights, with another --out"
+    )
 
 
 @contextmanager
@@ -186,7 +235,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
-    learnt = {key: value.detach().contiguous() for key, value in learnt_state(network).items()}
+    learnt = {key: value.detach().cpu().contiguous() for key, value in learnt_state(network).items()}
     halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
     with _writing(path), whole_file(path) as unfinished:
         unfinished.write_bytes(save(halves))

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.training.curve import draw_curve
-from sr_edge.training.data import PairSet
-from sr_edge.training.loop import LOG, WEIGHTS, Progress, train
+from sr_edge.training.data import CropSource, Originals, PairSet
+from sr_edge.training.degradations import find_degradation
+from sr_edge.training.loop import LOG, WEIGHTS, Progress, Training, train
+from sr_edge.training.processes import joined_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import psnr_by_picture
@@ -32,6 +35,7 @@ class TrainingReport:
     minutes: float
     pictures: int
     skipped: tuple[str, ...]
+    degradation: str
     recipe: Recipe
 
 
@@ -44,17 +48,19 @@ def train_model(
     recipe: Recipe,
     start: Path | None = None,
     threads: int | None = None,
+    device: str | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrainingReport:
     """Trains the registered network `name` and measures the weights that were written.
 
     Args:
-        data, validation: folders of pictures; low-resolution halves are made by MATLAB's bicubic.
+        data, validation: folders of pictures; low-resolution halves are made as the recipe says.
         out: gets checkpoint, log.csv, curve.png and weights.safetensors; a checkpoint there is continued.
         start: weights to begin with; None begins with random ones, decided by the recipe's seed.
+        device: "cpu" or "cuda"; None takes CUDA where it is. Started by torchrun, every process calls this.
 
     Raises:
-        UnknownNameError, UsageError: no such network or scale, or `out` cannot be written.
+        UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
         TrainingError: no usable pictures, or the loss diverged.
         TrainingInterrupted: Ctrl-C; all steps are saved.
     """
@@ -62,25 +68,34 @@ def train_model(
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
-    if start:
-        network = load_model(name, scale, start).module
-    else:
-        network = build_network(name, scale)
-        start_as_enlarger(network)
-    tests = PairSet.from_folder(validation, scale, purpose="to validate on")
-    pairs = PairSet.from_folder(data, scale, recipe.patch_px)
-    weights = train(network, pairs, tests, out, recipe, progress)
-    draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
+    network = _first_network(name, scale, start)
+    degradation = find_degradation(recipe.degradation, network)
+    tests = PairSet.from_folder(validation, scale, degradation)
+    originals = Originals.from_folder(data, scale, recipe.patch_px)
+    with joined_processes(device) as processes:
+        training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes)
+        weights = train(network, training)
+    if processes.is_first:
+        draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)
     return TrainingReport(
         weights=weights,
         psnr_db=psnr_db,
         mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
         minutes=_minutes(out / LOG),
-        pictures=len(pairs.pairs),
-        skipped=pairs.skipped,
+        pictures=len(originals.pictures),
+        skipped=originals.skipped,
+        degradation=degradation.name,
         recipe=recipe,
     )
+
+
+def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
+    if start:
+        return load_model(name, scale, start).module
+    network = build_network(name, scale)
+    start_as_enlarger(network)
+    return network
 
 
 def _require_place(out: Path) -> None:

@@ -12,13 +12,14 @@ from sr_edge.training.data import PairSet
 
 
 def psnr_by_picture(network: nn.Module, pairs: PairSet) -> dict[str, float]:
-    """PSNR-Y in dB of every pair, 8-bit rounding, border of `scale` pixels left out."""
+    """PSNR-Y in dB of every pair, 8-bit rounding, border of `scale` pixels left out; on the network's device."""
     network.eval()
+    device = next(network.parameters()).device
     found = {}
     with torch.inference_mode():
         for pair in pairs.pairs:
-            batch = torch.from_numpy(batch_from_frame(pair.lr))
-            frame = frame_from_batch(network(batch).numpy(), np.uint8)
+            batch = torch.from_numpy(batch_from_frame(pair.lr)).to(device)
+            frame = frame_from_batch(network(batch).cpu().numpy(), np.uint8)
             found[pair.name] = psnr_y_db(frame, pair.hr, border=pairs.scale)
     return found
 

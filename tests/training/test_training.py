@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,9 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import build_network
 from sr_edge.training import Recipe, train_model
-from sr_edge.training.data import PairSet
-from sr_edge.training.loop import CHECKPOINT, LOG, train
+from sr_edge.training.data import CropSource, Originals, PairSet
+from sr_edge.training.loop import CHECKPOINT, LOG, WEIGHTS, Progress, Training, train
+from sr_edge.training.objective import L1
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import mean_psnr_db
 
@@ -51,23 +53,29 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+def training(
+    pictures: Path, out: Path, recipe: Recipe = RECIPE, progress: Callable[[Progress], None] = lambda _: None
+) -> Training:
+    crops = CropSource(Originals.from_folder(pictures, 2, 16))
+    return Training(crops, PairSet.from_folder(pictures, 2), out, recipe, progress)
+
+
 def network() -> nn.Module:
     torch.manual_seed(3)
     return build_network("convnet-tiny", 2)
 
 
 def test_training_learns(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
     recipe = replace(RECIPE, steps=60, validate_every=60)
     student = network()
+    pairs = PairSet.from_folder(pictures, 2)
     before = mean_psnr_db(student, pairs)
-    train(student, pairs, pairs, tmp_path / "out", recipe)
+    train(student, training(pictures, tmp_path / "out", recipe))
     assert mean_psnr_db(student, pairs) > before + 1.5
 
 
 def test_a_killed_run_continues_identically(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    whole = train(network(), pairs, pairs, tmp_path / "whole", RECIPE)
+    whole = train(network(), training(pictures, tmp_path / "whole"))
 
     class KilledError(Exception):
         pass
@@ -77,8 +85,8 @@ def test_a_killed_run_continues_identically(pictures: Path, tmp_path: Path) -> N
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(network(), pairs, pairs, tmp_path / "parts", RECIPE, kill_at_eight)
-    parts = train(network(), pairs, pairs, tmp_path / "parts", RECIPE)
+        train(network(), training(pictures, tmp_path / "parts", RECIPE, kill_at_eight))
+    parts = train(network(), training(pictures, tmp_path / "parts"))
     first, second = load_file(whole), load_file(parts)
     assert all(torch.equal(first[key], second[key]) for key in first)
     with (tmp_path / "parts" / LOG).open(newline="") as file:
@@ -97,15 +105,14 @@ def ask_to_stop(number: signal.Signals, at_step: int) -> Callable[[object], None
 
 @pytest.mark.parametrize("step", [1, 2, 7, 12])
 def test_ctrl_c_saves_every_step_and_the_continuation_is_identical(pictures: Path, tmp_path: Path, step: int) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    whole = train(network(), pairs, pairs, tmp_path / "whole", RECIPE)
+    whole = train(network(), training(pictures, tmp_path / "whole"))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(TrainingInterrupted, match=f"after step {step} of 12.*the same") as stopped:
-        train(network(), pairs, pairs, tmp_path / "parts", RECIPE, ask_to_stop(signal.SIGINT, step))
+        train(network(), training(pictures, tmp_path / "parts", RECIPE, ask_to_stop(signal.SIGINT, step)))
     assert stopped.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before
     seen: list[int] = []
-    parts = train(network(), pairs, pairs, tmp_path / "parts", RECIPE, lambda now: seen.append(now.step))
+    parts = train(network(), training(pictures, tmp_path / "parts", RECIPE, lambda now: seen.append(now.step)))
     assert seen == list(range(step + 1, 13))
     first, second = load_file(whole), load_file(parts)
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -121,14 +128,13 @@ def ctrl_c_heard() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c_heard")
 def test_a_second_ctrl_c_stops_at_once(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
 
     def twice(_progress: object) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(network(), pairs, pairs, tmp_path, RECIPE, twice)
+        train(network(), training(pictures, tmp_path, RECIPE, twice))
     assert list(tmp_path.glob("*.part")) == []
 
 
@@ -139,38 +145,34 @@ def test_being_terminated_saves_too_and_then_ends_as_the_program_would(pictures:
     def terminate(_number: int, _frame: object) -> None:
         raise TerminatedError
 
-    pairs = PairSet.from_folder(pictures, 2, 16)
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         with pytest.raises(TerminatedError):
-            train(network(), pairs, pairs, tmp_path / "out", RECIPE, ask_to_stop(signal.SIGTERM, 1))
+            train(network(), training(pictures, tmp_path / "out", RECIPE, ask_to_stop(signal.SIGTERM, 1)))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (tmp_path / "out" / CHECKPOINT).is_file()
 
 
 def test_training_works_in_another_thread_where_signals_cannot_be_caught(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(train, network(), pairs, pairs, tmp_path, RECIPE).result().is_file()
+        assert pool.submit(train, network(), training(pictures, tmp_path)).result().is_file()
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    train(network(), pairs, pairs, tmp_path, RECIPE)
+    train(network(), training(pictures, tmp_path))
     assert (tmp_path / CHECKPOINT).is_file()
     with pytest.raises(TrainingError, match="another recipe"):
-        train(network(), pairs, pairs, tmp_path, replace(RECIPE, seed=5))
+        train(network(), training(pictures, tmp_path, replace(RECIPE, seed=5)))
 
 
 def test_a_damaged_or_foreign_checkpoint_is_named(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
     (tmp_path / CHECKPOINT).write_bytes(b"PK damaged")
     with pytest.raises(TrainingError, match="damaged"):
-        train(network(), pairs, pairs, tmp_path, RECIPE)
-    train(network(), pairs, pairs, tmp_path / "out", RECIPE)
+        train(network(), training(pictures, tmp_path))
+    train(network(), training(pictures, tmp_path / "out"))
     with pytest.raises(TrainingError, match="another network or scale"):
-        train(build_network("convnet-tiny", 3), pairs, pairs, tmp_path / "out", RECIPE)
+        train(build_network("convnet-tiny", 3), training(pictures, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -184,38 +186,36 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_nothing(
         raise error
 
     monkeypatch.setattr(torch, "save", full)
-    pairs = PairSet.from_folder(pictures, 2, 16)
     reason = "No space left on device" if isinstance(error, OSError) else "writer failed"
     with pytest.raises(TrainingError, match=f"cannot write {tmp_path / 'out' / CHECKPOINT}: {reason}; free some space"):
-        train(network(), pairs, pairs, tmp_path / "out", RECIPE)
+        train(network(), training(pictures, tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_empty_log_gets_its_heading(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / LOG).touch()
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    train(network(), pairs, pairs, tmp_path, RECIPE)
+    train(network(), training(pictures, tmp_path))
     with (tmp_path / LOG).open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["6", "12"]
 
 
 def test_batches_follow_from_seed_and_step_alone(pictures: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    first, again, other = (pairs.batch(step, 4, 16, seed=1) for step in (7, 7, 8))
+    crops = CropSource(Originals.from_folder(pictures, 2, 16))
+    first, again, other = (crops.batch(step, 4, 16, seed=1) for step in (7, 7, 8))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
     assert first[0].shape == (4, 3, 16, 16) and first[1].shape == (4, 3, 32, 32)
 
 
 def test_crops_of_a_pair_show_the_same_place(pictures: Path) -> None:
-    lr, hr = PairSet.from_folder(pictures, 2, 16).batch(0, 8, 16, seed=0)
+    lr, hr = CropSource(Originals.from_folder(pictures, 2, 16)).batch(0, 8, 16, seed=0)
     reduced = nn.functional.avg_pool2d(hr, 2)
     assert (lr - reduced).abs().mean() < 0.01 < (lr - reduced.flip(-1)).abs().mean()
 
 
 def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
-    assert len(pairs.pairs) == 2 and "2.png" in pairs.skipped[0]
+    originals = Originals.from_folder(pictures, 2, 16)
+    assert len(originals.pictures) == 2 and "2.png" in originals.skipped[0]
 
 
 @pytest.mark.parametrize("folder", ["empty", "broken", "missing"])
@@ -246,12 +246,34 @@ def test_the_message_says_which_folder_has_no_picture(pictures: Path, tmp_path: 
 
 
 def test_a_diverging_loss_stops_the_run(pictures: Path, tmp_path: Path) -> None:
-    pairs = PairSet.from_folder(pictures, 2, 16)
     student = network()
     with torch.no_grad():
         next(student.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(student, pairs, pairs, tmp_path, RECIPE)
+    with pytest.raises(TrainingError, match=r"nan in step 0; .*lower learning rate"):
+        train(student, training(pictures, tmp_path))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_run_that_diverges_leaves_the_last_good_weights(
+    pictures: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = L1.loss
+    seen: list[int] = []
+
+    def diverging(self: L1, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        loss = real(self, prediction, target)
+        if len(seen) <= 8:
+            return loss
+        return loss * math.nan if where == "loss" else loss + (prediction - prediction.detach()).abs().sqrt().sum()
+
+    monkeypatch.setattr(L1, "loss", diverging)
+    with pytest.raises(TrainingError, match=f"step 8; the last good weights are in .*{WEIGHTS}.*--weights"):
+        train(network(), training(pictures, tmp_path / "out"))
+    kept = load_file(tmp_path / "out" / WEIGHTS)
+    assert kept and all(value.isfinite().all() for value in kept.values())
+    start = dict(network().state_dict())
+    assert any(not torch.equal(kept[key].float(), start[key].half().float()) for key in kept)
 
 
 def test_recipes_are_checked() -> None:

@@ -1,0 +1,26 @@
+"""The classical task: MATLAB's bicubic reduction and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sr_edge.resize import downscale_bicubic
+from sr_edge.training.degradations.degradation import Frame
+
+
+@dataclass(frozen=True)
+class Bicubic:
+    name: str = "bicubic"
+    is_fixed: bool = True
+    halo_px: int = 0
+
+    def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+        return downscale_bicubic(hr, scale)
+
+    def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
+        return {"": downscale_bicubic(hr, scale)}
+
+
+BICUBIC = Bicubic()
