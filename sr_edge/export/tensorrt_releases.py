@@ -108,7 +108,7 @@ OLDEST_OPSET = 9
 
 TENSORRT_RELEASES = (
     TensorRTRelease((10, 3), newest_opset=20),  # JetPack 6.1 and 6.2
-    TensorRTRelease((10, 13), newest_opset=22),  # JetPack 7.0
+    TensorRTRelease((10, 13), newest_opset=22),  # JetPack 7.0; sources differ, 24 is named too
     TensorRTRelease((10, 16), newest_opset=24),  # JetPack 7.2
     TensorRTRelease((11, 0), newest_opset=24),
     TensorRTRelease((11, 4), newest_opset=24),  # 25 comes with 11.5

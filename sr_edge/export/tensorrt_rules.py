@@ -1,7 +1,8 @@
 """Checks a graph against what the ONNX parser of one TensorRT release takes, before it is on the device.
 
 The table of operators is in tensorrt_releases.py, with its sources; the restrictions below are those that the same
-documents state beside each operator. A clean result says that nothing is known against the graph, not that it builds.
+documents state beside each operator. A clean result says that nothing is known against the graph, not that it
+builds; what stands inside If, Loop and Scan is not looked at.
 """
 
 from __future__ import annotations
