@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sr_edge.calibration.graph import picture_input
 from sr_edge.calibration.observers import Observer
 from sr_edge.controls import Controls, checked_pairs, control_values
 from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import view_graph
+from sr_edge.export.graph import Constant, GraphView, attribute, view_graph
 from sr_edge.export.metadata import graph_controls
 from sr_edge.export.onnx_run import feed_of, open_onnxruntime
 
@@ -63,6 +63,9 @@ def collect_ranges(
 ) -> dict[str, TensorRange]:
     """The range of each named tensor over all batches, in a graph with controls also at their extremes.
 
+    Channels that every reader multiplies by zero do not count (`read_channels`): whatever INT8 makes of them is
+    multiplied by zero again. Static twins of LayerNorm pass the mean on as such a channel, of any size.
+
     Memory holds one batch's observed tensors (at most about OBSERVED_BYTES) and one observer per tensor.
 
     Raises:
@@ -71,9 +74,10 @@ def collect_ranges(
     require_batches(model, batches)
     passes = list(_passes(model, list(dict.fromkeys(tensors)), batches[0].shape))
     runs = checked_pairs(batches, graph_controls(model))
+    view = view_graph(model)
     ranges: dict[str, TensorRange] = {}
     for number, names in enumerate(passes):
-        watched = [_Watched(name, observer_type()) for name in names]
+        watched = [_Watched(name, observer_type(), read_channels(view, name)) for name in names]
         graph = WatchedGraph(model, names)
         for index, (batch, setting) in enumerate(runs):
             for tensor, values in zip(watched, graph.run(batch, setting), strict=True):
@@ -98,13 +102,37 @@ def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
             raise CalibrationError(f"a calibration patch has shape {batch.shape}, the graph takes {tuple(wanted)}")
 
 
+def read_channels(view: GraphView, tensor: str) -> npt.NDArray[np.bool_] | None:
+    """(channels,) which channels some reader weighs by more than zero; None where all do, or a reader is no plain Conv.
+
+    A tensor of zero weights only counts whole.
+    """
+    weights = [_plain_weight(view.nodes[at], tensor, view.constants) for at in view.consumers.get(tensor, ())]
+    if not weights or any(weight is None for weight in weights) or tensor in view.output_names:
+        return None
+    used = np.any([np.any(weight, axis=(0, 2, 3)) for weight in weights if weight is not None], axis=0)
+    return None if used.all() or not used.any() else used
+
+
+def _plain_weight(node: onnx.NodeProto, tensor: str, constants: Mapping[str, Constant]) -> Constant | None:
+    """The weight (out, in, kh, kw) by which `node`, a 2-D Conv of one group, multiplies `tensor`."""
+    group = attribute(node, "group")
+    if node.op_type != "Conv" or node.input[0] != tensor or (group is not None and group.i != 1):
+        return None
+    weight = constants.get(node.input[1])
+    return weight if weight is not None and weight.ndim == 4 else None
+
+
 class _Watched:
-    def __init__(self, name: str, observer: Observer) -> None:
+    def __init__(self, name: str, observer: Observer, channels: npt.NDArray[np.bool_] | None) -> None:
         self.name = name
+        self._channels = channels
         self._observer = observer
         self._lowest, self._highest = math.inf, -math.inf
 
     def observe(self, values: npt.NDArray[np.float32]) -> None:
+        if self._channels is not None:
+            values = values[:, self._channels]
         lowest, highest = float(values.min()), float(values.max())
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise CalibrationError(

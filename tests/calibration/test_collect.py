@@ -53,6 +53,28 @@ def test_a_uint8_graph_takes_the_same_float_patches(mixed_graph: onnx.ModelProto
         assert found[name].clip == pytest.approx(wanted[name].clip, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("readers", "counts"),
+    [
+        ("y = Conv(wide, blind)", False),
+        ("a = Conv(wide, blind)  b = Conv(wide, seeing)  y = Add(a, b)", True),
+        ("a = Conv(wide, blind)  b = Relu(wide)  y = Add(a, b)", True),
+        ("y = Conv<group = 2>(wide, own)", True),
+        ("y = Conv(wide, nothing)", True),
+    ],
+)
+def test_a_channel_that_all_readers_multiply_by_zero_does_not_widen_the_range(readers: str, counts: bool) -> None:
+    text = f"""g (float[1,2,3,3] input) => (float[1,2,3,3] y)
+    <float[1,2,1,1] gain = {{1000.0, 1.0}}, float[2,2,1,1] blind = {{0.0, 1.0, 0.0, 2.0}},
+     float[2,2,1,1] seeing = {{0.5, 1.0, 0.0, 2.0}}, float[2,1,1,1] own = {{0.0, 2.0}},
+     float[2,2,1,1] nothing = {{0.0, 0.0, 0.0, 0.0}}> {{ wide = Mul(input, gain)  {readers} }}"""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    batch = np.full((1, 2, 3, 3), 0.5, np.float32)
+    found = collect_ranges(model, ["wide"], [batch], MinMaxObserver)["wide"]
+    assert found.clip == (500.0 if counts else 0.5)
+    assert found.highest == found.clip
+
+
 def test_no_batch_is_refused(mixed_graph: onnx.ModelProto) -> None:
     with pytest.raises(CalibrationError, match=r"no calibration patches; give a folder"):
         collect_ranges(mixed_graph, TENSORS, [], MinMaxObserver)
