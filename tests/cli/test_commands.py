@@ -59,7 +59,8 @@ def test_models_lists_parameter_counts(sr_edge: SrEdge) -> None:
 
 def test_doctor_names_every_runtime(sr_edge: SrEdge) -> None:
     document = json_of(sr_edge, "doctor")
-    assert [report["entry"]["name"] for report in document["runtimes"]] == ["torch", "onnxruntime", "openvino"]
+    names = [report["entry"]["name"] for report in document["runtimes"]]
+    assert names == ["torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
     assert "openvino" in sr_edge("doctor").stdout
 
 
