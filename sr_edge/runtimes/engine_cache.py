@@ -27,6 +27,7 @@ from sr_edge.whole_file import whole_file
 FOLDER_VARIABLE = "SR_EDGE_CACHE"
 _SECRET_FILE = "maker.key"
 _SECRET_BYTES = 32
+_SEAL_BYTES = 32
 
 Say = Callable[[str], None]
 
@@ -121,6 +122,18 @@ class EngineCache:
         with self._alone(key.name, lambda line: None):
             return StoredEngine(self._path(key), plan, self._store(key, plan, notes), was_built=False)
 
+    def write_sealed(self, name: str, content: bytes) -> None:
+        """Keeps kernels that belong to an engine, behind a tag of this cache."""
+        with whole_file(self.folder / name) as unfinished:
+            unfinished.write_bytes(self._seal(content) + content)
+
+    def read_sealed(self, name: str) -> bytes:
+        """What `write_sealed` kept under that name; empty where there is nothing, or nothing of this cache's own."""
+        path = self.folder / name
+        sealed = path.read_bytes() if path.is_file() else b""
+        content = sealed[_SEAL_BYTES:]
+        return content if hmac.compare_digest(sealed[:_SEAL_BYTES], self._seal(content)) else b""
+
     def newest(self, key: EngineKey) -> EngineRecord | None:
         """The last engine stored for `key`'s model, precision, size and device, whatever its other options were."""
         files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
@@ -166,6 +179,9 @@ class EngineCache:
             with whole_file(path) as unfinished:
                 unfinished.write_bytes(content)
         return record
+
+    def _seal(self, content: bytes) -> bytes:
+        return hmac.new(self._secret(), content, "sha256").digest()
 
     def _tag(self, record: EngineRecord) -> str:
         text = json.dumps(to_plain(replace(record, tag="")), sort_keys=True)

@@ -36,7 +36,6 @@ from sr_edge.runtimes.tensorrt_log import process_log
 from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
 from sr_edge.runtimes.tensorrt_session import DeviceMemory, TensorRtSession
 from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
-from sr_edge.whole_file import whole_file
 
 _PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 _BUILD_OPTIONS = ("workspace_mib", "optimization_level", "timing_cache", "sizes", "dla")
@@ -86,7 +85,7 @@ class TensorRtRuntime:
             stored = self._stored(request, settings, cuda, cache)
             deserialized = load_engine(self._library, stored)
             ports = engine_ports(self._library.trt, deserialized, request)
-            runtime_cache = _RuntimeCache(self._library, deserialized, stored.path.with_suffix(".runtime-cache"))
+            runtime_cache = _RuntimeCache(self._library, deserialized, cache, f"{stored.path.stem}.kernels")
             new_context = _context_maker(deserialized, runtime_cache, cuda)
         slots = request.slots or DEFAULT_SLOTS
         want_graph = settings.get("cuda_graph", "on") == "on"
@@ -206,16 +205,18 @@ def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest
 class _RuntimeCache:
     """The kernels that TensorRT-RTX compiles on the device when an engine first runs, kept beside the engine."""
 
-    def __init__(self, library: Library, engine: TrtICudaEngine, path: Path) -> None:
-        self._path = path
+    def __init__(self, library: Library, engine: TrtICudaEngine, store: EngineCache, name: str) -> None:
+        self._store = store
+        self._name = name
         self._rtx = rtx_engine(library, engine)
         self._plain = engine
         if self._rtx is None:
             return
         self._config = self._rtx.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
-        if path.is_file():
-            self._cache.deserialize(path.read_bytes())
+        kernels = store.read_sealed(name)
+        if kernels:
+            self._cache.deserialize(kernels)
         self._config.set_runtime_cache(self._cache)
 
     def new_context(self) -> TrtIExecutionContext | None:
@@ -226,8 +227,7 @@ class _RuntimeCache:
     def save(self) -> None:
         """Keeps the kernels for the next start."""
         if self._rtx is not None:
-            with whole_file(self._path) as unfinished:
-                unfinished.write_bytes(bytes(self._cache.serialize()))
+            self._store.write_sealed(self._name, bytes(self._cache.serialize()))
 
 
 def _context_maker(

@@ -64,6 +64,9 @@ class TensorRtSession(EngineSession):
         self._gpu_engine = engine
         self._gpu_state = gpu_state
 
+    def __enter__(self) -> TensorRtSession:
+        return self
+
     def run_on_device(self, source: object, controls: Controls | None = None) -> Batch | Frame:
         """Upscales a tile that is in the GPU's memory already, without copying it (a camera's buffer, for example).
 

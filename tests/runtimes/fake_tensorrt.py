@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sr_edge.runtimes.tensorrt_api import Flavour, Library
 from tests.runtimes.fake_cuda import FakeCuda
@@ -123,7 +124,7 @@ class FakeContext:
 
         def compute() -> None:
             memory = self.cuda.memory
-            tile = memory[source].view(self.dtype).reshape(self.shape)
+            tile: npt.NDArray[Any] = memory[source].view(self.dtype).reshape(self.shape)
             rows, columns = (1, 2) if self.shape[-1] == 3 else (2, 3)
             upscaled = tile.repeat(2, rows).repeat(2, columns)
             for gain in gains:
@@ -194,6 +195,33 @@ class FakeTensorRt:
     def _deserialize(self, plan: bytes) -> Any:
         self.loaded.append(plan)
         return fake_engine(self.cuda)
+
+
+class FakeKernels:
+    """`IRuntimeCache`: what it was given, and one kernel more."""
+
+    def __init__(self, read: list[bytes]) -> None:
+        self._read = read
+        self._content = b""
+
+    def deserialize(self, content: bytes) -> bool:
+        self._read.append(content)
+        self._content = content
+        return True
+
+    def serialize(self) -> bytes:
+        return self._content + b"kernel,"
+
+
+def fake_rtx_engine(cuda: FakeCuda, read: list[bytes]) -> SimpleNamespace:
+    """An engine of TensorRT-RTX; `read` collects the kernels that it is given."""
+    engine = fake_engine(cuda)
+    plain = engine.create_execution_context
+    engine.create_runtime_config = lambda: SimpleNamespace(
+        create_runtime_cache=lambda: FakeKernels(read), set_runtime_cache=lambda cache: True
+    )
+    engine.create_execution_context = lambda config: plain()
+    return engine
 
 
 def fake_engine(

@@ -52,8 +52,9 @@ def test_bytes_go_in_and_come_out(cuda: Cuda) -> None:
     cuda.copy_out(target, address, stream)
     cuda.synchronize(stream)
     np.testing.assert_array_equal(target.array, source.array)
-    for free in (lambda: cuda.free_host(source), lambda: cuda.free_host(target), lambda: cuda.free(address)):
-        free()
+    cuda.free_host(source)
+    cuda.free_host(target)
+    cuda.free(address)
     cuda.destroy_stream(stream)
 
 

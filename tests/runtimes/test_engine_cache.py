@@ -181,6 +181,17 @@ def test_the_secret_is_its_owners_alone(cache: EngineCache, build: Builder, told
     assert (cache.folder / "maker.key").stat().st_mode & 0o077 == 0
 
 
+def test_kernels_are_read_back_and_others_are_not(cache: EngineCache, tmp_path: Path) -> None:
+    cache.folder.mkdir()
+    assert cache.read_sealed("kernels") == b""
+    cache.write_sealed("kernels", b"mine")
+    assert cache.read_sealed("kernels") == b"mine"
+    kept = (cache.folder / "kernels").read_bytes()
+    for content in (b"evil", kept[:-1], kept + b"!", b""):
+        (cache.folder / "kernels").write_bytes(content)
+        assert cache.read_sealed("kernels") == b""
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path, build: Builder, told: list[str]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="set SR_EDGE_CACHE"):

@@ -7,6 +7,7 @@ tensorrt_api.py, to which mypy holds the rest of the code, and every chain `trt.
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import tensorrt_api
 from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library, version_numbers
 from tests.runtimes.fake_tensorrt import FakeTensorRt
 
@@ -125,13 +125,13 @@ def test_nothing_of_tensorrt_escapes_its_types(source: Path) -> None:
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.13.3.9.post1", "11.4.1"])
 def test_supported_versions(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(tensorrt_api.importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
     assert load_library(Flavour.TENSORRT).version == version
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])
 def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(tensorrt_api.importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(__version__=version))
     with pytest.raises(RuntimeUnavailable, match=rf"found tensorrt {version}, wanted tensorrt >= 10.3 and < 12"):
         load_library(Flavour.TENSORRT)
 

@@ -34,7 +34,7 @@ from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
 from sr_edge.runtimes.tensorrt_session import TensorRtSession, device_latency
 from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda
-from tests.runtimes.fake_tensorrt import FakeTensorRt, fake_engine
+from tests.runtimes.fake_tensorrt import FakeTensorRt, fake_engine, fake_rtx_engine
 
 Array = npt.NDArray[Any]
 FP32, BF16, FP16, INT8 = Precision
@@ -254,6 +254,28 @@ def test_rtx_tells_which_gpus_it_runs_on(toys: Any, monkeypatch: pytest.MonkeyPa
     assert "does not run on H100 (compute capability 9.0), only on 8.6, 12.0" in found.reason
 
 
+def test_rtx_keeps_the_kernels_that_it_compiled_and_reads_no_others(
+    toys: Any, monkeypatch: pytest.MonkeyPatch, batches: list[Array]
+) -> None:
+    machine, read = Machine(FakeCuda(), toys, monkeypatch), list[bytes]()
+    monkeypatch.setattr(machine.trt, "_deserialize", lambda plan: fake_rtx_engine(machine.cuda, read))
+    library = machine.trt.library("1.7.1", Flavour.RTX)
+    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda flavour: library)
+    request = toys.request(toys.plain(), device="cuda")
+
+    def open_and_run() -> None:
+        with TensorRtRuntime(Flavour.RTX).open_request(request) as session:
+            np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
+
+    for _ in range(3):
+        open_and_run()
+    assert read == [b"kernel,", b"kernel,kernel,"]
+    (kernels,) = EngineCache().folder.glob("*.kernels")
+    kernels.write_bytes(b"evil" * 100)
+    open_and_run()
+    assert len(read) == 2
+
+
 def test_what_it_can_use_here(machine: Machine) -> None:
     found = machine.runtime.availability()
     assert (found.works, found.version) == (True, "10.3.0")
@@ -335,7 +357,7 @@ class OnGpu:
 
 @pytest.mark.parametrize(("dtype", "typestr"), [(np.float32, "<f4"), (np.uint8, "|u1")])
 def test_dlpack_tells_where_an_array_lies(dtype: type, typestr: str) -> None:
-    array = np.zeros((2, 3, 4), dtype)
+    array: Array = np.zeros((2, 3, 4), dtype)
     found = device_array(OnGpu(array))
     assert (found.address, found.shape, found.typestr) == (array.ctypes.data, (2, 3, 4), typestr)
 
