@@ -6,7 +6,7 @@ Attention (CoA) applies that pattern to the values of every deeper group. For to
     e = conv3x3(x)                       Q and K are one embedding, so eqs. 8-10 hold for both at once
     cluster(i) = argmax_c cos(e_i, u_c)  nearest centroid on the unit sphere (eqs. 7-9); ties go to the lowest c
     order = tokens by (cluster, position), cut into windows of w places
-    A_s = softmax(Q K̂ᵀ) of every window over itself, its predecessor and its successor (eqs. 7 and 11)
+    A_s = softmax(Q K̂ᵀ) of every window over itself, its predecessor and its successor (eqs. 2, 3, 7 and 11)
     O_m = X_m + beta A_s W_m(X_m)        every group m with its own 1x1 map W_m (eq. 12), beta = 0.1
 
 Source: Zhao et al., "Efficient Learnable Collaborative Attention for Single Image Super-Resolution"

@@ -18,6 +18,7 @@ What the paper leaves open, and what is done here:
   names. It is read as an output projection of the bracket, before DWC, and is on unless `use_output_proj` is off.
 - B_1 is the same block, B_2 (and those of higher orders) a channel-attention squeeze, as their counts demand; both
   read the mean of X over the plane, since both stand for the eigenvalues of one XᵀX.
+- The series' factor 1/2 of the second order is not written: learned matrices absorb it, and equation 15 has none.
 - W_3 is applied once, to the sum of the terms, so its bias enters once.
 - k starts at 1 and is not part of the published counts: a layer has one parameter more.
 - DWC is a depthwise 5x5 and a 1x1 convolution, as in Flatten Transformer, which the paper follows; the counts agree.
