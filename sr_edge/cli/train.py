@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_edge.cli.options import Json, Threads, Weights
+from sr_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from sr_edge.training import Progress, TrainingReport
+
+SHOWN_SKIPPED = 5
 
 
 def train(
@@ -17,36 +26,117 @@ def train(
     val: Annotated[Path, typer.Option(metavar="DIR", help="Pictures to validate on.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint, log, curve and weights; continued if there.")],
     weights: Weights = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 6000,
-    batch: Annotated[int, typer.Option(help="Crops a step.")] = 4,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
-    seed: Annotated[int, typer.Option(help="Decides the first weights and the order of the data.")] = 0,
+    from_bundled: Annotated[bool, typer.Option("--from-bundled", help="Begin with the bundled weights.")] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="All numbers of the training.", show_default=False)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps (6000).", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops a step (4).", show_default=False)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate (5e-4).", show_default=False)
+    ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(help="bicubic, blind-gaussian or realnet; the paper's if left out.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides first weights and order of the data (0).", show_default=False)
+    ] = None,
     compile_network: Annotated[
         bool, typer.Option("--compile", help="Through torch.compile: faster steps; needs a C++ compiler.")
     ] = False,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="VGG19 of torchvision, for a perceptual loss.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; cuda if left out and present.", show_default=False)
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on a folder of pictures; stop and go on at any time."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import result_on_stdout
 
+    given = {
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "degradation": degradation,
+        "seed": seed,
+        "compile": compile_network or None,
+    }
     with result_on_stdout(as_json) as show:
-        from sr_edge.training import Recipe, train_model
+        from sr_edge.training import is_first_process, read_recipe, recipe_from_document, train_model
 
-        with progress_on_stderr() as progress:
-            recipe = Recipe(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, compile=compile_network)
+        document = read_recipe(recipe) if recipe else {}
+        document.update({name: value for name, value in given.items() if value is not None})
+        wanted = recipe_from_document(document, str(recipe or "recipe"))
+        start = _start(model, scale, weights, from_bundled)
+        with _progress(is_first_process()) as progress:
             report = train_model(
                 model,
                 scale,
                 data,
                 val,
                 out,
-                recipe,
-                start=weights,
+                wanted,
+                start=start,
                 threads=threads,
-                progress=lambda now: progress("training", now.step, now.steps),
+                device=device,
+                vgg=vgg,
+                progress=progress,
             )
-            lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
-            lines += [f"skipped: {reason}" for reason in report.skipped]
-            lines += [f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}"]
-        show(report, "\n".join(lines))
+        if is_first_process():
+            show(report, "\n".join(_lines(report)))
+
+
+def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> Path | None:
+    from sr_edge.models import bundled_weights
+    from sr_edge.models.registry import find_architecture
+
+    if not from_bundled:
+        return weights
+    if weights is not None:
+        raise UsageError("--weights and --from-bundled exclude each other; leave one out")
+    find_architecture(model)
+    found = bundled_weights(model, scale)
+    if found is None:
+        raise UsageError(
+            f"no weights of {model} x{scale} are bundled to begin from (`sr-edge models` lists them); "
+            "leave --from-bundled out, or pass --weights FILE"
+        )
+    return found
+
+
+def _lines(report: TrainingReport) -> list[str]:
+    lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
+    lines += [f"skipped: {reason}" for reason in report.skipped[:SHOWN_SKIPPED]]
+    if report.skipped:
+        lines += [f"{len(report.skipped)} of {report.pictures + len(report.skipped)} pictures were skipped"]
+    return [*lines, f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}"]
+
+
+@contextmanager
+def _progress(speaks: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar with loss, PSNR, pictures a second and time left; without a terminal, a line a minute."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
+    bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and speaks))
+    task = bars.add_task("training", total=None, state="")
+    told = time.monotonic()
+
+    def report(now: Progress) -> None:
+        nonlocal told
+        state = f"loss {now.loss:.4f}  {now.psnr_db:.2f} dB  {now.pictures_per_s:.1f} pictures/s"
+        bars.update(task, completed=now.step, total=now.steps, state=state)
+        if speaks and not console.is_terminal and time.monotonic() - told > 60:
+            told = time.monotonic()
+            console.print(f"step {now.step} of {now.steps}: {state}", soft_wrap=True)
+
+    with bars:
+        yield report

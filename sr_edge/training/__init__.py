@@ -1,6 +1,16 @@
-"""Training of the bundled weights: data, recipe, loop. Needs torch, and matplotlib for the curve."""
+"""Training of the bundled weights: data, degradations, recipe, loop. Needs torch, and matplotlib for the curve."""
 
-from sr_edge.training.recipe import Recipe
+from sr_edge.training.loop import Progress
+from sr_edge.training.processes import is_first_process
+from sr_edge.training.recipe import Recipe, read_recipe, recipe_from_document
 from sr_edge.training.run import TrainingReport, train_model
 
-__all__ = ["Recipe", "TrainingReport", "train_model"]
+__all__ = [
+    "Progress",
+    "Recipe",
+    "TrainingReport",
+    "is_first_process",
+    "read_recipe",
+    "recipe_from_document",
+    "train_model",
+]

@@ -12,14 +12,18 @@ from torch import nn
 
 from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
+from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.curve import draw_curve
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
+from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.loop import LOG, WEIGHTS, Progress, Training, train
-from sr_edge.training.processes import joined_processes
+from sr_edge.training.objective import L1, Objective
+from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import psnr_by_picture
+from sr_edge.training.vgg import VGG19Features, load_vgg19
 from sr_edge.whole_file import require_output_file
 
 CURVE = "curve.png"
@@ -49,6 +53,7 @@ def train_model(
     start: Path | None = None,
     threads: int | None = None,
     device: str | None = None,
+    vgg: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrainingReport:
     """Trains the registered network `name` and measures the weights that were written.
@@ -58,6 +63,7 @@ def train_model(
         out: gets checkpoint, log.csv, curve.png and weights.safetensors; a checkpoint there is continued.
         start: weights to begin with; None begins with random ones, decided by the recipe's seed.
         device: "cpu" or "cuda"; None takes CUDA where it is. Started by torchrun, every process calls this.
+        vgg: torchvision's VGG19, which a recipe with a perceptual loss needs.
 
     Raises:
         UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
@@ -68,13 +74,14 @@ def train_model(
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
+    features = load_vgg19(vgg) if recipe.perceptual_weight else None
     network = _first_network(name, scale, start)
     degradation = find_degradation(recipe.degradation, network)
     tests = PairSet.from_folder(validation, scale, degradation)
     originals = Originals.from_folder(data, scale, recipe.patch_px)
     with joined_processes(device) as processes:
         training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes)
-        weights = train(network, training)
+        weights = train(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
         draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)
@@ -88,6 +95,17 @@ def train_model(
         degradation=degradation.name,
         recipe=recipe,
     )
+
+
+def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, processes: Processes) -> Objective:
+    if not recipe.perceptual_weight and not recipe.adversarial_weight:
+        return L1()
+    if recipe.adversarial_weight and processes.count > 1:
+        raise UsageError("adversarial training runs in one process; start it without torchrun")
+    if recipe.adversarial_weight and recipe.patch_px * scale % MULTIPLE_PX:
+        raise UsageError(f"patch_px x {scale} must be a multiple of {MULTIPLE_PX} for the discriminator; try 48")
+    discriminator = UNetDiscriminator().to(processes.device) if recipe.adversarial_weight else None
+    return Adversarial(recipe, discriminator, features.to(processes.device) if features else None)
 
 
 def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:

@@ -11,15 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from sr_edge.errors import SrEdgeError, TrainingError, TrainingInterrupted, UsageError
-from sr_edge.frames import Picture
-from sr_edge.image_files import write_picture
 from sr_edge.models import build_network
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.data import CropSource, Originals, PairSet
@@ -39,18 +36,6 @@ RECIPE = Recipe(
     validate_every=6,
     checkpoint_every=3,
 )
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Three smooth pictures, one of them too small."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for index, side in enumerate((64, 72, 20)):
-        y, x = np.mgrid[:side, :side]
-        waves = [127 + 100 * np.sin((x * (colour + 1) + y * index) / 9) for colour in range(3)]
-        write_picture(folder / f"{index}.png", Picture(np.stack(waves, -1).astype(np.uint8)))
-    return folder
 
 
 def training(

@@ -1,0 +1,66 @@
+"""RealNet-GAN's objective: L1 + perceptual + adversarial, and the discriminator that learns beside the network.
+
+Source: arXiv 2408.00470, equation 20. Train with L1 first, then begin from those weights (`--weights`) with a recipe
+that sets the three weights; the paper's are lost in the text that we have, Real-ESRGAN takes 1, 1 and 0.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
+
+from sr_edge.training.recipe import Recipe
+from sr_edge.training.vgg import VGG19Features, perceptual_loss
+
+
+class Adversarial:
+    """An `Objective`. A weight of 0 leaves its part out, and what it needs.
+
+    Args:
+        discriminator: maps pictures to numbers, above 0 for originals; None without an adversarial part.
+        features: None without a perceptual part.
+    """
+
+    def __init__(self, recipe: Recipe, discriminator: nn.Module | None, features: VGG19Features | None) -> None:
+        self.recipe = recipe
+        self.discriminator = discriminator
+        self.features = features
+        self.optimizer = Adam(discriminator.parameters(), lr=recipe.learning_rate) if discriminator else None
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        total = self.recipe.l1_weight * functional.l1_loss(prediction, target)
+        if self.features:
+            total = total + self.recipe.perceptual_weight * perceptual_loss(self.features, prediction, target)
+        if self.discriminator:
+            self.discriminator.requires_grad_(False)
+            total = total + self.recipe.adversarial_weight * _judged(self.discriminator(prediction), is_real=True)
+        return total
+
+    def learn(self, prediction: Tensor, target: Tensor) -> None:
+        if self.discriminator is None or self.optimizer is None:
+            return
+        self.discriminator.requires_grad_(True)
+        made = _judged(self.discriminator(prediction), is_real=False)
+        loss = _judged(self.discriminator(target), is_real=True) + made
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.discriminator is None or self.optimizer is None:
+            return {}
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.discriminator is not None and self.optimizer is not None:
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _judged(logits: Tensor, is_real: bool) -> Tensor:
+    goal = torch.ones_like(logits) if is_real else torch.zeros_like(logits)
+    return functional.binary_cross_entropy_with_logits(logits, goal)

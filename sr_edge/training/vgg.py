@@ -1,0 +1,89 @@
+"""The perceptual loss: pictures compared by what VGG19 sees in them, with weights from a user's file.
+
+Source: arXiv 2408.00470, section II-D: features of conv1 to conv5 before activation. Its weights of the five are lost
+in the text that we have; those of Real-ESRGAN (0.1, 0.1, 1, 1, 1), on which the section builds, stand in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sr_edge.errors import UsageError, WeightsError
+from sr_edge.models.weights import read_weights
+
+WIDTHS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+"""Channels and convolutions of each stage; a stage's last one is looked at, the next begins after a maximum pool."""
+
+STAGE_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VGG19Features(nn.Module):
+    """The convolutions of VGG19 under the keys of torchvision: features.0 ... features.34, ReLU and pools counted.
+
+    Args:
+        widths: channels and convolutions of each stage; others than the published ones are for tests.
+    """
+
+    def __init__(self, widths: tuple[tuple[int, int], ...] = WIDTHS) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        self.looked_at: list[int] = []
+        channels = 3
+        for width, convolutions in widths:
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            self.looked_at.append(len(layers) - 2)
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers[: self.looked_at[-1] + 1])
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Features before activation of RGB (batch, 3, height, width) in [0, 1], one tensor a stage."""
+        x = (picture - self.get_buffer("mean")) / self.get_buffer("deviation")
+        found = []
+        for at, layer in enumerate(self.features):
+            x = layer(x)
+            if at in self.looked_at:
+                found.append(x)
+        return found
+
+
+def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) -> VGG19Features:
+    """Reads torchvision's vgg19 file, whose classifier is not needed.
+
+    Raises:
+        UsageError: no file was given.
+        WeightsError: the file is unreadable or not VGG19 in that layout.
+    """
+    if path is None:
+        raise UsageError(
+            "a perceptual loss needs the weights of VGG19, which are not part of this project; pass --vgg FILE with "
+            'torchvision\'s vgg19 state_dict, or set "perceptual_weight": 0 in the recipe'
+        )
+    network = VGG19Features(widths)
+    wanted = network.state_dict()
+    state = {key: value for key, value in read_weights(path).items() if key in wanted}
+    misfits = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if misfits:
+        raise WeightsError(
+            f"{path} is no VGG19 in torchvision's layout: {len(misfits)} tensors are missing or of another shape, "
+            f"first {misfits[0]} {tuple(wanted[misfits[0]].shape)}; save vgg19().state_dict() of torchvision"
+        )
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def perceptual_loss(network: VGG19Features, prediction: Tensor, target: Tensor) -> Tensor:
+    """The weighted sum of the stages' mean absolute differences."""
+    with torch.no_grad():
+        wanted = network(target)
+    terms = [functional.l1_loss(found, goal) for found, goal in zip(network(prediction), wanted, strict=True)]
+    return torch.stack([weight * term for weight, term in zip(STAGE_WEIGHTS, terms, strict=True)]).sum()
