@@ -4,7 +4,10 @@ Four networks, 96x96 in, twice that out: TaylorSwinIR-light as its static twin a
 with softmax for Taylor's series, and SwinIR-light (softmax in windows of 8). Weights are random: nothing here depends
 on them. Beside the ratios: the share of the machine's arithmetic peak that the static twin reaches.
 
-    python benchmarks/attention_forms.py --rounds 25
+Each runtime and precision runs in several fresh processes, spread over the whole run, and the middle one counts: a
+neighbour on a shared machine slows arithmetic and memory unequally, for as long as a process lasts.
+
+    python benchmarks/attention_forms.py
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from arithmetic import matmul_runs, peak_rate
@@ -53,6 +56,7 @@ class FormsRow:
     version: str
     precision: str
     threads: int
+    processes: int
     rounds: int
     ratios: dict[str, Spread]
     targets: dict[str, float]
@@ -128,6 +132,7 @@ def measure(runtime: str, precision: Precision, graphs: dict[str, Path], rounds:
         version=spec.version,
         precision=precision.value,
         threads=spec.threads,
+        processes=1,
         rounds=rounds,
         ratios={name: paired_ratio(samples, turns[0]) for name, samples in zip(VARIANTS, turns, strict=True)},
         targets=TARGETS[runtime, precision.value],
@@ -150,9 +155,28 @@ def measure_in_fresh_process(kind: str, graphs: Path, rounds: int) -> FormsRow:
     return from_plain(FormsRow, json.loads(done.stdout.splitlines()[-1]), kind)
 
 
+def middle(rows: Sequence[FormsRow]) -> FormsRow:
+    """One row for the processes that measured the same."""
+    shares = [row.peak_share for row in rows if row.peak_share]
+    return replace(
+        rows[0],
+        processes=len(rows),
+        ratios={name: Spread.across([row.ratios[name] for row in rows]) for name in VARIANTS},
+        peak_share=Spread.across(shares) if shares else None,
+    )
+
+
+def measure_all(graphs: Path, processes: int, rounds: int) -> list[FormsRow]:
+    """The kinds take turns, so that what disturbs one of their processes leaves their others alone."""
+    kinds = [" ".join(kind) for kind in TARGETS]
+    passes = [[measure_in_fresh_process(kind, graphs, rounds) for kind in kinds] for _ in range(processes)]
+    return [middle(rows) for rows in zip(*passes, strict=True)]
+
+
 def lines(row: FormsRow) -> Iterator[str]:
     """The figures as text."""
-    yield f"{row.runtime} {row.version} {row.precision}, {row.threads} threads, {row.rounds} rounds"
+    effort = f"{row.threads} threads, {row.processes} processes of {row.rounds} rounds"
+    yield f"{row.runtime} {row.version} {row.precision}, {effort}"
     for name, ratio in row.ratios.items():
         target = f", target {row.targets[name]:.2f}" if name in row.targets else ""
         spread = f"({ratio.low:.2f} to {ratio.high:.2f}{target})"
@@ -164,7 +188,8 @@ def lines(row: FormsRow) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=25, help="timed runs of every variant")
+    parser.add_argument("--processes", type=int, default=5, help="of every runtime and precision")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of every variant, in each process")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
@@ -177,7 +202,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_graphs(folder)
-        rows = [measure_in_fresh_process(" ".join(kind), folder, args.rounds) for kind in TARGETS]
+        rows = measure_all(folder, args.processes, args.rounds)
     for row in rows:
         print("\n".join(lines(row)))
     if args.json:

@@ -78,8 +78,7 @@ def _systems(report: Kept) -> Iterator[str]:
     least = _verdict(report["least"], report["least_target"])
     yield (
         f"Geometric mean {report['geometric_mean']:.2f} (target {report['mean_target']:.1f}: {mean}), least "
-        f"{report['least']:.2f} (target {report['least_target']:.1f}: {least}); {report['rows'][0]['rounds']} rounds, "
-        "a ratio in every round, a fresh process a line."
+        f"{report['least']:.2f} (target {report['least_target']:.1f}: {least}). {_pooled(report['rows'][0])}"
     )
 
 
@@ -96,7 +95,7 @@ def _forms(rows: Sequence[Kept]) -> Iterator[str]:
             verdict = _verdict(ratio["median"], target)
             table.append(_line((row["runtime"], row["precision"], form, found, quartiles, wanted, verdict)))
     yield "\n".join(table)
-    yield "A ratio is taken in every round; its median and quartiles are shown."
+    yield _pooled(rows[0])
     for row in rows:
         share = row["peak_share"]
         if share:
@@ -104,8 +103,15 @@ def _forms(rows: Sequence[Kept]) -> Iterator[str]:
             yield (
                 f"{row['runtime']} {row['precision']}: {row['giga_macs']:.1f} GMAC at {share['median']:.0%} "
                 f"({share['low']:.0%} to {share['high']:.0%}) of the rate of a 2048x2048 matmul (target "
-                f"{row['peak_share_target']:.0%}: {verdict}); {row['threads']} threads, {row['rounds']} rounds."
+                f"{row['peak_share_target']:.0%}: {verdict}); {row['threads']} threads."
             )
+
+
+def _pooled(row: Kept) -> str:
+    return (
+        f"A ratio is taken in each of {row['rounds']} rounds; of {row['processes']} fresh processes' medians and "
+        "quartiles the middle ones are shown."
+    )
 
 
 def _scaling(figures: Kept) -> Iterator[str]:

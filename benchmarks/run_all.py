@@ -34,8 +34,8 @@ BUNDLES = {
 }
 STEPS = {  # name: a command that prints its figures as JSON, or writes them to {json}
     "papers": "python benchmarks/paper_tables.py --json {json}",
-    "systems": "python benchmarks/system_forms.py --rounds 11 --json {json}",
-    "forms": "python benchmarks/attention_forms.py --rounds 25 --json {json}",
+    "systems": "python benchmarks/system_forms.py --json {json}",
+    "forms": "python benchmarks/attention_forms.py --json {json}",
     "scaling": ("python benchmarks/attention_scaling.py --plot docs/images/attention_scaling.png --json {json}"),
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,6 +41,12 @@ class Spread:
         """Quartiles by linear interpolation."""
         low, median, high = np.quantile(samples, (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high)
+
+    @classmethod
+    def across(cls, spreads: Sequence[Spread]) -> Spread:
+        """The middle one of several processes' medians, and of their quartiles: a disturbed process does not count."""
+        medians, lows, highs = zip(*((spread.median, spread.low, spread.high) for spread in spreads), strict=True)
+        return cls(*(statistics.median(figures) for figures in (medians, lows, highs)))
 
 
 @dataclass(frozen=True)
