@@ -132,7 +132,9 @@ def test_controls_go_in_with_their_tile(cuda: FakeCuda) -> None:
         np.testing.assert_array_equal(infer(engine, tile, alpha=alpha), upscaled(tile) * np.float32(alpha))
 
 
-def test_a_tile_in_device_memory_is_read_where_it_is(engine: TensorRtEngine, cuda: FakeCuda) -> None:
+@pytest.mark.parametrize("want_graph", [True, False])
+def test_a_tile_in_device_memory_is_read_where_it_is(cuda: FakeCuda, want_graph: bool) -> None:
+    engine = engine_on(cuda, want_graph=want_graph)
     mine, other = tiles(2)
     cuda.memory[7] = mine.view(np.uint8).ravel()
     cuda.calls.clear()
