@@ -22,6 +22,7 @@ from sr_edge.training import Recipe, train_model
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.loop import CHECKPOINT, LOG, WEIGHTS, Progress, Training, train
 from sr_edge.training.objective import L1
+from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import mean_psnr_db
 
@@ -175,6 +176,36 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_nothing(
     with pytest.raises(TrainingError, match=f"cannot write {tmp_path / 'out' / CHECKPOINT}: {reason}; free some space"):
         train(network(), training(pictures, tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_during_a_run_keeps_the_checkpoint_before(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(network(), training(pictures, tmp_path / "whole"))
+    save, saved = torch.save, []
+
+    def full_the_third_time(content: object, path: Path) -> None:
+        saved.append(path)
+        if len(saved) == 3:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full_the_third_time)
+    with pytest.raises(TrainingError, match="free some space"):
+        train(network(), training(pictures, tmp_path / "out"))
+    assert torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)["step"] == 6
+    parts = train(network(), training(pictures, tmp_path / "out"))
+    first, second = load_file(whole), load_file(parts)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("labnet-tiny", 2), ("realnet-tiny", 4)])
+def test_networks_learn_from_their_papers_degradation(pictures: Path, tmp_path: Path, name: str, scale: int) -> None:
+    recipe = replace(RECIPE, steps=2, validate_every=2, patch_px=8, optimizer=OptimizerName.ADAMW, weight_decay=0.01)
+    report = train_model(name, scale, pictures, pictures, tmp_path / "out", recipe)
+    assert report.degradation == {"labnet-tiny": "blind-gaussian", "realnet-tiny": "realnet"}[name]
+    assert len(report.psnr_db) == (24 if name == "labnet-tiny" else 3) and report.mean_psnr_db > 10
 
 
 def test_an_empty_log_gets_its_heading(pictures: Path, tmp_path: Path) -> None:
