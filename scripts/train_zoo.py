@@ -6,7 +6,7 @@ Usage: python -m scripts.train_zoo --data PICTURES --set5 FOLDER --set14 FOLDER 
 The work folder has one folder a network, NAME-xSCALE, with what `sr-edge train` leaves there: training goes on where
 it was stopped, and a folder that was made by `sr-edge train` elsewhere is taken as it is once its training is over.
 With --no-training only those are bundled. Weights that are bundled already are measured again where the work folder
-has none; their card keeps what it says of their training.
+has none; their card, or "trained" in the list, keeps what there is to say of their training.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
         shutil.copyfile(run / WEIGHTS, weights)
     elif weights.is_file() and card.is_file():
         facts = json.loads(card.read_text(encoding="utf-8"))["training"]
+    elif weights.is_file() and "trained" in entry:
+        facts = {"data": data, **entry["trained"]}
     else:
         print(f"{_title(entry)}: not trained yet")
         return

@@ -21,7 +21,7 @@ from sr_edge.models.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
 from sr_edge.training.data import PairSet
-from sr_edge.training.degradations import Degradation, find_degradation
+from sr_edge.training.degradations import find_degradation
 from sr_edge.training.loop import CHECKPOINT, LOG
 
 TILE = TileSpec(96, 96)
@@ -78,7 +78,7 @@ def measured(name: str, scale: int, weights: Path, sets: dict[str, Path]) -> dic
             "overlap_px": model.card.overlap_px,
             "change_db": tiling_change_db(model, last, last_outputs),
         },
-        "int8": int8_scores(model, first, degradation),
+        "int8": int8_scores(model, first),
     }
 
 
@@ -112,7 +112,7 @@ def tiling_change_db(model: LoadedModel, pairs: PairSet, whole: list[Frame]) -> 
     return float(np.mean(changes))
 
 
-def int8_scores(model: LoadedModel, pairs: PairSet, degradation: Degradation) -> dict[str, Any]:
+def int8_scores(model: LoadedModel, pairs: PairSet) -> dict[str, Any]:
     """Mean PSNR-Y of the deployed graphs in ONNX Runtime, fp32 and INT8; calibrated on pictures of the repository."""
     with tempfile.TemporaryDirectory() as folder:
         hr, lr = Path(folder, "hr"), Path(folder, "lr")

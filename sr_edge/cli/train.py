@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,7 +133,8 @@ def _progress(speaks: bool) -> Iterator[Callable[[Progress], None]]:
 
     def report(now: Progress) -> None:
         nonlocal told
-        state = f"loss {now.loss:.4f}  {now.psnr_db:.2f} dB  {now.pictures_per_s:.1f} pictures/s"
+        measured = "" if math.isnan(now.psnr_db) else f"  {now.psnr_db:.2f} dB"
+        state = f"loss {now.loss:.4f}{measured}  {now.pictures_per_s:.1f} pictures/s"
         bars.update(task, completed=now.step, total=now.steps, state=state)
         if speaks and not console.is_terminal and time.monotonic() - told > 60:
             told = time.monotonic()

@@ -1,0 +1,77 @@
+"""`sr-edge train`: what it says of wrong requests, of pictures that it skips, and of weights to begin from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+
+from sr_edge.models.registry import SCALES, bundled_weights, model_names
+
+SrEdge = Callable[..., Any]
+RECIPE = {"steps": 2, "patch_px": 16, "mixed_precision": False, "validate_every": 2, "learning_rate": 1e-5}
+
+
+@pytest.fixture
+def request_of(pictures: Path, tmp_path: Path) -> Callable[..., list[str | Path]]:
+    """The arguments of a training of two steps; `recipe` changes its file."""
+
+    def arguments(name: str, scale: int, data: Path = pictures, **recipe: object) -> list[str | Path]:
+        file = tmp_path / "recipe.json"
+        file.write_text(json.dumps({**RECIPE, **recipe}))
+        folders: list[str | Path] = ["--data", data, "--val", pictures, "--out", tmp_path / "out"]
+        return ["train", name, "--scale", str(scale), *folders, "--recipe", file, "--device", "cpu", "--json"]
+
+    return arguments
+
+
+def test_a_recipe_with_a_wrong_key_names_the_nearest(sr_edge: SrEdge, request_of: Any, tmp_path: Path) -> None:
+    outcome = sr_edge(*request_of("convnet-tiny", 2, warmup=3))
+    assert outcome.code == 2
+    assert "recipe.json: there is no 'warmup'; did you mean warm_up_steps?" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_stand_above_the_file(sr_edge: SrEdge, request_of: Any) -> None:
+    outcome = sr_edge(*request_of("convnet-tiny", 2), "--steps", "1", "--degradation", "blind-gaussian")
+    assert outcome.code == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["recipe"]["steps"] == 1 and report["recipe"]["patch_px"] == 16
+    assert report["degradation"] == "blind-gaussian" and len(report["psnr_db"]) == 8 * 3
+
+
+def test_an_unknown_degradation(sr_edge: SrEdge, request_of: Any) -> None:
+    outcome = sr_edge(*request_of("convnet-tiny", 2), "--degradation", "snow")
+    assert outcome.code == 2 and "choose one of: bicubic, blind-gaussian, realnet" in outcome.error
+
+
+def test_a_picture_cut_short_is_skipped_counted_and_named(
+    sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path
+) -> None:
+    data = copytree(pictures, tmp_path / "data")
+    broken = data / "waves1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    arguments = [argument for argument in request_of("convnet-tiny", 2, data) if argument != "--json"]
+    outcome = sr_edge(*arguments)
+    assert outcome.code == 0, outcome.stderr
+    assert f"skipped: {broken} is damaged" in outcome.stdout
+    assert "1 of 3 pictures were skipped" in outcome.stdout
+
+
+def test_fine_tuning_begins_with_the_bundled_weights(sr_edge: SrEdge, request_of: Any) -> None:
+    """Two steps at a rate of 1e-5 leave what was learnt in place; random weights would be far below."""
+    fresh = json.loads(sr_edge(*request_of("taylor-swinir-tiny", 2)).stdout)
+    (Path(fresh["weights"]).parent / "checkpoint.pt").unlink()
+    tuned = json.loads(sr_edge(*request_of("taylor-swinir-tiny", 2), "--from-bundled").stdout)
+    assert tuned["mean_psnr_db"] > fresh["mean_psnr_db"] + 3
+
+
+def test_nothing_bundled_to_begin_from(sr_edge: SrEdge, request_of: Any) -> None:
+    name, scale = next((n, s) for n in model_names() for s in SCALES if bundled_weights(n, s) is None)
+    outcome = sr_edge(*request_of(name, scale), "--from-bundled")
+    assert outcome.code == 2
+    assert f"no weights of {name} x{scale} are bundled" in outcome.error

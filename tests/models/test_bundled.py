@@ -1,0 +1,39 @@
+"""Every bundled network with a card loads, is small, and is what a script measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sr_edge.models import load_model
+from sr_edge.models.registry import WEIGHTS_FOLDER
+
+BUNDLED = sorted(card.with_suffix(".safetensors") for card in WEIGHTS_FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
+def test_a_bundled_network_is_what_its_card_says(path: Path) -> None:
+    name, _, scale = path.stem.rpartition("-x")
+    model = load_model(name, int(scale))
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (card["name"], card["scale"], card["parameters"]) == (name, int(scale), model.card.parameters)
+    assert card["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert card["bytes"] == path.stat().st_size <= 2_000_000
+    assert model.card.weights_source == "bundled"
+    with torch.inference_mode():
+        picture = model.module(torch.full((1, 3, 48, 48), 0.5))
+    assert bool((picture - 0.5).abs().mean() < 0.02)
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
+def test_a_bundled_network_beats_bicubic_on_every_picture(path: Path) -> None:
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    for title, scores in card["scores"].items():
+        assert scores["psnr_db"] > scores["bicubic_psnr_db"] and scores["lost_to_bicubic"] == [], title
+        assert len(scores["psnr_db_by_picture"]) == scores["pictures"]
+    facts = card["training"]
+    assert facts["minutes"] > 0 and facts["recipe"]["steps"] > 0 and facts["data"]["licence"]
