@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TextIO
 
 from sr_edge.bundle.plain import from_plain, json_text, to_plain
 from sr_edge.errors import BundleError, EngineError, UsageError
@@ -104,7 +105,7 @@ class EngineCache:
         Raises:
             EngineError: the engine that lies there was not built by this cache.
         """
-        with self._alone(key.name, say):
+        with self._alone(key.name, _files_of(key), lambda: say(f"waiting: another process builds {key.name}")):
             path, record = self._path(key), self._record(key.name)
             reason = self._objection(key, record, path)
             if reason is None and record is not None:
@@ -119,12 +120,12 @@ class EngineCache:
 
     def adopt(self, key: EngineKey, plan: bytes, notes: EngineNotes) -> StoredEngine:
         """Takes an engine from elsewhere that the user vouches for, in the place of whatever is there."""
-        with self._alone(key.name, lambda line: None):
+        with self._alone(key.name, _files_of(key)):
             return StoredEngine(self._path(key), plan, self._store(key, plan, notes), was_built=False)
 
     def write_sealed(self, name: str, content: bytes) -> None:
         """Keeps kernels that belong to an engine, behind a tag of this cache."""
-        with whole_file(self.folder / name) as unfinished:
+        with self._alone(name, (name,)), whole_file(self.folder / name) as unfinished:
             unfinished.write_bytes(self._seal(content) + content)
 
     def read_sealed(self, name: str) -> bytes:
@@ -155,6 +156,8 @@ class EngineCache:
 
     def _objection(self, key: EngineKey, record: EngineRecord | None, path: Path) -> str | None:
         """Why the engine at `path` may not be used; raises EngineError where it is not this cache's own."""
+        if not path.is_file():
+            return "the file is gone"
         if record is None:
             return "it has no readable record"
         if not hmac.compare_digest(record.tag, self._tag(record)):
@@ -166,7 +169,7 @@ class EngineCache:
         for item in fields(EngineKey):
             if getattr(found, item.name) != getattr(wanted, item.name):
                 return f"made for {item.name} {getattr(found, item.name)}, here is {getattr(wanted, item.name)}"
-        return None if path.is_file() else "the file is gone"
+        return None
 
     def _store(self, key: EngineKey, plan: bytes, notes: EngineNotes) -> EngineRecord:
         """The record goes last: an engine without its own record is built again."""
@@ -198,23 +201,18 @@ class EngineCache:
             return path.read_bytes()
 
     @contextmanager
-    def _alone(self, name: str, say: Say) -> Iterator[None]:
-        """Holds the lock of one engine and clears away what a killed process left of it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"engines cannot be kept in {self.folder}: {error.strerror}; set {FOLDER_VARIABLE} to another folder"
-            ) from error
-        with self._locked(self.folder / f"{name}.lock", lambda: say(f"waiting: another process builds {name}")):
-            for leftover in self.folder.glob(f".{name}.*.part"):
-                leftover.unlink(missing_ok=True)
+    def _alone(self, name: str, files: tuple[str, ...], on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Holds the lock `name`, under which alone `files` are written; clears away what a killed process left."""
+        with self._locked(self.folder / f"{name}.lock", on_wait):
+            for file in files:
+                for leftover in self.folder.glob(f".{file}.*.part"):
+                    leftover.unlink(missing_ok=True)
             yield
 
     @contextmanager
     def _locked(self, path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """An advisory lock that the system drops when its holder dies."""
-        with path.open("w") as lock:
+        with self._opened(path) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -222,12 +220,26 @@ class EngineCache:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def _opened(self, path: Path) -> TextIO:
+        """Raises UsageError where the folder cannot be made or written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return path.open("w")
+        except OSError as error:
+            raise UsageError(
+                f"engines cannot be kept in {self.folder}: {error.strerror}; set {FOLDER_VARIABLE} to another folder"
+            ) from error
+
 
 def default_folder() -> Path:
     """SR_EDGE_CACHE, else the system's folder for caches."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
     return base / "engines"
+
+
+def _files_of(key: EngineKey) -> tuple[str, str]:
+    return f"{key.name}.engine", f"{key.name}.json"
 
 
 def _damage(plan: bytes, record: EngineRecord) -> str | None:

@@ -190,7 +190,7 @@ def _build(
         fell_back = _configure(library, builder, network, config, options)
         workspace_bytes = _cap_workspace(library, config, options, free_bytes, need, say)
         config.progress_monitor = monitor_class(library.trt)(progress)
-        with _timing_cache(library, config, options):
+        with _timing_cache(config, options, say):
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 raise _failure(graph, library, heard, workspace_bytes + need.building_bytes, free_bytes)
@@ -329,7 +329,7 @@ def int8_layers_run(quantized: tuple[str, ...], layers: list[EngineLayer]) -> in
 
 
 @contextmanager
-def _timing_cache(library: Library, config: TrtIBuilderConfig, options: BuildOptions) -> Iterator[None]:
+def _timing_cache(config: TrtIBuilderConfig, options: BuildOptions, say: Say) -> Iterator[None]:
     """Reads measured kernel times before the build and keeps the new ones after it; one process at a time."""
     path = options.timing_cache
     if path is None:
@@ -337,8 +337,15 @@ def _timing_cache(library: Library, config: TrtIBuilderConfig, options: BuildOpt
         return
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        config.set_timing_cache(cache, False)
+        if not _use_times(config, path.read_bytes() if path.is_file() else b""):
+            say(f"{path} is damaged, or of another TensorRT or GPU: begun anew")
+            _use_times(config, b"")
         yield
         with whole_file(path) as unfinished:
             unfinished.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def _use_times(config: TrtIBuilderConfig, content: bytes) -> bool:
+    """Whether TensorRT takes these kernel times; it takes none that were measured elsewhere."""
+    cache = config.create_timing_cache(content)
+    return cache is not None and config.set_timing_cache(cache, False)

@@ -119,7 +119,8 @@ class TensorRtEngine:
             for lane in self._lanes:
                 lane.close()
         self._lanes.clear()
-        self._on_close()
+        on_close, self._on_close = self._on_close, lambda: None  # which holds on to the engine's weights
+        on_close()
 
     def _capture(self) -> None:
         """One CUDA graph a lane, or for all lanes none and the reason."""

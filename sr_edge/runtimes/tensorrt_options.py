@@ -11,6 +11,8 @@ from sr_edge.errors import TileError, UnknownNameError, UsageError
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 MIN_LEVEL, MAX_LEVEL = 0, 5
+MAX_WORKSPACE_BYTES = 2**50
+"""More than any device has, and still a number that every TensorRT can read."""
 
 
 class Compatibility(str, Enum):
@@ -91,6 +93,11 @@ class BuildOptions:
             raise UsageError(f"optimization level {self.optimization_level} is none; choose {MIN_LEVEL} to {MAX_LEVEL}")
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise UsageError("a workspace of no bytes builds nothing; give for example --workspace 512")
+        if self.workspace_bytes is not None and self.workspace_bytes > MAX_WORKSPACE_BYTES:
+            raise UsageError(
+                f"a workspace of {self.workspace_bytes >> 20:,} MiB is more than any device has; give for example "
+                "--workspace 512"
+            )
         if self.compute_capability and re.fullmatch(r"\d+\.\d", self.compute_capability) is None:
             raise UsageError(
                 f"cannot read {self.compute_capability!r} as a compute capability; write it as NVIDIA does: 8.6"

@@ -12,7 +12,7 @@ import numpy as np
 from sr_edge.bundle import Artifact, ArtifactKind, sha256_of
 from sr_edge.errors import EngineError, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.cuda import Cuda, Gpu, find_gpus, open_cuda
+from sr_edge.runtimes.cuda import PROVIDERS, Cuda, Gpu, find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineFacts, verified_spec
 from sr_edge.runtimes.executed import Executed, require_possible
@@ -251,6 +251,8 @@ def _settings(request: SessionRequest) -> dict[str, str]:
         raise UsageError(f"TensorRT has no option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}")
     if settings.get("cuda_graph", "on") not in ("on", "off"):
         raise UsageError(f"cuda_graph is {settings['cuda_graph']!r}; pass on or off")
+    if settings.get("provider", PROVIDERS[0]) not in PROVIDERS:
+        raise UsageError(f"provider is {settings['provider']!r}; choose from {', '.join(PROVIDERS)}")
     return settings
 
 

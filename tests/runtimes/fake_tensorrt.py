@@ -93,10 +93,12 @@ class FakeConfig:
     def can_run_on_DLA(self, layer: Any) -> bool:  # noqa: N802  # TensorRT's name
         return layer.name not in self._gpu_only
 
-    def create_timing_cache(self, content: bytes) -> bytes:
-        return content
+    def create_timing_cache(self, content: bytes) -> bytes | None:
+        return None if content == b"damaged" else content
 
     def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        if cache == b"of another device":
+            return False
         self.cache = cache
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -131,6 +132,15 @@ def test_a_record_without_an_engine_is_built_again(cache: EngineCache, build: Bu
     assert cache.fetch(KEY, build, told.append).plan == b"engine 2"
 
 
+def test_deleting_an_engine_from_elsewhere_is_enough(cache: EngineCache, build: Builder, told: list[str]) -> None:
+    path = cache.fetch(KEY, build, told.append).path
+    (cache.folder / "maker.key").unlink()
+    with pytest.raises(EngineError, match="delete it"):
+        cache.fetch(KEY, build, told.append)
+    path.unlink()
+    assert cache.fetch(KEY, build, told.append).plan == b"engine 2"
+
+
 def test_an_engine_from_elsewhere_is_refused(
     cache: EngineCache, build: Builder, told: list[str], tmp_path: Path
 ) -> None:
@@ -198,6 +208,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, build: Builder, told: list
         EngineCache(tmp_path / "file" / "engines").fetch(KEY, build, told.append)
 
 
+def test_a_folder_that_cannot_be_written(
+    cache: EngineCache, build: Builder, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    cache.folder.mkdir()
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match=r"cannot be kept in .*engines: Read-only file system; set SR_EDGE_CACHE"):
+        cache.fetch(KEY, build, told.append)
+
+
 def test_where_engines_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("SR_EDGE_CACHE", raising=False)
@@ -261,3 +283,15 @@ def test_what_a_killed_writer_left_is_cleared_away(cache: EngineCache, build: Bu
     leftover.write_bytes(b"half an eng")
     assert cache.fetch(KEY, build, told.append).plan == b"engine 1"
     assert not leftover.exists()
+
+
+def test_who_fetches_an_engine_leaves_kernels_that_another_writes_alone(
+    cache: EngineCache, build: Builder, told: list[str]
+) -> None:
+    cache.folder.mkdir()
+    unfinished = cache.folder / f".{KEY.name}.kernels.123.part"
+    unfinished.write_bytes(b"half the kern")
+    cache.fetch(KEY, build, told.append)
+    assert unfinished.exists()
+    cache.write_sealed(f"{KEY.name}.kernels", b"kernels")
+    assert not unfinished.exists()

@@ -334,6 +334,15 @@ def test_the_timing_cache_is_read_and_extended(toys: Any, tmp_path: Path) -> Non
     assert [config.cache for config in trt.configs] == [b"", b"+measured"]
 
 
+@pytest.mark.parametrize("content", [b"damaged", b"of another device"])
+def test_a_timing_cache_that_cannot_be_used_is_begun_anew_and_said(toys: Any, tmp_path: Path, content: bytes) -> None:
+    trt, file, said = FakeTensorRt(), tmp_path / "times", list[str]()
+    file.write_bytes(content)
+    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), say=said.append)
+    assert file.read_bytes() == b"+measured"
+    assert any(f"{file} is damaged, or of another TensorRT or GPU: begun anew" in line for line in said)
+
+
 def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path) -> None:
     file = tmp_path / "times"
     file.write_bytes(b"measured")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -72,6 +73,22 @@ def test_closing_frees_everything(cuda: FakeCuda) -> None:
     made.close()
     assert set(cuda.alive.values()) == {0}
     assert cuda.memory == {}
+
+
+def test_closing_lets_go_of_what_it_was_made_from(cuda: FakeCuda) -> None:
+    class Library:
+        closed = 0
+
+        def save(self) -> None:
+            self.closed += 1
+
+    library = Library()
+    weights = weakref.ref(library)
+    made = TensorRtEngine(cuda, PORTS, lambda: FakeContext(cuda, SHAPE, np.float32), 1, on_close=library.save)
+    made.close()
+    assert library.closed == 1
+    del library
+    assert weights() is None
 
 
 @pytest.mark.parametrize("want_graph", [True, False])

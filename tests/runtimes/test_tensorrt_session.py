@@ -226,6 +226,8 @@ def test_devices_that_are_not_there(machine: Machine, device: str) -> None:
         ({"cuda_graph": "maybe"}, "pass on or off"),
         ({"workspace_mib": "much"}, "whole number"),
         ({"optimization_level": "9"}, "choose 0 to 5"),
+        ({"workspace_mib": "99999999999999"}, "more than any device has"),
+        ({"provider": "cupy"}, "choose from cuda-python, pycuda"),
     ],
 )
 def test_wrong_options(machine: Machine, options: dict[str, str], told: str) -> None:
