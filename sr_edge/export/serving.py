@@ -81,3 +81,5 @@ class TritonPlan:
             raise UsageError(f"the {self.backend} backend serves ONNX files; leave --engine out, or --backend tensorrt")
         if self.engine is not None and not self.engine.is_file():
             raise UsageError(f"no engine at {self.engine}; build one, `sr-edge export-trtexec` prints the command")
+        if self.engine is not None and self.engine.stat().st_size == 0:
+            raise UsageError(f"{self.engine} is empty; build it again, `sr-edge export-trtexec` prints the command")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bundle import Bundle
-from sr_edge.errors import UnknownNameError
+from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes.cuda import find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.registry import load_runtime, request_from_bundle
@@ -30,6 +31,14 @@ class CompileOrder:
     io: FrameFormat | None = None
     device: str = "cuda"
     trusted_engine: Path | None = None
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"cuda(:[0-9]+)?", self.device) is None:
+            raise UsageError(f"no GPU is called {self.device!r}; pass cuda, or cuda:1 for the second")
+
+    @property
+    def gpu_index(self) -> int:
+        return int(self.device.partition(":")[2] or 0)
 
 
 def compile_bundle(
@@ -72,7 +81,6 @@ def _target(order: CompileOrder) -> Target:
     if order.options.compute_capability:
         return target_elsewhere(order.options.compute_capability)
     find_gpus()
-    index = order.device.partition(":")[2]
-    cuda = open_cuda(int(index) if index.isdigit() else 0)
+    cuda = open_cuda(order.gpu_index)
     with cuda.current():
         return target_of_gpu(cuda.gpu, cuda.free_bytes(), cuda.current)

@@ -92,14 +92,17 @@ def adopted_engine(
     """Takes an engine that was built elsewhere into the cache; the user vouches for it, for its code will run here.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or nothing in it.
     """
     if not engine.is_file():
         raise UsageError(f"no engine at {engine}; give the file that you trust with --trust-engine")
+    plan = engine.read_bytes()
+    if not plan:
+        raise UsageError(f"{engine} is empty; copy or build it again")
     note = "built elsewhere and vouched for; its precision is as told, not verified"
     rest = options.rest if options.precision is Precision.INT8 else options.precision
     key = engine_key(library, sha256_of(graph), options, target)
-    return cache.adopt(key, engine.read_bytes(), EngineNotes(options.precision, rest, note))
+    return cache.adopt(key, plan, EngineNotes(options.precision, rest, note))
 
 
 def notes_of(built: BuiltEngine) -> EngineNotes:
