@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,11 @@ def shared_data() -> Path:
 def openvino_core() -> Any:
     """The only `openvino.Core` of this process (`shared_core` says why); skips without OpenVINO."""
     return pytest.importorskip("sr_edge.runtimes.openvino").shared_core()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds or leaves an engine in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield

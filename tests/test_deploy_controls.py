@@ -22,6 +22,7 @@ from sr_edge.models.loading import bake
 from sr_edge.runtimes import open_session, runtime_names
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
+from tests.runtimes.here import home_device, require_runtime
 
 TILE = TileSpec(20, 28)
 FACTORY = "dial_network:network"
@@ -116,10 +117,12 @@ def test_sessions_follow_the_torch_network(
     options = {"architecture": FACTORY} if runtime == "torch" else None
     if (runtime, precision) == ("torch", Precision.INT8):
         pytest.skip("torch has no INT8")
+    require_runtime(runtime)
+    device = home_device(runtime)
     settings: list[dict[str, float]] = [{}, {"alpha": 0.0}, {"beta": 2.0}, {"alpha": 0.5, "beta": 1.5}]
     with (
         open_session(report.path, "torch", options={"architecture": FACTORY}) as reference,
-        open_session(report.path, runtime, precision, allow_other_precision=True, options=options) as session,
+        open_session(report.path, runtime, precision, device, allow_other_precision=True, options=options) as session,
     ):
         wanted = [reference.run(frame, setting).astype(int) for setting in settings]
         tickets = [session.submit(frame, setting) for setting in settings[:2]]

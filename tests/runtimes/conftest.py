@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.runtimes import RUNTIMES, Session, SessionRequest, availability, open_request
+from sr_edge.runtimes import RUNTIMES, Session, SessionRequest, open_request
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from tests.runtimes.here import home_device, require_runtime
 
 TILE = TileSpec(16, 24)
 SCALE = 2
@@ -261,10 +263,6 @@ class Toys:
         return upscaled
 
 
-def home_device(runtime: str) -> str:
-    return "cuda" if runtime.startswith("tensorrt") else "cpu"
-
-
 def convolved(planes: Array, weight: Array) -> Array:
     """A 3x3 convolution with zero padding."""
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
@@ -286,12 +284,6 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toys]:
     sys.modules.pop(FACTORY_MODULE, None)
 
 
-def require_runtime(name: str) -> None:
-    found = availability(name)
-    if not found.works:
-        pytest.skip(f"{name}: {found.reason}")
-
-
 @pytest.fixture(params=[entry.name for entry in RUNTIMES])
 def runtime(request: pytest.FixtureRequest) -> str:
     """Every runtime of the registry in turn; one that does not work here is skipped by name."""
@@ -308,12 +300,12 @@ def onnx_runtime(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(scope="session", autouse=True)
-def engines_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test finds or leaves an engine in the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
-        yield
+@pytest.fixture(scope="session")
+def systems(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Gives the bundle of a registered network, each made once (`small_systems`)."""
+    from tests.runtimes.small_systems import write_system  # which imports torch
+
+    return functools.cache(lambda name: write_system(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""Which runtimes work on this machine, and on which of its devices; tests of the others are skipped by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from sr_edge.errors import RuntimeUnavailable
+from sr_edge.runtimes import availability
+from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library
+
+
+def require_runtime(name: str) -> None:
+    """Skips unless the runtime's library and a device for it are here."""
+    found = availability(name)
+    if not found.works:
+        pytest.skip(f"{name}: {found.reason}")
+
+
+def home_device(runtime: str) -> str:
+    """The device that a runtime always has where it works."""
+    return "cuda" if runtime.startswith("tensorrt") else "cpu"
+
+
+def require_compiler() -> Library:
+    """TensorRT-RTX, which builds engines without a GPU; skips where it is absent or cannot be loaded."""
+    try:
+        return load_library(Flavour.RTX)
+    except (ImportError, RuntimeUnavailable) as error:
+        pytest.skip(f"tensorrt-rtx: {error}")
