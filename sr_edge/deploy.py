@@ -204,12 +204,21 @@ _FLOAT_GRAPHS = (
     _Graph("model.onnx", Precision.FP32),
     _Graph("model.uint8.onnx", Precision.FP32, FrameFormat.UINT8_NHWC),
     _Graph("model.fp16.onnx", Precision.FP16, rest=Precision.FP16),
+    _Graph("model.fp16.uint8.onnx", Precision.FP16, FrameFormat.UINT8_NHWC, rest=Precision.FP16),
 )
 _INT8_GRAPHS = (
     _Graph("model.int8.onnx", Precision.INT8, spelling=Spelling.S8),
     _Graph("model.int8-u8.onnx", Precision.INT8, spelling=Spelling.U8),
     _Graph("model.int8-fp16.onnx", Precision.INT8, rest=Precision.FP16, spelling=Spelling.S8),
     _Graph("model.int8-u8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.U8),
+    _Graph("model.int8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.S8),
+    _Graph(
+        "model.int8-fp16.uint8.onnx",
+        Precision.INT8,
+        FrameFormat.UINT8_NHWC,
+        rest=Precision.FP16,
+        spelling=Spelling.S8,
+    ),
 )
 
 

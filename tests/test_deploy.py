@@ -18,7 +18,11 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import load_model
 from sr_edge.runtimes import open_session
+from sr_edge.runtimes.tensorrt_api import Flavour
+from sr_edge.runtimes.tensorrt_compile import CompileOrder, compile_bundle
+from sr_edge.runtimes.tensorrt_options import BuildOptions
 from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from tests.runtimes.here import require_compiler
 
 TILE = TileSpec(20, 28)
 ALL = tuple(Precision)
@@ -51,10 +55,13 @@ def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> No
         (ArtifactKind.ONNX, fp32, fp32, None, float_io),
         (ArtifactKind.ONNX, fp32, fp32, None, uint8_io),
         (ArtifactKind.ONNX, fp16, fp16, None, float_io),
+        (ArtifactKind.ONNX, fp16, fp16, None, uint8_io),
         (ArtifactKind.ONNX, int8, fp32, Spelling.S8, float_io),
         (ArtifactKind.ONNX, int8, fp32, Spelling.U8, float_io),
         (ArtifactKind.ONNX, int8, fp16, Spelling.S8, float_io),
         (ArtifactKind.ONNX, int8, fp32, Spelling.U8, uint8_io),
+        (ArtifactKind.ONNX, int8, fp32, Spelling.S8, uint8_io),
+        (ArtifactKind.ONNX, int8, fp16, Spelling.S8, uint8_io),
         (ArtifactKind.WEIGHTS, fp32, fp32, None, float_io),
     }
 
@@ -122,6 +129,21 @@ def test_the_bundle_runs_uint8_frames_in_every_runtime(report: DeployReport) -> 
             outputs.append(np.asarray(session.run(frame), np.int16))
     for output in outputs[1:]:
         assert np.abs(output - outputs[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "rest"),
+    [(Precision.FP16, Precision.FP32), (Precision.INT8, Precision.FP32), (Precision.INT8, Precision.FP16)],
+)
+def test_tensorrt_compiles_graphs_of_a_cameras_frames(
+    report: DeployReport, precision: Precision, rest: Precision
+) -> None:
+    require_compiler()
+    order = CompileOrder(Flavour.RTX, BuildOptions(precision, rest, compute_capability="8.6"), FrameFormat.UINT8_NHWC)
+    with open_bundle(report.path) as bundle:
+        stored = compile_bundle(bundle, order)
+    assert stored.record.key.options.io is FrameFormat.UINT8_NHWC
+    assert stored.record.notes.ran is precision
 
 
 def test_a_variant_that_misses_its_golden_frames_is_named(report: DeployReport) -> None:

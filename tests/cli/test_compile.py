@@ -52,9 +52,10 @@ def test_int8_says_what_is_not_known(sr_edge: Any, bundle: Path) -> None:
 
 @pytest.mark.usefixtures("rtx")
 def test_each_choice_has_an_engine_of_its_own(sr_edge: Any, bundle: Path, engines: Path) -> None:
-    for choice in ((), ("--optimization-level", 1), ("--io", "uint8"), ("--precision", "int8")):
+    int8 = ("--precision", "int8")
+    for choice in ((), ("--optimization-level", 1), ("--io", "uint8"), int8, (*int8, "--io", "uint8")):
         assert sr_edge("compile", bundle, *RTX, *choice).code == 0
-    assert len(list(engines.glob("*.engine"))) == 4
+    assert len(list(engines.glob("*.engine"))) == 5
 
 
 @pytest.mark.usefixtures("rtx")

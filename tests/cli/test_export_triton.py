@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from google.protobuf import (  # type: ignore[import-untyped]  # ships no types
     text_format,
 )
 
-from sr_edge.bundle import open_bundle
+from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.export import scan_graph
 from sr_edge.export.served_graph import served_graph
 from sr_edge.export.serving import ServedBy
@@ -85,7 +86,11 @@ SERVED = {  # arguments, what is served
     "float": ((), "model.onnx", "float"),
     "uint8 frames": (("--io", "uint8"), "model.uint8.onnx", "uint8"),
     "int8": (("--precision", "int8"), "model.int8.onnx", "float"),
-    "int8 with fp16": (("--precision", "int8", "--rest", "fp16", "--io", "uint8"), "model.int8-fp16.onnx", "uint8"),
+    "int8 with fp16": (
+        ("--precision", "int8", "--rest", "fp16", "--io", "uint8"),
+        "model.int8-fp16.uint8.onnx",
+        "uint8",
+    ),
     "openvino": (("--backend", "openvino", "--precision", "int8"), "model.int8-u8.onnx", "float"),
 }
 
@@ -123,8 +128,10 @@ def test_uint8_put_around_a_graph_gives_the_pictures_of_the_float_graph(bundle: 
     frame = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3), np.uint8)
     batch = np.ascontiguousarray(frame.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
     with open_bundle(bundle) as opened:
+        floats = tuple(item for item in opened.manifest.artifacts if item.io is FrameFormat.FLOAT_NCHW)
+        older = Bundle(opened.path, opened.folder, replace(opened.manifest, artifacts=floats))
         graphs = [
-            served_graph(opened, ServedBy.TENSORRT, Precision.INT8, Precision.FP32, io)
+            served_graph(older, ServedBy.TENSORRT, Precision.INT8, Precision.FP32, io)
             for io in (FrameFormat.UINT8_NHWC, FrameFormat.FLOAT_NCHW)
         ]
     assert [graph.is_as_stored for graph in graphs] == [False, True]

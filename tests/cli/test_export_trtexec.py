@@ -48,9 +48,21 @@ def test_strong_types_are_asked_for_before_11_only(release: str, sr_edge: SrEdge
     assert not {"--fp16", "--int8", "--best"} & set(words)
 
 
-def test_uint8_frames_are_put_around_a_graph_that_is_written_out(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def older_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """As one from before TensorRT's graphs of uint8 frames were written."""
+    older = Path(shutil.copytree(bundle, tmp_path / "older.sredge"))
+    document = json.loads((older / "manifest.json").read_text())
+    document["artifacts"] = [artifact for artifact in document["artifacts"] if artifact["io"] != "uint8"]
+    (older / "manifest.json").write_text(json.dumps(document))
+    return older
+
+
+def test_uint8_frames_are_put_around_a_graph_that_is_written_out(
+    sr_edge: SrEdge, older_bundle: Path, tmp_path: Path
+) -> None:
     graph = tmp_path / "my model.onnx"
-    words = command_of(sr_edge, bundle, "--precision", "int8", "--rest", "fp16", "--io", "uint8", "-o", graph)
+    words = command_of(sr_edge, older_bundle, "--precision", "int8", "--rest", "fp16", "--io", "uint8", "-o", graph)
     assert words[1] == f"--onnx={graph}"
     source = onnx.load(graph).graph.input[0].type.tensor_type
     assert source.elem_type == onnx.TensorProto.UINT8
@@ -67,8 +79,10 @@ def test_an_archive_needs_a_place_for_the_graph(sr_edge: SrEdge, bundle: Path, t
     assert command_of(sr_edge, archive, "-o", tmp_path / "model.onnx")[1] == f"--onnx={tmp_path / 'model.onnx'}"
 
 
-def test_a_graph_that_must_be_made_first_needs_a_place(sr_edge: SrEdge, bundle: Path) -> None:
-    outcome = sr_edge("export-trtexec", bundle, "--precision", "int8", "--io", "uint8")
+def test_a_graph_that_must_be_made_first_needs_a_place(sr_edge: SrEdge, bundle: Path, older_bundle: Path) -> None:
+    arguments = ("--precision", "int8", "--io", "uint8")
+    assert command_of(sr_edge, bundle, *arguments)[1] == f"--onnx={bundle / 'model.int8.uint8.onnx'}"
+    outcome = sr_edge("export-trtexec", older_bundle, *arguments)
     assert outcome.code == 2 and "float frames only" in outcome.error
 
 
