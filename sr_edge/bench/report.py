@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
+from sr_edge.bench.on_device import with_device_figures
 from sr_edge.bench.protocol import (
     OpenOptions,
     OpenVariant,
@@ -37,6 +38,8 @@ def bench_bundle(
 ) -> BenchReport:
     """Self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
 
+    A GPU's session is timed once more by the GPU's own clock, alone.
+
     Args:
         bundle: an opened bundle.
         variants: what to run; one that cannot run here becomes a row that says why.
@@ -59,6 +62,7 @@ def bench_bundle(
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
             rows = timed(rows, opened, rounds, warm_up, options.controls, progress)
+            rows = with_device_figures(rows, opened, rounds, warm_up, progress)
         if rounds and with_memory:
             rows = with_peak_memory(rows, opened, progress)
     return BenchReport(card, tile, environment, rounds, warm_up, tuple(rows), baseline)

@@ -11,6 +11,7 @@ from sr_edge.bench.quality import HrScores
 from sr_edge.bench.variants import Variant
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
+from sr_edge.runtimes.tensorrt_session import DeviceLatency, DeviceMemory
 from sr_edge.spec import Memory, ModelCard, TileSpec
 
 
@@ -27,9 +28,18 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class DeviceFigures:
+    """Of a session on a device with a clock and a memory of its own: one tile at a time, copies and all, by that
+    clock, and what the session takes there."""
+
+    latency: DeviceLatency
+    memory: DeviceMemory
+
+
+@dataclass(frozen=True)
 class Row:
     """What is known of one variant; `reason` says why it could not run, then all measurements are None.
-    `remarks` are what else one should know of its figures."""
+    `remarks` are what else one should know of its figures. `on_device` is None unless the session is a GPU's."""
 
     variant: Variant
     spec: SessionSpec | None = None
@@ -40,6 +50,7 @@ class Row:
     self_test: SelfTest | None = None
     reason: str = ""
     remarks: tuple[str, ...] = ()
+    on_device: DeviceFigures | None = None
 
     @property
     def frames_per_s(self) -> float | None:
@@ -81,7 +92,7 @@ class BenchReport:
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
     """A row as named scalars, for CSV: units in the names, None for what was not measured."""
-    spec, latency, quality = row.spec, row.latency, row.quality
+    spec, latency, quality, device = row.spec, row.latency, row.quality, row.on_device
     return {
         "runtime": row.variant.runtime,
         "precision": row.variant.label,
@@ -103,6 +114,11 @@ def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
         "mean_ms": latency.total.mean_ms if latency else None,
         "runs": latency.total.runs if latency else None,
         "frames_per_s": row.frames_per_s,
+        "h2d_p50_ms": device.latency.h2d.p50_ms if device else None,
+        "device_compute_p50_ms": device.latency.compute.p50_ms if device else None,
+        "d2h_p50_ms": device.latency.d2h.p50_ms if device else None,
+        "enqueue_p50_ms": device.latency.enqueue.p50_ms if device else None,
+        "device_bytes": device.memory.total_bytes if device else None,
         "peak_added_bytes": row.memory.added_bytes if row.memory else None,
         "artifact_bytes": spec.artifact_bytes if spec else None,
         "psnr_float_db": quality.psnr_float_db if quality else None,

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from sr_edge.bench.environment import Environment
-from sr_edge.bench.rows import BenchReport, Row, flat_row
+from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
 from sr_edge.bench.variants import Variant
 from sr_edge.whole_file import whole_file
 
@@ -32,6 +32,20 @@ HEADINGS = (
 )
 _TEXT_HEADINGS = HEADINGS[:3]
 _ABSOLUTE_HEADINGS = ("load ms", "ms p50", "ms p90", "fps")
+DEVICE_HEADINGS = (
+    "runtime",
+    "precision",
+    "H2D ms",
+    "compute ms",
+    "D2H ms",
+    "sum p50",
+    "sum p99",
+    "enqueue ms",
+    "MB device",
+    "W",
+    "MHz",
+    "°C",
+)
 NOT_MEASURED = "-"
 
 
@@ -50,6 +64,23 @@ def cells(row: Row) -> tuple[str, ...]:
         _number(hr.ssim_y if hr else None, 4),
     )
     return (row.variant.runtime, row.variant.label, _ran(row), *measured)
+
+
+def device_cells(row: Row, figures: DeviceFigures) -> tuple[str, ...]:
+    """A row's figures on its device, one per device heading: medians, but for the sum's p99; the state after them."""
+    latency, state = figures.latency, figures.latency.after
+    times = (latency.h2d, latency.compute, latency.d2h, latency.total)
+    return (
+        row.variant.runtime,
+        row.variant.label,
+        *(_number(part.p50_ms, 3) for part in times),
+        _number(latency.total.p99_ms, 3),
+        _number(latency.enqueue.p50_ms, 3),
+        _number(figures.memory.total_bytes / 1e6, 1),
+        _number(state.power_w if state else None, 1),
+        _number(state.clock_mhz if state else None, 0),
+        _number(state.temperature_c if state else None, 0),
+    )
 
 
 def _ran(row: Row) -> str:
@@ -110,13 +141,26 @@ def _baseline(report: BenchReport) -> list[str]:
 
 def rich_report(report: BenchReport) -> Group:
     """Caption, table, and under it why some rows did not run."""
-    headings, rows = _filled_columns(report.rows)
-    table = Table()
+    table = _grid(*_filled_columns(report.rows))
+    return Group(*caption(report), table, *_on_device(report.rows), *remarks(report.rows))
+
+
+def _on_device(rows: Sequence[Row]) -> list[str | Table]:
+    """What devices measured of themselves; nothing where none did."""
+    found = [device_cells(row, row.on_device) for row in rows if row.on_device]
+    if not found:
+        return []
+    told = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: the CPU's time to queue the engine"
+    return [told, _grid(DEVICE_HEADINGS, found)]
+
+
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    grid = Table()
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in _TEXT_HEADINGS else "right", no_wrap=True)
+        grid.add_column(heading, justify="left" if heading in _TEXT_HEADINGS else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    return Group(*caption(report), table, *remarks(report.rows))
+        grid.add_row(*row)
+    return grid
 
 
 def markdown_report(report: BenchReport) -> str:
