@@ -3,7 +3,7 @@ PYTHON ?=
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench device-env
+.PHONY: help venv demo test check bench bench-gpu device-env
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ check: venv ## what must be green before a commit: lint, format, types, import l
 
 bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
 	@$(PY) benchmarks/run_all.py
+
+bench-gpu: venv ## the figures of an NVIDIA GPU, on a machine that has one; writes docs/results/gpu.json and docs/benchmarks.md
+	@$(PY) benchmarks/run_all.py --only gpu
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
 	@PYTHON="$(PYTHON)" scripts/device_env
