@@ -13,8 +13,8 @@ from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig
 from sr_edge.models.registry import SCALES, count_parameters
-from sr_edge.training.data import Pair, PairSet
-from sr_edge.training.loop import train
+from sr_edge.training.data import CropSource, Originals, Pair, PairSet
+from sr_edge.training.loop import Training, train
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
 from tests.models.test_lsp import Array, plain_lcoa
@@ -181,8 +181,9 @@ def test_training_keeps_what_the_centroids_learnt(tmp_path: Path) -> None:
     network = build_network("lcoan-tiny", 2)
     start_as_enlarger(network)
     hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    pairs = PairSet((Pair("a", hr, hr[::2, ::2]),), 2, ())
-    weights = train(network, pairs, pairs, tmp_path, Recipe(steps=2, batch=1, patch_px=16, validate_every=2))
+    crops, pairs = CropSource(Originals((("a", hr),), 2)), PairSet((Pair("a", hr, hr[::2, ::2]),), 2)
+    recipe = Recipe(steps=2, batch=1, patch_px=16, validate_every=2)
+    weights = train(network, Training(crops, pairs, tmp_path, recipe))
     kept = load_file(weights)
     assert kept["body.0.attention.0.kmeans.initted"]
     loaded = load_model("lcoan-tiny", 2, weights).module
