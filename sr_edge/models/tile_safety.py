@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sr_edge.errors import WeightsError
+from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch, white_level
 from sr_edge.models.global_statistics import Statistics, has_global_statistics, statistics_of, tapped
 from sr_edge.models.loading import LoadedModel
@@ -61,6 +61,7 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
         frame_hwc: RGB picture to measure on; None takes waves of `measured_size`.
 
     Raises:
+        TileError: the tile is not larger than the overlap.
         WeightsError: the network cannot run on a picture of that size.
     """
     overlap_px = model.card.overlap_px
@@ -77,7 +78,12 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
 
 
 def measured_size(tile: TileSpec, overlap_px: int) -> TileSpec:
-    """The smallest picture that has a seam: two tiles side by side."""
+    """The smallest picture that has a seam: two tiles side by side. Raises TileError where they cannot overlap."""
+    if min(tile.height, tile.width) <= overlap_px:
+        raise TileError(
+            f"tile {tile} leaves nothing beside the {overlap_px} pixels by which tiles overlap, so that their needs "
+            f"cannot be measured; both sides must be above {overlap_px}"
+        )
     return TileSpec(tile.height, 2 * tile.width - overlap_px)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.bundle.plain import from_plain, to_plain
-from sr_edge.errors import WeightsError
+from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import batch_from_frame
 from sr_edge.models import LoadedModel, build_network
 from sr_edge.models.channel_attention import Excitation
@@ -22,6 +22,7 @@ from sr_edge.models.tile_safety import (
     measure_reach,
     measure_statistics_change,
     measure_tile_needs,
+    measured_size,
     run_whole,
     wave_frame,
     with_tile_needs,
@@ -228,3 +229,9 @@ def test_a_network_of_one_size_is_refused_with_the_way_out() -> None:
     model = loaded(OneSize(1))
     with pytest.raises(WeightsError, match=r"picture of 32x48.*--no-tile-needs"):
         with_tile_needs(replace(model), TILE)
+
+
+@pytest.mark.parametrize("tile", ["8x8", "16x16", "16x64", "64x16"])
+def test_tiles_that_cannot_overlap_are_named_as_they_were_given(tile: str) -> None:
+    with pytest.raises(TileError, match=rf"tile {tile} leaves nothing beside the 16 pixels.*must be above 16"):
+        measured_size(TileSpec.parse(tile), 16)
