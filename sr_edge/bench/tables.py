@@ -150,7 +150,7 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
     found = [device_cells(row, row.on_device) for row in rows if row.on_device]
     if not found:
         return []
-    told = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: the CPU's time to queue the engine"
+    told = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: by the CPU's, to queue it"
     return [told, _grid(DEVICE_HEADINGS, found)]
 
 
