@@ -13,9 +13,17 @@ def main() -> None:
     from sr_edge.cli.interrupts import interrupt_once
 
     interrupt_once()
+    try:
+        sys.exit(_run(sys.argv[1:]))
+    except KeyboardInterrupt:  # between two imports; during a command `run_command` hears it
+        sys.stderr.write("sr-edge: interrupted\n")
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> int:
     from sr_edge.cli.app import app
     from sr_edge.cli.failures import run_command
 
     # torch's idle threads would spin and slow whichever runtime is timed next, and every neighbour on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run_command(app, sys.argv[1:]))
+    return run_command(app, arguments)

@@ -152,3 +152,15 @@ def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
     assert done.returncode == 130
     assert done.stderr == "sr-edge: interrupted\n"
+
+
+def test_an_interrupt_between_two_imports() -> None:
+    """The program is then neither importing nor running a command yet."""
+    program = (
+        "import sys, signal, sr_edge.cli; sys.argv = ['sr-edge', 'doctor']\n"
+        "sr_edge.cli._run = lambda arguments: signal.raise_signal(signal.SIGINT)\n"
+        "sr_edge.cli.main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "sr-edge: interrupted\n")
