@@ -42,6 +42,8 @@ def export_trtexec(
 
     if graph is not None:
         require_output_file(graph)
+        if bundle.resolve() in graph.resolve().parents:
+            raise UsageError(f"{graph} lies in the bundle, whose files stay as they were proven; write it elsewhere")
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
         from sr_edge.export.served_graph import served_graph

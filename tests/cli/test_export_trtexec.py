@@ -73,6 +73,13 @@ def test_json_has_the_words(sr_edge: SrEdge, bundle: Path) -> None:
     assert json.loads(sr_edge("export-trtexec", bundle, "--json").stdout)["command"][0] == "trtexec"
 
 
+def test_the_bundles_own_files_stay(sr_edge: SrEdge, bundle: Path) -> None:
+    before = (bundle / "model.onnx").read_bytes()
+    outcome = sr_edge("export-trtexec", bundle, "--io", "uint8", "-o", bundle / "model.onnx")
+    assert outcome.code == 2 and "write it elsewhere" in outcome.error
+    assert (bundle / "model.onnx").read_bytes() == before
+
+
 def test_an_archive_needs_a_place_for_the_graph(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "tiny"), "zip", bundle))
     assert "write the graph with -o" in sr_edge("export-trtexec", archive).error
