@@ -12,10 +12,12 @@ def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     from sr_edge.cli.interrupts import interrupt_once
 
-    interrupt_once()
+    unwind_if_waiting = interrupt_once()
     try:
-        sys.exit(_run(sys.argv[1:]))
-    except KeyboardInterrupt:  # between two imports; during a command `run_command` hears it
+        code = _run(sys.argv[1:])
+        unwind_if_waiting()
+        sys.exit(code)
+    except KeyboardInterrupt:  # between two imports, or at the end; during a command `run_command` hears it
         sys.stderr.write("sr-edge: interrupted\n")
         sys.exit(130)
 

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 TERMINATED = 143
-LATER_S = 0.05
+LATER_S = 0.01
 
 
-def interrupt_once() -> None:
+def interrupt_once() -> Callable[[], None]:
     """Lets the first Ctrl-C or SIGTERM unwind the program; later ones may not disturb the cleaning up.
 
     While a module is being imported it waits for that: libraries written in C++ abort the process when an exception
     comes out of the Python that they run while they are loaded.
+
+    Returns:
+        To be called at the program's end: unwinds it then if a signal still waits for a moment between imports.
     """
+    waiting: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_IGN)
+        waiting[:] = [number]
         if _is_importing(frame):
             signal.signal(signal.SIGALRM, lambda _alarm, later: interrupt(number, later))
             signal.setitimer(signal.ITIMER_REAL, LATER_S)
-            return
-        if number == signal.SIGTERM:
-            raise SystemExit(TERMINATED)
-        raise KeyboardInterrupt
+        else:
+            unwind()
+
+    def unwind() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if waiting:
+            number = waiting.pop()
+            raise SystemExit(TERMINATED) if number == signal.SIGTERM else KeyboardInterrupt
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, interrupt)
+    return unwind
 
 
 def _is_importing(frame: FrameType | None) -> bool:

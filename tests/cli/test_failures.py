@@ -154,13 +154,20 @@ def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None
     assert done.stderr == "sr-edge: interrupted\n"
 
 
-def test_an_interrupt_between_two_imports() -> None:
-    """The program is then neither importing nor running a command yet."""
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "sr-edge: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+@pytest.mark.parametrize("work", ["signal.raise_signal({})", "__import__('slow')"])
+def test_an_interrupt_outside_of_a_command(
+    number: signal.Signals, code: int, said: str, work: str, tmp_path: Path
+) -> None:
+    """Between two imports; and during one that is the last thing to be done, after which nobody asks again."""
+    (tmp_path / "slow.py").write_text(f"import signal\nsignal.raise_signal({number.value})\n")
     program = (
         "import sys, signal, sr_edge.cli; sys.argv = ['sr-edge', 'doctor']\n"
-        "sr_edge.cli._run = lambda arguments: signal.raise_signal(signal.SIGINT)\n"
+        f"sr_edge.cli._run = lambda arguments: {work.format(number.value)} and 0 or 0\n"
         "sr_edge.cli.main()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "sr-edge: interrupted\n")
+    assert (done.returncode, done.stderr) == (code, said)
