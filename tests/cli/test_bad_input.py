@@ -133,7 +133,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """Whatever works for long is replaced, and would fail the test if it were reached."""
-    monkeypatch.setattr("sr_edge.training.run.build_network", raising_assertion)  # first: importing it keeps what it finds
+    monkeypatch.setattr("sr_edge.training.run.build_network", raising_assertion)  # first: it keeps what it finds
     for work in ("sr_edge.models.load_model", "sr_edge.bundle.open_bundle", "sr_edge.calibration.calibration_patches"):
         monkeypatch.setattr(work, raising_assertion)
     (tmp_path / "file").touch()
