@@ -6,6 +6,7 @@
     │   └── TileError            a tile that the network or the picture cannot take
     ├── WeightsError             a checkpoint is unreadable, unsafe or does not fit the network
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
+    ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     ├── ExportError              a graph could not be written, or is not what was promised
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
     │   └── NothingToQuantize    no layer of the network can be INT8
@@ -52,6 +53,10 @@ class WeightsError(SrEdgeError):
 
 
 class FrameError(SrEdgeError):
+    pass
+
+
+class StreamError(SrEdgeError):
     pass
 
 

@@ -1,0 +1,200 @@
+"""One frame of video in memory: planes as they were decoded, what their numbers mean, when it is to be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import FrameError
+
+Plane = npt.NDArray[np.unsignedinteger[Any]]
+"""(rows, columns), or (rows, columns, components) where components alternate; rows may lie apart (a stride)."""
+
+UNSPECIFIED = 2
+"""What H.273 writes where a matrix, primaries or transfer are not told."""
+
+
+class ColourRange(IntEnum):
+    """Which codes are black and white; the numbers are FFmpeg's."""
+
+    UNSPECIFIED = 0
+    LIMITED = 1
+    FULL = 2
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What samples mean: their range, and the code points of ITU-T H.273 for matrix, primaries and transfer."""
+
+    range: ColourRange = ColourRange.UNSPECIFIED
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+
+class Chroma(Enum):
+    """How many columns and rows of luma share one sample of colour; RGB and gray share none."""
+
+    C420 = (2, 2)
+    C422 = (2, 1)
+    C444 = (1, 1)
+
+
+@dataclass(frozen=True)
+class PlaneLayout:
+    """One plane of a format: columns and rows of the picture to one of the plane's, and components side by side."""
+
+    every_columns: int = 1
+    every_rows: int = 1
+    components: int = 1
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Of the plane of a picture; a last odd row or column has a sample of its own."""
+        rows, columns = -(-height // self.every_rows), -(-width // self.every_columns)
+        return (rows, columns) if self.components == 1 else (rows, columns, self.components)
+
+
+class PixelFormat(str, Enum):
+    """The formats that frames may have; the values are FFmpeg's names."""
+
+    I420 = "yuv420p"
+    NV12 = "nv12"
+    I422 = "yuv422p"
+    I444 = "yuv444p"
+    I420_10 = "yuv420p10le"
+    P010 = "p010le"
+    I422_10 = "yuv422p10le"
+    I444_10 = "yuv444p10le"
+    GRAY = "gray"
+    GRAY_10 = "gray10le"
+    RGB = "rgb24"
+    RGB_16 = "rgb48le"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_rgb(self) -> bool:
+        return self in (PixelFormat.RGB, PixelFormat.RGB_16)
+
+    @property
+    def bits(self) -> int:
+        """Meaningful bits of a sample: 8, 10 or 16. P010 holds its 10 in the upper bits of 16."""
+        return {"10le": 10, "48le": 16}.get(self.value[-4:], 8)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8 if self.bits == 8 else "<u2")
+
+    @property
+    def chroma(self) -> Chroma | None:
+        """None where no plane is colour alone."""
+        if self in (PixelFormat.NV12, PixelFormat.P010):
+            return Chroma.C420
+        return {"yuv420": Chroma.C420, "yuv422": Chroma.C422, "yuv444": Chroma.C444}.get(self.value[:6])
+
+    @property
+    def layout(self) -> tuple[PlaneLayout, ...]:
+        """The planes, brightness first; their order is FFmpeg's."""
+        if self.is_rgb:
+            return (PlaneLayout(components=3),)
+        if self.chroma is None:
+            return (PlaneLayout(),)
+        columns, rows = self.chroma.value
+        if self in (PixelFormat.NV12, PixelFormat.P010):
+            return PlaneLayout(), PlaneLayout(columns, rows, 2)
+        return PlaneLayout(), PlaneLayout(columns, rows), PlaneLayout(columns, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """One frame. Its planes are read only by agreement: other stages may hold the same memory.
+
+    Attributes:
+        planes: as `format.layout` says, of `format.dtype`.
+        pts: when it is to be shown, in units of `time_base`; None where the source does not tell.
+        time_base: seconds of one unit of `pts`.
+        captured_ns: when it was complete in this process, by `time.monotonic_ns`; 0 where that means nothing.
+        sequence: its number in its source from 0; a gap is a frame that was lost or dropped.
+    """
+
+    planes: tuple[Plane, ...]
+    format: PixelFormat
+    colour: Colour = Colour()
+    pts: int | None = None
+    time_base: Fraction = Fraction(1, 90_000)
+    captured_ns: int = 0
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        wanted = [part.shape(*self.planes[0].shape[:2]) for part in self.format.layout] if self.planes else []
+        found = [plane.shape for plane in self.planes]
+        if (
+            not found
+            or found != wanted
+            or 0 in found[0]
+            or any(plane.dtype != self.format.dtype for plane in self.planes)
+        ):
+            types = ", ".join(f"{plane.dtype} {plane.shape}" for plane in self.planes) or "no planes"
+            raise FrameError(
+                f"found {types} where a {self.format} frame wants {self.format.dtype} "
+                f"{', '.join(map(str, wanted)) or 'planes'}; give planes that fit the first, with at least one pixel"
+            )
+
+    @property
+    def height(self) -> int:
+        return int(self.planes[0].shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.planes[0].shape[1])
+
+    @property
+    def time_s(self) -> float | None:
+        """When it is to be shown, in seconds."""
+        return None if self.pts is None else float(self.pts * self.time_base)
+
+    def with_planes(
+        self, planes: tuple[Plane, ...], format: PixelFormat | None = None, colour: Colour | None = None
+    ) -> VideoFrame:
+        """Other pixels at the same place in the stream."""
+        return replace(self, planes=planes, format=format or self.format, colour=colour or self.colour)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> VideoFrame:
+        """The part of `width` x `height` pixels at (`left`, `top`); its planes are views.
+
+        Raises:
+            FrameError: the part is not inside, or would cut through a sample of colour.
+        """
+        inside = 0 <= left < left + width <= self.width and 0 <= top < top + height <= self.height
+        if not inside:
+            raise FrameError(
+                f"the part {left},{top},{width},{height} is not inside the frame of {self.width}x{self.height}; "
+                "give left,top,width,height in pixels"
+            )
+        columns, rows = self.format.chroma.value if self.format.chroma else (1, 1)
+        if left % columns or top % rows or ((left + width) % columns and left + width != self.width):
+            raise self._cut_colour(left, top, width, height)
+        if (top + height) % rows and top + height != self.height:
+            raise self._cut_colour(left, top, width, height)
+        return self.with_planes(
+            tuple(
+                plane[
+                    top // part.every_rows : -(-(top + height) // part.every_rows),
+                    left // part.every_columns : -(-(left + width) // part.every_columns),
+                ]
+                for plane, part in zip(self.planes, self.format.layout, strict=True)
+            )
+        )
+
+    def _cut_colour(self, left: int, top: int, width: int, height: int) -> FrameError:
+        even = ",".join(str(number - number % 2) for number in (left, top, width, height))
+        return FrameError(
+            f"the part {left},{top},{width},{height} cuts through the colour samples of {self.format}, "
+            f"which neighbouring pixels share; give even numbers, for example {even}"
+        )

@@ -1,0 +1,61 @@
+"""What frames come from and go to: two small interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sr_edge.camera.frame import VideoFrame
+
+
+class Source(Protocol):
+    """A stream of frames that has been opened. Frames may change their size and format on the way."""
+
+    @property
+    def name(self) -> str:
+        """For people and logs: never with a user name or password."""
+        ...
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames come by themselves, in their own time, and are lost when nobody takes them."""
+        ...
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """The frames in the order in which they are shown; asked for once, by one thread.
+
+        Ends where the stream ends, and soon after `close`.
+
+        Raises:
+            StreamError: the source is lost, or its content cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends `frames` and frees the source; from any thread, any number of times."""
+        ...
+
+
+class Sink(Protocol):
+    """What takes the upscaled frames. Opened by the first frame, whose size and format it then knows."""
+
+    @property
+    def name(self) -> str:
+        """For people and logs: never with a user name or password."""
+        ...
+
+    def write(self, frame: VideoFrame) -> None:
+        """Takes one frame; blocks while it cannot take more. Called by one thread, in order.
+
+        Raises:
+            StreamError: the frame cannot be written; the stream ends, `close` is still called.
+        """
+        ...
+
+    def close(self) -> None:
+        """Makes what was written complete and playable; called once, by the thread that wrote or after it.
+
+        Raises:
+            StreamError: that is not possible.
+        """
+        ...

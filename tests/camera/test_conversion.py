@@ -1,0 +1,161 @@
+"""Colour is held against the formulas of H.273, and frames come back from FFmpeg's as they went."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.camera.conversion import (
+    av_from_frame,
+    frame_from_av,
+    frame_from_rgb,
+    reformatted,
+    resized,
+    rgb_from_frame,
+)
+from sr_edge.camera.frame import UNSPECIFIED, Chroma, Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.errors import FrameError
+from sr_edge.frames import Frame
+
+KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+YUV = [form for form in PixelFormat if form.chroma is not None]
+
+
+def soft_colours(height: int = 48, width: int = 64, bits: int = 8) -> Frame:
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [np.sin(columns / 17 + rows / 23), np.sin(columns / 29 - rows / 13), np.cos(columns / 19 + rows / 31)]
+    share = np.stack(waves, -1) * 0.4 + 0.5
+    return np.rint(share * 255).astype(np.uint8) if bits == 8 else np.rint(share * 65535).astype(np.uint16)
+
+
+def like(form: PixelFormat, colour: Colour | None = None) -> VideoFrame:
+    planes = tuple(np.zeros(part.shape(2, 2), form.dtype) for part in form.layout)
+    return VideoFrame(planes, form, colour or Colour(), pts=9, time_base=Fraction(1, 25), sequence=4)
+
+
+def luma_by_formula(rgb: Frame, matrix: int, full: bool, bits: int) -> npt.NDArray[np.float64]:
+    kr, kb = KR_KB[matrix]
+    r, g, b = np.moveaxis(rgb / np.iinfo(rgb.dtype).max, -1, 0)
+    luma = kr * r + (1 - kr - kb) * g + kb * b
+    return luma * (2**bits - 1) if full else (16 + 219 * luma) * 2 ** (bits - 8)
+
+
+@pytest.mark.parametrize("span", [ColourRange.LIMITED, ColourRange.FULL], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", KR_KB)
+@pytest.mark.parametrize("form", YUV)
+def test_rgb_becomes_yuv_by_the_formula_and_comes_back(form: PixelFormat, matrix: int, span: ColourRange) -> None:
+    rgb = soft_colours(bits=form.bits)
+    frame = frame_from_rgb(rgb, like(form, Colour(span, matrix)))
+    luma = frame.planes[0].astype(np.float64) / (64 if form is PixelFormat.P010 else 1)
+    wanted = luma_by_formula(rgb, matrix, span is ColourRange.FULL, form.bits)
+    assert np.abs(luma - wanted).max() < 0.6
+    back = rgb_from_frame(frame)
+    assert back.dtype == rgb.dtype
+    levels = np.abs(back.astype(int) - rgb.astype(int)) / (1 if form.bits == 8 else 257)
+    # Colour that pixels share is smoothed; without sharing, only rounding is left.
+    assert levels.max() <= (2 if form.chroma is Chroma.C444 else 6)
+    assert levels.mean() < 1.0
+
+
+def test_white_and_black_of_ten_bits_are_exact() -> None:
+    ends = np.array([[[0, 0, 0], [65535, 65535, 65535]] * 4] * 4, np.uint16)
+    frame = frame_from_rgb(ends, like(PixelFormat.I444_10, Colour(ColourRange.LIMITED, 1)))
+    assert set(np.unique(frame.planes[0])) == {64, 940}
+    assert set(np.unique(frame.planes[1])) == {512}
+    assert np.array_equal(rgb_from_frame(frame), ends)
+
+
+def test_time_and_colour_travel_with_the_pixels() -> None:
+    colour = Colour(ColourRange.FULL, 9, 9, 16)
+    frame = frame_from_rgb(soft_colours(bits=16), like(PixelFormat.P010, colour))
+    assert (frame.pts, frame.time_base, frame.sequence, frame.colour) == (9, Fraction(1, 25), 4, colour)
+
+
+@pytest.mark.parametrize(("rows", "matrix"), [(360, 6), (720, 1)])
+def test_a_matrix_nobody_told_is_named_before_the_size_changes_what_players_guess(rows: int, matrix: int) -> None:
+    planes = tuple(np.full(part.shape(rows, 64), 90, np.uint8) for part in PixelFormat.I420.layout)
+    frame = VideoFrame(planes, PixelFormat.I420)
+    assert frame.colour.matrix == UNSPECIFIED
+    assert resized(frame, 128, 2 * rows).colour.matrix == matrix
+    assert frame_from_rgb(np.zeros((2 * rows, 128, 3), np.uint8), frame).colour.matrix == matrix
+
+
+@pytest.mark.parametrize("form", PixelFormat)
+def test_resizing_keeps_levels_and_format(form: PixelFormat) -> None:
+    middle = 1 << (15 if form is PixelFormat.P010 else form.bits - 1)
+    planes = tuple(np.full(part.shape(18, 32), middle, form.dtype) for part in form.layout)
+    large = resized(VideoFrame(planes, form, Colour(ColourRange.LIMITED, 1)), 64, 36)
+    assert large.format is form
+    assert (large.width, large.height) == (64, 36)
+    one_code = 1 << (6 if form is PixelFormat.P010 else 8 if form.bits == 16 else 0)
+    for plane in large.planes:
+        assert np.abs(plane.astype(int) - middle).max() <= one_code
+
+
+@pytest.mark.parametrize("form", PixelFormat)
+def test_a_frame_goes_to_ffmpeg_and_back_unchanged(form: PixelFormat) -> None:
+    generator = np.random.default_rng(7)
+    planes = tuple(generator.integers(0, 1 << form.bits, part.shape(31, 45)).astype(form.dtype) for part in form.layout)
+    frame = VideoFrame(planes, form, Colour(ColourRange.FULL, 1, 9, 16), 5, Fraction(1, 30), 0, 2)
+    back = frame_from_av(av_from_frame(frame), sequence=2, captured_ns=0)
+    assert all(np.array_equal(old, new) for old, new in zip(planes, back.planes, strict=True))
+    assert (back.format, back.colour, back.pts, back.time_base) == (form, frame.colour, 5, Fraction(1, 30))
+
+
+def test_old_names_of_full_range_say_so() -> None:
+    assert frame_from_av(av.VideoFrame(8, 8, "yuvj420p")).colour.range is ColourRange.FULL
+
+
+def test_packed_samples_are_spread_not_changed() -> None:
+    packed = np.random.default_rng(3).integers(0, 256, (6, 8, 2), np.uint8)
+    picture = av.VideoFrame.from_ndarray(packed, "yuyv422")
+    frame = frame_from_av(picture)
+    assert frame.format is PixelFormat.I422
+    assert np.array_equal(frame.planes[0], packed[..., 0])
+    assert np.array_equal(frame.planes[1], packed[:, 0::2, 1])
+    assert np.array_equal(frame.planes[2], packed[:, 1::2, 1])
+
+
+@pytest.mark.parametrize("order", ["bgr24", "bgra", "gbrp"])
+def test_rgb_in_another_order_is_rgb(order: str) -> None:
+    rgb = soft_colours().astype(np.uint8)
+    frame = frame_from_av(av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=order))
+    assert frame.format is PixelFormat.RGB
+    assert np.array_equal(frame.planes[0], rgb)
+
+
+def test_an_unknown_pixel_format_is_named() -> None:
+    with pytest.raises(FrameError, match="pixel format yuv410p is not read here; convert the video to one of"):
+        frame_from_av(av.VideoFrame(8, 8, "yuv410p"))
+
+
+def test_an_unknown_matrix_is_named() -> None:
+    frame = frame_from_rgb(soft_colours(), like(PixelFormat.I420, Colour(ColourRange.LIMITED, 1)))
+    odd = frame.with_planes(frame.planes, colour=Colour(matrix=14))
+    with pytest.raises(FrameError, match=r"number 14 of H\.273"):
+        rgb_from_frame(odd)
+
+
+@pytest.mark.parametrize("form", [PixelFormat.NV12, PixelFormat.I420, PixelFormat.P010, PixelFormat.RGB])
+def test_reformatting_shows_the_same_colours(form: PixelFormat) -> None:
+    frame = frame_from_rgb(soft_colours(), like(PixelFormat.I444, Colour(ColourRange.FULL, 1)))
+    changed = reformatted(frame, form)
+    assert changed.format is form
+    shown = rgb_from_frame(changed) / np.iinfo(changed.format.dtype).max
+    assert np.abs(shown - soft_colours() / 255).mean() < 1.2 / 255
+
+
+def test_two_layouts_of_the_same_samples_are_the_same() -> None:
+    frame = frame_from_rgb(soft_colours(), like(PixelFormat.NV12, Colour(ColourRange.LIMITED, 1)))
+    planar = reformatted(frame, PixelFormat.I420)
+    assert np.array_equal(planar.planes[2], frame.planes[1][..., 1])
+    assert np.array_equal(reformatted(planar, PixelFormat.NV12).planes[1], frame.planes[1])
+
+
+def test_reformatting_to_the_same_is_nothing() -> None:
+    frame = like(PixelFormat.NV12)
+    assert reformatted(frame, PixelFormat.NV12) is frame

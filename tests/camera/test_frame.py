@@ -1,0 +1,72 @@
+"""Planes of every format: their shapes, odd sizes, parts of a frame, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.errors import FrameError
+
+
+def blank(form: PixelFormat, height: int, width: int) -> VideoFrame:
+    return VideoFrame(tuple(np.zeros(part.shape(height, width), form.dtype) for part in form.layout), form)
+
+
+@pytest.mark.parametrize("form", PixelFormat)
+def test_every_format_holds_an_odd_size(form: PixelFormat) -> None:
+    frame = blank(form, 181, 323)
+    assert (frame.height, frame.width) == (181, 323)
+    if form.chroma is not None:
+        columns, rows = form.chroma.value
+        assert frame.planes[1].shape[:2] == (-(-181 // rows), -(-323 // columns))
+
+
+@pytest.mark.parametrize(
+    ("form", "bits"), [("yuv420p", 8), ("p010le", 10), ("yuv422p10le", 10), ("gray10le", 10), ("rgb48le", 16)]
+)
+def test_bits(form: str, bits: int) -> None:
+    assert PixelFormat(form).bits == bits
+    assert PixelFormat(form).dtype.itemsize == (1 if bits == 8 else 2)
+
+
+def test_planes_that_do_not_fit_are_refused() -> None:
+    luma, chroma = np.zeros((4, 6), np.uint8), np.zeros((2, 2), np.uint8)
+    with pytest.raises(FrameError, match=r"uint8 \(2, 2\).* wants uint8 \(4, 6\), \(2, 3\), \(2, 3\)"):
+        VideoFrame((luma, chroma, chroma), PixelFormat.I420)
+    with pytest.raises(FrameError, match="no planes"):
+        VideoFrame((), PixelFormat.RGB)
+    with pytest.raises(FrameError, match="at least one pixel"):
+        VideoFrame((np.zeros((0, 6, 3), np.uint8),), PixelFormat.RGB)
+    with pytest.raises(FrameError, match="uint16"):
+        VideoFrame((luma.astype(np.uint16),), PixelFormat.GRAY)
+
+
+def test_a_part_keeps_time_and_colour_and_shares_the_memory() -> None:
+    planes = tuple(
+        np.arange(np.prod(part.shape(6, 8)), dtype=np.uint8).reshape(part.shape(6, 8))
+        for part in PixelFormat.NV12.layout
+    )
+    frame = VideoFrame(planes, PixelFormat.NV12, Colour(ColourRange.FULL, 1, 1, 1), pts=7, sequence=3)
+    part = frame.cropped(2, 4, 4, 2)
+    assert np.array_equal(part.planes[0], planes[0][4:6, 2:6])
+    assert np.array_equal(part.planes[1], planes[1][2:3, 1:3])
+    assert np.shares_memory(part.planes[0], planes[0])
+    assert (part.pts, part.sequence, part.colour) == (7, 3, frame.colour)
+
+
+def test_a_part_up_to_an_odd_edge_is_whole() -> None:
+    assert blank(PixelFormat.I420, 7, 9).cropped(4, 2, 5, 5).planes[1].shape == (3, 3)
+
+
+@pytest.mark.parametrize("part", [(1, 0, 4, 4), (0, 1, 4, 4), (0, 0, 3, 4), (0, 0, 4, 3)])
+def test_a_part_never_cuts_through_colour(part: tuple[int, int, int, int]) -> None:
+    with pytest.raises(FrameError, match="even numbers, for example 0,0"):
+        blank(PixelFormat.I420, 8, 8).cropped(*part)
+    assert blank(PixelFormat.I444, 8, 8).cropped(*part).width == part[2]
+
+
+@pytest.mark.parametrize("part", [(-2, 0, 4, 4), (0, 0, 10, 4), (6, 0, 4, 4), (0, 0, 0, 4)])
+def test_a_part_outside_is_refused(part: tuple[int, int, int, int]) -> None:
+    with pytest.raises(FrameError, match="not inside the frame of 8x8"):
+        blank(PixelFormat.RGB, 8, 8).cropped(*part)
