@@ -183,7 +183,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
     if form is frame.format:
         return frame
     if form.is_rgb:
-        return frame.with_planes((_in_bits(rgb_from_frame(frame), form.bits),), form, _RGB_COLOUR)
+        return frame.with_planes((_in_bits(rgb_from_frame(frame), form.bits),), form, RGB_COLOUR)
     if frame.format.is_rgb:
         nothing = tuple(np.zeros(part.shape(1, 1), form.dtype) for part in form.layout)
         like = frame.with_planes(nothing, form, _YUV_COLOUR)
@@ -202,7 +202,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
     return frame.with_planes(_planes_of(picture, form), form)
 
 
-_RGB_COLOUR = Colour(ColourRange.FULL, 0, _BT709, 13)
+RGB_COLOUR = Colour(ColourRange.FULL, 0, _BT709, 13)
 _YUV_COLOUR = Colour(ColourRange.LIMITED, _BT709, _BT709, _BT709)
 
 
@@ -233,7 +233,7 @@ def _assumed_range(frame: VideoFrame) -> ColourRange:
 
 def _white_from_65280(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """x * 257 / 256; what is above white already stays white."""
-    held = np.minimum(rgb, np.uint16(65_280))
+    held: npt.NDArray[np.uint16] = np.minimum(rgb, np.uint16(65_280))
     held += held >> np.uint16(8)
     return held
 

@@ -1,11 +1,27 @@
-"""What frames come from and go to: two small interfaces."""
+"""What frames come from and go to: two small interfaces, and what a sink may want to know of the source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.passengers import Passengers
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a stream tells of itself beside its frames.
+
+    Attributes:
+        rate: frames a second as announced; None where nothing is.
+        passengers: its audio and subtitles, for sinks that can hold them.
+    """
+
+    rate: Fraction | None = None
+    passengers: Passengers | None = None
 
 
 class Source(Protocol):
@@ -21,8 +37,11 @@ class Source(Protocol):
         """Whether frames come by themselves, in their own time, and are lost when nobody takes them."""
         ...
 
+    @property
+    def info(self) -> SourceInfo: ...
+
     def frames(self) -> Iterator[VideoFrame]:
-        """The frames in the order in which they are shown; asked for once, by one thread.
+        """The frames in the order in which they are shown, their pts rising; asked for once, by one thread.
 
         Ends where the stream ends, and soon after `close`.
 
@@ -53,7 +72,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Makes what was written complete and playable; called once, by the thread that wrote or after it.
+        """Makes what was written complete and playable; called once, when nothing writes any more.
 
         Raises:
             StreamError: that is not possible.

@@ -1,0 +1,26 @@
+"""What a source or sink is called in messages: without user name, password or token, whatever the spelling."""
+
+from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?P<name>[?&;](?:[a-z_-]*(?:pass(?:word|wd)?|pwd|token|secret|key|auth|user(?:name)?|signature|sig))=)[^&;#\s]*",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(address: str) -> str:
+    """The address with *** for its user part and for values of its query that look like secrets.
+
+    >>> without_secrets("rtsp://admin:1234@10.0.0.7/main?token=abc&ch=1")
+    'rtsp://***@10.0.0.7/main?token=***&ch=1'
+    """
+    return _SECRET.sub(r"\g<name>***", _USER.sub(r"\g<scheme>***@", address))
+
+
+def scheme_of(address: str) -> str:
+    """What stands before "://", in lower case; empty for paths."""
+    scheme, found, _ = address.partition("://")
+    return scheme.lower() if found else ""

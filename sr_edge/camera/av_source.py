@@ -1,0 +1,162 @@
+"""Everything that FFmpeg can open as a source: files, cameras, RTSP, UDP, HTTP, generated pictures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from sr_edge.camera.address import without_secrets
+from sr_edge.camera.conversion import frame_from_av
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.passengers import Passengers
+from sr_edge.camera.ports import SourceInfo
+from sr_edge.camera.timeline import Timeline
+from sr_edge.camera.vendor_errors import stream_errors
+from sr_edge.errors import StreamError
+
+_MOST_ARRIVALS = 128
+_UNREADABLE_IN_A_ROW = 300
+"""Packets without one frame between them, after which the stream counts as lost: ten seconds of most cameras."""
+
+
+@dataclass(frozen=True)
+class AvAddress:
+    """What FFmpeg is to open, and how.
+
+    Attributes:
+        is_live: None asks the stream: what has no length is live.
+        silence_s: a stream that sends nothing for so long is lost.
+    """
+
+    url: str
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    is_live: bool | None = None
+    open_s: float = 10.0
+    silence_s: float = 5.0
+
+    @property
+    def name(self) -> str:
+        return without_secrets(self.url)
+
+
+class AvSource:
+    """One opened stream, its first video stream decoded, its audio and subtitles passed on as packets."""
+
+    def __init__(self, address: AvAddress, timeline: Timeline | None = None) -> None:
+        """Opens it.
+
+        Args:
+            timeline: the time line to continue, of a stream that was lost; None begins one.
+
+        Raises:
+            StreamError: it cannot be opened, or has no video that can be decoded here.
+        """
+        self._address = address
+        self._closed = threading.Event()
+        timeouts = None if address.is_live is False else (address.open_s, address.silence_s)
+        with stream_errors(address.name):
+            self._container: Any = av.open(
+                address.url, "r", format=address.format, options=dict(address.options), timeout=timeouts
+            )
+        try:
+            self._video = self._video_stream()
+        except BaseException:
+            self._container.close()
+            raise
+        self.is_live = self._container.duration is None if address.is_live is None else address.is_live
+        self.timeline = timeline or Timeline(self.is_live)
+        others = [stream for stream in self._container.streams if stream.type in ("audio", "subtitle")]
+        self.info = SourceInfo(self._video.average_rate or None, Passengers(others) if others else None)
+        self.unreadable_packets = 0
+        # Several frames at once in the decoder delay each of them by as many.
+        self._video.thread_type = "SLICE" if self.is_live else "AUTO"
+
+    @property
+    def name(self) -> str:
+        return self._address.name
+
+    def _video_stream(self) -> Any:
+        streams = self._container.streams
+        if not streams.video:
+            kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
+            raise StreamError(f"{self.name} has no video stream, only {kinds}; give a file or stream with video")
+        video = streams.video[0]
+        if video.codec_context is None:
+            raise StreamError(f"{self.name} holds video that cannot be decoded here; convert it to H.264 or H.265")
+        return video
+
+    def frames(self) -> Iterator[VideoFrame]:
+        try:
+            with stream_errors(self.name):
+                yield from self._decoded()
+        finally:
+            self._container.close()
+
+    def close(self) -> None:
+        # FFmpeg's reader must not lose its container in the middle of a read: `frames` itself closes it.
+        self._closed.set()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        arrivals: dict[int | None, int] = {}
+        passengers = self.info.passengers
+        sequence = 0
+        unreadable = 0
+        for packet in self._container.demux(self._video, *(passengers.streams if passengers else ())):
+            if self._closed.is_set():
+                return
+            if packet.stream is not self._video:
+                self._pass_on(packet)
+                continue
+            now_ns = time.monotonic_ns()
+            _remember(arrivals, packet.pts, now_ns)
+            try:
+                pictures = packet.decode()
+            except av.error.InvalidDataError:
+                self.unreadable_packets += 1
+                unreadable += 1
+                if unreadable == _UNREADABLE_IN_A_ROW:
+                    raise StreamError(f"{self.name} sends nothing that can be decoded any more") from None
+                continue
+            for picture in pictures:
+                if self._closed.is_set():
+                    return
+                unreadable = 0
+                yield self._placed(frame_from_av(picture, sequence, arrivals.pop(picture.pts, now_ns)))
+                sequence += 1
+
+    def _placed(self, frame: VideoFrame) -> VideoFrame:
+        return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))
+
+    def _pass_on(self, packet: Any) -> None:
+        passengers = self.info.passengers
+        if passengers is None or packet.dts is None or (self.is_live and not self.timeline.has_begun):
+            return
+        shift = round(self.timeline.offset_s / packet.time_base)
+        packet.dts += shift
+        with suppress(TypeError):  # pts may be None
+            packet.pts += shift
+        passengers.put(packet)
+
+
+def _remember(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:
+    """Keeps when the packet of a frame came in: the decoder may hold it back for others."""
+    arrivals[pts] = now_ns
+    if len(arrivals) > _MOST_ARRIVALS:
+        del arrivals[next(iter(arrivals))]
+
+
+def frame_rate(text: str) -> Fraction:
+    """Reads "30" or "30000/1001"; raises StreamError for anything else."""
+    with suppress(ValueError, ZeroDivisionError):
+        rate = Fraction(text)
+        if rate > 0:
+            return rate
+    raise StreamError(f"{text!r} is not a number of frames a second; write for example 30 or 30000/1001")

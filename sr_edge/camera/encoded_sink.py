@@ -1,0 +1,159 @@
+"""Encoded video into a file, to an RTSP server or over UDP, with the audio and subtitles that came along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from sr_edge.camera.address import without_secrets
+from sr_edge.camera.conversion import av_from_frame, reformatted, resized
+from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.ports import SourceInfo
+from sr_edge.camera.vendor_errors import stream_errors
+from sr_edge.errors import StreamError
+
+_USUAL_RATE = Fraction(30)
+_LONGEST_SIDE_PX = {"libx264": 16_384, "libx265": 16_384, "mpeg4": 8_191, "mjpeg": 65_535}
+_NEGATIVE_TIMES = ("mp4", "mov")
+_PLANAR = {PixelFormat.NV12: PixelFormat.I420, PixelFormat.P010: PixelFormat.I420_10}
+_RGB_AS = {PixelFormat.RGB: PixelFormat.I420, PixelFormat.RGB_16: PixelFormat.I420_10}
+_GRAY_AS = {PixelFormat.GRAY: PixelFormat.I420, PixelFormat.GRAY_10: PixelFormat.I420_10}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames are written.
+
+    Attributes:
+        url: a path or an address.
+        container: FFmpeg's name of the container; None goes by the suffix.
+        codec: FFmpeg's name of the encoder.
+        codec_options: the encoder's own settings.
+        container_options: the container's own settings.
+    """
+
+    url: str
+    container: str | None = None
+    codec: str = "libx264"
+    codec_options: Mapping[str, str] = field(default_factory=dict)
+    container_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return without_secrets(self.url)
+
+
+class EncodedSink:
+    """Writes every frame with its own pts. Opened by the first frame; later ones are brought to its size and format."""
+
+    def __init__(self, encoding: Encoding, info: SourceInfo | None = None) -> None:
+        """Args:
+        info: of the source: its rate guides the encoder, its passengers are taken along.
+
+        Raises:
+            StreamError: the target cannot be opened.
+        """
+        self._encoding = encoding
+        self._info = info or SourceInfo()
+        self._video: Any = None
+        self._form = PixelFormat.I420
+        self._others: dict[Any, Any] = {}
+        self.resized_frames = 0
+        with stream_errors(self.name):
+            self._container: Any = av.open(
+                encoding.url, "w", format=encoding.container, options=dict(encoding.container_options)
+            )
+
+    @property
+    def name(self) -> str:
+        return self._encoding.name
+
+    def write(self, frame: VideoFrame) -> None:
+        if self._video is None:
+            self._begin(frame)
+        if (frame.width, frame.height) != (self._video.width, self._video.height):
+            frame = resized(frame, self._video.width, self._video.height)
+            self.resized_frames += 1
+        picture = av_from_frame(reformatted(frame, self._form))
+        with stream_errors(self.name):
+            for packet in self._video.encode(picture):
+                self._container.mux(packet)
+            self._take_along(frame.time_s)
+
+    def close(self) -> None:
+        with stream_errors(self.name):
+            try:
+                if self._video is not None:
+                    for packet in self._video.encode(None):
+                        self._container.mux(packet)
+                    self._take_along(None)
+            finally:
+                self._container.close()
+
+    def _begin(self, frame: VideoFrame) -> None:
+        codec = self._encoding.codec
+        self._form = _encodable(frame.format, codec, self.name)
+        _require_size(frame, self._form, codec, self.name)
+        with stream_errors(self.name):
+            video: Any = self._container.add_stream(
+                codec, rate=self._info.rate or _USUAL_RATE, options=dict(self._encoding.codec_options)
+            )
+            video.width, video.height, video.pix_fmt = frame.width, frame.height, self._form.value
+            video.codec_context.time_base = video.time_base = frame.time_base
+            _tag(video.codec_context, reformatted(frame, self._form))
+            for other in self._info.passengers.streams if self._info.passengers else ():
+                self._add_passenger(other)
+            self._container.start_encoding()
+        self._video = video
+
+    def _add_passenger(self, stream: Any) -> None:
+        if stream.codec_context is None or stream.codec_context.name not in self._container.supported_codecs:
+            return
+        self._others[stream.index] = self._container.add_stream_from_template(stream)
+
+    def _take_along(self, time_s: float | None) -> None:
+        passengers = self._info.passengers
+        for packet in passengers.take_until(time_s) if passengers else ():
+            target = self._others.get(packet.stream.index)
+            if target is not None and self._can_start(packet):
+                packet.stream = target
+                self._container.mux(packet)
+
+    def _can_start(self, packet: Any) -> bool:
+        """Before time 0 lies what an audio decoder swallows; where it cannot be written, all else would be moved."""
+        return packet.pts is None or packet.pts >= 0 or self._container.format.name in _NEGATIVE_TIMES
+
+
+def _tag(context: Any, frame: VideoFrame) -> None:
+    context.color_range, context.colorspace = int(frame.colour.range), frame.colour.matrix
+    context.color_primaries, context.color_trc = frame.colour.primaries, frame.colour.transfer
+
+
+def _encodable(form: PixelFormat, codec: str, name: str) -> PixelFormat:
+    """The format as it is where the encoder takes it, else the planar one of the same samples; RGB becomes 4:2:0."""
+    with stream_errors(name):
+        taken = {video_format.name for video_format in av.Codec(codec, "w").video_formats or ()}
+    for choice in (form, _PLANAR.get(form), _RGB_AS.get(form), _GRAY_AS.get(form)):
+        if choice is not None and choice.value in taken:
+            return choice
+    raise StreamError(f"{name}: {codec} cannot hold {form}; choose another codec, for example libx265")
+
+
+def _require_size(frame: VideoFrame, form: PixelFormat, codec: str, name: str) -> None:
+    limit = _LONGEST_SIDE_PX.get(codec, 65_535)
+    size = f"{frame.width}x{frame.height}"
+    if max(frame.width, frame.height) > limit:
+        raise StreamError(
+            f"{name} would be {size}, {codec} ends at {limit} pixels a side; take a part of the picture (--roi) "
+            "or a model of a smaller scale"
+        )
+    columns, rows = form.chroma.value if form.chroma else (1, 1)
+    if frame.width % columns or frame.height % rows:
+        raise StreamError(
+            f"{name} would be {size}, {codec} with {form} takes even sides only; "
+            "take an even part of the picture (--roi)"
+        )

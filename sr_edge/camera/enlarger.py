@@ -1,0 +1,91 @@
+"""What makes a frame larger: a network, or bicubic where a cheap answer is wanted."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sr_edge.camera.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
+from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.turns import Turns
+from sr_edge.controls import Controls
+from sr_edge.errors import UsageError
+from sr_edge.runtimes.session import Session
+from sr_edge.upscaler import Upscaler
+
+
+class Enlarger(Protocol):
+    """Three steps, of which `prepare` and `infer` are done while holding one of `turns`. For any number of threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def turns(self) -> Turns:
+        """Who may use the engine; streams that share an enlarger share them."""
+        ...
+
+    def prepare(self, frame: VideoFrame) -> VideoFrame:
+        """The frame as `infer` takes it."""
+        ...
+
+    def infer(self, prepared: VideoFrame) -> VideoFrame:
+        """`scale` times as large; raises EngineError or FrameError where that fails."""
+        ...
+
+    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        """In the pixel format and colour of `like`, the frame that came in."""
+        ...
+
+
+class NetworkEnlarger:
+    """A network in an open session, which stays the caller's."""
+
+    def __init__(
+        self, session: Session, at_once: int = 1, overlap_px: int | None = None, controls: Controls | None = None
+    ) -> None:
+        """Args:
+        session: must be open while the enlarger is used.
+        at_once: frames in the engine at a time. 1 gives the least latency; one more than the session has slots
+            hides all other work behind the network.
+        overlap_px, controls: as `Upscaler` takes them.
+        """
+        if at_once < 1:
+            raise UsageError(f"{at_once} frames at a time are none; give 1 or more")
+        spec = session.spec
+        self.name = f"{spec.runtime} {spec.ran}"
+        self.scale = spec.scale
+        self.turns = Turns(at_once)
+        self._upscaler = Upscaler(session, overlap_px, controls)
+
+    def prepare(self, frame: VideoFrame) -> VideoFrame:
+        form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
+        return frame.with_planes((rgb_from_frame(frame),), form, RGB_COLOUR)
+
+    def infer(self, prepared: VideoFrame) -> VideoFrame:
+        return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
+
+    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return frame_from_rgb(enlarged.planes[0], like)
+
+
+class BicubicEnlarger:
+    """Bicubic on the planes as they are, without RGB."""
+
+    def __init__(self, scale: int, at_once: int = 2) -> None:
+        if scale < 1:
+            raise UsageError(f"scale {scale} is not a magnification; use 2, 3 or 4")
+        self.name = "bicubic"
+        self.scale = scale
+        self.turns = Turns(at_once)
+
+    def prepare(self, frame: VideoFrame) -> VideoFrame:
+        return frame
+
+    def infer(self, prepared: VideoFrame) -> VideoFrame:
+        return resized(prepared, self.scale * prepared.width, self.scale * prepared.height)
+
+    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return enlarged

@@ -1,0 +1,68 @@
+"""When to leave the model for something cheaper and when to try it again, with hysteresis so that it does not flap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sr_edge.errors import UsageError
+
+LATE_FOR_S = 1.0
+"""The model is left when nothing of it was in time for so long."""
+FIRST_REST_S = 5.0
+LONGEST_REST_S = 60.0
+SETTLED_S = 30.0
+"""A model that held so long after a return starts again with the shortest rest."""
+
+
+class Governor:
+    """Decides between the model and its fallback from the latencies of their frames.
+
+    Each time the model fails again soon after a return, the next return comes twice as late.
+    """
+
+    def __init__(self, max_latency_ms: float, say: Callable[[str], None]) -> None:
+        if not max_latency_ms > 0:
+            raise UsageError(f"a latency of {max_latency_ms:g} ms cannot be held; give more than 0")
+        self._max_latency_ms = max_latency_ms
+        self._say = say
+        self._rest_s = FIRST_REST_S
+        self._switched_s = float("-inf")
+        self._late_since_s: float | None = None
+        self.uses_fallback = False
+        self.switches = 0
+
+    def observe(self, latency_ms: float, by_fallback: bool, now_s: float) -> None:
+        """Takes note of one frame that went out at `now_s`, by any clock that only rises."""
+        if by_fallback is not self.uses_fallback:
+            return  # begun before the last switch
+        if self.uses_fallback:
+            if now_s - self._switched_s >= self._rest_s:
+                self._return(now_s)
+            return
+        if latency_ms <= self._max_latency_ms:
+            self._late_since_s = None
+            return
+        if self._late_since_s is None:
+            self._late_since_s = now_s
+        if now_s - self._late_since_s >= LATE_FOR_S:
+            self._leave(latency_ms, now_s)
+
+    def _leave(self, latency_ms: float, now_s: float) -> None:
+        held_s = now_s - self._switched_s
+        again = self.switches > 0 and held_s < SETTLED_S
+        self._rest_s = min(2 * self._rest_s, LONGEST_REST_S) if again else FIRST_REST_S
+        self._switch(True, now_s)
+        self._say(
+            f"the model took {latency_ms:.0f} ms, for a second over the {self._max_latency_ms:.0f} ms allowed: "
+            f"going on with the fallback, trying the model again in {self._rest_s:.0f} s"
+        )
+
+    def _return(self, now_s: float) -> None:
+        self._switch(False, now_s)
+        self._say("trying the model again")
+
+    def _switch(self, to_fallback: bool, now_s: float) -> None:
+        self.uses_fallback = to_fallback
+        self.switches += 1
+        self._switched_s = now_s
+        self._late_since_s = None

@@ -1,0 +1,204 @@
+"""The one loop: source -> model -> sink, all at once, with bounded queues between them.
+
+    source thread        reads and decodes                -> inbox, which drops by the policy
+    at_once + 1 threads  take a turn on the engine, then the frame; prepare, infer, leave the turn, finish -> outbox
+    consumer             takes the results in order, and writes them
+
+The turn is taken first, the frame after it: what is taken is then the newest there is, however long the wait was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+
+from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.options import LoopOptions
+from sr_edge.camera.policy import Dropping, policy_for
+from sr_edge.camera.ports import Sink, Source
+from sr_edge.camera.queues import Inbox, Outbox
+from sr_edge.camera.statistics import StreamReport, StreamStatistics
+from sr_edge.camera.watch import Watch
+from sr_edge.camera.work import Result, Work
+from sr_edge.errors import UsageError
+
+_TICK_S = 0.5
+
+
+class Loop:
+    """One stream. `frames` gives the results to the caller, `run` writes them to a sink; one of the two, once."""
+
+    def __init__(self, source: Source, enlarger: Enlarger, options: LoopOptions | None = None) -> None:
+        """Args:
+        source: is closed at the end.
+        enlarger: stays the caller's; several loops may share one, and take turns.
+
+        Raises:
+            UsageError: the fallback is of another scale.
+        """
+        options = options or LoopOptions()
+        policy = options.policy or policy_for(source.is_live)
+        self._source = source
+        self._patience_s = options.hang_s
+        self._watch = Watch(options.hang_s)
+        self._statistics = StreamStatistics()
+        self._work = Work(enlarger, options, self._statistics, self._watch)
+        self._inbox = Inbox(policy)
+        self._workers = self._work.at_once + 1
+        # Results that wait are old when they are shown: only where none may be lost, a burst is evened out.
+        self._outbox: Outbox[Result] = Outbox(self._workers + (2 if policy.dropping is Dropping.BLOCK else 0))
+        self._taking = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._working = self._workers
+        self._error: BaseException | None = None
+
+    def report(self) -> StreamReport:
+        """What happened so far."""
+        return self._statistics.report(
+            dropped=self._inbox.dropped,
+            queued=len(self._inbox),
+            reopened=getattr(self._source, "reopened", 0),
+            unreadable_packets=getattr(self._source, "unreadable_packets", 0),
+        )
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """The enlarged frames in order, each at the pts of the one that it came from.
+
+        Leaving the iteration early ends the stream.
+
+        Raises:
+            StreamError: the source is lost, a stage hangs, or too many frames in a row failed.
+        """
+        with closing(self._results()) as results:
+            for result in results:
+                self._work.sent(result)
+                yield result.frame
+
+    def run(self, sink: Sink, on_tick: Callable[[StreamReport], None] | None = None) -> StreamReport:
+        """Writes every result to `sink`, and closes it whatever happens.
+
+        Args:
+            on_tick: is given a report about twice a second.
+
+        Raises:
+            StreamError: as `frames`, or the sink failed.
+        """
+        writer = threading.Thread(target=self._write_all, args=(sink,), name="sr-edge-sink", daemon=True)
+        writer.start()
+        try:
+            while writer.is_alive():
+                writer.join(_TICK_S)
+                self._watch.check()
+                if on_tick is not None:
+                    on_tick(self.report())
+        except BaseException:
+            self.stop()
+            writer.join(self._patience_s)
+            raise
+        if self._error is not None:
+            raise self._error
+        return self.report()
+
+    def stop(self) -> None:
+        """Ends the stream as if its source had ended: what is under way is finished. From any thread."""
+        self._source.close()
+        self._inbox.end(discard=True)
+
+    def _write_all(self, sink: Sink) -> None:
+        try:
+            try:
+                with closing(self._results()) as results:
+                    for result in results:
+                        self._write(sink, result)
+            finally:
+                with self._watch.stage(f"closing the sink {sink.name}"):
+                    sink.close()
+        except BaseException as error:
+            self._give_up(error)
+
+    def _write(self, sink: Sink, result: Result) -> None:
+        started_s = time.perf_counter()
+        with self._watch.stage(f"the sink {sink.name}"):
+            sink.write(result.frame)
+        self._statistics.stage("write", 1e3 * (time.perf_counter() - started_s))
+        self._work.sent(result)
+
+    def _results(self) -> Generator[Result, None, None]:
+        self._start()
+        try:
+            while not self._outbox.is_over:
+                result = self._outbox.take(_TICK_S)
+                self._watch.check()
+                if result is not None:
+                    yield result
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.stop()
+            self._outbox.end()
+            self._join()
+
+    def _start(self) -> None:
+        if self._threads:
+            raise UsageError("this stream was run already; make another one")
+        for number in range(self._workers):
+            name = f"sr-edge-model-{number}"
+            self._threads.append(threading.Thread(target=self._enlarge_all, name=name, daemon=True))
+        self._threads.append(threading.Thread(target=self._read_all, name="sr-edge-source", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def _join(self) -> None:
+        """Waits until nothing uses the model any more, so that its session can be closed; for a hung one not for good.
+
+        The source's thread ends by itself when its read comes back.
+        """
+        until_s = time.monotonic() + self._patience_s
+        for thread in self._threads[: self._workers]:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def _read_all(self) -> None:
+        try:
+            asked_s = time.perf_counter()
+            for frame in self._source.frames():
+                self._statistics.frame_in(1e3 * (time.perf_counter() - asked_s))
+                if not self._inbox.put(frame):
+                    break
+                asked_s = time.perf_counter()
+        except BaseException as error:
+            self._error = self._error or error
+        finally:
+            self._source.close()
+            self._inbox.end()
+
+    def _enlarge_all(self) -> None:
+        try:
+            while self._inbox.wait() and self._outbox.reserve():
+                self._enlarge_next()
+        except BaseException as error:
+            self._give_up(error)
+        finally:
+            with self._taking:
+                self._working -= 1
+                if self._working == 0:
+                    self._outbox.end()
+
+    def _enlarge_next(self) -> None:
+        enlarger = self._work.enlarger_now()
+        with enlarger.turns.turn(self):
+            with self._taking:
+                frame = self._inbox.take()
+                if frame is None:
+                    self._outbox.release()
+                    return
+                ticket = self._outbox.ticket()
+            begun = self._work.begin(frame, enlarger)
+        self._outbox.deliver(ticket, self._work.finish(begun) if begun else None)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self.stop()
+        self._outbox.end()

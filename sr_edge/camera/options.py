@@ -1,0 +1,73 @@
+"""How a stream is run, checked before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.policy import Policy
+from sr_edge.errors import UsageError
+
+
+def say_nothing(text: str) -> None:
+    """For those who read from the report what happened."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of each frame, in pixels of the source."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.left, self.top) < 0 or min(self.width, self.height) < 1:
+            raise UsageError(f"the part {self} is empty or outside; write x,y,width,height in pixels of the source")
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Reads "x,y,w,h"; raises UsageError for anything else."""
+        try:
+            left, top, width, height = (int(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(
+                f"cannot read {text!r} as a part; write x,y,width,height, for example 0,0,320,180"
+            ) from None
+        return cls(left, top, width, height)
+
+    def __str__(self) -> str:
+        return f"{self.left},{self.top},{self.width},{self.height}"
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How a stream is run.
+
+    Attributes:
+        policy: None takes `latest` for live sources, `block` for others.
+        region: the part of each frame that is enlarged; None takes the whole.
+        every: every n-th frame goes through the model, those between are bicubic.
+        fallback: what to go on with while the model cannot hold `max_latency_ms`.
+        max_latency_ms: from capture to the sink having taken the frame.
+        failures_in_a_row: so many frames without a result end the stream.
+        hang_s: a stage that is not done with one frame after so long ends the stream.
+        say: is told what a person should hear of: fallbacks, losses, failures. Called from the stream's threads.
+    """
+
+    policy: Policy | None = None
+    region: Region | None = None
+    every: int = 1
+    fallback: Enlarger | None = None
+    max_latency_ms: float | None = None
+    failures_in_a_row: int = 10
+    hang_s: float = 30.0
+    say: Callable[[str], None] = say_nothing
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.failures_in_a_row < 1:
+            raise UsageError(f"every {self.every}, {self.failures_in_a_row} failures: both are counts from 1 on")
+        if (self.fallback is None) != (self.max_latency_ms is None):
+            raise UsageError("a fallback and the latency that it is to hold belong together; give both or neither")

@@ -1,0 +1,56 @@
+"""What becomes of frames that come faster than the model takes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from sr_edge.errors import UsageError
+
+
+class Dropping(str, Enum):
+    """Which frames are left out.
+
+    `LATEST`: all but the newest, so that what is shown is never old. `BLOCK`: none, the source waits.
+    `DROP_LATE`: those older than a deadline when the model could take them; until then they wait in order.
+    """
+
+    LATEST = "latest"
+    BLOCK = "block"
+    DROP_LATE = "drop-late"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A way of dropping, with its deadline in milliseconds after capture where it has one."""
+
+    dropping: Dropping
+    deadline_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dropping is Dropping.DROP_LATE) != (self.deadline_ms is not None):
+            raise UsageError("drop-late wants a deadline, other policies have none; write for example 'drop-late 100'")
+        if self.deadline_ms is not None and not self.deadline_ms > 0:
+            raise UsageError(f"a deadline of {self.deadline_ms:g} ms is over before it begins; give more than 0")
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """Reads "latest", "block" or "drop-late MS"; raises UsageError for anything else."""
+        match = re.fullmatch(r"(latest|block|drop-late)(?:[ :=](\d+(?:\.\d+)?))?", text.strip())
+        if match is None:
+            raise UsageError(
+                f"unknown policy {text!r}; choose latest, block or 'drop-late MS', for example 'drop-late 100'"
+            )
+        return cls(Dropping(match[1]), float(match[2]) if match[2] else None)
+
+    def __str__(self) -> str:
+        return str(self.dropping) if self.deadline_ms is None else f"{self.dropping} {self.deadline_ms:g}"
+
+
+def policy_for(is_live: bool) -> Policy:
+    """`latest` for what comes by itself, `block` for what waits."""
+    return Policy(Dropping.LATEST if is_live else Dropping.BLOCK)

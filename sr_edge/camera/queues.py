@@ -1,0 +1,146 @@
+"""The two bounded queues of the loop: frames that wait for the model, and results that wait to go out in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.policy import Dropping, Policy
+
+Item = TypeVar("Item")
+
+BLOCK_DEPTH = 2
+DROP_LATE_DEPTH = 32
+"""Frames that may wait under `drop-late`: a second of video. Beyond that the oldest is late whatever its age."""
+
+
+class Inbox:
+    """Frames between the source's thread and those that run the model; drops by its policy, and counts that."""
+
+    def __init__(self, policy: Policy) -> None:
+        depths = {Dropping.LATEST: 1, Dropping.BLOCK: BLOCK_DEPTH, Dropping.DROP_LATE: DROP_LATE_DEPTH}
+        self._policy = policy
+        self._depth = depths[policy.dropping]
+        self._waiting: deque[VideoFrame] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self.dropped = 0
+
+    def put(self, frame: VideoFrame) -> bool:
+        """Adds a frame; under `block` once there is room. False when nobody takes frames any more."""
+        with self._changed:
+            while self._policy.dropping is Dropping.BLOCK and len(self._waiting) == self._depth and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                return False
+            if len(self._waiting) == self._depth:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append(frame)
+            self._changed.notify_all()
+            return True
+
+    def wait(self) -> bool:
+        """Waits for a frame; False once there will be none."""
+        with self._changed:
+            while not self._waiting and not self._ended:
+                self._changed.wait()
+            return bool(self._waiting)
+
+    def take(self) -> VideoFrame | None:
+        """The frame whose turn it is; None where another thread took it, or all were late."""
+        with self._changed:
+            while self._waiting:
+                frame = self._waiting.popleft()
+                self._changed.notify_all()
+                if not self._is_late(frame):
+                    return frame
+                self.dropped += 1
+            return None
+
+    def _is_late(self, frame: VideoFrame) -> bool:
+        deadline_ms = self._policy.deadline_ms
+        return deadline_ms is not None and (time.monotonic_ns() - frame.captured_ns) / 1e6 > deadline_ms
+
+    def end(self, *, discard: bool = False) -> None:
+        """No more frames come in; those that wait are still taken, or forgotten."""
+        with self._changed:
+            self._ended = True
+            if discard:
+                self._waiting.clear()
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+class Outbox(Generic[Item]):
+    """Results of several threads in the order of their tickets. `depth` of them are under way or wait at a time."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._reserved = 0
+        self._tickets = 0
+        self._next = 0
+        self._ready: dict[int, Item | None] = {}
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def reserve(self) -> bool:
+        """Waits for a place; False when nobody takes results any more."""
+        with self._changed:
+            while self._reserved == self._depth and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                return False
+            self._reserved += 1
+            return True
+
+    def release(self) -> None:
+        """Gives a place back for which there was no frame."""
+        with self._changed:
+            self._reserved -= 1
+            self._changed.notify_all()
+
+    def ticket(self) -> int:
+        """The next number in the order, for a place that was reserved; to be delivered once."""
+        with self._changed:
+            self._tickets += 1
+            return self._tickets - 1
+
+    def deliver(self, ticket: int, item: Item | None) -> None:
+        """Puts a result in its place; None for a frame that has none."""
+        with self._changed:
+            self._ready[ticket] = item
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Nothing more will be delivered."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def take(self, timeout_s: float) -> Item | None:
+        """The next result in order. None after `timeout_s`, or where there will be none: see `is_over`."""
+        until_s = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                while self._next in self._ready:
+                    item = self._ready.pop(self._next)
+                    self._next += 1
+                    self._reserved -= 1
+                    self._changed.notify_all()
+                    if item is not None:
+                        return item
+                left_s = until_s - time.monotonic()
+                if self._ended or left_s <= 0:
+                    return None
+                self._changed.wait(left_s)
+
+    @property
+    def is_over(self) -> bool:
+        with self._changed:
+            return self._ended and self._next not in self._ready

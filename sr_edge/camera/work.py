@@ -1,0 +1,132 @@
+"""One frame through the model: which enlarger it takes, its three steps timed, and what happens when one fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger
+from sr_edge.camera.fallback import Governor
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.options import LoopOptions
+from sr_edge.camera.statistics import StreamStatistics
+from sr_edge.camera.watch import Watch
+from sr_edge.errors import StreamError, UsageError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One enlarged frame, and whether the fallback made it."""
+
+    frame: VideoFrame
+    by_fallback: bool
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A frame that has left the engine and is not in its own format yet."""
+
+    like: VideoFrame
+    enlarged: VideoFrame
+    enlarger: Enlarger
+
+
+class Work:
+    """What the model's threads of one stream share."""
+
+    def __init__(self, enlarger: Enlarger, options: LoopOptions, statistics: StreamStatistics, watch: Watch) -> None:
+        self._enlarger = enlarger
+        self._options = options
+        self._statistics = statistics
+        self._watch = watch
+        self._between = BicubicEnlarger(enlarger.scale)
+        self._failing = threading.Lock()
+        self._failed_in_a_row = 0
+        self._governor: Governor | None = None
+        fallback = options.fallback
+        if fallback is not None and fallback.scale != enlarger.scale:
+            raise UsageError(
+                f"the fallback enlarges {fallback.scale} times, the model {enlarger.scale} times; "
+                "take a fallback of the same scale"
+            )
+        if options.max_latency_ms is not None:
+            self._governor = Governor(options.max_latency_ms, self._say)
+
+    @property
+    def at_once(self) -> int:
+        """The most frames that are in an engine at a time."""
+        fallback = self._options.fallback
+        return max(self._enlarger.turns.at_once, fallback.turns.at_once if fallback else 0)
+
+    def enlarger_now(self) -> Enlarger:
+        fallback = self._options.fallback
+        return fallback if fallback and self._governor and self._governor.uses_fallback else self._enlarger
+
+    def begin(self, frame: VideoFrame, enlarger: Enlarger) -> Begun | None:
+        """What needs the engine. None where the frame failed; the caller holds a turn of `enlarger`.
+
+        Raises:
+            StreamError: too many in a row failed.
+        """
+        self._statistics.stage("wait", (time.monotonic_ns() - frame.captured_ns) / 1e6)
+        with self._failures(frame):
+            region = self._options.region
+            like = frame.cropped(region.left, region.top, region.width, region.height) if region else frame
+            if frame.sequence % self._options.every:
+                enlarger = self._between
+                self._statistics.count("between")
+            with self._timed("prepare"):
+                prepared = enlarger.prepare(like)
+            with self._timed("infer"), self._watch.stage(f"the model ({enlarger.name})"):
+                return Begun(like, enlarger.infer(prepared), enlarger)
+        return None
+
+    def finish(self, begun: Begun) -> Result | None:
+        """What needs no engine; None where that failed. Raises as `begin`."""
+        with self._failures(begun.like):
+            with self._timed("finish"):
+                frame = begun.enlarger.finish(begun.enlarged, begun.like)
+            self._failed_in_a_row = 0
+            by_fallback = begun.enlarger is self._options.fallback
+            if by_fallback:
+                self._statistics.count("by_fallback")
+            return Result(frame, by_fallback)
+        return None
+
+    def sent(self, result: Result) -> None:
+        """Takes note that the sink has a frame."""
+        latency_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
+        self._statistics.frame_out(latency_ms)
+        if self._governor is not None:
+            switches = self._governor.switches
+            self._governor.observe(latency_ms, result.by_fallback, time.monotonic())
+            if self._governor.switches != switches:
+                self._statistics.count("switches")
+
+    @contextmanager
+    def _failures(self, frame: VideoFrame) -> Iterator[None]:
+        """A frame that fails is left out, counted and named; many in a row end the stream."""
+        try:
+            yield
+        except Exception as error:
+            with self._failing:
+                self._failed_in_a_row += 1
+                failed = self._failed_in_a_row
+            self._statistics.count("failed")
+            reason = str(error) or type(error).__name__
+            if failed >= self._options.failures_in_a_row:
+                raise StreamError(f"{failed} frames in a row failed, the last one: {reason}") from error
+            self._say(f"frame {frame.sequence} is left out: {reason}")
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started_s = time.perf_counter()
+        yield
+        self._statistics.stage(stage, 1e3 * (time.perf_counter() - started_s))
+
+    def _say(self, text: str) -> None:
+        self._statistics.event(text)
+        self._options.say(text)

@@ -1,0 +1,84 @@
+"""Clips made on the spot, of frames that can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, VideoFrame
+
+WIDTH, HEIGHT = 64, 48
+
+
+def grey(number: int) -> int:
+    """The level of frame `number`, told apart from its neighbours after any codec."""
+    return 20 + 8 * (number % 25)
+
+
+def flat_frame(number: int, pts: int | None = None, form: PixelFormat = PixelFormat.I420) -> VideoFrame:
+    planes = tuple(
+        np.full(part.shape(HEIGHT, WIDTH), grey(number) if index == 0 else 128, form.dtype)
+        for index, part in enumerate(form.layout)
+    )
+    return VideoFrame(planes, form, Colour(ColourRange.LIMITED, 1, 1, 1), pts, Fraction(1, 30), sequence=number)
+
+
+def number_of(frame: VideoFrame) -> int:
+    """Which `flat_frame` of the first 25 this is."""
+    return round((float(frame.planes[0].mean()) - 20) / 8)
+
+
+def write_clip(
+    path: Path,
+    pts: Sequence[int],
+    *,
+    time_base: Fraction = Fraction(1, 90_000),
+    codec: str = "libx264",
+    form: str = "yuv420p",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    audio_s: float = 0.0,
+) -> Path:
+    """A video of flat frames at `pts`, with a tone beside it where `audio_s` is not 0."""
+    with av.open(path, "w") as container:
+        video: Any = container.add_stream(codec, rate=30, options={"g": "5"} if codec != "ffv1" else {})
+        video.width, video.height, video.pix_fmt = *size, form
+        video.codec_context.time_base = video.time_base = time_base
+        video.codec_context.colorspace, video.codec_context.color_range = 1, 1
+        audio: Any = container.add_stream("aac", rate=48_000) if audio_s else None
+        for number, time in enumerate(pts):
+            picture = av.VideoFrame(*size, form)
+            for index, plane in enumerate(picture.planes):
+                wide = form.endswith("10le")
+                level = (grey(number) if index == 0 else 128) * (4 if wide else 1)
+                np.frombuffer(plane, np.uint16 if wide else np.uint8)[:] = level  # type: ignore[call-overload]
+            picture.pts, picture.time_base = time, time_base
+            picture.colorspace, picture.color_range = 1, 1
+            container.mux(video.encode(picture))
+        if audio is not None:
+            _write_tone(container, audio, audio_s)
+        container.mux(video.encode(None))
+    return path
+
+
+def _write_tone(container: Any, audio: Any, seconds: float) -> None:
+    samples = np.sin(np.arange(int(48_000 * seconds)) / 17).astype(np.float32)
+    for start in range(0, len(samples), 1024):
+        block = np.stack([samples[start : start + 1024]] * 2)
+        frame = av.AudioFrame.from_ndarray(block, "fltp", "stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+        container.mux(audio.encode(frame))
+    container.mux(audio.encode(None))
+
+
+def read_clip(path: Path) -> list[Any]:
+    with av.open(path) as container:
+        return list(container.decode(video=0))
+
+
+def times_of(pictures: Sequence[Any]) -> list[Fraction]:
+    return [picture.pts * picture.time_base for picture in pictures]

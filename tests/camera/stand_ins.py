@@ -1,0 +1,73 @@
+"""A source, a sink and an enlarger that a test holds in its hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.ports import SourceInfo
+from sr_edge.camera.turns import Turns
+
+PATIENCE_S = 30
+"""Nothing waits so long unless it hangs."""
+
+
+class ListSource:
+    """Gives the frames of a list, or of a generator that a test holds in its hand."""
+
+    name = "a list"
+
+    def __init__(self, frames: Iterable[VideoFrame], is_live: bool = False) -> None:
+        self.is_live = is_live
+        self.info = SourceInfo(Fraction(30))
+        self.closed = threading.Event()
+        self._frames = frames
+
+    def frames(self) -> Iterator[VideoFrame]:
+        for frame in self._frames:
+            if self.closed.is_set():
+                return
+            yield frame
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class ListSink:
+    """Keeps what it is given."""
+
+    name = "a list"
+
+    def __init__(self) -> None:
+        self.frames: list[VideoFrame] = []
+        self.closed = 0
+
+    def write(self, frame: VideoFrame) -> None:
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class RepeatingEnlarger:
+    """Repeats each sample of the planes twice; `before_infer` is called with each frame, and may block or raise."""
+
+    scale = 2
+
+    def __init__(self, at_once: int = 1, name: str = "repeating") -> None:
+        self.name = name
+        self.turns = Turns(at_once)
+
+    def before_infer(self, frame: VideoFrame) -> None: ...
+
+    def prepare(self, frame: VideoFrame) -> VideoFrame:
+        return frame
+
+    def infer(self, prepared: VideoFrame) -> VideoFrame:
+        self.before_infer(prepared)
+        return prepared.with_planes(tuple(plane.repeat(2, 0).repeat(2, 1) for plane in prepared.planes))
+
+    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return enlarged

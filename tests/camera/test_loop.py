@@ -1,0 +1,275 @@
+"""The loop: order and times kept, every policy, failures, hangs, stopping; no clock is waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from sr_edge.camera.av_source import AvAddress, AvSource
+from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.camera.enlarger import NetworkEnlarger
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.loop import Loop
+from sr_edge.camera.options import LoopOptions, Region
+from sr_edge.camera.policy import Policy
+from sr_edge.camera.watch import HungStage
+from sr_edge.errors import EngineError, StreamError, UsageError
+from sr_edge.runtimes import Session
+from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger
+
+UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 33003, 36006, 90000, 93003]
+
+
+def numbered(count: int) -> list[VideoFrame]:
+    return [flat_frame(number, pts=number) for number in range(count)]
+
+
+class Gated(RepeatingEnlarger):
+    """Waits in `infer` for the test, which first hears that a frame is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+
+    def before_infer(self, frame: VideoFrame) -> None:
+        self.inside.release()
+        assert self.go_on.acquire(timeout=PATIENCE_S)
+
+
+def test_a_file_goes_through_a_network_into_a_file_with_exact_times(session: Session, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", UNEVEN)
+    source = AvSource(AvAddress(str(clip)))
+    sink = EncodedSink(Encoding(str(tmp_path / "out.mp4")), source.info)
+    report = Loop(source, NetworkEnlarger(session, at_once=3)).run(sink)
+    upscaled = read_clip(tmp_path / "out.mp4")
+    assert times_of(upscaled) == [Fraction(time, 90_000) for time in UNEVEN]
+    assert [number_of_picture(picture) for picture in upscaled] == list(range(len(UNEVEN)))
+    assert {(picture.width, picture.height, picture.format.name) for picture in upscaled} == {(128, 96, "yuv420p")}
+    assert (report.frames_in, report.frames_out, report.dropped, report.failed) == (10, 10, 0, 0)
+    assert set(report.stages) == {"source", "wait", "prepare", "infer", "finish", "write"}
+    assert report.latency is not None
+    assert report.latency.count == 10
+
+
+def number_of_picture(picture: object) -> int:
+    from sr_edge.camera.conversion import frame_from_av
+
+    return number_of(frame_from_av(picture))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_nothing_is_lost_or_reordered_under_block(at_once: int) -> None:
+    class Uneven(RepeatingEnlarger):
+        def before_infer(self, frame: VideoFrame) -> None:
+            if frame.sequence % 3 == 0:  # lets later frames overtake
+                sum(range(20_000))
+
+    sink = ListSink()
+    report = Loop(ListSource(numbered(60)), Uneven(at_once)).run(sink)
+    assert [frame.sequence for frame in sink.frames] == list(range(60))
+    assert [frame.pts for frame in sink.frames] == list(range(60))
+    assert sink.closed == 1
+    assert report.dropped == 0
+
+
+def test_several_frames_are_in_the_engine_at_once() -> None:
+    both = threading.Barrier(2, timeout=PATIENCE_S)
+
+    class InPairs(RepeatingEnlarger):
+        def before_infer(self, frame: VideoFrame) -> None:
+            both.wait()
+
+    assert len(list(Loop(ListSource(numbered(8)), InPairs(at_once=2)).frames())) == 8
+
+
+def test_latest_takes_the_newest_frame_when_the_model_is_free() -> None:
+    enlarger, all_in = Gated(), threading.Event()
+
+    def camera() -> Iterator[VideoFrame]:
+        yield from numbered(3)
+        assert enlarger.inside.acquire(timeout=PATIENCE_S)
+        yield from [flat_frame(number, pts=number) for number in range(3, 20)]
+        all_in.set()
+        enlarger.go_on.release(2)
+
+    loop = Loop(ListSource(camera(), is_live=True), enlarger)
+    sequences = [frame.sequence for frame in loop.frames()]
+    assert all_in.is_set()
+    assert len(sequences) == 2
+    assert sequences[0] in (0, 1, 2)
+    assert sequences[1] == 19
+    assert loop.report().dropped == 18
+
+
+def test_drop_late_leaves_out_what_waited_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = 10**12
+    monkeypatch.setattr("time.monotonic_ns", lambda: now_ns)
+    old = [replace(frame, captured_ns=now_ns - 200_000_000) for frame in numbered(3)]
+    fresh = [replace(frame, captured_ns=now_ns - 50_000_000) for frame in numbered(5)[3:]]
+    options = LoopOptions(Policy.parse("drop-late 100"))
+    loop = Loop(ListSource([*old, *fresh], is_live=True), RepeatingEnlarger(), options)
+    assert [frame.sequence for frame in loop.frames()] == [3, 4]
+    assert loop.report().dropped == 3
+
+
+def test_a_region_is_enlarged_alone() -> None:
+    frames = list(Loop(ListSource(numbered(2)), RepeatingEnlarger(), LoopOptions(region=Region(8, 4, 20, 10))).frames())
+    assert {(frame.width, frame.height) for frame in frames} == {(40, 20)}
+
+
+def test_every_third_frame_goes_through_the_model() -> None:
+    seen: list[int] = []
+    enlarger = RepeatingEnlarger()
+    enlarger.before_infer = lambda frame: seen.append(frame.sequence)  # type: ignore[method-assign]
+    loop = Loop(ListSource(numbered(7)), enlarger, LoopOptions(every=3))
+    frames = list(loop.frames())
+    assert seen == [0, 3, 6]
+    assert [frame.sequence for frame in frames] == list(range(7))
+    assert {(frame.width, frame.height) for frame in frames} == {(128, 96)}
+    assert [number_of(frame) for frame in frames] == list(range(7))
+    assert loop.report().between == 4
+
+
+def failing(*numbers: int) -> RepeatingEnlarger:
+    enlarger = RepeatingEnlarger()
+
+    def fail(frame: VideoFrame) -> None:
+        if frame.sequence in numbers:
+            raise EngineError("the fake engine failed")
+
+    enlarger.before_infer = fail  # type: ignore[method-assign]
+    return enlarger
+
+
+def test_a_frame_that_fails_is_left_out_counted_and_named() -> None:
+    said: list[str] = []
+    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(say=said.append))
+    assert [frame.sequence for frame in loop.frames()] == [0, 2, 3, 5]
+    assert said == [f"frame {number} is left out: the fake engine failed" for number in (1, 4)]
+    assert loop.report().failed == 2
+    assert loop.report().events == tuple(said)
+
+
+def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
+    sink = ListSink()
+    loop = Loop(ListSource(numbered(50)), failing(*range(2, 50)), LoopOptions(failures_in_a_row=4))
+    with pytest.raises(StreamError, match="4 frames in a row failed, the last one: the fake engine failed"):
+        loop.run(sink)
+    assert sink.closed == 1
+    assert loop.report().failed == 4
+
+
+def test_a_source_that_is_lost_ends_the_stream_after_what_it_gave() -> None:
+    def camera() -> Iterator[VideoFrame]:
+        yield from numbered(5)
+        raise StreamError("the camera is gone")
+
+    sink = ListSink()
+    with pytest.raises(StreamError, match="the camera is gone"):
+        Loop(ListSource(camera()), RepeatingEnlarger()).run(sink)
+    assert [frame.sequence for frame in sink.frames] == list(range(5))
+    assert sink.closed == 1
+
+
+def test_a_sink_that_fails_ends_the_stream_and_closes_both() -> None:
+    class FullSink(ListSink):
+        def write(self, frame: VideoFrame) -> None:
+            if frame.sequence == 3:
+                raise StreamError("the disk is full")
+            super().write(frame)
+
+    sink, source = FullSink(), ListSource(numbered(1000))
+    with pytest.raises(StreamError, match="the disk is full"):
+        Loop(source, RepeatingEnlarger()).run(sink)
+    assert (len(sink.frames), sink.closed, source.closed.is_set()) == (3, 1, True)
+
+
+def test_a_model_that_hangs_is_named() -> None:
+    enlarger = Gated()
+    loop = Loop(ListSource(numbered(3)), enlarger, LoopOptions(hang_s=0.01))
+    try:
+        with pytest.raises(HungStage, match=r"the model \(repeating\) did not come back"):
+            list(loop.frames())
+    finally:
+        enlarger.go_on.release(99)
+
+
+def test_a_sink_that_hangs_is_named() -> None:
+    let_go = threading.Event()
+
+    class StuckSink(ListSink):
+        def write(self, frame: VideoFrame) -> None:
+            assert let_go.wait(PATIENCE_S)
+
+    try:
+        with pytest.raises(HungStage, match="the sink a list did not come back"):
+            Loop(ListSource(numbered(3)), RepeatingEnlarger(), LoopOptions(hang_s=0.01)).run(StuckSink())
+    finally:
+        let_go.set()
+
+
+def test_leaving_the_iteration_ends_the_stream() -> None:
+    source = ListSource(numbered(1000))
+    for frame in Loop(source, RepeatingEnlarger()).frames():
+        if frame.sequence == 2:
+            break
+    assert source.closed.is_set()
+
+
+def test_stop_finishes_what_is_under_way_and_closes_the_sink() -> None:
+    sink = ListSink()
+    loop = Loop(ListSource(numbered(1000)), RepeatingEnlarger())
+
+    def stop_at_five(frame: VideoFrame) -> None:
+        sink.frames.append(frame)
+        if frame.sequence == 5:
+            loop.stop()
+
+    sink.write = stop_at_five  # type: ignore[method-assign]
+    report = loop.run(sink)
+    assert 6 <= len(sink.frames) < 1000
+    assert [frame.sequence for frame in sink.frames] == list(range(len(sink.frames)))
+    assert (sink.closed, report.frames_out) == (1, len(sink.frames))
+
+
+def test_an_interrupt_closes_the_sink() -> None:
+    sink = ListSink()
+    endless = (flat_frame(number, pts=number) for number in iter(int, 1))
+
+    def interrupt(report: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Loop(ListSource(endless), RepeatingEnlarger()).run(sink, interrupt)
+    assert sink.closed == 1
+
+
+def test_a_stream_runs_once() -> None:
+    loop = Loop(ListSource(numbered(1)), RepeatingEnlarger())
+    assert len(list(loop.frames())) == 1
+    with pytest.raises(UsageError, match="was run already"):
+        next(loop.frames())
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(UsageError, match="counts from 1"):
+        LoopOptions(every=0)
+    with pytest.raises(UsageError, match="give both or neither"):
+        LoopOptions(max_latency_ms=5)
+    fallback = RepeatingEnlarger()
+    fallback.scale = 3
+    with pytest.raises(UsageError, match="the fallback enlarges 3 times, the model 2 times"):
+        Loop(ListSource([]), RepeatingEnlarger(), LoopOptions(fallback=fallback, max_latency_ms=5))
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d", "0,0,0,4", "-1,0,4,4"])
+def test_a_part_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="x,y,width,height"):
+        Region.parse(text)
