@@ -8,6 +8,7 @@ import typer
 
 from sr_edge.cli.bench import bench
 from sr_edge.cli.calibrate import calibrate
+from sr_edge.cli.compare import compare
 from sr_edge.cli.compile import compile as compile_engine
 from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
@@ -33,6 +34,7 @@ COMMANDS = (
     upscale,
     bench,
     evaluate,
+    compare,
     train,
     export_triton,
     export_trtexec,

@@ -156,7 +156,7 @@ def _properties(request: SessionRequest, float_precision: Precision) -> dict[str
     """Precision is always said: left alone, OpenVINO lowers float graphs to bf16 or fp16 where the device can."""
     several = request.slots is not None and request.slots > 1
     properties = {
-        "INFERENCE_PRECISION_HINT": _HINTS[float_precision],
+        "INFERENCE_PRECISION_HINT": precision_hint(float_precision),
         "PERFORMANCE_HINT": "THROUGHPUT" if several else "LATENCY",
     }
     if several:
@@ -164,6 +164,11 @@ def _properties(request: SessionRequest, float_precision: Precision) -> dict[str
     if request.threads is not None:
         properties["INFERENCE_NUM_THREADS"] = str(request.threads)
     return properties | dict(request.options or {})
+
+
+def precision_hint(precision: Precision) -> str:
+    """OpenVINO's own name of a float precision."""
+    return _HINTS[precision]
 
 
 def _layers(compiled: Any) -> Counter[Precision]:

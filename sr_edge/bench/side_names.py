@@ -1,0 +1,103 @@
+"""The two sides of a comparison, as they are spelled.
+
+    TARGET[@PRECISION][:RUNTIME]
+
+TARGET is an ONNX file, a bundle, a checkpoint, a registered name, or package.module:factory. After the last "@" stand
+a precision, a runtime or both, separated by a colon: `x.sredge@int8:openvino`, `model.onnx@openvino`,
+`convnet-tiny@torch`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from sr_edge.errors import UnknownNameError, UsageError
+from sr_edge.runtimes import runtime_names
+from sr_edge.spec import Precision
+
+TORCH, JUDGE = "torch", "onnxruntime"
+"""Who runs a network of PyTorch, and who runs a file or bundle where no runtime is named."""
+
+REAL_FLOAT16 = "float16"
+"""Named like a runtime: fp16 graphs in real float16 arithmetic (`sr_edge.export.run_float16`)."""
+
+CHECKPOINTS = (".pth", ".pt", ".safetensors")
+_RESTS = {f"int8+{rest}": rest for rest in (Precision.BF16, Precision.FP16)}
+
+
+class Kind(str, Enum):
+    """What a side's target is."""
+
+    BUNDLE = "bundle"
+    FILE = "ONNX file"
+    TORCH = "PyTorch network"
+
+
+@dataclass(frozen=True)
+class SideName:
+    """A side as it was spelled; `precision` and `runtime` None leave the choice to what the target is."""
+
+    text: str
+    target: str
+    kind: Kind
+    precision: Precision | None = None
+    rest: Precision = Precision.FP32
+    runtime: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SideName:
+        """Reads TARGET[@PRECISION][:RUNTIME]; a file whose own name has an "@" is taken whole.
+
+        Raises:
+            UnknownNameError: what stands behind the "@" is neither a precision nor a runtime.
+            UsageError: two precisions or runtimes, or a runtime that cannot run such a target.
+        """
+        target, at, behind = (text, "", "") if Path(text).exists() else text.rpartition("@")
+        target = target or behind
+        words = [word.strip() for word in behind.split(":")] if at else []
+        name = cls(text, target, _kind_of(target))
+        for word in words:
+            name = _with_word(name, word)
+        return _checked(name)
+
+
+def _kind_of(target: str) -> Kind:
+    path = Path(target)
+    if path.suffix == ".onnx":
+        return Kind.FILE
+    if path.suffix in (".sredge", ".zip") or path.is_dir():
+        return Kind.BUNDLE
+    if path.is_file() and path.suffix not in CHECKPOINTS:
+        raise UsageError(
+            f"{target} is no .onnx file, no bundle (.sredge, .zip) and no checkpoint ({', '.join(CHECKPOINTS)}); "
+            "give one of those, or the name of a model"
+        )
+    return Kind.TORCH
+
+
+def _with_word(name: SideName, word: str) -> SideName:
+    precisions = [*map(str, Precision), *_RESTS]
+    runtimes = [*runtime_names(), REAL_FLOAT16]
+    if word not in (*precisions, *runtimes):
+        raise UnknownNameError(f"precision or runtime in {name.text!r}:", word, [*precisions, *runtimes])
+    if word in runtimes and name.runtime is None:
+        return dataclasses.replace(name, runtime=word)
+    if word in precisions and name.precision is None:
+        rest = _RESTS.get(word, Precision.FP32)
+        return dataclasses.replace(name, precision=Precision(word.partition("+")[0]), rest=rest)
+    raise UsageError(f"{name.text!r} names two {'runtimes' if word in runtimes else 'precisions'}; leave one out")
+
+
+def _checked(name: SideName) -> SideName:
+    if name.kind is Kind.TORCH and name.runtime not in (None, TORCH):
+        raise UsageError(
+            f"{name.target} is run by torch, not by {name.runtime}; give an ONNX file or a bundle for that"
+        )
+    if name.kind is Kind.FILE and name.runtime == TORCH:
+        raise UsageError(f"torch cannot run {name.target}; name onnxruntime, openvino or a checkpoint")
+    if name.kind is Kind.BUNDLE and name.runtime == REAL_FLOAT16 and name.precision is None:
+        return dataclasses.replace(name, precision=Precision.FP16)
+    return name

@@ -1,0 +1,42 @@
+"""A network of PyTorch as a side of a comparison; imported only where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sr_edge.bench.side_names import CHECKPOINTS, SideName
+from sr_edge.bundle.weights import write_weights
+from sr_edge.errors import UsageError
+from sr_edge.models import LoadedModel, load_model, model_names
+from sr_edge.models.loading import innermost
+
+
+def load_side(
+    name: SideName, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
+) -> LoadedModel:
+    """The network of a checkpoint, a registered name or package.module:factory.
+
+    Raises:
+        SrEdgeError: as `load_model`; UsageError where the target is none of those.
+    """
+    target = name.target
+    if Path(target).suffix in CHECKPOINTS:
+        if weights is not None or random_weights:
+            raise UsageError(f"{target} has weights; leave --weights and --random-weights out, or give a model's name")
+        return load_model(None, scale, Path(target), input_range=input_range)
+    if ":" in target:
+        return load_model(None, scale, weights, random_weights, target, input_range)
+    if target not in model_names():
+        raise UsageError(
+            f"{target!r} is no file, no bundle and no known model; give model.onnx, NAME.sredge, a checkpoint, "
+            f"package.module:factory, or one of: {', '.join(model_names())}"
+        )
+    return load_model(target, scale, weights, random_weights, input_range=input_range)
+
+
+def write_side(model: LoadedModel, folder: Path) -> Path:
+    """The network's weights in a file of `folder`, for the torch runtime."""
+    path = folder / "weights.safetensors"
+    state = innermost(model.module).state_dict()
+    write_weights(path, {name: value.cpu().numpy() for name, value in state.items()})
+    return path

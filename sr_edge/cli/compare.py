@@ -1,0 +1,148 @@
+"""`sr-edge compare`: how far two renderings of one network are apart, and the first layer in which they differ."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import Device, Json, RandomWeights, Scale, Settings, Threads, Trust, read_settings
+from sr_edge.whole_file import require_output_file
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from sr_edge.bench.comparison import Comparison
+    from sr_edge.bench.side_layers import LayerReport
+    from sr_edge.export.layers import LayerDifference
+
+SHOWN_BEFORE, SHOWN_AFTER = 3, 8
+"""Layers shown around the first that is apart; JSON has all."""
+
+_SIDE = "TARGET[@PRECISION][:RUNTIME]"
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help=f"The measure: {_SIDE}.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="What is compared with it.", show_default=False)],
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures; some come along.", show_default=False),
+    ] = None,
+    patches: Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")] = 16,
+    tile: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Patch size where neither has its own: 96x96.", show_default=False),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the worst patch as A | B | difference (PNG).", show_default=False)
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Compare layer by layer.")] = True,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0.0, help="Relative error at which layers part.", show_default=False)
+    ] = None,
+    min_psnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="Exit with 1 below this RGB PSNR.", show_default=False)
+    ] = None,
+    scale: Scale = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named model.", show_default=False)] = None,
+    random_weights: RandomWeights = False,
+    input_range: Annotated[float, typer.Option(help="What package.module:factory calls white: 1 or 255.")] = 1.0,
+    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
+    threads: Threads = None,
+    device: Device = "cpu",
+    trust: Trust = "",
+    as_json: Json = False,
+) -> None:
+    """Compare two networks, files, precisions or runtimes, layer by layer.
+
+    A and B are TARGET[@PRECISION][:RUNTIME]. TARGET: model.onnx, x.sredge, checkpoint.pth, a model's name, or
+    package.module:factory. Examples: model.onnx; x.sredge@int8:openvino; x.sredge@int8+bf16:openvino;
+    model.fp16.onnx@float16 (real float16 arithmetic); convnet-tiny@torch. Left out: the file's own precision (fp32
+    of a bundle), and onnxruntime (torch for PyTorch networks).
+
+    Exit code: 0 compared, whatever was found; 1 below --min-psnr, or a side failed; 2 wrong usage.
+    """
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    controls = read_settings(settings)
+    if picture is not None:
+        require_output_file(picture)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bench.comparison import ComparePlan, compare_sides
+        from sr_edge.bench.sides import SideOptions
+        from sr_edge.spec import TileSpec
+
+        plan = ComparePlan(images, patches, TileSpec.parse(tile) if tile else None, picture, layers, tolerance)
+        options = SideOptions(scale, weights, random_weights, input_range, device, threads, trust, controls)
+        with progress_on_stderr() as progress:
+            report = compare_sides(first, second, plan, options, progress)
+        show(report, _readable(report))
+    if min_psnr is not None:
+        report.require_at_least(min_psnr)
+
+
+def _readable(report: Comparison) -> Group:
+    from rich.console import Group
+
+    return Group(_sides(report), _pictures(report), *_layers(report.layers))
+
+
+def _sides(report: Comparison) -> Table:
+    from rich.table import Table
+
+    table = Table("", "side", "file", "runtime", "asked for", "ran", "rest")
+    for letter, side in (("A", report.first), ("B", report.second)):
+        runtime = f"{side.runtime} {side.version}".strip()
+        table.add_row(letter, side.name, side.file, runtime, side.requested, side.ran, side.rest_ran)
+    return table
+
+
+def _pictures(report: Comparison) -> str:
+    worst = report.patches[report.worst]
+    levels = 255 * report.max_abs_error
+    lines = [
+        *(f"{side.name}: {remark}" for side in (report.first, report.second) for remark in side.remarks),
+        f"{len(report.patches)} patches of {report.tile}, x{report.scale}: RGB {_db(report.psnr_rgb_db)}, "
+        f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} of white "
+        f"({levels:.3g} of 255)",
+        f"worst patch: number {report.worst + 1}, RGB {_db(worst.psnr_rgb_db)}, luma {_db(worst.psnr_y_db)}",
+    ]
+    if report.picture is not None:
+        lines.append(f"{report.picture}: A | B | difference x {report.amplification:,}, of that patch")
+    return "\n".join(lines)
+
+
+def _db(value: float) -> str:
+    return f"{value:.2f} dB" if math.isfinite(value) else "equal" if value > 0 else "not finite"
+
+
+def _layers(report: LayerReport) -> list[str | Table]:
+    if report.reason:
+        return [f"layers not compared: {report.reason}"]
+    lines = [f"left out, {count} nodes: {reason}" for reason, count in (report.left_out or {}).items()]
+    first = report.first_apart
+    if first is None:
+        told = f"no layer parts: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
+        shown = sorted(report.layers, key=lambda layer: -layer.added_error)[:SHOWN_AFTER]
+        return [*lines, f"{told}; those that add most:", _layer_table(shown, None)]
+    at = report.layers.index(first)
+    told = f"first layer to part (relative error above {report.tolerance:g}): {first.name}, number {at + 1} of "
+    shown = list(report.layers[max(0, at - SHOWN_BEFORE) : at + SHOWN_AFTER])
+    return [*lines, f"{told}{len(report.layers)}", _layer_table(shown, first)]
+
+
+def _layer_table(layers: list[LayerDifference], first: LayerDifference | None) -> Table:
+    from rich.table import Table
+
+    table = Table("", "layer", "operator", "relative error", "of its inputs", "largest error", "largest value")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for layer in layers:
+        numbers = (layer.relative_error, layer.input_error, layer.max_abs_error, layer.max_abs)
+        name = f"{layer.name} (rescaled)" if layer.rescaled else layer.name
+        table.add_row(">" if layer is first else "", name, layer.operator, *(f"{n:.3g}" for n in numbers))
+    return table

@@ -1,0 +1,267 @@
+"""Two ONNX graphs node by node: which layer is the first in which they give different numbers.
+
+A node is found in the other graph by its name or by the name of what it makes; fp16 and INT8 graphs keep both from the
+float graph that they were made from. Casts, QuantizeLinear and DequantizeLinear stand in one of the graphs only: they
+are passed over, and what they cost shows in the next node that both graphs have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sr_edge.errors import ExportError
+from sr_edge.export.frame_io import WHITE
+from sr_edge.export.graph import GraphView, picture_inputs, view_graph
+from sr_edge.export.onnx_run import Tensor, Tensors, feed_of
+
+WATCHED_BYTES = 256 << 20
+"""Inner tensors become outputs of the graph and live all at once; more than this is split over several runs."""
+
+_UNKNOWN_BYTES = 16 << 20
+_PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
+
+
+@dataclass(frozen=True)
+class WatchedRun:
+    """A graph and what runs it: `run` takes a graph with more outputs and feeds, and gives its outputs by name."""
+
+    model: onnx.ModelProto
+    run: Callable[[onnx.ModelProto, Tensors], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """A node that both graphs have, on one patch.
+
+    `relative_error` is the root mean square of the difference over that of the first graph's numbers; infinite where
+    a number is not finite in one of them. `input_error` is the largest one among the layers that it reads, Casts and
+    Q/DQ between them passed over. `max_abs` is the largest magnitude in the first graph. `rescaled` says that the
+    second holds the channels at another scale, taken out here.
+    """
+
+    name: str
+    operator: str
+    relative_error: float
+    input_error: float
+    max_abs_error: float
+    max_abs: float
+    rescaled: bool = False
+
+    @property
+    def added_error(self) -> float:
+        """What came in here: the relative error above that of the inputs."""
+        return max(0.0, self.relative_error - self.input_error) if math.isfinite(self.input_error) else 0.0
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """The compared nodes in the first graph's order, and why others of its nodes were left out (reason: count)."""
+
+    layers: tuple[LayerDifference, ...]
+    tolerance: float
+    left_out: Mapping[str, int]
+
+    @property
+    def first_apart(self) -> LayerDifference | None:
+        """The first layer whose relative error is above the tolerance; None where all are within."""
+        return next((layer for layer in self.layers if not layer.relative_error <= self.tolerance), None)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One node in both graphs: what it reads, by the layers that made it in the first, and what it makes in each."""
+
+    name: str
+    operator: str
+    reads: tuple[str, ...]
+    tensors: tuple[tuple[str, str], ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Of one pair: root mean square relative to the first, and the largest."""
+
+    relative: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A pair's errors as the numbers are, and with the best factor for each channel."""
+
+    pair: _Pair
+    plain: _Errors
+    rescaled: _Errors
+    max_abs: float
+
+
+def compare_layers(
+    first: WatchedRun,
+    second: WatchedRun,
+    patch: npt.NDArray[np.float32],
+    tolerance: float,
+    controls: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}),
+) -> LayerComparison:
+    """Runs both graphs on one patch and compares what every node gives that both of them have.
+
+    Args:
+        first, second: the graphs; the first is the measure of relative errors.
+        patch: float32 (1, 3, height, width) in [0, 1]; a graph of uint8 frames gets it as such.
+        tolerance: the relative error above which a layer is apart.
+        controls: a value for every scalar input of each graph.
+
+    Raises:
+        ExportError: the graphs have no node in common, or one of them cannot be run.
+    """
+    left_out: Counter[str] = Counter()
+    pairs = list(_pairs(view_graph(first.model), view_graph(second.model), left_out))
+    feeds = (_feed(first.model, patch, controls[0]), _feed(second.model, patch, controls[1]))
+    measured: list[_Measured] = []
+    for group in _groups(pairs):
+        ours = _run(first, [ours for pair in group for ours, _ in pair.tensors], feeds[0])
+        theirs = _run(second, [theirs for pair in group for _, theirs in pair.tensors], feeds[1])
+        for pair in group:
+            found = [(ours[mine], theirs[other]) for mine, other in pair.tensors]
+            if all(a.shape == b.shape for a, b in found):
+                measured.append(_measure(pair, found))
+            else:
+                left_out["it gives another shape there"] += 1
+    if not measured:
+        reasons = "; ".join(f"{count} nodes: {reason}" for reason, count in left_out.most_common(3))
+        raise ExportError(f"the two graphs have no layer in common ({reasons}); compare graphs made from one another")
+    return LayerComparison(tuple(_judged(measured, tolerance)), tolerance, dict(left_out))
+
+
+def _pairs(first: GraphView, second: GraphView, left_out: Counter[str]) -> Iterator[_Pair]:
+    by_name = Counter(node.name for node in second.nodes)
+    named = {node.name: node for node in second.nodes if by_name[node.name] == 1 and node.name}
+    making = {tensor: node for node in second.nodes for tensor in node.output}
+    for node in first.nodes:
+        if node.op_type in _PASSED_OVER or not first.is_float(node.output[0]):
+            continue
+        other = named.get(node.name) or making.get(node.output[0])
+        if other is None:
+            left_out["the other graph has no node of that name"] += 1
+        elif other.op_type != node.op_type:
+            left_out[f"a {node.op_type} here is a {other.op_type} there"] += 1
+        else:
+            tensors = tuple(zip((t for t in node.output if t), (t for t in other.output if t), strict=False))
+            size = sum(_bytes(first, ours) + _bytes(second, theirs) for ours, theirs in tensors)
+            reads = tuple(_made_before(first, tensor) for tensor in node.input)
+            yield _Pair(node.name or node.output[0], node.op_type, reads, tensors, size)
+
+
+def _made_before(view: GraphView, tensor: str) -> str:
+    """The tensor itself, or what it was before Casts and Q/DQ."""
+    at = view.producer.get(tensor)
+    while at is not None and view.nodes[at].op_type in _PASSED_OVER - {"Constant"}:
+        tensor = view.nodes[at].input[0]
+        at = view.producer.get(tensor)
+    return tensor
+
+
+def _bytes(view: GraphView, tensor: str) -> int:
+    sides = view.shapes.get(tensor)
+    known = [side for side in sides or () if isinstance(side, int)]
+    return 4 * math.prod(known) if sides is not None and len(known) == len(sides) else _UNKNOWN_BYTES
+
+
+def _groups(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+    group: list[_Pair] = []
+    for pair in pairs:
+        if group and sum(member.bytes for member in group) + pair.bytes > WATCHED_BYTES:
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
+
+
+def _run(watched: WatchedRun, tensors: Sequence[str], feed: Tensors) -> Mapping[str, Tensor]:
+    """The named tensors; what the graph gives anyway need not become an output."""
+    model = onnx.ModelProto()
+    model.CopyFrom(watched.model)
+    view = view_graph(model)
+    del model.graph.output[:]
+    for name in tensors:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, view.types[name], view.shapes.get(name)))
+    return watched.run(model, feed)
+
+
+def _feed(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls: Mapping[str, float]) -> Tensors:
+    pictures = picture_inputs(model)
+    if len(pictures) != 1:
+        raise ExportError(f"the graph takes {len(pictures)} pictures; layers are compared on exactly one")
+    picture: Tensor = patch
+    if pictures[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        picture = np.rint(patch.transpose(0, 2, 3, 1) * WHITE).astype(np.uint8)
+    return feed_of(pictures[0].name, picture, controls)
+
+
+def _measure(pair: _Pair, found: Sequence[tuple[Tensor, Tensor]]) -> _Measured:
+    both = [(_by_channel(a), _by_channel(b)) for a, b in found]
+    largest = max(float(np.abs(ours).max(initial=0.0)) for ours, _ in both)
+    if not all(np.isfinite(side).all() for pair_of in both for side in pair_of):
+        broken = _Errors(math.inf, math.inf)
+        return _Measured(pair, broken, broken, largest)
+    scaled = [(ours, theirs * _factors(ours, theirs)) for ours, theirs in both]
+    return _Measured(pair, _errors(both), _errors(scaled), largest)
+
+
+def _by_channel(tensor: Tensor) -> npt.NDArray[np.float64]:
+    """(channels, all else): the second axis of pictures, the last one of tokens."""
+    channels_first = np.moveaxis(tensor, 1 if tensor.ndim == 4 else -1, 0) if tensor.ndim else tensor.reshape(1)
+    return channels_first.reshape(channels_first.shape[0], -1).astype(np.float64)
+
+
+def _factors(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(channels, 1) by least squares, never negative; 1 for a channel of zeros."""
+    products, squares = (ours * theirs).sum(1, keepdims=True), (theirs * theirs).sum(1, keepdims=True)
+    return np.maximum(np.divide(products, squares, out=np.ones_like(squares), where=squares > 0), 0.0)
+
+
+def _errors(found: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> _Errors:
+    error = math.sqrt(math.fsum(float(np.square(ours - theirs).sum()) for ours, theirs in found))
+    size = math.sqrt(math.fsum(float(np.square(ours).sum()) for ours, _ in found))
+    largest = max(float(np.abs(ours - theirs).max(initial=0.0)) for ours, theirs in found)
+    return _Errors(error / size if size else math.inf if error else 0.0, largest)
+
+
+def _judged(measured: Sequence[_Measured], tolerance: float) -> Iterator[LayerDifference]:
+    """The layers in order, each with the error that counts."""
+    rescaled = _rescaled(measured, tolerance)
+    counts = [one.rescaled if at in rescaled else one.plain for at, one in enumerate(measured)]
+    made = {ours: counts[at].relative for at, one in enumerate(measured) for ours, _ in one.pair.tensors}
+    for at, one in enumerate(measured):
+        before = max((made.get(tensor, 0.0) for tensor in one.pair.reads), default=0.0)
+        errors = counts[at]
+        yield LayerDifference(
+            one.pair.name, one.pair.operator, errors.relative, before, errors.largest, one.max_abs, at in rescaled
+        )
+
+
+def _rescaled(measured: Sequence[_Measured], tolerance: float) -> set[int]:
+    """Layers that are apart by factors per channel only, and whose readers all agree; found from the end."""
+    readers: dict[str, list[int]] = {}
+    for at, one in enumerate(measured):
+        for tensor in one.pair.reads:
+            readers.setdefault(tensor, []).append(at)
+    found: set[int] = set()
+    agree: set[int] = set()
+    for at in reversed(range(len(measured))):
+        one = measured[at]
+        reading = [reader for ours, _ in one.pair.tensors for reader in readers.get(ours, ())]
+        if one.plain.relative <= tolerance:
+            agree.add(at)
+        elif one.rescaled.relative <= tolerance and reading and agree.issuperset(reading):
+            agree.add(at)
+            found.add(at)
+    return found

@@ -1,0 +1,66 @@
+"""How a side of a comparison is spelled, and what is said of spellings that mean nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sr_edge.bench.side_names import Kind, SideName
+from sr_edge.errors import UnknownNameError, UsageError
+from sr_edge.spec import Precision
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "kind", "precision", "rest", "runtime"),
+    [
+        ("model.onnx", "model.onnx", Kind.FILE, None, Precision.FP32, None),
+        ("x.sredge@int8:openvino", "x.sredge", Kind.BUNDLE, Precision.INT8, Precision.FP32, "openvino"),
+        ("x.sredge@openvino:int8", "x.sredge", Kind.BUNDLE, Precision.INT8, Precision.FP32, "openvino"),
+        ("x.zip@int8+bf16:openvino", "x.zip", Kind.BUNDLE, Precision.INT8, Precision.BF16, "openvino"),
+        ("model.onnx@bf16:openvino", "model.onnx", Kind.FILE, Precision.BF16, Precision.FP32, "openvino"),
+        ("x.sredge@float16", "x.sredge", Kind.BUNDLE, Precision.FP16, Precision.FP32, "float16"),
+        ("convnet-tiny@torch", "convnet-tiny", Kind.TORCH, None, Precision.FP32, "torch"),
+        ("mine.nets:build", "mine.nets:build", Kind.TORCH, None, Precision.FP32, None),
+        ("weights.pth", "weights.pth", Kind.TORCH, None, Precision.FP32, None),
+    ],
+)
+def test_spellings(
+    text: str, target: str, kind: Kind, precision: Precision | None, rest: Precision, runtime: str | None
+) -> None:
+    assert SideName.parse(text) == SideName(text, target, kind, precision, rest, runtime)
+
+
+def test_a_file_with_an_at_in_its_name_is_taken_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a@b.onnx"
+    file.touch()
+    assert SideName.parse(str(file)).target == str(file)
+    name = SideName.parse(f"{file}@openvino")
+    assert (name.target, name.runtime) == (str(file), "openvino")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model.onnx@int4", "'int4'; choose one of: fp32, bf16, fp16, int8, int8\\+bf16, int8\\+fp16, torch"),
+        ("model.onnx@", "''; choose one of"),
+        ("model.onnx@fp32:int8", "names two precisions"),
+        ("model.onnx@openvino:onnxruntime", "names two runtimes"),
+        ("model.onnx@torch", "torch cannot run model.onnx"),
+        ("convnet-tiny@openvino", "is run by torch, not by openvino"),
+    ],
+)
+def test_spellings_that_mean_nothing(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SideName.parse(text)
+
+
+def test_an_unknown_word_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError):
+        SideName.parse("model.onnx@tensorflow")
+
+
+def test_a_file_of_another_kind_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"no \.onnx file, no bundle .* and no checkpoint"):
+        SideName.parse(str(tmp_path / "notes.txt"))

@@ -1,0 +1,203 @@
+"""`sr-edge compare`: what it says of sides that are equal, that differ, and that cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from sr_edge.bench.comparison import side_by_side
+from sr_edge.export import export_onnx
+from sr_edge.image_files import read_picture
+from sr_edge.models import load_model
+from sr_edge.spec import Precision, TileSpec
+
+SrEdge = Callable[..., Any]
+"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+
+TINY = "convnet-tiny"
+FEW = ("--patches", "2")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """convnet-tiny with the random weights of `bundle`: whole, damaged, in fp16, at another tile, at another scale."""
+    folder = tmp_path_factory.mktemp("files")
+    model = load_model(TINY, 2, random_weights=True)
+    export_onnx(model, TileSpec(24, 24), folder / "model.onnx")
+    export_onnx(model, TileSpec(24, 24), folder / "model.fp16.onnx", precision=Precision.FP16)
+    export_onnx(model, TileSpec(32, 32), folder / "large.onnx")
+    export_onnx(load_model(TINY, 3, random_weights=True), TileSpec(24, 24), folder / "x3.onnx")
+    torch.save(model.module.state_dict(), folder / "weights.pth")
+    _damage(folder / "model.onnx", folder / "damaged.onnx")
+    return folder
+
+
+def _damage(source: Path, target: Path) -> None:
+    """Doubles the weight of the second convolution."""
+    graph = onnx.load(source)
+    second = [node for node in graph.graph.node if node.op_type == "Conv"][1]
+    (weight,) = (tensor for tensor in graph.graph.initializer if tensor.name == second.input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(graph, target)
+
+
+def compared(sr_edge: SrEdge, *arguments: str | Path) -> Any:
+    """The JSON document of a comparison that went through."""
+    outcome = sr_edge("compare", *arguments, *FEW, "--json")
+    assert outcome.code == 0, outcome.stderr
+    return json.loads(outcome.stdout)
+
+
+def test_the_file_and_its_network_agree_and_why_their_layers_are_not_compared(
+    sr_edge: SrEdge, files: Path, pictures: Path
+) -> None:
+    found = compared(sr_edge, files / "model.onnx", files / "weights.pth", "--images", pictures)
+    assert found["psnr_rgb_db"] is None or found["psnr_rgb_db"] > 80
+    assert found["max_abs_error"] < 1e-5
+    assert found["tile"] == {"height": 24, "width": 24}
+    assert (found["first"]["runtime"], found["second"]["runtime"]) == ("onnxruntime", "torch")
+    assert "modules are not the nodes of an ONNX graph" in found["layers"]["reason"]
+
+
+def test_without_pictures_those_that_come_along_are_taken(sr_edge: SrEdge, files: Path) -> None:
+    found = compared(sr_edge, files / "model.onnx", f"{TINY}@torch", "--random-weights")
+    assert len(found["patches"]) == 2
+    assert found["max_abs_error"] < 1e-5
+
+
+def test_the_damaged_layer_is_named_and_the_worst_patch_drawn(
+    sr_edge: SrEdge, files: Path, pictures: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        files / "model.onnx",
+        files / "damaged.onnx",
+        "--images",
+        pictures,
+        "--picture",
+        tmp_path / "worst.png",
+    )
+    found = compared(sr_edge, *arguments)
+    names = [layer["name"] for layer in found["layers"]["layers"]]
+    convs = [layer["name"] for layer in found["layers"]["layers"] if layer["operator"] == "Conv"]
+    assert found["layers"]["first_apart"]["name"] == convs[1]
+    assert len(names) == len(onnx.load(files / "model.onnx").graph.node)
+    worst = min(patch["psnr_rgb_db"] for patch in found["patches"])
+    assert found["patches"][found["worst"]]["psnr_rgb_db"] == worst
+    picture = read_picture(tmp_path / "worst.png").pixels
+    assert picture.shape[1] == 3 * picture.shape[0] + 16
+    outcome = sr_edge("compare", *arguments, *FEW)
+    assert f"first layer to part (relative error above 0.001): {convs[1]}" in outcome.stdout
+    assert "A | B | difference x" in outcome.stdout
+
+
+def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
+    found = compared(sr_edge, bundle, f"{bundle}@int8:openvino", "--images", pictures)
+    assert found["second"]["ran"] == "int8"
+    assert 30 < found["psnr_rgb_db"] < 80
+    errors = {layer["name"]: layer["relative_error"] for layer in found["layers"]["layers"]}
+    assert errors["/first/Conv"] < 1e-5 < errors["/middle.1/Conv"]
+    assert found["layers"]["first_apart"] is None
+
+
+def test_int8_in_onnxruntime_is_run_and_said_to_be_computed_in_fp32(
+    sr_edge: SrEdge, bundle: Path, pictures: Path
+) -> None:
+    found = compared(sr_edge, bundle, f"{bundle}@int8", "--images", pictures)
+    assert (found["second"]["requested"], found["second"]["ran"]) == ("int8", "fp32")
+    assert any("computes this int8 file in fp32" in remark for remark in found["second"]["remarks"])
+
+
+def test_fp16_in_real_float16_arithmetic(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
+    found = compared(sr_edge, files / "model.onnx", f"{files / 'model.fp16.onnx'}@float16", "--images", pictures)
+    assert found["second"]["ran"] == "fp16"
+    assert found["psnr_rgb_db"] > 50
+    assert found["max_abs_error"] > 1e-5  # rounding must be visible, or nothing was rounded
+    assert found["layers"]["first_apart"] is None
+    assert found["layers"]["tolerance"] == 1e-2
+
+
+def test_min_psnr_decides_the_exit_code(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
+    arguments = ("compare", files / "model.onnx", files / "damaged.onnx", "--images", pictures, *FEW)
+    assert sr_edge(*arguments, "--min-psnr", "1").code == 0
+    outcome = sr_edge(*arguments, "--min-psnr", "100", "--json")
+    assert outcome.code == 1
+    assert "100 dB were wanted; look at layer" in outcome.error
+    assert json.loads(outcome.stdout)["patches"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "code", "message"),
+    [
+        ("{files}/absent.onnx", "{files}/model.onnx", (), 1, "no file"),
+        ("{files}/absent.sredge", "{files}/model.onnx", (), 1, "absent.sredge"),
+        ("{files}/absent.pth", "{files}/model.onnx", (), 1, "no weights at"),
+        ("no-such-model", "{files}/model.onnx", (), 2, "is no file, no bundle and no known model"),
+        ("{files}/model.onnx", "{files}/model.onnx@int4", (), 2, "'int4'; choose one of"),
+        ("{files}/model.onnx", "{files}/model.onnx@int8", (), 1, "is written in fp32 and cannot be asked for int8"),
+        ("{files}/model.onnx", "{files}/model.onnx@float16", (), 1, "real float16 arithmetic is for fp16 graphs"),
+        ("{files}/model.onnx", "{files}/model.onnx@bf16", (), 1, "no bf16 kernels"),
+        ("{files}/model.onnx", "{bundle}@fp16", (), 1, "no artifact"),
+        ("{files}/model.onnx", "{files}/large.onnx", (), 2, "both must have one tile"),
+        ("{files}/model.onnx", "{files}/x3.onnx", (), 2, "compare networks of one scale"),
+        ("{files}/model.onnx", TINY, ("--random-weights", "--scale", "3"), 2, "compare networks of one scale"),
+        ("{files}/model.onnx", TINY, ("--tile", "32", "--random-weights"), 2, "leave --tile out"),
+        ("{files}/weights.pth", TINY, ("--random-weights", "--scale", "2"), 2, "has weights; leave --weights"),
+        (TINY, TINY, (), 2, "pass --scale"),
+        ("{files}/model.onnx", "{bundle}", ("--set", "alpha=1"), 2, "neither side has a control 'alpha'"),
+        ("{files}/model.onnx", "{bundle}", ("--images", "{files}/absent"), 1, "does not exist"),
+        ("{files}/model.onnx", "{bundle}", ("--picture", "{files}/absent/p.png"), 2, "does not exist"),
+        ("{files}/model.onnx", "{bundle}", ("--picture", "{files}/p.txt"), 1, "its suffix is none of"),
+        ("{files}/model.onnx", "{bundle}", ("--patches", "0"), 2, "--patches"),
+    ],
+)
+def test_sides_that_cannot_be_compared(
+    sr_edge: SrEdge,
+    files: Path,
+    bundle: Path,
+    first: str,
+    second: str,
+    options: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    before = sorted(files.iterdir())
+    filled = [text.format(files=files, bundle=bundle) for text in (first, second, *options)]
+    outcome = sr_edge("compare", *filled)
+    assert outcome.code == code
+    assert message in outcome.error
+    assert sorted(files.iterdir()) == before
+
+
+def test_a_network_of_ones_own_is_a_side(
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n"
+        "def network():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--scale", "2", "--tile", "16", "--images", pictures)
+    found = compared(sr_edge, "own_net:network", "own_net:network@torch", *arguments)
+    assert found["max_abs_error"] == 0.0
+    assert found["psnr_rgb_db"] is None  # equal
+
+
+def test_the_difference_is_amplified_and_numbers_that_are_none_are_drawn() -> None:
+    ours = np.zeros((1, 3, 4, 4), np.float32)
+    theirs = ours.copy()
+    theirs[0, 0, 0, 0], theirs[0, 1, 3, 3] = 0.01, np.nan
+    drawn = side_by_side(ours, theirs, amplification=64)
+    side = drawn.shape[0]
+    assert drawn.shape == (side, 3 * side + 16, 3)
+    difference = drawn[:, -side:]
+    assert difference[0, 0].tolist() == [163, 0, 0]
+    assert difference[-1, -1].tolist() == [0, 255, 0]
+    assert not drawn[:, :side].any()

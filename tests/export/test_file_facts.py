@@ -1,0 +1,68 @@
+"""What an ONNX file says of itself, and what is found out about one from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from sr_edge.errors import ExportError
+from sr_edge.export.file_facts import FileFacts, file_facts
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.onnx_file import export_onnx
+from sr_edge.models import LoadedModel
+from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+
+FP32, FP16 = Precision.FP32, Precision.FP16
+
+
+def written(model: onnx.ModelProto, tmp_path: Path) -> Path:
+    path = tmp_path / "foreign.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_a_file_of_our_own_tells_its_card(small_taylor: LoadedModel, taylor_tile: TileSpec, tmp_path: Path) -> None:
+    path = tmp_path / "own.onnx"
+    export_onnx(small_taylor, taylor_tile, path)
+    facts = file_facts(path)
+    assert facts.card.name == small_taylor.card.name
+    assert (facts.tile, facts.precision, facts.io) == (taylor_tile, FP32, FrameFormat.FLOAT_NCHW)
+
+
+def test_a_foreign_file_is_looked_at_and_run(shuffle_graph: onnx.ModelProto, tile: TileSpec, tmp_path: Path) -> None:
+    card = ModelCard(name="foreign", scale=2, parameters=0)
+    found = file_facts(written(shuffle_graph, tmp_path))
+    assert found == FileFacts(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
+    assert file_facts(written(to_fp16(shuffle_graph), tmp_path)).precision is FP16
+    bytes_in = file_facts(written(wrap_uint8(shuffle_graph), tmp_path))
+    assert (bytes_in.io, bytes_in.tile, bytes_in.card.scale) == (FrameFormat.UINT8_NHWC, tile, 2)
+
+
+def test_a_foreign_file_of_free_size_has_no_tile(tmp_path: Path) -> None:
+    text = "g (float[1,12,h,w] x) => (float[1,3,H,W] y) { y = DepthToSpace<blocksize = 2>(x) }"
+    with pytest.raises(ExportError, match="cannot run the graph"):
+        file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
+    text = "g (float[n,3,h,w] x) => (float[n,3,H,W] y) <float[4] s = {1,1,3,3}> { y = Resize(x, , s) }"
+    found = file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
+    assert (found.tile, found.card.scale) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("g (float[4] x) => (float[4] y) { y = Relu(x) }", "has 0 inputs of rank 4"),
+        ("g (float[1,3,4,4] x) => (float[1,3,4,4] y, float[1,3,4,4] z) { y = Relu(x) z = Neg(x) }", "and 2 outputs"),
+        ("g (double[1,3,4,4] x) => (double[1,3,4,4] y) { y = Relu(x) }", "is DOUBLE"),
+        (
+            "g (float[1,3,4,4] x) => (float[1,3,2,2] y) { y = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x) }",
+            "no picture",
+        ),
+        ("g (float[1,3,4,4] x, float[1] a) => (float[1,3,4,4] y) { y = Add(x, a) }", "not written by sr-edge"),
+    ],
+)
+def test_what_is_no_super_resolution_network(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
