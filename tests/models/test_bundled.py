@@ -1,4 +1,4 @@
-"""Every bundled network with a card loads, is small, and is what a script measured."""
+"""Every bundled network loads, is small, and has a card of what a script measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import torch
 from sr_edge.models import load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
 
-BUNDLED = sorted(card.with_suffix(".safetensors") for card in WEIGHTS_FOLDER.glob("*.json"))
+BUNDLED = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
+
+
+def test_weights_and_cards_come_in_pairs_and_stay_small_together() -> None:
+    assert BUNDLED == sorted(card.with_suffix(".safetensors") for card in WEIGHTS_FOLDER.glob("*.json"))
+    assert sum(path.stat().st_size for path in BUNDLED) <= 12_000_000
 
 
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
