@@ -1,0 +1,61 @@
+"""Live super-resolution: sources, sinks, and the loop that joins them and never falls behind.
+
+for frame in sr_edge.camera.stream("rtsp://camera/main", "tiny-x2.sredge", policy="latest"):
+    show(sr_edge.camera.rgb_from_frame(frame))
+"""
+
+from __future__ import annotations
+
+from sr_edge.camera.conversion import av_from_frame, frame_from_av, frame_from_rgb, reformatted, resized, rgb_from_frame
+from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger
+from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.loop import Loop
+from sr_edge.camera.open_sink import SINKS, SinkOptions, open_sink
+from sr_edge.camera.open_source import SOURCES, SourceOptions, open_source
+from sr_edge.camera.options import LoopOptions, Region
+from sr_edge.camera.policy import Dropping, Policy
+from sr_edge.camera.ports import Sink, Source, SourceInfo
+from sr_edge.camera.raw import RawFormat
+from sr_edge.camera.simple_sinks import CallbackSink, NullSink
+from sr_edge.camera.statistics import StreamReport, Times
+from sr_edge.camera.streaming import Stream, stream
+from sr_edge.camera.watch import HungStage
+
+__all__ = [
+    "SINKS",
+    "SOURCES",
+    "BicubicEnlarger",
+    "CallbackSink",
+    "Chroma",
+    "Colour",
+    "ColourRange",
+    "Dropping",
+    "Enlarger",
+    "HungStage",
+    "Loop",
+    "LoopOptions",
+    "NetworkEnlarger",
+    "NullSink",
+    "PixelFormat",
+    "Policy",
+    "RawFormat",
+    "Region",
+    "Sink",
+    "SinkOptions",
+    "Source",
+    "SourceInfo",
+    "SourceOptions",
+    "Stream",
+    "StreamReport",
+    "Times",
+    "VideoFrame",
+    "av_from_frame",
+    "frame_from_av",
+    "frame_from_rgb",
+    "open_sink",
+    "open_source",
+    "reformatted",
+    "resized",
+    "rgb_from_frame",
+    "stream",
+]

@@ -50,11 +50,11 @@ class AvAddress:
 class AvSource:
     """One opened stream, its first video stream decoded, its audio and subtitles passed on as packets."""
 
-    def __init__(self, address: AvAddress, timeline: Timeline | None = None) -> None:
+    def __init__(self, address: AvAddress, lost: AvSource | None = None) -> None:
         """Opens it.
 
         Args:
-            timeline: the time line to continue, of a stream that was lost; None begins one.
+            lost: the same stream, opened before and lost: its time line goes on, its passengers get the new packets.
 
         Raises:
             StreamError: it cannot be opened, or has no video that can be decoded here.
@@ -72,10 +72,15 @@ class AvSource:
             self._container.close()
             raise
         self.is_live = self._container.duration is None if address.is_live is None else address.is_live
-        self.timeline = timeline or Timeline(self.is_live)
-        others = [stream for stream in self._container.streams if stream.type in ("audio", "subtitle")]
-        self.info = SourceInfo(self._video.average_rate or None, Passengers(others) if others else None)
-        self.unreadable_packets = 0
+        self._others = [stream for stream in self._container.streams if stream.type in ("audio", "subtitle")]
+        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live)
+        if lost:
+            self.timeline.restart()
+        rate = self._video.average_rate or None
+        self.info: SourceInfo = (
+            lost.info if lost else SourceInfo(rate, Passengers(self._others) if self._others else None)
+        )
+        self.unreadable_packets: int = lost.unreadable_packets if lost else 0
         # Several frames at once in the decoder delay each of them by as many.
         self._video.thread_type = "SLICE" if self.is_live else "AUTO"
 
@@ -106,10 +111,9 @@ class AvSource:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
-        passengers = self.info.passengers
         sequence = 0
         unreadable = 0
-        for packet in self._container.demux(self._video, *(passengers.streams if passengers else ())):
+        for packet in self._container.demux(self._video, *self._others):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:

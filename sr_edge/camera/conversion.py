@@ -186,7 +186,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
         return frame.with_planes((_in_bits(rgb_from_frame(frame), form.bits),), form, RGB_COLOUR)
     if frame.format.is_rgb:
         nothing = tuple(np.zeros(part.shape(1, 1), form.dtype) for part in form.layout)
-        like = frame.with_planes(nothing, form, _YUV_COLOUR)
+        like = frame.with_planes(nothing, form, YUV_COLOUR)
         return frame_from_rgb(_in_bits(rgb_from_frame(frame), 8 if form.bits == 8 else 16), like)
     matrix, span = _SWSCALE_MATRIX[assumed_matrix(frame)], _assumed_range(frame)
     picture = _reformatter().reformat(
@@ -203,7 +203,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
 
 
 RGB_COLOUR = Colour(ColourRange.FULL, 0, _BT709, 13)
-_YUV_COLOUR = Colour(ColourRange.LIMITED, _BT709, _BT709, _BT709)
+YUV_COLOUR = Colour(ColourRange.LIMITED, _BT709, _BT709, _BT709)
 
 
 def _in_bits(rgb_hwc: frames.Frame, bits: int) -> frames.Frame:

@@ -86,17 +86,17 @@ class Loop:
         Raises:
             StreamError: as `frames`, or the sink failed.
         """
-        writer = threading.Thread(target=self._write_all, args=(sink,), name="sr-edge-sink", daemon=True)
-        writer.start()
+        # An event and not `join`: Python 3.11 takes a thread for ended when a signal interrupts its join.
+        written = threading.Event()
+        threading.Thread(target=self._write_all, args=(sink, written), name="sr-edge-sink", daemon=True).start()
         try:
-            while writer.is_alive():
-                writer.join(_TICK_S)
+            while not written.wait(_TICK_S):
                 self._watch.check()
                 if on_tick is not None:
                     on_tick(self.report())
         except BaseException:
             self.stop()
-            writer.join(self._patience_s)
+            written.wait(self._patience_s)
             raise
         if self._error is not None:
             raise self._error
@@ -107,7 +107,7 @@ class Loop:
         self._source.close()
         self._inbox.end(discard=True)
 
-    def _write_all(self, sink: Sink) -> None:
+    def _write_all(self, sink: Sink, written: threading.Event) -> None:
         try:
             try:
                 with closing(self._results()) as results:
@@ -118,6 +118,8 @@ class Loop:
                     sink.close()
         except BaseException as error:
             self._give_up(error)
+        finally:
+            written.set()
 
     def _write(self, sink: Sink, result: Result) -> None:
         started_s = time.perf_counter()

@@ -43,12 +43,17 @@ class Inbox:
             self._changed.notify_all()
             return True
 
-    def wait(self) -> bool:
-        """Waits for a frame; False once there will be none."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Waits for a frame; False once there will be none, or after `timeout_s`."""
         with self._changed:
-            while not self._waiting and not self._ended:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._waiting or self._ended, timeout_s)
             return bool(self._waiting)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame waits and none will come."""
+        with self._changed:
+            return self._ended and not self._waiting
 
     def take(self) -> VideoFrame | None:
         """The frame whose turn it is; None where another thread took it, or all were late."""

@@ -17,9 +17,9 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (av.error.HTTPNotFoundError, "the server has no such stream; check the path"),
     (av.error.HTTPError, "the server refuses; check the address"),
     (av.error.ProtocolNotFoundError, "there is no such kind of address; write rtsp://, udp://, http:// or a path"),
+    (av.error.FilterNotFoundError, "check its spelling"),
     (av.error.DecoderNotFoundError, "it cannot be decoded here; convert it to H.264 or H.265"),
     (av.error.EncoderNotFoundError, "there is no encoder for it here; choose another suffix, for example .mp4"),
-    (av.error.ExitError, "nothing came in time; check that it is on and sends"),
     (av.error.InvalidDataError, "it is damaged, empty or no video; copy it again or choose another"),
     (av.error.EOFError, "it ended before it began; check that it sends"),
 )
@@ -60,6 +60,8 @@ def stream_errors(name: str) -> Iterator[None]:
 
 def reason_of(error: Any) -> str:
     """What is wrong and what to do, without naming the address."""
+    if isinstance(error, av.error.ExitError):  # our own timeout; its text speaks of another reason
+        return "nothing came in time; check that it is on and sends"
     advice = _ADVICE_BY_NUMBER.get(error.errno)
     for kind, words in _ADVICE:
         if advice is None and isinstance(error, kind):

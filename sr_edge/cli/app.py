@@ -19,6 +19,7 @@ from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
 from sr_edge.cli.selftest import selftest
+from sr_edge.cli.stream import stream
 from sr_edge.cli.train import train
 from sr_edge.cli.upscale import upscale
 
@@ -32,6 +33,7 @@ COMMANDS = (
     inspect,
     selftest,
     upscale,
+    stream,
     bench,
     evaluate,
     compare,

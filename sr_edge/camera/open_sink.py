@@ -1,0 +1,93 @@
+"""From what a person writes to an open sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.camera.ports import Sink, Source
+from sr_edge.camera.raw import RawSink
+from sr_edge.camera.simple_sinks import NullSink
+from sr_edge.errors import StreamError, UsageError
+from sr_edge.whole_file import require_output_file
+
+SINKS = (
+    "a video file (.mp4, .mov, .mkv, .ts), rtsp://, rtmp://, srt:// or udp:// address, "
+    "- (raw frames on standard output), null"
+)
+_CONTAINERS = {"rtsp": "rtsp", "rtmp": "flv", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts"}
+_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts", ".avi", ".nut")
+_FRAGMENTED = "frag_keyframe+empty_moov+delay_moov"
+"""Playable up to the last second even if the program is killed; `delay_moov` keeps the times exact."""
+_KEY_FRAMES_S = 2
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """How video is encoded: FFmpeg's name of the encoder, and its own settings over the usual ones."""
+
+    codec: str = "libx264"
+    codec_options: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_sink(text: str, source: Source, options: SinkOptions | None = None, stdout: int = 1) -> Sink:
+    """Opens what `text` names: see SINKS.
+
+    Args:
+        source: where the frames come from: a live one is encoded without delay, its audio is taken along.
+        stdout: the file descriptor that "-" means.
+
+    Raises:
+        StreamError: it cannot be opened; the message names no password.
+        UsageError: there is no such kind of sink, or the path cannot be written.
+    """
+    options = options or SinkOptions()
+    if text == "-":
+        return RawSink(stdout)
+    if text in ("null", "null:"):
+        return NullSink()
+    if scheme_of(text):
+        return _open_address(text, source, options)
+    return _open_file(Path(text), source, options)
+
+
+def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
+    container = _CONTAINERS.get(scheme_of(text))
+    if container is None:
+        raise UsageError(f"{without_secrets(text)}: there is no sink of kind {scheme_of(text)}://; give {SINKS}")
+    usual = {"rtsp_transport": "tcp"} if container == "rtsp" else {}
+    return EncodedSink(_encoding(text, source, options, container, usual, is_pushed=True), source.info)
+
+
+def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"cannot write {path}: its suffix is none of {' '.join(_SUFFIXES)}; a sink is {SINKS}")
+    if path.exists() and Path(source.name).exists() and path.samefile(source.name):
+        raise UsageError(f"{path} is the source too; give another name for the result")
+    require_output_file(path)
+    flags = {"movflags": _FRAGMENTED} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
+    return EncodedSink(_encoding(str(path), source, options, None, flags, is_pushed=False), source.info)
+
+
+def _encoding(
+    url: str, source: Source, options: SinkOptions, container: str | None, flags: Mapping[str, str], is_pushed: bool
+) -> Encoding:
+    usual: dict[str, str] = {}
+    if options.codec in ("libx264", "libx265"):
+        usual = {"preset": "veryfast", "crf": "18"}
+        if is_pushed:
+            usual["tune"] = "zerolatency"
+    if source.is_live:
+        usual["g"] = str(round(_KEY_FRAMES_S * float(source.info.rate or 30)))
+    if options.codec not in _known_encoders():
+        raise StreamError(f"there is no encoder {options.codec} here; take libx264 or libx265")
+    return Encoding(url, container, options.codec, {**usual, **options.codec_options}, flags)
+
+
+def _known_encoders() -> set[str]:
+    import av
+
+    return set(av.codecs_available)

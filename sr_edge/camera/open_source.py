@@ -1,0 +1,138 @@
+"""From what a person writes to an open source."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.camera.av_source import AvAddress, AvSource
+from sr_edge.camera.options import say_nothing
+from sr_edge.camera.paced import PacedSource
+from sr_edge.camera.pictures import PictureSource
+from sr_edge.camera.ports import Source
+from sr_edge.camera.raw import RawFormat, RawSource
+from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.errors import StreamError, UsageError
+
+SOURCES = (
+    "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
+    "a folder of pictures, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH"
+)
+_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
+_SCHEMES = (*_LIVE_SCHEMES, "http", "https")
+_TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/\d+)?))?)?")
+_USUAL_TEST = ("320", "180", "30")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What an address does not say.
+
+    Attributes:
+        raw: what plain bytes are; only for pipes, files of such, and standard input.
+        rate: frames a second of a folder of pictures.
+        is_paced: a file gives its frames by the clock, as a camera would.
+        ffmpeg: settings of FFmpeg's reader, such as video_size and framerate of a camera.
+        reopens: whether a live source that is lost is opened again.
+        silence_s: a live source that sends nothing for so long is lost.
+        give_up_s: how long to try to open a lost source again; None tries for good.
+        say: is told of every loss and return.
+    """
+
+    raw: RawFormat | None = None
+    rate: Fraction = Fraction(30)
+    is_paced: bool = False
+    ffmpeg: Mapping[str, str] = field(default_factory=dict)
+    reopens: bool = True
+    silence_s: float = 5.0
+    give_up_s: float | None = None
+    say: Callable[[str], None] = say_nothing
+
+
+def open_source(text: str, options: SourceOptions | None = None) -> Source:
+    """Opens what `text` names: see SOURCES.
+
+    Raises:
+        StreamError, FrameError: it cannot be opened, or holds no video; the message names no password.
+        UsageError: the text or an option does not fit.
+    """
+    options = options or SourceOptions()
+    source = _open(text, options)
+    return PacedSource(source) if options.is_paced or text.startswith("test:") else source
+
+
+def _open(text: str, options: SourceOptions) -> Source:
+    path = Path(text)
+    if options.raw is not None:
+        return RawSource(None if text == "-" else path, options.raw)
+    if text == "-":
+        return AvSource(AvAddress("pipe:0", options=options.ffmpeg, is_live=False))
+    if text.startswith(("test:", "lavfi:")):
+        graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
+        return AvSource(AvAddress(graph, "lavfi", is_live=False))
+    if scheme_of(text):
+        return _open_address(text, options)
+    if path.is_char_device():
+        return _open_again_when_lost(
+            AvAddress(text, "v4l2", options.ffmpeg, True, silence_s=options.silence_s), options
+        )
+    if path.is_dir():
+        return PictureSource(path, options.rate)
+    _require_content(path)
+    return AvSource(AvAddress(text, options=options.ffmpeg, is_live=False))
+
+
+def _test_graph(text: str) -> str:
+    match = _TEST.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"cannot read {text!r} as a test pattern; write test:WIDTHxHEIGHT@RATE, for example test:320x180@30"
+        )
+    width, height, rate = (given or usual for given, usual in zip(match.groups(), _USUAL_TEST, strict=True))
+    if 0 in (int(width), int(height), Fraction(rate)):
+        raise UsageError(f"the test pattern {text!r} is empty; give sides and a rate above 0")
+    return f"testsrc2=size={width}x{height}:rate={rate},format=yuv420p"
+
+
+def _open_address(text: str, options: SourceOptions) -> Source:
+    scheme = scheme_of(text)
+    if scheme not in _SCHEMES:
+        raise UsageError(f"{without_secrets(text)}: there is no source of kind {scheme}://; give {SOURCES}")
+    usual = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
+    is_live = True if scheme in _LIVE_SCHEMES else None
+    address = AvAddress(text, None, {**usual, **options.ffmpeg}, is_live, silence_s=options.silence_s)
+    return _open_again_when_lost(address, options)
+
+
+def _open_again_when_lost(address: AvAddress, options: SourceOptions) -> Source:
+    first = AvSource(address)
+    if not (first.is_live and options.reopens):
+        return first
+    return ReopeningSource(
+        first,
+        lambda lost: AvSource(address, lost),
+        silence_s=2 * options.silence_s,  # FFmpeg's own timeout comes first, and knows the reason
+        give_up_s=options.give_up_s,
+        say=options.say,
+    )
+
+
+def _require_content(path: Path) -> None:
+    """What FFmpeg would say less clearly of a path."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        if "%" in path.name:  # a numbered sequence of pictures
+            return
+        raise StreamError(
+            f"there is no file or device {path}; check its name, and that a camera is plugged in"
+        ) from None
+    except OSError as error:
+        raise StreamError(f"{path}: {error.strerror}; check its folder's rights") from None
+    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+        raise StreamError(f"{path} is empty (0 bytes); copy or record it again")
