@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import tempfile
 from dataclasses import asdict, dataclass
@@ -22,7 +21,8 @@ from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
 from sr_edge.training.data import PairSet
 from sr_edge.training.degradations import find_degradation
-from sr_edge.training.loop import CHECKPOINT, LOG
+from sr_edge.training.log import LOG, logged_minutes
+from sr_edge.training.loop import CHECKPOINT
 
 TILE = TileSpec(96, 96)
 CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
@@ -53,8 +53,7 @@ def training_facts(run: Path, data: dict[str, str], hardware: str, pictures: int
     kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     if kept["step"] < kept["recipe"]["steps"]:
         raise SystemExit(f"{run} is at step {kept['step']} of {kept['recipe']['steps']}; finish it first")
-    with (run / LOG).open(newline="") as file:
-        minutes = float(list(csv.DictReader(file))[-1]["minutes"])
+    minutes = logged_minutes(run / LOG)
     return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": kept["recipe"]}
 
 

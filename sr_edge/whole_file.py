@@ -29,6 +29,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         _remove(unfinished)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Removes the temporary files of processes that were killed while they wrote `path`."""
+    for unfinished in path.parent.glob(f".{path.name}.*.part"):
+        _remove(unfinished)
+
+
 def require_output_file(path: Path) -> None:
     """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
     if path.is_dir():

@@ -112,10 +112,18 @@ def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> 
 
 def _lines(report: TrainingReport) -> list[str]:
     lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
-    lines += [f"skipped: {reason}" for reason in report.skipped[:SHOWN_SKIPPED]]
+    skipped = [*report.skipped, *report.skipped_validation]
+    lines += [f"skipped: {reason}" for reason in skipped[:SHOWN_SKIPPED]]
     if report.skipped:
         lines += [f"{len(report.skipped)} of {report.pictures + len(report.skipped)} pictures were skipped"]
-    return [*lines, f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}"]
+    if report.skipped_validation:
+        lines += [f"{len(report.skipped_validation)} pictures to validate on were skipped"]
+    before = "" if report.first_psnr_db is None else f", the weights begun with {report.first_psnr_db:.2f} dB"
+    return [
+        *lines,
+        f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}",
+        f"to compare with: bicubic {report.bicubic_psnr_db:.2f} dB{before}",
+    ]
 
 
 @contextmanager

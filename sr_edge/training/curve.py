@@ -23,4 +23,4 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
     loss = axis.twinx()
     loss.plot(steps, [float(row["loss"]) for row in rows], color="tab:orange", alpha=0.6)
     loss.set_ylabel("L1 loss of one batch")
-    figure.savefig(picture, dpi=110)
+    figure.savefig(picture, dpi=110, format="png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +17,21 @@ from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.resize import crop_to_multiple
 from sr_edge.training.degradations import BICUBIC, Degradation
 from sr_edge.training.degradations.degradation import Frame
+
+SMALLEST_MEASURED_PX = 3
+"""A low-resolution side of which something is left to measure when the border, one of these pixels wide, is not."""
+
+
+class Purpose(str, Enum):
+    """What pictures are read for, as messages say it."""
+
+    LEARNING = "to learn from"
+    VALIDATION = "to validate on"
+
+    @property
+    def remedy(self) -> str:
+        some = "give a folder that has some"
+        return f"{some}, or a recipe with a smaller patch_px" if self is Purpose.LEARNING else some
 
 
 @dataclass(frozen=True)
@@ -32,9 +48,9 @@ class Originals:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, scale: int, smallest_lr_px: int = 1, purpose: str = "to learn from"
+        cls, folder: Path, scale: int, smallest_lr_px: int = 1, purpose: Purpose = Purpose.LEARNING
     ) -> Originals:
-        """Reads every picture below `folder`; messages say what `purpose` they have.
+        """Reads every picture below `folder`.
 
         Raises:
             TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction).
@@ -47,13 +63,15 @@ class Originals:
             except FrameError as error:
                 skipped.append(str(error))
                 continue
-            if min(frame.shape[:2]) < smallest_lr_px * scale:
-                skipped.append(f"{path} is smaller than {smallest_lr_px * scale} pixels")
+            height, width = frame.shape[:2]
+            needed = smallest_lr_px * scale
+            if min(height, width) < needed:
+                skipped.append(f"{path} is {width}x{height} pixels; {needed}x{needed} are needed {purpose.value}")
                 continue
             pictures.append((path.relative_to(folder).as_posix(), crop_to_multiple(frame, scale)))
         if not pictures:
             reason = f"; the first reason: {skipped[0]}" if skipped else ""
-            raise TrainingError(f"no usable picture {purpose} in {folder}{reason}; give a folder that has some")
+            raise TrainingError(f"no usable picture {purpose.value} in {folder}{reason}; {purpose.remedy}")
         return cls(tuple(pictures), scale, tuple(skipped))
 
 
@@ -68,19 +86,29 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """What a network is measured on: always the same for one folder, scale and degradation."""
+    """What a network is measured on: always the same for one folder, scale and degradation.
+
+    `skipped` tells which pictures could not be used, and why.
+    """
 
     pairs: tuple[Pair, ...]
     scale: int
+    skipped: tuple[str, ...] = ()
 
     @classmethod
-    def from_folder(cls, folder: Path, scale: int, degradation: Degradation = BICUBIC) -> PairSet:
+    def from_folder(
+        cls,
+        folder: Path,
+        scale: int,
+        degradation: Degradation = BICUBIC,
+        smallest_lr_px: int = SMALLEST_MEASURED_PX,
+    ) -> PairSet:
         """Every picture below `folder`, in each test version of the degradation.
 
         Raises:
-            TrainingError: no picture there is usable.
+            TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction).
         """
-        originals = Originals.from_folder(folder, scale, purpose="to validate on")
+        originals = Originals.from_folder(folder, scale, smallest_lr_px, Purpose.VALIDATION)
         return cls(
             tuple(
                 Pair(f"{name} {version}".strip(), hr, lr)
@@ -88,6 +116,7 @@ class PairSet:
                 for version, lr in degradation.test_pictures(hr, scale, index).items()
             ),
             scale,
+            originals.skipped,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import math
 import pickle
 import signal
@@ -23,17 +23,18 @@ from sr_edge.errors import TrainingError, TrainingInterrupted, UsageError
 from sr_edge.models.realnet import RealNet
 from sr_edge.models.weights import learnt_state
 from sr_edge.training.data import CropSource, PairSet
+from sr_edge.training.log import LOG, append_row, forget_after
 from sr_edge.training.objective import L1, Objective
 from sr_edge.training.paired_input import PairedInput
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import noted_signals
 from sr_edge.training.validation import mean_psnr_db
-from sr_edge.whole_file import whole_file
+from sr_edge.whole_file import remove_unfinished, whole_file
 
 CHECKPOINT = "checkpoint.pt"
-LOG = "log.csv"
 WEIGHTS = "weights.safetensors"
+CPU_SHORTAGE = "DefaultCPUAllocator"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ class TrainingState:
             "seconds": self.seconds,
             "recipe": recipe.document(),
         }
-        with _writing(path), whole_file(path) as unfinished:
-            torch.save(content, unfinished)
+        buffer = io.BytesIO()  # torch itself would tell of a full disk by a failed check in its zip writer
+        torch.save(content, buffer)
+        with writing(path), whole_file(path) as unfinished:
+            unfinished.write_bytes(buffer.getbuffer())
 
     def restore(self, path: Path, recipe: Recipe, device: torch.device) -> None:
         try:
@@ -125,6 +128,8 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
     state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
     if (out / CHECKPOINT).is_file():
         state.restore(out / CHECKPOINT, recipe, processes.device)
+    if processes.is_first:
+        _remove_traces(out, state.step)
     forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)
     if recipe.compile:
         forward.compile()
@@ -146,6 +151,14 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
     return out / WEIGHTS
 
 
+def _remove_traces(out: Path, step: int) -> None:
+    """Of a process that was killed after `step`: half-written files, and log lines that will be written again."""
+    for name in (CHECKPOINT, LOG, WEIGHTS):
+        remove_unfinished(out / name)
+    with writing(out / LOG):
+        forget_after(out / LOG, step)
+
+
 def _require_device_can(recipe: Recipe, processes: Processes) -> None:
     processes.require_batch(recipe.batch)
     if recipe.mixed_precision and processes.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
@@ -161,17 +174,22 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 
 def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> None:
     """One step, and the validation and the checkpoint that are due after it."""
-    out, recipe = training.out, training.recipe
+    out, recipe, device = training.out, training.recipe, training.processes.device
     started = time.perf_counter()
-    loss = training_step(state, forward, training)
+    crops = f"{recipe.batch} crops of {recipe.patch_px}x{recipe.patch_px}"
+    with _within_memory(crops, "choose a smaller batch or patch_px, and another --out", device):
+        loss = training_step(state, forward, training)
     elapsed = time.perf_counter() - started
     state.seconds += elapsed
     last = state.step == recipe.steps
     if not training.processes.is_first:
         return
     if state.step % recipe.validate_every == 0 or last:
-        state.psnr_db = mean_psnr_db(state.average.module, training.validation)
-        append_log(out / LOG, state, loss, recipe)
+        with _within_memory("validation pictures as large as these", "cut or leave out the largest", device):
+            state.psnr_db = mean_psnr_db(state.average.module, training.validation)
+        rate = recipe.learning_rate_at(state.step - 1)
+        with writing(out / LOG):
+            append_row(out / LOG, state.step, state.seconds / 60, rate, loss, state.psnr_db)
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
         state.save(out / CHECKPOINT, recipe)
@@ -222,31 +240,30 @@ def _stop_at_the_last_good_weights(state: TrainingState, training: Training, los
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """A full disk becomes one clear error; torch tells of it by a RuntimeError."""
+def writing(path: Path) -> Iterator[None]:
+    """A full disk becomes one clear error."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except OSError as error:
         raise TrainingError(
-            f"cannot write {path}: {reason}; free some space, then run the same training again to go on"
+            f"cannot write {path}: {error.strerror}; free some space, then run the same training again to go on"
         ) from error
+
+
+@contextmanager
+def _within_memory(what: str, remedy: str, device: torch.device) -> Iterator[None]:
+    """Too little memory becomes one clear error; on the CPU torch tells of it by a RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_SHORTAGE not in str(error):
+            raise
+        raise TrainingError(f"not enough memory on {device} for {what}; {remedy}") from error
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
     learnt = {key: value.detach().cpu().contiguous() for key, value in learnt_state(network).items()}
     halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
-    with _writing(path), whole_file(path) as unfinished:
+    with writing(path), whole_file(path) as unfinished:
         unfinished.write_bytes(save(halves))
-
-
-def append_log(path: Path, state: TrainingState, loss: float, recipe: Recipe) -> None:
-    fresh = not path.exists() or path.stat().st_size == 0  # a full disk leaves an empty file
-    with _writing(path), path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "minutes", "learning_rate", "loss", "psnr_db"])
-        minutes = f"{state.seconds / 60:.2f}"
-        rate = f"{recipe.learning_rate_at(state.step - 1):.3g}"
-        writer.writerow([state.step, minutes, rate, f"{loss:.5f}", f"{state.psnr_db:.3f}"])

@@ -14,6 +14,16 @@ from typing import Any
 
 from sr_edge.errors import UsageError
 
+NOT_NEGATIVE = (
+    "weight_decay",
+    "halve_every",
+    "warm_up_steps",
+    "l1_weight",
+    "perceptual_weight",
+    "adversarial_weight",
+    "seed",
+)
+
 
 class OptimizerName(str, Enum):
     """Adam, or AdamW, whose weight decay stands beside the gradient."""
@@ -77,9 +87,13 @@ class Recipe:
             raise UsageError(f"recipe: learning_rate is {self.learning_rate}; use a value such as 1e-3")
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"recipe: ema_decay is {self.ema_decay}; use 0 or more and less than 1, such as 0.999")
-        for name in ("weight_decay", "l1_weight", "perceptual_weight", "adversarial_weight", "clip_norm", "seed"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it cannot be negative")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:  # NaN included
+                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be 0 or more")
+        if not self.clip_norm > 0:
+            raise UsageError(f"recipe: clip_norm is {self.clip_norm}, which stops all learning; use 1, or 1e9 for none")
+        if not self.l1_weight + self.perceptual_weight + self.adversarial_weight > 0:
+            raise UsageError("recipe: l1_weight, perceptual_weight and adversarial_weight are all 0; nothing is learnt")
         if (self.schedule is Schedule.STEP) != (self.halve_every > 0):
             raise UsageError("recipe: the step schedule and halve_every (a number of steps) go together; give both")
         if self.weight_decay and self.optimizer is OptimizerName.ADAM:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,33 +11,41 @@ from torch import nn
 
 from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
+from sr_edge.models.registry import find_architecture
 from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.curve import draw_curve
-from sr_edge.training.data import CropSource, Originals, PairSet
+from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
-from sr_edge.training.loop import LOG, WEIGHTS, Progress, Training, train
+from sr_edge.training.log import LOG, logged_minutes
+from sr_edge.training.loop import WEIGHTS, Progress, Training, train, writing
 from sr_edge.training.objective import L1, Objective
 from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
-from sr_edge.training.validation import psnr_by_picture
+from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
 from sr_edge.training.vgg import VGG19Features, load_vgg19
-from sr_edge.whole_file import require_output_file
+from sr_edge.whole_file import require_output_file, whole_file
 
 CURVE = "curve.png"
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved."""
+    """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved.
+
+    Means to compare with: bicubic enlargement, and the weights that were begun with (None where none were given).
+    """
 
     weights: Path
     psnr_db: dict[str, float]
     mean_psnr_db: float
+    bicubic_psnr_db: float
+    first_psnr_db: float | None
     minutes: float
     pictures: int
     skipped: tuple[str, ...]
+    skipped_validation: tuple[str, ...]
     degradation: str
     recipe: Recipe
 
@@ -77,24 +84,38 @@ def train_model(
     features = load_vgg19(vgg) if recipe.perceptual_weight else None
     network = _first_network(name, scale, start)
     degradation = find_degradation(recipe.degradation, network)
-    tests = PairSet.from_folder(validation, scale, degradation)
+    smallest_lr_px = _smallest_lr_px(name, recipe)
+    tests = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
+    first_psnr_db = mean_psnr_db(network, tests) if start else None
     with joined_processes(device) as processes:
         training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes)
         weights = train(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
-        draw_curve(out / LOG, out / CURVE, f"{name} x{scale}")
+        with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
+            draw_curve(out / LOG, unfinished, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)
     return TrainingReport(
         weights=weights,
         psnr_db=psnr_db,
         mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
-        minutes=_minutes(out / LOG),
+        bicubic_psnr_db=mean_bicubic_psnr_db(tests),
+        first_psnr_db=first_psnr_db,
+        minutes=logged_minutes(out / LOG),
         pictures=len(originals.pictures),
         skipped=originals.skipped,
+        skipped_validation=tests.skipped,
         degradation=degradation.name,
         recipe=recipe,
     )
+
+
+def _smallest_lr_px(name: str, recipe: Recipe) -> int:
+    """The side of the smallest picture that the network can mirror up to its windows or levels."""
+    smallest = find_architecture(name)[0].multiple_px // 2 + 1
+    if recipe.patch_px < smallest:
+        raise UsageError(f"patch_px is {recipe.patch_px}, too small for {name}; use {smallest} or more")
+    return smallest
 
 
 def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, processes: Processes) -> Objective:
@@ -122,8 +143,3 @@ def _require_place(out: Path) -> None:
     if not nearest.is_dir():
         raise UsageError(f"{out} cannot be a folder: {nearest} is a file; choose another one")
     require_output_file(nearest / WEIGHTS)
-
-
-def _minutes(log: Path) -> float:
-    with log.open(newline="") as file:
-        return float(list(csv.DictReader(file))[-1]["minutes"])

@@ -8,6 +8,7 @@ from torch import nn
 
 from sr_edge.frames import batch_from_frame, frame_from_batch
 from sr_edge.metrics import psnr_y_db
+from sr_edge.resize import resize_bicubic
 from sr_edge.training.data import PairSet
 
 
@@ -26,3 +27,9 @@ def psnr_by_picture(network: nn.Module, pairs: PairSet) -> dict[str, float]:
 
 def mean_psnr_db(network: nn.Module, pairs: PairSet) -> float:
     return float(np.mean(list(psnr_by_picture(network, pairs).values())))
+
+
+def mean_bicubic_psnr_db(pairs: PairSet) -> float:
+    """What any network must exceed: bicubic enlargement of the same low-resolution pictures."""
+    enlarged = ((resize_bicubic(pair.lr, pairs.scale), pair.hr) for pair in pairs.pairs)
+    return float(np.mean([psnr_y_db(frame, hr, border=pairs.scale) for frame, hr in enlarged]))

@@ -12,6 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from sr_edge.models.registry import SCALES, bundled_weights, model_names
+from sr_edge.training.data import PairSet
+from sr_edge.training.validation import mean_bicubic_psnr_db
 
 SrEdge = Callable[..., Any]
 RECIPE = {"steps": 2, "patch_px": 16, "mixed_precision": False, "validate_every": 2, "learning_rate": 1e-5}
@@ -77,6 +79,16 @@ def test_fine_tuning_begins_with_the_bundled_weights(sr_edge: SrEdge, request_of
 
     assert farthest_from_bundled() > 0.1
     assert farthest_from_bundled("--from-bundled") < 1e-3
+
+
+def test_the_report_says_what_to_compare_with(sr_edge: SrEdge, request_of: Any, pictures: Path) -> None:
+    told = sr_edge(*request_of("convnet-tiny", 2), "--from-bundled")
+    report = json.loads(told.stdout)
+    pairs = PairSet.from_folder(pictures, 2)
+    assert report["bicubic_psnr_db"] == mean_bicubic_psnr_db(pairs) > 30  # smooth waves are easy
+    assert report["first_psnr_db"] == pytest.approx(report["mean_psnr_db"], abs=0.5)  # two steps change little
+    shown = sr_edge(*(argument for argument in request_of("convnet-tiny", 2) if argument != "--json")).stdout
+    assert f"to compare with: bicubic {report['bicubic_psnr_db']:.2f} dB\n" in shown
 
 
 def test_nothing_bundled_to_begin_from(sr_edge: SrEdge, request_of: Any) -> None:

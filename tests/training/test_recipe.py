@@ -34,7 +34,12 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ({"weight_decay": 0.1}, "adamw"),
         ({"steps": 0}, "steps is 0"),
         ({"ema_decay": 1.0}, "ema_decay"),
-        ({"clip_norm": -1}, "clip_norm is -1.0; it cannot be negative"),
+        ({"clip_norm": 0}, "clip_norm is 0.0, which stops all learning"),
+        ({"clip_norm": float("nan")}, "clip_norm is nan"),
+        ({"warm_up_steps": -5}, "warm_up_steps is -5; it must be 0 or more"),
+        ({"halve_every": -1}, "halve_every is -1"),
+        ({"weight_decay": float("nan"), "optimizer": "adamw"}, "weight_decay is nan"),
+        ({"l1_weight": 0}, "nothing is learnt"),
     ],
 )
 def test_what_a_recipe_cannot_be(document: dict[str, object], message: str) -> None:

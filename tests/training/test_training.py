@@ -11,16 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from sr_edge.errors import SrEdgeError, TrainingError, TrainingInterrupted, UsageError
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
 from sr_edge.models import build_network
-from sr_edge.training import Recipe, train_model
+from sr_edge.training import Recipe, run, train_model
 from sr_edge.training.data import CropSource, Originals, PairSet
-from sr_edge.training.loop import CHECKPOINT, LOG, WEIGHTS, Progress, Training, train
+from sr_edge.training.log import LOG
+from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Progress, Training, train
 from sr_edge.training.objective import L1
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.start import start_as_enlarger
@@ -161,43 +165,115 @@ def test_a_damaged_or_foreign_checkpoint_is_named(pictures: Path, tmp_path: Path
         train(build_network("convnet-tiny", 3), training(pictures, tmp_path / "out"))
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("writer failed\nC++")]
-)
-def test_a_full_disk_names_the_checkpoint_and_leaves_nothing(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def full(_content: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise error
+@pytest.fixture
+def disk_full_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Makes the n-th file of a name get no further than its first bytes."""
+    write, seen = Path.write_bytes, []
 
-    monkeypatch.setattr(torch, "save", full)
-    reason = "No space left on device" if isinstance(error, OSError) else "writer failed"
-    with pytest.raises(TrainingError, match=f"cannot write {tmp_path / 'out' / CHECKPOINT}: {reason}; free some space"):
+    def fill(name: str, number: int) -> None:
+        def full(path: Path, content: bytes) -> int:
+            seen.append(name in path.name)
+            if name in path.name and sum(seen) == number:
+                write(path, b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(path, content)
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+
+    return fill
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_nothing(
+    pictures: Path, tmp_path: Path, disk_full_at: Callable[[str, int], None]
+) -> None:
+    disk_full_at(CHECKPOINT, 1)
+    wanted = f"cannot write {tmp_path / 'out' / CHECKPOINT}: No space left on device; free some space"
+    with pytest.raises(TrainingError, match=wanted):
         train(network(), training(pictures, tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "number", "step"), [(CHECKPOINT, 3, 6), (WEIGHTS, 2, 9)])
 def test_a_disk_that_fills_up_during_a_run_keeps_the_checkpoint_before(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, disk_full_at: Callable[[str, int], None], name: str, number: int, step: int
 ) -> None:
     whole = train(network(), training(pictures, tmp_path / "whole"))
-    save, saved = torch.save, []
-
-    def full_the_third_time(content: object, path: Path) -> None:
-        saved.append(path)
-        if len(saved) == 3:
-            path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(content, path)
-
-    monkeypatch.setattr(torch, "save", full_the_third_time)
-    with pytest.raises(TrainingError, match="free some space"):
+    disk_full_at(name, number)
+    with pytest.raises(TrainingError, match=f"{name}.*free some space"):
         train(network(), training(pictures, tmp_path / "out"))
-    assert torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)["step"] == 6
+    assert torch.load(tmp_path / "out" / CHECKPOINT, weights_only=True)["step"] == step
     parts = train(network(), training(pictures, tmp_path / "out"))
     first, second = load_file(whole), load_file(parts)
     assert all(torch.equal(first[key], second[key]) for key in first)
+    assert log_rows(tmp_path / "out") == log_rows(tmp_path / "whole")
+
+
+def test_a_full_disk_spares_the_curve_and_the_weights(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_log: Path, picture: Path, _title: str) -> None:
+        picture.write_bytes(b"")
+        raise OSError(errno.ENOSPC, "No space left on device", str(picture))
+
+    monkeypatch.setattr(run, "draw_curve", full)
+    with pytest.raises(TrainingError, match=r"cannot write .*curve\.png: No space left on device"):
+        train_model("convnet-tiny", 2, pictures, pictures, tmp_path, RECIPE)
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {CHECKPOINT, LOG, WEIGHTS}
+
+
+def log_rows(out: Path) -> list[tuple[str, ...]]:
+    """Step, loss and PSNR of every line."""
+    with (out / LOG).open(newline="") as file:
+        return [(row["step"], row["loss"], row["psnr_db"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_killed_after_a_validation_leaves_no_traces_when_it_goes_on(pictures: Path, tmp_path: Path) -> None:
+    """Its log is ahead of its checkpoint and cut short, and what it was writing has not got its name yet."""
+    recipe = replace(RECIPE, validate_every=2, checkpoint_every=4)
+    train(network(), training(pictures, tmp_path / "whole", recipe))
+    out = tmp_path / "parts"
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at_seven(progress: object) -> None:
+        if getattr(progress, "step", 0) == 7:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(network(), training(pictures, out, recipe, kill_at_seven))
+    with (out / LOG).open("a") as file:
+        file.write("8,0.")
+    (out / f".{CHECKPOINT}.12345.part").write_bytes(b"half")
+    train(network(), training(pictures, out, recipe))
+    assert log_rows(out) == log_rows(tmp_path / "whole")
+    assert {path.name for path in out.iterdir()} == {CHECKPOINT, LOG, WEIGHTS}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("... DefaultCPUAllocator: not enough memory")]
+)
+def test_too_little_memory_says_what_to_make_smaller(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(L1, "loss", fail)
+    with pytest.raises(TrainingError, match="not enough memory on cpu for 2 crops of 16x16; choose a smaller batch"):
+        train(network(), training(pictures, tmp_path))
+
+
+def test_other_errors_of_torch_are_not_taken_for_too_little_memory(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes")
+
+    monkeypatch.setattr(L1, "loss", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(network(), training(pictures, tmp_path))
 
 
 @pytest.mark.parametrize(("name", "scale"), [("labnet-tiny", 2), ("realnet-tiny", 4)])
@@ -229,9 +305,28 @@ def test_crops_of_a_pair_show_the_same_place(pictures: Path) -> None:
     assert (lr - reduced).abs().mean() < 0.01 < (lr - reduced.flip(-1)).abs().mean()
 
 
+def test_small_pictures_to_validate_on_are_skipped_and_told_before_the_first_step(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """A picture that the network or the measure cannot take would stop the run at its first validation."""
+    report = train_model("ups-tiny", 2, pictures, pictures, tmp_path / "ups", replace(RECIPE, steps=1))
+    assert report.skipped_validation == () and set(report.psnr_db) == {"0.png", "1.png", "2.png"}
+    write_picture(pictures / "3.png", Picture(np.zeros((5, 9, 3), np.uint8)))
+    (skipped,) = PairSet.from_folder(pictures, 2).skipped
+    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed to validate on")
+    out = tmp_path / "taylor"
+    with pytest.raises(UsageError, match="patch_px is 16, too small for taylor-swinir-tiny; use 25 or more"):
+        train_model("taylor-swinir-tiny", 2, pictures, pictures, out, RECIPE)
+    recipe = replace(RECIPE, steps=1, patch_px=32)
+    report = train_model("taylor-swinir-tiny", 2, pictures, pictures, out, recipe)
+    assert set(report.psnr_db) == {"0.png", "1.png"} and len(report.skipped_validation) == 2
+    assert "2.png is 20x20 pixels; 50x50 are needed to validate on" in report.skipped_validation[0]
+
+
 def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
     originals = Originals.from_folder(pictures, 2, 16)
-    assert len(originals.pictures) == 2 and "2.png" in originals.skipped[0]
+    assert len(originals.pictures) == 2
+    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed to learn from")
 
 
 @pytest.mark.parametrize("folder", ["empty", "broken", "missing"])
