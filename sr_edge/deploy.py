@@ -28,8 +28,20 @@ from sr_edge.bundle import (
     write_bundle,
 )
 from sr_edge.bundle.weights import write_weights
-from sr_edge.calibration import Calibration, calibrate, calibration_patches, quantize_onnx
-from sr_edge.calibration.collect import Batch
+from sr_edge.calibration import (
+    Account,
+    Budget,
+    Calibration,
+    Order,
+    calibrate_within,
+    calibration_patches,
+    held_out_patches,
+    quantize_onnx,
+    write_cache,
+)
+from sr_edge.calibration.search import SEARCH
+from sr_edge.calibration.tuning import TIMED_RUNTIMES
+from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, telling_setting
 from sr_edge.errors import BundleError, NothingToQuantize, SrEdgeError, TileError, UsageError
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
@@ -67,15 +79,18 @@ class DeployPlan:
 
     Every precision is built and, in every runtime, measured. `hr` is a folder of originals to measure quality
     on, `lr` their low-resolution halves (None makes them). `with_tile_needs` measures what tiles of this size do
-    to pictures (`sr_edge.models.tile_safety`), which the card then tells.
+    to pictures (`sr_edge.models.tile_safety`), which the card then tells. INT8 may cost `max_drop_db`, judged on
+    held-out patches of the calibration pictures, never on `hr`, which stays an independent test. Layers are timed where
+    the bundle is for one runtime that tells its layers' times; no one runtime's times hold for several.
     """
 
     tile: TileSpec
     runtimes: Sequence[str]
     precisions: Sequence[Precision]
-    method: str = "percentile"
+    method: str = SEARCH
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    max_drop_db: float = 0.05
     threads: int | None = None
     rounds: int = 20
     with_memory: bool = True
@@ -90,7 +105,7 @@ class DeployPlan:
 
 @dataclass(frozen=True)
 class DeployReport:
-    """The bundle that was written and what was measured on it; `note` says what was asked for and is not in it."""
+    """The bundle that was written and what was measured on it; `note` says what INT8 cost, or why it is not in it."""
 
     path: Path
     manifest: Manifest
@@ -132,7 +147,10 @@ def deploy_network(
             model = _with_tile_needs(model, images, plan.tile, progress)
         exports = _export_all(model, plan, patches, staging, progress)
         try:
-            quantized = _quantize_all(plan, patches, staging, progress) if Precision.INT8 in plan.precisions else None
+            quantized = None
+            if Precision.INT8 in plan.precisions:
+                account = _quantize_all(plan, patches, images, staging, progress)
+                quantized, note = account.calibration, " ".join((account.sentence, *account.warnings))
         except NothingToQuantize as error:
             if plan.include or plan.exclude:
                 raise
@@ -242,25 +260,25 @@ def _export_all(
     return tuple(reports)
 
 
-def _quantize_all(plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress) -> Calibration:
+def _quantize_all(
+    plan: DeployPlan, patches: Sequence[Batch], images: Path, staging: Path, progress: Progress
+) -> Account:
     source = staging / _FLOAT_GRAPHS[0].file
-    calibration = calibrate(
-        source,
-        patches,
-        method=plan.method,
-        include=plan.include,
-        exclude=plan.exclude,
-        cache=staging / CACHE_FILE,
-        progress=lambda done, total: progress("calibrating", done, total),
+    timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
+    order = Order(
+        Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
     )
+    held_out = held_out_patches(images, plan.tile)
+    account = calibrate_within(source, patches, held_out, order, progress=progress)
+    write_cache(staging / CACHE_FILE, account.calibration)
     for index, graph in enumerate(_INT8_GRAPHS):
         progress("quantizing", index, len(_INT8_GRAPHS))
         file = staging / graph.file
-        quantize_onnx(source, calibration, file, graph.spelling or Spelling.S8, graph.rest)
+        quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
     progress("quantizing", len(_INT8_GRAPHS), len(_INT8_GRAPHS))
-    return calibration
+    return account
 
 
 def _write_weights(model: LoadedModel, staging: Path) -> None:

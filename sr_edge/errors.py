@@ -9,7 +9,8 @@
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     ├── ExportError              a graph could not be written, or is not what was promised
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
-    │   └── NothingToQuantize    no layer of the network can be INT8
+    │   ├── NothingToQuantize    no layer of the network can be INT8
+    │   └── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
     ├── BundleError              a bundle is damaged, unsafe or of another schema version
     ├── EngineError              a runtime cannot load, compile or run a graph
     ├── RuntimeUnavailable       a runtime's library or device is absent
@@ -69,6 +70,10 @@ class CalibrationError(SrEdgeError):
 
 
 class NothingToQuantize(CalibrationError):
+    pass
+
+
+class CacheMismatch(CalibrationError):
     pass
 
 

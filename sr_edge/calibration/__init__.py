@@ -1,26 +1,41 @@
-"""INT8: ranges measured on pictures, a placement policy, and Q/DQ graphs in two spellings."""
+"""INT8: ranges searched on pictures, a placement policy, a gate in decibels, and Q/DQ graphs in two spellings."""
 
+from sr_edge.calibration.account import Account, LatencyMs, LayerRow
 from sr_edge.calibration.cache import read_cache, write_cache
 from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
+from sr_edge.calibration.gate import Budget
 from sr_edge.calibration.graph import graph_tile
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
-from sr_edge.calibration.patches import calibration_patches
+from sr_edge.calibration.pareto import write_curve
+from sr_edge.calibration.patches import calibration_patches, held_out_pairs, held_out_patches
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.post_training import calibrate, quantize_onnx
+from sr_edge.calibration.quality import HeldOut
+from sr_edge.calibration.tuning import Order, calibrate_within
 
 __all__ = [
     "OBSERVERS",
+    "Account",
+    "Budget",
     "Calibration",
     "Decision",
+    "HeldOut",
+    "LatencyMs",
+    "LayerRow",
     "Observer",
+    "Order",
     "PlacementPolicy",
     "Provenance",
     "TensorRange",
     "calibrate",
+    "calibrate_within",
     "calibration_patches",
     "graph_tile",
+    "held_out_pairs",
+    "held_out_patches",
     "observer_named",
     "quantize_onnx",
     "read_cache",
     "write_cache",
+    "write_curve",
 ]

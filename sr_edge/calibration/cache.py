@@ -10,9 +10,9 @@ from typing import Any
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.output import write_output
-from sr_edge.errors import BundleError, CalibrationError
+from sr_edge.errors import BundleError, CacheMismatch, CalibrationError
 
-_FORMAT = "sr_edge calibration 1"
+_FORMAT = "sr_edge calibration 2"
 
 
 def write_cache(path: Path, calibration: Calibration) -> None:
@@ -46,7 +46,7 @@ def read_cache(path: Path) -> Calibration:
 
 
 def require_same(path: Path, found: Provenance, wanted: Provenance) -> None:
-    """Raises CalibrationError, saying what differs, unless the cache was made from the same things."""
+    """Raises CacheMismatch, saying what differs, unless the cache was made from the same things."""
     differences = []
     if found.model_sha256 != wanted.model_sha256:
         differences.append(f"another model ({found.model_sha256[:12]}, not {wanted.model_sha256[:12]})")
@@ -55,7 +55,7 @@ def require_same(path: Path, found: Provenance, wanted: Provenance) -> None:
     if found.method != wanted.method:
         differences.append(f"the method {found.method!r}, not {wanted.method!r}")
     if differences:
-        raise CalibrationError(
+        raise CacheMismatch(
             f"the calibration cache {path} was made with {' and '.join(differences)}; delete it or recalibrate"
         )
 

@@ -1,22 +1,31 @@
-"""What calibration found: one range per tensor, one decision per layer, and what they were made from."""
+"""What calibration found: how each layer's input becomes INT8, one decision per layer, and what they were made from."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.placement import Decision, PlacementPolicy
+from sr_edge.calibration.timings import Timings
 from sr_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
 class TensorRange:
-    """The values a tensor took over the calibration patches, and the magnitude `clip` at which INT8 saturates."""
+    """How a tensor becomes INT8: each channel is divided by its `smoothing`, then INT8 saturates at `clip`.
+
+    `lowest` and `highest` are the values seen over the calibration patches, before smoothing. `smoothing` is empty
+    where all channels are taken as they are; `alpha` is the share of the outliers that it moves into the weights.
+    `observer` says how the clip was found.
+    """
 
     lowest: float
     highest: float
     clip: float
+    smoothing: tuple[float, ...] = ()
+    alpha: float = 0.0
+    observer: str = ""
 
     @property
     def scale(self) -> float:
@@ -34,17 +43,30 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """The noise that each layer makes alone, on these held-out patches: by node, output units squared."""
+
+    held_out_sha256: str
+    noise_power: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Enough to write the INT8 graph without the pictures.
 
     `ranges` holds the input of every layer that can be INT8, also of those kept float, so that layers can be switched
-    without measuring again.
+    without measuring again; `corrections`, for each such layer that has a bias, what is added to it while the layer is
+    INT8, per output channel. `sensitivity` and `timings` are what the layers were chosen by, where a budget was to be
+    met.
     """
 
     provenance: Provenance
     policy: PlacementPolicy
     ranges: Mapping[str, TensorRange]
     decisions: tuple[Decision, ...]
+    corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
+    timings: Timings | None = None
 
     @property
     def int8_nodes(self) -> tuple[str, ...]:

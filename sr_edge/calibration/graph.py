@@ -7,15 +7,17 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import picture_inputs, scalar_inputs
+from sr_edge.export.graph import GraphView, default_opset, picture_inputs, scalar_inputs, view_graph
 from sr_edge.spec import TileSpec
+
+FIRST_OPSET_PER_CHANNEL = 13
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """The ONNX file with a unique name on every node.
+    """The ONNX file with a unique name on every node, constants where they are used, and an opset that has INT8.
 
     Raises:
-        CalibrationError: the file is missing, or is no ONNX model.
+        CalibrationError: the file is missing, or is no ONNX model that onnx can bring to opset 13.
     """
     if not path.is_file():
         raise CalibrationError(f"{path} is not a file; export a model first: sr-edge export MODEL -o {path}")
@@ -25,8 +27,43 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise CalibrationError(f"{path} is not a readable ONNX file ({error}); export it again") from error
     if not model.graph.node:
         raise CalibrationError(f"{path} holds no ONNX graph; export it again")
+    model = _with_opset_for_int8(model, path)
+    _bypass_identities(model)
     name_nodes(model)
     return model
+
+
+def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Older exporters wrote opset 9 or 11, which have no scale per channel."""
+    opset = default_opset(model)
+    if opset >= FIRST_OPSET_PER_CHANNEL or opset == 0:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, FIRST_OPSET_PER_CHANNEL)
+    except Exception as error:  # the converter raises its own types and RuntimeError
+        raise CalibrationError(
+            f"{path} is written in opset {opset}, per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL}, and onnx cannot "
+            f"convert it ({error}); export it again at opset 17"
+        ) from error
+
+
+def _bypass_identities(model: onnx.ModelProto) -> None:
+    """Shared weights come as an Identity of an initializer: their readers take the initializer itself."""
+    outputs = {output.name for output in model.graph.output}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    same: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        source = same.get(node.input[0], node.input[0]) if node.input else ""
+        if node.op_type == "Identity" and source in constants and node.output[0] not in outputs:
+            same[node.output[0]] = source
+            continue
+        for slot, name in enumerate(node.input):
+            if name in same:
+                node.input[slot] = same[name]
+        kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
@@ -61,14 +98,51 @@ def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
     Raises:
         CalibrationError: unreadable, or the file and `wanted` do not fit.
     """
-    picture = picture_input(load_graph(path)).type.tensor_type
-    axes = (1, 2) if picture.elem_type == onnx.TensorProto.UINT8 else (2, 3)
-    height, width = (picture.shape.dim[axis].dim_value for axis in axes)
-    if height and width:
-        found = TileSpec(height, width)
+    found = _sides(path)
+    if found is not None:
         if wanted not in (None, found):
             raise CalibrationError(f"{path} takes tiles of {found}, not {wanted}; leave the tile out")
         return found
     if wanted is None:
         raise CalibrationError(f"{path} takes any height and width; say the patch size, for example a tile of 96x96")
     return wanted
+
+
+def is_dynamic(path: Path) -> bool:
+    """Whether an ONNX file takes any height and width; raises CalibrationError if it is unreadable."""
+    return _sides(path) is None
+
+
+def _sides(path: Path) -> TileSpec | None:
+    picture = picture_input(load_graph(path)).type.tensor_type
+    axes = (1, 2) if picture.elem_type == onnx.TensorProto.UINT8 else (2, 3)
+    height, width = (picture.shape.dim[axis].dim_value for axis in axes)
+    return TileSpec(height, width) if height and width else None
+
+
+def graph_channels(path: Path) -> int:
+    """How many colours an ONNX file takes: 3, or 1 for luma alone.
+
+    Raises:
+        CalibrationError: unreadable, or it takes another number.
+    """
+    picture = picture_input(load_graph(path)).type.tensor_type
+    axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
+    found = picture.shape.dim[axis].dim_value
+    if found not in (0, 1, 3):
+        raise CalibrationError(f"{path} takes {found} channels; pictures have 3, or 1 for luma")
+    return found or 3
+
+
+def sized_view(model: onnx.ModelProto, shape: tuple[int, ...]) -> GraphView:
+    """The view of a copy of `model` whose picture input has the NCHW `shape`, so that all sizes are known."""
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    picture = picture_input(sized).type.tensor_type
+    if picture.elem_type == onnx.TensorProto.UINT8:
+        shape = tuple(shape[axis] for axis in (0, 2, 3, 1))
+    for dim, size in zip(picture.shape.dim, shape, strict=True):
+        dim.dim_value = size
+    for output in sized.graph.output:  # a size said there for another input would contradict
+        output.type.tensor_type.ClearField("shape")
+    return view_graph(sized)

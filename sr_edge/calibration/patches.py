@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.collect import Batch
+from sr_edge.calibration.quality import HeldOut
+from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture
@@ -20,9 +21,18 @@ if TYPE_CHECKING:
 
 PATCHES = 40
 VIDEO_FRAMES = 20
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
+HELD_OUT_PIXELS = 16 * 64 * 64
+"""How much the held-out patches show together, at least LEAST_HELD_OUT of them."""
+
+LEAST_HELD_OUT = 8
+HELD_OUT_SEED = 2
+"""Held-out patches are cut at other places than those that calibration sees, and than golden frames."""
 
 
-def calibration_patches(source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0) -> list[Batch]:
+def calibration_patches(
+    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = 3
+) -> list[Batch]:
     """Cuts `count` patches at random places, spread evenly over the pictures, randomly mirrored.
 
     Args:
@@ -30,9 +40,10 @@ def calibration_patches(source: Path, tile: TileSpec, count: int = PATCHES, seed
         tile: the size of every patch; smaller pictures are padded by reflection.
         count: how many patches; 40 varied ones are enough for super-resolution networks, 8 are not.
         seed: of the places and mirrorings; the same seed gives the same patches.
+        channels: 3 for RGB, 1 for networks that take luma alone.
 
     Returns:
-        Float32 arrays (1, 3, tile.height, tile.width) in [0, 1].
+        Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
 
     Raises:
         CalibrationError: nothing usable is there.
@@ -46,8 +57,76 @@ def calibration_patches(source: Path, tile: TileSpec, count: int = PATCHES, seed
     for index, (frame_hwc, frame_count) in enumerate(frames):
         share = (index + 1) * count // frame_count - index * count // frame_count
         padded = _at_least(frame_hwc, tile)
-        patches += [batch_from_frame(_random_patch(padded, tile, generator)) for _ in range(share)]
+        patches += [_batch(_random_patch(padded, tile, generator), channels) for _ in range(share)]
     return patches
+
+
+def held_out_count(tile: TileSpec) -> int:
+    """How many patches of that size INT8 is judged by."""
+    return max(LEAST_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width))
+
+
+def held_out_patches(
+    source: Path, tile: TileSpec, count: int | None = None, seed: int = HELD_OUT_SEED, channels: int = 3
+) -> list[HeldOut]:
+    """Patches to judge by, cut as `calibration_patches` does but at other places, without originals."""
+    patches = calibration_patches(source, tile, count or held_out_count(tile), seed, channels)
+    return [HeldOut(patch) for patch in patches]
+
+
+def held_out_pairs(
+    pairs: Sequence[tuple[str, Frame, Frame]],
+    tile: TileSpec,
+    count: int | None = None,
+    seed: int = HELD_OUT_SEED,
+    channels: int = 3,
+) -> list[HeldOut]:
+    """Patches with their originals, spread evenly over pictures; a picture smaller than the tile is left out.
+
+    Args:
+        pairs: name, low-resolution picture, and its original, a whole number of times as large.
+        tile: the size of every low-resolution patch.
+        count: how many patches, at least one a picture; None takes `held_out_count`.
+        seed: of the places.
+        channels: of the graph, 3 or 1.
+
+    Raises:
+        CalibrationError: every picture is smaller than the tile.
+    """
+    large = [pair for pair in pairs if pair[1].shape[0] >= tile.height and pair[1].shape[1] >= tile.width]
+    if not large:
+        sizes = ", ".join(f"{name} {lr.shape[1]}x{lr.shape[0]}" for name, lr, _ in pairs[:3])
+        raise CalibrationError(
+            f"no low-resolution picture is as large as the patch of {tile} ({sizes}); give larger ones"
+        )
+    generator = np.random.default_rng(seed)
+    wanted = max(count or held_out_count(tile), len(large))
+    chosen = [large[index * len(large) // wanted] for index in range(wanted)]
+    return [_pair_at_random(pair, tile, generator, channels) for pair in chosen]
+
+
+def _pair_at_random(
+    pair: tuple[str, Frame, Frame], tile: TileSpec, generator: np.random.Generator, channels: int
+) -> HeldOut:
+    name, lr, hr = pair
+    scale = hr.shape[0] // lr.shape[0]
+    top = int(generator.integers(lr.shape[0] - tile.height + 1))
+    left = int(generator.integers(lr.shape[1] - tile.width + 1))
+    patch = lr[top : top + tile.height, left : left + tile.width]
+    truth = hr[scale * top : scale * (top + tile.height), scale * left : scale * (left + tile.width)]
+    return HeldOut(_batch(patch, channels), _batch(truth, channels), name)
+
+
+def _batch(frame_hwc: Frame, channels: int) -> Batch:
+    """A gray graph takes BT.601 luma, black 0 and white 1."""
+    batch = batch_from_frame(_rgb(frame_hwc))
+    if channels == 3:
+        return batch
+    return np.tensordot(_GRAY, batch, axes=(0, 1))[np.newaxis].astype(np.float32)
+
+
+def _rgb(frame_hwc: Frame) -> Frame:
+    return np.broadcast_to(frame_hwc, (*frame_hwc.shape[:2], 3))
 
 
 def _frames(source: Path, count: int) -> Iterator[tuple[Frame, int]]:
@@ -62,7 +141,7 @@ def _frames(source: Path, count: int) -> Iterator[tuple[Frame, int]]:
         raise CalibrationError(f"no pictures in {source}; put some there (PNG, JPEG, TIFF, WebP) or give a video")
     for path in _evenly_chosen(paths, count):
         pixels = read_picture(path).pixels
-        yield np.broadcast_to(pixels, (*pixels.shape[:2], 3)), min(len(paths), count)
+        yield _rgb(pixels), min(len(paths), count)
 
 
 def _evenly_chosen(paths: list[Path], count: int) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +11,17 @@ import onnx
 
 from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration.cache import read_cache, require_same, write_cache
-from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
-from sr_edge.calibration.collect import Batch, Progress, collect_ranges, require_batches
+from sr_edge.calibration.calibration import Calibration, Provenance
+from sr_edge.calibration.collect import collect_ranges
+from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import observer_named
 from sr_edge.calibration.output import write_output
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import Site, find_sites
+from sr_edge.calibration.search import SEARCH, Found
+from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.watched import Batch, Progress, require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UsageError
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.metadata import METADATA_KEY, read_metadata, write_metadata
@@ -30,24 +33,26 @@ def calibrate(
     onnx_path: Path,
     batches: Sequence[Batch],
     *,
-    method: str = "percentile",
+    method: str = SEARCH,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     progress: Progress | None = None,
     cache: Path | None = None,
     recalibrate: bool = False,
 ) -> Calibration:
-    """Measures the ranges of a float graph and decides which layers become INT8.
+    """Finds how every layer of a float graph is best made INT8, and decides by rules which ones become so.
+
+    The decibels are not looked at: `calibrate_within` does that.
 
     Args:
         onnx_path: the float32 graph; float NCHW or uint8 NHWC input.
         batches: float32 (1, channels, height, width) in [0, 1]; 40 varied patches are enough, 8 are not.
-        method: an observer's name, see OBSERVERS.
+        method: SEARCH, or an observer's name, see OBSERVERS.
         include: glob patterns of node names; see PlacementPolicy.
         exclude: likewise.
         progress: called with (steps done, steps in all).
-        cache: JSON file that holds the result. If it is there, its ranges are used instead of measuring; the
-            decisions are always made anew, so that include and exclude may change.
+        cache: JSON file that holds the result, and during the work what is done so far. If it is there, its ranges are
+            used instead of measuring; the decisions are always made anew, so that include and exclude may change.
         recalibrate: measure even if the cache is there, and replace it.
 
     Raises:
@@ -59,24 +64,42 @@ def calibrate(
     """
     if cache is not None:
         require_output_file(cache)
-    observer_type = observer_named(method)
+    observer_type = None if method == SEARCH else observer_named(method)
     model = load_graph(onnx_path)
-    sites = find_sites(model)
     policy = PlacementPolicy(tuple(include), tuple(exclude))
-    decisions = decide(model, sites, policy)
+    decisions = decide(model, find_sites(model), policy)
     require_batches(model, batches)
-    provenance = Provenance(sha256_of(onnx_path), tuple(_digest(batch) for batch in batches), method)
-    if cache is not None and cache.exists() and not recalibrate:
-        cached = read_cache(cache)
-        require_same(cache, cached.provenance, provenance)
-        ranges = cached.ranges
-    else:
-        tensors = [site.activation for site in sites if not site.obstacle]
-        ranges = collect_ranges(model, tensors, batches, observer_type, progress)
-    calibration = _without_silent(Calibration(provenance, policy, ranges, decisions), sites)
+    provenance = Provenance(sha256_of(onnx_path), tuple(map(digest_of, batches)), method)
+    known = _known(cache, provenance, recalibrate)
+    calibration = replace(known or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
+    layers = possible_layers(model)
+    missing = [layer for layer in layers.values() if layer.site.activation not in calibration.ranges]
+    for found in collect_ranges(model, missing, batches, observer_type, progress) if missing else ():
+        calibration = _with_found(calibration, found)
+        if cache is not None:
+            write_cache(cache, calibration)
+    calibration = _without_silent(calibration, layers)
     if cache is not None:
         write_cache(cache, calibration)
     return calibration
+
+
+def _known(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Calibration | None:
+    if cache is None or not cache.exists() or recalibrate:
+        return None
+    cached = read_cache(cache)
+    require_same(cache, cached.provenance, provenance)
+    return cached
+
+
+def _with_found(calibration: Calibration, found: Mapping[str, Found]) -> Calibration:
+    ranges = {name: entry.range for name, entry in found.items()}
+    corrections = {name: error for entry in found.values() for name, error in entry.corrections.items()}
+    return replace(
+        calibration,
+        ranges={**calibration.ranges, **ranges},
+        corrections={**calibration.corrections, **corrections},
+    )
 
 
 def quantize_onnx(
@@ -135,17 +158,16 @@ def _mark_int8(model: onnx.ModelProto) -> None:
         write_metadata(model, replace(read_metadata(model), precision=Precision.INT8))
 
 
-def _without_silent(calibration: Calibration, sites: Sequence[Site]) -> Calibration:
+def _without_silent(calibration: Calibration, layers: Mapping[str, Layer]) -> Calibration:
     """Keeps layers float whose input was zero on every patch: there is nothing to take a scale from."""
-    silent = TensorRange(0.0, 0.0, 0.0)
-    inputs = {site.node: site.activation for site in sites}
-    nodes = [n for n in calibration.int8_nodes if calibration.ranges.get(inputs[n], silent).clip == 0.0]
-    calibration = calibration.keep_float(nodes, "its input was zero on every calibration patch")
+    silent = [n for n in calibration.int8_nodes if calibration.ranges[layers[n].site.activation].clip == 0.0]
+    calibration = calibration.keep_float(silent, "its input was zero on every calibration patch")
     if not calibration.int8_nodes:
         why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"
         raise NothingToQuantize(f"no layer would be INT8 ({why}); change include or exclude, or deploy it in float")
     return calibration
 
 
-def _digest(batch: Batch) -> str:
+def digest_of(batch: Batch) -> str:
+    """SHA-256 of a patch's shape and samples."""
     return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()

@@ -1,14 +1,15 @@
 """Writes INT8 into a float graph as QuantizeLinear/DequantizeLinear pairs.
 
-Activations: one pair per tensor, before the layers that take it. Weights: INT8 initializers with a per-channel
-DequantizeLinear. Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings,
-signed with zero point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of
-signed values behind a Concat); both saturate at the same magnitudes, [-128, 127] scales.
+Activations: one pair per tensor, before the layers that take it; smoothing is folded into what makes the tensor where
+that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializers with a per-channel DequantizeLinear.
+Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
+point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
+behind a Concat); both saturate at the same magnitudes, [-128, 127] scales.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,19 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.graph import name_nodes
-from sr_edge.calibration.sites import Site, find_sites
+from sr_edge.calibration.biases import Bias, bias_of
+from sr_edge.calibration.calibration import Calibration, TensorRange
+from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
+from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
 from sr_edge.calibration.weights import quantize_weight
 from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import default_opset, view_graph
+from sr_edge.export.graph import GraphView, default_opset, view_graph
 from sr_edge.spec import Spelling
 
-_FIRST_OPSET_PER_CHANNEL = 13
 _ZERO_POINTS = {Spelling.S8: np.int8(0), Spelling.U8: np.uint8(128)}
+
+Values = npt.NDArray[np.float32]
 
 
 def insert_qdq(model: onnx.ModelProto, calibration: Calibration, spelling: Spelling) -> onnx.ModelProto:
@@ -38,9 +42,8 @@ def insert_qdq(model: onnx.ModelProto, calibration: Calibration, spelling: Spell
     quantized.CopyFrom(model)
     name_nodes(quantized)
     _require_opset(quantized)
-    sites = _sites_to_quantize(quantized, calibration)
-    writer = _QdqWriter(quantized, calibration, spelling)
-    nodes = [new for node in quantized.graph.node for new in writer.rewrite(node, sites.get(node.name))]
+    writer = _QdqWriter(quantized, _layers_to_quantize(quantized, calibration), calibration, spelling)
+    nodes = [new for node in quantized.graph.node for new in writer.rewrite(node)]
     _keep(quantized.graph.node, nodes)
     _drop_unused_constants(quantized)
     return quantized
@@ -49,47 +52,124 @@ def insert_qdq(model: onnx.ModelProto, calibration: Calibration, spelling: Spell
 class _QdqWriter:
     """Rewrites nodes in graph order; a tensor or weight met before is not quantized again."""
 
-    def __init__(self, model: onnx.ModelProto, calibration: Calibration, spelling: Spelling) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, layers: Mapping[str, Layer], calibration: Calibration, spelling: Spelling
+    ) -> None:
         self._graph = model.graph
-        self._constants = view_graph(model).constants
+        self._view = view_graph(model)
+        self._layers = layers
         self._ranges = calibration.ranges
         self._zero_point = _ZERO_POINTS[spelling]
         self._activations: set[str] = set()
-        self._weights: set[tuple[str, int]] = set()
+        self._weights: dict[tuple[str, int, bytes], str] = {}
+        self._unfolded: dict[str, int] = {}
+        self._divisors: dict[tuple[str, int], Values] = {}
+        self._corrections: dict[tuple[str, int], Values] = {}
+        self._plan_smoothing()
+        self._plan_corrections(calibration)
 
-    def rewrite(self, node: onnx.NodeProto, site: Site | None) -> Iterable[onnx.NodeProto]:
-        if site is not None:
+    def rewrite(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
+        layer = self._layers.get(node.name)
+        self._rewrite_constants(node, weight_too=layer is None)
+        if layer is not None:
+            site = layer.site
             yield from self._activation_pair(site.activation)
-            yield from self._weight_dequantizer(site.weight, site.channel_axis)
             node.input[0] = _dequantized_name(site.activation)
-            node.input[1] = _dequantized_name(site.weight, site.channel_axis)
+            weight, nodes = self._weight_dequantizer(layer)
+            yield from nodes
+            node.input[1] = weight
         yield node
+
+    def _plan_smoothing(self) -> None:
+        """What the producers of smoothed tensors are divided by, and which tensors need a Mul of their own."""
+        readers: dict[str, list[Layer]] = {}
+        for layer in self._layers.values():
+            readers.setdefault(layer.site.activation, []).append(layer)
+        for tensor, layers in readers.items():
+            smoothing = smoothing_of(self._ranges[tensor])
+            if smoothing is None:
+                continue
+            axis = CHANNELS if layers[0].is_spatial else LAST
+            names = [layer.site.node for layer in layers]
+            divisors = fold_division(self._view, tensor, smoothing, axis, names)
+            if divisors is None:
+                self._unfolded[tensor] = axis
+            else:
+                self._divisors.update(divisors)
+
+    def _plan_corrections(self, calibration: Calibration) -> None:
+        for name in self._layers:
+            bias = bias_at(self._view, name)
+            if bias is not None and name in calibration.corrections:
+                self._corrections[bias.node, bias.slot] = np.asarray(calibration.corrections[name], np.float32)
+
+    def _rewrite_constants(self, node: onnx.NodeProto, weight_too: bool) -> None:
+        for slot in range(3):
+            key, is_there = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
+            changed = key in self._corrections or (key in self._divisors and is_there)
+            if changed and (slot != 1 or weight_too):
+                name = self._add(f"{node.name}/int8_input{slot}", self._changed_constant(node, slot))
+                while len(node.input) <= slot:
+                    node.input.append("")
+                node.input[slot] = name
+
+    def _changed_constant(self, node: onnx.NodeProto, slot: int) -> Values:
+        name = node.input[slot] if slot < len(node.input) else ""
+        correction = self._corrections.get((node.name, slot), np.zeros(1, np.float32))
+        value = self._view.constants[name].astype(np.float32) if name else np.zeros_like(correction)
+        corrected = value + (correction.reshape(value.shape) if correction.size == value.size else correction)
+        return self._divided(corrected, node.name, slot)
+
+    def _divided(self, constant: Values, node: str, slot: int) -> Values:
+        divisor = self._divisors.get((node, slot))
+        return constant if divisor is None else (constant / divisor).astype(np.float32)
 
     def _activation_pair(self, tensor: str) -> Iterable[onnx.NodeProto]:
         if tensor in self._activations:
             return
         self._activations.add(tensor)
-        name = _dequantized_name(tensor)
-        scale = self._add(f"{name}_scale", np.float32(self._ranges[tensor].scale))
+        name, found = _dequantized_name(tensor), self._ranges[tensor]
+        source, smoothing = tensor, smoothing_of(found)
+        if tensor in self._unfolded and smoothing is not None:
+            source = f"{name}_smoothed"
+            shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
+            yield _node("Mul", [tensor, self._add(f"{name}_smoothing", (1.0 / smoothing).reshape(shape))], source)
+        scale = self._add(f"{name}_scale", np.float32(found.scale))
         zero_point = self._add(f"{name}_zero_point", self._zero_point)
         levels = f"{name}_levels"
-        yield _node("QuantizeLinear", [tensor, scale, zero_point], levels)
+        yield _node("QuantizeLinear", [source, scale, zero_point], levels)
         yield _node("DequantizeLinear", [levels, scale, zero_point], name)
 
-    def _weight_dequantizer(self, weight: str, axis: int) -> Iterable[onnx.NodeProto]:
-        if (weight, axis) in self._weights:
-            return
-        self._weights.add((weight, axis))
-        name = _dequantized_name(weight, axis)
-        values, scales = quantize_weight(self._constants[weight].astype(np.float32), axis)
+    def _weight_dequantizer(self, layer: Layer) -> tuple[str, list[onnx.NodeProto]]:
+        site = layer.site
+        smoothing = smoothing_of(self._ranges[site.activation])
+        weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
+        weight = self._divided(weight, site.node, 1)
+        values, scales = quantize_weight(weight, site.channel_axis)
+        key = (site.weight, site.channel_axis, values.tobytes() + scales.tobytes())
+        if key in self._weights:
+            return self._weights[key], []
+        copies = sum(known[:2] == key[:2] for known in self._weights)
+        name = _dequantized_name(site.weight, site.channel_axis) + (f"_{copies}" if copies else "")
+        self._weights[key] = name
         levels = self._add(f"{name}_levels", values)
         scale = self._add(f"{name}_scale", scales)
         zero_point = self._add(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
-        yield _node("DequantizeLinear", [levels, scale, zero_point], name, axis)
+        return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, site.channel_axis)]
 
     def _add(self, name: str, value: npt.ArrayLike) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
+
+
+def smoothing_of(found: TensorRange) -> Values | None:
+    """(channels,) by what a tensor's channels are divided before INT8; None where it is taken as it is."""
+    return np.asarray(found.smoothing, np.float32) if found.smoothing else None
+
+
+def bias_at(view: GraphView, node: str) -> Bias | None:
+    """The bias of the layer of that name."""
+    return bias_of(view, next(at for at, known in enumerate(view.nodes) if known.name == node))
 
 
 def _dequantized_name(tensor: str, axis: int | None = None) -> str:
@@ -105,16 +185,16 @@ def _node(op_type: str, inputs: list[str], output: str, axis: int | None = None)
 
 def _require_opset(model: onnx.ModelProto) -> None:
     opset = default_opset(model)
-    if opset < _FIRST_OPSET_PER_CHANNEL:
+    if opset < FIRST_OPSET_PER_CHANNEL:
         raise CalibrationError(
-            f"the graph's opset is {opset}; per-channel INT8 needs {_FIRST_OPSET_PER_CHANNEL} or later, export at 17"
+            f"the graph's opset is {opset}; per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL} or later, export at 17"
         )
 
 
-def _sites_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Site]:
-    possible = {site.node: site for site in find_sites(model) if not site.obstacle}
+def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Layer]:
+    possible = possible_layers(model)
     for name in calibration.int8_nodes:
-        if name not in possible or possible[name].activation not in calibration.ranges:
+        if name not in possible or possible[name].site.activation not in calibration.ranges:
             raise CalibrationError(f"the calibration does not fit this graph (layer {name}); calibrate it again")
     return {name: possible[name] for name in calibration.int8_nodes}
 

@@ -6,14 +6,15 @@ nothing. Some weighted operators are statistics in disguise; they get an `obstac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
+from sr_edge.calibration.meaning import is_sum, statistics_role
 from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import Constant, attribute, view_graph
+from sr_edge.export.graph import Constant, GraphView, attribute, view_graph
 
 FLOAT32_ISLAND = "fp32"
 """Nodes with this in their name must stay in float32 (norms, denominators, statistics)."""
@@ -43,27 +44,42 @@ def find_sites(model: onnx.ModelProto) -> tuple[Site, ...]:
     quantized = next((node.name for node in model.graph.node if node.op_type == "QuantizeLinear"), None)
     if quantized is not None:
         raise CalibrationError(f"the graph is quantized already (node {quantized}); calibrate the float model")
-    known = view_graph(model).constants
-    return tuple(_site(node, known) for node in model.graph.node if node.op_type in _CHANNEL_AXIS)
+    view = view_graph(model)
+    sites = [_site(view, at) for at, node in enumerate(view.nodes) if node.op_type in _CHANNEL_AXIS]
+    spatial = {site.activation for site in sites if site.op_type in _SPATIAL and not site.obstacle}
+    return tuple(_without_other_axes(site, spatial) for site in sites)
 
 
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1}
 
 
-def _site(node: onnx.NodeProto, known: Mapping[str, Constant]) -> Site:
-    activation, weight = node.input[0], node.input[1]
-    axis = 0 if _is_transposed(node) else _CHANNEL_AXIS[node.op_type]
-    return Site(node.name, node.op_type, activation, weight, axis, _obstacle(node, known))
+_SPATIAL = ("Conv", "ConvTranspose")
 
 
-def _obstacle(node: onnx.NodeProto, known: Mapping[str, Constant]) -> str:
+def _site(view: GraphView, at: int) -> Site:
+    node = view.nodes[at]
+    axis = 0 if _is_set(node, "transB") else _CHANNEL_AXIS[node.op_type]
+    return Site(node.name, node.op_type, node.input[0], node.input[1], axis, _obstacle(view, at))
+
+
+def _without_other_axes(site: Site, spatial: Collection[str]) -> Site:
+    """A tensor has one scale and one smoothing: only convolutions may share it with convolutions."""
+    if site.obstacle or site.op_type in _SPATIAL or site.activation not in spatial:
+        return site
+    return replace(site, obstacle="a convolution reads the same input along another axis")
+
+
+def _obstacle(view: GraphView, at: int) -> str:
+    node, known = view.nodes[at], view.constants
     if FLOAT32_ISLAND in node.name:
         return f"its name contains {FLOAT32_ISLAND}: it must stay in float32"
     if node.input[0] in known:
         return "its first operand is constant; INT8 takes the weight as the second"
     if node.input[1] not in known:
         return "it has no constant weight: both operands are computed, as in attention"
-    return _weight_obstacle(node, known[node.input[1]])
+    if _is_set(node, "transA"):
+        return "its input is transposed first; INT8 takes it as it comes"
+    return _weight_obstacle(node, known[node.input[1]]) or statistics_role(view, at)
 
 
 def _weight_obstacle(node: onnx.NodeProto, weight: Constant) -> str:
@@ -71,18 +87,14 @@ def _weight_obstacle(node: onnx.NodeProto, weight: Constant) -> str:
         return f"its weight is {weight.dtype}; INT8 is written from the float32 graph"
     if not np.isfinite(weight).all():
         raise CalibrationError(f"the weight of node {node.name} holds NaN or infinity; train or export it again")
-    if node.op_type in ("MatMul", "Gemm"):
-        return "" if weight.ndim == 2 else f"its weight has rank {weight.ndim}; INT8 takes a matrix"
-    if _is_channel_mean(weight):
-        return "it is a mean over channels (constant weights 1/C): a statistic"
+    rank = 4 if node.op_type in _SPATIAL else 2
+    if weight.ndim != rank:
+        return f"its weight has rank {weight.ndim}; INT8 takes one of rank {rank} in a {node.op_type}"
+    if is_sum(weight):
+        return "it is a sum or mean over channels (all weights alike): a statistic"
     if _is_channel_affine(weight):
         return "it scales each channel by itself (a diagonal 1x1): no arithmetic to save"
     return ""
-
-
-def _is_channel_mean(weight: Constant) -> bool:
-    pointwise = all(side == 1 for side in weight.shape[2:])
-    return pointwise and weight.shape[1] > 1 and bool(np.allclose(weight, 1.0 / weight.shape[1], rtol=1e-5, atol=0.0))
 
 
 def _is_channel_affine(weight: Constant) -> bool:
@@ -93,6 +105,6 @@ def _is_channel_affine(weight: Constant) -> bool:
     return not np.any(matrix - np.diag(np.diag(matrix)))
 
 
-def _is_transposed(node: onnx.NodeProto) -> bool:
-    transposed = attribute(node, "transB")
-    return node.op_type == "Gemm" and transposed is not None and bool(transposed.i)
+def _is_set(node: onnx.NodeProto, name: str) -> bool:
+    found = attribute(node, name)
+    return node.op_type == "Gemm" and found is not None and bool(found.i)

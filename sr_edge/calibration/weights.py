@@ -19,7 +19,15 @@ def quantize_weight(
     largest = np.abs(weight).max(axis=other_axes)
     tiny = INT8_LEVELS * np.finfo(np.float32).tiny
     scales = np.where(largest > tiny, largest / INT8_LEVELS, 1.0).astype(np.float32)
-    shape = [1] * weight.ndim
-    shape[channel_axis] = -1
-    levels = np.clip(np.rint(weight / scales.reshape(shape)), -INT8_LEVELS, INT8_LEVELS)
+    levels = np.clip(np.rint(weight / _along(scales, channel_axis, weight.ndim)), -INT8_LEVELS, INT8_LEVELS)
     return levels.astype(np.int8), scales
+
+
+def int8_weight(weight: npt.NDArray[np.float32], channel_axis: int) -> npt.NDArray[np.float32]:
+    """The weight as INT8 gives it back."""
+    levels, scales = quantize_weight(weight, channel_axis)
+    return levels * _along(scales, channel_axis, weight.ndim)
+
+
+def _along(scales: npt.NDArray[np.float32], axis: int, ndim: int) -> npt.NDArray[np.float32]:
+    return scales.reshape([-1 if index == axis else 1 for index in range(ndim)])

@@ -1,71 +1,205 @@
-"""`sr-edge calibrate`: a float ONNX file and pictures to an INT8 ONNX file."""
+"""`sr-edge calibrate`: a network and pictures to an INT8 ONNX file that keeps a budget of decibels."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Exclude, Images, Include, Json, Method, require_another_file
-from sr_edge.spec import Spelling
+from sr_edge.cli.options import (
+    Arch,
+    Exclude,
+    Images,
+    Include,
+    InputRange,
+    Json,
+    MaxDropDb,
+    Method,
+    RandomWeights,
+    Rest,
+    Scale,
+    Threads,
+    Weights,
+    require_another_file,
+)
+from sr_edge.errors import CacheMismatch
+from sr_edge.spec import Precision, Spelling
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.calibration import Calibration
+    from rich.console import Group
+    from rich.table import Table
+
+    from sr_edge.calibration import Account, HeldOut, Order
+    from sr_edge.cli.float_graph import FloatGraph
+    from sr_edge.cli.output import Report
 
 
 def calibrate(
-    graph: Annotated[Path, typer.Argument(metavar="MODEL.ONNX", help="The fp32 graph.", show_default=False)],
     images: Images,
     out: Annotated[Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False)],
-    method: Method = "percentile",
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="An fp32 .onnx file, a bundle, or a name (`sr-edge models`).", show_default=False
+        ),
+    ] = None,
+    hr: Annotated[
+        Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
+    ] = None,
+    max_drop_db: MaxDropDb = 0.05,
+    latency_target: Annotated[
+        float | None, typer.Option(metavar="MS", help="No more INT8 than this needs.", show_default=False)
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openvino|none", help="Where layers are timed; openvino where installed.", show_default=False
+        ),
+    ] = None,
+    rest: Rest = Precision.FP32,
+    spelling: Annotated[
+        Spelling | None, typer.Option(help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False)
+    ] = None,
+    method: Method = "search",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
     exclude: Exclude = [],  # noqa: B006
-    spelling: Annotated[Spelling, typer.Option(help="s8: TensorRT, ONNX Runtime; u8: OpenVINO.")] = Spelling.S8,
     patches: Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")] = 40,
     tile: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Patch size, for a dynamic graph.", show_default=False)
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Patch size; a graph of fixed size says it.", show_default=False),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="JSON file that keeps what was measured.", show_default=False)
+        Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
     ] = None,
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")] = False,
+    threads: Threads = None,
+    scale: Scale = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = False,
+    arch: Arch = None,
+    input_range: InputRange = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Turn a float ONNX file and pictures into INT8 ONNX."""
+    """Turn a network into INT8 ONNX within a budget of decibels."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    require_another_file(out, graph, images, cache)
+    source = Path(model) if model is not None else None
+    require_another_file(out, source, images, cache, weights)
     for file in (out, cache):
         if file is not None:
             require_output_file(file)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import calibrate as measure_ranges
-        from sr_edge.calibration import calibration_patches, graph_tile, quantize_onnx
-        from sr_edge.spec import TileSpec
+        from sr_edge.calibration import Budget, Order, quantize_onnx, write_curve
+        from sr_edge.calibration.tuning import timed_runtime
+        from sr_edge.cli.float_graph import Network, float_graph
 
-        with progress_on_stderr() as progress:
-            patch_size = graph_tile(graph, TileSpec.parse(tile) if tile else None)
-            calibration = measure_ranges(
-                graph,
-                calibration_patches(images, patch_size, patches),
-                method=method,
-                include=include,
-                exclude=exclude,
-                progress=lambda done, total: progress("calibrating", done, total),
-                cache=cache,
-                recalibrate=recalibrate,
-            )
-            quantize_onnx(graph, calibration, out, spelling)
-        show({"path": out, "spelling": spelling, "calibration": calibration}, _readable(out, spelling, calibration))
+        network = Network(model, scale, weights, random_weights, arch, input_range)
+        order = Order(
+            Budget(max_drop_db, latency_target),
+            method,
+            tuple(include),
+            tuple(exclude),
+            timed_runtime(runtime),
+            rest,
+            threads,
+        )
+        spelled = spelling or (Spelling.U8 if order.runtime else Spelling.S8)
+        with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
+            pictures = _Pictures(images, hr, patches)
+            account = _account(graph, replace(order, white=graph.white), pictures, cache, out, recalibrate, progress)
+            file_rest = Precision.FP16 if rest is Precision.FP16 else Precision.FP32
+            quantize_onnx(graph.path, account.calibration, out, spelled, file_rest)
+            files = write_curve(account, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
+        show(_document(out, spelled, account, files), _readable(out, spelled, account, files))
 
 
-def _readable(out: Path, spelling: Spelling, calibration: Calibration) -> str:
-    kept = [decision for decision in calibration.decisions if not decision.int8]
-    lines = [
-        f"{out}: {len(calibration.int8_nodes)} layers in INT8 ({spelling}), {len(kept)} kept float, "
-        f"{calibration.provenance.method} over {len(calibration.provenance.patches_sha256)} patches",
-        *(f"  float: {decision.node}: {decision.reason}" for decision in kept),
-    ]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class _Pictures:
+    images: Path
+    hr: Path | None
+    patches: int
+
+
+def _account(
+    graph: FloatGraph,
+    order: Order,
+    pictures: _Pictures,
+    cache: Path | None,
+    out: Path,
+    recalibrate: bool,
+    progress: Report,
+) -> Account:
+    """A cache that the user named must fit; one that an earlier run left beside the output is replaced."""
+    from sr_edge.calibration import calibrate_within, calibration_patches
+
+    batches = calibration_patches(pictures.images, graph.tile, pictures.patches, channels=graph.channels)
+    held_out = _held_out(graph, pictures)
+    kept = cache or out.with_suffix(".calibration.json")
+
+    def work(again: bool) -> Account:
+        return calibrate_within(graph.path, batches, held_out, order, progress=progress, cache=kept, recalibrate=again)
+
+    try:
+        return work(recalibrate)
+    except CacheMismatch:
+        if cache is not None:
+            raise
+        return work(True)
+
+
+def _held_out(graph: FloatGraph, pictures: _Pictures) -> list[HeldOut]:
+    from sr_edge.bench.quality import pair_files, read_pair
+    from sr_edge.calibration import held_out_pairs, held_out_patches
+    from sr_edge.calibration.scale import graph_scale
+
+    if pictures.hr is None:
+        return held_out_patches(pictures.images, graph.tile, channels=graph.channels)
+    scale = graph_scale(graph.path, graph.tile, graph.channels)
+    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(pictures.hr, scale)]
+    return held_out_pairs(pairs, graph.tile, channels=graph.channels)
+
+
+def _document(out: Path, spelling: Spelling, account: Account, files: tuple[Path, ...]) -> dict[str, object]:
+    from sr_edge.calibration.pareto import curve_document
+
+    return {
+        "path": out,
+        "spelling": spelling,
+        "sentence": account.sentence,
+        "warnings": account.warnings,
+        "layers": account.layers,
+        "curve": curve_document(account),
+        "files": files,
+        "calibration": account.calibration,
+    }
+
+
+def _readable(out: Path, spelling: Spelling, account: Account, files: tuple[Path, ...]) -> Group:
+    from rich.console import Group
+
+    written = f"{out} ({spelling} spelling); the curve of decibels against time: {', '.join(map(str, files))}"
+    if len(files) == 1:
+        written += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
+    warnings = [f"warning: {warning}" for warning in account.warnings]
+    return Group(_layer_table(account), *warnings, written, account.sentence)
+
+
+def _layer_table(account: Account) -> Table:
+    from rich.table import Table
+
+    timings = account.calibration.timings
+    table = Table()
+    for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("why")
+    for row in account.layers:
+        noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"
+        saved = "" if row.saved is None else f"{row.saved:.3f}"
+        smoothing = f"{row.smoothing:g}" if row.smoothing else "none"
+        table.add_row(
+            row.node, row.precision.value, row.observer, smoothing if row.observer else "", noise, saved, row.reason
+        )
+    return table

@@ -16,6 +16,7 @@ from sr_edge.cli.options import (
     Include,
     InputRange,
     Json,
+    MaxDropDb,
     MeasureMemory,
     Method,
     Model,
@@ -51,7 +52,8 @@ def deploy(
     lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
-    method: Method = "percentile",
+    method: Method = "search",
+    max_drop_db: MaxDropDb = 0.05,
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
     exclude: Exclude = [],  # noqa: B006
     runs: Runs = 20,
@@ -89,6 +91,7 @@ def deploy(
                 method=method,
                 include=include,
                 exclude=exclude,
+                max_drop_db=max_drop_db,
                 threads=threads,
                 rounds=runs,
                 with_memory=memory,

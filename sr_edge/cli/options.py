@@ -40,7 +40,10 @@ Settings = Annotated[
 Images = Annotated[
     Path, typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures to calibrate with.", show_default=False)
 ]
-Method = Annotated[str, typer.Option(help="How ranges are found: min-max, percentile, entropy or mse.")]
+Method = Annotated[
+    str, typer.Option(help="How clips are found: search tries several; or min-max, percentile, entropy, mse.")
+]
+MaxDropDb = Annotated[float, typer.Option("--max-drop-db", metavar="DB", help="What INT8 may cost, in decibels.")]
 Include = Annotated[
     list[str], typer.Option(metavar="GLOB", help="Layers that become INT8, no others; repeatable.", show_default=False)
 ]

@@ -28,8 +28,10 @@ def run_onnxruntime(model: Path | onnx.ModelProto, inputs: Tensors) -> dict[str,
     return run_session(open_onnxruntime(model), inputs)
 
 
-def open_onnxruntime(model: Path | onnx.ModelProto) -> ort.InferenceSession:
+def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> ort.InferenceSession:
     """A CPU session whose threads do not spin after a run (they would slow whatever runs next).
+
+    Without `optimize` every node is computed as it is written, by no fused kernel.
 
     Raises:
         ExportError: ONNX Runtime refuses the graph.
@@ -37,6 +39,8 @@ def open_onnxruntime(model: Path | onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.calibration import calibrate, quantize_onnx
-from sr_edge.calibration.collect import Batch, WatchedGraph, collect_ranges
-from sr_edge.calibration.observers import MinMaxObserver
+from sr_edge.calibration.watched import Batch, WatchedGraph
 from sr_edge.errors import UsageError
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel
@@ -48,12 +47,12 @@ def test_ranges_span_the_extremes(gain_file: Path, batches: list[Batch]) -> None
     model = onnx.load(gain_file)
     names = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
     steps: list[tuple[int, int]] = []
-    found = collect_ranges(model, names, batches, MinMaxObserver, lambda *step: steps.append(step))
-    assert len(steps) == 2 * len(batches)
+    found = calibrate(gain_file, batches, progress=lambda *step: steps.append(step)).ranges
+    assert len(steps) == 2 * len(batches) + len(names)
     graph = WatchedGraph(model, names)
     at_default = [np.abs(np.stack(values)).max() for values in zip(*map(graph.run, batches), strict=True)]
-    assert found[names[0]].clip == at_default[0]
-    assert found[names[1]].clip > 1.5 * at_default[1]
+    assert found[names[0]].highest == at_default[0]
+    assert found[names[1]].highest > 1.5 * at_default[1]
     assert found[names[2]].lowest == -1.0
 
 

@@ -1,128 +1,110 @@
-"""Sensitivity ranks layers by the noise they make; the gate drops as few as the budget demands."""
+"""The gate keeps as much INT8 as a budget allows, weighs noise against time, and judges layers together."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 
-import numpy as np
-import onnx
 import pytest
 
-from sr_edge.calibration import Calibration, calibrate
-from sr_edge.calibration.calibration import TensorRange
-from sr_edge.calibration.collect import Batch
-from sr_edge.calibration.gate import meet_budget
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.sensitivity import LayerNoise, rank_layers
-from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.calibration.gate import Budget, choose_layers
+from sr_edge.calibration.timings import Timings
+from sr_edge.errors import NothingToQuantize, UsageError
 
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-PsnrDb = Callable[[Batch, Batch], float]
-Evaluate = Callable[[onnx.ModelProto], float]
+LAYERS = tuple("abcdefgh")
+ALIKE = Timings(dict.fromkeys(LAYERS, 1.0), "openvino", float_ms=20.0, int8_ms=12.0)
+NOISES = {name: 1e-7 * 2.0**index for index, name in enumerate(LAYERS)}
 
 
-@pytest.fixture(scope="module")
-def model(mixed_file: Path) -> onnx.ModelProto:
-    return load_graph(mixed_file)
+def one_db_a_layer(int8: Collection[str]) -> float:
+    return float(len(int8))
 
 
-@pytest.fixture(scope="module")
-def calibration(mixed_file: Path, batches: list[Batch]) -> Calibration:
-    return calibrate(mixed_file, batches[:4])
+def own_costs(costs: dict[str, float]) -> Callable[[Collection[str]], float]:
+    return lambda int8: sum(costs[name] for name in int8)
 
 
-@pytest.fixture(scope="module")
-def ranking(model: onnx.ModelProto, calibration: Calibration, batches: list[Batch]) -> tuple[LayerNoise, ...]:
-    return rank_layers(model, calibration, batches[4:])
+@pytest.mark.parametrize("budget_db", range(1, len(LAYERS) + 1))
+def test_as_much_int8_as_the_budget_allows(budget_db: int) -> None:
+    choice = choose_layers(NOISES, ALIKE, one_db_a_layer, Budget(float(budget_db)))
+    assert choice.int8 == LAYERS[:budget_db]
+    assert choice.drop_db == budget_db
 
 
-@pytest.fixture(scope="module")
-def evaluate(model: onnx.ModelProto, batches: list[Batch], run_optimized: Run, psnr_db: PsnrDb) -> Evaluate:
-    """PSNR against a noisy truth that the float graph reaches with 45 dB."""
-    noise = np.random.default_rng(0).standard_normal((1, 3, 48, 48)) * 10 ** (-45 / 20)
-    truth = (run_optimized(model, batches[7]) + noise).astype(np.float32)
-    return lambda graph: psnr_db(run_optimized(graph, batches[7]), truth)
+def test_the_joint_check_decides_and_not_the_sum_of_single_noises() -> None:
+    choice = choose_layers(NOISES, ALIKE, lambda int8: 0.01, Budget(0.05))
+    assert choice.int8 == LAYERS
 
 
-def test_the_ranking_holds_every_int8_layer_noisiest_first(
-    calibration: Calibration, ranking: tuple[LayerNoise, ...]
-) -> None:
-    assert {noise.node for noise in ranking} == set(calibration.int8_nodes)
-    powers = [noise.noise_power for noise in ranking]
-    assert powers == sorted(powers, reverse=True)
-    assert powers[-1] > 0.0
+def test_noise_is_weighed_against_the_time_that_a_layer_saves() -> None:
+    """b is noisier than a but saves far more: the budget holds one of them."""
+    noises, saved = {"a": 1.0, "b": 2.0}, {"a": 0.1, "b": 5.0}
+    timings = Timings(saved, "openvino", float_ms=20.0, int8_ms=15.0)
+    assert choose_layers(noises, timings, one_db_a_layer, Budget(1.0)).int8 == ("b",)
 
 
-def test_a_layer_with_a_ruined_range_becomes_the_noisiest(
-    model: onnx.ModelProto, calibration: Calibration, ranking: tuple[LayerNoise, ...], batches: list[Batch]
-) -> None:
-    assert ranking[0].node != "/fuse/Conv"
-    assert rank_layers(model, ruined(calibration), batches[4:])[0].node == "/fuse/Conv"
+def test_a_layer_that_int8_makes_slower_stays_float_whatever_the_budget() -> None:
+    timings = Timings({**ALIKE.saved, "c": -0.2}, "openvino", float_ms=20.0, int8_ms=13.0)
+    choice = choose_layers(NOISES, timings, one_db_a_layer, Budget(100.0))
+    assert choice.useless == ("c",)
+    assert choice.int8 == tuple(name for name in LAYERS if name != "c")
 
 
-def test_progress_counts_the_layers(model: onnx.ModelProto, calibration: Calibration, batches: list[Batch]) -> None:
-    steps: list[tuple[int, int]] = []
-    rank_layers(model, calibration, batches[:1], lambda done, total: steps.append((done, total)))
-    assert steps == [(done, len(calibration.int8_nodes)) for done in range(1, len(calibration.int8_nodes) + 1)]
+def test_where_no_layer_saves_time_quality_alone_decides() -> None:
+    timings = Timings(dict.fromkeys(LAYERS, -1.0), "openvino", float_ms=20.0, int8_ms=28.0)
+    choice = choose_layers(NOISES, timings, one_db_a_layer, Budget(3.0))
+    assert choice.useless == ()
+    assert choice.int8 == ("a", "b", "c")
 
 
-def test_a_generous_budget_keeps_every_layer_int8(
-    model: onnx.ModelProto, calibration: Calibration, ranking: tuple[LayerNoise, ...], evaluate: Evaluate
-) -> None:
-    gated = meet_budget(model, calibration, ranking, evaluate, max_drop_db=10.0)
-    assert gated.calibration == calibration
-    assert gated.float_db == pytest.approx(45.0, abs=0.1)
+def test_a_large_layer_returns_where_the_budget_has_room() -> None:
+    """h is dropped on the way to dropping g, which alone breaks the budget."""
+    costs = dict.fromkeys(LAYERS, 0.01) | {"g": 1.0}
+    choice = choose_layers(NOISES, ALIKE, own_costs(costs), Budget(0.1))
+    assert choice.int8 == tuple(name for name in LAYERS if name != "g")
+    assert choice.drop_db == pytest.approx(0.07)
 
 
-def test_a_tight_budget_is_met_with_fewer_int8_layers(
-    model: onnx.ModelProto, calibration: Calibration, evaluate: Evaluate, batches: list[Batch]
-) -> None:
-    bad = ruined(calibration)
-    ranking = rank_layers(model, bad, batches[4:])
-    full = meet_budget(model, bad, ranking, evaluate, max_drop_db=100.0)
-    gated = meet_budget(model, bad, ranking, evaluate, max_drop_db=full.drop_db / 4)
-    assert gated.drop_db <= full.drop_db / 4
-    assert "/fuse/Conv" not in gated.calibration.int8_nodes
-    reasons = {decision.node: decision.reason for decision in gated.calibration.decisions}
-    assert reasons["/fuse/Conv"].startswith("kept float to lose at most")
-    assert evaluate(model) - gated.int8_db == gated.drop_db
+def test_a_latency_target_takes_no_more_int8_than_it_needs() -> None:
+    choice = choose_layers(NOISES, ALIKE, one_db_a_layer, Budget(100.0, latency_ms=17.0))
+    assert choice.int8 == ("a", "b", "c")
+    assert ALIKE.cost(choice.int8) == 17.0
 
 
-def test_the_gate_keeps_as_much_int8_as_the_budget_allows(
-    model: onnx.ModelProto, calibration: Calibration, ranking: tuple[LayerNoise, ...]
-) -> None:
-    """An evaluation that loses 1 dB per INT8 layer, so that the right number is known."""
-    layers = {noise.node for noise in ranking}
-
-    def one_db_per_layer(graph: onnx.ModelProto) -> float:
-        made_int8 = {n.name for n in graph.graph.node if n.name in layers and n.input[0].endswith("/int8")}
-        return 40.0 - len(made_int8)
-
-    for budget in range(1, len(ranking) + 1):
-        gated = meet_budget(model, calibration, ranking, one_db_per_layer, max_drop_db=float(budget))
-        assert len(gated.calibration.int8_nodes) == budget
+def test_a_target_out_of_reach_leaves_the_fastest_within_the_budget() -> None:
+    choice = choose_layers(NOISES, ALIKE, one_db_a_layer, Budget(2.0, latency_ms=13.0))
+    assert choice.int8 == ("a", "b")
+    assert min(point.cost for point in choice.curve) <= 13.0
 
 
-def test_a_budget_that_nothing_meets_is_an_error(
-    model: onnx.ModelProto, calibration: Calibration, ranking: tuple[LayerNoise, ...]
-) -> None:
-    def only_float_is_good(graph: onnx.ModelProto) -> float:
-        return 20.0 if any(node.op_type == "QuantizeLinear" for node in graph.graph.node) else 40.0
-
-    with pytest.raises(CalibrationError, match=r"no INT8 layer stays within 0\.05 dB"):
-        meet_budget(model, calibration, ranking, only_float_is_good, max_drop_db=0.05)
-
-
-def test_a_negative_budget_is_refused(
-    model: onnx.ModelProto, calibration: Calibration, ranking: tuple[LayerNoise, ...]
-) -> None:
-    with pytest.raises(UsageError, match=r"-1\.0 dB asks INT8 to be better than float"):
-        meet_budget(model, calibration, ranking, lambda graph: 0.0, max_drop_db=-1.0)
+def test_the_curve_goes_from_all_layers_to_one_and_holds_what_was_measured() -> None:
+    choice = choose_layers(NOISES, ALIKE, one_db_a_layer, Budget(4.0))
+    counts = [point.int8_layers for point in choice.curve]
+    assert counts[0] == len(LAYERS)
+    assert counts[-1] == 1
+    assert all(point.drop_db == point.int8_layers for point in choice.curve)
+    assert [point.cost for point in choice.curve] == sorted(point.cost for point in choice.curve)
 
 
-def ruined(calibration: Calibration) -> Calibration:
-    """The same with a far too small range on the input of /fuse/Conv."""
-    narrow = TensorRange(-0.02, 0.02, 0.02)
-    return dataclasses.replace(calibration, ranges={**calibration.ranges, "/Concat_output_0": narrow})
+def test_a_budget_that_nothing_meets_is_an_error_with_the_number() -> None:
+    with pytest.raises(
+        NothingToQuantize, match=r"no INT8 layer stays within 0\.5 dB \(the least noisy, a, costs 1 dB\)"
+    ):
+        choose_layers(NOISES, ALIKE, one_db_a_layer, Budget(0.5))
+
+
+def test_a_budget_of_zero_admits_only_what_costs_nothing() -> None:
+    with pytest.raises(NothingToQuantize, match="no INT8 layer stays within 0 dB"):
+        choose_layers(NOISES, ALIKE, lambda int8: 1e-4 * len(int8), Budget(0.0))
+    assert choose_layers(NOISES, ALIKE, lambda int8: -0.01, Budget(0.0)).int8 == LAYERS
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_below_zero_is_refused(budget: float) -> None:
+    with pytest.raises(UsageError, match="asks INT8 to be better than float"):
+        Budget(budget)
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, -3.0, float("nan")])
+def test_a_latency_that_nothing_can_have_is_refused(latency_ms: float) -> None:
+    with pytest.raises(UsageError, match="cannot be met"):
+        Budget(0.05, latency_ms)

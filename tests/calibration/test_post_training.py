@@ -14,7 +14,7 @@ import pytest
 
 import sr_edge.calibration
 from sr_edge.calibration import OBSERVERS, Calibration, calibrate, quantize_onnx, read_cache, write_cache
-from sr_edge.calibration.collect import Batch
+from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UnknownNameError, UsageError
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling
@@ -92,7 +92,7 @@ def test_metadata_says_int8(mixed_file: Path, batches: list[Batch], tmp_path: Pa
 def test_progress_ends_at_its_total(mixed_file: Path, batches: list[Batch]) -> None:
     steps: list[tuple[int, int]] = []
     calibrate(mixed_file, batches, progress=lambda done, total: steps.append((done, total)))
-    assert steps[-1] == (len(batches), len(batches))
+    assert steps == [(done, len(steps)) for done in range(1, len(steps) + 1)]
 
 
 class TestCache:
@@ -130,7 +130,7 @@ class TestCache:
         onnx.save(other, tmp_path / "other.onnx")
         with pytest.raises(CalibrationError, match=r"made with another model .* delete it or recalibrate"):
             calibrate(tmp_path / "other.onnx", batches, cache=cache)
-        with pytest.raises(CalibrationError, match="made with other calibration patches and the method 'percentile'"):
+        with pytest.raises(CalibrationError, match="made with other calibration patches and the method 'search'"):
             calibrate(mixed_file, batches[1:], method="mse", cache=cache)
 
     def test_a_foreign_cache_is_replaced_when_asked(self, cache: Path, mixed_file: Path, batches: list[Batch]) -> None:
@@ -227,17 +227,27 @@ class TestRefusals:
 def test_the_public_names_are_exactly_these() -> None:
     assert sr_edge.calibration.__all__ == [
         "OBSERVERS",
+        "Account",
+        "Budget",
         "Calibration",
         "Decision",
+        "HeldOut",
+        "LatencyMs",
+        "LayerRow",
         "Observer",
+        "Order",
         "PlacementPolicy",
         "Provenance",
         "TensorRange",
         "calibrate",
+        "calibrate_within",
         "calibration_patches",
         "graph_tile",
+        "held_out_pairs",
+        "held_out_patches",
         "observer_named",
         "quantize_onnx",
         "read_cache",
         "write_cache",
+        "write_curve",
     ]

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
-from sr_edge.calibration.collect import Batch
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.watched import Batch
 from sr_edge.export.tracing import trace
 from sr_edge.spec import Spelling, TileSpec
 

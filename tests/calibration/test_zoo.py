@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from sr_edge.calibration import Calibration, calibrate, calibration_patches
-from sr_edge.calibration.collect import Batch
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.watched import Batch
 from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static

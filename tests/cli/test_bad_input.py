@@ -203,7 +203,7 @@ def test_a_tile_that_cannot_be_deployed(
     [
         "sr_edge.deploy.calibration_patches",
         "sr_edge.deploy.export_onnx",
-        "sr_edge.deploy.calibrate",
+        "sr_edge.deploy.calibrate_within",
         "sr_edge.deploy.quantize_onnx",
         "sr_edge.deploy.write_weights",
         "sr_edge.deploy.write_picture",

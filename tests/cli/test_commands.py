@@ -86,7 +86,7 @@ def test_export_then_calibrate(sr_edge: SrEdge, tmp_path: Path, pictures: Path) 
     exported = json_of(sr_edge, "export", *tiny, "--tile", "24x32", "-o", graph)
     assert exported["metadata"]["tile"] == {"height": 24, "width": 32}
     calibrated = json_of(sr_edge, "calibrate", graph, "--images", pictures, "--patches", "4", "-o", quantized)
-    assert calibrated["calibration"]["provenance"]["method"] == "percentile"
+    assert calibrated["calibration"]["provenance"]["method"] == "search"
     assert quantized.stat().st_size < graph.stat().st_size
 
 

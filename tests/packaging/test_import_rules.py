@@ -25,7 +25,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "cv2": ("sixteen_bit_files.py",),
     "PIL": ("image_files.py", "training/degradations/filters.py"),
     "av": ("camera/", "calibration/patches.py"),
-    "matplotlib": ("bench/", "training/"),
+    "matplotlib": ("bench/", "training/", "calibration/pareto.py"),
+    "gi": ("gstreamer/bindings.py",),
 }
 """Who may import it; TensorRT itself is only imported by name, in runtimes/tensorrt_api.py."""
 CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")

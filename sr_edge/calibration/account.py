@@ -1,0 +1,127 @@
+"""What was done to a network and what it cost: by layer, in a curve, and in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.gate import Budget, Choice
+from sr_edge.spec import Precision
+
+
+@dataclass(frozen=True)
+class LatencyMs:
+    """Median milliseconds on one tile, measured in turn: float, as chosen, and with all possible layers in INT8."""
+
+    float_ms: float
+    chosen_ms: float
+    all_int8_ms: float
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer that could be INT8, or why it could not.
+
+    `observer` and `smoothing` are how its input becomes INT8; `noise_db` is the noise that it makes alone in the
+    output, below white; `saved` what INT8 saves in it, in the unit of the timings. None where nothing was measured.
+    """
+
+    node: str
+    op_type: str
+    precision: Precision
+    observer: str
+    smoothing: float
+    noise_db: float | None
+    saved: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """A calibration that keeps a budget, and how it came about."""
+
+    calibration: Calibration
+    layers: tuple[LayerRow, ...]
+    choice: Choice
+    budget: Budget
+    meaning: str
+    latency: LatencyMs | None
+    warnings: tuple[str, ...]
+
+    @property
+    def float_for_budget(self) -> tuple[str, ...]:
+        """The layers that would be INT8 if decibels did not matter."""
+        possible = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
+        return tuple(row.node for row in possible if row.node not in self.choice.useless)
+
+    @property
+    def sentence(self) -> str:
+        """What was done, what it costs, and what was left float for quality's sake at which price."""
+        judged = sum(row.noise_db is not None for row in self.layers)
+        said = (
+            f"{len(self.choice.int8)} of {judged} possible layers became INT8 and cost {self.choice.drop_db:.3f} dB "
+            f"(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
+        )
+        return f"{said}; {self._time_said()}{self._price_said()}{self._target_said()}."
+
+    def _time_said(self) -> str:
+        timings = self.calibration.timings
+        if self.latency is None or timings is None:
+            return "no runtime was timed: layers were weighed by multiply-accumulates"
+        slower = self.latency.chosen_ms >= self.latency.float_ms
+        return (
+            f"one tile takes {self.latency.chosen_ms:.2f} ms instead of {self.latency.float_ms:.2f} ms in "
+            f"{timings.runtime} with {timings.rest} for the rest"
+            + (": INT8 saves no time here, deploy it in float" if slower else "")
+        )
+
+    def _price_said(self) -> str:
+        kept = self.float_for_budget
+        if not kept:
+            return ""
+        said = f"; the budget keeps {len(kept)} layers float"
+        if self.latency is None:
+            return said
+        price_ms = self.latency.chosen_ms - self.latency.all_int8_ms
+        return (
+            f"{said}, which costs {max(0.0, price_ms):.2f} ms against all in INT8 ({self.latency.all_int8_ms:.2f} ms)"
+        )
+
+    def _target_said(self) -> str:
+        wanted = self.budget.latency_ms
+        if wanted is None:
+            return ""
+        if self.latency is None:
+            return f"; the target of {wanted:g} ms was not looked at, for want of a timed runtime"
+        if self.latency.chosen_ms <= wanted:
+            return f"; the target of {wanted:g} ms is met"
+        faster = [point for point in self.choice.curve if point.cost <= wanted]
+        best = min(faster, key=lambda point: point.drop_db, default=None)
+        if best is None:
+            return f"; the target of {wanted:g} ms is not met, and no set of INT8 layers would meet it"
+        return f"; the target of {wanted:g} ms is not met: it would cost {best.drop_db:.3f} dB"
+
+
+def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[LayerRow, ...]:
+    """One row for each layer of the graph, in its order; `inputs` says which tensor each possible layer reads."""
+    noises = calibration.sensitivity.noise_power if calibration.sensitivity else {}
+    saved = calibration.timings.saved if calibration.timings else {}
+    rows = []
+    for decision in calibration.decisions:
+        found = calibration.ranges.get(inputs.get(decision.node, ""))
+        power = noises.get(decision.node)
+        rows.append(
+            LayerRow(
+                decision.node,
+                decision.op_type,
+                Precision.INT8 if decision.int8 else Precision.FP32,
+                found.observer if found else "",
+                found.alpha if found else 0.0,
+                None if power is None else 10.0 * math.log10(max(power, 1e-20)),
+                saved.get(decision.node),
+                decision.reason,
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,51 @@
+"""Where a layer's bias lives: its own third input, or the Add of a constant behind a matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sr_edge.export.graph import GraphView, attribute
+
+BIAS_SLOT = 2
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Input `slot` of node `node` adds the constant `name` to the layer's output; "" where it adds nothing yet."""
+
+    node: str
+    slot: int
+    name: str
+
+
+def bias_of(view: GraphView, at: int) -> Bias | None:
+    """The bias of the layer at `at`, or None where it has none and cannot be given one without another operator."""
+    node = view.nodes[at]
+    if node.op_type == "MatMul":
+        return _added_behind(view, at)
+    name = node.input[BIAS_SLOT] if len(node.input) > BIAS_SLOT else ""
+    if name and name not in view.constants:
+        return None
+    if node.op_type == "Gemm" and (not name or not all(_is_one(view, at, factor) for factor in ("alpha", "beta"))):
+        return None
+    return Bias(node.name, BIAS_SLOT, name)
+
+
+def _added_behind(view: GraphView, at: int) -> Bias | None:
+    (product,) = view.nodes[at].output
+    readers = view.consumers.get(product, ())
+    if len(readers) != 1 or product in view.output_names:
+        return None
+    reader = view.nodes[readers[0]]
+    outputs = view.constants[view.nodes[at].input[1]].shape[-1]
+    if reader.op_type == "Add":
+        for slot, name in enumerate(reader.input):
+            constant = view.constants.get(name)
+            if constant is not None and constant.size == outputs == constant.shape[-1]:
+                return Bias(reader.name, slot, name)
+    return None
+
+
+def _is_one(view: GraphView, at: int, name: str) -> bool:
+    found = attribute(view.nodes[at], name)
+    return found is None or found.f == 1.0

@@ -1,0 +1,170 @@
+"""A weighted layer as a matrix product: columns of its input at sampled output positions, times its weight.
+
+A convolution's output at one position is the product of the weight with the patch of input under the kernel. So the
+error of a quantized layer is seen on a few thousand sampled patches, without running the layer: `Layer.matrix` and
+`Layer.sample` give both factors for Conv, ConvTranspose, MatMul and Gemm, for any stride, dilation, padding and groups.
+Padding is zero, which INT8 keeps as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sr_edge.calibration.biases import bias_of
+from sr_edge.calibration.sites import Site, find_sites
+from sr_edge.export.graph import GraphView, attribute, view_graph
+
+Values = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.intp]
+
+_OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One site with its weight (as in the file) and what its operator's attributes say."""
+
+    site: Site
+    weight: Values
+    groups: int = 1
+    strides: tuple[int, ...] = (1, 1)
+    dilations: tuple[int, ...] = (1, 1)
+    pads: tuple[int, ...] = (0, 0, 0, 0)
+    auto_pad: str = "NOTSET"
+    extra_rows: tuple[int, ...] = (0, 0)
+    is_correctable: bool = True
+
+    @property
+    def is_spatial(self) -> bool:
+        return self.site.op_type in ("Conv", "ConvTranspose")
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the input that holds channels."""
+        return 1 if self.is_spatial else -1
+
+    @property
+    def input_channels(self) -> int:
+        if self.site.op_type == "Conv":
+            return int(self.weight.shape[1]) * self.groups
+        return int(self.weight.shape[0 if self.site.channel_axis else 1])
+
+    @property
+    def output_channels(self) -> int:
+        outputs = int(self.weight.shape[self.site.channel_axis])
+        return outputs * self.groups if self.site.op_type == "ConvTranspose" else outputs
+
+    def weight_per_input(self) -> Values:
+        """The weight with its input channels on the first axis: (input channels, the rest)."""
+        return self.input_major(self.weight).reshape(self.input_channels, -1)
+
+    def input_major(self, weight: Values) -> Values:
+        """(groups, channels of a group, outputs of a group, taps) of a weight of this layer's shape."""
+        if self.site.op_type == "Conv":
+            outputs, inputs = weight.shape[:2]
+            by_group: Values = weight.reshape(self.groups, outputs // self.groups, inputs, -1)
+            return np.transpose(by_group, (0, 2, 1, 3))
+        if self.site.op_type == "ConvTranspose":
+            inputs, outputs = weight.shape[:2]
+            return weight.reshape(self.groups, inputs // self.groups, outputs, -1)
+        matrix = weight if self.site.channel_axis else weight.T
+        return matrix[np.newaxis, :, :, np.newaxis]
+
+    def matrix(self, weight: Values) -> Values:
+        """(groups, channels x taps of a group, outputs of a group), the right factor of the product."""
+        groups, inputs, outputs, taps = (major := self.input_major(weight)).shape
+        return np.ascontiguousarray(major.transpose(0, 1, 3, 2)).reshape(groups, inputs * taps, outputs)
+
+    def smoothed(self, weight: Values, smoothing: Values) -> Values:
+        """The weight that undoes a division of the input channels by `smoothing`."""
+        if self.site.op_type == "Conv":
+            outputs, inputs = weight.shape[:2]
+            per_group = smoothing.reshape(self.groups, 1, inputs)
+            per_output = np.repeat(per_group, outputs // self.groups, axis=1).reshape(outputs, inputs, 1, 1)
+            return np.multiply(weight, per_output, dtype=np.float32)
+        along = 0 if self.site.op_type == "ConvTranspose" or self.site.channel_axis else 1
+        shape = [1] * weight.ndim
+        shape[along] = -1
+        return np.multiply(weight, smoothing.reshape(shape), dtype=np.float32)
+
+    def sample(self, values: Values, count: int, generator: np.random.Generator) -> Values:
+        """Columns at `count` random output positions of one input tensor: (groups, count, channels x taps)."""
+        if not self.is_spatial:
+            rows = values.reshape(-1, values.shape[-1])
+            return rows[generator.integers(len(rows), size=count)][np.newaxis]
+        taps = [self._taps(axis, values.shape[2 + axis], count, generator) for axis in (0, 1)]
+        return self._gather(values[0], taps[0], taps[1])
+
+    def _gather(self, planes: Values, rows: Positions, columns: Positions) -> Values:
+        found = planes[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
+        outside = (rows == _OUTSIDE)[:, :, np.newaxis] | (columns == _OUTSIDE)[:, np.newaxis, :]
+        found[:, outside] = 0.0
+        channels, count = found.shape[:2]
+        by_group = found.reshape(self.groups, channels // self.groups, count, -1).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(by_group).reshape(self.groups, count, -1)
+
+    def _taps(self, axis: int, size: int, count: int, generator: np.random.Generator) -> Positions:
+        """(count, kernel side): which input each kernel tap of each sampled output reads along one axis."""
+        kernel = int(self.weight.shape[2 + axis])
+        stride, dilation = self.strides[axis], self.dilations[axis]
+        reach = dilation * (kernel - 1) + 1
+        before, after = self._padding(axis, size, reach)
+        offsets = dilation * np.arange(kernel)
+        if self.site.op_type == "Conv":
+            outputs = generator.integers(max(1, (size + before + after - reach) // stride + 1), size=count)
+            found = outputs[:, np.newaxis] * stride - before + offsets
+            return np.where((found >= 0) & (found < size), found, _OUTSIDE)
+        side = stride * (size - 1) + self.extra_rows[axis] + reach - before - after
+        outputs = generator.integers(max(1, side), size=count)
+        steps = outputs[:, np.newaxis] + before - offsets
+        hit = (steps % stride == 0) & (steps >= 0) & (steps < size * stride)
+        return np.where(hit, steps // stride, _OUTSIDE)
+
+    def _padding(self, axis: int, size: int, reach: int) -> tuple[int, int]:
+        if self.auto_pad in ("NOTSET", ""):
+            return self.pads[axis], self.pads[len(self.pads) // 2 + axis]
+        if self.auto_pad == "VALID":
+            return 0, 0
+        stride = self.strides[axis]
+        if self.site.op_type == "Conv":
+            missing = max(0, (-(-size // stride) - 1) * stride + reach - size)
+        else:
+            missing = max(0, reach + self.extra_rows[axis] - stride)
+        larger, smaller = missing - missing // 2, missing // 2
+        return (smaller, larger) if self.auto_pad == "SAME_UPPER" else (larger, smaller)
+
+
+def possible_layers(model: onnx.ModelProto) -> dict[str, Layer]:
+    """Every layer that can be INT8, by the name of its node, in graph order."""
+    view = view_graph(model)
+    at = {node.name: index for index, node in enumerate(view.nodes)}
+    sites = [site for site in find_sites(model) if not site.obstacle]
+    return {site.node: _layer(view, at[site.node], site) for site in sites}
+
+
+def _layer(view: GraphView, at: int, site: Site) -> Layer:
+    node, weight = view.nodes[at], view.constants[site.weight].astype(np.float32)
+    is_correctable = bias_of(view, at) is not None
+    if site.op_type not in ("Conv", "ConvTranspose"):
+        return Layer(site, weight, is_correctable=is_correctable)
+    group, auto_pad = attribute(node, "group"), attribute(node, "auto_pad")
+    return Layer(
+        site,
+        weight,
+        group.i if group is not None else 1,
+        _integers(node, "strides", (1, 1)),
+        _integers(node, "dilations", (1, 1)),
+        _integers(node, "pads", (0, 0, 0, 0)),
+        auto_pad.s.decode() if auto_pad is not None else "NOTSET",
+        _integers(node, "output_padding", (0, 0)),
+        is_correctable,
+    )
+
+
+def _integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    found = attribute(node, name)
+    return tuple(found.ints) if found is not None else default

@@ -1,0 +1,81 @@
+"""The curve of decibels against milliseconds, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from sr_edge.bundle.plain import json_text
+from sr_edge.calibration.account import Account
+from sr_edge.calibration.gate import Point
+from sr_edge.calibration.output import write_output
+
+
+def curve_document(account: Account) -> dict[str, Any]:
+    """The curve and what its axes are, as plain data."""
+    timings = account.calibration.timings
+    return {
+        "cost": "milliseconds of one tile" if timings and timings.is_measured else "MMAC that stay in float",
+        "unit": timings.unit if timings else "",
+        "runtime": timings.runtime if timings else "",
+        "rest": timings.rest if timings else "",
+        "drop_db": account.meaning,
+        "max_drop_db": account.budget.max_drop_db,
+        "chosen": _chosen(account),
+        "points": account.choice.curve,
+        "measured": account.latency,
+    }
+
+
+def write_curve(account: Account, json_path: Path, png_path: Path) -> tuple[Path, ...]:
+    """Writes both files and returns those written: no picture without matplotlib.
+
+    Raises:
+        CalibrationError: a file cannot be written.
+    """
+    write_output(json_path, json_text(curve_document(account)).encode())
+    try:
+        picture = _picture(account)
+    except ImportError:
+        return (json_path,)
+    write_output(png_path, picture)
+    return json_path, png_path
+
+
+def _chosen(account: Account) -> Point:
+    timings = account.calibration.timings
+    cost = timings.cost(account.choice.int8) if timings else 0.0
+    return Point(len(account.choice.int8), account.choice.drop_db, cost)
+
+
+def _picture(account: Account) -> bytes:
+    from matplotlib.figure import Figure  # without pyplot: no window system, no state
+
+    document, points, chosen = curve_document(account), account.choice.curve, _chosen(account)
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    best = _undominated(points)
+    axes.plot([point.cost for point in best], [point.drop_db for point in best], color="#4477aa", linewidth=1)
+    axes.scatter([point.cost for point in points], [point.drop_db for point in points], color="#4477aa", s=18)
+    axes.scatter([chosen.cost], [chosen.drop_db], color="#cc3311", s=50, zorder=3, label="chosen")
+    axes.axhline(account.budget.max_drop_db, color="#999999", linestyle="--", linewidth=1, label="budget")
+    for point in (best[0], best[-1]):
+        axes.annotate(
+            f"{point.int8_layers} INT8", (point.cost, point.drop_db), xytext=(4, 4), textcoords="offset points"
+        )
+    axes.set_xlabel(f"{document['cost']}" + (f" ({document['runtime']})" if document["runtime"] else ""))
+    axes.set_ylabel("loss, dB")
+    axes.legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
+
+
+def _undominated(points: tuple[Point, ...]) -> list[Point]:
+    """From fastest to slowest, those that no faster one beats in decibels."""
+    best: list[Point] = []
+    for point in points:
+        if not best or point.drop_db < best[-1].drop_db:
+            best.append(point)
+    return best

@@ -1,0 +1,123 @@
+"""What INT8 costs in decibels, on patches that calibration has not seen.
+
+Where the held-out patches have originals, the cost is PSNR of luma, float less INT8, as papers measure it (pooled over
+each picture, then the mean over pictures, a border of `scale` pixels left out of every patch).
+
+Where they have none, the noise that INT8 adds to the float output stands for it: a network that restores a picture with
+mean squared error F and gets independent noise Q has F + Q, which is `10 log10(1 + Q/F)` decibels less. F is that of
+the best networks known, so that all others lose less than the number says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.watched import Batch
+from sr_edge.controls import Controls, checked_pairs
+from sr_edge.errors import CalibrationError
+from sr_edge.spec import Control
+
+BEST_KNOWN_DB = {2: 38.5, 3: 35.0, 4: 33.0}
+"""PSNR of luma on Set5 that no published network exceeds by much, by scale."""
+
+OTHER_SCALES_DB = 40.0
+"""Restoration at the same size, and scales that papers do not report."""
+
+_LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+
+Plane = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A low-resolution patch to judge by; `original` is its high-resolution truth, `picture` what it was cut from."""
+
+    patch: Batch
+    original: Batch | None = None
+    picture: str = ""
+
+
+class Judge:
+    """Runs the held-out patches in float once, then with any set of layers in INT8."""
+
+    def __init__(
+        self,
+        graph: SwitchedGraph,
+        held_out: Sequence[HeldOut],
+        controls: Sequence[Control] = (),
+        white: float = 1.0,
+    ) -> None:
+        if not held_out:
+            raise CalibrationError("no held-out patches to judge INT8 by; give more pictures")
+        with_truth = [held.original is not None for held in held_out]
+        if any(with_truth) and not all(with_truth):
+            raise CalibrationError("some held-out patches have originals and some have none; give all or none")
+        self._graph = graph
+        self._white = np.float32(white)
+        self._has_truth = all(with_truth)
+        pairs = [(held, {}) for held in held_out] if self._has_truth else checked_pairs(held_out, controls)
+        self._runs: list[tuple[HeldOut, Controls]] = [*pairs]
+        self._floats = [self._run(held, setting, ()) for held, setting in self._runs]
+        first = held_out[0]
+        self.scale = self._floats[0].shape[-1] // first.patch.shape[-1]
+        self._require_fitting_originals()
+
+    @property
+    def assumed_db(self) -> float | None:
+        """The PSNR that the network is taken to have; None where originals tell."""
+        return None if self._has_truth else BEST_KNOWN_DB.get(self.scale, OTHER_SCALES_DB)
+
+    @property
+    def meaning(self) -> str:
+        """What the decibels are, in words."""
+        count = len({id(held) for held, _ in self._runs})
+        if self._has_truth:
+            return f"PSNR of luma against the originals of {count} held-out patches"
+        return (
+            f"noise against the float output on {count} held-out patches, for a picture that the float network "
+            f"restores with {self.assumed_db:g} dB"
+        )
+
+    def noise_power(self, int8: Collection[str], patches: int | None = None) -> float:
+        """Mean squared difference of luma from the float output, white squared; on the first `patches` only."""
+        runs = list(zip(self._runs, self._floats, strict=True))[:patches]
+        errors = [self._run(held, setting, int8) - wanted for (held, setting), wanted in runs]
+        return float(np.mean([np.mean(np.square(error)) for error in errors]))
+
+    def drop_db(self, int8: Collection[str]) -> float:
+        """What these layers cost together."""
+        if self.assumed_db is not None:
+            return 10.0 * math.log10(1.0 + self.noise_power(int8) * 10.0 ** (self.assumed_db / 10.0))
+        found = [self._run(held, setting, int8) for held, setting in self._runs]
+        return self._psnr_db(self._floats) - self._psnr_db(found)
+
+    def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Plane:
+        return luma(self._graph.run(held.patch * self._white, int8, setting) / self._white)
+
+    def _psnr_db(self, planes: Sequence[Plane]) -> float:
+        errors: dict[str, list[float]] = {}
+        for (held, _), plane in zip(self._runs, planes, strict=True):
+            assert held.original is not None  # for mypy: __init__ has made sure
+            inner = np.s_[self.scale : -self.scale, self.scale : -self.scale]
+            errors.setdefault(held.picture, []).append(float(np.mean(np.square((plane - luma(held.original))[inner]))))
+        return float(np.mean([-10.0 * math.log10(max(float(np.mean(found)), 1e-12)) for found in errors.values()]))
+
+    def _require_fitting_originals(self) -> None:
+        for (held, _), plane in zip(self._runs, self._floats, strict=True):
+            if held.original is not None and held.original.shape[2:] != plane.shape:
+                raise CalibrationError(
+                    f"the original of a held-out patch has {held.original.shape[2:]} pixels, the graph gives "
+                    f"{plane.shape}; give originals {self.scale} times the size of the patches"
+                )
+
+
+def luma(batch_nchw: Batch) -> Plane:
+    """(height, width) in [0, 1] of one RGB or gray picture, clipped as a picture file would be."""
+    channels = np.clip(batch_nchw[0].astype(np.float64), 0.0, 1.0)
+    return np.tensordot(_LUMA, channels, axes=1) if len(channels) == 3 else np.asarray(channels[0])

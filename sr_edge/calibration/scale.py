@@ -1,0 +1,27 @@
+"""By how much a graph enlarges, found by running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.switched import float_picture
+from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.errors import CalibrationError
+from sr_edge.spec import TileSpec
+
+
+def graph_scale(path: Path, tile: TileSpec, channels: int = 3) -> int:
+    """The magnification of an ONNX file.
+
+    Raises:
+        CalibrationError: the output is no picture, or not a whole number of times as large.
+    """
+    batch = np.zeros((1, channels, tile.height, tile.width), np.float32)
+    output = float_picture(WatchedGraph(load_graph(path)).run(batch)[0])
+    height, width = output.shape[-2:]
+    if output.ndim != 4 or height % tile.height or width % tile.width or height // tile.height != width // tile.width:
+        raise CalibrationError(f"{path} makes {output.shape} of {batch.shape}; wanted a whole number of times as large")
+    return int(height // tile.height)

@@ -1,0 +1,165 @@
+"""Per layer: the smoothing and the clip at which its own output suffers least from INT8, and the bias that repairs it.
+
+Layers that read the same tensor are searched together, because they share its one QuantizeLinear. Every candidate is
+tried with input and weight as INT8 will have them, on sampled columns of the layer (`columns`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.calibration.calibration import TensorRange
+from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.observers import INT8_LEVELS, Observer
+from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
+from sr_edge.calibration.weights import int8_weight
+
+SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
+"""Clips that the search tries, as shares of the largest magnitude."""
+
+SEARCH = "search"
+"""The method that tries all of SHARES; any other one is the name of an observer, which finds the clip by itself."""
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A tensor over the calibration patches: per channel the least and the largest value."""
+
+    lowest: Values
+    highest: Values
+
+    @property
+    def peaks(self) -> Values:
+        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The range of one tensor, and what to add to the bias of each layer that reads it and can be corrected."""
+
+    range: TensorRange
+    corrections: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One layer, columns of its input (groups, samples, channels x taps of a group), and its float output there."""
+
+    layer: Layer
+    columns: Values
+    output: Values
+
+    @classmethod
+    def of(cls, layer: Layer, columns: Values) -> Sampled:
+        return cls(layer, columns, np.matmul(columns, layer.matrix(layer.weight)))
+
+    def smoothed_columns(self, smoothing: Values) -> Values:
+        by_group = smoothing.reshape(self.layer.groups, 1, -1)
+        taps = self.columns.shape[2] // by_group.shape[2]
+        return np.divide(self.columns, np.repeat(by_group, taps, axis=2), dtype=np.float32)
+
+    def int8_matrix(self, smoothing: Values) -> Values:
+        return self.layer.matrix(
+            int8_weight(self.layer.smoothed(self.layer.weight, smoothing), self.layer.site.channel_axis)
+        )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A range with the noise that it makes in all readers, and the mean error in each, per output channel."""
+
+    range: TensorRange
+    means: tuple[Values, ...]
+    noise: float
+
+
+def search_range(statistics: Statistics, sampled: Sequence[Sampled], observer_type: type[Observer] | None) -> Found:
+    """The best of all smoothings and clips for one tensor.
+
+    Args:
+        statistics: of the tensor, over all patches.
+        sampled: every layer that reads the tensor, on the same patches.
+        observer_type: finds the clip from the samples; None tries SHARES of the largest magnitude.
+    """
+    candidates = _candidates(statistics, sampled, observer_type)
+    best = min(candidates, key=lambda candidate: candidate.noise)
+    corrections = {
+        reader.layer.site.node: tuple(-float(value) for value in mean)
+        for reader, mean in zip(sampled, best.means, strict=True)
+        if reader.layer.is_correctable
+    }
+    return Found(best.range, corrections)
+
+
+def _candidates(
+    statistics: Statistics, sampled: Sequence[Sampled], observer_type: type[Observer] | None
+) -> Iterator[_Candidate]:
+    read_by = weight_peaks([reader.layer for reader in sampled])
+    heard = read_by > 0.0 if read_by.any() else np.ones(read_by.shape, np.bool_)
+    for alpha in ALPHAS:
+        smoothing = smoothing_factors(statistics.peaks, read_by, alpha)
+        columns = [reader.smoothed_columns(smoothing) for reader in sampled]
+        largest = float((statistics.peaks / smoothing)[heard].max())
+        clips = list(_clips(largest, columns, observer_type))
+        errors = [
+            _errors(reader, part, reader.int8_matrix(smoothing), [clip for _, clip in clips])
+            for reader, part in zip(sampled, columns, strict=True)
+        ]
+        for index, (observer, clip) in enumerate(clips):
+            found = TensorRange(
+                float(statistics.lowest.min()),
+                float(statistics.highest.max()),
+                clip,
+                tuple(float(factor) for factor in smoothing) if alpha else (),
+                alpha,
+                observer,
+            )
+            means = tuple(error[index].mean(axis=1, dtype=np.float64).ravel() for error in errors)
+            noise = sum(_relative_noise(reader, error[index]) for reader, error in zip(sampled, errors, strict=True))
+            yield _Candidate(found, means, noise)
+
+
+def _errors(reader: Sampled, columns: Values, matrix: Values, clips: Sequence[float]) -> Values:
+    """(clips, groups, samples, outputs of a group): all clips in one product, which is what takes the time."""
+    groups, samples, _ = columns.shape
+    rounded = np.concatenate([_int8(columns, clip) for clip in clips], axis=1)
+    outputs = np.matmul(rounded, matrix).reshape(groups, len(clips), samples, -1)
+    return np.asarray(outputs.transpose(1, 0, 2, 3) - reader.output, np.float32)
+
+
+def _clips(
+    largest: float, columns: Sequence[Values], observer_type: type[Observer] | None
+) -> Iterator[tuple[str, float]]:
+    if observer_type is None:
+        yield from ((f"max x {share:g}", share * largest) for share in SHARES)
+        return
+    observer = observer_type()
+    for part in columns:
+        observer.observe(part)
+    yield observer_type.name, min(largest, observer.clip())
+
+
+def _int8(columns: Values, clip: float) -> Values:
+    """The columns as INT8 gives them back; nothing but zeros where the clip is zero."""
+    scale = np.float32(clip / INT8_LEVELS)
+    if scale == 0.0:
+        return np.zeros_like(columns)
+    levels: Values = np.multiply(columns, np.float32(1.0) / scale)
+    np.rint(levels, out=levels)
+    np.clip(levels, -INT8_LEVELS - 1, INT8_LEVELS, out=levels)
+    levels *= scale
+    return levels
+
+
+def _relative_noise(reader: Sampled, error: Values) -> float:
+    """Power of the error over that of the output; where a bias can be corrected, the mean error does not count."""
+    power = float(np.mean(np.square(error), dtype=np.float64))
+    if reader.layer.is_correctable:
+        power -= float(np.mean(np.square(error.mean(axis=1, dtype=np.float64))))
+    return power / max(float(np.mean(np.square(reader.output), dtype=np.float64)), 1e-30)

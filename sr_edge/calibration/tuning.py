@@ -1,0 +1,241 @@
+"""The whole road to INT8 within a budget: search, sensitivity, the joint gate, and an account of what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sr_edge.calibration.account import Account, LatencyMs, layer_rows
+from sr_edge.calibration.cache import write_cache
+from sr_edge.calibration.calibration import Calibration, Sensitivity
+from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.gate import Budget, Choice, choose_layers
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.post_training import calibrate, digest_of
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.quality import HeldOut, Judge
+from sr_edge.calibration.search import SEARCH
+from sr_edge.calibration.sensitivity import measure_noises
+from sr_edge.calibration.switched import SwitchedGraph, float_picture
+from sr_edge.calibration.timings import Timings, counted_savings
+from sr_edge.calibration.variety import require_usable
+from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
+from sr_edge.errors import CalibrationError, RuntimeUnavailable, UnknownNameError
+from sr_edge.export.metadata import graph_controls
+from sr_edge.runtimes import availability
+from sr_edge.spec import Precision, Spelling
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with (stage, steps done, steps in all)."""
+
+TIMED_RUNTIMES = ("openvino",)
+"""Runtimes whose time is measured layer by layer; for any other target, multiply-accumulates stand for time."""
+
+NOT_TIMED = "none"
+
+AGREEMENT_DB = 45.0
+"""What a compiled INT8 graph must reach against the arithmetic that it stands for: rounding stays well above."""
+
+USUAL_CHECKS = 12
+"""Joint checks that the gate usually makes; only the progress bar asks."""
+
+_SAVE_EVERY = 8
+
+
+def timed_runtime(name: str | None) -> str:
+    """The runtime to time layers in: the one named, none for "none", or for None openvino where it is installed.
+
+    Raises:
+        UnknownNameError: no runtime of that name can time layers.
+        RuntimeUnavailable: it is named and not there.
+    """
+    if name is None:
+        return next((known for known in TIMED_RUNTIMES if availability(known).works), "")
+    if name == NOT_TIMED:
+        return ""
+    if name not in TIMED_RUNTIMES:
+        raise UnknownNameError("runtime to time layers in", name, [*TIMED_RUNTIMES, NOT_TIMED])
+    found = availability(name)
+    if not found.works:
+        raise RuntimeUnavailable(f"{name} cannot time layers here: {found.reason}; {found.how_to_install}")
+    return name
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of INT8.
+
+    `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
+    time is measured with the rest of the graph in `rest`, or empty: then multiply-accumulates stand for time. `white`
+    is what the graph's input and output call white: 1, in some networks 255.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    method: str = SEARCH
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    runtime: str = ""
+    rest: Precision = Precision.FP32
+    threads: int | None = None
+    white: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.runtime and self.runtime not in TIMED_RUNTIMES:
+            raise UnknownNameError("runtime to time layers in", self.runtime, list(TIMED_RUNTIMES))
+
+
+def calibrate_within(
+    onnx_path: Path,
+    batches: Sequence[Batch],
+    held_out: Sequence[HeldOut],
+    order: Order,
+    *,
+    progress: StageProgress = lambda stage, done, total: None,
+    cache: Path | None = None,
+    recalibrate: bool = False,
+) -> Account:
+    """Finds the INT8 layers that save most time and together lose no more than the budget.
+
+    Args:
+        onnx_path: the float32 graph.
+        batches: calibration patches in [0, 1], black to white.
+        held_out: other patches, to judge by; with their originals where there are some.
+        order: budget, method, runtime.
+        progress: called with (stage, steps done, steps in all).
+        cache: as in `calibrate`; it also keeps noises and times, so that an interrupted run goes on where it was.
+        recalibrate: measure even if the cache is there, and replace it.
+
+    Raises:
+        CalibrationError: whatever `calibrate` raises; the patches show nothing; or the runtime computes another result.
+        NothingToQuantize: not even one layer alone keeps the budget.
+    """
+    warnings = require_usable(batches)
+    batches = [batch * np.float32(order.white) for batch in batches]
+    calibration = calibrate(
+        onnx_path,
+        batches,
+        method=order.method,
+        include=order.include,
+        exclude=order.exclude,
+        progress=lambda done, total: progress("calibrating", done, total),
+        cache=cache,
+        recalibrate=recalibrate,
+    )
+    model = load_graph(onnx_path)
+    require_batches(model, [held.patch for held in held_out])
+    judge = Judge(SwitchedGraph(model, calibration), held_out, graph_controls(model), order.white)
+    sensitivity = _noises(calibration, judge, held_out, progress, cache)
+    calibration = replace(calibration, sensitivity=sensitivity)
+    timings = _timings(model, calibration, batches[0], order, progress)
+    calibration = replace(calibration, timings=timings)
+    if cache is not None:
+        write_cache(cache, calibration)
+    noises = {node: sensitivity.noise_power[node] for node in calibration.int8_nodes}
+    choice = _choose(noises, timings, judge, order.budget, progress)
+    chosen = _switched_to(calibration, choice, order.budget)
+    _require_same_meaning(model, chosen, held_out[0].patch * np.float32(order.white), order)
+    latency = _measure(model, calibration, chosen, batches[0], order)
+    inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
+    return Account(chosen, layer_rows(chosen, inputs), choice, order.budget, judge.meaning, latency, warnings)
+
+
+def _noises(
+    calibration: Calibration, judge: Judge, held_out: Sequence[HeldOut], progress: StageProgress, cache: Path | None
+) -> Sensitivity:
+    digest = hashlib.sha256("".join(digest_of(held.patch) for held in held_out).encode()).hexdigest()
+    known = calibration.sensitivity
+    noises = dict(known.noise_power) if known is not None and known.held_out_sha256 == digest else {}
+    missing = [node for node in calibration.int8_nodes if node not in noises]
+    for index, noise in enumerate(measure_noises(judge, missing), start=1):
+        noises[noise.node] = noise.noise_power
+        progress("sensitivity", index, len(missing))
+        if cache is not None and index % _SAVE_EVERY == 0:
+            write_cache(cache, replace(calibration, sensitivity=Sensitivity(digest, dict(noises))))
+    return Sensitivity(digest, noises)
+
+
+def _timings(
+    model: onnx.ModelProto, calibration: Calibration, batch: Batch, order: Order, progress: StageProgress
+) -> Timings:
+    known, names = calibration.timings, calibration.int8_nodes
+    if (
+        known is not None
+        and (known.runtime, known.rest) == (order.runtime, order.rest)
+        and set(names) <= set(known.saved)
+    ):
+        return known
+    if not order.runtime:
+        layers = possible_layers(model)
+        return counted_savings(model, {name: layers[name] for name in names}, batch.shape)
+    from sr_edge.calibration.openvino_times import measure_savings
+
+    progress("timing layers", 0, 1)
+    timings = measure_savings(model, calibration, batch, order.rest, order.threads)
+    progress("timing layers", 1, 1)
+    return timings
+
+
+def _choose(
+    noises: Mapping[str, float], timings: Timings, judge: Judge, budget: Budget, progress: StageProgress
+) -> Choice:
+    checks = 0
+
+    def drop_db(int8: Collection[str]) -> float:
+        nonlocal checks
+        checks += 1
+        progress("joint checks", checks, max(checks, USUAL_CHECKS))
+        return judge.drop_db(int8)
+
+    choice = choose_layers(noises, timings, drop_db, budget)
+    progress("joint checks", checks, checks)
+    return choice
+
+
+def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:
+    dropped = [node for node in calibration.int8_nodes if node not in choice.int8]
+    calibration = calibration.keep_float([n for n in dropped if n in choice.useless], "INT8 saves no time in it")
+    noisy = [node for node in dropped if node not in choice.useless]
+    return calibration.keep_float(noisy, f"kept float to lose at most {budget.max_drop_db:g} dB")
+
+
+def _require_same_meaning(model: onnx.ModelProto, chosen: Calibration, patch: Batch, order: Order) -> None:
+    """Raises CalibrationError unless the written graph, and the compiled one, do what was judged."""
+    judged = SwitchedGraph(model, chosen).run(patch, chosen.int8_nodes)
+    written = WatchedGraph(insert_qdq(model, chosen, Spelling.S8), optimize=False).run(patch)[0]
+    found = {"ONNX Runtime": float_picture(written)}
+    if order.runtime:
+        from sr_edge.calibration.openvino_times import run_once
+
+        found["OpenVINO"] = float_picture(run_once(insert_qdq(model, chosen, Spelling.U8), patch, order.threads))
+    for runtime, output in found.items():
+        agreement_db = _agreement_db(output, judged)
+        if agreement_db < AGREEMENT_DB:
+            raise CalibrationError(
+                f"{runtime} computes the INT8 graph otherwise than it is meant: {agreement_db:.1f} dB from it, wanted "
+                f"{AGREEMENT_DB:g}; keep layers float with --exclude, or report the network"
+            )
+
+
+def _agreement_db(found: Batch, wanted: Batch) -> float:
+    """PSNR with the largest magnitude as peak, at least 1."""
+    error = float(np.mean(np.square(found.astype(np.float64) - wanted)))
+    peak = max(1.0, float(np.abs(wanted).max()))
+    return 10.0 * math.log10(peak**2 / max(error, 1e-20))
+
+
+def _measure(
+    model: onnx.ModelProto, everything: Calibration, chosen: Calibration, batch: Batch, order: Order
+) -> LatencyMs | None:
+    """Float, chosen and all-INT8 graphs, timed in turn; None where no runtime is timed."""
+    if not order.runtime:
+        return None
+    from sr_edge.calibration.openvino_times import measure_ms
+
+    graphs = [model, *(insert_qdq(model, calibration, Spelling.U8) for calibration in (chosen, everything))]
+    return LatencyMs(*measure_ms(graphs, batch, order.rest, order.threads))

@@ -1,0 +1,95 @@
+"""A graph in ONNX Runtime that takes calibration patches and gives any of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sr_edge.calibration.graph import picture_input
+from sr_edge.controls import Controls, control_values
+from sr_edge.errors import CalibrationError
+from sr_edge.export.metadata import graph_controls
+from sr_edge.export.onnx_run import feed_of, open_onnxruntime
+
+Batch = npt.NDArray[np.float32]
+"""Pictures in the graph's float layout: (1, channels, height, width) in [0, 1]."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+class Feeds:
+    """Turns float patches and settings of controls into what a graph's inputs take."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.controls = graph_controls(model)
+        self._picture = picture_input(model)
+
+    def of(self, batch: Batch, controls: Controls | None = None) -> dict[str, npt.NDArray[Any]]:
+        """The graph's inputs by name. A uint8 NHWC graph takes the same float NCHW batch."""
+        return feed_of(self._picture.name, self._layout(batch), control_values(self.controls, controls))
+
+    def _layout(self, batch: Batch) -> npt.NDArray[Any]:
+        if self._picture.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+            batch_nhwc: npt.NDArray[np.uint8] = np.rint(batch.transpose(0, 2, 3, 1) * 255.0).astype(np.uint8)
+            return batch_nhwc
+        return batch
+
+
+class WatchedGraph:
+    """A graph in ONNX Runtime that gives inner tensors; none named means the graph's own outputs.
+
+    `feeds` is for a graph with inputs of its own beside the picture and the controls. Without `optimize` every node is
+    computed as it is written, by no fused kernel.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        tensors: Sequence[str] = (),
+        *,
+        feeds: Feeds | None = None,
+        optimize: bool = True,
+    ) -> None:
+        self._feeds = feeds or Feeds(model)
+        self._tensors = list(tensors) or [output.name for output in model.graph.output]
+        self._session = open_onnxruntime(_with_outputs(model, self._tensors), optimize)
+
+    def run(self, batch: Batch, controls: Controls | None = None) -> list[npt.NDArray[Any]]:
+        """The tensors for one batch of floats, whatever the graph's own input is."""
+        return self.run_fed(self._feeds.of(batch, controls))
+
+    def run_fed(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """The tensors for inputs that are the graph's own already."""
+        computed = [name for name in self._tensors if name not in feeds]
+        found = {**feeds, **dict(zip(computed, self._session.run(computed, dict(feeds)), strict=False))}
+        return [found[name] for name in self._tensors]
+
+
+def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
+    """Raises CalibrationError unless there are batches and each fits the graph's picture input."""
+    if not batches:
+        raise CalibrationError("no calibration patches; give a folder of pictures, one picture or a video")
+    picture = picture_input(model)
+    wanted = [d.dim_value or None for d in picture.type.tensor_type.shape.dim]
+    if picture.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+        wanted = [wanted[axis] for axis in (0, 3, 1, 2)]
+    for batch in batches:
+        fits = len(batch.shape) == 4 and all(w in (None, s) for w, s in zip(wanted, batch.shape, strict=True))
+        if not fits:
+            raise CalibrationError(f"a calibration patch has shape {batch.shape}, the graph takes {tuple(wanted)}")
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {output.name for output in watched.graph.output}
+    graph_inputs = {value.name for value in watched.graph.input}
+    for name in names:
+        if name not in present and name not in graph_inputs:
+            watched.graph.output.append(onnx.ValueInfoProto(name=name))
+    return watched

@@ -1,0 +1,98 @@
+"""The float ONNX graph behind a MODEL argument: the file itself, the one in a bundle, or one exported for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from sr_edge.errors import BundleError
+from sr_edge.spec import Precision, TileSpec
+
+if TYPE_CHECKING:
+    from sr_edge.cli.output import Report
+
+DEFAULT_TILE = "96x96"
+DYNAMIC_TILE = TileSpec(64, 64)
+"""Patches for a graph that takes any size."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A MODEL argument with the options that go with it."""
+
+    model: str | None
+    scale: int | None = None
+    weights: Path | None = None
+    random_weights: bool = False
+    arch: str | None = None
+    input_range: float = 1.0
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """A float32 ONNX file, the tile and colours that it takes, and what it calls white."""
+
+    path: Path
+    tile: TileSpec
+    channels: int = 3
+    white: float = 1.0
+
+
+@contextmanager
+def float_graph(network: Network, tile: str | None, progress: Report) -> Iterator[FloatGraph]:
+    """The graph, for as long as the block lasts.
+
+    Raises:
+        CalibrationError: a file that is no ONNX model, or a tile that it does not take.
+        BundleError: a bundle without a float graph, or no bundle.
+        SrEdgeError: whatever loading and exporting raise.
+    """
+    path = Path(network.model) if network.model is not None else None
+    if path is not None and path.suffix == ".onnx":
+        yield _from_file(path, tile, network.input_range)
+    elif path is not None and (path.exists() or path.suffix in (".sredge", ".zip")):
+        with _from_bundle(path, tile) as graph:
+            yield graph
+    else:
+        with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
+            yield _exported(network, tile or DEFAULT_TILE, Path(folder) / "model.onnx", progress)
+
+
+def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatGraph:
+    from sr_edge.calibration.graph import graph_channels, graph_tile, is_dynamic
+
+    wanted = TileSpec.parse(tile) if tile else DYNAMIC_TILE if is_dynamic(path) else None
+    return FloatGraph(path, graph_tile(path, wanted), graph_channels(path), input_range)
+
+
+@contextmanager
+def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
+    from sr_edge.bundle import open_bundle
+
+    with open_bundle(path) as bundle:
+        artifact = bundle.find(Precision.FP32)
+        if artifact is None:
+            raise BundleError(f"{path} holds no fp32 graph to make INT8 from; deploy the network again")
+        yield _from_file(bundle.file(artifact), tile)
+
+
+def _exported(network: Network, tile: str, path: Path, progress: Report) -> FloatGraph:
+    from sr_edge.cli.tiles import chosen_tile
+    from sr_edge.export import export_onnx
+    from sr_edge.models import load_model
+
+    loaded = load_model(
+        network.model,
+        network.scale,
+        network.weights,
+        network.random_weights,
+        network.arch,
+        network.input_range,
+    )
+    chosen = chosen_tile(tile, loaded, progress)
+    export_onnx(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
+    return FloatGraph(path, chosen)
