@@ -55,6 +55,11 @@ _NAMES = [form.name for form in _FORMATS]
 _JPEG_AND_MORE = "MPO"
 
 
+def is_picture_name(path: Path) -> bool:
+    """Whether the suffix is that of a picture, of any spelling."""
+    return path.suffix.lower() in _FORMAT_OF_SUFFIX
+
+
 def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
     """The picture files in `folder`, known by their suffix, in the order of their names; may be empty.
 
@@ -66,9 +71,7 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
     found = folder.rglob("*") if recursive else folder.iterdir()
     hidden = "."
     return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in _FORMAT_OF_SUFFIX and not path.name.startswith(hidden) and path.is_file()
+        path for path in found if is_picture_name(path) and not path.name.startswith(hidden) and path.is_file()
     )
 
 

@@ -76,16 +76,25 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 def progress_on_stderr() -> Iterator[Report]:
     """Gives `report(stage, done, total)`: one bar a stage where stderr is a terminal, else one line a stage."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(file=sys.stderr, markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    name, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
     tasks: dict[str, TaskID] = {}
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
+            tasks[stage] = bars.add_task(stage, total=total, completed=done)
             if not console.is_terminal:
                 console.print(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=total)

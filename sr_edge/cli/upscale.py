@@ -1,15 +1,17 @@
-"""`sr-edge upscale`: picture files or folders of them through a bundle."""
+"""`sr-edge upscale`: picture files, folders of them, or a video file through a bundle."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_edge.cli.options import BundlePath, Device, Json, Settings, Threads, Trust, read_settings
+from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 
 def upscale(
     bundle: BundlePath,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of them.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a video.", show_default=False)
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A picture, or a folder that keeps the names.", show_default=False)
+        Path,
+        typer.Argument(metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False),
     ],
     runtime: Annotated[
         str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)
@@ -33,7 +38,22 @@ def upscale(
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Keep results that are newer than their source.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Keep pictures newer than their source; go on with an interrupted video.")
+    ] = True,
+    frames: Annotated[
+        str, typer.Option(metavar="FIRST:END", help="Of a video: these, counted from 0.", show_default=False)
+    ] = "",
+    codec: Annotated[
+        str,
+        typer.Option(metavar="h264|h265|vp9|av1", help="Of a video; by its depth and container.", show_default=False),
+    ] = "",
+    crf: Annotated[
+        int | None, typer.Option(help="Of a video: quality, 0 is the best; the codec's own.", show_default=False)
+    ] = None,
+    copy: Annotated[
+        str, typer.Option(metavar="all|audio|none", help="Of a video: streams beside it that come along.")
+    ] = "all",
     slots: Annotated[
         int | None, typer.Option(min=1, help="Tiles in flight; more for throughput.", show_default=False)
     ] = None,
@@ -43,11 +63,14 @@ def upscale(
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
-    """Upscale a picture or a folder of pictures."""
+    """Upscale a picture, a folder of pictures or a video."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
-    _require_place(source, target)
+    words = VideoWords(frames, codec, crf, copy)
+    video = words.settings(resume) if is_video(source, words) else None
+    if video is None:
+        _require_place(source, target)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import preferred_runtime
         from sr_edge.bundle import open_bundle
@@ -56,19 +79,33 @@ def upscale(
 
         name = runtime or preferred_runtime()
         options = {"architecture": trust} if trust and name == "torch" else None
-        with (
-            open_bundle(bundle) as opened,
-            open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
-            progress_on_stderr() as progress,
-        ):
-            started = time.perf_counter()
-            results = _upscaled(Upscaler(session, overlap, controls), source, target, resume, progress)
-            seconds = time.perf_counter() - started
-        document = {"session": session.spec, "seconds": seconds, "files": results}
-        show(document, _readable(results, session.spec, seconds))
-    failed = [result for result in results if result.outcome == "failed"]
-    if failed:
-        raise FrameError(f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}")
+        with open_bundle(bundle) as opened:
+            job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
+            with (
+                open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
+                progress_on_stderr() as progress,
+            ):
+                started = time.perf_counter()
+                if job is not None:
+                    result = upscaled_video(job, session, overlap, controls, progress)
+                    done = _Done({"video": result}, readable_video(result))
+                else:
+                    results = _upscaled(Upscaler(session, overlap, controls), source, target, resume, progress)
+                    done = _Done({"files": results}, [_readable(result) for result in results], _failure(results))
+                seconds = time.perf_counter() - started
+        document = {"session": session.spec, "seconds": seconds, **done.document}
+        show(document, "\n".join([*done.lines, _ran(session.spec, seconds)]))
+    if done.failure:
+        raise FrameError(done.failure)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What is shown of the work: as JSON, as lines, and what failed."""
+
+    document: Mapping[str, object]
+    lines: Sequence[str]
+    failure: str = ""
 
 
 def _require_place(source: Path, target: Path) -> None:
@@ -95,11 +132,16 @@ def _upscaled(upscaler: Upscaler, source: Path, target: Path, resume: bool, prog
     return results
 
 
-def _readable(results: Sequence[FileResult], spec: SessionSpec, seconds: float) -> str:
-    lines = [f"{result.source} -> {result.target}: {result.outcome}" + _because(result) for result in results]
+def _failure(results: Sequence[FileResult]) -> str:
+    failed = [result for result in results if result.outcome == "failed"]
+    return f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}" if failed else ""
+
+
+def _readable(result: FileResult) -> str:
+    because = f" ({result.reason})" if result.reason else ""
+    return f"{result.source} -> {result.target}: {result.outcome}{because}"
+
+
+def _ran(spec: SessionSpec, seconds: float) -> str:
     rest = "" if spec.rest_ran is spec.ran else f", rest {spec.rest_ran}"
-    return "\n".join([*lines, f"{spec.runtime} {spec.version} on {spec.device}, {spec.ran}{rest}, {seconds:.2f} s"])
-
-
-def _because(result: FileResult) -> str:
-    return f" ({result.reason})" if result.reason else ""
+    return f"{spec.runtime} {spec.version} on {spec.device}, {spec.ran}{rest}, {seconds:.2f} s"

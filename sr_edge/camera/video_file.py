@@ -1,0 +1,205 @@
+"""Whole video files: every frame through the network, its time, colour and depth kept, all else copied."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+
+from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.loop import Loop
+from sr_edge.camera.options import LoopOptions
+from sr_edge.camera.policy import Dropping, Policy
+from sr_edge.camera.video_file_codec import Encoding, choose_encoding, container_of
+from sr_edge.camera.video_file_facts import VideoFacts, read_facts
+from sr_edge.camera.video_file_join import Copying, Joining, choose_copies, join
+from sr_edge.camera.video_file_parts import PART_FRAMES, Parts, Plan, opened_parts, parts_folder
+from sr_edge.camera.video_file_settings import VideoSettings
+from sr_edge.camera.video_file_source import Ending, VideoFileSource
+from sr_edge.errors import SrEdgeError, StreamError, UsageError
+from sr_edge.spec import TileSpec
+from sr_edge.whole_file import require_output_file
+
+OnFrame = Callable[[int, int], None]
+"""Told how many frames are done, those of an interrupted run among them, and about how many there are; 0 unknown."""
+
+_ONE_FRAME_S = 24 * 3600.0
+"""How long one frame may take: nothing is late here, and networks on small machines are slow."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What was written.
+
+    Attributes:
+        width, height, format: of its frames.
+        frames: all of them; `resumed` came from an interrupted run.
+        copied: the streams beside the video.
+        notes: what differs from the source although nobody asked for it.
+    """
+
+    source: Path
+    target: Path
+    encoder: str
+    width: int
+    height: int
+    format: PixelFormat
+    frames: int
+    resumed: int
+    copied: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video file and what becomes of it, checked: what is left to go wrong is the file's end and the disk."""
+
+    facts: VideoFacts
+    target: Path
+    settings: VideoSettings
+    encoding: Encoding
+    copying: Copying
+
+
+def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
+    """Reads the beginning of `source` and checks that `target` can hold what it becomes, before any model is loaded.
+
+    Raises:
+        FrameError, StreamError: `source` cannot be read as a video.
+        UsageError: `target` cannot be written, or cannot hold the frames or one of the copied streams.
+    """
+    settings = settings or VideoSettings()
+    if source.resolve() == target.resolve():
+        raise UsageError(f"{target} is the original too; give another name for the result")
+    container = container_of(target)
+    facts = read_facts(source)
+    require_output_file(target)
+    encoding = choose_encoding(facts, target, scale, settings.codec, settings.crf)
+    return VideoJob(facts, target, settings, encoding, choose_copies(facts, target, container, settings.copied))
+
+
+def upscale_video(job: VideoJob, enlarger: Enlarger, tile: TileSpec, on_frame: OnFrame | None = None) -> VideoResult:
+    """Upscales a video file; the result appears whole or not at all.
+
+    Frames are decoded, enlarged and encoded at the same time; a few of each are in memory. What is encoded is kept
+    beside the target in parts of `PART_FRAMES`, so that the same call goes on after a kill.
+
+    Args:
+        enlarger: the network; stays the caller's.
+        tile: of the network: a picture little larger than that tells whether it answers as in an interrupted run.
+
+    Raises:
+        StreamError: the source is damaged or cut short, or the target cannot be written.
+        FrameError: the range of frames lies behind the end.
+        UsageError: the parts of an interrupted run belong to other settings, or another process works on them.
+        EngineError: the runtime failed.
+    """
+    plan = _plan(job, enlarger, tile)
+    with opened_parts(job.target, plan, job.settings.resume) as parts:
+        resumed = len(parts.pts)
+        ending = parts.ending or _make_parts(job, enlarger, parts, on_frame)
+        joining = Joining(job.facts, job.encoding, job.copying.copied, job.settings.frames, tuple(parts.parts), ending)
+        join(joining, parts.folder, job.target)
+        parts.remove()
+    encoding, copied = job.encoding, tuple(map(str, job.copying.copied))
+    return VideoResult(
+        source=job.facts.path,
+        target=job.target,
+        encoder=encoding.encoder,
+        width=encoding.width,
+        height=encoding.height,
+        format=encoding.format,
+        frames=ending.frames,
+        resumed=resumed,
+        copied=copied,
+        notes=tuple(_notes(job, ending)),
+    )
+
+
+def frames_kept(target: Path) -> int:
+    """How many frames of an interrupted run are beside `target`; the same command goes on after them."""
+    folder = parts_folder(target)
+    return len(Parts(folder, target).pts) if folder.is_dir() else 0
+
+
+def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, on_frame: OnFrame | None) -> Ending:
+    wanted = job.settings.frames
+    source = VideoFileSource(job.facts, wanted, parts.pts)
+    loop = Loop(source, enlarger, LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_ONE_FRAME_S))
+    frames = _counted(
+        cast("Generator[VideoFrame, None, None]", loop.frames()),
+        len(parts.pts),
+        wanted.count_of(job.facts.frame_count),
+        on_frame,
+    )
+    try:
+        with closing(frames):
+            for first in frames:
+                parts.write(chain([first], islice(frames, PART_FRAMES - 1)), job.encoding)
+    except StreamError as error:
+        if isinstance(error.__cause__, SrEdgeError):  # what failed in a frame: the loop wraps it
+            raise error.__cause__ from None
+        raise
+    if source.ending is None:
+        raise StreamError(f"{source.name} ended before its end was seen; run the same again")
+    parts.finish(source.ending)
+    return source.ending
+
+
+def _counted(
+    frames: Generator[VideoFrame, None, None], done: int, total: int, on_frame: OnFrame | None
+) -> Generator[VideoFrame, None, None]:
+    with closing(frames):
+        for frame in frames:
+            yield frame
+            done += 1
+            if on_frame is not None:
+                on_frame(done, max(done, total))
+
+
+def _plan(job: VideoJob, enlarger: Enlarger, tile: TileSpec) -> Plan:
+    """All that decides the frames and their bits, by the names that people know them under."""
+    facts, encoding = job.facts, job.encoding
+    status = facts.path.stat()
+    return {
+        "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
+        "--frames": str(job.settings.frames),
+        "the model's answers": _answer(enlarger, tile),
+        "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
+        "the pixels": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
+        "the encoder's threads": str(encoding.threads),
+        "PyAV": av.__version__,
+    }
+
+
+def _answer(enlarger: Enlarger, tile: TileSpec) -> str:
+    """A digest of what the network makes of noise on two tiles: weights, precision, runtime, overlap and controls."""
+    shape = (tile.height, tile.width + tile.width // 4 + 1, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with enlarger.turns.turn(noise.shape):
+        frame = enlarger.infer(enlarger.prepare(VideoFrame((noise,), PixelFormat.RGB)))
+    return hashlib.sha256(np.ascontiguousarray(frame.planes[0]).tobytes()).hexdigest()[:16]
+
+
+def _notes(job: VideoJob, ending: Ending) -> Iterator[str]:
+    facts = job.facts
+    if job.copying.left_out:
+        yield f"left out: {', '.join(map(str, job.copying.left_out))}"
+    if facts.format.is_rgb:
+        yield f"the RGB pixels became {job.encoding.format}, BT.709"
+    if facts.has_opacity:
+        yield "its opacity is left out"
+    if facts.is_interlaced:
+        yield "it is interlaced; deinterlace it first for frames without combs"
+    if ending.unreadable_packets:
+        yield f"{ending.unreadable_packets} damaged packets could not be decoded; their frames are missing"
+    if ending.moved_s:
+        yield f"times that did not rise moved the last frames by {ending.moved_s:g} s; sound may be out of step"

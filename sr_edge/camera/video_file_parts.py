@@ -1,0 +1,229 @@
+"""The finished parts of a video, in a folder beside the file that they become: what a killed run leaves for the next.
+
+out.mp4.parts/
+  plan.json                   of which video, by which model and settings: parts are good for these only
+  000000.mp4, 000000.json ... PART_FRAMES frames each, encoded by themselves; whole once the .json is there
+  end.json                    there once all frames are done
+  lock                        held while a run is at work
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+from sr_edge.camera.conversion import av_from_frame, reformatted
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.vendor_errors import stream_errors
+from sr_edge.camera.video_file_codec import Encoding
+from sr_edge.camera.video_file_source import Ending
+from sr_edge.errors import StreamError, UsageError
+from sr_edge.whole_file import whole_file
+
+PART_FRAMES = 60
+"""Two seconds of most videos: what a kill costs at most, and how far apart key frames are at most."""
+
+Plan = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One finished part.
+
+    Attributes:
+        file: its own times start at 0.
+        pts: of its frames, as shown.
+        reordered: by how many places a frame is decoded later than it is shown, at most.
+    """
+
+    file: Path
+    pts: tuple[int, ...]
+    reordered: int
+
+
+class Parts:
+    """The parts of one file; one process at a time has them open."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.folder = folder
+        self.target = target
+        self.parts = list(self._finished())
+
+    @property
+    def pts(self) -> tuple[int, ...]:
+        """Of all finished frames."""
+        return tuple(pts for part in self.parts for pts in part.pts)
+
+    @property
+    def ending(self) -> Ending | None:
+        """What the end of the video told; None while frames are missing."""
+        record = self.folder / "end.json"
+        return Ending(**json.loads(record.read_text(encoding="utf-8"))) if record.exists() else None
+
+    def write(self, frames: Iterator[VideoFrame], encoding: Encoding) -> None:
+        """Encodes all of `frames`, at least one, as the next part.
+
+        Raises:
+            StreamError: it cannot be written.
+        """
+        number = len(self.parts)
+        file = self._file(number)
+        with stream_errors(str(self.target)):
+            with whole_file(file) as unfinished:
+                pts, reordered = _encode(unfinished, frames, encoding)
+            _write_json(file.with_suffix(".json"), {"pts": pts, "reordered": reordered})
+        self.parts.append(Part(file, pts, reordered))
+
+    def finish(self, ending: Ending) -> None:
+        """Notes that all frames are there."""
+        with stream_errors(str(self.target)):
+            _write_json(self.folder / "end.json", asdict(ending))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def _finished(self) -> Iterator[Part]:
+        number = 0
+        while (record := self._file(number).with_suffix(".json")).exists():
+            told = json.loads(record.read_text(encoding="utf-8"))
+            yield Part(self._file(number), tuple(told["pts"]), told["reordered"])
+            number += 1
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06}.mp4"
+
+
+def parts_folder(target: Path) -> Path:
+    return target.with_name(f"{target.name}.parts")
+
+
+@contextmanager
+def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Parts]:
+    """The parts of `target`, those of an interrupted run among them. Without a finished part the folder goes again.
+
+    Args:
+        plan: what decides the frames and their bits.
+        resume: False begins anew.
+
+    Raises:
+        UsageError: another process is making the file, the parts there were made by another plan, or the folder is
+            not of this program.
+        StreamError: the folder cannot be made.
+    """
+    folder = parts_folder(target)
+    if folder.exists() and not (folder / "lock").exists():
+        raise UsageError(f"{folder} is in the way: it is not of an interrupted run; move it, or give another name")
+    with stream_errors(str(target)):
+        folder.mkdir(exist_ok=True)
+        lock = (folder / "lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another sr-edge is making {target}; wait for it, or give another name") from None
+        if not resume:
+            _clear(folder)
+        try:
+            with stream_errors(str(target)):
+                _settle(folder, target, plan)
+            yield Parts(folder, target)
+        finally:
+            if folder.exists() and not (folder / "000000.json").exists():
+                shutil.rmtree(folder)
+
+
+def _settle(folder: Path, target: Path, plan: Plan) -> None:
+    """Keeps the finished parts of the same plan, and makes the folder ready where there are none."""
+    record = folder / "plan.json"
+    if not (folder / "000000.json").exists():
+        _clear(folder)
+        _write_json(record, dict(plan))
+        return
+    before = json.loads(record.read_text(encoding="utf-8"))
+    for name in {**before, **plan}:
+        if before.get(name) != plan.get(name):
+            raise UsageError(
+                f"{target} was begun with {name} {before.get(name, 'unknown')}, now it is {plan.get(name, 'unknown')}; "
+                "run it as before to go on, or with --no-resume to begin again"
+            )
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != "lock":
+            path.unlink()
+
+
+def _write_json(path: Path, content: object) -> None:
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _encode(path: Path, frames: Iterator[VideoFrame], encoding: Encoding) -> tuple[tuple[int, ...], int]:
+    """Writes the frames, times from 0, to a file; returns their true pts and by how many places they are reordered."""
+    pts: list[int] = []
+    coded: list[int] = []
+    exact = str(encoding.time_base.denominator)
+    options = {"fflags": "+bitexact", "video_track_timescale": exact, "movie_timescale": exact}
+    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
+        stream = _added_stream(container, encoding)
+
+        def send(picture: av.VideoFrame | None) -> None:
+            for packet in stream.encode(picture):
+                # x265 makes decoding times up for parts of one or two frames; rising and early is all that is needed.
+                packet.dts = len(coded) - PART_FRAMES
+                coded.append(packet.pts)
+                container.mux(packet)
+
+        for frame in frames:
+            pts.append(_pts_of(frame))
+            picture = av_from_frame(reformatted(frame, encoding.format))
+            picture.pts, picture.time_base = pts[-1] - pts[0], encoding.time_base
+            send(picture)
+        send(None)
+    shown = {time: place for place, time in enumerate(sorted(coded))}
+    if sorted(coded) != [time - pts[0] for time in pts]:
+        raise StreamError(f"{encoding.encoder} gave back other frames than it was given; choose another --codec")
+    return tuple(pts), max(place - shown[time] for place, time in enumerate(coded))
+
+
+def _pts_of(frame: VideoFrame) -> int:
+    if frame.pts is None:
+        raise StreamError("a frame of a file came without a time; this is a fault of its source")
+    return frame.pts
+
+
+def _added_stream(container: Any, encoding: Encoding) -> Any:
+    stream = container.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
+    context = stream.codec_context
+    stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.value
+    context.time_base = stream.time_base = encoding.time_base
+    context.thread_count, context.gop_size = encoding.threads, PART_FRAMES
+    context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
+    context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
+    if encoding.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
+    if encoding.aspect is not None:
+        context.sample_aspect_ratio = encoding.aspect
+    if encoding.matrix is not None:
+        _set_matrix(stream, encoding)
+    return stream
+
+
+def _set_matrix(stream: Any, encoding: Encoding) -> None:
+    set_display_matrix: Callable[[Any], None] | None = getattr(stream, "set_display_matrix", None)
+    if set_display_matrix is None:
+        raise StreamError(
+            f"the video is turned by its metadata, which PyAV {av.__version__} cannot write; "
+            "install a newer one: pip install 'av>=18'"
+        )
+    set_display_matrix(encoding.matrix)

@@ -1,0 +1,185 @@
+"""The frames of a video file as a source of the loop: every one, or those of a range, each at its own time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from sr_edge.camera.conversion import frame_from_av
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.ports import SourceInfo
+from sr_edge.camera.timeline import Timeline
+from sr_edge.camera.vendor_errors import stream_errors
+from sr_edge.camera.video_file_facts import VideoFacts, decoded, opened_video
+from sr_edge.camera.video_file_settings import FrameRange
+from sr_edge.errors import FrameError, StreamError
+
+_WITHOUT_TIMES = "avi"
+"""Stores when a frame is decoded, not when it is shown: the order of decoding is all there is."""
+_CUT_SHORT_S = 1.0
+_MISSING_S = 0.1
+"""A file that ends so much sooner than its header announces was cut; the less where frames are known to be missing."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known of a video once it was read to its end, or to that of the range.
+
+    Attributes:
+        frames: how many frames the range holds.
+        first_pts: of the file's first frame, whatever the range.
+        last_duration: of the last frame, in units of the time base.
+        unreadable_packets: packets that could not be decoded; their frames are missing.
+        moved_s: by how much the last frames were moved, because times did not rise.
+    """
+
+    frames: int
+    first_pts: int
+    last_duration: int
+    unreadable_packets: int
+    moved_s: float
+
+
+class VideoFileSource:
+    """Decodes a file from its start: what comes before the range, or was done already, is decoded and not given.
+
+    Seeking would be quicker, but which frame it leads to differs between containers and codecs; counting does not.
+    """
+
+    is_live = False
+
+    def __init__(self, facts: VideoFacts, wanted: FrameRange, done: tuple[int, ...] = ()) -> None:
+        """Args:
+        done: pts of the range's frames that an earlier run has finished; they must come again, and are not given.
+        """
+        self.name = str(facts.path)
+        self.info = SourceInfo(facts.rate)
+        self.ending: Ending | None = None
+        self._facts = facts
+        self._wanted = wanted
+        self._done = done
+        self._closed = threading.Event()
+        self._timeline = Timeline(is_live=False)
+        self._unreadable = 0
+        self._first_pts = 0
+        self._origin: int | None = None
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """The frames of the range that are not done; `ending` is known afterwards.
+
+        Raises:
+            StreamError: the file is damaged, cut short, or its picture changes its size.
+            FrameError: the range lies behind the file's end, or the frames done are not those of this file.
+        """
+        given, count, last, following = self._wanted.first + len(self._done), 0, None, None
+        for picture, pts in self._placed():
+            if self._closed.is_set():
+                return
+            if count == self._wanted.end:
+                following = pts
+                break
+            if count >= given:
+                yield self._frame(picture, pts, count)
+            elif count >= self._wanted.first:
+                self._require_same(pts, count)
+            count, last, last_pts = count + 1, picture, pts
+        if count <= self._wanted.first or last is None:
+            raise FrameError(f"{self.name} has {count} frames, of which {self._wanted} are none; give an earlier range")
+        moved_s = float(self._timeline.offset_s)
+        frames = count - self._wanted.first
+        lasting = self._duration(last) if following is None else following - last_pts
+        self.ending = Ending(frames, self._first_pts, lasting, self._unreadable, moved_s)
+
+    def _frame(self, picture: Any, pts: int, number: int) -> VideoFrame:
+        facts = self._facts
+        if (picture.width, picture.height) != (facts.width, facts.height):
+            raise StreamError(
+                f"{self.name}: the picture changes from {facts.width}x{facts.height} to "
+                f"{picture.width}x{picture.height} at frame {number}; upscale what comes before with --frames :{number}"
+            )
+        try:
+            frame = frame_from_av(picture, number - self._wanted.first)
+        except FrameError as error:
+            raise FrameError(f"{self.name}, frame {number}: {error}") from error
+        return replace(frame, pts=pts, time_base=facts.time_base, colour=facts.colour)
+
+    def _require_same(self, pts: int, number: int) -> None:
+        if pts != self._done[number - self._wanted.first]:
+            raise FrameError(
+                f"{self.name}: frame {number} comes at another time than when the work was begun; "
+                "begin it again with --no-resume"
+            )
+
+    def _duration(self, picture: Any) -> int:
+        return max(1, picture.duration or round(1 / (self._facts.rate * self._facts.time_base)))
+
+    def _placed(self) -> Iterator[tuple[Any, int]]:
+        """Each decoded frame and its time; where none is told, it follows the frame before."""
+        following = 0
+        for number, (picture, told) in enumerate(self._pictures()):
+            pts = self._timeline.place(following if told is None else told, self._facts.time_base, 0)
+            if number == 0:
+                self._first_pts = pts
+            following = pts + self._duration(picture)
+            yield picture, pts
+
+    def _pictures(self) -> Iterator[tuple[Any, int | None]]:
+        """Each decoded frame and its time, where that is told."""
+        with opened_video(self._facts.path) as (container, video):
+            video.thread_type = "AUTO"
+            stores_times = container.format.name != _WITHOUT_TIMES
+            progress = _Progress()
+            packets = container.demux()
+            while (packet := self._next(packets)) is not None:
+                progress.note(packet, video)
+                if packet.stream is not video:
+                    continue
+                with stream_errors(self.name):
+                    pictures = decoded(packet)
+                self._unreadable += pictures is None
+                for picture in pictures or ():
+                    yield picture, self._told(picture, stores_times)
+            self._require_whole(container, video, progress)
+
+    def _next(self, packets: Iterator[Any]) -> Any:
+        with stream_errors(self.name):
+            return next(packets, None)
+
+    def _told(self, picture: Any, stores_times: bool) -> int | None:
+        if stores_times:
+            return None if picture.pts is None else picture.pts - self._facts.origin
+        if self._origin is None:
+            self._origin = picture.dts
+        return None if picture.dts is None else picture.dts - self._origin
+
+    def _require_whole(self, container: Any, video: Any, progress: _Progress) -> None:
+        announced_s = (container.duration or 0) / 1e6
+        found_s = float(progress.end_s) - (container.start_time or 0) / 1e6
+        # Edit lists leave packets out of what is shown, so that their number alone tells nothing.
+        slack_s = _CUT_SHORT_S if progress.video_packets >= video.frames else _MISSING_S
+        if found_s >= announced_s - slack_s:
+            return
+        raise StreamError(
+            f"{self.name} is cut short: {progress.video_packets} of about {self._facts.frame_count} frames are there; "
+            f"copy it again, or upscale what is there with --frames :{max(1, progress.video_packets - 1)}"
+        )
+
+
+class _Progress:
+    """How far a file was read."""
+
+    def __init__(self) -> None:
+        self.video_packets = 0
+        self.end_s = Fraction(0)
+
+    def note(self, packet: Any, video: Any) -> None:
+        self.video_packets += packet.stream is video and packet.size > 0
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            self.end_s = max(self.end_s, (time + (packet.duration or 0)) * packet.time_base)

@@ -1,0 +1,109 @@
+"""The part of `sr-edge upscale` that is about videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from sr_edge.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from sr_edge.camera.video_file import VideoJob, VideoResult
+    from sr_edge.camera.video_file_settings import VideoSettings
+    from sr_edge.cli.output import Report
+    from sr_edge.controls import Controls
+    from sr_edge.runtimes import Session
+
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+@dataclass(frozen=True)
+class VideoWords:
+    """The options of videos as typed. Pictures come without them, and without the library that reads videos."""
+
+    frames: str = ""
+    codec: str = ""
+    crf: int | None = None
+    copy: str = "all"
+
+    def settings(self, resume: bool) -> VideoSettings:
+        """Raises UsageError for words that mean nothing."""
+        from sr_edge.camera.video_file_settings import ALL_FRAMES, Copied, FrameRange, VideoCodec, VideoSettings
+
+        return VideoSettings(
+            _chosen("codec", VideoCodec, self.codec) if self.codec else None,
+            self.crf,
+            FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
+            _chosen("choice of streams", Copied, self.copy),
+            resume,
+        )
+
+
+def _chosen(kind: str, choices: type[Choice], text: str) -> Choice:
+    try:
+        return choices(text)
+    except ValueError:
+        raise UnknownNameError(kind, text, [str(choice.value) for choice in choices]) from None
+
+
+def is_video(source: Path, words: VideoWords) -> bool:
+    """Whether `source` is to be read as a video: all files that are no pictures by their suffix.
+
+    Raises:
+        UsageError: it is none, and an option of videos is given.
+    """
+    from sr_edge.image_files import is_picture_name
+
+    if not source.is_dir() and not is_picture_name(source):
+        return True
+    if words != VideoWords():
+        raise UsageError(f"--frames, --codec, --crf and --copy are for videos, {source} is none; leave them out")
+    return False
+
+
+def planned_video(source: Path, target: Path, scale: int, settings: VideoSettings) -> VideoJob:
+    """The work, checked before a model is loaded; a folder as target keeps the name."""
+    from sr_edge.camera.video_file import plan_video
+
+    return plan_video(source, target / source.name if target.is_dir() else target, scale, settings)
+
+
+def upscaled_video(
+    job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: Report
+) -> VideoResult:
+    """Upscales it, and says what is kept where that is interrupted."""
+    from sr_edge.camera.enlarger import NetworkEnlarger
+    from sr_edge.camera.video_file import upscale_video
+
+    enlarger = NetworkEnlarger(session, session.spec.slots, overlap_px, controls)
+    name = job.facts.path.name
+    with _kept_frames_named(job.target):
+        return upscale_video(job, enlarger, session.spec.tile, lambda done, total: progress(name, done, total))
+
+
+@contextmanager
+def _kept_frames_named(target: Path) -> Iterator[None]:
+    from sr_edge.camera.video_file import frames_kept
+
+    try:
+        yield
+    except BaseException:
+        kept = frames_kept(target)
+        if kept:
+            typer.echo(f"{kept} frames are kept beside {target}; the same command goes on after them", err=True)
+        raise
+
+
+def readable_video(result: VideoResult) -> list[str]:
+    """What was written, and what a person should know of it."""
+    frames = f"{result.frames} frames of {result.width}x{result.height} {result.format}, {result.encoder}"
+    resumed = f", {result.resumed} of them by an earlier run" if result.resumed else ""
+    copied = f"; copied: {', '.join(result.copied)}" if result.copied else ""
+    return [f"{result.source} -> {result.target}: {frames}{resumed}{copied}", *(f"note: {it}" for it in result.notes)]

@@ -1,0 +1,316 @@
+"""Video files: every frame at its own time, and all else as it was. Bicubic stands in for the network."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sr_edge.camera.enlarger import BicubicEnlarger, NetworkEnlarger
+from sr_edge.camera.frame import PixelFormat
+from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
+from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.errors import FrameError, UsageError
+from sr_edge.runtimes import Session
+from sr_edge.spec import TileSpec
+from tests.camera.films import (
+    UNEVEN,
+    Film,
+    numbers_of,
+    packets_of,
+    pictures_of,
+    pts_of,
+    shoot,
+    times_of,
+)
+
+TILE = TileSpec(32, 40)
+
+
+def upscaled(source: Path, target: Path, settings: VideoSettings | None = None, scale: int = 2) -> VideoResult:
+    job = plan_video(source, target, scale, settings)
+    result = upscale_video(job, BicubicEnlarger(scale), TILE)
+    assert sorted(path.name for path in target.parent.iterdir()) == sorted({source.name, target.name})
+    return result
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("start", [0, 45_001], ids=["from-0", "late"])
+def test_uneven_times_are_exact(tmp_path: Path, suffix: str, start: int) -> None:
+    pts = [start + time for time in UNEVEN]
+    source = shoot(tmp_path / f"in{suffix}", Film(pts))
+    result = upscaled(source, tmp_path / f"out{suffix}")
+    assert pts_of(source) == (Fraction(1, 90_000), pts)
+    assert pts_of(tmp_path / f"out{suffix}") == pts_of(source)
+    assert numbers_of(tmp_path / f"out{suffix}") == list(range(len(pts)))
+    assert (result.frames, result.width, result.height) == (len(pts), 128, 96)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_times_in_milliseconds_are_exact(tmp_path: Path, suffix: str) -> None:
+    source = shoot(tmp_path / "in.mkv", Film([7, 40, 41, 90, 300], Fraction(1, 1000)))
+    upscaled(source, tmp_path / f"out{suffix}")
+    assert pts_of(tmp_path / f"out{suffix}") == (Fraction(1, 1000), [7, 40, 41, 90, 300])
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mkv"), ("vp9", ".webm")])
+def test_matroska_rounds_times_to_milliseconds(tmp_path: Path, codec: str, suffix: str) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(UNEVEN))
+    upscaled(source, tmp_path / f"out{suffix}", VideoSettings(VideoCodec(codec)))
+    assert times_of(tmp_path / f"out{suffix}") == [Fraction(round(time / 90), 1000) for time in UNEVEN]
+
+
+def test_frames_before_an_edit_lists_start_stay_hidden(tmp_path: Path) -> None:
+    """Players begin in the middle of a group of frames, whose first ones are decoded and never shown."""
+    source = shoot(tmp_path / "in.mp4", Film(range(-9000, 27_000, 3000)))
+    with av.open(source) as container:
+        assert container.streams.video[0].frames == 12
+    upscaled(source, tmp_path / "out.mp4")
+    assert pts_of(source)[1] == list(range(0, 27_000, 3000))
+    assert pts_of(tmp_path / "out.mp4") == pts_of(source)
+    assert numbers_of(tmp_path / "out.mp4") == list(range(3, 12))
+
+
+def test_a_transport_stream_begins_at_zero(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.ts", Film([90_000 + time for time in UNEVEN], audio="aac"))
+    upscaled(source, tmp_path / "out.mp4")
+    before, after = times_of(source), times_of(tmp_path / "out.mp4")
+    sound_before, sound_after = packets_of(source, "audio"), packets_of(tmp_path / "out.mp4", "audio")
+    shift = before[0] - after[0]
+    assert [time - shift for time in before] == after
+    assert [start - shift for start, _, _ in sound_before] == [start for start, _, _ in sound_after]
+    assert min(after[0], sound_after[0][0]) == 0
+
+
+@pytest.mark.parametrize(("name", "codec"), [("in.avi", "mpeg4"), ("in.avi", "libx264"), ("in.h264", "libx264")])
+def test_containers_without_times_are_shown_evenly(tmp_path: Path, name: str, codec: str) -> None:
+    source = shoot(tmp_path / name, Film(range(20), Fraction(1, 30), codec))
+    upscaled(source, tmp_path / "out.mp4")
+    assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
+    assert numbers_of(tmp_path / "out.mp4") == [number % 16 for number in range(20)]
+
+
+@pytest.mark.parametrize(("suffix", "audio"), [(".mp4", "aac"), (".mkv", "aac"), (".webm", "libopus"), (".mov", "aac")])
+def test_audio_is_copied_to_the_bit_at_its_times(tmp_path: Path, suffix: str, audio: str) -> None:
+    codec = {".webm": "libvpx-vp9"}.get(suffix, "libx264")
+    base = Fraction(1, 90_000) if suffix in (".mp4", ".mov") else Fraction(1, 1000)
+    pts = UNEVEN if base.denominator == 90_000 else [time // 10 for time in UNEVEN if time != 20_001]
+    source = shoot(tmp_path / f"in{suffix}", Film(pts, base, codec, audio=audio))
+    result = upscaled(source, tmp_path / f"out{suffix}")
+    sound = packets_of(source, "audio")
+    assert len(sound) > 30
+    assert packets_of(tmp_path / f"out{suffix}", "audio") == sound
+    assert pts_of(tmp_path / f"out{suffix}") == pts_of(source)
+    assert result.copied == (f"stream 1 (audio {audio.removeprefix('lib')})",)
+
+
+def test_audio_before_zero_moves_nothing_in_matroska(tmp_path: Path) -> None:
+    """What an AAC decoder swallows lies before 0; FFmpeg by itself would move everything to make room."""
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 9000), audio="aac"))
+    upscaled(source, tmp_path / "out.mkv")
+    assert packets_of(source, "audio")[0][0] < 0
+    assert times_of(tmp_path / "out.mkv") == times_of(source)
+    rounded = [Fraction(round(start * 1000), 1000) for start, _, _ in packets_of(source, "audio")]
+    assert [start for start, _, _ in packets_of(tmp_path / "out.mkv", "audio")] == rounded
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_subtitles_are_copied(tmp_path: Path, suffix: str) -> None:
+    lines = [(100, 300, "one"), (400, 50, "two"), (600, 100, "three")]
+    source = shoot(tmp_path / f"in{suffix}", Film(subtitles=lines))
+    upscaled(source, tmp_path / f"out{suffix}")
+    found = packets_of(tmp_path / f"out{suffix}", "subtitle")
+    assert found == packets_of(source, "subtitle")
+    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in found] == [line[:2] for line in lines]
+
+
+@pytest.mark.parametrize(("copied", "kinds"), [("all", {"video", "audio", "subtitle"}), ("audio", {"video", "audio"})])
+def test_streams_that_are_not_wanted_are_left_out_and_named(tmp_path: Path, copied: str, kinds: set[str]) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
+    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(copied=Copied(copied)))
+    with av.open(tmp_path / "out.mp4") as container:
+        assert {stream.type for stream in container.streams} == kinds
+    assert (result.notes == ()) == (copied == "all")
+    assert all("stream 2 (subtitle mov_text)" in note for note in result.notes)
+
+
+QUARTER_TURN = (0, 65_536, 0, -65_536, 0, 0, 48 << 16, 0, 1 << 30)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_turn_is_kept_and_not_made(tmp_path: Path, suffix: str) -> None:
+    source = shoot(tmp_path / f"in{suffix}", Film(matrix=QUARTER_TURN))
+    upscaled(source, tmp_path / f"out{suffix}")
+    small, large = pictures_of(source)[0], pictures_of(tmp_path / f"out{suffix}")[0]
+    assert (large.width, large.height) == (128, 96)
+    assert large.rotation == small.rotation == -90
+    moved = struct.unpack("=9i", bytes(large.side_data["DISPLAYMATRIX"]))
+    assert moved == (*QUARTER_TURN[:6], 96 << 16, 0, 1 << 30)
+
+
+def test_a_turn_is_kept_in_matroska(tmp_path: Path) -> None:
+    upscaled(shoot(tmp_path / "in.mp4", Film(matrix=QUARTER_TURN)), tmp_path / "out.mkv")
+    assert pictures_of(tmp_path / "out.mkv")[0].rotation == -90
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("colour", [(1, 1, 1, 1), (2, 1, 1, 1), (1, 9, 9, 16), (1, 6, 6, 6)])
+def test_colour_and_aspect_are_kept(tmp_path: Path, suffix: str, colour: tuple[int, int, int, int]) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(colour=colour, aspect=Fraction(4, 3)))
+    upscaled(source, tmp_path / f"out{suffix}")
+    picture = pictures_of(tmp_path / f"out{suffix}")[0]
+    assert (picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc) == colour
+    with av.open(tmp_path / f"out{suffix}") as container:
+        video = container.streams.video[0]
+        assert video.sample_aspect_ratio == Fraction(4, 3)
+        assert (video.color_range, video.colorspace, video.color_primaries, video.color_trc) == colour
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "name"),
+    [
+        ("yuv420p", "libx264", "h264"),
+        ("yuv420p10le", "libx265", "hevc"),
+        ("yuv422p", "libx264", "h264"),
+        ("yuv444p", "libx264", "h264"),
+        ("yuv422p10le", "libx264", "hevc"),
+        ("yuv444p10le", "libx264", "hevc"),
+    ],
+)
+def test_depth_and_chroma_are_kept(tmp_path: Path, form: str, codec: str, name: str) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), codec, form))
+    result = upscaled(source, tmp_path / "out.mp4")
+    picture = pictures_of(tmp_path / "out.mp4")[0]
+    assert picture.format.name == form
+    assert result.format is PixelFormat(form)
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].codec_context.name == name
+        assert container.streams.video[0].codec_tag == {"h264": "avc1", "hevc": "hvc1"}[name]
+
+
+def test_ten_bits_are_ten_bits(tmp_path: Path) -> None:
+    """Codes between those of 8 bits come through."""
+    ramp = np.tile(np.linspace(64, 940, 64).astype(np.uint16), (48, 1))
+    with av.open(tmp_path / "in.mkv", "w") as out:
+        video: Any = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
+        picture = av.VideoFrame(64, 48, "yuv420p10le")
+        for plane, code in zip(picture.planes, (None, 512, 512), strict=True):
+            rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)  # type: ignore[call-overload]
+            rows[:, : plane.width] = ramp if code is None else code
+        out.mux(video.encode(picture))
+        out.mux(video.encode(None))
+    upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4", VideoSettings(crf=1))
+    luma = pictures_of(tmp_path / "out.mp4")[0].to_ndarray()[:96]
+    assert np.abs(luma[48, 1::2].astype(int) - ramp[0]).max() <= 12
+    assert len(np.unique(luma % 4)) == 4
+
+
+def test_gray_stays_without_colour(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "gray"))
+    assert upscaled(source, tmp_path / "out.mp4").format is PixelFormat.GRAY
+    assert numbers_of(tmp_path / "out.mp4") == [0, 1, 2]
+
+
+def test_rgb_becomes_full_colour_and_says_so(tmp_path: Path) -> None:
+    source = shoot(
+        tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "bgra", colour=(2, 0, 1, 13))
+    )
+    result = upscaled(source, tmp_path / "out.mp4")
+    assert result.format is PixelFormat.I444
+    assert result.notes == ("the RGB pixels became yuv444p, BT.709", "its opacity is left out")
+    picture = pictures_of(tmp_path / "out.mp4")[0]
+    assert (picture.color_range, picture.colorspace) == (1, 1)
+
+
+def test_odd_sides_become_even(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", width=65, height=49))
+    result = upscaled(source, tmp_path / "out.mp4")
+    assert (result.width, result.height) == (130, 98)
+
+
+def test_odd_sides_that_stay_odd(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", width=65, height=49))
+    with pytest.raises(UsageError, match="would be 195x147, h264 with yuv420p pixels takes even sides only; choose"):
+        plan_video(source, tmp_path / "out.mp4", 3)
+    upscaled(source, tmp_path / "out.mp4", VideoSettings(VideoCodec.VP9), scale=3)
+    assert (pictures_of(tmp_path / "out.mp4")[0].width, pictures_of(tmp_path / "out.mp4")[0].height) == (195, 147)
+
+
+@pytest.mark.parametrize("codec", VideoCodec)
+def test_every_codec_keeps_times(tmp_path: Path, codec: VideoCodec) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(UNEVEN, width=96, height=80))
+    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(codec))
+    assert pts_of(tmp_path / "out.mp4") == pts_of(source)
+    assert numbers_of(tmp_path / "out.mp4") == list(range(len(UNEVEN)))
+    assert codec.value in result.encoder.replace("vpx-", "").replace("x26", "h26")
+
+
+def test_descriptions_and_chapters_are_kept(tmp_path: Path) -> None:
+    plain = shoot(tmp_path / "plain.mkv", Film(range(0, 480, 40), Fraction(1, 1000), audio="aac"))
+    chapters = [{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "first"}}]
+    with av.open(plain) as container, av.open(tmp_path / "in.mkv", "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in container.streams}
+        streams[1].metadata["language"] = "fin"
+        out.metadata["title"] = "A film"
+        out.set_chapters(chapters)
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    plain.unlink()
+    upscaled(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as container:
+        assert container.metadata["title"] == "A film"
+        assert container.streams.audio[0].language == "fin"
+        assert [chapter["metadata"] for chapter in container.chapters()] == [{"title": "first"}]
+
+
+@pytest.mark.parametrize(("frames", "numbers"), [("3:7", range(3, 7)), (":5", range(5)), ("9:", range(9, 14))])
+def test_a_range_keeps_distances_and_begins_where_the_whole_did(tmp_path: Path, frames: str, numbers: range) -> None:
+    pts = [45_001 + time for time in UNEVEN]
+    source = shoot(tmp_path / "in.mp4", Film(pts, audio="aac", subtitles=[(510, 400, "long"), (950, 50, "late")]))
+    upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse(frames)))
+    shift = pts[numbers[0]] - pts[0]
+    assert pts_of(tmp_path / "out.mp4") == (Fraction(1, 90_000), [pts[number] - shift for number in numbers])
+    assert numbers_of(tmp_path / "out.mp4") == list(numbers)
+    start = Fraction(pts[numbers[0]], 90_000)
+    end = Fraction(pts[numbers[-1] + 1], 90_000) if numbers[-1] < 13 else Fraction(10**6)
+    heard = [content for at, _, content in packets_of(source, "audio") if start <= at < end]
+    assert [content for _, _, content in packets_of(tmp_path / "out.mp4", "audio")] == heard
+
+
+def test_a_subtitle_that_began_before_the_range_starts_with_it(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 9000), subtitles=[(50, 400, "long"), (700, 50, "late")]))
+    upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse("2:6")))
+    found = packets_of(tmp_path / "out.mp4", "subtitle")
+    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in found] == [(0, 250)]
+
+
+@pytest.mark.parametrize("text", ["5", "a:b", "5:5", "7:3", "-1:4", "1:2:3"])
+def test_ranges_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="FIRST:END"):
+        FrameRange.parse(text)
+
+
+def test_a_range_behind_the_end(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    with pytest.raises(FrameError, match="has 12 frames, of which 12:20 are none"):
+        upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange(12, 20)))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_real_network_makes_the_frames(session: Session, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(UNEVEN, audio="aac"))
+    done: list[tuple[int, int]] = []
+    job = plan_video(source, tmp_path / "out.mp4", 2)
+    enlarger = NetworkEnlarger(session, session.spec.slots)
+    upscale_video(job, enlarger, session.spec.tile, lambda number, total: done.append((number, total)))
+    assert pts_of(tmp_path / "out.mp4") == pts_of(source)
+    assert numbers_of(tmp_path / "out.mp4") == list(range(len(UNEVEN)))
+    assert done == [(number, len(UNEVEN)) for number in range(1, len(UNEVEN) + 1)]
