@@ -68,7 +68,8 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
     """Runs `model` with numpy's float16 for every fp16 tensor; results that are no longer needed are dropped.
 
     Raises:
-        ExportError: a node gave another type than the graph says, so that the arithmetic was not float16.
+        ExportError: a node cannot go on with what float16 made of its inputs (a rounded index, out of bounds), or gave
+            another type than the graph says, so that the arithmetic was not float16.
     """
     view = view_graph(model)
     evaluator = ReferenceEvaluator(model, new_ops=list(KERNELS))
@@ -78,7 +79,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
     first_overflow = ""
     with np.errstate(all="ignore"):
         for at, node in enumerate(evaluator.rt_nodes_):
-            results = node.run(*(alive[name] for name in node.input))
+            results = _results(node, [alive[name] for name in node.input], view.name(at))
             for name, result in zip(node.output, results, strict=False):  # optional outputs may be unnamed
                 _require_type(view.types.get(name), result, view.name(at))
                 if not first_overflow and result.dtype.kind == "f" and not all_finite(result):
@@ -122,6 +123,17 @@ def check_float16(
 def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
     """What a picture `quality_db` from the truth loses when independent noise `psnr_db` below the peak is added."""
     return 10.0 * math.log10(1.0 + 10.0 ** ((quality_db - psnr_db) / 10.0)) if psnr_db > -1e3 else math.inf
+
+
+def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
+    try:
+        found: Sequence[Tensor] = node.run(*inputs)
+    except (IndexError, ValueError) as error:  # numpy's, of an index or a shape
+        raise ExportError(
+            f"in float16 node {name!r} fails ({error}); put what it computes into a module named fp32_... to keep it "
+            "in float32, or deploy this network in fp32"
+        ) from error
+    return found
 
 
 def _clipped(picture: Tensor) -> Tensor:

@@ -20,12 +20,17 @@ HALF: int = onnx.TensorProto.FLOAT16
 _SUFFIX = {FLOAT: "_fp32", HALF: "_fp16"}
 
 
-def to_fp16(model: onnx.ModelProto, rules: tuple[Rule, ...] = ISLAND_RULES) -> onnx.ModelProto:
+def to_fp16(
+    model: onnx.ModelProto,
+    rules: tuple[Rule, ...] = ISLAND_RULES,
+    magnitudes: Mapping[str, float] | None = None,
+) -> onnx.ModelProto:
     """A half-precision copy of `model`; `model` is left alone.
 
     Args:
         model: a float32 graph, simplified. INT8 convolutions (behind DequantizeLinear) keep their fp32 scales.
         rules: what stays in fp32. FORCED_RULES alone give the naive cast, which is only good as a control.
+        magnitudes: how large the tensors get, from `observe_magnitudes`: what float16 may not hold stays in fp32.
 
     Raises:
         ExportError: the graph has fp16 tensors already, or a constant outside fp16 where fp16 is demanded by name.
@@ -33,7 +38,7 @@ def to_fp16(model: onnx.ModelProto, rules: tuple[Rule, ...] = ISLAND_RULES) -> o
     view = view_graph(model)
     if HALF in view.types.values():
         raise ExportError("the graph is in half precision already; start from the fp32 graph")
-    islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))))
+    islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))), magnitudes)
     return _HalfGraph(view, islands).write()
 
 

@@ -1,4 +1,4 @@
-"""Which nodes of a half-precision graph stay in fp32, and why: one small rule a reason.
+"""Which nodes of a half-precision graph stay in fp32, and why: one small rule a reason, and what was measured.
 
 float16 holds 6.1e-5 ... 65504 with 11 bits. Convolutions, matmuls and activations live well in that; sums over a
 whole plane, variances, quotients and exponentials do not, and every published network that turns black or NaN in
@@ -6,11 +6,14 @@ fp16 does so in one of them. A rule names nodes; ISLAND_RULES is everything that
 
 Names overrule structure. A node inside a torch module whose name contains `fp32` is in an island whatever it does;
 one inside a module whose name contains `fp16` stays in fp16: its author has bounded it. With both, the inner wins.
+
+What was measured overrules both: a tensor that came within RANGE_MARGIN of the end of float16 on pictures, above or
+below, is made and read in fp32 (`out_of_range`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -33,8 +36,12 @@ REDUCTIONS = frozenset({
 })  # fmt: skip
 
 LONG_SUM = 1024  # terms; 1024 products of 8 x 8 are just above 65504
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 LARGEST = float(np.finfo(np.float16).max)
+RANGE_MARGIN = 4.0
+"""By how much other pictures may exceed those that were measured (docs/export.md has what was found)."""
 
 
 def marked(view: GraphView) -> Iterator[int]:
@@ -126,9 +133,10 @@ def token_sums(view: GraphView) -> Iterator[int]:
 
 
 def unrepresentable_constants(view: GraphView) -> Iterator[int]:
-    """A constant that float16 would turn into infinity, or a lone one, such as epsilon = 1e-12, that becomes 0."""
+    """A constant that float16 turns into infinity, and an epsilon or a weight all of which is too small for it."""
     for at, node in enumerate(view.nodes):
-        if any(_is_unrepresentable(view.constants[name]) for name in node.input if name in view.constants):
+        constants = {slot: view.constants[name] for slot, name in enumerate(node.input) if name in view.constants}
+        if any(_is_too_large(value) or _is_too_small(node, slot, value) for slot, value in constants.items()):
             yield at
 
 
@@ -160,18 +168,39 @@ ISLAND_RULES: tuple[Rule, ...] = (
 FORCED_RULES: tuple[Rule, ...] = (typed,)  # no fp16 graph can be written without these
 
 
-def find_islands(view: GraphView, rules: tuple[Rule, ...] = ISLAND_RULES) -> dict[int, str]:
-    """The nodes to keep in fp32, each with the name of the first rule that claims it (or "bridge").
+def out_of_range(view: GraphView, magnitudes: Mapping[str, float]) -> Iterator[int]:
+    """Who makes and who reads a tensor that float16 may not hold, by the largest magnitude seen in it.
+
+    Above LARGEST it is infinite; if all of it lies below SMALLEST_NORMAL, it has lost bits or is zero.
+    """
+    for tensor, largest in magnitudes.items():
+        vanishes = 0.0 < largest < SMALLEST_NORMAL * RANGE_MARGIN
+        if vanishes or largest > LARGEST / RANGE_MARGIN:
+            yield from (at for at in (view.producer.get(tensor),) if at is not None)
+            yield from view.consumers.get(tensor, ())
+
+
+def find_islands(
+    view: GraphView, rules: tuple[Rule, ...] = ISLAND_RULES, magnitudes: Mapping[str, float] | None = None
+) -> dict[int, str]:
+    """The nodes to keep in fp32, each with the name of the first rule that claims it ("out_of_range", "bridge").
 
     A bridge is a node between islands that only moves or scales: leaving it in fp16 would round for nothing.
+
+    Args:
+        view: of the float graph.
+        rules: what stays in fp32 by its meaning.
+        magnitudes: the largest magnitude seen in each tensor, from `observe_magnitudes`; None: nothing was measured.
     """
+    measured = dict.fromkeys(out_of_range(view, magnitudes or {}), out_of_range.__name__)
     found: dict[int, str] = {}
     for rule in rules:
         for at in rule(view):
             found.setdefault(at, rule.__name__)
     forced = {at for rule in (*FORCED_RULES, quantized) if rule in rules for at in rule(view)}
     bounded = {at for at in found if marker(view, at) == "fp16" and at not in forced}
-    found = {at: why for at, why in found.items() if at not in bounded and _touches_float(view, at)}
+    found = measured | {at: why for at, why in found.items() if at not in bounded}
+    found = {at: why for at, why in found.items() if _touches_float(view, at)}
     found.update(dict.fromkeys(_bridges(view, frozenset(found)), "bridge"))
     return dict(sorted(found.items()))
 
@@ -290,12 +319,21 @@ def _is_convex(view: GraphView, tensor: str) -> bool:
     return at is not None and view.nodes[at].op_type == "Softmax"
 
 
-def _is_unrepresentable(constant: Constant) -> bool:
+def _is_too_large(constant: Constant) -> bool:
+    return _largest(constant) > LARGEST
+
+
+def _is_too_small(node: onnx.NodeProto, slot: int, constant: Constant) -> bool:
+    """A bias or a table may be small beside what it is added to; a weight and a lone number are not."""
+    counts = constant.size == 1 or (slot == 1 and node.op_type in _WEIGHTED)
+    return counts and 0.0 < _largest(constant) < SMALLEST_NORMAL
+
+
+def _largest(constant: Constant) -> float:
+    """The largest finite magnitude; 0 of integers."""
     if not np.issubdtype(constant.dtype, np.floating):
-        return False
-    sizes = np.abs(constant[np.isfinite(constant)])
-    vanishes = constant.size == 1 and 0.0 < float(sizes.max(initial=0.0)) < SMALLEST_NORMAL
-    return vanishes or float(sizes.max(initial=0.0)) > LARGEST
+        return 0.0
+    return float(np.abs(constant[np.isfinite(constant)]).max(initial=0.0))
 
 
 def _scalar(view: GraphView, tensor: str) -> float | None:

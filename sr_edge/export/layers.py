@@ -17,23 +17,26 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.errors import ExportError
-from sr_edge.export.frame_io import WHITE
-from sr_edge.export.graph import GraphView, picture_inputs, view_graph
-from sr_edge.export.onnx_run import Tensor, Tensors, feed_of
+from sr_edge.export.graph import GraphView, view_graph
+from sr_edge.export.inner_tensors import feed_patch, tensor_bytes, with_outputs
+from sr_edge.export.onnx_run import Tensor, Tensors
 
 WATCHED_BYTES = 256 << 20
 """Inner tensors become outputs of the graph and live all at once; more than this is split over several runs."""
 
-_UNKNOWN_BYTES = 16 << 20
 _PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True)
 class WatchedRun:
-    """A graph and what runs it: `run` takes a graph with more outputs and feeds, and gives its outputs by name."""
+    """A graph and what runs it: `run` takes the graph with other outputs and feeds, and gives its outputs by name."""
 
     model: onnx.ModelProto
     run: Callable[[onnx.ModelProto, Tensors], Mapping[str, Tensor]]
+
+    def inner_tensors(self, names: Sequence[str], feed: Tensors) -> Mapping[str, Tensor]:
+        """The named tensors of one run."""
+        return self.run(with_outputs(self.model, names), feed)
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,11 @@ def compare_layers(
     """
     left_out: Counter[str] = Counter()
     pairs = list(_pairs(view_graph(first.model), view_graph(second.model), left_out))
-    feeds = (_feed(first.model, patch, controls[0]), _feed(second.model, patch, controls[1]))
+    feeds = (feed_patch(first.model, patch, controls[0]), feed_patch(second.model, patch, controls[1]))
     measured: list[_Measured] = []
     for group in _groups(pairs):
-        ours = _run(first, [ours for pair in group for ours, _ in pair.tensors], feeds[0])
-        theirs = _run(second, [theirs for pair in group for _, theirs in pair.tensors], feeds[1])
+        ours = first.inner_tensors([ours for pair in group for ours, _ in pair.tensors], feeds[0])
+        theirs = second.inner_tensors([theirs for pair in group for _, theirs in pair.tensors], feeds[1])
         for pair in group:
             found = [(ours[mine], theirs[other]) for mine, other in pair.tensors]
             if all(a.shape == b.shape for a, b in found):
@@ -154,7 +157,7 @@ def _pairs(first: GraphView, second: GraphView, left_out: Counter[str]) -> Itera
             left_out[f"a {node.op_type} here is a {other.op_type} there"] += 1
         else:
             tensors = tuple(zip((t for t in node.output if t), (t for t in other.output if t), strict=False))
-            size = sum(_bytes(first, ours) + _bytes(second, theirs) for ours, theirs in tensors)
+            size = sum(tensor_bytes(first, ours) + tensor_bytes(second, theirs) for ours, theirs in tensors)
             reads = tuple(_made_before(first, tensor) for tensor in node.input)
             yield _Pair(node.name or node.output[0], node.op_type, reads, tensors, size)
 
@@ -168,12 +171,6 @@ def _made_before(view: GraphView, tensor: str) -> str:
     return tensor
 
 
-def _bytes(view: GraphView, tensor: str) -> int:
-    sides = view.shapes.get(tensor)
-    known = [side for side in sides or () if isinstance(side, int)]
-    return 4 * math.prod(known) if sides is not None and len(known) == len(sides) else _UNKNOWN_BYTES
-
-
 def _groups(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
     group: list[_Pair] = []
     for pair in pairs:
@@ -183,27 +180,6 @@ def _groups(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
         group.append(pair)
     if group:
         yield group
-
-
-def _run(watched: WatchedRun, tensors: Sequence[str], feed: Tensors) -> Mapping[str, Tensor]:
-    """The named tensors; what the graph gives anyway need not become an output."""
-    model = onnx.ModelProto()
-    model.CopyFrom(watched.model)
-    view = view_graph(model)
-    del model.graph.output[:]
-    for name in tensors:
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, view.types[name], view.shapes.get(name)))
-    return watched.run(model, feed)
-
-
-def _feed(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls: Mapping[str, float]) -> Tensors:
-    pictures = picture_inputs(model)
-    if len(pictures) != 1:
-        raise ExportError(f"the graph takes {len(pictures)} pictures; layers are compared on exactly one")
-    picture: Tensor = patch
-    if pictures[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8:
-        picture = np.rint(patch.transpose(0, 2, 3, 1) * WHITE).astype(np.uint8)
-    return feed_of(pictures[0].name, picture, controls)
 
 
 def _measure(pair: _Pair, found: Sequence[tuple[Tensor, Tensor]]) -> _Measured:

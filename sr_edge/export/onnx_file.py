@@ -17,6 +17,7 @@ from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.float16 import Float16Check, check_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.inner_tensors import observe_magnitudes
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.parity import Parity, Patch, compare_with_torch
 from sr_edge.export.patches import worst_case_patches
@@ -246,7 +247,7 @@ def _finish(
     check = None
     if metadata.precision is Precision.FP16:
         progress("converting to half precision")
-        half = to_fp16(graph)
+        half = to_fp16(graph, magnitudes=observe_magnitudes(graph, pictures, metadata.card.controls))
         progress("checking in float16 arithmetic")
         check = check_float16(half, graph, pictures, metadata.card.controls)
         check.require_within()

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.graph import view_graph
+from sr_edge.export.inner_tensors import observe_magnitudes, with_outputs
 from sr_edge.export.islands import FORCED_RULES, find_islands
 from sr_edge.export.onnx_run import random_inputs, run_onnxruntime
+from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.scan import scan_graph
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
@@ -127,6 +129,60 @@ def test_positions_and_vanishing_constants_are_islands() -> None:
     text = """g (float[8] x) => (int64[8] y, float[8] z) <float k = {1000.0}, float eps = {0.000000000001}>
     { scaled = Mul(x, k)  y = Cast<to = 7>(scaled)  z = Add(x, eps) }"""
     assert islands(graph(text)) == {"scaled": "indices", "y": "indices", "z": "unrepresentable_constants"}
+
+
+CHAIN = "g (float[4] x) => (float[4] y) { a = Relu(x)  b = Neg(a)  c = Abs(b)  y = Relu(c) }"
+
+
+@pytest.mark.parametrize("largest", [65504.0 / 3.9, 1e9, 6.2e-5, 1e-12])
+def test_who_makes_and_who_reads_what_leaves_float16_on_pictures_stay_in_fp32(largest: float) -> None:
+    view = view_graph(graph(CHAIN))
+    found = find_islands(view, magnitudes={"a": 1.0, "b": largest, "c": 0.0, "y": 1.0})
+    assert {view.nodes[at].output[0]: why for at, why in found.items()} == {"b": "out_of_range", "c": "out_of_range"}
+    half = view_graph(to_fp16(graph(CHAIN), magnitudes={"b": largest}))
+    assert (half.types["a"], half.types["b"], half.types["c"]) == (HALF, FLOAT, FLOAT)
+
+
+@pytest.mark.parametrize("largest", [0.0, 3e-4, 1.0, 65504.0 / 4.1])
+def test_what_float16_holds_with_a_margin_stays_half(largest: float) -> None:
+    assert find_islands(view_graph(graph(CHAIN)), magnitudes={"b": largest}) == {}
+
+
+def test_a_weight_that_float16_would_flush_is_an_island_and_a_small_bias_is_not() -> None:
+    text = """g (float[1,1,4,4] x) => (float[1,1,4,4] y, float[1,1,4,4] z)
+    <float[1,1,1,2] tiny = {{{w}, 0.00002}}, float[1,1,1,2] w = {{1, 2}}, float[1] bias = {{0.0001}}>
+    {{ y = Conv<pads=[0,0,0,1]>(x, tiny)  z = Conv<pads=[0,0,0,1]>(x, w, bias) }}"""
+    assert islands(graph(text.format(w=0.00005))) == {"y": "unrepresentable_constants"}
+    assert islands(graph(text.format(w=0.0005))) == {}
+
+
+def test_what_was_measured_overrules_a_mark() -> None:
+    model = simplify(trace(Marked(), TileSpec(4, 4)))
+    view = view_graph(model)
+    quotient = next(node.output[0] for node in view.nodes if node.op_type == "Div")
+    found = {view.name(at): why for at, why in find_islands(view, magnitudes={quotient: 1e6}).items()}
+    assert found["/fp16_bounded/Div"] == "out_of_range"
+    assert found["/fp32_double/Mul"] == "marked"
+
+
+def test_magnitudes_are_the_largest_over_all_pictures_and_in_every_tensor(
+    attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    patches = worst_case_patches(tile)
+    found = observe_magnitudes(attention_graph, patches)
+    view = view_graph(attention_graph)
+    names = [name for node in view.nodes for name in node.output if view.types[name] == FLOAT]
+    assert list(found) == [name for name in names if name not in view.constants]
+    watched = with_outputs(attention_graph, list(found))
+    runs = [run_onnxruntime(watched, {"input": patch}) for patch in patches]
+    for name, largest in found.items():
+        assert largest == pytest.approx(max(float(np.abs(run[name]).max()) for run in runs), rel=1e-5)
+
+
+def test_a_tensor_that_is_not_finite_in_float32_is_refused() -> None:
+    model = graph("g (float[1,3,2,2] x) => (float[1,3,2,2] y) { a = Log(x)  y = Relu(a) }")
+    with pytest.raises(ExportError, match="'a' is not finite in float32 already"):
+        observe_magnitudes(model, [np.zeros((1, 3, 2, 2), np.float32)])
 
 
 class Doubling(nn.Module):

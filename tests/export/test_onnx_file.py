@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError, TileError, UsageError
 from sr_edge.export import onnx_file
 from sr_edge.export.digest import graph_digest
+from sr_edge.export.graph import view_graph
 from sr_edge.export.metadata import Form, read_metadata
 from sr_edge.export.onnx_file import derive_onnx, export_onnx, save_model
 from sr_edge.export.onnx_run import run_onnxruntime
@@ -158,7 +159,7 @@ def test_a_static_form_that_does_not_pass_the_scan_is_refused(tile: TileSpec, tm
 
 
 class Exploding(nn.Module):
-    """Convolutions whose values no float16 holds: islands cannot help."""
+    """Convolutions whose values no float16 holds, and whose structure says nothing of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,11 +172,32 @@ class Exploding(nn.Module):
         return nn.functional.pixel_shuffle(self.last(self.first(x)) * 1e-5, 2)
 
 
-def test_a_network_that_overflows_in_float16_is_refused(tile: TileSpec, tmp_path: Path) -> None:
+class Cancelling(nn.Module):
+    """Loses the picture where it is added to something large and taken back: every value fits into float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = 4096.0 * (1.0 + x.repeat(1, 4, 1, 1))
+        return nn.functional.pixel_shuffle((large + self.first(x)) - large, 2)
+
+
+def test_what_leaves_float16_on_the_pictures_stays_in_float32(tile: TileSpec, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    export_onnx(loaded(Exploding()), tile, tmp_path / "full.onnx")
-    with pytest.raises(ExportError, match=r"in float16 node '/first/Conv' overflows"):
-        export_onnx(loaded(Exploding()), tile, tmp_path / "half.onnx", precision=Precision.FP16)
+    report = export_onnx(loaded(Exploding()), tile, tmp_path / "half.onnx", precision=Precision.FP16)
+    assert report.float16 is not None and report.float16.first_overflow == ""
+    convs = {node.name: node.output[0] for node in onnx.load(report.path).graph.node if node.op_type == "Conv"}
+    types = view_graph(onnx.load(report.path)).types
+    assert types[convs["/first/Conv"]] == onnx.TensorProto.FLOAT
+
+
+def test_a_network_that_loses_its_picture_in_float16_is_refused(tile: TileSpec, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    export_onnx(loaded(Cancelling()), tile, tmp_path / "full.onnx")
+    with pytest.raises(ExportError, match=r"float16 costs .* dB"):
+        export_onnx(loaded(Cancelling()), tile, tmp_path / "half.onnx", precision=Precision.FP16)
     assert [path.name for path in tmp_path.iterdir()] == ["full.onnx"]
 
 
