@@ -73,10 +73,10 @@ class AvSource:
             raise
         self.is_live = self._container.duration is None if address.is_live is None else address.is_live
         self._others = [stream for stream in self._container.streams if stream.type in ("audio", "subtitle")]
-        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live)
+        rate = self._video.average_rate or None
+        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live, rate)
         if lost:
             self.timeline.restart()
-        rate = self._video.average_rate or None
         self.info: SourceInfo = (
             lost.info if lost else SourceInfo(rate, Passengers(self._others) if self._others else None)
         )
@@ -147,7 +147,7 @@ class AvSource:
         packet.dts += shift
         with suppress(TypeError):  # pts may be None
             packet.pts += shift
-        passengers.put(packet)
+        passengers.put(packet.stream.index, packet)
 
 
 def _remember(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:

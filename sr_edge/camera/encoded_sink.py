@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ import av
 from sr_edge.camera.address import without_secrets
 from sr_edge.camera.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.frame import PixelFormat, VideoFrame
-from sr_edge.camera.ports import SourceInfo
+from sr_edge.camera.ports import SourceInfo, say_nothing
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import StreamError
 
@@ -50,15 +50,19 @@ class Encoding:
 class EncodedSink:
     """Writes every frame with its own pts. Opened by the first frame; later ones are brought to its size and format."""
 
-    def __init__(self, encoding: Encoding, info: SourceInfo | None = None) -> None:
+    def __init__(
+        self, encoding: Encoding, info: SourceInfo | None = None, say: Callable[[str], None] = say_nothing
+    ) -> None:
         """Args:
         info: of the source: its rate guides the encoder, its passengers are taken along.
+        say: is told what cannot be taken along.
 
         Raises:
             StreamError: the target cannot be opened.
         """
         self._encoding = encoding
         self._info = info or SourceInfo()
+        self._say = say
         self._video: Any = None
         self._form = PixelFormat.I420
         self._others: dict[Any, Any] = {}
@@ -105,20 +109,22 @@ class EncodedSink:
             video.width, video.height, video.pix_fmt = frame.width, frame.height, self._form.value
             video.codec_context.time_base = video.time_base = frame.time_base
             _tag(video.codec_context, reformatted(frame, self._form))
-            for other in self._info.passengers.streams if self._info.passengers else ():
-                self._add_passenger(other)
+            for index, template in (self._info.passengers.templates if self._info.passengers else {}).items():
+                self._add_passenger(index, template)
             self._container.start_encoding()
         self._video = video
 
-    def _add_passenger(self, stream: Any) -> None:
-        if stream.codec_context is None or stream.codec_context.name not in self._container.supported_codecs:
-            return
-        self._others[stream.index] = self._container.add_stream_from_template(stream)
+    def _add_passenger(self, index: int, template: Any) -> None:
+        try:
+            self._others[index] = self._container.add_stream_from_template(template)
+        except ValueError:
+            kind = f"{template.type} ({template.codec_context.name})"
+            self._say(f"{self.name} cannot hold the source's {kind}: it is left out")
 
     def _take_along(self, time_s: float | None) -> None:
         passengers = self._info.passengers
-        for packet in passengers.take_until(time_s) if passengers else ():
-            target = self._others.get(packet.stream.index)
+        for index, packet in passengers.take_until(time_s) if passengers else ():
+            target = self._others.get(index)
             if target is not None and self._can_start(packet):
                 packet.stream = target
                 self._container.mux(packet)

@@ -138,6 +138,7 @@ class Loop:
                     yield result
             if self._error is not None:
                 raise self._error
+            self._work.require_result()
         finally:
             self.stop()
             self._outbox.end()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_edge.camera.address import scheme_of, without_secrets
 from sr_edge.camera.encoded_sink import EncodedSink, Encoding
-from sr_edge.camera.ports import Sink, Source
+from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.raw import RawSink
 from sr_edge.camera.simple_sinks import NullSink
 from sr_edge.errors import StreamError, UsageError
@@ -20,6 +20,8 @@ SINKS = (
 )
 _CONTAINERS = {"rtsp": "rtsp", "rtmp": "flv", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts"}
 _SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts", ".avi", ".nut")
+_REORDERING = (".mp4", ".mov", ".m4v", ".mkv")
+"""Others count from the first coded frame, so that reordered ones would all be shown later than they should."""
 _FRAGMENTED = "frag_keyframe+empty_moov+delay_moov"
 """Playable up to the last second even if the program is killed; `delay_moov` keeps the times exact."""
 _KEY_FRAMES_S = 2
@@ -27,10 +29,11 @@ _KEY_FRAMES_S = 2
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How video is encoded: FFmpeg's name of the encoder, and its own settings over the usual ones."""
+    """How video is encoded: FFmpeg's name of the encoder, its own settings over the usual ones; whom to tell."""
 
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = say_nothing
 
 
 def open_sink(text: str, source: Source, options: SinkOptions | None = None, stdout: int = 1) -> Sink:
@@ -59,7 +62,7 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     if container is None:
         raise UsageError(f"{without_secrets(text)}: there is no sink of kind {scheme_of(text)}://; give {SINKS}")
     usual = {"rtsp_transport": "tcp"} if container == "rtsp" else {}
-    return EncodedSink(_encoding(text, source, options, container, usual, is_pushed=True), source.info)
+    return EncodedSink(_encoding(text, source, options, container, usual, reorders=False), source.info, options.say)
 
 
 def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
@@ -68,18 +71,24 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
     if path.exists() and Path(source.name).exists() and path.samefile(source.name):
         raise UsageError(f"{path} is the source too; give another name for the result")
     require_output_file(path)
-    flags = {"movflags": _FRAGMENTED} if path.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
-    return EncodedSink(_encoding(str(path), source, options, None, flags, is_pushed=False), source.info)
+    suffix = path.suffix.lower()
+    flags = {"movflags": _FRAGMENTED} if suffix in _REORDERING[:3] else {}
+    if source.is_live:
+        flags["flush_packets"] = "1"
+    reorders = suffix in _REORDERING and not source.is_live
+    return EncodedSink(_encoding(str(path), source, options, None, flags, reorders), source.info, options.say)
 
 
 def _encoding(
-    url: str, source: Source, options: SinkOptions, container: str | None, flags: Mapping[str, str], is_pushed: bool
+    url: str, source: Source, options: SinkOptions, container: str | None, flags: Mapping[str, str], reorders: bool
 ) -> Encoding:
+    """`reorders` allows frames that are coded after later ones: smaller, but later too."""
     usual: dict[str, str] = {}
     if options.codec in ("libx264", "libx265"):
         usual = {"preset": "veryfast", "crf": "18"}
-        if is_pushed:
-            usual["tune"] = "zerolatency"
+        usual |= {} if reorders else {"bf": "0"}
+        usual |= {"tune": "zerolatency"} if scheme_of(url) else {}
+        usual |= {"x265-params": "log-level=error"} if options.codec == "libx265" else {}
     if source.is_live:
         usual["g"] = str(round(_KEY_FRAMES_S * float(source.info.rate or 30)))
     if options.codec not in _known_encoders():

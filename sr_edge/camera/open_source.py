@@ -11,10 +11,9 @@ from pathlib import Path
 
 from sr_edge.camera.address import scheme_of, without_secrets
 from sr_edge.camera.av_source import AvAddress, AvSource
-from sr_edge.camera.options import say_nothing
 from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.pictures import PictureSource
-from sr_edge.camera.ports import Source
+from sr_edge.camera.ports import Source, say_nothing
 from sr_edge.camera.raw import RawFormat, RawSource
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.errors import StreamError, UsageError

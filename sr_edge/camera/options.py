@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from sr_edge.camera.enlarger import Enlarger
 from sr_edge.camera.policy import Policy
+from sr_edge.camera.ports import say_nothing
 from sr_edge.errors import UsageError
-
-
-def say_nothing(text: str) -> None:
-    """For those who read from the report what happened."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,10 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.passengers import Passengers
 
 
+def say_nothing(text: str) -> None:
+    """What tells people of losses and returns, for those who do not want to hear."""
+
+
 @dataclass(frozen=True)
 class SourceInfo:
     """What a stream tells of itself beside its frames.

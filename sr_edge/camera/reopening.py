@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.options import say_nothing
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.ports import Source, SourceInfo
+from sr_edge.camera.ports import Source, SourceInfo, say_nothing
 from sr_edge.camera.queues import Inbox
 from sr_edge.errors import StreamError
 
@@ -103,16 +102,16 @@ class ReopeningSource(Generic[Opened]):
         lost_s = time.monotonic()
         wait_s = self._first_wait_s
         while not self._closed.wait(wait_s):
-            away_s = time.monotonic() - lost_s
             try:
                 self._current = self._reopen(self._current)
             except StreamError as error:
+                away_s = time.monotonic() - lost_s
                 if self._give_up_s is not None and away_s >= self._give_up_s:
                     raise StreamError(f"{error}; given up after {away_s:.0f} s") from None
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 continue
             self.reopened += 1
-            self._say(f"{self.name} is back after {away_s:.1f} s")
+            self._say(f"{self.name} is back after {time.monotonic() - lost_s:.1f} s")
             break
         if self._closed.is_set():  # closed while it was being opened
             self._current.close()

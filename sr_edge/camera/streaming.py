@@ -14,9 +14,9 @@ from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_source import SourceOptions, open_source
-from sr_edge.camera.options import LoopOptions, Region, say_nothing
+from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Dropping, Policy, policy_for
-from sr_edge.camera.ports import Sink, Source
+from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.simple_sinks import CallbackSink
 from sr_edge.camera.statistics import StreamReport
 from sr_edge.camera.watch import HungStage

@@ -12,13 +12,16 @@ class Timeline:
     as long in the recording as it was; a file goes on after a frame as long as the one before.
     """
 
-    def __init__(self, is_live: bool) -> None:
+    def __init__(self, is_live: bool, rate: Fraction | None = None) -> None:
+        """Args:
+        rate: frames a second as announced, for the time until two frames have told it.
+        """
         self.offset_s = Fraction(0)
         self._is_live = is_live
         self._is_known = not is_live
         self._last_s: Fraction | None = None
         self._last_ns = 0
-        self._step_s = Fraction(1, 30)
+        self._step_s = 1 / rate if rate else Fraction(1, 30)
 
     def restart(self) -> None:
         """The source was opened again: its times have nothing to do with those before."""
@@ -46,7 +49,7 @@ class Timeline:
             return Fraction(0)
         if not self._is_live:
             return self._last_s + self._step_s
-        return self._last_s + max(Fraction(captured_ns - self._last_ns, 10**9), Fraction(1, 1000))
+        return self._last_s + max(Fraction(captured_ns - self._last_ns, 10**9), self._step_s)
 
     def _settle(self, time_s: Fraction, time_base: Fraction, captured_ns: int) -> int:
         placed = _rounded(time_s, time_base)

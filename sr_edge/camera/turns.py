@@ -17,6 +17,12 @@ class Turns:
         self._granted: dict[object, int] = {}
         self._changed = threading.Condition()
 
+    @property
+    def waiting(self) -> int:
+        """How many frames of all streams wait."""
+        with self._changed:
+            return sum(self._waiting.values())
+
     @contextmanager
     def turn(self, stream: object) -> Iterator[None]:
         """Waits until it is the turn of `stream`, any value that tells streams apart."""

@@ -45,6 +45,8 @@ class Work:
         self._between = BicubicEnlarger(enlarger.scale)
         self._failing = threading.Lock()
         self._failed_in_a_row = 0
+        self._has_result = False
+        self._last_failure: str | None = None
         self._governor: Governor | None = None
         fallback = options.fallback
         if fallback is not None and fallback.scale != enlarger.scale:
@@ -90,11 +92,17 @@ class Work:
             with self._timed("finish"):
                 frame = begun.enlarger.finish(begun.enlarged, begun.like)
             self._failed_in_a_row = 0
+            self._has_result = True
             by_fallback = begun.enlarger is self._options.fallback
             if by_fallback:
                 self._statistics.count("by_fallback")
             return Result(frame, by_fallback)
         return None
+
+    def require_result(self) -> None:
+        """Raises StreamError where all frames of a stream that is over failed."""
+        if self._last_failure is not None and not self._has_result:
+            raise StreamError(f"no frame came through, the last one failed: {self._last_failure}")
 
     def sent(self, result: Result) -> None:
         """Takes note that the sink has a frame."""
@@ -116,7 +124,7 @@ class Work:
                 self._failed_in_a_row += 1
                 failed = self._failed_in_a_row
             self._statistics.count("failed")
-            reason = str(error) or type(error).__name__
+            self._last_failure = reason = str(error) or type(error).__name__
             if failed >= self._options.failures_in_a_row:
                 raise StreamError(f"{failed} frames in a row failed, the last one: {reason}") from error
             self._say(f"frame {frame.sequence} is left out: {reason}")

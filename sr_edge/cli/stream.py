@@ -132,7 +132,7 @@ def stream(
         give_up_s=give_up_s,
         say=display.say,
     )
-    writing = SinkOptions(codec, read_pairs(encode))
+    writing = SinkOptions(codec, read_pairs(encode), display.say)
     with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
         engines = _Engines(owned, runtime, precision, device, threads, slots)
         session = engines.open(model)

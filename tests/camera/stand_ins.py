@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 from sr_edge.camera.frame import VideoFrame
@@ -12,6 +13,14 @@ from sr_edge.camera.turns import Turns
 
 PATIENCE_S = 30
 """Nothing waits so long unless it hangs."""
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits until a condition that other threads bring about is true."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until_s, "it never came true"
+        time.sleep(0.002)
 
 
 class ListSource:

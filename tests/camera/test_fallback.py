@@ -1,0 +1,128 @@
+"""Leaving a model that is late and returning to it, on a clock that the test turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from sr_edge.camera.fallback import FIRST_REST_S, LONGEST_REST_S, SETTLED_S, Governor
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.loop import Loop
+from sr_edge.camera.options import LoopOptions
+from sr_edge.errors import UsageError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import ListSource, RepeatingEnlarger
+
+
+class Clock:
+    def __init__(self, governor: Governor) -> None:
+        self.governor = governor
+        self.now_s = 0.0
+
+    def frames(self, latency_ms: float, seconds: float, step_s: float = 0.1) -> None:
+        """Frames of one latency, by whichever is in use."""
+        for _ in range(round(seconds / step_s)):
+            self.now_s += step_s
+            self.governor.observe(latency_ms, self.governor.uses_fallback, self.now_s)
+
+
+def governor_of(limit_ms: float = 100) -> tuple[Clock, list[str]]:
+    said: list[str] = []
+    return Clock(Governor(limit_ms, said.append)), said
+
+
+def test_a_model_in_time_is_kept() -> None:
+    clock, said = governor_of()
+    clock.frames(99, 60)
+    assert not clock.governor.uses_fallback
+    assert said == []
+
+
+def test_a_late_frame_now_and_then_changes_nothing() -> None:
+    clock, _ = governor_of()
+    for _ in range(50):
+        clock.frames(300, 0.8)
+        clock.frames(50, 0.1)
+    assert clock.governor.switches == 0
+
+
+def test_a_second_of_late_frames_leads_to_the_fallback_and_is_said() -> None:
+    clock, said = governor_of()
+    clock.frames(150, 1.2)
+    assert clock.governor.uses_fallback
+    assert said == [
+        "the model took 150 ms, for a second over the 100 ms allowed: going on with the fallback, "
+        f"trying the model again in {FIRST_REST_S:.0f} s"
+    ]
+
+
+def test_the_model_is_tried_again_and_kept_when_it_holds() -> None:
+    clock, said = governor_of()
+    clock.frames(150, 1.2)
+    clock.frames(10, FIRST_REST_S + 0.2)
+    assert not clock.governor.uses_fallback
+    clock.frames(60, SETTLED_S)
+    assert clock.governor.switches == 2
+    assert said[-1] == "trying the model again"
+
+
+def test_each_failure_soon_after_a_return_doubles_the_rest() -> None:
+    clock, said = governor_of()
+    rests: list[float] = []
+    for _ in range(6):
+        clock.frames(150, 1.2)
+        assert clock.governor.uses_fallback
+        left_s = clock.now_s
+        while clock.governor.uses_fallback:
+            clock.frames(10, 0.1)
+        rests.append(clock.now_s - left_s)
+    assert [round(rest / FIRST_REST_S) for rest in rests] == [1, 2, 4, 8, 12, 12]
+    assert rests[-1] <= LONGEST_REST_S + 0.2
+    assert len(said) == 12
+
+
+def test_a_model_that_held_long_starts_with_the_short_rest_again() -> None:
+    clock, said = governor_of()
+    for _ in range(3):
+        clock.frames(150, 1.2)
+        while clock.governor.uses_fallback:
+            clock.frames(10, 0.1)
+    clock.frames(50, SETTLED_S + 1)
+    clock.frames(150, 1.2)
+    assert said[-1].endswith(f"again in {FIRST_REST_S:.0f} s")
+
+
+def test_frames_begun_before_a_switch_do_not_count() -> None:
+    clock, _ = governor_of()
+    clock.frames(150, 1.2)
+    for _ in range(100):
+        clock.now_s += 1
+        clock.governor.observe(500, False, clock.now_s)
+    assert clock.governor.uses_fallback
+
+
+def test_a_limit_that_nothing_can_hold_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 0"):
+        governor_of(0)
+
+
+def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame is late, captured at time 0 as it is; without patience each one leads to a switch."""
+    monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
+    monkeypatch.setattr("sr_edge.camera.fallback.FIRST_REST_S", 0.0)
+    by: list[str] = []
+
+    class Named(RepeatingEnlarger):
+        def before_infer(self, frame: VideoFrame) -> None:
+            by.append(self.name)
+
+    said: list[str] = []
+    options = LoopOptions(fallback=Named(name="cheap"), max_latency_ms=50, say=said.append)
+    loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(40)]), Named(name="model"), options)
+    frames = list(loop.frames())
+    assert [frame.sequence for frame in frames] == list(range(40))
+    assert by[0] == "model"
+    assert "cheap" in by
+    assert by[by.index("cheap") :].count("model") >= 1, "the model was tried again"
+    report = loop.report()
+    assert report.by_fallback == by.count("cheap")
+    assert report.switches == len(said) >= 2

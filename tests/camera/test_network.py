@@ -1,0 +1,202 @@
+"""RTSP and UDP on loopback, the camera in a process of its own: killed, stopped, restarted, changing its size."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from sr_edge.camera import Loop, SourceOptions, VideoFrame, open_sink, open_source
+from sr_edge.errors import StreamError
+from tests.camera.clips import flat_frame, number_of, write_clip
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+
+SENDER = Path(__file__).with_name("sender.py")
+LISTEN = {"rtsp_flags": "listen", "listen_timeout": "20"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Camera:
+    """A sender that can be killed, stopped and started again."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, size: str = "64x48", rate: int = 50) -> None:
+        container = "rtsp" if self.url.startswith("rtsp") else "mpegts"
+        command = [sys.executable, str(SENDER), self.url, container, size, str(rate)]
+        self.process = subprocess.Popen(command, text=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def camera(url: str) -> Iterator[Camera]:
+    found = Camera(url)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+def steps(frames: list[VideoFrame]) -> list[int]:
+    times = [frame.pts or 0 for frame in frames]
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def test_rtsp_killed_restarted_and_of_another_size() -> None:
+    url = f"rtsp://127.0.0.1:{free_port()}/live"
+    said: list[str] = []
+    with camera(url) as sender:
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, say=said.append))
+        assert source.is_live
+        sizes, frames = set(), []
+        for frame in Loop(source, RepeatingEnlarger()).frames():
+            frames.append(frame)
+            if len(frames) == 5:
+                sender.kill()
+                sender.start("80x48")
+            if frame.width == 160:
+                sizes.add(len(frames))
+                if len(sizes) == 5:
+                    break
+    assert [frame.sequence for frame in frames] == sorted(frame.sequence for frame in frames)
+    assert min(steps(frames)) > 0, "times rise over the gap"
+    assert "is lost: it ended; opening it again" in said[0]
+    assert "is back after" in said[1]
+
+
+def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
+    url = f"rtsp://127.0.0.1:{free_port()}/live"
+    with camera(url) as sender:
+        frames: list[VideoFrame] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            if "is lost" in text:  # only now: it was the silence that was noticed
+                sender.kill()
+                sender.start()
+
+        said: list[str] = []
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, silence_s=0.5, say=say))
+        for frame in source.frames():
+            frames.append(frame)
+            if len(frames) == 5:
+                sender.stop()
+            if said and len(said) == 2:
+                source.close()
+    assert "nothing came in time" in said[0] or "no frame for" in said[0]
+    assert "is back after" in said[1]
+    assert min(steps(frames)) > 0
+
+
+def test_udp_frames_are_those_that_were_sent() -> None:
+    url = f"udp://127.0.0.1:{free_port()}"
+    with camera(url):
+        source = open_source(url)
+        frames: list[VideoFrame] = []
+        for frame in source.frames():
+            frames.append(frame)
+            if len(frames) == 20:
+                source.close()
+    numbers = [number_of(frame) for frame in frames]
+    assert set(steps(frames)) == {1800}, "50 frames a second of 1/90000 s"
+    assert {(later - earlier) % 25 for earlier, later in pairwise(numbers)} == {1}
+    assert frames[0].pts == 0
+
+
+def test_the_stream_goes_out_by_rtsp_as_it_came_in(tmp_path: Path) -> None:
+    url = f"rtsp://127.0.0.1:{free_port()}/out"
+    program = """
+import sys, av
+with av.open(sys.argv[1], options={"rtsp_flags": "listen", "listen_timeout": "20"}) as container:
+    for number, frame in enumerate(container.decode(video=0)):
+        print(frame.width, frame.height, round(float(frame.to_ndarray()[: frame.height].mean())), flush=True)
+        if number == 9:
+            break
+"""
+    listener = subprocess.Popen([sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True)
+    try:
+        sink = connected_sink(url)
+        for number in range(1, 60):
+            sink.write(flat_frame(number, pts=number))
+        sink.close()
+        lines = listener.communicate(timeout=PATIENCE_S)[0].splitlines()
+    finally:
+        listener.kill()
+        listener.wait()
+    assert len(lines) == 10
+    assert {line.rsplit(" ", 1)[0] for line in lines} == {"64 48"}
+    levels = [round((int(line.rsplit(" ", 1)[1]) - 20) / 8) for line in lines]
+    assert [later - earlier for earlier, later in pairwise(levels)] == [1] * 9
+
+
+def connected_sink(url: str) -> Any:
+    """A sink whose first frame is taken: the other side may still be starting."""
+    made: list[Any] = []
+
+    def try_once() -> bool:
+        sink = open_sink(url, ListSource([], is_live=True))
+        try:
+            sink.write(flat_frame(0, pts=0))
+        except StreamError:
+            return False
+        made.append(sink)
+        return True
+
+    eventually(try_once)
+    return made[0]
+
+
+def test_a_resolution_that_changes_within_the_stream(tmp_path: Path) -> None:
+    parts = [
+        write_clip(tmp_path / f"{width}.ts", range(0, 18_000, 3000), size=(width, 48)).read_bytes()
+        for width in (64, 80)
+    ]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    sink = ListSink()
+    report = Loop(open_source(str(tmp_path / "both.ts")), RepeatingEnlarger()).run(sink)
+    assert [frame.width for frame in sink.frames] == [128] * 6 + [160] * 6
+    assert [frame.pts for frame in sink.frames] == sorted(frame.pts or 0 for frame in sink.frames)
+    assert report.failed == 0
+
+
+def test_damaged_packets_are_counted_and_the_rest_is_shown(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.avi", range(60), codec="mpeg4", time_base=Fraction(1, 30))
+    with av.open(clip) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(clip.read_bytes())
+    chunk_header = 8
+    for place, size in places[10:15]:
+        first, length = place + chunk_header, min(size, 60)
+        content[first : first + length] = np.random.default_rng(1).integers(0, 256, length, np.uint8).tobytes()
+    (tmp_path / "damaged.avi").write_bytes(content)
+    loop = Loop(open_source(str(tmp_path / "damaged.avi")), RepeatingEnlarger())
+    frames = list(loop.frames())
+    assert 0 < loop.report().unreadable_packets <= 5
+    assert 55 <= len(frames) < 60
+    assert number_of(frames[-1]) == 59 % 25

@@ -1,0 +1,142 @@
+"""A live source that ends, fails or falls silent is opened again; here from lists, in test_network.py for real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.errors import StreamError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import PATIENCE_S, ListSource, eventually
+
+
+def some(count: int) -> list[VideoFrame]:
+    return [flat_frame(number, pts=number) for number in range(count)]
+
+
+def failing(count: int) -> Iterator[VideoFrame]:
+    yield from some(count)
+    raise StreamError("a list: the other side is gone")
+
+
+class Openings:
+    """What is opened next, each time the source is lost; None is an opening that fails."""
+
+    def __init__(self, *sources: ListSource | None) -> None:
+        self.left = list(sources)
+        self.lost: list[ListSource] = []
+        self.said: list[str] = []
+
+    def open(self, lost: ListSource) -> ListSource:
+        self.lost.append(lost)
+        source = self.left.pop(0)
+        if source is None:
+            raise StreamError("a list: nobody answers there")
+        return source
+
+    def source(self, first: ListSource, **settings: float) -> ReopeningSource[ListSource]:
+        return ReopeningSource(first, self.open, say=self.said.append, first_wait_s=0.0, **settings)
+
+
+def taken(source: ReopeningSource[ListSource], count: int) -> list[VideoFrame]:
+    """So many frames, after which the source is closed."""
+    frames = []
+    for frame in source.frames():
+        frames.append(frame)
+        if len(frames) == count:
+            source.close()
+    return frames
+
+
+def live(frames: object) -> ListSource:
+    return ListSource(frames, is_live=True)  # type: ignore[arg-type]
+
+
+def test_a_source_that_ended_or_failed_is_opened_again_and_numbered_through() -> None:
+    first = live(some(2))
+    openings = Openings(live(failing(3)), live(some(100)))
+    source = openings.source(first)
+    frames = taken(source, 8)
+    assert [frame.sequence for frame in frames] == list(range(8))
+    assert [frame.pts for frame in frames] == [0, 1, 0, 1, 2, 0, 1, 2]
+    assert source.reopened == 2
+    assert first.closed.is_set()
+    assert openings.lost[0] is first
+    assert openings.said[0] == "a list is lost: it ended; opening it again"
+    assert openings.said[1].startswith("a list is back after 0.")
+    assert openings.said[2] == "a list is lost: the other side is gone; opening it again"
+
+
+def test_it_is_tried_until_it_is_there() -> None:
+    openings = Openings(None, None, None, live(some(9)))
+    frames = taken(openings.source(live(some(1))), 3)
+    assert [frame.sequence for frame in frames] == [0, 1, 2]
+    assert len(openings.lost) == 4
+
+
+def test_waits_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    openings = Openings(*[None] * 7, live(some(9)))
+    source = ReopeningSource(live(some(1)), openings.open, first_wait_s=0.5)
+    waits: list[float] = []
+
+    def wait(wait_s: float) -> bool:
+        waits.append(wait_s)
+        return False
+
+    monkeypatch.setattr(source._closed, "wait", wait)
+    assert len(taken(source, 2)) == 2
+    assert waits == [0.5, 1, 2, 4, 8, 8, 8, 8]
+
+
+def test_after_so_long_it_is_given_up() -> None:
+    openings = Openings(None)
+    with pytest.raises(StreamError, match="a list: nobody answers there; given up after 0 s"):
+        list(openings.source(live(some(1)), give_up_s=0.0).frames())
+
+
+def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
+    let_go = threading.Event()
+
+    def hanging() -> Iterator[VideoFrame]:
+        yield from some(2)
+        assert let_go.wait(PATIENCE_S)
+
+    hung = live(hanging())
+    openings = Openings(live(some(100)))
+    source = openings.source(hung, silence_s=0.05)
+    try:
+        frames = taken(source, 5)
+    finally:
+        let_go.set()
+    assert [frame.sequence for frame in frames] == list(range(5))
+    assert openings.said[0] == "a list is lost: no frame for 0.05 s; opening it again"
+    assert hung.closed.is_set()
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["silent", "away"])
+def test_it_can_be_closed_while_it_waits(is_away: bool) -> None:
+    let_go = threading.Event()
+
+    def silent() -> Iterator[VideoFrame]:
+        yield from some(1)
+        if not is_away:
+            assert let_go.wait(PATIENCE_S)
+
+    source = ReopeningSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=PATIENCE_S)
+    frames: list[VideoFrame] = []
+
+    def read() -> None:
+        for frame in source.frames():
+            frames.append(frame)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    eventually(lambda: len(frames) == 1)
+    source.close()
+    reading.join(PATIENCE_S)
+    let_go.set()
+    assert not reading.is_alive()

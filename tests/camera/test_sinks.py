@@ -1,0 +1,258 @@
+"""What is written can be played, with the same times, colours and sound; what cannot be is one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sr_edge.camera import Colour, ColourRange, PixelFormat, Sink, SinkOptions, VideoFrame, open_sink, open_source
+from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.errors import SrEdgeError, StreamError, UsageError
+from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
+from tests.camera.stand_ins import PATIENCE_S, ListSource
+
+UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 90000, 93003]
+
+
+def sink_to(path: Path, is_live: bool = False, options: SinkOptions | None = None) -> Sink:
+    return open_sink(str(path), ListSource([], is_live), options)
+
+
+def write(sink: Sink, frames: list[VideoFrame]) -> None:
+    for frame in frames:
+        sink.write(frame)
+    sink.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".ts", ".nut"])
+@pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
+def test_times_are_exact(tmp_path: Path, suffix: str, is_live: bool) -> None:
+    out = tmp_path / f"out{suffix}"
+    frames = [flat_frame(number, pts=pts) for number, pts in enumerate(UNEVEN)]
+    frames = [VideoFrame(f.planes, f.format, f.colour, f.pts, Fraction(1, 90_000), 0, f.sequence) for f in frames]
+    write(sink_to(out, is_live), frames)
+    assert times_of(read_clip(out)) == [Fraction(time, 90_000) for time in UNEVEN]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_comes_along_and_moves_no_frame(tmp_path: Path, suffix: str) -> None:
+    times = [0, 40, 80, 120, 160]
+    clip = write_clip(tmp_path / "in.mkv", times, time_base=Fraction(1, 1000), audio_s=0.25)
+    source = open_source(str(clip))
+    out = tmp_path / f"out{suffix}"
+    sink = open_sink(str(out), source)
+    write(sink, list(source.frames()))
+    assert times_of(read_clip(out)) == [Fraction(time, 1000) for time in times]
+    assert tone_of(out) == tone_of(clip)
+
+
+def tone_of(path: Path) -> tuple[float, list[float]]:
+    """Where the sound starts, to 25 ms, and its loudness in steps."""
+    with av.open(path) as container:
+        blocks = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    samples = np.concatenate(blocks)[: 48_000 // 5]
+    steps = samples[: len(samples) // 2400 * 2400].reshape(-1, 2400)
+    return 0.0, [round(float(np.abs(step).mean()), 1) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        (PixelFormat.I420, "yuv420p"),
+        (PixelFormat.NV12, "nv12|yuv420p"),
+        (PixelFormat.I444, "yuv444p"),
+        (PixelFormat.I420_10, "yuv420p10le"),
+        (PixelFormat.P010, "yuv420p10le"),
+        (PixelFormat.RGB, "yuv420p"),
+        (PixelFormat.RGB_16, "yuv420p10le"),
+    ],
+)
+def test_formats_and_colour_are_kept(tmp_path: Path, form: PixelFormat, written: str) -> None:
+    frame = flat_frame(3, pts=0, form=form)
+    colour = Colour(ColourRange.FULL, 9, 9, 16)
+    if not form.is_rgb:
+        frame = frame.with_planes(frame.planes, colour=colour)
+    write(sink_to(tmp_path / "out.mp4"), [frame])
+    (picture,) = read_clip(tmp_path / "out.mp4")
+    assert picture.format.name.replace("yuvj", "yuv") in written.split("|")
+    if not form.is_rgb:
+        found = (picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc)
+        assert found == (2, 9, 9, 16)
+
+
+def test_a_stream_that_changes_its_size_stays_one_file(tmp_path: Path) -> None:
+    large = VideoFrame(
+        tuple(plane.repeat(2, 0).repeat(2, 1) for plane in flat_frame(5).planes),
+        PixelFormat.I420,
+        flat_frame(5).colour,
+        pts=1,
+        time_base=Fraction(1, 30),
+    )
+    sink = EncodedSink(Encoding(str(tmp_path / "out.mp4")))
+    write(sink, [flat_frame(4, pts=0), large, flat_frame(6, pts=2, form=PixelFormat.NV12)])
+    pictures = read_clip(tmp_path / "out.mp4")
+    assert {(picture.width, picture.height) for picture in pictures} == {(WIDTH, HEIGHT)}
+    assert [round((np.frombuffer(p.planes[0], np.uint8)[:WIDTH].mean() - 20) / 8) for p in pictures] == [4, 5, 6]
+    assert sink.resized_frames == 1
+
+
+def test_a_recording_is_playable_while_it_is_written(tmp_path: Path) -> None:
+    """As it is after the program was killed."""
+    sink = sink_to(
+        tmp_path / "out.mp4", is_live=True, options=SinkOptions(codec_options={"g": "5", "tune": "zerolatency"})
+    )
+    for number in range(40):
+        sink.write(flat_frame(number, pts=number))
+    (tmp_path / "copy.mp4").write_bytes((tmp_path / "out.mp4").read_bytes())
+    sink.close()
+    assert len(read_clip(tmp_path / "copy.mp4")) >= 10
+    assert len(read_clip(tmp_path / "out.mp4")) == 40
+
+
+def test_a_sink_without_a_frame_closes(tmp_path: Path) -> None:
+    sink_to(tmp_path / "out.mp4").close()
+
+
+def test_raw_frames_are_plane_after_plane() -> None:
+    reading, writing = os.pipe()
+    found = bytearray()
+
+    def read_all() -> None:
+        while part := os.read(reading, 1 << 16):
+            found.extend(part)
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    sink = open_sink("-", ListSource([]), stdout=writing)
+    frame = flat_frame(3, form=PixelFormat.NV12)
+    smaller = frame.cropped(0, 0, 32, 24)
+    write(sink, [frame, smaller])
+    os.close(writing)
+    reader.join(PATIENCE_S)
+    os.close(reading)
+    once = b"".join(plane.tobytes() for plane in frame.planes)
+    assert bytes(found) == once * 2, "the smaller one is brought to the size of the first"
+
+
+def test_raw_frames_into_a_pipe_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    sink = open_sink("-", ListSource([]), stdout=writing)
+    with pytest.raises(StreamError, match="standard output: Broken pipe; the other side is gone"):
+        sink.write(flat_frame(0))
+    os.close(writing)
+
+
+def test_null_takes_everything() -> None:
+    write(open_sink("null", ListSource([])), [flat_frame(0)])
+
+
+def test_a_full_disk_is_named() -> None:
+    sink = EncodedSink(Encoding("/dev/full", container="mpegts"))
+    noise = np.random.default_rng(3)
+    with pytest.raises(StreamError, match="/dev/full: No space left on device; the disk is full; free some space"):
+        for number in range(500):
+            frame = flat_frame(number, pts=number)
+            luma = noise.integers(0, 256, frame.planes[0].shape, np.uint8)
+            sink.write(frame.with_planes((luma, *frame.planes[1:])))
+
+
+def test_a_disk_that_fills_up_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+import numpy as np
+from sr_edge.camera import open_sink
+from sr_edge.errors import StreamError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import ListSource
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
+sink = open_sink(sys.argv[1], ListSource([], is_live=True))
+noise = np.random.default_rng(3)
+try:
+    for number in range(1000):
+        frame = flat_frame(number, pts=number)
+        luma = noise.integers(0, 256, frame.planes[0].shape, np.uint8)
+        sink.write(frame.with_planes((luma, *frame.planes[1:])))
+except StreamError as error:
+    print(error)
+try:
+    sink.close()
+except StreamError as error:
+    print("closing:", error)
+"""
+    out = tmp_path / "out.mp4"
+    done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: File too large; the file may not grow further" in done.stdout
+    with av.open(out) as container:
+        assert next(container.decode(video=0)).width == WIDTH
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.txt", r"its suffix is none of \.mp4"),
+        ("absent/out.mp4", "the folder .*absent does not exist"),
+        ("gopher://x", "there is no sink of kind gopher://"),
+    ],
+)
+def test_what_is_no_sink(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_sink(name if "://" in name else str(tmp_path / name), ListSource([]))
+
+
+def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", [0, 3000])
+    with pytest.raises(UsageError, match="is the source too; give another name"):
+        open_sink(str(clip), open_source(str(clip)))
+    assert len(read_clip(clip)) == 2
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(StreamError, match=r"rtsp://\*\*\*@127\.0\.0\.1:1/live: Connection refused") as caught:
+        sink = open_sink("rtsp://admin:hunter2@127.0.0.1:1/live", ListSource([], is_live=True))
+        try:
+            sink.write(flat_frame(0, pts=0))
+        finally:
+            sink.close()
+    assert "hunter" not in str(caught.value)
+
+
+def sized(width: int, height: int) -> VideoFrame:
+    form = PixelFormat.I420
+    return VideoFrame(tuple(np.zeros(part.shape(height, width), np.uint8) for part in form.layout), form, pts=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (16_386, 16, "would be 16386x16, libx264 ends at 16384 pixels a side; .* a model of a smaller scale"),
+        (33, 16, "would be 33x16, libx264 with yuv420p takes even sides only"),
+    ],
+)
+def test_a_size_that_the_encoder_cannot_hold(tmp_path: Path, width: int, height: int, message: str) -> None:
+    sink = sink_to(tmp_path / "out.mp4")
+    with pytest.raises(StreamError, match=message):
+        sink.write(sized(width, height))
+    sink.close()
+
+
+def test_an_unknown_encoder(tmp_path: Path) -> None:
+    with pytest.raises(SrEdgeError, match="no encoder libx999 here; take libx264 or libx265"):
+        sink_to(tmp_path / "out.mp4", options=SinkOptions("libx999"))
+
+
+def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:
+    sink = sink_to(tmp_path / "out.mp4", options=SinkOptions(codec_options={"preset": "warp"}))
+    with pytest.raises(StreamError, match=r"out\.mp4: "):
+        sink.write(flat_frame(0, pts=0))
+    sink.close()

@@ -1,0 +1,275 @@
+"""Every kind of source that needs no network, and each way in which one cannot be opened: one clear line."""
+
+from __future__ import annotations
+
+import os
+import threading
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
+from sr_edge.camera.address import without_secrets
+from sr_edge.camera.av_source import AvSource, frame_rate
+from sr_edge.camera.frame import ColourRange
+from sr_edge.camera.vendor_errors import reason_of, stream_errors
+from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+from tests.camera.clips import HEIGHT, WIDTH, flat_frame, number_of, write_clip
+from tests.camera.stand_ins import PATIENCE_S
+
+RAW = RawFormat.parse(f"nv12:{WIDTH}x{HEIGHT}@25")
+
+
+def all_frames(text: str | Path, options: SourceOptions | None = None) -> list[VideoFrame]:
+    return list(open_source(str(text), options).frames())
+
+
+def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
+    times = [0, 3003, 9009, 9010]
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", times, audio_s=0.2)))
+    assert isinstance(source, AvSource)
+    frames = list(source.frames())
+    assert not source.is_live
+    assert [frame.pts for frame in frames] == times
+    assert [frame.time_base for frame in frames] == [Fraction(1, 90_000)] * 4
+    assert [number_of(frame) for frame in frames] == [frame.sequence for frame in frames] == [0, 1, 2, 3]
+    assert {(frame.colour.matrix, frame.colour.range) for frame in frames} == {(1, ColourRange.LIMITED)}
+    assert source.info.passengers is not None
+    assert len(list(source.info.passengers.take_until(None))) > 5
+
+
+@pytest.mark.parametrize(
+    ("codec", "form"), [("libx264", "yuv420p10le"), ("ffv1", "yuv444p"), ("ffv1", "gray"), ("libx265", "yuv420p10le")]
+)
+def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) -> None:
+    frames = all_frames(write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, form=form))
+    assert {frame.format for frame in frames} == {PixelFormat(form)}
+    assert [frame.pts for frame in frames] == [0, 40]
+
+
+def test_a_test_pattern_is_live_and_a_graph_is_not() -> None:
+    pattern = open_source("test:64x48@25")
+    assert pattern.is_live
+    for frame in pattern.frames():
+        assert (frame.width, frame.height, frame.format) == (64, 48, PixelFormat.I420)
+        pattern.close()
+    graph = "lavfi:testsrc=size=64x48:rate=10:duration=0.5,format=rgb24"
+    frames = all_frames(graph)
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert {frame.format for frame in frames} == {PixelFormat.RGB}
+    assert not open_source(graph).is_live
+    assert open_source(graph, SourceOptions(is_paced=True)).is_live
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", Picture(np.full((8, 10, 1), 90, np.uint8)))
+    write_picture(tmp_path / "b.png", Picture(np.full((6, 4, 3), 40_000, np.uint16)))
+    gray, deep = all_frames(tmp_path, SourceOptions(rate=Fraction(10)))
+    assert (gray.format, gray.width, gray.time_s) == (PixelFormat.RGB, 10, 0)
+    assert (deep.format, deep.width, deep.time_s) == (PixelFormat.RGB_16, 4, 0.1)
+    assert (deep.planes[0] == 40_000).all()
+
+
+def test_numbered_pictures(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"p{number:03d}.png", Picture(np.full((8, 10, 3), 50 * number, np.uint8)))
+    frames = all_frames(tmp_path / "p%03d.png", SourceOptions(ffmpeg={"framerate": "10"}))
+    assert [int(frame.planes[0].max()) for frame in frames] == [0, 50, 100]
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2])
+
+
+def write_raw(path: Path, numbers: range, cut_bytes: int = 0) -> None:
+    content = b"".join(plane.tobytes() for n in numbers for plane in flat_frame(n, form=PixelFormat.NV12).planes)
+    with path.open("wb") as file:
+        file.write(content[: len(content) - cut_bytes])
+
+
+def test_raw_frames_from_a_named_pipe_whose_writer_comes_late(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = open_source(str(pipe), SourceOptions(raw=RAW))
+    writer = threading.Thread(target=write_raw, args=(pipe, range(4)))
+    writer.start()
+    frames = list(source.frames())
+    writer.join(PATIENCE_S)
+    assert [number_of(frame) for frame in frames] == [0, 1, 2, 3]
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12])
+    assert frames[0].format is PixelFormat.NV12
+
+
+def test_a_named_pipe_that_is_never_written_to_can_be_closed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = open_source(str(pipe), SourceOptions(raw=RAW))
+    found: list[VideoFrame] = []
+    reading = threading.Thread(target=lambda: found.extend(source.frames()))
+    reading.start()
+    source.close()
+    reading.join(PATIENCE_S)
+    assert not reading.is_alive()
+    assert found == []
+    source.close()
+
+
+def test_a_pipe_with_a_header_needs_no_format(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40, 80], time_base=Fraction(1, 1000))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
+    writer.start()
+    assert [number_of(frame) for frame in all_frames(pipe)] == [0, 1, 2]
+    writer.join(PATIENCE_S)
+
+
+def test_raw_frames_that_end_in_the_middle_say_so(tmp_path: Path) -> None:
+    write_raw(tmp_path / "cut.raw", range(3), cut_bytes=100)
+    source = open_source(str(tmp_path / "cut.raw"), SourceOptions(raw=RAW))
+    frames: list[VideoFrame] = []
+    with pytest.raises(StreamError, match=r"ended 4,508 bytes into a frame of 4,608; check that the raw format"):
+        frames.extend(source.frames())
+    assert RAW.frame_bytes == 4608
+
+
+@pytest.mark.parametrize("text", ["", "nv12:320x180", "nv12:0x180@30", "bayer:4x4@30", "nv12:4x4@0"])
+def test_what_is_no_raw_format_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="nv12:320x180@30"):
+        RawFormat.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "x", "30/0"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(SrEdgeError, match="frames a second"):
+        frame_rate(text)
+
+
+def bad_file(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.mp4"
+    if kind == "sound":
+        with av.open(path, "w") as container:
+            audio: Any = container.add_stream("aac", rate=48_000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+            frame.sample_rate = 48_000
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    elif kind != "absent":
+        path.write_bytes({"empty": b"", "text": b"hello, I am a text file " * 50}[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("absent", "there is no file or device .*absent.mp4; check its name"),
+        ("empty", r"empty\.mp4 is empty \(0 bytes\); copy or record it again"),
+        ("text", r"text\.mp4: Invalid data.*; it is damaged, empty or no video"),
+        ("sound", r"sound\.mp4 has no video stream, only audio; give a file or stream with video"),
+    ],
+)
+def test_a_file_that_cannot_be_shown(tmp_path: Path, kind: str, message: str) -> None:
+    with pytest.raises(StreamError, match=message) as caught:
+        open_source(str(bad_file(tmp_path, kind)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/dev/video99", "there is no file or device /dev/video99; check its name, and that a camera is plugged in"),
+        ("/dev/null", "/dev/null: .*; it is not a camera; choose another device"),
+        ("gopher://somewhere", "there is no source of kind gopher://; give /dev/video0"),
+        ("rtsp://127.0.0.1:1/live", "Connection refused; nobody answers there; check host and port"),
+        ("test:64", "cannot read 'test:64' as a test pattern; write test:WIDTHxHEIGHT@RATE"),
+        ("test:0x48@30", "is empty; give sides and a rate above 0"),
+        ("lavfi:no_such_filter", "Filter not found; check its spelling"),
+    ],
+)
+def test_what_is_no_source(text: str, message: str) -> None:
+    with pytest.raises(SrEdgeError, match=message):
+        open_source(text)
+
+
+def test_a_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match="has no picture"):
+        open_source(str(tmp_path))
+
+
+def test_a_damaged_picture_is_named_when_its_turn_comes(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(FrameError, match=r"a\.png"):
+        all_frames(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://admin:p%40ss@10.0.0.7:554/main", "rtsp://***@10.0.0.7:554/main"),
+        ("rtsp://admin@10.0.0.7/main", "rtsp://***@10.0.0.7/main"),
+        ("http://host/live?token=abc&channel=2", "http://host/live?token=***&channel=2"),
+        ("http://host/live?user=me&password=a/b", "http://host/live?user=***&password=***"),
+        ("rtsp://a:b@c@host/x", "rtsp://***@host/x"),
+        ("udp://127.0.0.1:5000", "udp://127.0.0.1:5000"),
+        ("a@b.mp4", "a@b.mp4"),
+    ],
+)
+def test_names_hold_no_secret(address: str, shown: str) -> None:
+    assert without_secrets(address) == shown
+
+
+def test_errors_hold_no_secret_nor_does_what_is_behind_them() -> None:
+    address = "rtsp://admin:hunter2@127.0.0.1:1/live?token=hunter3"
+    with pytest.raises(StreamError) as caught:
+        open_source(address)
+    assert "hunter" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, r"the server refuses the user name or password; check both"),
+        (403, "the server does not let this user in"),
+        (404, "the server has no such stream; check the path"),
+        (500, "the server refuses; check the address"),
+    ],
+)
+def test_a_server_that_refuses(status: int, message: str) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        serving.start()
+        try:
+            with pytest.raises(StreamError, match=message) as caught:
+                open_source(f"http://admin:hunter2@127.0.0.1:{server.server_port}/live")
+        finally:
+            server.shutdown()
+            serving.join(PATIENCE_S)
+    assert "hunter" not in str(caught.value)
+    assert f"http://***@127.0.0.1:{server.server_port}/live" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (av.error.PermissionError(13, "Permission denied"), "for a camera join the group `video`"),
+        (av.error.OSError(16, "Device or resource busy"), "another program uses it"),
+        (av.error.OSError(28, "No space left on device"), "the disk is full"),
+        (av.error.ExitError(1, "Immediate exit requested"), "nothing came in time"),
+    ],
+)
+def test_what_goes_wrong_comes_with_advice(error: Exception, message: str) -> None:
+    with pytest.raises(StreamError, match=f"camera: .*{message}") as caught, stream_errors("camera"):
+        raise error
+    assert reason_of(error) in str(caught.value)

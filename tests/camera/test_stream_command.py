@@ -1,0 +1,192 @@
+"""`sr-edge stream`: what it writes, shows and counts; signals; and each kind of bad input as one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_edge.camera.statistics import StreamStatistics
+from sr_edge.cli.stream_display import live_line, summary
+from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
+from tests.camera.stand_ins import PATIENCE_S
+
+SR_EDGE = Path(sys.executable).with_name("sr-edge")
+COUNT = 8
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", range(0, 3000 * COUNT, 3000), audio_s=0.2)
+
+
+def sr_edge(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[Any]:
+    command = [str(SR_EDGE), "stream", *map(str, arguments), "--runtime", "onnxruntime"]
+    return subprocess.run(command, capture_output=True, check=False, **{"text": True, **settings})
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("sr-edge: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_a_file_into_a_file(clip: Path, bundle: Path, tmp_path: Path) -> None:
+    out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
+    done = sr_edge(clip, out, "--model", bundle, "--stats-json", figures, "--json")
+    assert done.returncode == 0, done.stderr
+    assert times_of(read_clip(out)) == times_of(read_clip(clip))
+    document = json.loads(done.stdout)
+    report = document["stream"]
+    assert (report["frames_in"], report["frames_out"], report["dropped"]) == (COUNT, COUNT, 0)
+    assert document["policy"] == "block"
+    assert document["session"]["ran"] == "fp32"
+    assert set(report["latency"]) == {"count", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"}
+    assert json.loads(figures.read_text(encoding="utf-8"))["frames_out"] == COUNT
+
+
+def test_raw_frames_in_and_out(bundle: Path) -> None:
+    frame = bytes(range(256)) * (WIDTH * HEIGHT * 3 // 2 // 256)
+    raw = f"nv12:{WIDTH}x{HEIGHT}@30"
+    done = sr_edge("-", "-", "--model", bundle, "--raw", raw, input=frame * 3, text=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == 3 * 4 * len(frame)
+    assert done.stdout[: 4 * len(frame)] == done.stdout[-4 * len(frame) :]
+    assert b"3 frames in, 3 out" in done.stderr
+
+
+def test_options_reach_the_loop(clip: Path, bundle: Path) -> None:
+    patient = ("--policy", "drop-late 1000000", "--fallback", "bicubic", "--max-latency-ms", "1000000")
+    done = sr_edge(clip, "null", "--model", bundle, "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)["stream"]
+    assert (report["between"], report["by_fallback"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, number: int, code: int) -> None:
+    out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
+    command: list[str | Path] = [SR_EDGE, "stream", "test:64x48@30", out, "--model", bundle, "--runtime", "onnxruntime"]
+    process = subprocess.Popen(
+        [*command, "--stats-json", figures], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first line of figures: it runs
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == code, said
+    assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
+
+
+BAD: list[tuple[tuple[str, ...], str]] = [
+    (("absent.mp4", "null"), "there is no file or device absent.mp4"),
+    (("empty.mp4", "null"), "empty.mp4 is empty (0 bytes)"),
+    (("text.mp4", "null"), "it is damaged, empty or no video"),
+    (("/dev/video99", "null"), "check its name, and that a camera is plugged in"),
+    (("rtsp://me:hunter2@127.0.0.1:1/x", "null"), "rtsp://***@127.0.0.1:1/x: Connection refused"),
+    (("CLIP", "out.txt"), "its suffix is none of"),
+    (("CLIP", "absent/out.mp4"), "does not exist"),
+    (("CLIP", "CLIP"), "is the source too"),
+    (("CLIP", "null", "--policy", "newest"), "unknown policy 'newest'"),
+    (("CLIP", "null", "--roi", "1,1,4,4"), "give even numbers, for example 0,0,4,4"),
+    (("CLIP", "null", "--roi", "0,0,400,4"), "not inside the frame of 64x48"),
+    (("CLIP", "null", "--max-latency-ms", "50"), "add --fallback"),
+    (("CLIP", "null", "--fallback", "absent.sredge"), "absent.sredge"),
+    (("-", "null", "--raw", "nv12"), "write FORMAT:WIDTHxHEIGHT@RATE"),
+    (("CLIP", "null", "--read", "framerate"), "write NAME=VALUE"),
+    (("CLIP", "null", "--rate", "0"), "frames a second"),
+    (("CLIP", "out.mp4", "--codec", "h266"), "no encoder h266 here"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input(
+    clip: Path,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from sr_edge.cli.app import app
+    from sr_edge.cli.failures import run_command
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_bytes(b"hello, I am a text file " * 50)
+    given = [str(clip) if argument == "CLIP" else argument for argument in arguments]
+    code = run_command(app, ["stream", *given, "--model", str(bundle), "--runtime", "onnxruntime"])
+    assert code in (1, 2)
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("sr-edge: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "hunter2" not in lines[0]
+
+
+def test_a_scale_that_the_sink_cannot_hold(bundle: Path, tmp_path: Path) -> None:
+    done = sr_edge("lavfi:color=size=8200x16:rate=1:duration=1,format=yuv420p", tmp_path / "out.mp4", "--model", bundle)
+    assert done.returncode == 1
+    assert "would be 16400x32, libx264 ends at 16384 pixels a side" in error_of(done)
+
+
+def test_a_model_that_hangs_does_not_keep_the_process(clip: Path, bundle: Path, tmp_path: Path) -> None:
+    """The engine never comes back, and its threads are none that the interpreter would leave behind."""
+    program = f"""
+import sys, threading
+import sr_edge.camera.options
+from sr_edge.runtimes.onnxruntime import _OnnxRuntimeEngine
+infer, calls = _OnnxRuntimeEngine.infer, []
+def hanging(self, *arguments):
+    calls.append(arguments)
+    if len(calls) > 4:
+        threading.Event().wait()
+    infer(self, *arguments)
+_OnnxRuntimeEngine.infer = hanging
+made = sr_edge.camera.options.LoopOptions.__init__
+def impatient(self, **settings):
+    made(self, **settings, hang_s=0.5)
+sr_edge.camera.options.LoopOptions.__init__ = impatient
+sys.argv = ["sr-edge", "stream", {str(clip)!r}, {str(tmp_path / "out.mp4")!r}, "--model", {str(bundle)!r}]
+sys.argv += ["--runtime", "onnxruntime", "--roi", "0,0,40,32"]
+from sr_edge.cli import main
+main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        env=environment,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the model (onnxruntime fp32) did not come back for" in error_of(done)
+
+
+def test_the_live_line_and_the_summary() -> None:
+    statistics = StreamStatistics()
+    assert "in 0.0/s out 0.0/s | dropped 2" in live_line(statistics.report(dropped=2))
+    for _ in range(3):
+        statistics.frame_in(1.0)
+        statistics.stage("infer", 8.0)
+        statistics.frame_out(12.0)
+    statistics.count("failed")
+    report = statistics.report(dropped=2, queued=1, reopened=1)
+    line = live_line(report, 54.4, 11.26)
+    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | infer 8." in line
+    assert line.endswith("| queue 1 | 54 °C | 11.3 W")
+    text = summary(report)
+    assert text.startswith("3 frames in, 3 out in ")
+    assert "2 dropped, 1 failed" in text
+    assert "latency ms: p50 12.0, p95 12.0, p99 12.0, longest 12.0" in text
+    assert text.endswith("the source was opened again 1 times")

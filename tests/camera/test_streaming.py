@@ -1,0 +1,225 @@
+"""The Python API: iteration, callback, asyncio; several streams on one engine; what is closed when."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sr_edge.camera
+import sr_edge.runtimes
+from sr_edge.camera import NetworkEnlarger, PixelFormat, Stream, VideoFrame, open_sink, rgb_from_frame, stream
+from sr_edge.errors import BundleError, StreamError, UsageError
+from sr_edge.runtimes import Session
+from sr_edge.upscaler import Upscaler
+from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
+from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingEnlarger
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", range(0, 3000 * COUNT, 3000))
+
+
+def numbered(count: int) -> list[VideoFrame]:
+    return [flat_frame(number, pts=number) for number in range(count)]
+
+
+def test_the_simple_case(clip: Path, bundle: Path) -> None:
+    frames = list(stream(clip, bundle, runtime="onnxruntime"))
+    assert [frame.sequence for frame in frames] == list(range(COUNT))
+    assert [number_of(frame) for frame in frames] == list(range(COUNT))
+    assert {(frame.width, frame.height, frame.format) for frame in frames} == {(128, 96, PixelFormat.I420)}
+
+
+def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: Session) -> None:
+    for source, upscaled in zip(
+        sr_edge.camera.open_source(str(clip)).frames(), stream(clip, NetworkEnlarger(session)), strict=True
+    ):
+        expected = Upscaler(session).upscale(rgb_from_frame(source))
+        again = sr_edge.camera.frame_from_rgb(expected, source)
+        assert all(np.array_equal(mine, other) for mine, other in zip(upscaled.planes, again.planes, strict=True))
+
+
+def test_ten_bits_go_through_the_network(tmp_path: Path, session: Session) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv420p10le")
+    first, second = stream(clip, NetworkEnlarger(session))
+    assert first.format is second.format is PixelFormat.I420_10
+    assert number_of(second.with_planes((second.planes[0] // 4,), PixelFormat.GRAY_10)) == 1
+
+
+def test_a_callback_gets_every_frame_in_another_thread(clip: Path) -> None:
+    threads = set()
+    sequences = []
+
+    def take(frame: VideoFrame) -> None:
+        threads.add(threading.current_thread())
+        sequences.append(frame.sequence)
+
+    report = stream(clip, RepeatingEnlarger()).into(take)
+    assert sequences == list(range(COUNT))
+    assert threading.current_thread() not in threads
+    assert report.frames_out == COUNT
+
+
+def test_what_a_callback_raises_ends_the_stream(clip: Path) -> None:
+    def fail(frame: VideoFrame) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stream(clip, RepeatingEnlarger()).into(fail)
+
+
+def test_into_a_file(clip: Path, tmp_path: Path) -> None:
+    source = sr_edge.camera.open_source(str(clip))
+    stream(source, RepeatingEnlarger()).into(open_sink(str(tmp_path / "out.mp4"), source))
+    assert len(read_clip(tmp_path / "out.mp4")) == COUNT
+
+
+def test_asyncio(clip: Path) -> None:
+    async def collect() -> list[int]:
+        return [frame.sequence async for frame in stream(clip, RepeatingEnlarger())]
+
+    assert asyncio.run(collect()) == list(range(COUNT))
+
+
+def test_asyncio_left_early_ends_the_stream() -> None:
+    source = ListSource(numbered(1000))
+
+    async def first_two() -> list[int]:
+        sequences = []
+        async with aclosing(aiter(stream(source, RepeatingEnlarger()))) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                sequences.append(frame.sequence)
+                if len(sequences) == 2:
+                    break
+        return sequences
+
+    assert asyncio.run(first_two()) == [0, 1]
+    assert source.closed.is_set()
+
+
+def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
+    source = ListSource([])
+
+    def silent() -> Iterator[VideoFrame]:
+        yield flat_frame(0, pts=0)
+        source.closed.wait(PATIENCE_S)
+
+    source._frames = silent()
+
+    async def cancelled() -> None:
+        seen = asyncio.Event()
+
+        async def read() -> None:
+            async for _ in stream(source, RepeatingEnlarger()):
+                seen.set()
+
+        task = asyncio.create_task(read())
+        await asyncio.wait_for(seen.wait(), PATIENCE_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert source.closed.is_set()
+
+
+def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Session] = []
+    real = sr_edge.runtimes.open_session
+
+    def remember(*arguments: object, **settings: object) -> Session:
+        opened.append(real(*arguments, **settings))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr("sr_edge.camera.streaming.open_session", remember)
+    for _ in stream(clip, bundle, runtime="onnxruntime"):
+        break
+    with pytest.raises(UsageError, match="is closed"):
+        opened[0].run(np.zeros((32, 40, 3), np.uint8))
+
+
+def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session) -> None:
+    """Each is live and has always a newer frame: whoever is served, all are served alike, and memory is bounded."""
+    turns = 8
+    engine = NetworkEnlarger(session)
+    form = PixelFormat.I420
+    planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)
+    outs: list[list[VideoFrame]] = [[] for _ in range(4)]
+    all_there = threading.Barrier(4, timeout=PATIENCE_S)
+
+    def camera(stopped: threading.Event) -> Iterator[VideoFrame]:
+        all_there.wait()
+        for number in itertools.count():
+            if stopped.wait(0.001):
+                return
+            yield VideoFrame(planes, form, pts=number, sequence=number)
+
+    streams: list[Stream] = []
+
+    def take(index: int, frame: VideoFrame) -> None:
+        outs[index].append(frame)
+        if min(len(out) for out in outs) >= turns:
+            for one in streams:
+                one.stop()
+
+    for _ in range(4):
+        source = ListSource([], is_live=True)
+        source._frames = camera(source.closed)
+        streams.append(stream(source, engine))
+    threads = [
+        threading.Thread(target=one.into, args=(lambda frame, index=index: take(index, frame),))
+        for index, one in enumerate(streams)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    counts = [len(out) for out in outs]
+    assert min(counts) >= turns
+    assert max(counts) - min(counts) <= 3
+    for one, out in zip(streams, outs, strict=True):
+        assert {(frame.width, frame.height) for frame in out} == {(640, 360)}
+        assert [frame.sequence for frame in out] == sorted(frame.sequence for frame in out)
+        assert one.report().dropped > 0
+        assert one.report().queued <= 1
+
+
+def test_a_fallback_needs_the_latency_that_it_is_to_hold(clip: Path) -> None:
+    with pytest.raises(UsageError, match="belong together"):
+        stream(clip, RepeatingEnlarger(), fallback="bicubic")
+    frames = list(stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6))
+    assert len(frames) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"policy": "newest"}, "unknown policy"), ({"roi": "1,2"}, "x,y,width,height"), ({"every": 0}, "counts from 1")],
+)
+def test_wrong_arguments(clip: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        stream(clip, RepeatingEnlarger(), **settings)  # type: ignore[arg-type]
+
+
+def test_no_bundle_and_no_source(clip: Path, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        stream(clip, tmp_path / "absent.sredge", runtime="onnxruntime")
+    with pytest.raises(StreamError, match="there is no file"):
+        stream(tmp_path / "absent.mp4", bundle, runtime="onnxruntime")
+
+
+def test_importing_the_package_opens_no_runtime() -> None:
+    code = "import sys, sr_edge.camera; print(*(m for m in ('torch', 'openvino', 'onnxruntime') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,86 @@
+"""Times that a source gives, and what becomes of those that are absent, restart or stand still."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sr_edge.camera.paced import PacedSource
+from sr_edge.camera.timeline import Timeline
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import ListSource
+
+MPEG = Fraction(1, 90_000)
+SECOND_NS = 10**9
+
+
+def placed(timeline: Timeline, times: list[int | None], seconds: list[float] | None = None) -> list[int]:
+    clock = seconds or [number / 10 for number in range(len(times))]
+    return [timeline.place(pts, MPEG, round(s * SECOND_NS)) for pts, s in zip(times, clock, strict=True)]
+
+
+def test_a_files_times_are_left_alone_however_uneven() -> None:
+    times: list[int | None] = [7, 3003, 3004, 90_000, 5_000_000]
+    assert placed(Timeline(is_live=False), times) == times
+
+
+def test_a_live_stream_begins_at_zero_and_keeps_its_distances() -> None:
+    assert placed(Timeline(is_live=True), [8_123_456, 8_126_456, 8_132_456]) == [0, 3000, 9000]
+
+
+def test_a_first_time_that_is_absent_is_one_frame_before_the_next() -> None:
+    timeline = Timeline(is_live=True, rate=Fraction(25))
+    assert placed(timeline, [None, 500_000, 503_600], [0, 0.001, 0.002]) == [0, 3600, 7200]
+
+
+def test_a_live_stream_that_restarts_goes_on_by_the_clock() -> None:
+    timeline = Timeline(is_live=True)
+    assert placed(timeline, [100, 3100], [0, 1 / 30]) == [0, 3000]
+    timeline.restart()
+    assert timeline.place(50, MPEG, 2 * SECOND_NS) == 3000 + round((2 - 1 / 30) * 90_000)
+    assert timeline.place(3050, MPEG, 3 * SECOND_NS) == 6000 + round((2 - 1 / 30) * 90_000)
+
+
+def test_a_time_that_jumps_back_is_moved_with_all_that_follow() -> None:
+    assert placed(Timeline(is_live=False), [0, 3000, 6000, 0, 3000]) == [0, 3000, 6000, 9000, 12_000]
+
+
+def test_times_always_rise_in_another_unit_too() -> None:
+    timeline = Timeline(is_live=False)
+    assert timeline.place(90_000, MPEG, 0) == 90_000
+    assert timeline.place(1000, Fraction(1, 1000), 0) > 1000
+    assert timeline.offset_s > 0
+
+
+def test_what_goes_beside_the_frames_knows_where_they_went() -> None:
+    timeline = Timeline(is_live=True)
+    assert not timeline.has_begun
+    timeline.place(9000, MPEG, 0)
+    assert timeline.has_begun
+    assert timeline.offset_s == Fraction(-1, 10)
+
+
+def test_a_paced_file_comes_at_its_times_and_counts_as_live() -> None:
+    waited: list[float] = []
+
+    def wait_until(at_s: float) -> bool:
+        waited.append(at_s)
+        return False
+
+    frames = [flat_frame(number, pts=pts) for number, pts in enumerate([30, 33, 48])]
+    source = PacedSource(ListSource(frames), wait_until)
+    assert source.is_live
+    given = list(source.frames())
+    assert [frame.pts for frame in given] == [30, 33, 48]
+    assert all(frame.captured_ns > 0 for frame in given)
+    assert [round(at_s - waited[0], 6) for at_s in waited] == [0, 0.1, 0.6]
+
+
+def test_a_paced_file_ends_when_it_is_closed_while_it_waits() -> None:
+    inner = ListSource([flat_frame(0, pts=0), flat_frame(1, pts=30 * 3600)])
+    source = PacedSource(inner)
+    given = []
+    for frame in source.frames():
+        given.append(frame.sequence)
+        source.close()
+    assert given == [0]
+    assert inner.closed.is_set()

@@ -1,0 +1,131 @@
+"""Policies as they are written, the queues, and fair turns on an engine."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sr_edge.camera.policy import Dropping, Policy, policy_for
+from sr_edge.camera.queues import DROP_LATE_DEPTH, Inbox, Outbox
+from sr_edge.camera.turns import Turns
+from sr_edge.errors import UsageError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import PATIENCE_S, eventually
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("latest", Policy(Dropping.LATEST)),
+        ("block", Policy(Dropping.BLOCK)),
+        ("drop-late 100", Policy(Dropping.DROP_LATE, 100)),
+        ("drop-late=33.5", Policy(Dropping.DROP_LATE, 33.5)),
+    ],
+)
+def test_policies_are_read(text: str, policy: Policy) -> None:
+    assert Policy.parse(text) == policy
+    assert Policy.parse(str(policy)) == policy
+
+
+@pytest.mark.parametrize("text", ["", "newest", "drop-late", "drop-late x", "drop-late 0", "latest 5"])
+def test_what_is_no_policy_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"drop-late|more than 0"):
+        Policy.parse(text)
+
+
+def test_live_sources_drop_others_wait() -> None:
+    assert policy_for(is_live=True).dropping is Dropping.LATEST
+    assert policy_for(is_live=False).dropping is Dropping.BLOCK
+
+
+def test_drop_late_holds_a_bounded_number() -> None:
+    inbox = Inbox(Policy.parse("drop-late 1000000"))
+    for number in range(DROP_LATE_DEPTH + 5):
+        inbox.put(flat_frame(number))
+    assert (len(inbox), inbox.dropped) == (DROP_LATE_DEPTH, 5)
+
+
+def test_an_ended_inbox_takes_nothing_and_wakes_who_waits() -> None:
+    inbox = Inbox(Policy.parse("block"))
+    inbox.put(flat_frame(0))
+    inbox.put(flat_frame(1))
+    refused: list[bool] = []
+    waiting = threading.Thread(target=lambda: refused.append(not inbox.put(flat_frame(2))))
+    waiting.start()
+    inbox.end()
+    waiting.join(PATIENCE_S)
+    assert refused == [True]
+    assert inbox.wait()
+    assert [inbox.take(), inbox.take()] != [None, None]
+    assert not inbox.wait()
+    assert inbox.is_over
+
+
+def test_results_come_out_in_order_whatever_order_they_came_in() -> None:
+    outbox: Outbox[str] = Outbox(4)
+    assert all(outbox.reserve() for _ in range(4))
+    tickets = [outbox.ticket() for _ in range(4)]
+    for ticket, item in zip(reversed(tickets), ("d", None, "b", "a"), strict=True):
+        outbox.deliver(ticket, item)
+    outbox.end()
+    assert [outbox.take(1), outbox.take(1), outbox.take(1), outbox.take(1)] == ["a", "b", "d", None]
+    assert outbox.is_over
+
+
+def test_a_full_outbox_makes_its_workers_wait() -> None:
+    outbox: Outbox[str] = Outbox(1)
+    assert outbox.reserve()
+    outbox.deliver(outbox.ticket(), "a")
+    granted: list[bool] = []
+    waiting = threading.Thread(target=lambda: granted.append(outbox.reserve()))
+    waiting.start()
+    assert granted == []
+    assert outbox.take(PATIENCE_S) == "a"
+    waiting.join(PATIENCE_S)
+    assert granted == [True]
+
+
+def test_streams_are_served_in_rotation_whoever_asks_most() -> None:
+    """One stream with five threads, three with one each: all wait for one engine."""
+    turns = Turns(1)
+    served: list[str] = []
+    streams = ["greedy"] * 5 + ["a", "b", "c"]
+
+    def ask(stream: str) -> None:
+        with turns.turn(stream):
+            served.append(stream)
+
+    threads = [threading.Thread(target=ask, args=(stream,)) for stream in streams]
+    with turns.turn("first"):
+        for thread in threads:
+            thread.start()
+        eventually(lambda: turns.waiting == len(streams))
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sorted(served[:4]) == ["a", "b", "c", "greedy"]
+    assert served[4:] == ["greedy"] * 4
+
+
+def test_no_more_than_allowed_are_served_at_once() -> None:
+    turns = Turns(2)
+    inside, most = 0, 0
+    counting = threading.Lock()
+
+    def work(stream: int) -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with turns.turn(stream):
+                with counting:
+                    inside += 1
+                    most = max(most, inside)
+                with counting:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work, args=(stream,)) for stream in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert most <= 2
+    assert inside == 0
