@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from comparison_rows import ComparisonRow
 from paper_rows import PaperRow
 
 from sr_edge.bench import BenchReport, markdown_report
@@ -27,6 +28,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
     """The whole page; `kept` has the benchmarks that were run, by their names."""
     titled: dict[str, tuple[str, Body]] = {
         "papers": ("Sizes beside the papers'", _papers),
+        "comparisons": ("The papers' comparisons, trained at our size", _comparisons),
         "systems": ("Static against traced form of every system, x2, 96x96", _systems),
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
         "scaling": ("Attention against the number of pixels", _scaling),
@@ -63,6 +65,24 @@ def _papers(rows: Sequence[Kept]) -> Iterator[str]:
     yield (
         "MACs are multiply-accumulates, what the papers call FLOPs; layers take 64 channels of 64x64 pixels. Last "
         "digit: the paper's, rounded or cut off. Where nothing is allowed, nothing was promised."
+    )
+
+
+def _comparisons(report: Kept) -> Iterator[str]:
+    for comparison in report["comparisons"]:
+        rows = [from_plain(ComparisonRow, row, "comparisons") for row in comparison["rows"]]
+        heading = [_line(ComparisonRow.HEADINGS), "|---|---:|---:|---:|---:|---:|---|---|"]
+        recipe = comparison["recipe"]
+        yield f"**{comparison['title']}** ({comparison['network']}), x2:"
+        yield "\n".join([*heading, *(_line(row.cells()) for row in rows)])
+        yield (
+            f"{recipe['steps']} steps of {recipe['batch']} crops of {recipe['patch_px']}x{recipe['patch_px']}. "
+            f"The paper: {comparison['paper']}."
+        )
+    yield (
+        "Variants of a table learn bicubic x2 from the same crops in the same order, by the same recipe. Differences "
+        "are to the first variant with the same seed, mean and range over the seeds: one whose range has both signs is "
+        "noise. Papers train hundreds of times longer, LabNet's on blurred pictures."
     )
 
 

@@ -6,6 +6,7 @@ Leave the machine alone meanwhile. The figures are kept in docs/results, one JSO
     python benchmarks/run_all.py --only forms     some of them; the page keeps the figures of the others
     python benchmarks/run_all.py --only           none of them; the page is written again from what is kept
     python benchmarks/run_all.py --only gpu       those of an NVIDIA GPU, which are not among "all": make bench-gpu
+    python benchmarks/run_all.py --only comparisons     networks that are trained for it, an hour and more; nor these
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "device": "scripts/device_env openvino convnet.sredge --json {json}",
 }
 GPU_STEPS = {"gpu": "python benchmarks/gpu.py --json {json}"}
+TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --json {json}"}
 
 
 def run_step(name: str, folder: Path) -> None:
     """Runs one benchmark, with the bundles that it names, and keeps its figures."""
-    command, figures = {**STEPS, **GPU_STEPS}[name], folder / f"{name}.json"
+    command, figures = {**STEPS, **GPU_STEPS, **TRAINED_STEPS}[name], folder / f"{name}.json"
     needed = [BUNDLES[word] for word in command.split() if word in BUNDLES]
     for deploy in needed:
         if not (folder / deploy.split()[-1]).exists():
@@ -82,7 +84,7 @@ def run(command: str, folder: Path, figures: Path | None = None) -> subprocess.C
 
 
 def main() -> None:
-    names = [*STEPS, *GPU_STEPS]
+    names = [*STEPS, *GPU_STEPS, *TRAINED_STEPS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=names, default=list(STEPS), metavar="NAME", help=", ".join(names))
     only = parser.parse_args().only
