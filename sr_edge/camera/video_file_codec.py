@@ -119,6 +119,11 @@ def choose_encoding(
         UsageError: the container, codec, quality, pixel format and size do not go together.
     """
     container = container_of(target)
+    if facts.matrix is not None and not can_write_turns():
+        raise UsageError(
+            f"{facts.path} is turned by its metadata, which PyAV {av.__version__} cannot write; "
+            "install a newer one: pip install 'av>=18'"
+        )
     form = _PLANAR.get(facts.format, facts.format)
     codec = _codec_for(target, form, codec)
     encoder = _ENCODERS[codec]
@@ -142,6 +147,11 @@ def choose_encoding(
         aspect=facts.aspect,
         matrix=_scaled(facts.matrix, scale),
     )
+
+
+def can_write_turns() -> bool:
+    """PyAV writes display matrices since version 18."""
+    return hasattr(av.VideoStream, "set_display_matrix")
 
 
 def _codec_for(target: Path, form: PixelFormat, wanted: VideoCodec | None) -> VideoCodec:

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -215,15 +215,5 @@ def _added_stream(container: Any, encoding: Encoding) -> Any:
     if encoding.aspect is not None:
         context.sample_aspect_ratio = encoding.aspect
     if encoding.matrix is not None:
-        _set_matrix(stream, encoding)
+        stream.set_display_matrix(encoding.matrix)
     return stream
-
-
-def _set_matrix(stream: Any, encoding: Encoding) -> None:
-    set_display_matrix: Callable[[Any], None] | None = getattr(stream, "set_display_matrix", None)
-    if set_display_matrix is None:
-        raise StreamError(
-            f"the video is turned by its metadata, which PyAV {av.__version__} cannot write; "
-            "install a newer one: pip install 'av>=18'"
-        )
-    set_display_matrix(encoding.matrix)

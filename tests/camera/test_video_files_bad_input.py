@@ -1,0 +1,220 @@
+"""What goes wrong with video files: one clear line each, and nothing left behind."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from sr_edge.camera import video_file_codec
+from sr_edge.camera.enlarger import BicubicEnlarger
+from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
+from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
+from sr_edge.spec import TileSpec
+from tests.camera.films import Film, pts_of, shoot
+
+TILE = TileSpec(32, 40)
+LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
+
+
+def upscaled(source: Path, target: Path, settings: VideoSettings | None = None) -> VideoResult:
+    return upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2), TILE)
+
+
+def cut(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def written(content: bytes) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def sound_only(path: Path) -> Path:
+    both = shoot(path.with_name("both.mp4"), Film(audio="aac"))
+    with av.open(both) as source, av.open(path, "w") as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    both.unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda path: path, FrameError, r"there is no file .*in\.mp4; check the name"),
+        (written(b""), FrameError, r"in\.mp4 is empty \(0 bytes\); copy or export it again"),
+        (written(b"\x13\x37" * 9000), StreamError, r"in\.mp4: Invalid data .*; it is damaged, empty or no video"),
+        (written(b"just some words\n" * 400), StreamError, r"in\.mp4 is a text, no video|in\.mp4: Invalid data"),
+        (sound_only, StreamError, r"in\.mp4 has no video stream, only audio; give a file with video"),
+        (lambda path: cut(shoot(path, LONG), 0.5), StreamError, r"in\.mp4: Invalid data .*; it is damaged"),
+    ],
+    ids=["absent", "empty", "noise", "text", "sound", "cut"],
+)
+def test_what_is_no_video(tmp_path: Path, make: Callable[[Path], Path], error: type[SrEdgeError], message: str) -> None:
+    source = make(tmp_path / "in.mp4")
+    with pytest.raises(error, match=message):
+        upscaled(source, tmp_path / "out.mp4")
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.mp4"}
+
+
+def test_a_text_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("FFmpeg would show this as a terminal.\n" * 20)
+    with pytest.raises(StreamError, match=r"notes\.txt is a text, no video; choose another file"):
+        upscaled(tmp_path / "notes.txt", tmp_path / "out.mp4")
+
+
+def test_a_file_that_was_cut_short_is_noticed_and_can_be_saved(tmp_path: Path) -> None:
+    source = cut(shoot(tmp_path / "in.mkv", LONG), 0.5)
+    message = r"in\.mkv is cut short: \d+ of about \d+ frames are there; .* --frames :\d+"
+    with pytest.raises(StreamError, match=message) as told:
+        upscaled(source, tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    frames = str(told.value).rpartition("--frames ")[2]
+    count = int(frames[1:])
+    assert count > 20
+    assert upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse(frames))).frames == count
+
+
+def test_a_file_that_lost_its_end_behind_a_whole_index_is_noticed(tmp_path: Path) -> None:
+    plain = shoot(tmp_path / "plain.mp4", LONG)
+    with av.open(plain) as source, av.open(tmp_path / "in.mp4", "w", options={"movflags": "faststart"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    cut(tmp_path / "in.mp4", 0.9)
+    with pytest.raises(StreamError, match=r"in\.mp4 is cut short: \d+ of about 90 frames are there"):
+        upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+
+
+def test_damage_in_the_middle_is_counted(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 120_000, 3000), form="yuv444p"))
+    with av.open(source) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][33]
+    content = bytearray(source.read_bytes())
+    assert packet.pos is not None
+    content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    source.write_bytes(content)
+    result = upscaled(source, tmp_path / "out.mp4")
+    assert result.frames == 39
+    assert result.notes == ("1 damaged packets could not be decoded; their frames are missing",)
+    assert pts_of(tmp_path / "out.mp4")[1] == [pts for pts in range(0, 120_000, 3000) if pts != packet.pts]
+
+
+def test_a_pixel_format_that_is_not_read(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 400, 40), Fraction(1, 1000), "ffv1", "yuv410p"))
+    with pytest.raises(FrameError, match=r"in\.mkv: the pixel format yuv410p is not read here; convert"):
+        upscaled(source, tmp_path / "out.mp4")
+
+
+def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
+    parts = [shoot(tmp_path / f"{width}.h264", Film(range(10), Fraction(1, 30), width=width)) for width in (64, 96)]
+    source = tmp_path / "in.h264"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    message = "the picture changes from 64x48 to 96x48 at frame 10; upscale what comes before with --frames :10"
+    with pytest.raises(StreamError, match=message):
+        upscaled(source, tmp_path / "out.mp4")
+    assert upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange(0, 10))).frames == 10
+
+
+@pytest.mark.parametrize(
+    ("film", "name", "settings", "message"),
+    [
+        (Film(), "out.avi", None, r"out\.avi is no name for a video; end it in \.mp4, \.m4v, \.mov, \.mkv or \.webm"),
+        (Film(), "out", None, r"out is no name for a video"),
+        (Film(), "out.png", None, r"out\.png is no name for a video"),
+        (Film(), "in.mp4", None, r"in\.mp4 is the original too; give another name"),
+        (Film(), "no/out.mp4", None, r"the folder .*no does not exist; make it first"),
+        (Film(), "out.webm", VideoSettings(VideoCodec.H264), r"\.webm file cannot hold h264 here; choose --codec vp9"),
+        (
+            Film(),
+            "out.mp4",
+            VideoSettings(crf=52),
+            r"--crf 52 is no quality of h264; give .* to 51",
+        ),
+        (
+            Film(form="yuv422p"),
+            "out.mp4",
+            VideoSettings(VideoCodec.AV1),
+            r"av1 cannot hold yuv422p pixels here",
+        ),
+        (
+            Film(subtitles=[(0, 100, "one")]),
+            "out.mkv",
+            None,
+            r"out\.mkv cannot hold stream 1 \(subtitle mov_text\) of .*in\.mp4; write a \.mp4 file, or leave it out "
+            "with --copy audio",
+        ),
+        (
+            Film(audio="aac"),
+            "out.webm",
+            None,
+            r"out\.webm cannot hold stream 1 \(audio aac\) of .*; write a \.mkv file, or leave it out with --copy none",
+        ),
+    ],
+    ids=["avi", "bare", "png", "same", "folder", "codec", "crf", "format", "subtitles", "audio"],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, film: Film, name: str, settings: VideoSettings | None, message: str
+) -> None:
+    source = shoot(tmp_path / "in.mp4", film)
+    with pytest.raises(UsageError, match=message):
+        plan_video(source, tmp_path / name, 2, settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_what_a_container_cannot_hold_can_be_left_out(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
+    result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied=Copied.NONE))
+    assert result.notes == ("left out: stream 1 (audio aac), stream 2 (subtitle mov_text)",)
+
+
+@contextmanager
+def files_no_larger_than(size_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 3000)))
+    job = plan_video(source, tmp_path / "out.mp4", 2, VideoSettings(crf=0))
+    with (
+        files_no_larger_than(4000),
+        pytest.raises(StreamError, match=r"out\.mp4: File too large; the file may"),
+    ):
+        upscale_video(job, BicubicEnlarger(2), TILE)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    odd = source.rename(tmp_path / "rtsp:part 1%d.mp4")
+    upscaled(odd, tmp_path / "http:out #1.mp4")
+    assert pts_of(tmp_path / "http:out #1.mp4") == pts_of(odd)
+
+
+def test_an_old_pyav_says_that_it_cannot_keep_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(matrix=(0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)))
+    monkeypatch.setattr(video_file_codec, "can_write_turns", lambda: False)
+    with pytest.raises(UsageError, match=r"which PyAV .* cannot write; install a newer one: pip install 'av>=18'"):
+        plan_video(source, tmp_path / "out.mp4", 2)
