@@ -3,7 +3,7 @@ PYTHON ?=
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-gpu device-env
+.PHONY: help venv demo test check bench bench-gpu device-env setup-gst
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,3 +28,7 @@ bench-gpu: venv ## the figures of an NVIDIA GPU, on a machine that has one; writ
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
 	@PYTHON="$(PYTHON)" scripts/device_env
+
+setup-gst: ## GStreamer, for its element's tests, by apt-get (asks for sudo unless you are root)
+	@scripts/apt_install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader \
+		python3-gst-1.0 gir1.2-gst-plugins-base-1.0

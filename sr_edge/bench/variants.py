@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sr_edge.bundle import Bundle
-from sr_edge.errors import RuntimeUnavailable, SrEdgeError, UnknownNameError, UsageError
-from sr_edge.runtimes import availability, find_entry, load_runtime, runtime_names
+from sr_edge.errors import SrEdgeError, UnknownNameError, UsageError
+from sr_edge.runtimes import find_entry, load_runtime, runtime_names
 from sr_edge.spec import Precision
 
 MIXED_RESTS = (Precision.BF16, Precision.FP16)
-PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")
-"""Fastest first, on the CPUs they were measured on."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,3 @@ def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precisio
                 yield rest
         except SrEdgeError:
             return
-
-
-def preferred_runtime() -> str:
-    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
-    for name in PREFERRED_RUNTIMES:
-        if availability(name).works:
-            return name
-    raise RuntimeUnavailable("no runtime works here; `sr-edge doctor` says why and what to install")

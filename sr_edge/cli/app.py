@@ -16,6 +16,7 @@ from sr_edge.cli.evaluate import evaluate
 from sr_edge.cli.export import export
 from sr_edge.cli.export_triton import export_triton
 from sr_edge.cli.export_trtexec import export_trtexec
+from sr_edge.cli.gst_install import gst_install
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
 from sr_edge.cli.selftest import selftest
@@ -34,6 +35,7 @@ COMMANDS = (
     selftest,
     upscale,
     stream,
+    gst_install,
     bench,
     evaluate,
     compare,

@@ -47,6 +47,9 @@ RUNTIMES = (
     RuntimeEntry("tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs"),
 )
 
+PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")
+"""Fastest first, on the CPUs they were measured on."""
+
 
 def runtime_names() -> list[str]:
     return [entry.name for entry in RUNTIMES]
@@ -85,6 +88,14 @@ def availability(name: str) -> Availability:
         return load_runtime(name).availability()
     except RuntimeUnavailable as error:
         return Availability(works=False, reason=str(error), how_to_install=find_entry(name).how_to_install)
+
+
+def preferred_runtime() -> str:
+    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
+    for name in PREFERRED_RUNTIMES:
+        if availability(name).works:
+            return name
+    raise RuntimeUnavailable("no runtime works here; `sr-edge doctor` says why and what to install")
 
 
 def supports(name: str, precision: Precision, device: str = "cpu") -> bool:

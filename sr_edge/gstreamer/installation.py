@@ -1,0 +1,187 @@
+"""Makes the element known to GStreamer: a small Python file where its plugin loader looks.
+
+The loader embeds the system's Python. Compiled packages, such as numpy and the runtimes, fit one minor version of
+Python, so the environment that holds sr_edge must be of that version.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.whole_file import require_output_file, whole_file
+
+DEBIAN_PACKAGES = (
+    "gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader python3-gst-1.0 "
+    "gir1.2-gst-plugins-base-1.0"
+)
+FILE_NAME = "sredge.py"
+_INSPECT_S = 120
+_OLDEST_PYTHON = (3, 10)
+
+_PLUGIN = '''"""GStreamer's element sredge. Written by `sr-edge gst-install`; delete this file to remove the element."""
+
+import site
+import sys
+
+if sys.version_info[:2] != {version}:
+    raise ImportError(
+        "sredge was installed for Python {dotted}, GStreamer now runs {{}}.{{}}; install sr-edge for that one and run "
+        "`sr-edge gst-install` again".format(*sys.version_info[:2])
+    )
+
+_system = list(sys.path)
+for _folder in {folders}:
+    site.addsitedir(_folder)
+# The environment's packages come first: a system's own numpy would not fit the runtimes that were installed here.
+sys.path[:] = [folder for folder in sys.path if folder not in _system] + _system
+
+from gi.repository import Gst  # noqa: E402
+from sr_edge.gstreamer.element import SrEdge  # noqa: E402
+
+__gstelementfactory__ = ("sredge", Gst.Rank.NONE, SrEdge)
+'''
+
+
+@dataclass(frozen=True)
+class PythonLoader:
+    """GStreamer's plugin for plugins in Python, and the Python that it embeds."""
+
+    path: Path
+    python: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the element was put. `search_path` must be in GST_PLUGIN_PATH; None where GStreamer looks by itself."""
+
+    plugin_file: Path
+    search_path: Path | None
+    loader: PythonLoader
+    environment: Path
+
+
+def install_element(folder: Path | None = None) -> Installation:
+    """Writes the plugin file, and has GStreamer load it.
+
+    Args:
+        folder: for GST_PLUGIN_PATH; None takes the user's own, where GStreamer always looks.
+
+    Raises:
+        RuntimeUnavailable: GStreamer, its loader or a package is absent, the Pythons differ, or it does not load.
+        UsageError: the file cannot be written.
+    """
+    loader = find_loader()
+    _require_same_python(loader.python)
+    _require_packages()
+    plugin_file = (folder or _user_plugins()) / "python" / FILE_NAME
+    _write(plugin_file, plugin_text(loader.python))
+    _forget_registry()
+    _require_element(folder)
+    return Installation(plugin_file.resolve(), folder and folder.resolve(), loader, Path(sys.prefix))
+
+
+def find_loader() -> PythonLoader:
+    """Asks GStreamer; raises RuntimeUnavailable where it or the loader is absent."""
+    try:
+        asked = _inspect("python", os.environ)
+    except FileNotFoundError:
+        raise RuntimeUnavailable(
+            f"gst-inspect-1.0 is absent; install GStreamer, on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
+        ) from None
+    found = re.search(r"^\s*Filename\s+(\S+)", asked.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeUnavailable(
+            "GStreamer cannot load elements in Python: its plugin `python` is absent; "
+            f"on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
+        )
+    path = Path(found[1])
+    return PythonLoader(path, embedded_python(path.read_bytes(), path))
+
+
+def embedded_python(library: bytes, path: Path) -> tuple[int, int]:
+    """The version of libpython that the loader is linked to; raises RuntimeUnavailable where there is none."""
+    version = re.search(rb"libpython(\d+)\.(\d+)", library)
+    if version is None:
+        raise RuntimeUnavailable(f"{path} names no libpython; install GStreamer's Python loader again")
+    return int(version[1]), int(version[2])
+
+
+def plugin_text(python: tuple[int, int]) -> str:
+    """The plugin file for this environment."""
+    folders = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
+    return _PLUGIN.format(version=python, dotted=_dotted(python), folders=folders)
+
+
+def _require_same_python(embedded: tuple[int, int]) -> None:
+    if embedded == sys.version_info[:2]:
+        return
+    found, wanted = _dotted(sys.version_info[:2]), _dotted(embedded)
+    if embedded < _OLDEST_PYTHON:
+        raise RuntimeUnavailable(
+            f"GStreamer embeds Python {wanted} here, sr-edge needs {_dotted(_OLDEST_PYTHON)}: "
+            "pipe raw frames through `sr-edge stream` instead"
+        )
+    raise RuntimeUnavailable(
+        f"sr-edge runs in Python {found}, GStreamer embeds {wanted}, and compiled packages fit one of them only; make "
+        f"an environment of that one: /usr/bin/python{wanted} -m venv gst-env && "
+        'gst-env/bin/pip install "sr-edge[camera,openvino]" && gst-env/bin/sr-edge gst-install'
+    )
+
+
+def _require_packages() -> None:
+    if importlib.util.find_spec("av") is None:
+        raise RuntimeUnavailable(
+            'the element needs the package av, which is absent; run: pip install "sr-edge[camera]"'
+        )
+
+
+def _user_plugins() -> Path:
+    """Where the loader looks in a user's home; not where GStreamer looks for compiled plugins."""
+    return Path.home() / ".gstreamer-1.0" / "plugins"
+
+
+def _write(plugin_file: Path, text: str) -> None:
+    try:
+        plugin_file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder {plugin_file.parent}: {error.strerror}; choose another with --folder"
+        ) from error
+    require_output_file(plugin_file)
+    with whole_file(plugin_file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _forget_registry() -> None:
+    """GStreamer remembers which plugins there are, and does not look again for those in Python."""
+    given = os.environ.get("GST_REGISTRY_1_0") or os.environ.get("GST_REGISTRY")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gstreamer-1.0"
+    for registry in [Path(given)] if given else cache.glob("registry.*.bin"):
+        registry.unlink(missing_ok=True)
+
+
+def _require_element(folder: Path | None) -> None:
+    searched = [str(folder)] if folder else []
+    searched += filter(None, [os.environ.get("GST_PLUGIN_PATH")])
+    environment = {**os.environ, "GST_PLUGIN_PATH": os.pathsep.join(searched)} if searched else os.environ
+    asked = _inspect("sredge", environment)
+    if asked.returncode != 0:
+        reason = " ".join(asked.stderr.split())[-500:] or "it does not say why"
+        raise RuntimeUnavailable(f"the element was written but GStreamer does not load it: {reason}")
+
+
+def _inspect(name: str, environment: os._Environ[str] | dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = ["gst-inspect-1.0", name]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_INSPECT_S)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,101 @@
+"""What the element is made of and needs no GStreamer: counts, latency, layouts."""
+
+from __future__ import annotations
+
+import pytest
+
+from sr_edge.camera.frame import Colour, PixelFormat
+from sr_edge.errors import FrameError
+from sr_edge.gstreamer.planes import BufferLayout
+from sr_edge.gstreamer.tally import Tally, earliest_after_qos, is_notable, latency_ns, reaches_round
+
+NO_TIME = 2**64 - 1
+
+
+def test_a_frame_whose_turn_comes_tells_of_those_that_were_displaced() -> None:
+    tally = Tally(most_waiting=2)
+    for pts in (0, 10, 20, 30):
+        tally.enter(pts)
+    tally.arrive(0)
+    assert tally.dropped == 0
+    tally.arrive(30)
+    assert tally.dropped == 2
+
+
+def test_late_frames_are_dropped_ones() -> None:
+    tally = Tally()
+    for pts in (0, 10):
+        tally.enter(pts)
+        tally.arrive(pts)
+    tally.refuse()
+    assert (tally.entered, tally.dropped) == (2, 1)
+
+
+def test_frames_without_a_time_are_counted_all_the_same() -> None:
+    tally = Tally(most_waiting=1)
+    for _ in range(9):
+        tally.enter(NO_TIME)
+    tally.arrive(NO_TIME)
+    assert tally.dropped == 6
+    tally.arrive(NO_TIME)
+    tally.end()
+    assert tally.dropped == 7
+
+
+def test_a_seek_drops_nothing() -> None:
+    tally = Tally(most_waiting=1)
+    tally.enter(0)
+    tally.enter(10)
+    tally.flush()
+    tally.enter(0)
+    tally.arrive(0)
+    tally.end()
+    assert (tally.entered, tally.dropped) == (1, 0)
+
+
+def test_failures_in_a_row_end_with_a_frame_that_works() -> None:
+    tally = Tally()
+    tally.fail()
+    tally.fail()
+    assert tally.failed_in_a_row == 2
+    tally.deliver(10.0)
+    assert (tally.failed, tally.failed_in_a_row) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "says"), [(0, 1, True), (1, 2, False), (9, 10, True), (3, 120, True), (100, 999, False)]
+)
+def test_counts_are_said_at_round_numbers(before: int, now: int, says: bool) -> None:
+    assert reaches_round(before, now) is says
+
+
+def test_a_network_that_cannot_keep_up_adds_the_wait_for_the_frame_before() -> None:
+    assert latency_ns(work_ms=20, interval_ms=33) == 20_000_000
+    assert latency_ns(work_ms=40, interval_ms=33) == 80_000_000
+
+
+def test_small_changes_of_latency_are_not_worth_a_message() -> None:
+    assert is_notable(0, 1)
+    assert not is_notable(20_000_000, 24_000_000)
+    assert is_notable(20_000_000, 26_000_000)
+
+
+def test_a_sink_that_is_behind_is_let_catch_up() -> None:
+    assert earliest_after_qos(1000, 50) == 1100
+    assert earliest_after_qos(1000, -50) == 950
+
+
+def test_planes_are_views_at_their_offsets_and_strides() -> None:
+    layout = BufferLayout(PixelFormat.NV12, 5, 3, (4, 40), (8, 10), Colour())
+    memory = memoryview(bytearray(range(60)))
+    luma, chroma = layout.planes(memory)
+    assert luma.tolist() == [[4, 5, 6, 7, 8], [12, 13, 14, 15, 16], [20, 21, 22, 23, 24]]
+    assert chroma[1].tolist() == [[50, 51], [52, 53], [54, 55]]
+    luma[0, 0] = 99
+    assert memory[4] == 99
+
+
+def test_a_plane_beyond_the_buffer_is_refused() -> None:
+    layout = BufferLayout(PixelFormat.RGB, 64, 48, (0,), (192,), Colour())
+    with pytest.raises(FrameError, match="buffer of 9215 bytes is too small for plane 0 of 64x48"):
+        layout.planes(memoryview(bytes(9215)))
