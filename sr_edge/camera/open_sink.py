@@ -75,7 +75,8 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
     flags = {"movflags": _FRAGMENTED} if suffix in _REORDERING[:3] else {}
     if source.is_live:
         flags["flush_packets"] = "1"
-    reorders = suffix in _REORDERING and not source.is_live
+    # libx265 gives the first frames of short streams no valid decoding times where it reorders.
+    reorders = suffix in _REORDERING and not source.is_live and options.codec != "libx265"
     return EncodedSink(_encoding(str(path), source, options, None, flags, reorders), source.info, options.say)
 
 

@@ -45,7 +45,9 @@ def write_clip(
 ) -> Path:
     """A video of flat frames at `pts`, with a tone beside it where `audio_s` is not 0."""
     with av.open(path, "w") as container:
-        video: Any = container.add_stream(codec, rate=30, options={"g": "5"} if codec != "ffv1" else {})
+        # libx265 gives the first frames of short clips no valid decoding times where it reorders.
+        options = {"libx264": {"g": "5"}, "libx265": {"bf": "0", "x265-params": "log-level=error"}}
+        video: Any = container.add_stream(codec, rate=30, options=options.get(codec, {}))
         video.width, video.height, video.pix_fmt = *size, form
         video.codec_context.time_base = video.time_base = time_base
         video.codec_context.colorspace, video.codec_context.color_range = 1, 1

@@ -42,6 +42,16 @@ def test_times_are_exact(tmp_path: Path, suffix: str, is_live: bool) -> None:
     assert times_of(read_clip(out)) == [Fraction(time, 90_000) for time in UNEVEN]
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_short_streams_are_whole(tmp_path: Path, codec: str, count: int) -> None:
+    write(
+        sink_to(tmp_path / "out.mp4", options=SinkOptions(codec)),
+        [flat_frame(number, pts=number) for number in range(count)],
+    )
+    assert times_of(read_clip(tmp_path / "out.mp4")) == [Fraction(number, 30) for number in range(count)]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_sound_comes_along_and_moves_no_frame(tmp_path: Path, suffix: str) -> None:
     times = [0, 40, 80, 120, 160]
