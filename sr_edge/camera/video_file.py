@@ -151,6 +151,8 @@ def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, on_frame: OnFra
     if source.ending is None:
         raise StreamError(f"{source.name} ended before its end was seen; run the same again")
     parts.finish(source.ending)
+    if on_frame is not None:
+        on_frame(source.ending.frames, source.ending.frames)
     return source.ending
 
 

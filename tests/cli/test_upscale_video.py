@@ -1,0 +1,146 @@
+"""`sr-edge upscale` with videos: what it prints, which options belong to them, and pictures as before."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sr_edge.camera.video_file import frames_kept
+from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
+
+SrEdge = Callable[..., Any]
+"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+
+ON = ("--runtime", "onnxruntime")
+SECOND_PART_IS_THERE = re.compile(rb" (1[3-9]\d|[2-9]\d\d|1\d\d\d)/1500")
+
+
+def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(UNEVEN, audio="aac"))
+    outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", "--json", *ON)
+    assert outcome.code == 0, outcome.stderr
+    document = json.loads(outcome.stdout)
+    assert document["session"]["ran"] == "fp32"
+    assert document["video"] == {
+        "source": str(source),
+        "target": str(tmp_path / "out.mp4"),
+        "notes": [],
+        "encoder": "libx264",
+        "frames": 14,
+        "resumed": 0,
+        "width": 128,
+        "height": 96,
+        "format": "yuv420p",
+        "copied": ["stream 1 (audio aac)"],
+    }
+    assert pts_of(tmp_path / "out.mp4") == pts_of(source)
+
+
+def test_people_read_what_was_written_and_what_was_left_out(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(audio="aac"))
+    outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", "--copy", "none", "--frames", "2:6", *ON)
+    assert outcome.code == 0, outcome.stderr
+    lines = outcome.stdout.splitlines()
+    assert lines[0] == f"{source} -> {tmp_path / 'out.mp4'}: 4 frames of 128x96 yuv420p, libx264"
+    assert lines[1] == "note: left out: stream 1 (audio aac)"
+    assert lines[2].startswith("onnxruntime ")
+
+
+def test_a_folder_as_target_keeps_the_name(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    source = shoot(tmp_path / "in.mp4", Film())
+    assert sr_edge("upscale", bundle, source, tmp_path / "large", *ON).code == 0
+    assert pts_of(tmp_path / "large" / "in.mp4") == pts_of(source)
+
+
+def test_codec_and_quality(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    for crf in ("12", "40"):
+        done = sr_edge("upscale", bundle, source, tmp_path / f"{crf}.mkv", "--codec", "h265", "--crf", crf, *ON)
+        assert ", libx265" in done.stdout
+    assert (tmp_path / "12.mkv").stat().st_size > (tmp_path / "40.mkv").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--codec", "divx"), "unknown codec 'divx'; choose one of: h264, h265, vp9, av1"),
+        (("--copy", "video"), "unknown choice of streams 'video'; choose one of: all, audio, none"),
+        (("--frames", "10"), "cannot read '10' as frames; write FIRST:END counted from 0, for example 100:200"),
+        (("--crf", "90"), "--crf 90 is no quality of h264"),
+    ],
+)
+def test_options_that_mean_nothing(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, options: tuple[str, str], message: str
+) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", *options, *ON)
+    assert outcome.code == 2
+    assert message in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("option", [("--frames", "1:2"), ("--codec", "h264"), ("--crf", "20"), ("--copy", "none")])
+def test_options_of_videos_are_not_for_pictures(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    for source in (pictures, pictures / "waves0.png"):
+        outcome = sr_edge("upscale", bundle, source, tmp_path / "out.png", *option, *ON)
+        assert outcome.code == 2
+        assert "--frames, --codec, --crf and --copy are for videos" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"\1\2\3" * 3000, "it is damaged, empty or no video")]
+)
+def test_what_is_no_video_is_one_line(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "in.mp4").write_bytes(content)
+    outcome = sr_edge("upscale", bundle, tmp_path / "in.mp4", tmp_path / "out.mp4", *ON)
+    assert outcome.code == 1
+    assert message in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp_path: Path) -> None:
+    """In a process of its own: the signal comes when its first parts are there."""
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 1500 * 3000, 3000)))
+    target = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(source), str(target), *ON]
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as running:
+        assert running.stderr is not None
+        said = b""
+        while not SECOND_PART_IS_THERE.search(said) and (more := os.read(running.stderr.fileno(), 4096)):
+            said += more
+        running.send_signal(signal.SIGINT)
+        stderr = (said + running.stderr.read()).decode()
+    assert running.returncode == 130, stderr
+    kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; the same command goes on after them", stderr)
+    assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
+    assert not target.exists()
+    assert stderr.endswith("sr-edge: interrupted\n")
+    assert sorted(path.suffix for path in (tmp_path / "out.mp4.parts").iterdir() if path.name.startswith(".")) == []
+
+
+def test_progress_tells_how_many_frames_there_are(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shoot(tmp_path / "in.mkv", Film(range(0, 480, 40), Fraction(1, 1000)))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mkv", *ON)
+    assert outcome.code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", outcome.stderr)
+    assert re.search(r"in\.mkv .*12/12 .*left", plain)
+    assert numbers_of(tmp_path / "out.mkv") == list(range(12))
