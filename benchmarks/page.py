@@ -31,6 +31,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "comparisons": ("The papers' comparisons, trained at our size", _comparisons),
         "systems": ("Static against traced form of every system, x2, 96x96", _systems),
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
+        "float16": ("What half precision costs the bundled networks, whole pictures", _float16),
         "scaling": ("Attention against the number of pixels", _scaling),
         "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),
@@ -132,6 +133,29 @@ def _pooled(row: Kept) -> str:
     return (
         f"A ratio is taken in each of {row['rounds']} rounds; of {row['processes']} fresh processes' medians and "
         "quartiles the middle ones are shown."
+    )
+
+
+def _float16(report: Kept) -> Iterator[str]:
+    headings = ("network", "pictures", "fp32, dB", "lost in fp16", "", "lost in bf16", "fp32 nodes of the fp16 file")
+    table = [_line(headings), "|---|---|---:|---:|---|---:|---:|"]
+    for row in report["rows"]:
+        bf16 = row["bf16_loss_db"]
+        cells = (
+            row["network"],
+            f"{row['test_set']} ({row['pictures']})",
+            f"{row['fp32_db']:.3f}",
+            f"{row['fp16_loss_db']:+.4f}",
+            _verdict(report["largest_loss_db"], row["fp16_loss_db"]),
+            "" if bf16 is None else f"{bf16:+.4f}",
+            f"{row['fp32_nodes']} of {row['nodes']}",
+        )
+        table.append(_line(cells))
+    yield "\n".join(table)
+    left_out = f" {report['bf16_left_out']}." if report["bf16_left_out"] else ""
+    yield (
+        f"PSNR of luma; fp16 may lose {report['largest_loss_db']} dB. fp16: the file, islands and all, in real float16 "
+        f"arithmetic; bf16: the fp32 file in OpenVINO. Tiles of 96x96.{left_out}"
     )
 
 

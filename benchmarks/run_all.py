@@ -38,6 +38,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "papers": "python benchmarks/paper_tables.py --json {json}",
     "systems": "python benchmarks/system_forms.py --json {json}",
     "forms": "python benchmarks/attention_forms.py --json {json}",
+    "float16": "python benchmarks/float16_loss.py --json {json}",
     "scaling": ("python benchmarks/attention_scaling.py --plot docs/images/attention_scaling.png --json {json}"),
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from sr_edge.export import ExportReport
 
 
+CHECKED_PATCHES = 2
+"""Cut from `--images`; each takes seconds in real float16 arithmetic."""
+
+
 class FloatPrecision(str, Enum):
     """What `export` writes; INT8 is made by `calibrate`."""
 
@@ -57,6 +61,10 @@ def export(
             "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
         ),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False),
+    ] = None,
     tile_needs: Annotated[
         bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
     ] = False,
@@ -74,6 +82,7 @@ def export(
     require_output_file(out)
     constants = read_settings(bake)
     with result_on_stdout(as_json) as show:
+        from sr_edge.calibration import calibration_patches
         from sr_edge.cli.tiles import chosen_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
@@ -95,6 +104,7 @@ def export(
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 target=target,
+                patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
         show(report, _readable(report))

@@ -58,7 +58,8 @@ def observe_magnitudes(
         controls: the graph's scalar inputs.
 
     Raises:
-        ExportError: a tensor is not finite in float32 already, or the graph cannot be run.
+        ExportError: a tensor is infinite in float32 already, or the graph cannot be run. (NaN is not looked for: what
+            compares the pictures finds it.)
     """
     view = view_graph(model)
     made = [tensor for node in view.nodes for tensor in node.output if tensor]
@@ -111,5 +112,5 @@ def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.Mod
 
 def _finite(name: str, magnitude: float) -> float:
     if not math.isfinite(magnitude):
-        raise ExportError(f"tensor {name!r} is not finite in float32 already; check the weights")
+        raise ExportError(f"tensor {name!r} is infinite in float32 already; check the weights")
     return magnitude

@@ -90,6 +90,15 @@ def test_export_then_calibrate(sr_edge: SrEdge, tmp_path: Path, pictures: Path) 
     assert quantized.stat().st_size < graph.stat().st_size
 
 
+def test_export_checks_fp16_on_pictures_too(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
+    tiny = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--precision", "fp16")
+    without = json_of(sr_edge, "export", *tiny, "-o", tmp_path / "without.onnx")
+    checked = json_of(sr_edge, "export", *tiny, "--images", pictures, "-o", tmp_path / "with.onnx")
+    assert checked["float16"]["psnr_db"] <= without["float16"]["psnr_db"]
+    assert checked["parity"]["psnr_db"] != without["parity"]["psnr_db"]
+    assert "absent" in sr_edge("export", *tiny, "--images", tmp_path / "absent", "-o", tmp_path / "no.onnx").error
+
+
 def test_export_takes_a_network_of_ones_own(sr_edge: SrEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"

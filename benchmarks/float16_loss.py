@@ -1,0 +1,173 @@
+"""What half precision costs every bundled network: decibels of luma on test pictures, fp16 and bf16 beside fp32.
+
+fp16 is the file that `sr-edge export --precision fp16` writes, in real float16 arithmetic (numpy: no CPU runtime
+computes in it); bf16 is OpenVINO's, left out by name where the CPU has none. Whole pictures in tiles of 96x96, the
+low-resolution halves made by bicubic. Ends with 1 where fp16 costs more than LARGEST_LOSS_DB.
+
+    python benchmarks/float16_loss.py --hr SET5 SET14       folders of originals; left out: test/set5/hr and
+                                                            test/set14/hr of the folder that SR_EDGE_DATA names
+    python benchmarks/float16_loss.py --hr SET5 --only convnet-tiny-x2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+
+from sr_edge.bench import pair_files, write_text
+from sr_edge.bench.quality import PairFiles, read_pair
+from sr_edge.bench.side_names import SideName
+from sr_edge.bench.sides import OpenSide, SideOptions, find_sides, open_side
+from sr_edge.calibration import calibration_patches
+from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.export.graph import view_graph
+from sr_edge.frames import Frame, batch_from_frame, frame_from_batch
+from sr_edge.metrics import psnr_y_db
+from sr_edge.models import load_model
+from sr_edge.models.registry import WEIGHTS_FOLDER
+from sr_edge.runtimes import supports
+from sr_edge.spec import Precision, TileSpec
+from sr_edge.tiling import upscale_frame
+
+CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
+TILE = TileSpec(96, 96)
+PATCHES = 4
+LARGEST_LOSS_DB = 0.01
+SETS = ("set5", "set14")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network on one test set: mean PSNR of luma in fp32, and what is lost of it; None where bf16 is left out.
+
+    `fp32_nodes` of the fp16 file's `nodes` (Casts not counted) compute in fp32.
+    """
+
+    network: str
+    test_set: str
+    pictures: int
+    fp32_db: float
+    fp16_loss_db: float
+    bf16_loss_db: float | None
+    fp32_nodes: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: tuple[Row, ...]
+    largest_loss_db: float
+    bf16_left_out: str
+
+
+def measure(weights: Path, sets: Sequence[Path], with_bf16: bool, folder: Path) -> list[Row]:
+    """The rows of one network, whose files are written to `folder`."""
+    model = load_model(None, None, weights)
+    patches = calibration_patches(CALIBRATION, TILE, PATCHES)
+    full = export_onnx(model, TILE, folder / f"{weights.stem}.onnx", patches=patches)
+    half = derive_onnx(full, folder / f"{weights.stem}.fp16.onnx", precision=Precision.FP16, patches=patches)
+    names = [str(full.path), f"{half.path}@float16", *([f"{full.path}@bf16:openvino"] if with_bf16 else [])]
+    rows = []
+    with ExitStack() as stack:
+        sides = [_opened(names[0], name, stack) for name in names]
+        for test_set in sets:
+            pairs = pair_files(test_set, model.card.scale)
+            found = [_mean_db(side, pairs) for side in sides]
+            losses = [found[0] - found_db for found_db in found[1:]]
+            bf16_loss_db = losses[1] if with_bf16 else None
+            rows.append(
+                Row(
+                    weights.stem, _set_name(test_set), len(pairs), found[0], losses[0], bf16_loss_db, *_fp32_nodes(half)
+                )
+            )
+            print(_line(rows[-1]), flush=True)
+    return rows
+
+
+def _opened(first: str, second: str, stack: ExitStack) -> OpenSide:
+    options = SideOptions()
+    _, side = find_sides(SideName.parse(first), SideName.parse(second), options, stack)
+    return open_side(side, TILE, options.controls, stack)
+
+
+def _mean_db(side: OpenSide, pairs: Sequence[PairFiles]) -> float:
+    scale = side.card.scale
+
+    def run(tile_hwc: Frame) -> Frame:
+        return frame_from_batch(side.run(batch_from_frame(tile_hwc)))
+
+    scores = []
+    for pair in pairs:
+        lr, hr = read_pair(pair, scale)
+        rgb = lr.repeat(3, axis=2) if lr.shape[2] == 1 else lr
+        upscaled = upscale_frame(rgb, run, tile=TILE, scale=scale, overlap_px=side.card.overlap_px)
+        scores.append(psnr_y_db(upscaled, hr, scale))
+    return statistics.mean(scores)
+
+
+def _fp32_nodes(half: ExportReport) -> tuple[int, int]:
+    view = view_graph(onnx.load(half.path))
+    kinds = Counter(view.types[node.output[0]] for node in view.nodes if node.op_type != "Cast")
+    computed = kinds[onnx.TensorProto.FLOAT], kinds[onnx.TensorProto.FLOAT16]
+    return computed[0], sum(computed)
+
+
+def _line(row: Row) -> str:
+    bf16 = "-" if row.bf16_loss_db is None else f"{row.bf16_loss_db:+.4f}"
+    return (
+        f"{row.network:24} {row.test_set:6} fp32 {row.fp32_db:.3f} dB, lost in fp16 {row.fp16_loss_db:+.4f}, "
+        f"in bf16 {bf16}; {row.fp32_nodes} of {row.nodes} nodes in fp32"
+    )
+
+
+def _test_sets(given: Sequence[Path]) -> list[Path]:
+    if given:
+        return list(given)
+    data = os.environ.get("SR_EDGE_DATA")
+    if not data:
+        sys.exit(
+            "no test pictures: pass --hr FOLDER, or set SR_EDGE_DATA to a folder with test/set5/hr and test/set14/hr"
+        )
+    return [Path(data) / "test" / name / "hr" for name in SETS]
+
+
+def _set_name(folder: Path) -> str:
+    """The folder's name; of `set5/hr` it is set5."""
+    return folder.parent.name if folder.name == "hr" else folder.name
+
+
+def main() -> None:
+    names = [path.stem for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NETWORK", help=", ".join(names))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    sets = _test_sets(args.hr)
+    with_bf16 = supports("openvino", Precision.BF16)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            row
+            for name in args.only
+            for row in measure(WEIGHTS_FOLDER / f"{name}.safetensors", sets, with_bf16, Path(folder))
+        ]
+    left_out = "" if with_bf16 else "OpenVINO computes no bf16 on this CPU"
+    report = Report(tuple(rows), LARGEST_LOSS_DB, left_out)
+    if args.json is not None:
+        write_text(args.json, json.dumps(asdict(report), indent=1) + "\n")
+    sys.exit(any(row.fp16_loss_db > LARGEST_LOSS_DB for row in rows))
+
+
+if __name__ == "__main__":
+    main()
