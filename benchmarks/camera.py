@@ -1,0 +1,225 @@
+"""The camera loop's figures: what overlap gains, what `latest` costs in latency, what the loop itself costs.
+
+python benchmarks/camera.py                      # ten minutes of `latest`; the others a minute each
+python benchmarks/camera.py --smallest           # seconds: does it run?
+python benchmarks/camera.py --clip city.mp4 --bundle convnet-tiny-x2.sredge --json camera.json
+
+Without --bundle the bundled convnet-tiny x2 is deployed for 320x180 first. Variants are interleaved, A B A B, and a
+ratio is taken in each round: a shared machine changes its speed for seconds at a time.
+
+    overlap   the loop against reading, enlarging and writing one frame after the other, into a file
+    latest    a camera of 30 frames a second and the same model, made slower by running it twice over if it holds real
+              time: end-to-end latency p99 against the model's own time, and memory after the first minute
+    overhead  what a frame takes besides the engine's own computing: colour, tiles, hand-overs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sr_edge.camera import (
+    Loop,
+    LoopOptions,
+    NetworkEnlarger,
+    NullSink,
+    Policy,
+    StreamReport,
+    VideoFrame,
+    open_sink,
+    open_source,
+)
+from sr_edge.runtimes import Session, open_session
+from sr_edge.spec import Precision, TileSpec
+
+WIDTH, HEIGHT, RATE = 320, 180, 30
+
+
+class SlowedEnlarger(NetworkEnlarger):
+    """Runs the network `times` over, so that it cannot hold real time on any machine."""
+
+    def __init__(self, session: Session, times: int) -> None:
+        super().__init__(session)
+        self._times = times
+
+    def infer(self, prepared: VideoFrame) -> VideoFrame:
+        for _ in range(self._times - 1):
+            super().infer(prepared)
+        return super().infer(prepared)
+
+
+@contextmanager
+def deployed(bundle: Path | None) -> Iterator[Path]:
+    """The bundle given, or convnet-tiny x2 for whole frames."""
+    if bundle is not None:
+        yield bundle
+        return
+    from sr_edge.deploy import DeployPlan, deploy_network
+    from sr_edge.models import load_model
+
+    pictures = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "convnet-tiny-x2.sredge"
+        plan = DeployPlan(
+            TileSpec(HEIGHT, WIDTH),
+            ("openvino",),
+            (Precision.FP32,),
+            rounds=1,
+            with_memory=False,
+            with_tile_needs=False,
+        )
+        deploy_network(load_model("convnet-tiny", 2), pictures, out, plan)
+        yield out
+
+
+def serial_fps(clip: str, session: Session, out: Path) -> float:
+    """Frames a second, one frame after the other."""
+    enlarger = NetworkEnlarger(session)
+    source = open_source(clip)
+    sink = open_sink(str(out), source)
+    count = 0
+    started_s = time.perf_counter()
+    for frame in source.frames():
+        sink.write(enlarger.finish(enlarger.infer(enlarger.prepare(frame)), frame))
+        count += 1
+    sink.close()
+    return count / (time.perf_counter() - started_s)
+
+
+def overlapped_fps(clip: str, session: Session, out: Path) -> float:
+    """Frames a second of the loop."""
+    source = open_source(clip)
+    started_s = time.perf_counter()
+    report = Loop(source, NetworkEnlarger(session, session.spec.slots + 1)).run(open_sink(str(out), source))
+    return report.frames_out / (time.perf_counter() - started_s)
+
+
+def measure_overlap(clip: str, session: Session, rounds: int) -> dict[str, Any]:
+    ratios, serial, overlapped = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            serial.append(serial_fps(clip, session, Path(folder) / "serial.mp4"))
+            overlapped.append(overlapped_fps(clip, session, Path(folder) / "overlapped.mp4"))
+            ratios.append(overlapped[-1] / serial[-1])
+    return {
+        "serial_fps": statistics.median(serial),
+        "overlapped_fps": statistics.median(overlapped),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def infer_ms(enlarger: NetworkEnlarger, runs: int) -> float:
+    """The slowed model's own time for a frame, alone."""
+    (frame,) = list(open_source(f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate=1:duration=1,format=yuv420p").frames())
+    prepared = enlarger.prepare(frame)
+    samples = []
+    for _ in range(runs):
+        started_s = time.perf_counter()
+        enlarger.infer(prepared)
+        samples.append(1e3 * (time.perf_counter() - started_s))
+    return statistics.median(samples)
+
+
+def measure_latest(session: Session, seconds: float) -> dict[str, Any]:
+    times = 1
+    while (model_ms := infer_ms(SlowedEnlarger(session, times), 5)) < 1.3e3 / RATE:
+        times += 1
+    source = open_source(f"test:{WIDTH}x{HEIGHT}@{RATE}")
+    loop = Loop(source, SlowedEnlarger(session, times), LoopOptions(Policy.parse("latest")))
+    memory: list[tuple[float, int]] = []
+    started_s = time.monotonic()
+
+    def tick(report: StreamReport) -> None:
+        now_s = time.monotonic() - started_s
+        memory.append((now_s, psutil.Process().memory_info().rss))
+        if now_s >= seconds:
+            loop.stop()
+
+    report = loop.run(NullSink(), tick)
+    assert report.latency is not None
+    settled = [rss for at_s, rss in memory if at_s >= min(60.0, seconds / 2)]
+    allowed_ms = 2 * model_ms + 50
+    return {
+        "seconds": seconds,
+        "model_ms": model_ms,
+        "model_runs_per_frame": times,
+        "frames_in": report.frames_in,
+        "frames_out": report.frames_out,
+        "dropped": report.dropped,
+        "latency_p50_ms": report.latency.p50_ms,
+        "latency_p99_ms": report.latency.p99_ms,
+        "allowed_p99_ms": allowed_ms,
+        "memory_growth_mb": (max(settled) - settled[0]) / 1e6,
+    }
+
+
+def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]:
+    """Everything a frame costs in one thread against the engine's own computing of the same tiles, in turn."""
+    enlarger = NetworkEnlarger(session)
+    frames = list(open_source(clip).frames())[: 10 * rounds]
+    tile = session.spec.tile
+    shares, extra_ms, engine_ms = [], [], []
+    for frame in frames:
+        prepared = enlarger.prepare(frame)
+        tiles = -(-frame.height // tile.height) * -(-frame.width // tile.width)
+        batch = prepared.planes[0][: tile.height, : tile.width]
+        if batch.shape[:2] != (tile.height, tile.width):
+            raise SystemExit(
+                f"frames of {frame.width}x{frame.height} are smaller than the tile {tile}; give a larger clip"
+            )
+        started_s = time.perf_counter()
+        enlarger.finish(enlarger.infer(enlarger.prepare(frame)), frame)
+        whole_ms = 1e3 * (time.perf_counter() - started_s)
+        compute_ms = tiles * session.run_staged(batch.copy())[1].compute_ms  # type: ignore[arg-type]
+        extra_ms.append(whole_ms - compute_ms)
+        engine_ms.append(compute_ms)
+        shares.append(extra_ms[-1] / compute_ms)
+    megapixels = session.spec.scale**2 * frames[0].width * frames[0].height / 1e6
+    return {
+        "frames": len(frames),
+        "engine_ms": statistics.median(engine_ms),
+        "overhead_ms": statistics.median(extra_ms),
+        "overhead_share": statistics.median(shares),
+        "overhead_ms_per_output_megapixel": statistics.median(extra_ms) / megapixels,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--clip", help="a video file; generated where left out")
+    parser.add_argument("--runtime", default="openvino")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the latest policy")
+    parser.add_argument("--smallest", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    args = parser.parse_args()
+    rounds, seconds, length_s = (1, 3.0, 1) if args.smallest else (args.rounds, args.seconds, 10)
+    clip = args.clip or f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={length_s},format=yuv420p"
+    with deployed(args.bundle) as bundle, open_session(bundle, args.runtime, threads=args.threads) as session:
+        session.measure()
+        spec = session.spec
+        figures = {
+            "session": f"{spec.runtime} {spec.version} {spec.ran}, {spec.threads} threads, tile {spec.tile}",
+            "overlap": measure_overlap(clip, session, rounds),
+            "overhead": measure_overhead(clip, session, rounds),
+            "latest": measure_latest(session, seconds),
+        }
+    print(json.dumps(figures, indent=1))
+    if args.json is not None:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
