@@ -25,7 +25,6 @@ from sr_edge.camera.video_file_parts import PART_FRAMES, Parts, Plan, opened_par
 from sr_edge.camera.video_file_settings import VideoSettings
 from sr_edge.camera.video_file_source import Ending, VideoFileSource
 from sr_edge.errors import SrEdgeError, StreamError, UsageError
-from sr_edge.spec import TileSpec
 from sr_edge.whole_file import require_output_file
 
 OnFrame = Callable[[int, int], None]
@@ -86,15 +85,15 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     return VideoJob(facts, target, settings, encoding, choose_copies(facts, target, container, settings.copied))
 
 
-def upscale_video(job: VideoJob, enlarger: Enlarger, tile: TileSpec, on_frame: OnFrame | None = None) -> VideoResult:
+def upscale_video(job: VideoJob, enlarger: Enlarger, on_frame: OnFrame | None = None) -> VideoResult:
     """Upscales a video file; the result appears whole or not at all.
 
     Frames are decoded, enlarged and encoded at the same time; a few of each are in memory. What is encoded is kept
     beside the target in parts of `PART_FRAMES`, so that the same call goes on after a kill.
 
     Args:
-        enlarger: the network; stays the caller's.
-        tile: of the network: a picture little larger than that tells whether it answers as in an interrupted run.
+        enlarger: the network; stays the caller's. Its answer to the first frame, which costs that frame once more,
+            tells whether it is that of an interrupted run.
 
     Raises:
         StreamError: the source is damaged or cut short, or the target cannot be written.
@@ -102,7 +101,7 @@ def upscale_video(job: VideoJob, enlarger: Enlarger, tile: TileSpec, on_frame: O
         UsageError: the parts of an interrupted run belong to other settings, or another process works on them.
         EngineError: the runtime failed.
     """
-    plan = _plan(job, enlarger, tile)
+    plan = _plan(job, enlarger)
     with opened_parts(job.target, plan, job.settings.resume) as parts:
         resumed = len(parts.pts)
         ending = parts.ending or _make_parts(job, enlarger, parts, on_frame)
@@ -167,14 +166,14 @@ def _counted(
                 on_frame(done, max(done, total))
 
 
-def _plan(job: VideoJob, enlarger: Enlarger, tile: TileSpec) -> Plan:
+def _plan(job: VideoJob, enlarger: Enlarger) -> Plan:
     """All that decides the frames and their bits, by the names that people know them under."""
     facts, encoding = job.facts, job.encoding
     status = facts.path.stat()
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
-        "the model's answers": _answer(enlarger, tile),
+        "the model's answer": _answer(enlarger, facts.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the pixels": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),
@@ -182,13 +181,14 @@ def _plan(job: VideoJob, enlarger: Enlarger, tile: TileSpec) -> Plan:
     }
 
 
-def _answer(enlarger: Enlarger, tile: TileSpec) -> str:
-    """A digest of what the network makes of noise on two tiles: weights, precision, runtime, overlap and controls."""
-    shape = (tile.height, tile.width + tile.width // 4 + 1, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    with enlarger.turns.turn(noise.shape):
-        frame = enlarger.infer(enlarger.prepare(VideoFrame((noise,), PixelFormat.RGB)))
-    return hashlib.sha256(np.ascontiguousarray(frame.planes[0]).tobytes()).hexdigest()[:16]
+def _answer(enlarger: Enlarger, frame: VideoFrame) -> str:
+    """A digest of what the model makes of a frame: of its weights, precision, runtime, overlap and controls."""
+    with enlarger.turns.turn(frame):
+        large = enlarger.infer(enlarger.prepare(frame))
+    digest = hashlib.sha256()
+    for plane in large.planes:
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _notes(job: VideoJob, ending: Ending) -> Iterator[str]:

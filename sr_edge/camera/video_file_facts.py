@@ -13,7 +13,7 @@ from typing import Any
 import av
 
 from sr_edge.camera.conversion import assumed_matrix, frame_from_av
-from sr_edge.camera.frame import Colour, PixelFormat
+from sr_edge.camera.frame import Colour, PixelFormat, VideoFrame
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import FrameError, StreamError
 
@@ -39,14 +39,13 @@ class OtherStream:
         return f"stream {self.index} ({' '.join(filter(None, (self.kind, self.codec)))})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoFacts:
     """What a video file holds.
 
     Attributes:
-        width, height: as decoded, before players turn it.
-        format: of the first frame.
-        colour: of the first frame; a matrix that it leaves open is the one that players take at this size.
+        first_frame: as decoded, before players turn it; a matrix that it leaves open is the one that players take at
+            this size. All frames are taken to have its size and colour.
         time_base: seconds of one unit of the frames' pts.
         rate: frames a second, on the average.
         frame_count: as announced, or estimated from the duration; 0 where neither is told.
@@ -58,10 +57,7 @@ class VideoFacts:
     """
 
     path: Path
-    width: int
-    height: int
-    format: PixelFormat
-    colour: Colour
+    first_frame: VideoFrame
     time_base: Fraction
     rate: Fraction
     frame_count: int
@@ -71,6 +67,22 @@ class VideoFacts:
     others: tuple[OtherStream, ...]
     has_opacity: bool
     is_interlaced: bool
+
+    @property
+    def width(self) -> int:
+        return self.first_frame.width
+
+    @property
+    def height(self) -> int:
+        return self.first_frame.height
+
+    @property
+    def format(self) -> PixelFormat:
+        return self.first_frame.format
+
+    @property
+    def colour(self) -> Colour:
+        return self.first_frame.colour
 
     @property
     def origin(self) -> int:
@@ -96,10 +108,7 @@ def read_facts(path: Path) -> VideoFacts:
         starts_anywhere = int(container.format.flags) & _ANY_ORIGIN
         return VideoFacts(
             path=path,
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            colour=replace(frame.colour, matrix=matrix),
+            first_frame=replace(frame, colour=replace(frame.colour, matrix=matrix)),
             time_base=video.time_base,
             rate=rate,
             frame_count=video.frames or round((container.duration or 0) * rate / 1_000_000),

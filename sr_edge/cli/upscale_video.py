@@ -85,7 +85,7 @@ def upscaled_video(
     enlarger = NetworkEnlarger(session, session.spec.slots, overlap_px, controls)
     name = job.facts.path.name
     with _kept_frames_named(job.target):
-        return upscale_video(job, enlarger, session.spec.tile, lambda done, total: progress(name, done, total))
+        return upscale_video(job, enlarger, lambda done, total: progress(name, done, total))
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, UsageError
 from sr_edge.runtimes import Session
-from sr_edge.spec import TileSpec
 from tests.camera.films import (
     UNEVEN,
     Film,
@@ -29,12 +28,10 @@ from tests.camera.films import (
     times_of,
 )
 
-TILE = TileSpec(32, 40)
-
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None, scale: int = 2) -> VideoResult:
     job = plan_video(source, target, scale, settings)
-    result = upscale_video(job, BicubicEnlarger(scale), TILE)
+    result = upscale_video(job, BicubicEnlarger(scale))
     assert sorted(path.name for path in target.parent.iterdir()) == sorted({source.name, target.name})
     return result
 
@@ -310,7 +307,7 @@ def test_a_real_network_makes_the_frames(session: Session, tmp_path: Path) -> No
     done: list[tuple[int, int]] = []
     job = plan_video(source, tmp_path / "out.mp4", 2)
     enlarger = NetworkEnlarger(session, session.spec.slots)
-    upscale_video(job, enlarger, session.spec.tile, lambda number, total: done.append((number, total)))
+    upscale_video(job, enlarger, lambda number, total: done.append((number, total)))
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
     assert numbers_of(tmp_path / "out.mp4") == list(range(len(UNEVEN)))
     assert done[:-1] == [(number, len(UNEVEN)) for number in range(1, len(UNEVEN) + 1)]

@@ -16,15 +16,13 @@ from sr_edge.camera.enlarger import BicubicEnlarger
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
-from sr_edge.spec import TileSpec
 from tests.camera.films import Film, pts_of, shoot
 
-TILE = TileSpec(32, 40)
 LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
 
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None) -> VideoResult:
-    return upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2), TILE)
+    return upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2))
 
 
 def cut(path: Path, share: float) -> Path:
@@ -202,7 +200,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         files_no_larger_than(4000),
         pytest.raises(StreamError, match=r"out\.mp4: File too large; the file may"),
     ):
-        upscale_video(job, BicubicEnlarger(2), TILE)
+        upscale_video(job, BicubicEnlarger(2))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
