@@ -1,0 +1,242 @@
+"""INT8 of every bundled network: decibels lost and time, ours beside NNCF's and ONNX Runtime's.
+
+Tiles of 96x96. Everyone calibrates on the same pictures. Quality is PSNR of luma on whole test pictures, as papers
+measure it; the noise is what INT8 changes in the network's output, in decibels below what the network itself adds to
+bicubic enlargement, so that a bicubic skip hides nothing. Time is OpenVINO's: all graphs of a network take turns in
+one process, a ratio a round, the median counts. The rest of an INT8 graph runs in bf16 where the CPU has it.
+
+    python benchmarks/int8_comparison.py --hr SET5 SET14
+    python benchmarks/int8_comparison.py --hr SET5 --only convnet-tiny-x2 --makers sr-edge      a quick try
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from int8_makers import MAKERS, Material, make
+from rich.console import Console
+from rich.table import Table
+
+from sr_edge.bench.quality import pair_files, read_pair
+from sr_edge.export import export_onnx
+from sr_edge.frames import Frame
+from sr_edge.metrics import luma, psnr_y_db
+from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.registry import WEIGHTS_FOLDER
+from sr_edge.resize import resize_bicubic
+from sr_edge.runtimes import Session, SessionRequest, Spread, open_request, paired_ratio, supports, take_turns
+from sr_edge.spec import Precision, TileSpec
+from sr_edge.upscaler import Upscaler
+
+ROOT = Path(__file__).resolve().parents[1]
+CALIBRATION = ROOT / "examples" / "pictures" / "calibration"
+TILE = TileSpec(96, 96)
+LARGEST_DROP_DB = 0.05
+CONVOLUTIONAL = ("convnet",)
+TIME_TARGETS = {True: {"bf16": 0.68, "fp32": 0.28}, False: {"bf16": 0.90}}  # by "is convolutional"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """On one test set: mean PSNR of luma; less the float graph's, negative where it is lost; the noise's distance.
+
+    `noise_below_residual_db` compares the change of the output with what the float network adds to bicubic enlargement.
+    """
+
+    psnr_db: float
+    change_db: float
+    noise_below_residual_db: float
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A file to run and what it took to make; without a file, the reason why there is none."""
+
+    maker: str
+    precision: Precision
+    path: Path | None
+    seconds_to_make: float = 0.0
+    int8_layers: int | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One graph in OpenVINO; `ratios` of its time to the float precisions', `failure` where there is no graph."""
+
+    maker: str
+    ran: str
+    seconds_to_make: float
+    int8_layers: int | None
+    quality: dict[str, Quality]
+    ratios: dict[str, Spread]
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkRows:
+    """One bundled network: its float precisions, then INT8 by every maker; `targets`: ratios that ours should keep."""
+
+    network: str
+    rows: tuple[Row, ...]
+    targets: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TestPicture:
+    lr: Frame
+    hr: Frame
+    bicubic: Frame
+
+
+def main() -> None:
+    args = _arguments()
+    sets = {folder.parent.name if folder.name == "hr" else folder.name: folder for folder in args.hr}
+    report = []
+    for weights in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
+        if args.only and weights.stem not in args.only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            report.append(measured_network(weights.stem, sets, args, Path(folder)))
+        Console().print(table(report[-1]))
+        if args.json:
+            args.json.write_text(json.dumps([asdict(network) for network in report], indent=1) + "\n", encoding="utf-8")
+
+
+def measured_network(title: str, sets: dict[str, Path], args: argparse.Namespace, folder: Path) -> NetworkRows:
+    """Everything of one network; `title` is NAME-xSCALE."""
+    name, _, scale = title.rpartition("-x")
+    model = load_model(name, int(scale))
+    floats = [Precision.FP32, *([Precision.BF16] if supports("openvino", Precision.BF16) else [])]
+    source = folder / "model.onnx"
+    export_onnx(model, TILE, source)
+    graphs = [Graph(str(precision), precision, source) for precision in floats]
+    graphs += made_graphs(Material.of(source, args.images, TILE), args.makers, folder, floats[-1])
+    pictures = {key: list(test_pictures(path, int(scale))) for key, path in sets.items()}
+    rows = measured(model, graphs, floats[-1], pictures, args.rounds)
+    limits = TIME_TARGETS[name.startswith(CONVOLUTIONAL)]
+    return NetworkRows(title, tuple(rows), {key: limit for key, limit in limits.items() if Precision(key) in floats})
+
+
+def made_graphs(material: Material, makers: Sequence[str], folder: Path, rest: Precision) -> Iterator[Graph]:
+    """INT8 by everyone who was asked; a maker that gives up says why."""
+    for index, maker in enumerate(makers):
+        path, started = folder / f"int8-{index}.onnx", time.perf_counter()
+        try:
+            account = make(maker, material, path, LARGEST_DROP_DB, rest)
+        except Exception as error:  # these libraries raise whatever they like; the table says what
+            yield Graph(maker, Precision.INT8, None, failure=f"{type(error).__name__}: {error}")
+            continue
+        layers = None if account is None else len(account.calibration.int8_nodes)
+        yield Graph(maker, Precision.INT8, path, time.perf_counter() - started, layers)
+
+
+def measured(
+    model: LoadedModel,
+    graphs: Sequence[Graph],
+    rest: Precision,
+    pictures: dict[str, list[TestPicture]],
+    rounds: int,
+) -> Iterator[Row]:
+    """Rows of all graphs; the first is the float32 one that the others are compared with."""
+    with ExitStack() as stack:
+        sessions = {
+            graph.maker: stack.enter_context(opened(model, graph.path, graph.precision, rest))
+            for graph in graphs
+            if graph.path is not None
+        }
+        times = dict(zip(sessions, take_turns(list(sessions.values()), rounds), strict=True))
+        first = sessions[graphs[0].maker]
+        wanted = {key: [Upscaler(first).upscale(picture.lr) for picture in found] for key, found in pictures.items()}
+        bases = {graph.maker: times[graph.maker] for graph in graphs if graph.precision is not Precision.INT8}
+        for graph in graphs:
+            if graph.maker not in sessions:
+                yield Row(graph.maker, "", 0.0, None, {}, {}, graph.failure)
+                continue
+            session = sessions[graph.maker]
+            yield Row(
+                maker=graph.maker,
+                ran=f"{session.spec.ran}, rest {session.spec.rest_ran}",
+                seconds_to_make=graph.seconds_to_make,
+                int8_layers=graph.int8_layers,
+                quality={key: quality(session, pictures[key], wanted[key]) for key in pictures},
+                ratios={key: paired_ratio(times[graph.maker], base) for key, base in bases.items()},
+            )
+
+
+def opened(model: LoadedModel, path: Path, precision: Precision, rest: Precision) -> Session:
+    request = SessionRequest(path, model.card, TILE, precision, rest, allow_other_precision=True)
+    return open_request("openvino", request)
+
+
+def test_pictures(folder: Path, scale: int) -> Iterator[TestPicture]:
+    """The low-resolution halves are made by MATLAB's bicubic."""
+    for pair in pair_files(folder, scale):
+        lr, hr = read_pair(pair, scale)
+        yield TestPicture(lr, hr, resize_bicubic(lr, scale))
+
+
+def quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[Frame]) -> Quality:
+    """Of a session whose outputs should be `wanted`."""
+    scale, upscaler = session.spec.scale, Upscaler(session)
+    found = [upscaler.upscale(picture.lr) for picture in pictures]
+    psnr_db, float_db = (
+        float(np.mean([psnr_y_db(frame, picture.hr, scale) for frame, picture in zip(frames, pictures, strict=True)]))
+        for frames in (found, wanted)
+    )
+    noise = float(np.mean([_distance(*pair) for pair in zip(found, wanted, strict=True)]))
+    residual = float(np.mean([_distance(a, picture.bicubic) for a, picture in zip(wanted, pictures, strict=True)]))
+    below_db = math.inf if noise == 0 else 10 * math.log10(residual / noise)
+    return Quality(psnr_db, psnr_db - float_db, below_db)
+
+
+def _distance(a: Frame, b: Frame) -> float:
+    """Mean squared difference of luma."""
+    return float(np.mean(np.square(luma(a) - luma(b))))
+
+
+def table(network: NetworkRows) -> Table:
+    """For people; times are multiples, below 1 is faster."""
+    sets = list(network.rows[0].quality)
+    bases = list(network.rows[0].ratios)
+    targets = ", ".join(f"{limit} of {key}" for key, limit in network.targets.items())
+    shown = Table(
+        title=f"{network.network}: at most {LARGEST_DROP_DB} dB lost; time at most {targets or 'not compared'}"
+    )
+    columns = [*(f"{key} dB" for key in sets), *(f"{key} noise dB" for key in sets), *(f"/ {key}" for key in bases)]
+    for column in ("graph", "ran", *columns, "INT8 layers", "made in s"):
+        shown.add_column(column)
+    for row in network.rows:
+        if row.failure:
+            shown.add_row(row.maker, row.failure[:120])
+            continue
+        cells = [f"{row.quality[key].change_db:+.3f}" for key in sets]
+        cells += [f"-{row.quality[key].noise_below_residual_db:.1f}" for key in sets]
+        cells += [f"{row.ratios[key].median:.2f}" for key in bases]
+        layers = "" if row.int8_layers is None else str(row.int8_layers)
+        shown.add_row(row.maker, row.ran, *cells, layers, f"{row.seconds_to_make:.0f}")
+    return shown
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hr", type=Path, nargs="+", required=True, metavar="FOLDER", help="test sets, originals")
+    parser.add_argument("--images", type=Path, default=CALIBRATION, help="pictures that everyone calibrates on")
+    parser.add_argument("--only", nargs="*", metavar="NAME-xSCALE", help="some of the bundled networks")
+    parser.add_argument("--makers", nargs="*", choices=MAKERS, default=MAKERS)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
