@@ -52,7 +52,7 @@ class Account:
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
-        """The layers that would be INT8 if decibels did not matter."""
+        """The layers that would be INT8 and save time if decibels did not matter."""
         possible = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
         return tuple(row.node for row in possible if row.node not in self.choice.useless)
 
@@ -81,7 +81,7 @@ class Account:
         kept = self.float_for_budget
         if not kept:
             return ""
-        said = f"; the budget keeps {len(kept)} layers float"
+        said = f"; to hold the budget {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
         if self.latency is None:
             return said
         price_ms = self.latency.chosen_ms - self.latency.all_int8_ms

@@ -12,6 +12,9 @@ DropDb = Callable[[Collection[str]], float]
 """What these layers in INT8 cost together, in dB."""
 
 CURVE_POINTS = 7
+PRICE = 4.0
+"""A layer may cost this many times its share of the time saved, in shares of the budget."""
+
 RETURNS = 4
 """How many layers that were left float are tried once more, one by one, when the budget is not used up."""
 
@@ -43,23 +46,29 @@ class Point:
 
 @dataclass(frozen=True)
 class Choice:
-    """The layers to make INT8, what they cost together, and what else was tried on the way."""
+    """The layers to make INT8, what they cost together, and what else was tried on the way.
+
+    `useless` layers stay float because INT8 saves no time in them, `overpriced` ones because it saves too little for
+    the noise that they make.
+    """
 
     int8: tuple[str, ...]
     drop_db: float
     curve: tuple[Point, ...]
     useless: tuple[str, ...] = ()
+    overpriced: tuple[str, ...] = ()
 
 
-def choose_layers(noise_power: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> Choice:
-    """Drops layers, most noise per time saved first, until the rest together keeps the budget.
+def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> Choice:
+    """Drops layers, most decibels per time saved first, until the rest together keeps the budget.
 
-    Layers in which INT8 saves no time are dropped before anything else. Then the fewest that keep the budget are found
-    by bisection, and the largest of those that were dropped get another chance. A latency target ends the search early,
-    on the side of quality.
+    Layers in which INT8 saves no time are dropped before anything else, and, unless a latency is to be reached, those
+    of which the share in the budget is more than PRICE times the share in the time saved. Then the fewest that keep the
+    budget are found by bisection, and the largest of those that were dropped get another chance. A latency target ends
+    the search early, on the side of quality.
 
     Args:
-        noise_power: of every layer that may be INT8, alone.
+        single_db: what every layer that may be INT8 costs alone.
         timings: what each saves.
         drop_db: the joint check.
         budget: what may be lost.
@@ -67,10 +76,8 @@ def choose_layers(noise_power: Mapping[str, float], timings: Timings, drop_db: D
     Raises:
         NothingToQuantize: not even one layer alone keeps the budget.
     """
-    useless = tuple(name for name in noise_power if timings.saved.get(name, 0.0) <= 0.0)
-    if len(useless) == len(noise_power) or not timings.is_measured:
-        useless = ()
-    order = _worst_first(noise_power, timings, useless)
+    useless, overpriced = _useless(single_db, timings), _overpriced(single_db, timings, budget)
+    order = _worst_first(single_db, timings, {*useless, *overpriced})
     gate = _Gate(order, timings, drop_db)
     fewest = gate.fewest_dropped(budget.max_drop_db)
     if fewest == len(order):
@@ -83,7 +90,8 @@ def choose_layers(noise_power: Mapping[str, float], timings: Timings, drop_db: D
     if budget.latency_ms is not None and timings.cost(chosen) <= budget.latency_ms:
         chosen = gate.least_noise_within(budget.latency_ms, chosen)
     gate.draw_curve()
-    return Choice(tuple(n for n in noise_power if n in chosen), gate.joint(chosen), gate.points(), useless)
+    int8 = tuple(name for name in single_db if name in chosen)
+    return Choice(int8, gate.joint(chosen), gate.points(), useless, overpriced)
 
 
 class _Gate:
@@ -140,12 +148,29 @@ class _Gate:
         return tuple(sorted(found, key=lambda point: (point.cost, point.drop_db)))
 
 
-def _worst_first(noise_power: Mapping[str, float], timings: Timings, useless: Collection[str]) -> list[str]:
-    """Most noise per time saved first; what saves nothing is left out, or where all save nothing, ranked by noise."""
-    nothing_saves = all(timings.saved.get(name, 0.0) <= 0.0 for name in noise_power)
-    names = [name for name in noise_power if name not in useless]
+def _useless(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...]:
+    found = tuple(name for name in single_db if timings.saved[name] <= 0.0)
+    return found if len(found) < len(single_db) else ()
+
+
+def _overpriced(single_db: Mapping[str, float], timings: Timings, budget: Budget) -> tuple[str, ...]:
+    saved = {name: max(0.0, timings.saved[name]) for name in single_db}
+    total = sum(saved.values())
+    if budget.latency_ms is not None or budget.max_drop_db == 0.0 or total == 0.0:
+        return ()
+    found = tuple(
+        name
+        for name, cost_db in single_db.items()
+        if saved[name] > 0.0 and cost_db / budget.max_drop_db > PRICE * saved[name] / total
+    )
+    return found if len(found) < sum(value > 0.0 for value in saved.values()) else ()
+
+
+def _worst_first(single_db: Mapping[str, float], timings: Timings, without: Collection[str]) -> list[str]:
+    """Most decibels per time saved first; where no layer saves any, by decibels alone."""
+    nothing_saves = all(timings.saved[name] <= 0.0 for name in single_db)
     return sorted(
-        names,
-        key=lambda name: noise_power[name] / (1.0 if nothing_saves else max(timings.saved[name], 1e-9)),
+        (name for name in single_db if name not in without),
+        key=lambda name: single_db[name] / (1.0 if nothing_saves else timings.saved[name]),
         reverse=True,
     )

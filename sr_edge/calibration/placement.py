@@ -1,7 +1,8 @@
 """The placement policy: which of the possible sites become INT8, each with its reason.
 
 Trials on super-resolution networks put most of the loss in the first layer (it reads the picture) and the last one
-(it writes it), and little of the time: both stay float unless they are included by name.
+(it writes it), and little of the time: by these rules alone both stay float unless they are included by name. Where
+the decibels are measured (`calibrate_within`) they are layers like any other, and the gate decides.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ class PlacementPolicy:
     """Glob patterns on node names.
 
     `include`: empty leaves the choice to the defaults; otherwise exactly the sites that match become INT8, the first
-    and last layer too. `exclude`: these stay float, whatever `include` says.
+    and last layer too. `exclude`: these stay float, whatever `include` says. `ends_float`: the first and last layer
+    stay float by default; where decibels are measured, that is not needed.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    ends_float: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def decide(model: onnx.ModelProto, sites: Sequence[Site], policy: PlacementPolic
     """
     for pattern in (*policy.include, *policy.exclude):
         _require_match(pattern, sites)
-    ends = _end_layers(model, sites)
+    ends = _end_layers(model, sites) if policy.ends_float else {}
     return tuple(_decide_one(site, policy, ends) for site in sites)
 
 
@@ -64,7 +67,7 @@ def _decide_one(site: Site, policy: PlacementPolicy, ends: dict[str, str]) -> De
     elif site.node in ends:
         int8, reason = False, ends[site.node]
     else:
-        int8, reason = True, "an inner layer with constant weights"
+        int8, reason = True, "a layer with constant weights"
     return Decision(site.node, site.op_type, int8, reason)
 
 

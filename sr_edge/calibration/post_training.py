@@ -24,7 +24,8 @@ from sr_edge.calibration.sites import find_sites
 from sr_edge.calibration.watched import Batch, Progress, require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UsageError
 from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.metadata import METADATA_KEY, read_metadata, write_metadata
+from sr_edge.export.inner_tensors import observe_magnitudes, worst_cases_of
+from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
 from sr_edge.spec import Precision, Spelling
 from sr_edge.whole_file import require_output_file
 
@@ -36,6 +37,7 @@ def calibrate(
     method: str = SEARCH,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    ends_float: bool = True,
     progress: Progress | None = None,
     cache: Path | None = None,
     recalibrate: bool = False,
@@ -50,6 +52,7 @@ def calibrate(
         method: SEARCH, or an observer's name, see OBSERVERS.
         include: glob patterns of node names; see PlacementPolicy.
         exclude: likewise.
+        ends_float: keeps the first and the last layer float, which cost most; False leaves it to the one who judges.
         progress: called with (steps done, steps in all).
         cache: JSON file that holds the result, and during the work what is done so far. If it is there, its ranges are
             used instead of measuring; the decisions are always made anew, so that include and exclude may change.
@@ -66,7 +69,7 @@ def calibrate(
         require_output_file(cache)
     observer_type = None if method == SEARCH else observer_named(method)
     model = load_graph(onnx_path)
-    policy = PlacementPolicy(tuple(include), tuple(exclude))
+    policy = PlacementPolicy(tuple(include), tuple(exclude), ends_float)
     decisions = decide(model, find_sites(model), policy)
     require_batches(model, batches)
     provenance = Provenance(sha256_of(onnx_path), tuple(map(digest_of, batches)), method)
@@ -143,7 +146,8 @@ def quantized_model(
         raise UsageError(f"the rest of an INT8 graph is written in {Precision.FP32} or {Precision.FP16}, not in {rest}")
     quantized = insert_qdq(model, calibration, spelling)
     if rest is Precision.FP16:
-        quantized = to_fp16(quantized)
+        seen = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
+        quantized = to_fp16(quantized, magnitudes=seen)
     _mark_int8(quantized)
     try:
         onnx.checker.check_model(quantized, full_check=True)

@@ -90,10 +90,15 @@ class Judge:
         errors = [self._run(held, setting, int8) - wanted for (held, setting), wanted in runs]
         return float(np.mean([np.mean(np.square(error)) for error in errors]))
 
+    def db_of_noise(self, noise_power: float) -> float:
+        """What noise of that power costs a picture that the float network restores as it does these, or as assumed."""
+        float_db = self.assumed_db if self.assumed_db is not None else self._psnr_db(self._floats)
+        return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
+
     def drop_db(self, int8: Collection[str]) -> float:
         """What these layers cost together."""
         if self.assumed_db is not None:
-            return 10.0 * math.log10(1.0 + self.noise_power(int8) * 10.0 ** (self.assumed_db / 10.0))
+            return self.db_of_noise(self.noise_power(int8))
         found = [self._run(held, setting, int8) for held, setting in self._runs]
         return self._psnr_db(self._floats) - self._psnr_db(found)
 

@@ -123,12 +123,14 @@ def calibrate_within(
         method=order.method,
         include=order.include,
         exclude=order.exclude,
+        ends_float=False,
         progress=lambda done, total: progress("calibrating", done, total),
         cache=cache,
         recalibrate=recalibrate,
     )
     model = load_graph(onnx_path)
-    require_batches(model, [held.patch for held in held_out])
+    if held_out:
+        require_batches(model, [held.patch for held in held_out])
     judge = Judge(SwitchedGraph(model, calibration), held_out, graph_controls(model), order.white)
     sensitivity = _noises(calibration, judge, held_out, progress, cache)
     calibration = replace(calibration, sensitivity=sensitivity)
@@ -136,8 +138,8 @@ def calibrate_within(
     calibration = replace(calibration, timings=timings)
     if cache is not None:
         write_cache(cache, calibration)
-    noises = {node: sensitivity.noise_power[node] for node in calibration.int8_nodes}
-    choice = _choose(noises, timings, judge, order.budget, progress)
+    single_db = {node: judge.db_of_noise(sensitivity.noise_power[node]) for node in calibration.int8_nodes}
+    choice = _choose(single_db, timings, judge, order.budget, progress)
     chosen = _switched_to(calibration, choice, order.budget)
     _require_same_meaning(model, chosen, held_out[0].patch * np.float32(order.white), order)
     latency = _measure(model, calibration, chosen, batches[0], order)
@@ -182,7 +184,7 @@ def _timings(
 
 
 def _choose(
-    noises: Mapping[str, float], timings: Timings, judge: Judge, budget: Budget, progress: StageProgress
+    single_db: Mapping[str, float], timings: Timings, judge: Judge, budget: Budget, progress: StageProgress
 ) -> Choice:
     checks = 0
 
@@ -192,7 +194,7 @@ def _choose(
         progress("joint checks", checks, max(checks, USUAL_CHECKS))
         return judge.drop_db(int8)
 
-    choice = choose_layers(noises, timings, drop_db, budget)
+    choice = choose_layers(single_db, timings, drop_db, budget)
     progress("joint checks", checks, checks)
     return choice
 
@@ -200,7 +202,8 @@ def _choose(
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:
     dropped = [node for node in calibration.int8_nodes if node not in choice.int8]
     calibration = calibration.keep_float([n for n in dropped if n in choice.useless], "INT8 saves no time in it")
-    noisy = [node for node in dropped if node not in choice.useless]
+    calibration = calibration.keep_float([n for n in dropped if n in choice.overpriced], "too noisy for what it saves")
+    noisy = [node for node in dropped if node not in {*choice.useless, *choice.overpriced}]
     return calibration.keep_float(noisy, f"kept float to lose at most {budget.max_drop_db:g} dB")
 
 

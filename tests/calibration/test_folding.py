@@ -1,0 +1,131 @@
+"""Smoothing goes into what makes a tensor where that is exact, is a Mul elsewhere, and never changes another reader."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
+from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
+from sr_edge.calibration.graph import name_nodes
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.export.graph import view_graph
+from sr_edge.spec import Spelling
+
+SHAPES = {
+    "w1": (4, 3, 3, 3),
+    "b1": (4,),
+    "w2": (2, 4, 1, 1),
+    "slope": (4, 1, 1),
+    "gain": (4, 1, 1),
+    "shift": (1, 4, 1, 1),
+    "one": (1,),
+    "row": (4,),
+    "positive": (4,),
+    "m": (4, 4),
+    "m2": (4, 2),
+    "wt": (4, 2, 3, 3),
+}
+
+FOLDED = {
+    "conv": "t = Conv<pads = [1,1,1,1]>(x, w1, b1)  y = Conv(t, w2)",
+    "conv without bias": "t = Conv<pads = [1,1,1,1]>(x, w1)  y = Conv(t, w2)",
+    "relu": "a = Conv<pads = [1,1,1,1]>(x, w1, b1)  t = Relu(a)  y = Conv(t, w2)",
+    "leaky relu": "a = Conv<pads = [1,1,1,1]>(x, w1, b1)  t = LeakyRelu<alpha = 0.2>(a)  y = Conv(t, w2)",
+    "prelu": "a = Conv<pads = [1,1,1,1]>(x, w1, b1)  t = PRelu(a, slope)  y = Conv(t, w2)",
+    "added constant": "a = Conv<pads = [1,1,1,1]>(x, w1)  t = Add(a, shift)  y = Conv(t, w2)",
+    "one number added": "a = Conv<pads = [1,1,1,1]>(x, w1)  t = Sub(one, a)  y = Conv(t, w2)",
+    "gain": "a = Conv<pads = [1,1,1,1]>(x, w1)  s = Sigmoid(a)  t = Mul(s, gain)  y = Conv(t, w2)",
+    "norm": "a = Conv<pads = [1,1,1,1]>(x, w1)  t = InstanceNormalization(a, positive, row)  y = Conv(t, w2)",
+}
+LEFT = {
+    "gelu-like": "a = Conv<pads = [1,1,1,1]>(x, w1)  t = Sigmoid(a)  y = Conv(t, w2)",
+    "two sums": "a = Conv<pads = [1,1,1,1]>(x, w1)  b = Sigmoid(a)  t = Add(a, b)  y = Conv(t, w2)",
+    "another reader": "t = Conv<pads = [1,1,1,1]>(x, w1)  c = Conv(t, w2)  top = ReduceMax(t)  y = Add(c, top)",
+    "another reader before": (
+        "a = Conv<pads = [1,1,1,1]>(x, w1)  t = Relu(a)  c = Conv(t, w2)  top = ReduceMax(a)  y = Add(c, top)"
+    ),
+    "the picture": "y = Conv<pads = [1,1,1,1]>(x, w1)",
+}
+
+
+def constants() -> list[onnx.TensorProto]:
+    generator = np.random.default_rng(0)
+    made = []
+    for name, shape in SHAPES.items():
+        values = generator.uniform(0.1, 1.0, shape)
+        signs = 1.0 if name in ("positive", "slope") else generator.choice([-1.0, 1.0], shape)
+        made.append(onnx.numpy_helper.from_array((values * signs).astype(np.float32), name))
+    return made
+
+
+def model_of(body: str, picture: str = "float[1,3,8,8] x") -> onnx.ModelProto:
+    known = ", ".join(f"float[{','.join(map(str, shape))}] {name}" for name, shape in SHAPES.items())
+    text = f"g ({picture}, {known}) => (float[n,c,h,w] y) {{ {body} }}"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    used = {name for node in model.graph.node for name in node.input}
+    model.graph.initializer.extend(tensor for tensor in constants() if tensor.name in used)
+    del model.graph.input[1:]
+    name_nodes(model)
+    return model
+
+
+def last_site(model: onnx.ModelProto) -> str:
+    return [site.node for site in find_sites(model) if not site.obstacle][-1]
+
+
+def calibration_of(model: onnx.ModelProto, smoothing: tuple[float, ...], clip: float = 40.0) -> Calibration:
+    """The last layer in INT8; coarse enough levels that an inexact fold would show."""
+    chosen = last_site(model)
+    sites = {site.node: site for site in find_sites(model)}
+    decisions = tuple(Decision(site.node, site.op_type, site.node == chosen, "") for site in sites.values())
+    ranges = {sites[chosen].activation: TensorRange(-clip, clip, clip, smoothing, 0.5, "test")}
+    return Calibration(Provenance("", (), "test"), PlacementPolicy(), ranges, decisions)
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_fold_is_exact_and_adds_no_operator(name: str) -> None:
+    model = model_of(FOLDED[name])
+    calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0))  # powers of two: nothing is rounded
+    quantized = insert_qdq(model, calibration, Spelling.S8)
+    added = [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")]
+    assert not added
+    batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
+    judged = SwitchedGraph(model, calibration).run(batch, calibration.int8_nodes)
+    written = WatchedGraph(quantized, optimize=False).run(batch)[0]
+    np.testing.assert_allclose(written, judged, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_would_change_something_else_is_left_and_gets_a_mul(name: str) -> None:
+    model = model_of(LEFT[name])
+    channels = 3 if name == "the picture" else 4
+    calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0)[:channels])
+    quantized = insert_qdq(model, calibration, Spelling.S8)
+    assert [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")] == ["Mul"]
+    batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
+    judged = SwitchedGraph(model, calibration).run(batch, calibration.int8_nodes)
+    np.testing.assert_allclose(WatchedGraph(quantized, optimize=False).run(batch)[0], judged, atol=1e-5)
+
+
+def test_a_transposed_convolution_of_one_group_folds_and_a_grouped_one_does_not() -> None:
+    for group, weight in ((1, "wt"), (2, "wt")):
+        body = f"a = Conv<pads = [1,1,1,1]>(x, w1)  t = ConvTranspose<group = {group}, pads = [1,1,1,1]>(a, {weight})"
+        model = model_of(f"{body}  y = Relu(t)")
+        view = view_graph(model)
+        found = fold_division(view, "t", np.ones(2 * group, np.float32), CHANNELS, ["Relu_2"])
+        assert (found is not None) is (group == 1)
+
+
+def test_a_matrix_product_and_its_bias_fold_along_the_last_axis() -> None:
+    body = "a = MatMul(x, m)  t = Add(a, row)  z = MatMul(t, m2)  y = Transpose<perm = [0,3,1,2]>(z)"
+    graph = model_of(body, "float[1,8,8,4] x")
+    view = view_graph(graph)
+    found = fold_division(view, "t", np.full(4, 2.0, np.float32), LAST, ["MatMul_2"])
+    assert found is not None
+    assert set(found) == {("MatMul_0", 1), ("Add_1", 1)}
+    assert fold_division(view, "t", np.full(4, 2.0, np.float32), CHANNELS, ["MatMul_2"]) is None

@@ -1,0 +1,326 @@
+"""The whole road: judged on held-out patches, resumed where it was, refused where pictures show nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from sr_edge.calibration import (
+    Account,
+    Budget,
+    HeldOut,
+    Order,
+    calibrate,
+    calibrate_within,
+    quantize_onnx,
+    read_cache,
+    tuning,
+    write_curve,
+)
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.quality import Judge, luma
+from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError
+from sr_edge.export.tracing import trace
+from sr_edge.spec import Precision, Spelling, TileSpec
+
+Run = Callable[[onnx.ModelProto, Batch], Batch]
+PsnrDb = Callable[[Batch, Batch], float]
+
+
+class Restorer(nn.Module):
+    """x2: nearest neighbour plus a learned residual, so that the output is a picture even with random weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        middle = [layer for _ in range(3) for layer in (nn.Conv2d(12, 12, 3, padding=1), nn.ReLU())]
+        self.body = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), *middle, nn.Conv2d(12, 12, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        residual = nn.functional.pixel_shuffle(self.body(x), 2)
+        picture: torch.Tensor = nn.functional.interpolate(x, scale_factor=2) + 0.3 * residual
+        return picture
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("restorer") / "float.onnx"
+    onnx.save(trace(Restorer().eval(), TileSpec(24, 24)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def held_out(batches: list[Batch]) -> list[HeldOut]:
+    return [HeldOut(batch) for batch in batches[4:]]
+
+
+@pytest.fixture(scope="module")
+def account(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account:
+    return calibrate_within(graph, batches[:4], held_out, Order())
+
+
+def test_the_account_says_what_was_done(account: Account) -> None:
+    assert account.choice.drop_db <= 0.05
+    assert {row.node for row in account.layers if row.precision is Precision.INT8} == set(account.choice.int8)
+    assert all(row.noise_db is not None and row.noise_db < -40.0 for row in account.layers)
+    assert all(row.saved is not None and row.saved > 0.0 for row in account.layers)
+    assert f"{len(account.choice.int8)} of 5 possible layers became INT8" in account.sentence
+    assert "no runtime was timed: layers were weighed by multiply-accumulates" in account.sentence
+    assert "only 4 different calibration patches" in account.warnings[0]
+
+
+def test_what_was_judged_is_what_is_written(
+    account: Account, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
+) -> None:
+    """The number in the account is measured again on the files of both spellings."""
+    for spelling in Spelling:
+        written = onnx.load(quantize_onnx(graph, account.calibration, tmp_path / f"{spelling}.onnx", spelling))
+        noises = [
+            np.mean(
+                np.square(
+                    luma(run_as_written(written, held.patch)) - luma(run_as_written(onnx.load(graph), held.patch))
+                )
+            )
+            for held in held_out
+        ]
+        drop_db = 10.0 * np.log10(1.0 + np.mean(noises) * 10.0**3.85)
+        assert drop_db == pytest.approx(account.choice.drop_db, rel=0.02)
+
+
+def test_a_tighter_budget_keeps_more_float_and_says_so(
+    graph: Path, batches: list[Batch], held_out: list[HeldOut]
+) -> None:
+    generous = calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf"))))
+    assert len(generous.choice.int8) == 5
+    assert generous.float_for_budget == ()
+    tight = calibrate_within(graph, batches[:4], held_out, Order(Budget(generous.choice.drop_db / 3)))
+    assert tight.choice.drop_db <= generous.choice.drop_db / 3
+    kept = 5 - len(tight.choice.int8)
+    assert kept == len(tight.float_for_budget) > 0
+    assert f"to hold the budget {kept} of them stay" in tight.sentence
+    reasons = {row.reason for row in tight.layers if row.precision is not Precision.INT8}
+    assert all(reason.startswith(("kept float to lose at most", "too noisy for what it saves")) for reason in reasons)
+
+
+def test_a_budget_that_nothing_keeps_delivers_nothing(
+    graph: Path, batches: list[Batch], held_out: list[HeldOut]
+) -> None:
+    with pytest.raises(NothingToQuantize, match=r"no INT8 layer stays within 0 dB .* deploy the model in float"):
+        calibrate_within(graph, batches[:4], held_out, Order(Budget(0.0)))
+
+
+def test_equal_input_gives_equal_bytes(
+    account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+) -> None:
+    again = calibrate_within(graph, batches[:4], held_out, Order())
+    written = [quantize_onnx(graph, a.calibration, tmp_path / "x.onnx").read_bytes() for a in (account, again)]
+    assert written[0] == written[1]
+
+
+def test_originals_turn_the_judge_to_true_decibels(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> None:
+    """The truth is the float output plus noise at 45 dB, so the float PSNR is known."""
+    floats, noise = WatchedGraph(onnx.load(graph)), np.random.default_rng(0)
+    paired = []
+    for held in held_out:
+        output = np.clip(floats.run(held.patch)[0], 0.0, 1.0)
+        plane = (
+            noise.standard_normal((1, 1, 48, 48)) * 10 ** (-45 / 20) / float(np.sum([65.481, 128.553, 24.966]) / 255)
+        )
+        paired.append(HeldOut(held.patch, (output + plane).astype(np.float32), "one"))
+    calibration = calibrate(graph, batches[:4], ends_float=False)
+    judge = Judge(SwitchedGraph(load_graph(graph), calibration), paired)
+    assert judge.scale == 2
+    assert judge.assumed_db is None
+    assert judge.drop_db(()) == 0.0
+    power = judge.noise_power(calibration.int8_nodes)
+    assert judge.drop_db(calibration.int8_nodes) == pytest.approx(10 * np.log10(1 + power * 10**4.5), abs=0.05)
+    account = calibrate_within(graph, batches[:4], paired, Order())
+    assert "PSNR of luma against the originals of 4 held-out patches" in account.sentence
+
+
+def test_held_out_patches_with_and_without_originals_do_not_mix(
+    graph: Path, batches: list[Batch], held_out: list[HeldOut]
+) -> None:
+    mixed = [*held_out, HeldOut(batches[0], np.zeros((1, 3, 48, 48), np.float32), "p")]
+    with pytest.raises(CalibrationError, match="some held-out patches have originals and some have none"):
+        calibrate_within(graph, batches[:4], mixed, Order())
+    wrong = [HeldOut(batches[0], np.zeros((1, 3, 24, 24), np.float32), "p")]
+    with pytest.raises(CalibrationError, match="give originals 2 times the size"):
+        calibrate_within(graph, batches[:4], wrong, Order())
+    with pytest.raises(CalibrationError, match="no held-out patches"):
+        calibrate_within(graph, batches[:4], [], Order())
+
+
+def test_layers_can_be_named(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> None:
+    order = Order(Budget(float("inf")), include=["/body/body.[24]/*"], exclude=["/body/body.4/*"])
+    assert calibrate_within(graph, batches[:4], held_out, order).choice.int8 == ("/body/body.2/Conv",)
+
+
+def test_a_graph_that_calls_white_255_is_judged_alike(
+    account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+) -> None:
+    model = onnx.load(graph)
+    body = "scaled"
+    for node in model.graph.node:
+        for slot, name in enumerate(node.input):
+            if name == "input":
+                node.input[slot] = body
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["unscaled" if name == output else name for name in node.output]
+    white = onnx.numpy_helper.from_array(np.float32(255.0), "white")
+    model.graph.initializer.append(white)
+    model.graph.node.insert(0, onnx.helper.make_node("Div", ["input", "white"], [body]))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["unscaled", "white"], [output]))
+    onnx.save(model, tmp_path / "white255.onnx")
+    found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, Order(white=255.0))
+    assert found.choice.int8 == account.choice.int8
+    assert found.choice.drop_db == pytest.approx(account.choice.drop_db, rel=0.01)
+
+
+class TestResuming:
+    def test_an_interrupted_search_goes_on_where_it_was(
+        self, account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("sr_edge.calibration.collect.OBSERVED_BYTES", 1)
+        cache = tmp_path / "cache.json"
+
+        def interrupt_at(stage: str, at: int) -> Callable[[str, int, int], None]:
+            def progress(found: str, done: int, total: int) -> None:
+                if (found, done) == (stage, at):
+                    raise KeyboardInterrupt
+
+            return progress
+
+        with pytest.raises(KeyboardInterrupt):
+            calibrate_within(
+                graph, batches[:4], held_out, Order(), cache=cache, progress=interrupt_at("calibrating", 13)
+            )
+        assert len(read_cache(cache).ranges) == 2
+        monkeypatch.setattr(tuning, "_SAVE_EVERY", 2)
+        steps: list[tuple[str, int]] = []
+        with pytest.raises(KeyboardInterrupt):
+            calibrate_within(
+                graph, batches[:4], held_out, Order(), cache=cache, progress=interrupt_at("sensitivity", 3)
+            )
+        partial = read_cache(cache)
+        assert len(partial.ranges) == 5
+        assert partial.sensitivity is not None
+        assert len(partial.sensitivity.noise_power) == 2
+        resumed = calibrate_within(
+            graph, batches[:4], held_out, Order(), cache=cache, progress=lambda s, done, _: steps.append((s, done))
+        )
+        assert [step for step in steps if step[0] != "joint checks"] == [("sensitivity", n) for n in (1, 2, 3)]
+        assert resumed == account
+
+    def test_a_finished_cache_leaves_only_the_joint_check(
+        self, account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "cache.json"
+        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        stages: list[str] = []
+        again = calibrate_within(
+            graph, batches[:4], held_out, Order(), cache=cache, progress=lambda stage, *_: stages.append(stage)
+        )
+        assert set(stages) == {"joint checks"}
+        assert again == account
+
+    def test_other_held_out_patches_are_measured_again(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "cache.json"
+        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        stages: list[str] = []
+        calibrate_within(
+            graph, batches[:4], held_out[1:], Order(), cache=cache, progress=lambda stage, *_: stages.append(stage)
+        )
+        assert set(stages) == {"sensitivity", "joint checks"}
+
+    def test_a_cache_of_other_patches_is_refused(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "cache.json"
+        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        with pytest.raises(CacheMismatch, match="other calibration patches"):
+            calibrate_within(graph, batches[:3], held_out, Order(), cache=cache)
+        calibrate_within(graph, batches[:3], held_out, Order(), cache=cache, recalibrate=True)
+        assert len(read_cache(cache).provenance.patches_sha256) == 3
+
+
+@pytest.fixture(scope="module")
+def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account:
+    pytest.importorskip("openvino")
+    return calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf")), runtime="openvino"))
+
+
+class TestOpenVino:
+    def test_every_layer_is_timed_and_their_savings_add_up(self, timed: Account) -> None:
+        timings = timed.calibration.timings
+        assert timings is not None
+        assert timings.runtime == "openvino"
+        assert timings.float_ms > 0.0
+        assert set(timings.saved) == {row.node for row in timed.layers}
+        if timings.float_ms > timings.int8_ms:
+            assert timings.cost(timings.saved) == pytest.approx(timings.int8_ms, abs=0.05 * timings.float_ms)
+
+    def test_the_whole_graphs_are_timed_too(self, timed: Account) -> None:
+        assert timed.latency is not None
+        assert min(dataclasses.astuple(timed.latency)) > 0.0
+        assert "in openvino with fp32 for the rest" in timed.sentence
+
+    def test_a_runtime_that_computes_otherwise_is_noticed(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(
+            "sr_edge.calibration.openvino_times.run_once", lambda *_: np.zeros((1, 3, 48, 48), np.float32)
+        )
+        with pytest.raises(
+            CalibrationError, match=r"OpenVINO computes the INT8 graph otherwise than it is meant: .* dB"
+        ):
+            calibrate_within(graph, batches[:4], held_out, Order(runtime="openvino"))
+
+    def test_a_target_is_answered(self, timed: Account) -> None:
+        fast = dataclasses.replace(timed, budget=Budget(1.0, latency_ms=1e6))
+        assert "the target of 1e+06 ms is met" in fast.sentence
+        slow = dataclasses.replace(timed, budget=Budget(1.0, latency_ms=1e-6))
+        assert "is not met, and no set of INT8 layers would meet it" in slow.sentence
+
+
+def test_a_runtime_that_nobody_times_in_is_refused() -> None:
+    with pytest.raises(
+        UnknownNameError, match="unknown runtime to time layers in 'tensorflow'; choose one of: openvino"
+    ):
+        Order(runtime="tensorflow")
+    with pytest.raises(UnknownNameError, match="openvino, none"):
+        tuning.timed_runtime("tensorflow")
+    assert tuning.timed_runtime("none") == ""
+
+
+def test_the_curve_is_written_as_numbers_and_as_a_picture(account: Account, tmp_path: Path) -> None:
+    written = write_curve(account, tmp_path / "curve.json", tmp_path / "curve.png")
+    assert written == (tmp_path / "curve.json", tmp_path / "curve.png")
+    document = json.loads((tmp_path / "curve.json").read_text())
+    assert document["unit"] == "MMAC"
+    assert document["chosen"]["int8_layers"] == len(account.choice.int8)
+    assert len(document["points"]) == len(account.choice.curve) >= 3
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_costs_add_up_or_count_what_stays_float() -> None:
+    measured = Timings({"a": 2.0, "b": 1.0}, "openvino", float_ms=10.0, int8_ms=7.0)
+    assert (measured.cost(()), measured.cost(("a",)), measured.cost(("a", "b"))) == (10.0, 8.0, 7.0)
+    counted = Timings({"a": 2.0, "b": 1.0})
+    assert (counted.unit, counted.cost(()), counted.cost(("a",))) == ("MMAC", 3.0, 1.0)
