@@ -19,6 +19,8 @@ from sr_edge.camera.raw import RawFormat
 from sr_edge.camera.simple_sinks import CallbackSink, NullSink
 from sr_edge.camera.statistics import StreamReport, Times
 from sr_edge.camera.streaming import Stream, stream
+from sr_edge.camera.video_file import VideoJob, VideoResult, plan_video, upscale_video
+from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
 from sr_edge.camera.watch import HungStage
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "Chroma",
     "Colour",
     "ColourRange",
+    "Copied",
     "Dropping",
     "Enlarger",
+    "FrameRange",
     "HungStage",
     "Loop",
     "LoopOptions",
@@ -48,14 +52,20 @@ __all__ = [
     "Stream",
     "StreamReport",
     "Times",
+    "VideoCodec",
     "VideoFrame",
+    "VideoJob",
+    "VideoResult",
+    "VideoSettings",
     "av_from_frame",
     "frame_from_av",
     "frame_from_rgb",
     "open_sink",
     "open_source",
+    "plan_video",
     "reformatted",
     "resized",
     "rgb_from_frame",
     "stream",
+    "upscale_video",
 ]

@@ -82,7 +82,7 @@ def upscaled_video(
     from sr_edge.camera.enlarger import NetworkEnlarger
     from sr_edge.camera.video_file import upscale_video
 
-    enlarger = NetworkEnlarger(session, session.spec.slots, overlap_px, controls)
+    enlarger = NetworkEnlarger(session, session.spec.slots + 1, overlap_px, controls)
     name = job.facts.path.name
     with _kept_frames_named(job.target):
         return upscale_video(job, enlarger, lambda done, total: progress(name, done, total))
