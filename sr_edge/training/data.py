@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
@@ -20,6 +21,9 @@ from sr_edge.training.degradations.degradation import Frame
 
 SMALLEST_MEASURED_PX = 3
 """A low-resolution side of which something is left to measure when the border, one of these pixels wide, is not."""
+
+SHARE_OF_MEMORY = 0.7
+"""Of what is free: the most that pictures may fill."""
 
 
 class Purpose(str, Enum):
@@ -53,10 +57,12 @@ class Originals:
         """Reads every picture below `folder`.
 
         Raises:
-            TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction).
+            TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction), or
+                memory does not hold them.
         """
         pictures: list[tuple[str, Frame]] = []
         skipped: list[str] = []
+        free_bytes, filled_bytes = psutil.virtual_memory().available, 0
         for path in list_pictures(folder, recursive=True):
             try:
                 frame = rgb_frame(read_picture(path))
@@ -69,10 +75,21 @@ class Originals:
                 skipped.append(f"{path} is {width}x{height} pixels; {needed}x{needed} are needed {purpose.value}")
                 continue
             pictures.append((path.relative_to(folder).as_posix(), crop_to_multiple(frame, scale)))
+            filled_bytes += frame.nbytes
+            _require_memory(filled_bytes, free_bytes, f"{len(pictures)} pictures of {folder}")
         if not pictures:
             reason = f"; the first reason: {skipped[0]}" if skipped else ""
             raise TrainingError(f"no usable picture {purpose.value} in {folder}{reason}; {purpose.remedy}")
         return cls(tuple(pictures), scale, tuple(skipped))
+
+
+def _require_memory(filled_bytes: int, free_bytes: int, what: str) -> None:
+    """Raises TrainingError before the system would end the program, which would say nothing."""
+    if filled_bytes > SHARE_OF_MEMORY * free_bytes:
+        raise TrainingError(
+            f"{what} fill {filled_bytes / 2**30:.1f} GiB, of {free_bytes / 2**30:.1f} GiB of free memory, where all "
+            "of them must be kept; give fewer or smaller ones"
+        )
 
 
 @dataclass(frozen=True)

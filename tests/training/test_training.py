@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -321,6 +323,18 @@ def test_small_pictures_to_validate_on_are_skipped_and_told_before_the_first_ste
     report = train_model("taylor-swinir-tiny", 2, pictures, pictures, out, recipe)
     assert set(report.psnr_db) == {"0.png", "1.png"} and len(report.skipped_validation) == 2
     assert "2.png is 20x20 pixels; 50x50 are needed to validate on" in report.skipped_validation[0]
+
+
+def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this the system would end the program, and say nothing."""
+    first_two = 3 * (64**2 + 72**2)
+    for free_bytes, is_enough in ((int(first_two / 0.7) + 3, True), (int(first_two / 0.7) - 3, False)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free_bytes: SimpleNamespace(available=free))
+        if is_enough:
+            assert len(Originals.from_folder(pictures, 2, 16).pictures) == 2
+        else:
+            with pytest.raises(TrainingError, match=r"2 pictures of .* GiB of free memory.*give fewer or smaller"):
+                Originals.from_folder(pictures, 2, 16)
 
 
 def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
