@@ -19,8 +19,7 @@ from sr_edge.errors import FrameError, StreamError
 
 _WITHOUT_TIMES = "avi"
 """Stores when a frame is decoded, not when it is shown: the order of decoding is all there is."""
-_CUT_SHORT_S = 1.0
-_MISSING_S = 0.1
+_CUT_SHORT_S, _MISSING_S = Fraction(1), Fraction(1, 10)
 """A file that ends so much sooner than its header announces was cut; the less where frames are known to be missing."""
 
 
@@ -63,6 +62,7 @@ class VideoFileSource:
         self._done = done
         self._closed = threading.Event()
         self._timeline = Timeline(is_live=False)
+        self._read = _Reading()
         self._unreadable = 0
         self._first_pts = 0
         self._origin: int | None = None
@@ -89,6 +89,8 @@ class VideoFileSource:
             elif count >= self._wanted.first:
                 self._require_same(pts, count)
             count, last, last_pts = count + 1, picture, pts
+        if count != self._wanted.end:
+            self._require_whole(count)
         if count <= self._wanted.first or last is None:
             raise FrameError(f"{self.name} has {count} frames, of which {self._wanted} are none; give an earlier range")
         moved_s = float(self._timeline.offset_s)
@@ -134,10 +136,10 @@ class VideoFileSource:
         with opened_video(self._facts.path) as (container, video):
             video.thread_type = "AUTO"
             stores_times = container.format.name != _WITHOUT_TIMES
-            progress = _Progress()
+            self._read.announce(container, video)
             packets = container.demux()
             while (packet := self._next(packets)) is not None:
-                progress.note(packet, video)
+                self._read.note(packet, video)
                 if packet.stream is not video:
                     continue
                 with stream_errors(self.name):
@@ -145,7 +147,6 @@ class VideoFileSource:
                 self._unreadable += pictures is None
                 for picture in pictures or ():
                     yield picture, self._told(picture, stores_times)
-            self._require_whole(container, video, progress)
 
     def _next(self, packets: Iterator[Any]) -> Any:
         with stream_errors(self.name):
@@ -158,28 +159,33 @@ class VideoFileSource:
             self._origin = picture.dts
         return None if picture.dts is None else picture.dts - self._origin
 
-    def _require_whole(self, container: Any, video: Any, progress: _Progress) -> None:
-        announced_s = (container.duration or 0) / 1e6
-        found_s = float(progress.end_s) - (container.start_time or 0) / 1e6
-        # Edit lists leave packets out of what is shown, so that their number alone tells nothing.
-        slack_s = _CUT_SHORT_S if progress.video_packets >= video.frames else _MISSING_S
-        if found_s >= announced_s - slack_s:
-            return
-        raise StreamError(
-            f"{self.name} is cut short: {progress.video_packets} of about {self._facts.frame_count} frames are there; "
-            f"copy it again, or upscale what is there with --frames :{max(1, progress.video_packets - 1)}"
-        )
+    def _require_whole(self, count: int) -> None:
+        if self._read.is_cut_short:
+            raise StreamError(
+                f"{self.name} is cut short: {count} of about {self._facts.frame_count} frames are there; "
+                f"copy it again, or upscale what is there with --frames :{count}"
+            )
 
 
-class _Progress:
-    """How far a file was read."""
+class _Reading:
+    """How far a file was read, and how far it should go."""
 
     def __init__(self) -> None:
-        self.video_packets = 0
-        self.end_s = Fraction(0)
+        self._packets = self._announced_packets = 0
+        self._end_s = self._announced_end_s = Fraction(0)
+
+    def announce(self, container: Any, video: Any) -> None:
+        self._announced_packets = video.frames
+        self._announced_end_s = Fraction((container.duration or 0) + (container.start_time or 0), 1_000_000)
 
     def note(self, packet: Any, video: Any) -> None:
-        self.video_packets += packet.stream is video and packet.size > 0
+        self._packets += packet.stream is video and packet.size > 0
         time = packet.dts if packet.pts is None else packet.pts
         if time is not None:
-            self.end_s = max(self.end_s, (time + (packet.duration or 0)) * packet.time_base)
+            self._end_s = max(self._end_s, (time + (packet.duration or 0)) * packet.time_base)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Edit lists leave packets out of what is shown, so that missing ones alone tell nothing."""
+        slack_s = _CUT_SHORT_S if self._packets >= self._announced_packets else _MISSING_S
+        return self._end_s < self._announced_end_s - slack_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from sr_edge.camera.enlarger import BicubicEnlarger, NetworkEnlarger
 from sr_edge.camera.frame import PixelFormat
@@ -134,6 +136,60 @@ def test_streams_that_are_not_wanted_are_left_out_and_named(tmp_path: Path, copi
         assert {stream.type for stream in container.streams} == kinds
     assert (result.notes == ()) == (copied == "all")
     assert all("stream 2 (subtitle mov_text)" in note for note in result.notes)
+
+
+def add_to_copy(plain: Path, path: Path, add: Callable[[Any], Callable[[], None]]) -> None:
+    """Copies the video of `plain`, with what `add` puts into the new file, and takes `plain` away."""
+    with av.open(plain) as container, av.open(path, "w") as out:
+        video = out.add_stream_from_template(container.streams.video[0], opaque=True)
+        write = add(out)
+        for packet in container.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+        write()
+    plain.unlink()
+
+
+def test_a_cover_is_left_out_and_named(tmp_path: Path) -> None:
+    def add_cover(out: Any) -> Callable[[], None]:
+        cover = out.add_stream("png")
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
+        cover.disposition = Disposition.attached_pic
+        return lambda: out.mux(cover.encode(av.VideoFrame(32, 32, "rgb24")))
+
+    plain = shoot(tmp_path / "plain.mp4", Film())
+    add_to_copy(plain, tmp_path / "in.mp4", add_cover)
+    result = upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert result.notes == ("left out: stream 1 (cover picture png)",)
+    assert pts_of(tmp_path / "out.mp4") == pts_of(tmp_path / "in.mp4")
+
+
+def test_fonts_come_along_in_matroska(tmp_path: Path) -> None:
+    def add_font(out: Any) -> Callable[[], None]:
+        out.add_attachment("letters.ttf", "font/ttf", b"a font")
+        return lambda: None
+
+    add_to_copy(
+        shoot(tmp_path / "plain.mkv", Film(range(0, 480, 40), Fraction(1, 1000))), tmp_path / "in.mkv", add_font
+    )
+    result = upscaled(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert result.notes == ()
+    with av.open(tmp_path / "out.mkv") as container:
+        assert [stream.type for stream in container.streams] == ["video", "attachment"]
+        assert container.streams[1].metadata["filename"] == "letters.ttf"
+    (tmp_path / "out.mkv").unlink()
+    assert upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4").notes == ("left out: stream 1 (attachment)",)
+
+
+def test_times_that_start_again_go_on(tmp_path: Path) -> None:
+    """Two recordings put together as bytes."""
+    source = shoot(tmp_path / "in.ts", Film(range(90_000, 120_000, 3000)))
+    source.write_bytes(2 * source.read_bytes())
+    result = upscaled(source, tmp_path / "out.mp4")
+    assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
+    assert numbers_of(tmp_path / "out.mp4") == [*range(10), *range(10)]
+    assert result.notes == ("times that did not rise moved the last frames by 0.333333 s; sound may be out of step",)
 
 
 QUARTER_TURN = (0, 65_536, 0, -65_536, 0, 0, 48 << 16, 0, 1 << 30)
