@@ -59,7 +59,11 @@ class _Switcher:
         name_nodes(self.model)
         self._view = view_graph(self.model)
         self._nodes = {node.name: node for node in self.model.graph.node}
-        self._at = {node.name: index for index, node in enumerate(self._view.nodes)}
+        # Before any node changes: the view's nodes are those that are rewired below.
+        switched = {layer.site.node for layer in layers}
+        self._biases = {
+            node.name: bias_of(self._view, at) for at, node in enumerate(self._view.nodes) if node.name in switched
+        }
         self._calibration = calibration
         self._before: dict[str, list[onnx.NodeProto]] = {}
         self._dequantized: dict[str, str] = {}
@@ -103,7 +107,7 @@ class _Switcher:
     def _switch_bias(self, layer: Layer, flag: str) -> None:
         name = layer.site.node
         correction = self._calibration.corrections.get(name)
-        bias = bias_of(self._view, self._at[name])
+        bias = self._biases[name]
         if correction is None or bias is None:
             return
         old = self._view.constants[bias.name].astype(np.float32) if bias.name else np.zeros(len(correction), np.float32)

@@ -1,0 +1,68 @@
+"""Patches that show nothing are refused, and those that show little are warned of, with the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.calibration.variety import require_usable
+from sr_edge.errors import CalibrationError
+
+Batch = npt.NDArray[np.float32]
+
+
+def natural(count: int = 20, brightest: float = 1.0) -> list[Batch]:
+    """Smooth coloured waves, all different."""
+    rows, columns = np.indices((24, 24), np.float32)
+    found = []
+    for index in range(count):
+        phases = np.array([0.0, 1.0, 2.0], np.float32).reshape(3, 1, 1) + index
+        waves = 0.5 + 0.5 * np.sin(rows / 4 + columns / 5 + phases)
+        found.append((brightest * waves[np.newaxis]).astype(np.float32))
+    return found
+
+
+def test_natural_patches_pass_without_a_word() -> None:
+    assert require_usable(natural()) == ()
+
+
+@pytest.mark.parametrize(("level", "said"), [(0.0, "mean 0.000"), (0.5, "mean 0.500")])
+def test_flat_patches_are_refused(level: float, said: str) -> None:
+    batches = [np.full((1, 3, 24, 24), level, np.float32)] * 10
+    with pytest.raises(CalibrationError, match=rf"all 10 calibration patches are of one colour \({said}, largest"):
+        require_usable(batches)
+
+
+def test_copies_of_one_patch_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="all 10 calibration patches are the same"):
+        require_usable(natural(1) * 10)
+
+
+def test_few_patches_are_counted_without_their_copies() -> None:
+    (warning,) = require_usable(natural(8) * 5)
+    assert warning == "only 8 different calibration patches; 40 varied ones are enough, 8 are not"
+
+
+def test_mostly_flat_patches_are_counted() -> None:
+    flat = [np.full((1, 3, 24, 24), index / 40, np.float32) for index in range(24)]
+    assert "24 of 40 calibration patches show one colour only" in require_usable([*natural(16), *flat])
+
+
+def test_noise_is_no_picture() -> None:
+    generator = np.random.default_rng(0)
+    noise = [generator.random((1, 3, 24, 24)).astype(np.float32) for _ in range(20)]
+    (warning,) = require_usable(noise)
+    assert "look like noise, not like pictures: neighbouring pixels correlate by" in warning
+
+
+def test_dark_patches_say_how_dark() -> None:
+    (warning,) = require_usable(natural(brightest=0.1))
+    assert warning == "the calibration patches are dark: the brightest sample is 0.10 of white"
+
+
+def test_gray_patches_for_a_colour_network_are_noticed() -> None:
+    gray = [np.repeat(batch[:, :1], 3, axis=1) for batch in natural()]
+    (warning,) = require_usable(gray)
+    assert "are gray" in warning
+    assert require_usable([batch[:, :1] for batch in natural()]) == ()

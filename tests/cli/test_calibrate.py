@@ -1,0 +1,200 @@
+"""`sr-edge calibrate`: any model in, an INT8 file within the budget out, with its account."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+from sr_edge.spec import Precision
+from tests.cli.conftest import SrEdge, smooth_picture
+
+FAST = ("--runtime", "none", "--patches", "4")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "model.int8.onnx"
+
+
+@pytest.fixture(autouse=True)
+def _folder(out: Path) -> None:
+    out.parent.mkdir()
+
+
+def made(out: Path) -> set[str]:
+    return {path.name for path in out.parent.iterdir()}
+
+
+def spelled_u8(path: Path) -> bool:
+    tensors = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    quantizers = [node for node in onnx.load(path).graph.node if node.op_type == "QuantizeLinear"]
+    return {tensors[node.input[2]] for node in quantizers} == {onnx.TensorProto.UINT8}
+
+
+def test_a_graph_becomes_int8_with_table_curve_and_sentence(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path
+) -> None:
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert made(out) == {
+        "model.int8.onnx",
+        "model.int8.calibration.json",
+        "model.int8.pareto.json",
+        "model.int8.pareto.png",
+    }
+    assert not spelled_u8(out)
+    assert "/middle.0/Conv" in outcome.stdout
+    assert "possible layers became INT8 and cost 0.0" in outcome.stdout
+    assert "warning: only 4 different calibration patches" in outcome.stdout
+    assert "joint checks" in outcome.stderr
+
+
+def test_openvino_times_layers_and_gets_its_own_spelling(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path
+) -> None:
+    pytest.importorskip("openvino")
+    arguments = ("--images", pictures, "--runtime", "openvino", "--patches", "4", "--json", "-o", out)
+    outcome = sr_edge("calibrate", bundle, *arguments)
+    assert outcome.code == 0, outcome.stderr
+    document = json.loads(outcome.stdout)
+    assert spelled_u8(out)
+    assert document["spelling"] == "u8"
+    assert document["curve"]["unit"] == "ms"
+    assert document["curve"]["measured"]["chosen_ms"] > 0.0
+    assert {row["precision"] for row in document["layers"]} <= {"int8", "fp32"}
+
+
+def test_a_registered_name_is_exported_for_the_moment_and_its_cache_holds(
+    sr_edge: SrEdge, pictures: Path, out: Path
+) -> None:
+    tiny = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--images", pictures, *FAST)
+    assert sr_edge("calibrate", *tiny, "-o", out).code == 0
+    again = sr_edge("calibrate", *tiny, "-o", out)
+    assert again.code == 0
+    assert "calibrating" not in again.stderr
+    assert "joint checks" in again.stderr
+
+
+def test_a_cache_left_by_other_pictures_is_replaced_and_a_named_one_is_not(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    graph = bundle / "model.onnx"
+    assert sr_edge("calibrate", graph, "--images", pictures, *FAST, "-o", out).code == 0
+    write_picture(tmp_path / "other.png", smooth_picture(60, 60, 9))
+    other = ("--images", tmp_path / "other.png", *FAST, "-o", out)
+    outcome = sr_edge("calibrate", graph, *other)
+    assert outcome.code == 0
+    assert "calibrating" in outcome.stderr
+    named = ("--cache", out.with_suffix(".calibration.json"))
+    refused = sr_edge("calibrate", graph, "--images", pictures, *FAST, *named, "-o", out)
+    assert refused.code == 1
+    assert "made with other calibration patches; delete it or recalibrate" in refused.error
+    assert sr_edge("calibrate", graph, "--images", pictures, *FAST, *named, "--recalibrate", "-o", out).code == 0
+
+
+def test_originals_judge_in_true_decibels(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "hr").mkdir()
+    write_picture(tmp_path / "hr" / "large.png", smooth_picture(120, 140, 3))
+    arguments = ("--images", pictures, "--hr", tmp_path / "hr", *FAST, "--max-drop-db", "5", "--json", "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 0, outcome.stderr
+    assert "PSNR of luma against the originals" in json.loads(outcome.stdout)["sentence"]
+
+
+def test_originals_smaller_than_the_patch_say_so(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "hr").mkdir()
+    write_picture(tmp_path / "hr" / "small.png", smooth_picture(20, 20, 3))
+    arguments = ("--images", pictures, "--hr", tmp_path / "hr", *FAST, "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 1
+    assert "no low-resolution picture is as large as the patch" in outcome.error
+    assert "small.png 10x10" in outcome.error
+
+
+def test_pictures_smaller_than_the_patch_are_continued_by_reflection(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "small").mkdir()
+    for seed in range(3):
+        write_picture(tmp_path / "small" / f"{seed}.png", smooth_picture(9, 7, seed))
+    assert sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "small", *FAST, "-o", out).code == 0
+
+
+def test_black_pictures_are_refused_and_nothing_is_left(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path
+) -> None:
+    (tmp_path / "black").mkdir()
+    write_picture(tmp_path / "black" / "0.png", Picture(np.zeros((40, 40, 3), np.uint8)))
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "black", *FAST, "-o", out)
+    assert outcome.code == 1
+    assert (
+        "all 4 calibration patches are of one colour (mean 0.000, largest standard deviation 0.0000)" in outcome.error
+    )
+    assert made(out) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--max-drop-db", "0"), 1, "no INT8 layer stays within 0 dB"),
+        (("--max-drop-db", "-1"), 2, "asks INT8 to be better than float"),
+        (("--latency-target", "0"), 2, "a latency target of 0.0 ms cannot be met"),
+        (("--tile", "48"), 1, "leave the tile out"),
+        (
+            ("--runtime", "tensorflow"),
+            2,
+            "unknown runtime to time layers in 'tensorflow'; choose one of: openvino, none",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_no_graph_is_written(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, options: tuple[str, ...], code: int, said: str
+) -> None:
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, "--patches", "4", *options, "-o", out)
+    assert outcome.code == code
+    assert said in outcome.error
+    assert "model.int8.onnx" not in made(out)
+
+
+def test_a_quantized_graph_is_refused(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
+    outcome = sr_edge("calibrate", bundle / "model.int8.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 1
+    assert "quantized already" in outcome.error
+
+
+def test_a_graph_without_layers_is_refused(sr_edge: SrEdge, pictures: Path, tmp_path: Path, out: Path) -> None:
+    body = "g (float[1,3,24,24] x) => (float[1,3,24,24] y) { y = Relu(x) }"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}'), tmp_path / "relu.onnx")
+    outcome = sr_edge("calibrate", tmp_path / "relu.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 1
+    assert "no layer would be INT8 (the graph has no weighted layer)" in outcome.error
+
+
+def test_weights_that_are_not_finite_are_refused(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    tensor = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(tensor.dims), np.nan, np.float32), tensor.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    outcome = sr_edge("calibrate", tmp_path / "nan.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 1
+    assert "holds NaN or infinity" in outcome.error
+
+
+def test_a_bundle_stays_as_it_was(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    assert sr_edge("calibrate", bundle, "--images", pictures, *FAST, "--rest", Precision.FP16, "-o", out).code == 0
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+    types = {tensor.data_type for tensor in onnx.load(out).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types
