@@ -199,6 +199,8 @@ def _notes(job: VideoJob, ending: Ending) -> Iterator[str]:
         yield f"the RGB pixels became {job.encoding.format}, BT.709"
     if facts.has_opacity:
         yield "its opacity is left out"
+    if facts.hdr and job.encoding.encoder != "libx265":
+        yield "its HDR metadata is left out; --codec h265 keeps it"
     if facts.is_interlaced:
         yield "it is interlaced; deinterlace it first for frames without combs"
     if ending.unreadable_packets:

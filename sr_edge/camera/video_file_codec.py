@@ -32,15 +32,9 @@ class _Encoder:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def _x264_params() -> Mapping[str, str]:
-    """x264's code for AVX-512 makes other bits than its C code, and not the same ones in each run; AVX2's does."""
-    has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
-    return {"x264-params": "asm=avx2"} if has_avx512 else {}
-
-
 _ENCODERS = {
     VideoCodec.H264: _Encoder("libx264", 18, 51, 16_384),
-    VideoCodec.H265: _Encoder("libx265", 20, 51, 16_384, options={"x265-params": "log-level=none"}),
+    VideoCodec.H265: _Encoder("libx265", 20, 51, 16_384),
     VideoCodec.VP9: _Encoder(
         "libvpx-vp9", 24, 63, 65_535, True, {"b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "3"}
     ),
@@ -132,11 +126,10 @@ def choose_encoding(
         raise UsageError(f"--crf {crf} is no quality of {codec}; give a number from 0 (best) to {encoder.worst_crf}")
     width, height = scale * facts.width, scale * facts.height
     _require_size(target, codec, encoder, form, width, height)
-    extra = _x264_params() if codec is VideoCodec.H264 else {}
     return Encoding(
         encoder=encoder.name,
         container=container,
-        options={**encoder.options, **extra, "crf": str(crf)},
+        options={**encoder.options, **_library_options(codec, facts), "crf": str(crf)},
         threads=min(os.cpu_count() or 1, MOST_THREADS),
         width=width,
         height=height,
@@ -147,6 +140,18 @@ def choose_encoding(
         aspect=facts.aspect,
         matrix=_scaled(facts.matrix, scale),
     )
+
+
+def _library_options(codec: VideoCodec, facts: VideoFacts) -> Mapping[str, str]:
+    """What x264 and x265 are told past FFmpeg.
+
+    x264's code for AVX-512 makes other bits than its C code, and not the same ones in each run; AVX2's does.
+    """
+    if codec is VideoCodec.H265:
+        hdr = f":{facts.hdr.x265_params}" if facts.hdr else ""
+        return {"x265-params": f"log-level=none{hdr}"}
+    has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
+    return {"x264-params": "asm=avx2"} if codec is VideoCodec.H264 and has_avx512 else {}
 
 
 def can_write_turns() -> bool:

@@ -15,6 +15,7 @@ import av
 from sr_edge.camera.conversion import assumed_matrix, frame_from_av
 from sr_edge.camera.frame import Colour, PixelFormat, VideoFrame
 from sr_edge.camera.vendor_errors import stream_errors
+from sr_edge.camera.video_file_hdr import HdrMetadata, hdr_metadata
 from sr_edge.errors import FrameError, StreamError
 
 Matrix = tuple[int, ...]
@@ -51,6 +52,7 @@ class VideoFacts:
         frame_count: as announced, or estimated from the duration; 0 where neither is told.
         aspect: width of a pixel over its height, where it is told.
         matrix: how players turn it, where they do.
+        hdr: of the first frame; false where it has none.
         origin_s: the container's own zero, taken off all times; not 0 only where containers start anywhere.
         others: all other streams.
         has_opacity, is_interlaced: of the first frame.
@@ -63,6 +65,7 @@ class VideoFacts:
     frame_count: int
     aspect: Fraction | None
     matrix: Matrix | None
+    hdr: HdrMetadata
     origin_s: Fraction
     others: tuple[OtherStream, ...]
     has_opacity: bool
@@ -114,6 +117,7 @@ def read_facts(path: Path) -> VideoFacts:
             frame_count=video.frames or round((container.duration or 0) * rate / 1_000_000),
             aspect=video.sample_aspect_ratio or None,
             matrix=_display_matrix(picture),
+            hdr=hdr_metadata(picture),
             origin_s=Fraction(container.start_time or 0, 1_000_000) if starts_anywhere else Fraction(0),
             others=tuple(_other(stream) for stream in container.streams if stream.index != video.index),
             has_opacity=any(part.is_alpha for part in picture.format.components),

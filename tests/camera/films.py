@@ -28,6 +28,7 @@ class Film:
         subtitles: (start, duration, text) in milliseconds, in the format of the container.
         matrix: the display matrix.
         colour: range, matrix, primaries, transfer.
+        options: the encoder's own settings; those of the codec where empty.
     """
 
     pts: Sequence[int] = tuple(range(0, 12 * 3000, 3000))
@@ -42,6 +43,7 @@ class Film:
     colour: tuple[int, int, int, int] = (1, 1, 1, 1)
     aspect: Fraction | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     container: str | None = None
 
 
@@ -70,7 +72,7 @@ def shoot(path: Path, film: Film) -> Path:
 
 def _video_stream(out: Any, film: Film) -> Any:
     own = {"libx264": {"g": "6", "bf": "2"}, "libx265": {"x265-params": "log-level=none"}, "mpeg4": {"bf": "0"}}
-    video = out.add_stream(film.codec, rate=30, options=own.get(film.codec, {}))
+    video = out.add_stream(film.codec, rate=30, options=film.options or own.get(film.codec, {}))
     video.width, video.height, video.pix_fmt = film.width, film.height, film.form
     context = video.codec_context
     context.time_base = video.time_base = film.time_base

@@ -224,6 +224,20 @@ def test_colour_and_aspect_are_kept(tmp_path: Path, suffix: str, colour: tuple[i
         assert (video.color_range, video.colorspace, video.color_primaries, video.color_trc) == colour
 
 
+@pytest.mark.parametrize("codec", [None, VideoCodec.H264])
+def test_hdr_metadata_is_kept_or_named(tmp_path: Path, codec: VideoCodec | None) -> None:
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    told = f"log-level=none:hdr10=1:master-display={display}:max-cll=1000,400"
+    film = Film(codec="libx265", form="yuv420p10le", colour=(1, 9, 9, 16), options={"x265-params": told})
+    source = shoot(tmp_path / "in.mp4", film)
+    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(codec))
+    before, after = (pictures_of(path)[0].side_data for path in (source, tmp_path / "out.mp4"))
+    for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
+        found = after.get(kind)
+        assert (found and bytes(found)) == (bytes(before[kind]) if codec is None else None)
+    assert result.notes == (() if codec is None else ("its HDR metadata is left out; --codec h265 keeps it",))
+
+
 @pytest.mark.parametrize(
     ("form", "codec", "name"),
     [
