@@ -239,10 +239,10 @@ def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
     from sr_edge.export.scan import read_onnx
 
     request = side.request
-    if side.file_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
+    if request.float_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
         raise ExportError(
             f"{side.name.target} is {side.file_precision} with {request.io} frames; real float16 arithmetic is for "
-            "fp16 graphs of float frames: export one with --precision fp16"
+            "graphs of float frames in fp16, or in int8+fp16: export one with --precision fp16"
         )
     model = read_onnx(request.artifact)
     (picture,) = picture_inputs(model)
@@ -251,6 +251,7 @@ def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
         (output,) = run_float16(model, feed_of(picture.name, batch, setting)).outputs.values()
         return cast(Batch, output)
 
-    half = Precision.FP16
-    facts = SideFacts(side.name.text, REAL_FLOAT16, "", half, half, half, request.artifact.name)
+    facts = SideFacts(
+        side.name.text, REAL_FLOAT16, "", request.precision, request.precision, Precision.FP16, request.artifact.name
+    )
     return OpenSide(facts, side, run, setting)

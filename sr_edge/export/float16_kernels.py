@@ -132,8 +132,38 @@ class Erf(OpRun):
         return (rounded(torch.erf(widened(x)), x.dtype),)
 
 
+class QuantizeLinear(OpRun):
+    """Of opset 13 to 18, which onnx's own lacks: float32 to 8 bits, ties to even."""
+
+    op_domain = ""
+
+    def _run(self, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 1, **unused: Any) -> tuple[Tensor]:
+        levels = np.rint(x / _along(scale, x, axis)) + _along(zero_point, x, axis)
+        limits = np.iinfo(zero_point.dtype)
+        return (np.clip(levels, limits.min, limits.max).astype(zero_point.dtype),)
+
+
+class DequantizeLinear(OpRun):
+    op_domain = ""
+
+    def _run(
+        self, x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, **unused: Any
+    ) -> tuple[Tensor]:
+        shift = np.int32(0) if zero_point is None else _along(zero_point.astype(np.int32), x, axis)
+        return (((x.astype(np.int32) - shift) * _along(scale, x, axis)).astype(scale.dtype),)
+
+
+def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
+    """One value, or one for each index of `axis`, shaped to broadcast with `x`."""
+    if values.size == 1:
+        return values.reshape(())
+    sides = [1] * x.ndim
+    sides[axis] = values.size
+    return values.reshape(sides)
+
+
 KERNELS: tuple[type[OpRun], ...] = (
-    *(Cast, Conv, MatMul, Gemm, ReduceMean, ReduceSum, Erf),
+    *(Cast, Conv, MatMul, Gemm, ReduceMean, ReduceSum, Erf, QuantizeLinear, DequantizeLinear),
     elementwise(op_add.Add, torch.add),
     elementwise(op_sub.Sub, torch.sub),
     elementwise(op_mul.Mul, torch.mul),

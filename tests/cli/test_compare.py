@@ -16,6 +16,7 @@ from sr_edge.bench.comparison import side_by_side
 from sr_edge.export import export_onnx
 from sr_edge.image_files import read_picture
 from sr_edge.models import load_model
+from sr_edge.runtimes import supports
 from sr_edge.spec import Precision, TileSpec
 
 SrEdge = Callable[..., Any]
@@ -102,7 +103,7 @@ def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, 
     assert found["second"]["ran"] == "int8"
     assert 30 < found["psnr_rgb_db"] < 80
     errors = {layer["name"]: layer["relative_error"] for layer in found["layers"]["layers"]}
-    assert errors["/first/Conv"] < 1e-5 < errors["/middle.1/Conv"]
+    assert 1e-4 < errors["/middle.1/Conv"] < 0.2
     assert found["layers"]["first_apart"] is None
 
 
@@ -123,6 +124,18 @@ def test_fp16_in_real_float16_arithmetic(sr_edge: SrEdge, files: Path, pictures:
     assert found["layers"]["tolerance"] == 1e-2
 
 
+def test_bf16_in_openvino(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
+    if not supports("openvino", Precision.BF16):
+        pytest.skip("openvino computes no bf16 on this CPU")
+    arguments = (f"{files / 'model.onnx'}@openvino", f"{files / 'model.onnx'}@bf16:openvino", "--images", pictures)
+    found = compared(sr_edge, *arguments)
+    assert found["second"]["ran"] == "bf16"
+    assert found["psnr_rgb_db"] > 45
+    assert found["max_abs_error"] > 1e-4  # rounding must be visible, or nothing was rounded
+    assert found["layers"]["first_apart"] is None
+    assert found["layers"]["tolerance"] == 5e-2
+
+
 def test_min_psnr_decides_the_exit_code(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
     arguments = ("compare", files / "model.onnx", files / "damaged.onnx", "--images", pictures, *FEW)
     assert sr_edge(*arguments, "--min-psnr", "1").code == 0
@@ -141,7 +154,7 @@ def test_min_psnr_decides_the_exit_code(sr_edge: SrEdge, files: Path, pictures: 
         ("no-such-model", "{files}/model.onnx", (), 2, "is no file, no bundle and no known model"),
         ("{files}/model.onnx", "{files}/model.onnx@int4", (), 2, "'int4'; choose one of"),
         ("{files}/model.onnx", "{files}/model.onnx@int8", (), 1, "is written in fp32 and cannot be asked for int8"),
-        ("{files}/model.onnx", "{files}/model.onnx@float16", (), 1, "real float16 arithmetic is for fp16 graphs"),
+        ("{files}/model.onnx", "{files}/model.onnx@float16", (), 1, "real float16 arithmetic is for"),
         ("{files}/model.onnx", "{files}/model.onnx@bf16", (), 1, "no bf16 kernels"),
         ("{files}/model.onnx", "{bundle}@fp16", (), 1, "no artifact"),
         ("{files}/model.onnx", "{files}/large.onnx", (), 2, "both must have one tile"),

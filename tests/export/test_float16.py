@@ -138,6 +138,20 @@ def test_elementwise_arithmetic_is_float16s_to_the_bit(operator: str, exact: np.
     assert found.dtype == np.float16
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_q_and_dq_equal_onnxruntimes(kind: str) -> None:
+    zero = {"int8": 0, "uint8": 128}[kind]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1,2,3,50] x) => (float[1,2,3,50] y, float[1,2,3,50] z)
+    <float s = {{0.01}}, {kind} zero = {{{zero}}}, float[2] t = {{0.02, 0.03}}, {kind}[2] u = {{{zero}, {zero}}}>
+    {{ q = QuantizeLinear(x, s, zero)  y = DequantizeLinear(q, s, zero)
+       p = QuantizeLinear<axis = 1>(x, t, u)  z = DequantizeLinear<axis = 1>(p, t, u) }}"""
+    model = onnx.parser.parse_model(text)
+    inputs = {"x": np.random.default_rng(0).normal(0, 2, (1, 2, 3, 50)).astype(np.float32)}
+    found, expected = run_float16(model, inputs).outputs, run_onnxruntime(model, inputs)
+    for name in ("y", "z"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_casts_round_and_overflow() -> None:
     node = onnx.helper.make_node("Cast", ["x0"], ["y"], to=onnx.TensorProto.FLOAT)
     halves = any_halves((1000,), 3)
