@@ -144,3 +144,15 @@ def test_progress_tells_how_many_frames_there_are(
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", outcome.stderr)
     assert re.search(r"in\.mkv .*12/12 .*left", plain)
     assert numbers_of(tmp_path / "out.mkv") == list(range(12))
+
+
+def test_pictures_do_not_need_the_library_of_videos(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    without = "import sys; sys.modules['av'] = None; from sr_edge.cli import main; main()"
+    command = [sys.executable, "-c", without, "upscale", str(bundle)]
+    picture = subprocess.run([*command, str(pictures / "waves0.png"), str(tmp_path / "out.png"), *ON], check=False)
+    assert picture.returncode == 0
+    source = shoot(tmp_path / "in.mp4", Film())
+    video = subprocess.run([*command, source, tmp_path / "out.mp4", *ON], capture_output=True, text=True, check=False)
+    assert video.returncode == 1
+    line = 'sr-edge: this command needs the package av, which is absent; run: pip install "sr-edge[camera]"\n'
+    assert video.stderr == line
