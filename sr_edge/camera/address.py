@@ -6,13 +6,13 @@ import re
 
 _USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 _SECRET = re.compile(
-    r"(?P<name>[?&;](?:[a-z_-]*(?:pass(?:word|wd)?|pwd|token|secret|key|auth|user(?:name)?|signature|sig))=)[^&;#\s]*",
+    r"(?P<name>[?&;\s](?:[a-z_-]*(?:pass(?:word|wd)?|pwd|token|secret|key|auth|user(?:name|-id|-pw)?|signature|sig))=)[^&;#\s]*",
     re.IGNORECASE,
 )
 
 
 def without_secrets(address: str) -> str:
-    """The address with *** for its user part and for values of its query that look like secrets.
+    """The address with *** for its user part and for values of its query, or of a pipeline, that look like secrets.
 
     >>> without_secrets("rtsp://admin:1234@10.0.0.7/main?token=abc&ch=1")
     'rtsp://***@10.0.0.7/main?token=***&ch=1'

@@ -20,7 +20,8 @@ from sr_edge.errors import StreamError, UsageError
 
 SOURCES = (
     "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
-    "a folder of pictures, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH"
+    "a folder of pictures, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
+    "gst:PIPELINE"
 )
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 _SCHEMES = (*_LIVE_SCHEMES, "http", "https")
@@ -74,6 +75,10 @@ def _open(text: str, options: SourceOptions) -> Source:
     if text.startswith(("test:", "lavfi:")):
         graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
         return AvSource(AvAddress(graph, "lavfi", is_live=False))
+    if text.startswith("gst:"):
+        raise UsageError(
+            "a GStreamer pipeline is opened by open_gst_source of sr_edge.gstreamer.source; hand over what it gives"
+        )
     if scheme_of(text):
         return _open_address(text, options)
     if path.is_char_device():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import Device, Json, OnePrecision, Settings, Threads, read_settings
-from sr_edge.errors import UsageError
+from sr_edge.errors import RuntimeUnavailable, UsageError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera import Enlarger, HungStage, Policy
+    from sr_edge.camera import Enlarger, HungStage, Policy, Source, SourceOptions
     from sr_edge.runtimes import Session
 
 USUAL_LATENCY_MS = 100.0
@@ -31,7 +32,7 @@ def stream(
         typer.Argument(
             metavar="SOURCE",
             help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, named pipe, - for "
-            "standard input, test:320x180@30, or lavfi:GRAPH.",
+            "standard input, test:320x180@30, lavfi:GRAPH, or gst:PIPELINE.",
             show_default=False,
         ),
     ],
@@ -114,7 +115,6 @@ def stream(
         SinkOptions,
         SourceOptions,
         open_sink,
-        open_source,
     )
     from sr_edge.camera.av_source import frame_rate
     from sr_edge.camera.policy import policy_for
@@ -137,7 +137,7 @@ def stream(
         engines = _Engines(owned, runtime, precision, device, threads, slots)
         session = engines.open(model)
         cheaper = None if fallback in (None, "bicubic") else engines.open(Path(str(fallback)))
-        opened = open_source(source, reading)
+        opened = _interruptible(lambda: _opened_source(source, reading))
         owned.callback(opened.close)
         chosen = chosen or policy_for(opened.is_live)
         enlarger = NetworkEnlarger(session, _at_once(session, chosen), controls=controls)
@@ -188,6 +188,23 @@ class _Engines:
         return session
 
 
+def _opened_source(text: str, options: SourceOptions) -> Source:
+    from sr_edge.camera import open_source
+
+    if not text.startswith("gst:"):
+        return open_source(text, options)
+    try:
+        from sr_edge.gstreamer.source import open_gst_source
+    except (ImportError, ValueError) as error:
+        raise RuntimeUnavailable(
+            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, this one has "
+            f"none ({error}); docs/camera.md says how, or give another source"
+        ) from error
+    return open_gst_source(
+        text.removeprefix("gst:"), silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
+    )
+
+
 def _at_once(session: Session, policy: Policy) -> int:
     from sr_edge.camera import Dropping
 
@@ -200,6 +217,27 @@ def _fallback(name: str | None, session: Session | None, scale: int, policy: Pol
     if name is None:
         return None
     return BicubicEnlarger(scale) if session is None else NetworkEnlarger(session, _at_once(session, policy))
+
+
+def _interruptible(call: Callable[[], Source]) -> Source:
+    """Makes a call in another thread: a connection that waits for an answer in C code would not hear Ctrl-C."""
+    results: list[Source] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="sr-edge-opening", daemon=True).start()
+    done.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 @contextmanager

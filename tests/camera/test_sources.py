@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,7 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, kind: str, message: str) ->
         ("/dev/null", "/dev/null: .*; it is not a camera; choose another device"),
         ("gopher://somewhere", "there is no source of kind gopher://; give /dev/video0"),
         ("rtsp://127.0.0.1:1/live", "Connection refused; nobody answers there; check host and port"),
+        ("gst:videotestsrc", "a GStreamer pipeline is opened by open_gst_source"),
         ("test:64", "cannot read 'test:64' as a test pattern; write test:WIDTHxHEIGHT@RATE"),
         ("test:0x48@30", "is empty; give sides and a rate above 0"),
         ("lavfi:no_such_filter", "Filter not found; check its spelling"),
@@ -215,6 +217,10 @@ def test_a_damaged_picture_is_named_when_its_turn_comes(tmp_path: Path) -> None:
         ("http://host/live?user=me&password=a/b", "http://host/live?user=***&password=***"),
         ("rtsp://a:b@c@host/x", "rtsp://***@host/x"),
         ("udp://127.0.0.1:5000", "udp://127.0.0.1:5000"),
+        (
+            "rtspsrc location=rtsp://h/x user-id=me user-pw=a ! b",
+            "rtspsrc location=rtsp://h/x user-id=*** user-pw=*** ! b",
+        ),
         ("a@b.mp4", "a@b.mp4"),
     ],
 )
@@ -258,6 +264,26 @@ def test_a_server_that_refuses(status: int, message: str) -> None:
             serving.join(PATIENCE_S)
     assert "hunter" not in str(caught.value)
     assert f"http://***@127.0.0.1:{server.server_port}/live" in str(caught.value)
+
+
+def test_a_file_on_a_server_is_no_live_stream(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", [0, 3000, 9000])
+
+    class Serving(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    handler = partial(Serving, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        serving.start()
+        try:
+            source = open_source(f"http://127.0.0.1:{server.server_port}/clip.mp4")
+            frames = list(source.frames())
+        finally:
+            server.shutdown()
+            serving.join(PATIENCE_S)
+    assert not source.is_live
+    assert [frame.pts for frame in frames] == [0, 3000, 9000]
 
 
 @pytest.mark.parametrize(

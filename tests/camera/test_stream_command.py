@@ -100,6 +100,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "null", "--roi", "0,0,400,4"), "not inside the frame of 64x48"),
     (("CLIP", "null", "--max-latency-ms", "50"), "add --fallback"),
     (("CLIP", "null", "--fallback", "absent.sredge"), "absent.sredge"),
+    (("gst:videotestsrc", "null"), "docs/camera.md says how"),
     (("-", "null", "--raw", "nv12"), "write FORMAT:WIDTHxHEIGHT@RATE"),
     (("CLIP", "null", "--read", "framerate"), "write NAME=VALUE"),
     (("CLIP", "null", "--rate", "0"), "frames a second"),

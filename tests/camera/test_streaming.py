@@ -152,7 +152,7 @@ def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monk
 
 def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session) -> None:
     """Each is live and has always a newer frame: whoever is served, all are served alike, and memory is bounded."""
-    turns = 8
+    turns = 4
     engine = NetworkEnlarger(session)
     form = PixelFormat.I420
     planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)

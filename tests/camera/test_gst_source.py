@@ -1,0 +1,107 @@
+"""Pipelines as sources, run by the system's Python, which alone has GStreamer's bindings; skipped where it has none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.camera.stand_ins import PATIENCE_S
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import json, sys
+from sr_edge.errors import StreamError
+from sr_edge.gstreamer.source import open_gst_source
+said, frames = [], []
+try:
+    source = open_gst_source(sys.argv[1], silence_s=1.0, say=said.append)
+    for frame in source.frames():
+        frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
+        if len(frames) == int(sys.argv[2]):
+            source.close()
+    print(json.dumps({"is_live": source.is_live, "frames": frames, "said": said}))
+except StreamError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bindings() -> None:
+    """Skips where the system's Python lacks the bindings, or cannot use the packages installed for this one."""
+    code = "import sys, gi; gi.require_version('GstVideo', '1.0'); print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        pytest.skip("gstreamer: there is no /usr/bin/python3")
+    if done.returncode or done.stdout.split() != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip(
+            "gstreamer: the system's Python has no bindings, or another version; `make setup-gst` installs them"
+        )
+
+
+def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])}
+    command = [SYSTEM_PYTHON, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+
+
+def frames_of(pipeline: str, count: int = 100) -> dict[str, Any]:
+    done = system_python("-c", PROGRAM, pipeline, str(count))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("I420", "yuv420p"), ("NV12", "nv12"), ("RGB", "rgb24"), ("P010_10LE", "p010le")]
+)
+def test_every_frame_with_its_time_and_odd_sizes(form: str, name: str) -> None:
+    caps = f"video/x-raw,format={form},width=323,height=51,framerate=25/1"
+    found = frames_of(f"videotestsrc num-buffers=3 pattern=white ! {caps}")
+    assert not found["is_live"]
+    assert [frame[:4] for frame in found["frames"]] == [[name, 323, 51, 40_000_000 * n] for n in range(3)]
+    white = {"rgb24": 255, "p010le": 940 * 64}.get(name, 235)
+    assert all(abs(frame[4] - white) <= (256 if name == "p010le" else 1) for frame in found["frames"])
+
+
+def test_a_live_pipeline_that_ends_is_started_again() -> None:
+    found = frames_of("videotestsrc is-live=true num-buffers=3 ! video/x-raw,format=RGB,width=32,height=16", 5)
+    assert found["is_live"]
+    times = [frame[3] for frame in found["frames"]]
+    assert times[0] == 0
+    assert times == sorted(set(times))
+    assert len(times) == 5
+    assert "is lost: it ended; opening it again" in found["said"][0]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ("nosuchelement", 'no element "nosuchelement"; try it with gst-launch-1.0'),
+        ("videotestsrc ! video/x-raw,format=GRAY8", "try it with gst-launch-1.0"),
+        ("filesrc location=/nonexistent ! decodebin", "filesrc0: Resource not found; try it"),
+        ("fakesrc name=a user-pw=hunter2", "user-pw=***"),
+    ],
+)
+def test_a_pipeline_that_is_wrong(pipeline: str, message: str) -> None:
+    error = frames_of(pipeline)["error"]
+    assert message in error
+    assert "hunter2" not in error
+
+
+def test_the_command_takes_a_pipeline(bundle: Path) -> None:
+    program = "import sys; from sr_edge.cli import main; sys.argv[0] = 'sr-edge'; main()"
+    pipeline = "gst:videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=40,height=32"
+    done = system_python(
+        "-c", program, "stream", pipeline, "null", "--model", str(bundle), "--runtime", "onnxruntime", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["stream"]["frames_out"] == 3
