@@ -5,6 +5,7 @@ Pixels are turned upright as EXIF says; colour profiles are kept; other metadata
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
@@ -273,6 +274,13 @@ def write_picture(path: Path, picture: Picture) -> None:
     except (OSError, ValueError, struct.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise FrameError(f"cannot write {path}: {reason}; check the folder, its rights and the free space") from error
+
+
+def jpeg_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:
+    """A JPEG file (quality 95, 4:4:4) of (height, width, 3) RGB or (height, width, 1) gray, to be sent and not kept."""
+    file = io.BytesIO()
+    _encode(_FORMAT_OF_SUFFIX[".jpg"], Picture(frame_hwc), file)
+    return file.getvalue()
 
 
 def _encode(form: _Format, picture: Picture, file: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.gst_install import gst_install
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
+from sr_edge.cli.preview import preview
 from sr_edge.cli.selftest import selftest
 from sr_edge.cli.stream import stream
 from sr_edge.cli.train import train
@@ -35,6 +36,7 @@ COMMANDS = (
     selftest,
     upscale,
     stream,
+    preview,
     gst_install,
     bench,
     evaluate,

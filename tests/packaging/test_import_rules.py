@@ -26,6 +26,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "PIL": ("image_files.py", "training/degradations/filters.py"),
     "av": ("camera/", "calibration/patches.py"),
     "matplotlib": ("bench/", "training/", "calibration/pareto.py"),
+    "starlette": ("camera/preview/",),
+    "uvicorn": ("camera/preview/",),
     "gi": ("gstreamer/bindings.py",),
 }
 """Who may import it; TensorRT itself is only imported by name, in runtimes/tensorrt_api.py."""

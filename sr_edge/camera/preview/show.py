@@ -1,0 +1,193 @@
+"""The stream behind the page: runs without viewers too, and keeps nothing but the newest pair of pictures."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from sr_edge.camera.conversion import reformatted
+from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.loop import Loop
+from sr_edge.camera.options import LoopOptions
+from sr_edge.camera.policy import Policy
+from sr_edge.camera.ports import Source, say_nothing
+from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger
+from sr_edge.errors import SrEdgeError
+from sr_edge.image_files import jpeg_from_frame
+
+_RECENT_S = 2.0
+_JOIN_S = 30.0
+_MOST_RECENT = 2000
+
+
+class State(str, Enum):
+    """Whether frames come."""
+
+    LIVE = "live"
+    ENDED = "ended"
+    FAILED = "failed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One frame before and after, RGB; `number` rises by one with each."""
+
+    number: int
+    before: VideoFrame
+    after: VideoFrame
+    made_by: Choice
+    latency_ms: float
+
+    def encoded(self) -> bytes:
+        """The pair as the page takes it; made once, for all who look."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
+        """The length of a JSON header (4 bytes, big end first), the header, two JPEG pictures."""
+        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.before, self.after))
+        header = {
+            "number": self.number,
+            "made_by": self.made_by.label,
+            "latency_ms": round(self.latency_ms, 1),
+            "before": [self.before.width, self.before.height, len(before)],
+            "after": [self.after.width, self.after.height, len(after)],
+        }
+        text = json.dumps(header).encode()
+        return struct.pack(">I", len(text)) + text + before + after
+
+
+def _shown(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return reformatted(frame, PixelFormat.RGB).planes[0].astype(np.uint8, copy=False)
+
+
+class Show:
+    """One stream, and what its viewers may ask."""
+
+    def __init__(
+        self,
+        source: Source,
+        enlarger: SwitchableEnlarger,
+        policy: Policy | None = None,
+        say: Callable[[str], None] = say_nothing,
+    ) -> None:
+        """Args:
+        source: is closed with the show.
+        enlarger: stays the caller's.
+        say: is told of losses, failures and the end, from the stream's threads.
+        """
+        self._enlarger = enlarger
+        self._say = say
+        self._loop = Loop(source, enlarger, LoopOptions(policy=policy, say=say))
+        self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
+        self._lock = threading.Lock()
+        self._listeners: set[Callable[[], None]] = set()
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_MOST_RECENT)
+        self._newest: Pair | None = None
+        self._state = State.LIVE
+        self._reason = ""
+        self._loading: Choice | None = None
+        self._problem = ""
+        self._is_closing = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the stream; then the enlarger can be closed."""
+        self._is_closing = True
+        self._loop.stop()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+
+    def newest(self, after: int) -> Pair | None:
+        """The newest pair, if its number is greater than `after`."""
+        pair = self._newest
+        return pair if pair is not None and pair.number > after else None
+
+    def listen(self, on_pair: Callable[[], None]) -> Callable[[], None]:
+        """Has `on_pair` called after each new pair, from the stream's thread; returns what ends that."""
+        with self._lock:
+            self._listeners.add(on_pair)
+
+        def leave() -> None:
+            with self._lock:
+                self._listeners.discard(on_pair)
+
+        return leave
+
+    def switch(self, choice: Choice) -> None:
+        """Changes the engine, which takes its time; what hinders it is in the figures. One change at a time."""
+        with self._lock:
+            if self._loading is not None:
+                return
+            self._loading, self._problem = choice, ""
+        try:
+            self._enlarger.switch(choice)
+        except SrEdgeError as error:
+            self._problem = str(error)
+            self._say(f"{choice.label} cannot be used: {error}")
+        finally:
+            self._loading = None
+
+    def figures(self) -> dict[str, object]:
+        """What happened so far, and how it is going now, for the page."""
+        report = self._loop.report()
+        since_s = time.monotonic() - _RECENT_S
+        recent = [latency_ms for at_s, latency_ms in list(self._recent) if at_s >= since_s]
+        return {
+            "kind": "figures",
+            "state": str(self._state),
+            "reason": self._reason,
+            "running": self._enlarger.choice.label,
+            "loading": self._loading.label if self._loading else None,
+            "problem": self._problem,
+            "seconds": report.seconds,
+            "fps_in": report.recent_fps_in,
+            "fps_out": report.recent_fps_out,
+            "frames_in": report.frames_in,
+            "frames_out": report.frames_out,
+            "dropped": report.dropped,
+            "failed": report.failed,
+            "p50_ms": float(np.percentile(recent, 50)) if recent else None,
+            "p95_ms": float(np.percentile(recent, 95)) if recent else None,
+            "model_ms": report.stages["infer"].p50_ms if "infer" in report.stages else None,
+        }
+
+    def _run(self) -> None:
+        try:
+            for number, frame in enumerate(self._loop.frames()):
+                self._take(number, frame)
+            self._end(State.ENDED, "the source has ended")
+        except SrEdgeError as error:
+            self._end(State.FAILED, str(error))
+        except Exception as error:
+            self._end(State.FAILED, f"unexpected {type(error).__name__}: {error}")
+
+    def _take(self, number: int, frame: VideoFrame) -> None:
+        now_s = time.monotonic()
+        latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
+        self._recent.append((now_s, latency_ms))
+        before, made_by = self._enlarger.before(frame.sequence)
+        self._newest = Pair(number, before, frame, made_by, latency_ms)
+        with self._lock:
+            listeners = list(self._listeners)
+        for on_pair in listeners:
+            on_pair()
+
+    def _end(self, state: State, reason: str) -> None:
+        self._state, self._reason = state, reason
+        if not self._is_closing:
+            self._say(reason)

@@ -1,0 +1,95 @@
+"""`sr-edge preview`: a page that shows a stream before and after, live."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sr_edge.cli.options import Settings, Threads, read_settings
+from sr_edge.cli.stream import Pairs, read_pairs
+from sr_edge.spec import Precision
+
+USUAL_PORT = 8770
+_EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
+def preview(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, test:320x180@30; "
+            "files are played by the clock.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)
+    ],
+    runtime: Annotated[
+        str | None, typer.Option(help="To begin with; left out, what works best.", show_default=False)
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="To begin with.")] = Precision.FP32,
+    policy: Annotated[
+        str, typer.Option(metavar="latest|block|'drop-late MS'", help="When frames come too fast.")
+    ] = "latest",
+    once: Annotated[bool, typer.Option("--once", help="Do not begin a file again when it ends.")] = False,
+    host: Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = USUAL_PORT,
+    read: Annotated[
+        Pairs,
+        typer.Option(metavar="NAME=VALUE", help="A setting of FFmpeg's reader; repeatable.", show_default=False),
+    ] = [],  # noqa: B006  # typer copies it; it wants a list here
+    threads: Threads = None,
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Show a camera, stream or video before and after, on a page in the browser."""
+    controls = read_settings(settings)
+    from sr_edge.bundle import open_bundle
+    from sr_edge.camera import Policy, SourceOptions, open_source
+    from sr_edge.camera.paced import PacedSource
+    from sr_edge.camera.preview.access import access_for
+    from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
+    from sr_edge.camera.preview.repeated import RepeatedSource
+    from sr_edge.camera.preview.server import Billing, listening_socket, preview_app, server_for
+    from sr_edge.camera.preview.show import Show
+    from sr_edge.runtimes import open_session, preferred_runtime
+
+    chosen = Policy.parse(policy)
+    with ExitStack() as owned:
+        listening = owned.enter_context(listening_socket(host, port))
+        bundle = owned.enter_context(open_bundle(model))
+        first = Choice(runtime or preferred_runtime(), precision)
+        enlarger = SwitchableEnlarger(
+            lambda choice: open_session(bundle, choice.runtime, choice.precision, choice.device, threads=threads),
+            first,
+            controls,
+        )
+        owned.callback(enlarger.close)
+        reading = SourceOptions(ffmpeg=read_pairs(read), say=_say)
+        again = not once and (Path(source).is_file() or Path(source).is_dir())
+        opened = RepeatedSource(lambda: open_source(source, reading)) if again else open_source(source, reading)
+        show = Show(opened if opened.is_live else PacedSource(opened), enlarger, chosen, _say)
+        owned.callback(show.close)
+        choices = choices_of(bundle)
+        billing = Billing(
+            source=opened.name,
+            model=model.name,
+            scale=enlarger.scale,
+            policy=str(chosen),
+            choices=choices if first in choices else (first, *choices),
+        )
+        access = access_for(host)
+        show.start()
+        shown = socket.gethostname() if host in _EVERY_ADDRESS else host
+        typer.echo(f"preview: {access.address(shown, listening.getsockname()[1])} (Ctrl-C ends it)")
+        server_for(preview_app(show, billing, access)).run(sockets=[listening])
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
