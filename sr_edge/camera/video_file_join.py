@@ -201,7 +201,8 @@ def _video_packets(job: Joining, stream: Any, cut: _Cut) -> Iterator[Any]:
             for packet in container.demux(video=0):
                 if packet.size == 0:
                     continue
-                shown = (packet.pts or 0) + part.pts[0]
+                # MP4's unit is one over a number: where the source's is not, the part counts in smaller ones.
+                shown = round((packet.pts or 0) * packet.time_base / base) + part.pts[0]
                 packet.pts, packet.dts, packet.duration = shown + shift, next(decoded), ends[shown] - shown
                 packet.time_base, packet.stream = base, stream
                 yield packet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -92,6 +93,16 @@ def test_containers_without_times_are_shown_evenly(tmp_path: Path, name: str, co
     upscaled(source, tmp_path / "out.mp4")
     assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
     assert numbers_of(tmp_path / "out.mp4") == [number % 16 for number in range(20)]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_unit_of_time_need_not_be_one_over_a_number(tmp_path: Path, name: str) -> None:
+    frame = Fraction(1001, 30_000)
+    source = shoot(tmp_path / "in.avi", Film(range(20), frame, "mpeg4"))
+    upscaled(source, tmp_path / name)
+    exact = [number * frame for number in range(20)]
+    rounded = [Fraction(math.floor(1000 * time + Fraction(1, 2)), 1000) for time in exact]
+    assert times_of(tmp_path / name) == (exact if name == "out.mp4" else rounded)
 
 
 @pytest.mark.parametrize(("suffix", "audio"), [(".mp4", "aac"), (".mkv", "aac"), (".webm", "libopus"), (".mov", "aac")])
