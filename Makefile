@@ -3,7 +3,7 @@ PYTHON ?=
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-gpu device-env setup-gst
+.PHONY: help venv demo test check bench bench-gpu device-env setup-gst setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,3 +32,6 @@ device-env: ## a device-sized environment with only [openvino]: works without to
 setup-gst: ## GStreamer, for its element's tests, by apt-get (asks for sudo unless you are root)
 	@scripts/apt_install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader \
 		python3-gst-1.0 gir1.2-gst-plugins-base-1.0
+
+setup-browser: ## Chromium, for the preview page's tests, by apt-get
+	@scripts/apt_install chromium fonts-dejavu-core

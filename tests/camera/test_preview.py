@@ -262,7 +262,7 @@ def test_an_engine_is_closed_when_the_last_frame_is_out_of_it(bundle: Path, monk
     may_leave.set()
     worker.join(LIMIT_S)
     assert results[0].width == 2 * frame.width
-    assert enlarger.before(0)[1] == CHOICES[0]
+    assert enlarger.passage(0).choice == CHOICES[0]
     with pytest.raises(Exception, match="closed"):
         sessions[0].run(np.zeros((32, 40, 3), np.uint8))
     enlarger.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ class _Held:
     users: int = 0
 
 
+@dataclass(frozen=True)
+class Passage:
+    """One frame's way through the network: as it went in (RGB), through which one, and how long that took."""
+
+    before: VideoFrame
+    choice: Choice
+    model_ms: float
+
+
 class SwitchableEnlarger:
     """The enlarger of a preview: its network can be changed, and it remembers each frame as the network saw it."""
 
@@ -73,7 +83,7 @@ class SwitchableEnlarger:
         self._controls = controls
         self._lock = threading.Lock()
         self._switching = threading.Lock()
-        self._before: dict[int, tuple[VideoFrame, Choice]] = {}
+        self._passages: dict[int, Passage] = {}
         self._held = self._opened(first)
         self.turns = Turns(1)
 
@@ -105,21 +115,23 @@ class SwitchableEnlarger:
             if is_idle:
                 left.session.close()
 
-    def before(self, sequence: int) -> tuple[VideoFrame, Choice]:
-        """The RGB frame that went into the network, and which one it was; asked for once, in rising order."""
+    def passage(self, sequence: int) -> Passage:
+        """Of the frame with this number; asked for once, in rising order."""
         with self._lock:
-            for passed in [known for known in self._before if known < sequence]:
-                del self._before[passed]
-            return self._before.pop(sequence)
+            for passed in [known for known in self._passages if known < sequence]:
+                del self._passages[passed]
+            return self._passages.pop(sequence)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         return self._held.enlarger.prepare(frame)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         with self._engine() as held:
+            started_s = time.perf_counter()
             enlarged = held.enlarger.infer(prepared)
+            model_ms = 1e3 * (time.perf_counter() - started_s)
         with self._lock:
-            self._before[prepared.sequence] = prepared, held.choice
+            self._passages[prepared.sequence] = Passage(prepared, held.choice, model_ms)
         return enlarged
 
     def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:

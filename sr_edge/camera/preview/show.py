@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -20,7 +20,7 @@ from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
 from sr_edge.camera.ports import Source, say_nothing
-from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger
+from sr_edge.camera.preview.engines import Choice, Passage, SwitchableEnlarger
 from sr_edge.errors import SrEdgeError
 from sr_edge.image_files import jpeg_from_frame
 
@@ -45,9 +45,8 @@ class Pair:
     """One frame before and after, RGB; `number` rises by one with each."""
 
     number: int
-    before: VideoFrame
+    passage: Passage
     after: VideoFrame
-    made_by: Choice
     latency_ms: float
 
     def encoded(self) -> bytes:
@@ -57,12 +56,12 @@ class Pair:
     @cached_property
     def _encoded(self) -> bytes:
         """The length of a JSON header (4 bytes, big end first), the header, two JPEG pictures."""
-        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.before, self.after))
+        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.passage.before, self.after))
         header = {
             "number": self.number,
-            "made_by": self.made_by.label,
+            "made_by": self.passage.choice.label,
             "latency_ms": round(self.latency_ms, 1),
-            "before": [self.before.width, self.before.height, len(before)],
+            "before": [self.passage.before.width, self.passage.before.height, len(before)],
             "after": [self.after.width, self.after.height, len(after)],
         }
         text = json.dumps(header).encode()
@@ -71,6 +70,16 @@ class Pair:
 
 def _shown(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return reformatted(frame, PixelFormat.RGB).planes[0].astype(np.uint8, copy=False)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is remembered of a frame for the figures of the last seconds."""
+
+    at_s: float
+    latency_ms: float
+    passage_ms: float
+    choice: Choice
 
 
 class Show:
@@ -94,7 +103,7 @@ class Show:
         self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
-        self._recent: deque[tuple[float, float]] = deque(maxlen=_MOST_RECENT)
+        self._recent: deque[_Shown] = deque(maxlen=_MOST_RECENT)
         self._newest: Pair | None = None
         self._state = State.LIVE
         self._reason = ""
@@ -143,15 +152,16 @@ class Show:
             self._loading = None
 
     def figures(self) -> dict[str, object]:
-        """What happened so far, and how it is going now, for the page."""
+        """For the page: what happened so far, and how the present engine did in the last seconds."""
         report = self._loop.report()
-        since_s = time.monotonic() - _RECENT_S
-        recent = [latency_ms for at_s, latency_ms in list(self._recent) if at_s >= since_s]
+        since_s, choice = time.monotonic() - _RECENT_S, self._enlarger.choice
+        recent = [shown for shown in list(self._recent) if shown.at_s >= since_s and shown.choice == choice]
+        latencies_ms = [shown.latency_ms for shown in recent]
         return {
             "kind": "figures",
             "state": str(self._state),
             "reason": self._reason,
-            "running": self._enlarger.choice.label,
+            "running": choice.label,
             "loading": self._loading.label if self._loading else None,
             "problem": self._problem,
             "seconds": report.seconds,
@@ -161,9 +171,9 @@ class Show:
             "frames_out": report.frames_out,
             "dropped": report.dropped,
             "failed": report.failed,
-            "p50_ms": float(np.percentile(recent, 50)) if recent else None,
-            "p95_ms": float(np.percentile(recent, 95)) if recent else None,
-            "model_ms": report.stages["infer"].p50_ms if "infer" in report.stages else None,
+            "p50_ms": _percentile(latencies_ms, 50),
+            "p95_ms": _percentile(latencies_ms, 95),
+            "model_ms": _percentile([shown.passage_ms for shown in recent], 50),
         }
 
     def _run(self) -> None:
@@ -179,9 +189,9 @@ class Show:
     def _take(self, number: int, frame: VideoFrame) -> None:
         now_s = time.monotonic()
         latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
-        self._recent.append((now_s, latency_ms))
-        before, made_by = self._enlarger.before(frame.sequence)
-        self._newest = Pair(number, before, frame, made_by, latency_ms)
+        passage = self._enlarger.passage(frame.sequence)
+        self._recent.append(_Shown(now_s, latency_ms, passage.model_ms, passage.choice))
+        self._newest = Pair(number, passage, frame, latency_ms)
         with self._lock:
             listeners = list(self._listeners)
         for on_pair in listeners:
@@ -191,3 +201,7 @@ class Show:
         self._state, self._reason = state, reason
         if not self._is_closing:
             self._say(reason)
+
+
+def _percentile(samples: Sequence[float], percent: float) -> float | None:
+    return float(np.percentile(samples, percent)) if samples else None
