@@ -7,7 +7,7 @@ for frame in sr_edge.camera.stream("rtsp://camera/main", "tiny-x2.sredge", polic
 from __future__ import annotations
 
 from sr_edge.camera.conversion import av_from_frame, frame_from_av, frame_from_rgb, reformatted, resized, rgb_from_frame
-from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger
+from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger, enlarger_for
 from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_sink import SINKS, SinkOptions, open_sink
@@ -58,6 +58,7 @@ __all__ = [
     "VideoResult",
     "VideoSettings",
     "av_from_frame",
+    "enlarger_for",
     "frame_from_av",
     "frame_from_rgb",
     "open_sink",

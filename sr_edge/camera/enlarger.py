@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sr_edge.camera.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
 from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.policy import Dropping, Policy
 from sr_edge.camera.turns import Turns
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
@@ -69,6 +70,15 @@ class NetworkEnlarger:
 
     def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
         return frame_from_rgb(enlarged.planes[0], like)
+
+
+def enlarger_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkEnlarger:
+    """Over a session of this stream's own: under `block` there is always a frame ready for the engine.
+
+    Under other policies one frame at a time: it is the newest when its turn comes.
+    """
+    at_once = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
+    return NetworkEnlarger(session, at_once, controls=controls)
 
 
 class BicubicEnlarger:

@@ -119,7 +119,7 @@ class VideoFrame:
         planes: as `format.layout` says, of `format.dtype`.
         pts: when it is to be shown, in units of `time_base`; None where the source does not tell.
         time_base: seconds of one unit of `pts`.
-        captured_ns: when it was complete in this process, by `time.monotonic_ns`; 0 where that means nothing.
+        captured_ns: when it was complete in this process, by `time.monotonic_ns`; 0 means when it came to the loop.
         sequence: its number in its source from 0; a gap is a frame that was lost or dropped.
     """
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from sr_edge.camera.enlarger import Enlarger
 from sr_edge.camera.frame import VideoFrame
@@ -168,7 +169,7 @@ class Loop:
             asked_s = time.perf_counter()
             for frame in self._source.frames():
                 self._statistics.frame_in(1e3 * (time.perf_counter() - asked_s))
-                if not self._inbox.put(frame):
+                if not self._inbox.put(frame if frame.captured_ns else replace(frame, captured_ns=time.monotonic_ns())):
                     break
                 asked_s = time.perf_counter()
         except BaseException as error:

@@ -6,22 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from sr_edge.bundle import Bundle
-from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger
+from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, enlarger_for
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_source import SourceOptions, open_source
 from sr_edge.camera.options import LoopOptions, Region
-from sr_edge.camera.policy import Dropping, Policy, policy_for
+from sr_edge.camera.policy import Policy, policy_for
 from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.simple_sinks import CallbackSink
 from sr_edge.camera.statistics import StreamReport
 from sr_edge.camera.watch import HungStage
 from sr_edge.controls import Controls
-from sr_edge.runtimes import open_session
+from sr_edge.runtimes import open_session, preferred_runtime
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | Enlarger
@@ -102,7 +103,7 @@ def stream(
     model: Model,
     *,
     policy: Policy | str | None = None,
-    runtime: str = "openvino",
+    runtime: str | None = None,
     precision: Precision = Precision.FP32,
     device: str = "cpu",
     roi: Region | str | None = None,
@@ -123,7 +124,7 @@ def stream(
         model: a bundle or its path, opened for this stream alone; or an enlarger over a session of yours, which
             several streams may share: each then gets its turns.
         policy: "latest", "block" or "drop-late MS"; None takes latest for live sources, block for others.
-        runtime, precision, device, controls: of a bundle.
+        runtime, precision, device, controls: of a bundle; no runtime means openvino, onnxruntime or torch, what works.
         roi: the part "x,y,width,height" that is enlarged.
         every: every n-th frame goes through the model, those between are bicubic.
         fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`.
@@ -135,19 +136,16 @@ def stream(
         BundleError, RuntimeUnavailable, EngineError: as `open_session`.
     """
     with ExitStack() as owned:
+        load = partial(_loaded, owned=owned, runtime=runtime, precision=precision, device=device)
+        model_for = load(model, controls=controls)
+        spare_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
+        # The source comes last: what a camera sends while a model is loaded would be old when it is read.
         if isinstance(source, (str, Path)):
             source = open_source(str(source), replace(source_options or SourceOptions(), say=say))
         owned.callback(source.close)
         chosen = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
-        opened = _opened(model, chosen, owned, runtime, precision, device, controls)
-        cheaper: Enlarger | None = None
-        if fallback is not None:
-            is_bicubic = fallback == "bicubic"
-            cheaper = (
-                BicubicEnlarger(opened.scale)
-                if is_bicubic
-                else _opened(fallback, chosen, owned, runtime, precision, device, None)
-            )
+        enlarger = model_for(chosen)
+        cheaper = spare_for(chosen) if spare_for else BicubicEnlarger(enlarger.scale) if fallback else None
         options = LoopOptions(
             policy=chosen,
             region=Region.parse(roi) if isinstance(roi, str) else roi,
@@ -156,22 +154,21 @@ def stream(
             max_latency_ms=max_latency_ms,
             say=say,
         )
-        return Stream(Loop(source, opened, options), owned.pop_all())
+        return Stream(Loop(source, enlarger, options), owned.pop_all())
 
 
-def _opened(
+def _loaded(
     model: Model,
-    policy: Policy,
+    *,
     owned: ExitStack,
-    runtime: str,
+    runtime: str | None,
     precision: Precision,
     device: str,
     controls: Controls | None,
-) -> Enlarger:
+) -> Callable[[Policy], Enlarger]:
+    """What gives the enlarger once the policy is known, for which the source must be open."""
     if not isinstance(model, (Bundle, Path, str)):
-        return model
-    session = owned.enter_context(open_session(model, runtime, precision, device))
+        return lambda policy: model
+    session = owned.enter_context(open_session(model, runtime or preferred_runtime(), precision, device))
     session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
-    # Under `block` latency does not count, so that there is always a frame ready for the engine.
-    at_once = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkEnlarger(session, at_once, controls=controls)
+    return lambda policy: enlarger_for(session, policy, controls)

@@ -19,7 +19,8 @@ from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera import Enlarger, HungStage, Policy, Source, SourceOptions
+    from sr_edge.camera import Enlarger, HungStage, Loop, Policy, Sink, Source, SourceOptions, StreamReport
+    from sr_edge.cli.stream_display import Display
     from sr_edge.runtimes import Session
 
 USUAL_LATENCY_MS = 100.0
@@ -104,16 +105,18 @@ def stream(
         require_output_file(stats_json)
     if fallback is None and max_latency_ms is not None:
         raise UsageError("--max-latency-ms is what a fallback is to hold; add --fallback bicubic or a bundle")
+    if sink == "-" and as_json:
+        raise UsageError("standard output takes the frames, not --json too; write the figures with --stats-json FILE")
     from sr_edge.camera import (
         HungStage,
         Loop,
         LoopOptions,
-        NetworkEnlarger,
         Policy,
         RawFormat,
         Region,
         SinkOptions,
         SourceOptions,
+        enlarger_for,
         open_sink,
     )
     from sr_edge.camera.av_source import frame_rate
@@ -140,29 +143,38 @@ def stream(
         opened = _interruptible(lambda: _opened_source(source, reading))
         owned.callback(opened.close)
         chosen = chosen or policy_for(opened.is_live)
-        enlarger = NetworkEnlarger(session, _at_once(session, chosen), controls=controls)
+        enlarger = enlarger_for(session, chosen, controls)
         options = LoopOptions(
             policy=chosen,
             region=region,
             every=every,
             fallback=_fallback(fallback, cheaper, enlarger.scale, chosen),
-            max_latency_ms=None if fallback is None else max_latency_ms or USUAL_LATENCY_MS,
+            max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
             say=display.say,
         )
         loop = Loop(opened, enlarger, options)
-        target = open_sink(sink, opened, writing, stdout)
-        try:
-            loop.run(target, display.tick)
-        except HungStage as error:
-            _leave(error)
-        finally:
-            report = loop.report()
-            display.end()
-            display.write_file(report)
+
+        def finished(report: StreamReport) -> None:
             if sink == "-":
                 sys.stderr.write(summary(report) + "\n")
             else:
                 show({"session": session.spec, "policy": str(chosen), "stream": report}, summary(report))
+
+        try:
+            _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
+        except HungStage as error:
+            _leave(error)
+
+
+def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamReport], None]) -> None:
+    """However the stream ends, what it did is shown and written."""
+    try:
+        loop.run(sink, display.tick)
+    finally:
+        report = loop.report()
+        display.end()
+        display.write_file(report)
+        finished(report)
 
 
 @dataclass(frozen=True)
@@ -177,8 +189,7 @@ class _Engines:
     slots: int | None
 
     def open(self, bundle: Path) -> Session:
-        from sr_edge.bench import preferred_runtime
-        from sr_edge.runtimes import open_session
+        from sr_edge.runtimes import open_session, preferred_runtime
 
         name = self.runtime or preferred_runtime()
         session = self.owned.enter_context(
@@ -205,18 +216,12 @@ def _opened_source(text: str, options: SourceOptions) -> Source:
     )
 
 
-def _at_once(session: Session, policy: Policy) -> int:
-    from sr_edge.camera import Dropping
-
-    return session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-
-
 def _fallback(name: str | None, session: Session | None, scale: int, policy: Policy) -> Enlarger | None:
-    from sr_edge.camera import BicubicEnlarger, NetworkEnlarger
+    from sr_edge.camera import BicubicEnlarger, enlarger_for
 
     if name is None:
         return None
-    return BicubicEnlarger(scale) if session is None else NetworkEnlarger(session, _at_once(session, policy))
+    return BicubicEnlarger(scale) if session is None else enlarger_for(session, policy)
 
 
 def _interruptible(call: Callable[[], Source]) -> Source:

@@ -121,6 +121,14 @@ def test_drop_late_leaves_out_what_waited_too_long(monkeypatch: pytest.MonkeyPat
     assert loop.report().dropped == 3
 
 
+def test_a_frame_without_a_time_of_capture_is_timed_from_the_loop_on() -> None:
+    loop = Loop(ListSource(numbered(4)), RepeatingEnlarger(), LoopOptions(Policy.parse("drop-late 60000")))
+    assert [frame.sequence for frame in loop.frames()] == [0, 1, 2, 3]
+    latency = loop.report().latency
+    assert latency is not None
+    assert latency.max_ms < 60_000
+
+
 def test_a_region_is_enlarged_alone() -> None:
     frames = list(Loop(ListSource(numbered(2)), RepeatingEnlarger(), LoopOptions(region=Region(8, 4, 20, 10))).frames())
     assert {(frame.width, frame.height) for frame in frames} == {(40, 20)}

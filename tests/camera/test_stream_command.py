@@ -100,7 +100,9 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "null", "--roi", "0,0,400,4"), "not inside the frame of 64x48"),
     (("CLIP", "null", "--max-latency-ms", "50"), "add --fallback"),
     (("CLIP", "null", "--fallback", "absent.sredge"), "absent.sredge"),
+    (("CLIP", "null", "--fallback", "bicubic", "--max-latency-ms", "0"), "cannot be held; give more than 0"),
     (("gst:videotestsrc", "null"), "docs/camera.md says how"),
+    (("CLIP", "-", "--json"), "write the figures with --stats-json FILE"),
     (("-", "null", "--raw", "nv12"), "write FORMAT:WIDTHxHEIGHT@RATE"),
     (("CLIP", "null", "--read", "framerate"), "write NAME=VALUE"),
     (("CLIP", "null", "--rate", "0"), "frames a second"),
@@ -172,6 +174,7 @@ main()
     )
     assert done.returncode == 1, done.stderr
     assert "the model (onnxruntime fp32) did not come back for" in error_of(done)
+    assert "frames in" in done.stdout, "what it did until then is shown all the same"
 
 
 def test_the_live_line_and_the_summary() -> None:
