@@ -26,6 +26,9 @@ HELD_OUT_PIXELS = 16 * 64 * 64
 """How much the held-out patches show together, at least LEAST_HELD_OUT of them."""
 
 LEAST_HELD_OUT = 8
+PER_TRUTH = 2
+"""So many times as many patches where originals judge: they stand for whole pictures, one by one."""
+
 HELD_OUT_SEED = 2
 """Held-out patches are cut at other places than those that calibration sees, and than golden frames."""
 
@@ -51,8 +54,11 @@ def calibration_patches(
     """
     if count < 1:
         raise CalibrationError(f"{count} calibration patches were asked for; use at least 1, better {PATCHES}")
+    return _cut(_frames(source, count), tile, count, seed, channels)
+
+
+def _cut(frames: Iterator[tuple[Frame, int]], tile: TileSpec, count: int, seed: int, channels: int) -> list[Batch]:
     generator = np.random.default_rng(seed)
-    frames = _frames(source, count)
     patches: list[Batch] = []
     for index, (frame_hwc, frame_count) in enumerate(frames):
         share = (index + 1) * count // frame_count - index * count // frame_count
@@ -69,8 +75,11 @@ def held_out_count(tile: TileSpec) -> int:
 def held_out_patches(
     source: Path, tile: TileSpec, count: int | None = None, seed: int = HELD_OUT_SEED, channels: int = 3
 ) -> list[HeldOut]:
-    """Patches to judge by, cut as `calibration_patches` does but at other places, without originals."""
-    patches = calibration_patches(source, tile, count or held_out_count(tile), seed, channels)
+    """Patches to judge by, without originals: other places than those of `calibration_patches`, and where a folder has
+    more pictures than patches, or in a video, other pictures too. Raises as that does.
+    """
+    wanted = count or held_out_count(tile)
+    patches = _cut(_frames(source, wanted, between=True), tile, wanted, seed, channels)
     return [HeldOut(patch) for patch in patches]
 
 
@@ -86,7 +95,7 @@ def held_out_pairs(
     Args:
         pairs: name, low-resolution picture, and its original, a whole number of times as large.
         tile: the size of every low-resolution patch.
-        count: how many patches, at least one a picture; None takes `held_out_count`.
+        count: how many patches, at least one a picture; None takes PER_TRUTH times `held_out_count`.
         seed: of the places.
         channels: of the graph, 3 or 1.
 
@@ -100,7 +109,7 @@ def held_out_pairs(
             f"no low-resolution picture is as large as the patch of {tile} ({sizes}); give larger ones"
         )
     generator = np.random.default_rng(seed)
-    wanted = max(count or held_out_count(tile), len(large))
+    wanted = max(count or PER_TRUTH * held_out_count(tile), len(large))
     chosen = [large[index * len(large) // wanted] for index in range(wanted)]
     return [_pair_at_random(pair, tile, generator, channels) for pair in chosen]
 
@@ -129,27 +138,28 @@ def _rgb(frame_hwc: Frame) -> Frame:
     return np.broadcast_to(frame_hwc, (*frame_hwc.shape[:2], 3))
 
 
-def _frames(source: Path, count: int) -> Iterator[tuple[Frame, int]]:
-    """RGB frames with how many there will be, at most `count`."""
+def _frames(source: Path, count: int, between: bool = False) -> Iterator[tuple[Frame, int]]:
+    """RGB frames with how many there will be, at most `count`; `between` takes those half a step further on."""
+    shift = 0.5 if between else 0.0
     if not source.exists():
         raise CalibrationError(f"{source} does not exist; give a folder of pictures, one picture or a video")
     if source.is_file() and source not in list_pictures(source.parent):
-        yield from _video_frames(source, min(count, VIDEO_FRAMES))
+        yield from _video_frames(source, min(count, VIDEO_FRAMES), shift)
         return
     paths = [source] if source.is_file() else list_pictures(source, recursive=True)
     if not paths:
         raise CalibrationError(f"no pictures in {source}; put some there (PNG, JPEG, TIFF, WebP) or give a video")
-    for path in _evenly_chosen(paths, count):
+    for path in _evenly_chosen(paths, count, shift):
         pixels = read_picture(path).pixels
         yield _rgb(pixels), min(len(paths), count)
 
 
-def _evenly_chosen(paths: list[Path], count: int) -> list[Path]:
+def _evenly_chosen(paths: list[Path], count: int, shift: float) -> list[Path]:
     chosen = min(len(paths), count)
-    return [paths[index * len(paths) // chosen] for index in range(chosen)]
+    return [paths[int((index + shift) * len(paths) / chosen)] for index in range(chosen)]
 
 
-def _video_frames(path: Path, count: int) -> Iterator[tuple[Frame, int]]:
+def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame, int]]:
     """Frames at evenly spaced times, each reached from the key frame before it."""
     try:
         import av
@@ -159,7 +169,7 @@ def _video_frames(path: Path, count: int) -> Iterator[tuple[Frame, int]]:
         with av.open(str(path)) as container:
             start_s, length_s = _video_span(container)
             for index in range(count):
-                yield _frame_at(container, start_s + length_s * index / count), count
+                yield _frame_at(container, start_s + length_s * (index + shift) / count), count
     except (av.FFmpegError, StopIteration) as error:
         raise CalibrationError(f"{path} is no readable picture or video ({error}); convert it to .mp4") from error
 

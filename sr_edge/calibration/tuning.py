@@ -140,6 +140,7 @@ def calibrate_within(
         write_cache(cache, calibration)
     single_db = {node: judge.db_of_noise(sensitivity.noise_power[node]) for node in calibration.int8_nodes}
     choice = _choose(single_db, timings, judge, order.budget, progress)
+    choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], order)
     chosen = _switched_to(calibration, choice, order.budget)
     _require_same_meaning(model, chosen, held_out[0].patch * np.float32(order.white), order)
     latency = _measure(model, calibration, chosen, batches[0], order)
@@ -197,6 +198,24 @@ def _choose(
     choice = choose_layers(single_db, timings, drop_db, budget)
     progress("joint checks", checks, checks)
     return choice
+
+
+def _with_useless_if_faster(
+    model: onnx.ModelProto, calibration: Calibration, choice: Choice, judge: Judge, batch: Batch, order: Order
+) -> Choice:
+    """A layer that saves nothing by itself may spare its neighbours a conversion: the whole graphs decide."""
+    if not choice.useless:
+        return choice
+    more = tuple(node for node in calibration.int8_nodes if node in {*choice.int8, *choice.useless})
+    drop_db = judge.drop_db(more)
+    if drop_db > order.budget.max_drop_db:
+        return choice
+    from sr_edge.calibration.openvino_times import measure_ms
+
+    kept = [calibration.keep_float(set(calibration.int8_nodes) - set(int8), "") for int8 in (choice.int8, more)]
+    graphs = [insert_qdq(model, each, Spelling.U8) for each in kept]
+    fewer_ms, more_ms = measure_ms(graphs, batch, order.rest, order.threads)
+    return replace(choice, int8=more, drop_db=drop_db, useless=()) if more_ms < fewer_ms else choice
 
 
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:

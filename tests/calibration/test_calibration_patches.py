@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_edge.calibration import calibration_patches
+from sr_edge.calibration import calibration_patches, held_out_pairs, held_out_patches
+from sr_edge.calibration.patches import held_out_count
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.spec import TileSpec
 
@@ -118,6 +119,56 @@ def test_a_file_that_is_neither_picture_nor_video_is_refused(tmp_path: Path) -> 
     path.write_text("no picture")
     with pytest.raises(CalibrationError, match="no readable picture or video"):
         calibration_patches(path, TILE)
+
+
+class TestHeldOut:
+    def test_they_are_other_pieces_of_the_same_pictures(self, folder: Path) -> None:
+        seen = {patch.tobytes() for patch in calibration_patches(folder, TILE)}
+        held_out = held_out_patches(folder, TILE)
+        assert len(held_out) == held_out_count(TILE)
+        assert sum(held.patch.tobytes() in seen for held in held_out) < len(held_out) / 10
+        again = held_out_patches(folder, TILE)
+        assert all(np.array_equal(a.patch, b.patch) for a, b in zip(held_out, again, strict=True))
+
+    def test_where_there_are_more_pictures_than_patches_they_come_from_others(self, tmp_path: Path) -> None:
+        for level in range(8):
+            Image.fromarray(np.full((20, 30, 3), 20 * level, np.uint8)).save(tmp_path / f"{level}.png")
+        calibrated = {round(float(p.mean()) * 255) for p in calibration_patches(tmp_path, TILE, count=4)}
+        judged = {round(float(held.patch.mean()) * 255) for held in held_out_patches(tmp_path, TILE, count=4)}
+        assert calibrated == {0, 40, 80, 120}
+        assert judged == {20, 60, 100, 140}
+
+    def test_few_large_tiles_show_as_much_as_many_small_ones(self) -> None:
+        assert held_out_count(TileSpec(64, 64)) == 16
+        assert held_out_count(TileSpec(32, 32)) == 64
+        assert held_out_count(TileSpec(360, 640)) == 8
+
+    def test_a_pair_is_one_place_of_both_pictures(self) -> None:
+        small = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        large = small.repeat(3, axis=0).repeat(3, axis=1)
+        tiny = np.zeros((8, 8, 3), np.uint8)
+        held_out = held_out_pairs([("a", small, large), ("tiny", tiny, tiny)], TILE, count=5)
+        assert len(held_out) == 5
+        for held in held_out:
+            assert held.original is not None
+            assert held.picture == "a"
+            np.testing.assert_array_equal(held.patch.repeat(3, axis=2).repeat(3, axis=3), held.original)
+
+    def test_every_picture_has_its_turn(self) -> None:
+        pairs = [(str(n), np.full((20, 30, 3), n, np.uint8), np.full((20, 30, 3), n, np.uint8)) for n in range(9)]
+        assert {held.picture for held in held_out_pairs(pairs, TILE, count=4)} == set("012345678")
+
+    def test_only_small_pictures_are_refused_by_name(self) -> None:
+        with pytest.raises(CalibrationError, match=r"as large as the patch of 16x24 \(tiny 8x8\)"):
+            held_out_pairs([("tiny", np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))], TILE)
+
+
+def test_networks_of_luma_alone_get_one_channel(folder: Path) -> None:
+    colour, gray = (calibration_patches(folder, TILE, count=3, channels=n) for n in (3, 1))
+    for rgb, luma in zip(colour, gray, strict=True):
+        assert luma.shape == (1, 1, 16, 24)
+        wanted = 0.299 * rgb[0, 0] + 0.587 * rgb[0, 1] + 0.114 * rgb[0, 2]
+        np.testing.assert_allclose(luma[0, 0], wanted, atol=1e-6)
 
 
 def test_no_patches_are_refused(folder: Path) -> None:
