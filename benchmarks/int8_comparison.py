@@ -5,6 +5,7 @@ measure it; the noise is what INT8 changes in the network's output, in decibels 
 bicubic enlargement, so that a bicubic skip hides nothing. Time is OpenVINO's: all graphs of a network take turns in
 one process, a ratio a round, the median counts. The rest of an INT8 graph runs in bf16 where the CPU has it.
 
+    pip install --constraint constraints.txt '.[comparison]'
     python benchmarks/int8_comparison.py --hr SET5 SET14
     python benchmarks/int8_comparison.py --hr SET5 --only convnet-tiny-x2 --makers sr-edge      a quick try
 """
