@@ -71,6 +71,7 @@ def frame_from_av(picture: av.VideoFrame, sequence: int = 0, captured_ns: int | 
     colour = _colour_of(picture)
     if found in _REARRANGED:
         keep = _SWSCALE_MATRIX.get(colour.matrix, 5)
+        picture.color_primaries = picture.color_trc = UNSPECIFIED
         picture = _reformatter().reformat(
             picture, format=form.value, src_colorspace=keep, dst_colorspace=keep, interpolation=_EXACT, threads=1
         )
@@ -106,12 +107,18 @@ def _planes_of(picture: av.VideoFrame, form: PixelFormat) -> tuple[Plane, ...]:
 
 def av_from_frame(frame: VideoFrame) -> av.VideoFrame:
     """The frame as FFmpeg's encoders and filters take it, with its time and colour; the planes are copied."""
-    picture = av.VideoFrame(frame.width, frame.height, frame.format.value)
-    for target, plane in zip(_planes_of(picture, frame.format), frame.planes, strict=True):
-        np.copyto(target, plane)
+    picture = _untagged(frame)
     picture.pts, picture.time_base = frame.pts, frame.time_base
     picture.color_range, picture.colorspace = int(frame.colour.range), frame.colour.matrix
     picture.color_primaries, picture.color_trc = frame.colour.primaries, frame.colour.transfer
+    return picture
+
+
+def _untagged(frame: VideoFrame) -> av.VideoFrame:
+    """A copy of the samples alone: some releases of PyAV would convert, or refuse, told primaries and transfer."""
+    picture = av.VideoFrame(frame.width, frame.height, frame.format.value)
+    for target, plane in zip(_planes_of(picture, frame.format), frame.planes, strict=True):
+        np.copyto(target, plane)
     return picture
 
 
@@ -124,7 +131,7 @@ def rgb_from_frame(frame: VideoFrame) -> frames.Frame:
         return np.ascontiguousarray(frame.planes[0])
     form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
     picture = _reformatter().reformat(
-        av_from_frame(frame),
+        _untagged(frame),
         format=form.value,
         src_colorspace=_SWSCALE_MATRIX[assumed_matrix(frame)],
         src_color_range=_assumed_range(frame),
@@ -151,7 +158,7 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
     plane = rgb_hwc if form is PixelFormat.RGB else _white_to_65280(rgb_hwc)
     matrix, span = assumed_matrix(like), _assumed_range(like)
     picture = _reformatter().reformat(
-        av_from_frame(VideoFrame((plane,), form)),
+        _untagged(VideoFrame((plane,), form)),
         format=like.format.value,
         dst_colorspace=_SWSCALE_MATRIX[matrix],
         src_color_range=ColourRange.FULL,
@@ -166,7 +173,7 @@ def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     """Another size by bicubic, plane by plane: no detour over RGB; range and matrix stay what they are."""
     matrix = _SWSCALE_MATRIX[assumed_matrix(frame)]
     picture = _reformatter().reformat(
-        av_from_frame(frame),
+        _untagged(frame),
         width=width,
         height=height,
         src_colorspace=matrix,
@@ -190,7 +197,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
         return frame_from_rgb(_in_bits(rgb_from_frame(frame), 8 if form.bits == 8 else 16), like)
     matrix, span = _SWSCALE_MATRIX[assumed_matrix(frame)], _assumed_range(frame)
     picture = _reformatter().reformat(
-        av_from_frame(frame),
+        _untagged(frame),
         format=form.value,
         src_colorspace=matrix,
         dst_colorspace=matrix,
