@@ -161,7 +161,7 @@ def main() -> None:
     document = []
     for comparison in (*COMPARISONS, PAIR):
         rows = list(comparison_rows(comparison.variants, scores))
-        if rows:
+        if len(rows) > 1:
             Console(width=140).print(table(comparison, rows))
             recipe = next(score.recipe for score in scores if score.variant == rows[0].variant)
             document.append({**asdict(comparison), "recipe": recipe, "rows": [asdict(row) for row in rows]})
