@@ -19,7 +19,7 @@ from sr_edge.bench.sides import OpenSide, SideFacts, SideOptions, common_tile, f
 from sr_edge.calibration import calibration_patches
 from sr_edge.errors import EngineError
 from sr_edge.frames import Picture, frame_from_batch
-from sr_edge.image_files import write_picture
+from sr_edge.image_files import require_format_holds, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import TileSpec
@@ -105,6 +105,8 @@ def compare_sides(
         SrEdgeError: a side or a picture is not there, or cannot be opened or run.
     """
     names = SideName.parse(first), SideName.parse(second)
+    if plan.picture is not None:
+        require_format_holds(plan.picture, Picture(np.zeros((1, 1, 3), np.uint8)))
     with ExitStack() as stack:
         found = find_sides(*names, options, stack)
         tile = common_tile(*found, plan.tile)

@@ -36,16 +36,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_onnx(model, TileSpec(32, 32), folder / "large.onnx")
     export_onnx(load_model(TINY, 3, random_weights=True), TileSpec(24, 24), folder / "x3.onnx")
     torch.save(model.module.state_dict(), folder / "weights.pth")
-    _damage(folder / "model.onnx", folder / "damaged.onnx")
+    _damage(folder / "model.onnx", folder / "damaged.onnx", 2.0)
+    _damage(folder / "model.onnx", folder / "nan.onnx", float("nan"))
     return folder
 
 
-def _damage(source: Path, target: Path) -> None:
-    """Doubles the weight of the second convolution."""
+def _damage(source: Path, target: Path, factor: float) -> None:
+    """Multiplies the weight of the second convolution."""
     graph = onnx.load(source)
     second = [node for node in graph.graph.node if node.op_type == "Conv"][1]
     (weight,) = (tensor for tensor in graph.graph.initializer if tensor.name == second.input[1])
-    weight.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(weight), weight.name))
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.float32(factor) * onnx.numpy_helper.to_array(weight), weight.name))
     onnx.save(graph, target)
 
 
@@ -96,6 +97,20 @@ def test_the_damaged_layer_is_named_and_the_worst_patch_drawn(
     outcome = sr_edge("compare", *arguments, *FEW)
     assert f"first layer to part (relative error above 0.001): {convs[1]}" in outcome.stdout
     assert "A | B | difference x" in outcome.stdout
+
+
+def test_numbers_that_are_none_are_said_to_be_and_drawn(
+    sr_edge: SrEdge, files: Path, pictures: Path, tmp_path: Path
+) -> None:
+    arguments = (files / "model.onnx", files / "nan.onnx", "--images", pictures, "--picture", tmp_path / "worst.png")
+    found = compared(sr_edge, *arguments)
+    assert found["psnr_rgb_db"] is None
+    assert found["max_abs_error"] is None
+    assert found["layers"]["first_apart"]["operator"] == "Conv"
+    assert (tmp_path / "worst.png").is_file()
+    outcome = sr_edge("compare", *arguments, *FEW, "--min-psnr", "20")
+    assert outcome.code == 1
+    assert "RGB not finite, luma not finite" in outcome.stdout
 
 
 def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
