@@ -83,7 +83,7 @@ def _comparisons(report: Kept) -> Iterator[str]:
     yield (
         "Variants of a table learn bicubic x2 from the same crops in the same order, by the same recipe. Differences "
         "are to the first variant with the same seed, mean and range over the seeds: one whose range has both signs is "
-        "noise. Papers train hundreds of times longer, LabNet's on blurred pictures."
+        "noise, and one seed alone cannot tell. Papers train hundreds of times longer, LabNet's on blurred pictures."
     )
 
 
