@@ -116,7 +116,7 @@ def choose_encoding(
     if facts.matrix is not None and not can_write_turns():
         raise UsageError(
             f"{facts.path} is turned by its metadata, which PyAV {av.__version__} cannot write; "
-            "install a newer one: pip install 'av>=18'"
+            "install a newer one: pip install 'av>=17.1'"
         )
     form = _PLANAR.get(facts.format, facts.format)
     codec = _codec_for(target, form, codec)
@@ -155,7 +155,7 @@ def _library_options(codec: VideoCodec, facts: VideoFacts) -> Mapping[str, str]:
 
 
 def can_write_turns() -> bool:
-    """PyAV writes display matrices since version 18."""
+    """Whether this PyAV writes display matrices; 17.1 does."""
     return hasattr(av.VideoStream, "set_display_matrix")
 
 

@@ -98,14 +98,14 @@ def _picture(film: Film, number: int, pts: int) -> av.VideoFrame:
     else:
         picture = av.VideoFrame(film.width, film.height, film.form)
         for index, plane in enumerate(picture.planes):
-            samples, step = _samples_of(picture, index)
+            samples, step = samples_of(picture, index)
             samples[:] = step * (codes if index == 0 else np.full((plane.height, plane.width), 128, np.uint8))
     picture.pts, picture.time_base = pts, film.time_base
     picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc = film.colour
     return picture
 
 
-def _samples_of(picture: Any, index: int) -> tuple[Any, int]:
+def samples_of(picture: Any, index: int) -> tuple[Any, int]:
     """(height, width) codes of a plane, which may be written to, and how many of them are one step of 8 bits."""
     kind, step = (np.uint16, 4) if picture.format.name.endswith("10le") else (np.uint8, 1)
     plane = picture.planes[index]
@@ -156,7 +156,7 @@ def numbers_of(path: Path) -> list[int]:
     """Which frames of `level` these are, by the luma of their lower half."""
     found = []
     for picture in pictures_of(path):
-        luma, step = _samples_of(picture, 0)
+        luma, step = samples_of(picture, 0)
         found.append(round((float(luma[picture.height // 2 :].mean()) / step - 20) / 12))
     return found
 

@@ -214,5 +214,5 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
 def test_an_old_pyav_says_that_it_cannot_keep_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = shoot(tmp_path / "in.mp4", Film(matrix=(0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)))
     monkeypatch.setattr(video_file_codec, "can_write_turns", lambda: False)
-    with pytest.raises(UsageError, match=r"which PyAV .* cannot write; install a newer one: pip install 'av>=18'"):
+    with pytest.raises(UsageError, match=r"which PyAV .* cannot write; install a newer one: pip install 'av>=17.1'"):
         plan_video(source, tmp_path / "out.mp4", 2)

@@ -112,7 +112,8 @@ def test_a_killed_run_is_gone_on_with_to_the_same_bytes(
     source: Path, tmp_path: Path, whole: bytes, where: str, kept: int
 ) -> None:
     target = tmp_path / "out.mp4"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = (str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     arguments = [sys.executable, "-c", KILLING, str(source), str(target), "h264", where]
     assert subprocess.run(arguments, env=environment, check=False).returncode == KILLED
     assert not target.exists()
