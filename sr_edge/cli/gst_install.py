@@ -35,4 +35,9 @@ def _readable(done: Installation) -> str:
     lines = [f"sredge is installed: {done.plugin_file}, GStreamer's Python {version} with {done.environment}"]
     if done.search_path is not None:
         lines.append(f"GStreamer finds it with: export GST_PLUGIN_PATH={done.search_path}")
+    if done.hides_bindings:
+        lines.append(
+            "while this environment is first on the PATH, GStreamer's Python looks into it and misses its bindings: "
+            "run pipelines after `deactivate`, or as PATH=/usr/bin:$PATH gst-launch-1.0 ..."
+        )
     return "\n".join([*lines, "its properties: gst-inspect-1.0 sredge"])

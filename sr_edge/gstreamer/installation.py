@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -60,12 +61,19 @@ class PythonLoader:
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the element was put. `search_path` must be in GST_PLUGIN_PATH; None where GStreamer looks by itself."""
+    """Where the element was put.
+
+    Attributes:
+        search_path: must be in GST_PLUGIN_PATH; None where GStreamer looks by itself.
+        environment: what the element's packages come from.
+        hides_bindings: whether the environment, as it is on the PATH now, keeps GStreamer's Python from its bindings.
+    """
 
     plugin_file: Path
     search_path: Path | None
     loader: PythonLoader
     environment: Path
+    hides_bindings: bool = False
 
 
 def install_element(folder: Path | None = None) -> Installation:
@@ -85,17 +93,13 @@ def install_element(folder: Path | None = None) -> Installation:
     _write(plugin_file, plugin_text(loader.python))
     _forget_registry()
     _require_element(folder)
-    return Installation(plugin_file.resolve(), folder and folder.resolve(), loader, Path(sys.prefix))
+    hides_bindings = _inspect("sredge", _searching(folder, dict(os.environ))).returncode != 0
+    return Installation(plugin_file.resolve(), folder and folder.resolve(), loader, Path(sys.prefix), hides_bindings)
 
 
 def find_loader() -> PythonLoader:
     """Asks GStreamer; raises RuntimeUnavailable where it or the loader is absent."""
-    try:
-        asked = _inspect("python", os.environ)
-    except FileNotFoundError:
-        raise RuntimeUnavailable(
-            f"gst-inspect-1.0 is absent; install GStreamer, on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
-        ) from None
+    asked = _inspect("python", gstreamer_environment())
     found = re.search(r"^\s*Filename\s+(\S+)", asked.stdout, re.MULTILINE)
     if found is None:
         raise RuntimeUnavailable(
@@ -168,17 +172,35 @@ def _forget_registry() -> None:
         registry.unlink(missing_ok=True)
 
 
+def gstreamer_environment() -> dict[str, str]:
+    """The variables with which GStreamer's Python finds its bindings, whatever environment is activated.
+
+    It takes the python3 that is first on the PATH for its own and looks for packages beside that one; here it is the
+    one beside GStreamer's programs. Raises RuntimeUnavailable where there are none.
+    """
+    program = shutil.which("gst-inspect-1.0")
+    if program is None:
+        raise RuntimeUnavailable(
+            f"gst-inspect-1.0 is absent; install GStreamer, on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
+        )
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(program).parent), os.environ["PATH"]])}
+
+
 def _require_element(folder: Path | None) -> None:
-    searched = [str(folder)] if folder else []
-    searched += filter(None, [os.environ.get("GST_PLUGIN_PATH")])
-    environment = {**os.environ, "GST_PLUGIN_PATH": os.pathsep.join(searched)} if searched else os.environ
-    asked = _inspect("sredge", environment)
+    asked = _inspect("sredge", _searching(folder, gstreamer_environment()))
     if asked.returncode != 0:
         reason = " ".join(asked.stderr.split())[-500:] or "it does not say why"
         raise RuntimeUnavailable(f"the element was written but GStreamer does not load it: {reason}")
 
 
-def _inspect(name: str, environment: os._Environ[str] | dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _searching(folder: Path | None, environment: dict[str, str]) -> dict[str, str]:
+    """The environment with `folder` among those that are searched for plugins."""
+    searched = [str(folder)] if folder else []
+    searched += filter(None, [environment.get("GST_PLUGIN_PATH")])
+    return {**environment, "GST_PLUGIN_PATH": os.pathsep.join(searched)} if searched else environment
+
+
+def _inspect(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = ["gst-inspect-1.0", name]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_INSPECT_S)
 

@@ -77,6 +77,9 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
 
             self._network = Network(self._owner.network_settings())
             self._scale = self._network.scale
+        except KeyboardInterrupt:
+            self._owner.fail(SrEdgeError("interrupted while the model was being loaded"))
+            return False
         except Exception as error:
             self._owner.fail(error)
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.gstreamer.installation import install_element
+from sr_edge.gstreamer.installation import gstreamer_environment, install_element
 
 LIMIT_S = 120
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -77,4 +76,4 @@ def require_gstreamer(folder: Path) -> GStreamer:
         except RuntimeUnavailable as error:
             pytest.skip(f"gstreamer: {error}")
         patch.setenv("GST_PLUGIN_PATH", str(folder))
-        return GStreamer(dict(os.environ))
+        return GStreamer(gstreamer_environment())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[i
             return subprocess.CompletedProcess([], done, f"Plugin Details:\n  Filename   {plugin}\n", stderr)
 
         monkeypatch.setattr(installation, "_inspect", inspect)
+        monkeypatch.setattr(installation, "gstreamer_environment", dict)
 
     return pretend
 
@@ -114,6 +117,7 @@ def test_without_gstreamer_its_packages_are_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_the_loader_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "gstreamer_environment", dict)
     monkeypatch.setattr(
         installation, "_inspect", lambda *asked: subprocess.CompletedProcess([], 1, "No such element", "")
     )
@@ -130,6 +134,17 @@ def test_the_command_says_how_gstreamer_finds_it(
     assert f"export GST_PLUGIN_PATH={tmp_path}" in capsys.readouterr().out
     assert run_command(app, ["gst-install", "--folder", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["search_path"] == str(tmp_path)
+
+
+def test_an_environment_that_hides_the_bindings_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_gstreamer(tmp_path)
+    monkeypatch.setenv("GST_REGISTRY", str(tmp_path / "registry.bin"))
+    venv.create(tmp_path / "activated", symlinks=True)
+    monkeypatch.setenv("PATH", str(tmp_path / "activated" / "bin"), prepend=os.pathsep)
+    assert run_command(app, ["gst-install", "--folder", str(tmp_path)]) == 0
+    assert "run pipelines after `deactivate`" in capsys.readouterr().out
 
 
 def test_make_installs_the_packages_that_messages_name() -> None:
