@@ -43,7 +43,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployReport:
     """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
     model = load_model("convnet-tiny", 2, random_weights=True)
-    plan = DeployPlan(TILE, ("onnxruntime", "openvino"), ALL, rounds=1, with_memory=False, hr=pictures)
+    both = ("onnxruntime", "openvino")
+    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=1, with_memory=False, hr=pictures)
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
@@ -85,7 +86,7 @@ def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> N
     assert manifest.card.random_weights
     assert manifest.calibration is not None
     assert manifest.calibration.patches == 40
-    assert manifest.calibration.float_layers
+    assert manifest.calibration.float_layers == {"/first/Conv": "excluded by '/first/*'"}
     assert {"onnx", "torch", "sr-edge"} <= set(manifest.tools)
     assert manifest.licences["weights"]
 
@@ -178,7 +179,11 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
 
 
-def test_a_network_in_which_nothing_can_be_int8_is_deployed_in_float(
+def test_the_note_says_what_int8_costs(report: DeployReport) -> None:
+    assert "5 of 5 possible layers became INT8 and cost 0.0" in report.note
+
+
+def test_a_network_in_which_no_int8_layer_keeps_the_budget_is_deployed_in_float(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one_layer.py").write_text(
@@ -188,9 +193,10 @@ def test_a_network_in_which_nothing_can_be_int8_is_deployed_in_float(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     model = load_model(None, 2, random_weights=True, arch="one_layer:factory")
-    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32, Precision.INT8), rounds=1, with_memory=False)
+    precisions = (Precision.FP32, Precision.INT8)
+    plan = DeployPlan(TILE, ("onnxruntime",), precisions, max_drop_db=0.0, rounds=1, with_memory=False)
     report = deploy_network(model, pictures, tmp_path / "one.sredge", plan)
-    assert report.note.startswith("float only: no layer would be INT8 (")
+    assert report.note.startswith("float only: no INT8 layer stays within 0 dB (")
     assert {item.precision for item in report.manifest.artifacts} == {Precision.FP32}
     assert [row.variant.precision for row in report.bench.rows] == [Precision.FP32]
     assert report.failed == ()

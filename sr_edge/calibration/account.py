@@ -81,7 +81,7 @@ class Account:
         kept = self.float_for_budget
         if not kept:
             return ""
-        said = f"; to hold the budget {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
+        said = f"; for the sake of quality {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
         if self.latency is None:
             return said
         price_ms = self.latency.chosen_ms - self.latency.all_int8_ms

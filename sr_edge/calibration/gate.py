@@ -89,6 +89,7 @@ def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: Dro
     chosen = gate.with_returns(fewest, budget.max_drop_db)
     if budget.latency_ms is not None and timings.cost(chosen) <= budget.latency_ms:
         chosen = gate.least_noise_within(budget.latency_ms, chosen)
+    gate.joint(tuple(single_db))
     gate.draw_curve()
     int8 = tuple(name for name in single_db if name in chosen)
     return Choice(int8, gate.joint(chosen), gate.points(), useless, overpriced)
@@ -138,13 +139,14 @@ class _Gate:
         return chosen
 
     def draw_curve(self) -> None:
-        """Makes sure of some points from all INT8 to one layer."""
+        """Makes sure of some points from many layers to one."""
         last = len(self._order) - 1
         for step in range(CURVE_POINTS):
             self.drop_db(round(last * (step / (CURVE_POINTS - 1)) ** 2))
 
     def points(self) -> tuple[Point, ...]:
         found = [Point(len(int8), drop, self._timings.cost(int8)) for int8, drop in self._known.items()]
+        found.append(Point(0, 0.0, self._timings.cost(())))
         return tuple(sorted(found, key=lambda point: (point.cost, point.drop_db)))
 
 

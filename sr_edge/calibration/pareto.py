@@ -62,7 +62,11 @@ def _picture(account: Account) -> bytes:
     axes.axhline(account.budget.max_drop_db, color="#999999", linestyle="--", linewidth=1, label="budget")
     for point in (best[0], best[-1]):
         axes.annotate(
-            f"{point.int8_layers} INT8", (point.cost, point.drop_db), xytext=(4, 4), textcoords="offset points"
+            f"{point.int8_layers} INT8",
+            (point.cost, point.drop_db),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
         )
     axes.set_xlabel(f"{document['cost']}" + (f" ({document['runtime']})" if document["runtime"] else ""))
     axes.set_ylabel("loss, dB")

@@ -23,9 +23,10 @@ PATCHES = 40
 VIDEO_FRAMES = 20
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 HELD_OUT_PIXELS = 16 * 64 * 64
-"""How much the held-out patches show together, at least LEAST_HELD_OUT of them."""
+"""How much the held-out patches show together, LEAST_HELD_OUT to MOST_HELD_OUT of them."""
 
 LEAST_HELD_OUT = 8
+MOST_HELD_OUT = 64
 PER_TRUTH = 2
 """So many times as many patches where originals judge: they stand for whole pictures, one by one."""
 
@@ -69,7 +70,7 @@ def _cut(frames: Iterator[tuple[Frame, int]], tile: TileSpec, count: int, seed: 
 
 def held_out_count(tile: TileSpec) -> int:
     """How many patches of that size INT8 is judged by."""
-    return max(LEAST_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width))
+    return min(MOST_HELD_OUT, max(LEAST_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width)))
 
 
 def held_out_patches(

@@ -109,7 +109,7 @@ def test_a_tighter_budget_keeps_more_float_and_says_so(
     assert tight.choice.drop_db <= generous.choice.drop_db / 3
     kept = 5 - len(tight.choice.int8)
     assert kept == len(tight.float_for_budget) > 0
-    assert f"to hold the budget {kept} of them stay" in tight.sentence
+    assert f"for the sake of quality {kept} of them stay" in tight.sentence
     reasons = {row.reason for row in tight.layers if row.precision is not Precision.INT8}
     assert all(reason.startswith(("kept float to lose at most", "too noisy for what it saves")) for reason in reasons)
 
