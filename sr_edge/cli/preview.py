@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_edge.cli.options import Settings, Threads, read_settings
 from sr_edge.cli.stream import Pairs, read_pairs
 from sr_edge.spec import Precision
+
+if TYPE_CHECKING:
+    from sr_edge.camera.preview.show import Show
 
 USUAL_PORT = 8770
 _EVERY_ADDRESS = ("0.0.0.0", "::")
@@ -75,7 +79,7 @@ def preview(
         again = not once and (Path(source).is_file() or Path(source).is_dir())
         opened = RepeatedSource(lambda: open_source(source, reading)) if again else open_source(source, reading)
         show = Show(opened if opened.is_live else PacedSource(opened), enlarger, chosen, _say)
-        owned.callback(show.close)
+        owned.callback(_close, show)
         choices = choices_of(bundle)
         billing = Billing(
             source=opened.name,
@@ -89,6 +93,13 @@ def preview(
         shown = socket.gethostname() if host in _EVERY_ADDRESS else host
         typer.echo(f"preview: {access.address(shown, listening.getsockname()[1])} (Ctrl-C ends it)")
         server_for(preview_app(show, billing, access)).run(sockets=[listening])
+
+
+def _close(show: Show) -> None:
+    """Ends the process at once where a stage hangs: waiting for its engine would have no end."""
+    if not show.close():
+        _say("sr-edge: a stage hangs; leaving it")
+        os._exit(1)
 
 
 def _say(line: str) -> None:

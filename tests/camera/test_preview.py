@@ -31,6 +31,7 @@ from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_o
 from sr_edge.camera.preview.repeated import RepeatedSource
 from sr_edge.camera.preview.server import MOST_VIEWERS, listening_socket
 from sr_edge.camera.preview.show import Show
+from sr_edge.camera.watch import HungStage
 from sr_edge.errors import EngineError, StreamError
 from sr_edge.runtimes import Session, open_session
 from sr_edge.spec import Precision
@@ -276,7 +277,7 @@ def test_a_show_that_is_over_says_so(bundle: Path) -> None:
     eventually(lambda: show.figures()["state"] == "ended")
     assert show.figures()["frames_out"] == 3
     assert said == ["the source has ended"]
-    show.close()
+    assert show.close() is True
     enlarger.close()
 
 
@@ -292,6 +293,19 @@ def test_a_show_that_fails_gives_the_reason(bundle: Path) -> None:
     assert show.figures()["reason"] == "the camera was unplugged"
     show.close()
     enlarger.close()
+
+
+def test_a_show_whose_engine_hangs_cannot_be_closed(bundle: Path) -> None:
+    def hung() -> Iterator[VideoFrame]:
+        yield flat_frame(0, pts=0)
+        raise HungStage("the model (onnxruntime fp32) does not come back")
+
+    with_engine = SwitchableEnlarger(lambda choice: open_session(bundle, choice.runtime), CHOICES[0])
+    show = Show(ListSource(hung()), with_engine)
+    show.start()
+    eventually(lambda: show.figures()["state"] == "failed")
+    assert show.close() is False
+    with_engine.close()
 
 
 def test_a_repeated_source_goes_on_in_number_and_time() -> None:

@@ -21,6 +21,7 @@ from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
 from sr_edge.camera.ports import Source, say_nothing
 from sr_edge.camera.preview.engines import Choice, Passage, SwitchableEnlarger
+from sr_edge.camera.watch import HungStage
 from sr_edge.errors import SrEdgeError
 from sr_edge.image_files import jpeg_from_frame
 
@@ -110,16 +111,18 @@ class Show:
         self._loading: Choice | None = None
         self._problem = ""
         self._is_closing = False
+        self._hangs = False
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends the stream; then the enlarger can be closed."""
+    def close(self) -> bool:
+        """Ends the stream. False where a stage hangs: then its engine cannot be closed, only the process left."""
         self._is_closing = True
         self._loop.stop()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
+        return not (self._hangs or self._thread.is_alive())
 
     def newest(self, after: int) -> Pair | None:
         """The newest pair, if its number is greater than `after`."""
@@ -182,6 +185,7 @@ class Show:
                 self._take(number, frame)
             self._end(State.ENDED, "the source has ended")
         except SrEdgeError as error:
+            self._hangs = isinstance(error, HungStage)
             self._end(State.FAILED, str(error))
         except Exception as error:
             self._end(State.FAILED, f"unexpected {type(error).__name__}: {error}")
