@@ -216,7 +216,10 @@ def test_every_other_address_has_a_token_of_its_own() -> None:
 def test_a_port_in_use_is_named() -> None:
     with listening_socket("127.0.0.1", 0) as taken:
         number = taken.getsockname()[1]
-        with pytest.raises(StreamError, match=rf"cannot listen on 127\.0\.0\.1, port {number}.*another --port"):
+        with pytest.raises(
+            StreamError,
+            match=rf"cannot listen on 127\.0\.0\.1, port {number}: Address already in use; give another --port",
+        ):
             listening_socket("127.0.0.1", number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -191,9 +192,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise StreamError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}; "
+            f"cannot listen on {host}, port {port}: {_reason(error)}; "
             "give another --port, 0 for one that is free, or another --host"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words alone; Python adds the address to some of them."""
+    is_of_names = isinstance(error, socket.gaierror) or error.errno is None
+    return str(error.strerror or error) if is_of_names else os.strerror(error.errno or 0)
 
 
 def server_for(app: Starlette) -> uvicorn.Server:
