@@ -16,7 +16,7 @@ BUNDLED = sorted(WEIGHTS_FOLDER.glob("*.safetensors"))
 
 
 def test_weights_and_cards_come_in_pairs_and_stay_small_together() -> None:
-    assert BUNDLED == sorted(card.with_suffix(".safetensors") for card in WEIGHTS_FOLDER.glob("*.json"))
+    assert sorted(card.with_suffix(".safetensors") for card in WEIGHTS_FOLDER.glob("*.json")) == BUNDLED
     assert sum(path.stat().st_size for path in BUNDLED) <= 12_000_000
 
 
