@@ -111,7 +111,7 @@ def test_closing_frees_the_gpu(machine: Machine, batches: list[Array]) -> None:
     with machine.open() as session:
         session.run(batches[0])
     assert set(machine.cuda.alive.values()) == {0}
-    assert not any(thread.name.startswith("sr-edge") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("sr-edge-tensorrt") for thread in threading.enumerate())
 
 
 def test_the_engine_is_built_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
