@@ -1,4 +1,4 @@
-"""The camera loop's figures: what overlap gains, what `latest` costs in latency, what the loop itself costs.
+"""The camera loop's figures: what overlap gains, what it loses, what `latest` costs in latency, what the loop costs.
 
 python benchmarks/camera.py                      # ten minutes of `latest`; the others a minute each
 python benchmarks/camera.py --smallest           # seconds: does it run?
@@ -10,6 +10,7 @@ ratio is taken in each round: a shared machine changes its speed for seconds at 
     overlap   the loop against reading, enlarging and writing one frame after the other, into a file
     latest    a camera of 30 frames a second and the same model, made slower by running it twice over if it holds real
               time: end-to-end latency p99 against the model's own time, and memory after the first minute
+    kept_up   a clip played by the clock under `latest`, by a model that holds real time: frames lost, times that differ
     overhead  what a frame takes besides the engine's own computing: colour, tiles, hand-overs
 """
 
@@ -33,6 +34,7 @@ from sr_edge.camera import (
     NetworkEnlarger,
     NullSink,
     Policy,
+    SourceOptions,
     StreamReport,
     VideoFrame,
     open_sink,
@@ -118,6 +120,22 @@ def measure_overlap(clip: str, session: Session, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_kept_up(clip: str, session: Session) -> dict[str, Any]:
+    """Every frame must come out, at its own time: nothing may be dropped while the model is faster than the camera."""
+    wanted = [frame.pts for frame in open_source(clip).frames()]
+    source = open_source(clip, SourceOptions(is_paced=True))
+    loop = Loop(source, NetworkEnlarger(session), LoopOptions(Policy.parse("latest")))
+    found = [frame.pts for frame in loop.frames()]
+    report = loop.report()
+    return {
+        "frames": len(wanted),
+        "dropped": report.dropped,
+        "failed": report.failed,
+        "times_equal": found == wanted,
+        "latency_p99_ms": None if report.latency is None else report.latency.p99_ms,
+    }
+
+
 def infer_ms(enlarger: NetworkEnlarger, runs: int) -> float:
     """The slowed model's own time for a frame, alone."""
     (frame,) = list(open_source(f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate=1:duration=1,format=yuv420p").frames())
@@ -199,6 +217,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--clip", help="a video file; generated where left out")
     parser.add_argument("--runtime", default="openvino")
+    parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.FP32)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the latest policy")
@@ -207,12 +226,16 @@ def main() -> None:
     args = parser.parse_args()
     rounds, seconds, length_s = (1, 3.0, 1) if args.smallest else (args.rounds, args.seconds, 10)
     clip = args.clip or f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={length_s},format=yuv420p"
-    with deployed(args.bundle) as bundle, open_session(bundle, args.runtime, threads=args.threads) as session:
+    with (
+        deployed(args.bundle) as bundle,
+        open_session(bundle, args.runtime, precision=args.precision, threads=args.threads) as session,
+    ):
         session.measure()
         spec = session.spec
         figures = {
             "session": f"{spec.runtime} {spec.version} {spec.ran}, {spec.threads} threads, tile {spec.tile}",
             "overlap": measure_overlap(clip, session, rounds),
+            "kept_up": measure_kept_up(clip, session),
             "overhead": measure_overhead(clip, session, rounds),
             "latest": measure_latest(session, seconds),
         }
