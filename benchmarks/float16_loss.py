@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
+from picture_sets import set_name, test_sets
 
 from sr_edge.bench import pair_files, write_text
 from sr_edge.bench.quality import PairFiles, read_pair
@@ -44,7 +44,6 @@ CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "c
 TILE = TileSpec(96, 96)
 PATCHES = 4
 LARGEST_LOSS_DB = 0.01
-SETS = ("set5", "set14")
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,7 @@ def measure(weights: Path, sets: Sequence[Path], with_bf16: bool, folder: Path) 
             losses = [found[0] - found_db for found_db in found[1:]]
             bf16_loss_db = losses[1] if with_bf16 else None
             rows.append(
-                Row(
-                    weights.stem, _set_name(test_set), len(pairs), found[0], losses[0], bf16_loss_db, *_fp32_nodes(half)
-                )
+                Row(weights.stem, set_name(test_set), len(pairs), found[0], losses[0], bf16_loss_db, *_fp32_nodes(half))
             )
             print(_line(rows[-1]), flush=True)
     return rows
@@ -131,22 +128,6 @@ def _line(row: Row) -> str:
     )
 
 
-def _test_sets(given: Sequence[Path]) -> list[Path]:
-    if given:
-        return list(given)
-    data = os.environ.get("SR_EDGE_DATA")
-    if not data:
-        sys.exit(
-            "no test pictures: pass --hr FOLDER, or set SR_EDGE_DATA to a folder with test/set5/hr and test/set14/hr"
-        )
-    return [Path(data) / "test" / name / "hr" for name in SETS]
-
-
-def _set_name(folder: Path) -> str:
-    """The folder's name; of `set5/hr` it is set5."""
-    return folder.parent.name if folder.name == "hr" else folder.name
-
-
 def main() -> None:
     names = [path.stem for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,7 +135,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NETWORK", help=", ".join(names))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    sets = _test_sets(args.hr)
+    sets = test_sets(args.hr)
     with_bf16 = supports("openvino", Precision.BF16)
     with tempfile.TemporaryDirectory() as folder:
         rows = [

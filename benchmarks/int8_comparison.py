@@ -6,7 +6,7 @@ bicubic enlargement, so that a bicubic skip hides nothing. Time is OpenVINO's: a
 one process, a ratio a round, the median counts. The rest of an INT8 graph runs in bf16 where the CPU has it.
 
     pip install --constraint constraints.txt '.[comparison]'
-    python benchmarks/int8_comparison.py --hr SET5 SET14
+    python benchmarks/int8_comparison.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
     python benchmarks/int8_comparison.py --hr SET5 --only convnet-tiny-x2 --makers sr-edge      a quick try
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from int8_makers import MAKERS, Material, make
+from picture_sets import set_name, test_sets
 from rich.console import Console
 from rich.table import Table
 
@@ -50,12 +51,13 @@ TIME_TARGETS = {True: {"bf16": 0.68, "fp32": 0.28}, False: {"bf16": 0.90}}  # by
 class Quality:
     """On one test set: mean PSNR of luma; less the float graph's, negative where it is lost; the noise's distance.
 
-    `noise_below_residual_db` compares the change of the output with what the float network adds to bicubic enlargement.
+    `noise_below_residual_db` compares the change of the output with what the float network adds to bicubic enlargement;
+    None where nothing changes.
     """
 
     psnr_db: float
     change_db: float
-    noise_below_residual_db: float
+    noise_below_residual_db: float | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class TestPicture:
 
 def main() -> None:
     args = _arguments()
-    sets = {folder.parent.name if folder.name == "hr" else folder.name: folder for folder in args.hr}
+    sets = {set_name(folder): folder for folder in test_sets(args.hr)}
     report = []
     for weights in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
         if args.only and weights.stem not in args.only:
@@ -196,7 +198,7 @@ def quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[
     )
     noise = float(np.mean([_distance(*pair) for pair in zip(found, wanted, strict=True)]))
     residual = float(np.mean([_distance(a, picture.bicubic) for a, picture in zip(wanted, pictures, strict=True)]))
-    below_db = math.inf if noise == 0 else 10 * math.log10(residual / noise)
+    below_db = 10 * math.log10(residual / noise) if noise else None
     return Quality(psnr_db, psnr_db - float_db, below_db)
 
 
@@ -221,7 +223,8 @@ def table(network: NetworkRows) -> Table:
             shown.add_row(row.maker, row.failure[:120])
             continue
         cells = [f"{row.quality[key].change_db:+.3f}" for key in sets]
-        cells += [f"-{row.quality[key].noise_below_residual_db:.1f}" for key in sets]
+        noises = [row.quality[key].noise_below_residual_db for key in sets]
+        cells += ["" if noise is None else f"-{noise:.1f}" for noise in noises]
         cells += [f"{row.ratios[key].median:.2f}" for key in bases]
         layers = "" if row.int8_layers is None else str(row.int8_layers)
         shown.add_row(row.maker, row.ran, *cells, layers, f"{row.seconds_to_make:.0f}")
@@ -230,7 +233,7 @@ def table(network: NetworkRows) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hr", type=Path, nargs="+", required=True, metavar="FOLDER", help="test sets, originals")
+    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
     parser.add_argument("--images", type=Path, default=CALIBRATION, help="pictures that everyone calibrates on")
     parser.add_argument("--only", nargs="*", metavar="NAME-xSCALE", help="some of the bundled networks")
     parser.add_argument("--makers", nargs="*", choices=MAKERS, default=MAKERS)

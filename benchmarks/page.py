@@ -21,6 +21,7 @@ INTRODUCTION = (
     "in one process. Weights are random where quality plays no part. A target that is missed says so."
 )
 MIB = 1 << 20
+OUR_INT8, LARGEST_INT8_DROP_DB = "sr-edge", 0.05
 SCALING_PICTURE = "attention_scaling.png"
 
 
@@ -32,6 +33,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "systems": ("Static against traced form of every system, x2, 96x96", _systems),
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
         "float16": ("What half precision costs the bundled networks, whole pictures", _float16),
+        "int8": ("INT8 of the bundled networks, ours and others'", _int8),
         "scaling": ("Attention against the number of pixels", _scaling),
         "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),
@@ -39,6 +41,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "real-time": ("convnet-tiny x2, 640x360", _real_time),
         "rtx-builds": ("Every architecture compiled by TensorRT-RTX, without a GPU", _rtx_builds),
         "gpu": ("On an NVIDIA GPU, x2", _gpu),
+        "camera": ("The camera loop, convnet-tiny x2, 320x180", _camera),
         "start-up": ("Starting the command line", _start_up),
         "device": ("What a device installs", _device),
     }
@@ -157,6 +160,64 @@ def _float16(report: Kept) -> Iterator[str]:
         f"PSNR of luma; fp16 may lose {report['largest_loss_db']} dB. fp16: the file, islands and all, in real float16 "
         f"arithmetic; bf16: the fp32 file in OpenVINO. Tiles of 96x96.{left_out}"
     )
+
+
+def _int8(networks: Sequence[Kept]) -> Iterator[str]:
+    sets, bases = list(networks[0]["rows"][0]["quality"]), list(networks[0]["rows"][0]["ratios"])
+    headings = ("network", "graph", *(f"{key}, dB" for key in sets), *(f"{key}, noise" for key in sets))
+    table = [_line((*headings, *(f"x {base}" for base in bases), "")), "|---" * (len(headings) + len(bases) + 1) + "|"]
+    table += [_line(cells) for network in networks for cells in _int8_rows(network, sets, bases)]
+    yield "\n".join(table)
+    yield (
+        "dB: PSNR of luma less that of the fp32 graph, whole pictures in tiles of 96x96; at most "
+        f"{LARGEST_INT8_DROP_DB} may be lost. noise: what changes in the output, in decibels below what the network "
+        "adds to bicubic enlargement. x: time as a multiple of the float graph's, all graphs of a network in turn in "
+        "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it. All calibrate on the same pictures."
+    )
+
+
+def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for row in network["rows"]:
+        if row["failure"]:
+            yield (network["network"], row["maker"], f"gives up: {row['failure'][:80]}", *[""] * (2 * len(sets) + 2))
+            continue
+        quality, ratios = row["quality"], row["ratios"]
+        cells = [f"{quality[key]['change_db']:+.3f}" for key in sets]
+        noises = [quality[key]["noise_below_residual_db"] for key in sets]
+        cells += ["" if noise is None else f"-{noise:.1f}" for noise in noises]
+        cells += [f"{ratios[base]['median']:.2f}" for base in bases]
+        yield (network["network"], row["maker"], *cells, _int8_verdict(row, network["targets"]))
+
+
+def _int8_verdict(row: Kept, targets: Mapping[str, float]) -> str:
+    if row["maker"] != OUR_INT8:
+        return ""
+    kept = all(found["change_db"] >= -LARGEST_INT8_DROP_DB for found in row["quality"].values())
+    slow = [base for base, limit in targets.items() if row["ratios"][base]["median"] > limit]
+    missed = [*(() if kept else ("dB",)), *(f"{targets[base]} x {base}" for base in slow)]
+    return f"**missed** {', '.join(missed)}" if missed else "met"
+
+
+def _camera(figures: Kept) -> Iterator[str]:
+    overlap, kept_up, overhead, latest = (figures[key] for key in ("overlap", "kept_up", "overhead", "latest"))
+    lost = kept_up["dropped"] + kept_up["failed"]
+    rows = (
+        ("stages overlapped, frames a second as a multiple of one after the other", f"{overlap['ratio']:.2f}", "1.25",
+         _verdict(overlap["ratio"], 1.25)),
+        (f"a model faster than the camera: of {kept_up['frames']} frames lost, times", f"{lost}, "
+         f"{'equal' if kept_up['times_equal'] else 'not equal'}", "0, equal",
+         _verdict(kept_up["times_equal"] - lost, 1)),
+        (f"`latest` for {latest['seconds']:.0f} s, a frame takes {latest['model_ms']:.0f} ms: latency p99",
+         f"{latest['latency_p99_ms']:.0f} ms", f"{latest['allowed_p99_ms']:.0f} ms",
+         _verdict(latest["allowed_p99_ms"], latest["latency_p99_ms"])),
+        ("its memory after the first minute", f"+{latest['memory_growth_mb']:.1f} MB", "5 MB",
+         _verdict(5, latest["memory_growth_mb"])),
+        ("outside the model, of the model's time", f"{overhead['overhead_share']:.1%}", "10 %",
+         _verdict(0.1, overhead["overhead_share"])),
+        ("outside the model, a megapixel of output", f"{overhead['overhead_ms_per_output_megapixel']:.2f} ms", "", ""),
+    )  # fmt: skip
+    yield "\n".join([_line(("", "found", "wanted", "")), "|---|---:|---:|---|", *map(_line, rows)])
+    yield f"{figures['session']}. Variants take turns; medians of ratios."
 
 
 def _scaling(figures: Kept) -> Iterator[str]:

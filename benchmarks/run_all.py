@@ -39,6 +39,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "systems": "python benchmarks/system_forms.py --json {json}",
     "forms": "python benchmarks/attention_forms.py --json {json}",
     "float16": "python benchmarks/float16_loss.py --json {json}",
+    "int8": "python benchmarks/int8_comparison.py --json {json}",
     "scaling": ("python benchmarks/attention_scaling.py --plot docs/images/attention_scaling.png --json {json}"),
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (
@@ -47,6 +48,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "real-time": "sr-edge bench convnet.sredge --runtimes openvino --precisions fp32,bf16,int8 --runs 30 --json",
     "memory": "python benchmarks/upscale_memory.py --bundle convnet.sredge --precision int8 --io uint8 --json {json}",
     "rtx-builds": "python benchmarks/rtx_builds.py --json {json}",
+    "camera": "python benchmarks/camera.py --json {json}",
     "start-up": "python benchmarks/start_up.py --json {json}",
     "device": "scripts/device_env openvino convnet.sredge --json {json}",
 }

@@ -49,4 +49,4 @@ def test_a_bundled_network_is_measured_and_shown(float16_loss: Any, tmp_path: Pa
 def test_without_test_pictures_it_says_where_to_put_them(float16_loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SR_EDGE_DATA", raising=False)
     with pytest.raises(SystemExit, match="pass --hr FOLDER, or set SR_EDGE_DATA"):
-        float16_loss._test_sets([])
+        float16_loss.test_sets([])

@@ -1,0 +1,71 @@
+"""The INT8 comparison: a bundled network is measured, and the page tells met from missed and who gave up."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sr_edge.frames import Picture
+from sr_edge.image_files import write_picture
+from sr_edge.models import load_model
+from sr_edge.runtimes import availability
+from sr_edge.spec import Precision
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("page")
+
+
+def network(change_db: float, ratio: float) -> dict[str, Any]:
+    spread = {"median": ratio, "low": ratio, "high": ratio}
+    ours = {
+        "maker": "sr-edge",
+        "failure": "",
+        "quality": {"set5": {"psnr_db": 37.0, "change_db": change_db, "noise_below_residual_db": 25.0}},
+        "ratios": {"fp32": spread, "bf16": spread},
+    }
+    other = {"maker": "another", "failure": "RuntimeError: no", "quality": {}, "ratios": {}}
+    return {"network": "convnet-tiny-x2", "rows": [ours, other], "targets": {"bf16": 0.68}}
+
+
+@pytest.mark.parametrize(
+    ("change_db", "ratio", "verdict"),
+    [(-0.01, 0.6, "| met |"), (-0.06, 0.6, "| **missed** dB |"), (-0.06, 0.7, "| **missed** dB, 0.68 x bf16 |")],
+)
+def test_the_page_tells_what_is_kept(page: Any, change_db: float, ratio: float, verdict: str) -> None:
+    table = "\n".join(page._int8([network(change_db, ratio)])).splitlines()
+    assert len({line.count("|") for line in table[:4]}) == 1
+    assert table[2].endswith(verdict)
+    assert "gives up: RuntimeError: no" in table[3]
+
+
+@pytest.mark.skipif(not availability("openvino").works, reason="OpenVINO is not installed")
+def test_a_bundled_network_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("nncf", reason="nncf, of the extra [comparison], is not installed")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    comparison = importlib.import_module("int8_comparison")
+    rows, columns = np.indices((96, 96))[..., np.newaxis]
+    waves = 127.5 + 127.5 * np.sin(0.3 * rows + np.array([0.2, 0.4, 0.1]) * columns)
+    write_picture(tmp_path / "waves.png", Picture(waves.astype(np.uint8)))
+    source = tmp_path / "model.onnx"
+    model = load_model("convnet-tiny", 2)
+    comparison.export_onnx(model, comparison.TILE, source)
+    material = comparison.Material.of(source, comparison.CALIBRATION, comparison.TILE)
+    made = list(comparison.made_graphs(material, ["sr-edge", "onnxruntime static"], tmp_path, Precision.FP32))
+    graphs = [comparison.Graph("fp32", Precision.FP32, source), *made]
+    pictures = {"waves": list(comparison.test_pictures(tmp_path, 2))}
+    first, ours, other = comparison.measured(model, graphs, Precision.FP32, pictures, 1)
+    assert (first.quality["waves"].change_db, first.quality["waves"].noise_below_residual_db) == (0.0, None)
+    assert ours.ran == "int8, rest fp32"
+    assert ours.int8_layers is not None and ours.int8_layers > 0
+    assert other.failure == ""
+    assert set(asdict(ours)["ratios"]) == {"fp32"}
