@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -47,6 +49,48 @@ class Encoding:
         return without_secrets(self.url)
 
 
+class _Recording:
+    """A file that knows whether all was written; there from the first write on.
+
+    FFmpeg does not tell that the last fragment of a fragmented MP4 found no room.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._error: OSError | None = None
+        self._opened: io.FileIO | None = None
+
+    def write(self, content: Any) -> int:
+        """Never raises, PyAV would lose the reason: see `require_written`. After an error nothing more is written."""
+        left = memoryview(content)
+        try:
+            while left and self._error is None:
+                left = left[self._file().write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(content)
+
+    def require_written(self) -> None:
+        """Raises the OSError of the first write that failed."""
+        if self._error is not None:
+            raise self._error
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file().seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file().tell()
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    def _file(self) -> io.FileIO:
+        if self._opened is None:
+            self._opened = io.FileIO(self.name, "w")
+        return self._opened
+
+
 class EncodedSink:
     """Writes every frame with its own pts. Opened by the first frame; later ones are brought to its size and format."""
 
@@ -56,9 +100,6 @@ class EncodedSink:
         """Args:
         info: of the source: its rate guides the encoder, its passengers are taken along.
         say: is told what cannot be taken along.
-
-        Raises:
-            StreamError: the target cannot be opened.
         """
         self._encoding = encoding
         self._info = info or SourceInfo()
@@ -67,10 +108,8 @@ class EncodedSink:
         self._form = PixelFormat.I420
         self._others: dict[Any, Any] = {}
         self.resized_frames = 0
-        with stream_errors(self.name):
-            self._container: Any = av.open(
-                encoding.url, "w", format=encoding.container, options=dict(encoding.container_options)
-            )
+        self._container: Any = None
+        self._file: _Recording | None = None
 
     @property
     def name(self) -> str:
@@ -87,22 +126,27 @@ class EncodedSink:
             for packet in self._video.encode(picture):
                 self._container.mux(packet)
             self._take_along(frame.time_s)
+            if self._file is not None:
+                self._file.require_written()
 
     def close(self) -> None:
-        with stream_errors(self.name):
-            try:
-                if self._video is not None:
-                    for packet in self._video.encode(None):
-                        self._container.mux(packet)
-                    self._take_along(None)
-            finally:
-                self._container.close()
+        with stream_errors(self.name), ExitStack() as closing:
+            if self._file is not None:
+                closing.callback(self._file.require_written)
+                closing.callback(self._file.close)
+            if self._container is not None:
+                closing.callback(self._container.close)
+            if self._video is not None:
+                for packet in self._video.encode(None):
+                    self._container.mux(packet)
+                self._take_along(None)
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec
         self._form = _encodable(frame.format, codec, self.name)
         _require_size(frame, self._form, codec, self.name)
         with stream_errors(self.name):
+            self._open()
             video: Any = self._container.add_stream(
                 codec, rate=self._info.rate or _USUAL_RATE, options=dict(self._encoding.codec_options)
             )
@@ -113,6 +157,13 @@ class EncodedSink:
                 self._add_passenger(index, template)
             self._container.start_encoding()
         self._video = video
+
+    def _open(self) -> None:
+        encoding = self._encoding
+        self._file = _Recording(encoding.url) if encoding.container is None else None
+        self._container = av.open(
+            self._file or encoding.url, "w", format=encoding.container, options=dict(encoding.container_options)
+        )
 
     def _add_passenger(self, index: int, template: Any) -> None:
         try:

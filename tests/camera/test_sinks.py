@@ -207,6 +207,30 @@ except StreamError as error:
         assert next(container.decode(video=0)).width == WIDTH
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts", ".avi"])
+def test_a_disk_that_is_full_for_the_last_bytes_is_named(tmp_path: Path, suffix: str) -> None:
+    """FFmpeg's writer of fragmented MP4 says nothing when the fragment that `close` writes finds no room."""
+    program = """
+import resource, signal, sys
+from sr_edge.camera import open_sink
+from sr_edge.errors import StreamError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import ListSource
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+sink = open_sink(sys.argv[1], ListSource([], is_live=False))
+try:
+    for number in range(3):
+        sink.write(flat_frame(number, pts=number))
+finally:
+    sink.close()
+"""
+    out = tmp_path / f"out{suffix}"
+    done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "written to a full disk without a word"
+    assert f"StreamError: {out}: File too large; the file may not grow further" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
