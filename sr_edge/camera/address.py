@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
+_USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*\\*:/{1,2})(?:\S*|[^!]*)@", re.IGNORECASE)
+"""Up to the last @, whatever is before it: passwords hold slashes and spaces though they should be quoted."""
 _SECRET = re.compile(
-    r"(?P<name>[?&;\s](?:[a-z_-]*(?:pass(?:word|wd)?|pwd|token|secret|key|auth|user(?:name|-id|-pw)?|signature|sig))=)[^&;#\s]*",
+    r"(?P<name>[?&;\s](?:[a-z_-]*(?:pass(?:word|wd|phrase)?|pwd|token|jwt|secret|key|auth|user(?:name|-id|-pw)?|signature|sig))=)[^&;#\s]*",
     re.IGNORECASE,
 )
 

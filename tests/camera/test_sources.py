@@ -216,6 +216,11 @@ def test_a_damaged_picture_is_named_when_its_turn_comes(tmp_path: Path) -> None:
         ("http://host/live?token=abc&channel=2", "http://host/live?token=***&channel=2"),
         ("http://host/live?user=me&password=a/b", "http://host/live?user=***&password=***"),
         ("rtsp://a:b@c@host/x", "rtsp://***@host/x"),
+        ("rtsp://admin:pa/ss@host/x", "rtsp://***@host/x"),
+        ("rtsp://admin:pa ss#?@host/x", "rtsp://***@host/x"),
+        ("rtsp:/admin:pass@host/x", "rtsp:/***@host/x"),
+        (r"movie=rtsp\://admin\:pass@host/x", r"movie=rtsp\://***@host/x"),
+        ("srt://host:9000?mode=caller&passphrase=abc", "srt://host:9000?mode=caller&passphrase=***"),
         ("udp://127.0.0.1:5000", "udp://127.0.0.1:5000"),
         (
             "rtspsrc location=rtsp://h/x user-id=me user-pw=a ! b",
