@@ -1,16 +1,16 @@
-"""Milliseconds that INT8 saves in each layer, by OpenVINO's own counters.
+"""Milliseconds that INT8 saves in each layer, measured in OpenVINO on whole graphs.
 
-The float graph and the INT8 graph are compiled with the same settings and run in turn, so that what else the machine
-does falls on both; of each kernel's runs the shortest counts, because disturbance only ever adds. A kernel's time goes
-to the layers that it was compiled from; a separate quantizing kernel counts against the layers that read its tensor.
-What is left over (reorders) is shared out in proportion, so that all layers together save what the whole graph does.
+A kernel's own counter does not tell: INT8 in one layer costs reorders and quantizing kernels around others, and a layer
+that wins alone can lose among others. So layers that play one role (the same name but for its numbers, the same
+weight) are taken out of INT8 together, and the whole graph tells what that changes. Graphs compared run in turn, so
+that what else the machine does falls on both, and the median of the rounds' ratios counts.
 """
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,21 +18,27 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.watched import Batch, Feeds
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision, Spelling
 
-ROUNDS = 12
 WARM_UP = 3
+ROUNDS = (8, 40)
+"""Least and most; in between as many as fit into TURN_MS, since short graphs are timed less surely."""
+
+TURN_MS = 2000.0
+
+MOST_ROLES = 12
+"""The smallest roles beyond are timed as one: each takes a graph to compile."""
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
 
 class TimedGraph:
-    """A graph compiled by OpenVINO's CPU plugin with counters on."""
+    """A graph compiled by OpenVINO's CPU plugin."""
 
     def __init__(
         self, model: onnx.ModelProto, feeds: Feeds, batch: Batch, rest: Precision, threads: int | None
@@ -41,79 +47,73 @@ class TimedGraph:
 
         core = shared_core()
         network = core.read_model(model.SerializeToString())
-        inputs = feeds.of(batch)
-        network.reshape({name: list(value.shape) for name, value in inputs.items()})
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[rest], "PERF_COUNT": True}
-        settings["PERFORMANCE_HINT"] = "LATENCY"
+        self._inputs = feeds.of(batch)
+        network.reshape({name: list(value.shape) for name, value in self._inputs.items()})
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[rest], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core.compile_model(network, "CPU", settings)
-        self._request = self._compiled.create_infer_request()
-        self._inputs = inputs
-        self._sources = {
-            node.get_friendly_name(): _originals(node) for node in self._compiled.get_runtime_model().get_ordered_ops()
-        }
-        self.wall_ms: list[float] = []
-        self._kernels_ms: dict[str, list[float]] = defaultdict(list)
+        self._request = core.compile_model(network, "CPU", settings).create_infer_request()
 
-    def run(self) -> None:
-        """One timed run."""
+    def run(self) -> float:
+        """Milliseconds of one run."""
         started = time.perf_counter()
         self._request.infer(self._inputs)
-        self.wall_ms.append(1e3 * (time.perf_counter() - started))
-        for kernel in self._request.get_profiling_info():
-            self._kernels_ms[kernel.node_name].append(1e3 * kernel.real_time.total_seconds())
+        return 1e3 * (time.perf_counter() - started)
 
     def output(self) -> np.ndarray[Any, Any]:
         """What the last run gave first."""
         return np.array(self._request.get_output_tensor(0).data)
 
-    def forget(self) -> None:
-        """Leaves what was timed so far out: it was warming up."""
-        self.wall_ms.clear()
-        self._kernels_ms.clear()
-
-    def layer_ms(self, names: Sequence[str], readers: Mapping[str, Sequence[str]]) -> dict[str, float]:
-        """Least milliseconds by layer; `readers` maps each quantizing node to the layers that read its tensor."""
-        found = dict.fromkeys(names, 0.0)
-        known = set(names)
-        for kernel, samples in self._kernels_ms.items():
-            sources = self._sources.get(kernel, ())
-            owners = [name for name in sources if name in known]
-            owners = owners or [name for source in sources for name in readers.get(source, ())]
-            for owner in owners:
-                found[owner] += min(samples) / len(owners)
-        return found
-
 
 def measure_savings(
     model: onnx.ModelProto, calibration: Calibration, batch: Batch, rest: Precision, threads: int | None = None
 ) -> Timings:
-    """Times the float graph and the one with all the calibration's INT8 layers, in turn, on one tile.
+    """Times the float graph, the one with all the calibration's INT8 layers, and that without one role after the other.
+
+    What a role saves is shared among its layers by their multiply-accumulates, and all gains are scaled so that the
+    layers together save what the whole graph does.
 
     Raises:
         UsageError: the rest is not one that OpenVINO computes.
     """
     if rest not in _HINTS:
         raise UsageError(f"the rest of an INT8 graph cannot be {rest}; choose fp32 or bf16")
-    feeds = Feeds(model)
+
+    def timed(float_layers: Sequence[str]) -> TimedGraph:
+        some = calibration.keep_float(float_layers, "left out to be timed")
+        graph = insert_qdq(model, some, Spelling.U8) if some.int8_nodes else model
+        return TimedGraph(graph, Feeds(model), batch, rest, threads)
+
     names = calibration.int8_nodes
-    graphs = [
-        TimedGraph(graph, feeds, batch, rest, threads) for graph in (model, insert_qdq(model, calibration, Spelling.U8))
-    ]
-    run_in_turn(graphs)
-    readers = _readers(model, names)
-    float_ms, int8_ms = (min(graph.wall_ms) for graph in graphs)
-    by_layer = [graph.layer_ms(names, readers) for graph in graphs]
-    saved = {name: by_layer[0][name] - by_layer[1][name] for name in names}
-    return Timings(_in_proportion(saved, float_ms - int8_ms), "openvino", rest, float_ms, int8_ms)
+    layers = possible_layers(model)
+    macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
+    everything = timed(())
+    int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, timed(names)]))
+    saved: dict[str, float] = {}
+    for role in roles({name: layers[name] for name in names}, macs):
+        with_role, without = run_in_turn([everything, timed(role)])
+        ratio = statistics.median(b / a for a, b in zip(with_role, without, strict=True))
+        total = sum(macs[name] for name in role)
+        saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
+    return Timings(adding_up(saved, float_ms - int8_ms), "openvino", rest, float_ms, int8_ms)
+
+
+def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """Layers alike by operator, weight and name without its numbers, most work first; at most MOST_ROLES of them."""
+    found: dict[object, list[str]] = {}
+    for name, layer in layers.items():
+        alike = (layer.site.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
+        found.setdefault(alike, []).append(name)
+    by_work = sorted(found.values(), key=lambda role: sum(macs[name] for name in role), reverse=True)
+    apart, rest = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
+    together = [name for role in rest for name in role]
+    return [tuple(role) for role in (*apart, together) if role]
 
 
 def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[float]:
     """Median milliseconds of each graph on one tile, run in turn."""
     timed = [TimedGraph(graph, Feeds(graph), batch, rest, threads) for graph in graphs]
-    run_in_turn(timed)
-    return [statistics.median(graph.wall_ms) for graph in timed]
+    return [statistics.median(samples) for samples in run_in_turn(timed)]
 
 
 def run_once(model: onnx.ModelProto, batch: Batch, threads: int | None) -> np.ndarray[Any, Any]:
@@ -123,35 +123,20 @@ def run_once(model: onnx.ModelProto, batch: Batch, threads: int | None) -> np.nd
     return graph.output()
 
 
-def run_in_turn(graphs: Sequence[TimedGraph]) -> None:
+def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:
+    """Milliseconds of every graph in every round."""
     for _ in range(WARM_UP):
-        for graph in graphs:
-            graph.run()
-    for graph in graphs:
-        graph.forget()
-    for _ in range(ROUNDS):
-        for graph in graphs:
-            graph.run()
+        one_round_ms = sum(graph.run() for graph in graphs)
+    least, most = ROUNDS
+    count = min(most, max(least, round(TURN_MS / one_round_ms)))
+    rounds = [[graph.run() for graph in graphs] for _ in range(count)]
+    return [list(samples) for samples in zip(*rounds, strict=True)]
 
 
-def _in_proportion(saved: dict[str, float], total_ms: float) -> dict[str, float]:
-    attributed = sum(saved.values())
-    if attributed <= 0.0 or total_ms <= 0.0:
+def adding_up(saved: dict[str, float], total_ms: float) -> dict[str, float]:
+    """Scales what is gained; where more is lost than gained, everything stays as measured."""
+    gained = sum(value for value in saved.values() if value > 0.0)
+    wanted = total_ms - sum(value for value in saved.values() if value <= 0.0)
+    if gained <= 0.0 or wanted <= 0.0:
         return saved
-    return {name: value * total_ms / attributed for name, value in saved.items()}
-
-
-def _readers(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, list[str]]:
-    layers = possible_layers(model)
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        tensor = layers[name].site.activation
-        for suffix in ("_QuantizeLinear", "_DequantizeLinear", "_smoothed_Mul"):
-            found[f"{tensor}/int8{suffix}"].append(name)
-    return found
-
-
-def _originals(node: Any) -> tuple[str, ...]:
-    """The nodes of the file that a kernel was compiled from."""
-    facts = node.get_rt_info()
-    return tuple(facts["originalLayersNames"].astype(str).split(",")) if "originalLayersNames" in facts else ()
+    return {name: value * wanted / gained if value > 0.0 else value for name, value in saved.items()}

@@ -26,6 +26,7 @@ from sr_edge.calibration import (
     tuning,
     write_curve,
 )
+from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.quality import Judge, luma
 from sr_edge.calibration.switched import SwitchedGraph
@@ -267,14 +268,35 @@ def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account
 
 
 class TestOpenVino:
-    def test_every_layer_is_timed_and_their_savings_add_up(self, timed: Account) -> None:
+    def test_every_layer_is_timed(self, timed: Account) -> None:
         timings = timed.calibration.timings
         assert timings is not None
         assert timings.runtime == "openvino"
         assert timings.float_ms > 0.0
         assert set(timings.saved) == {row.node for row in timed.layers}
-        if timings.float_ms > timings.int8_ms:
-            assert timings.cost(timings.saved) == pytest.approx(timings.int8_ms, abs=0.05 * timings.float_ms)
+
+    def test_gains_are_scaled_until_all_layers_together_save_what_the_graph_does(self) -> None:
+        pytest.importorskip("openvino")
+        from sr_edge.calibration.openvino_times import adding_up
+
+        found = adding_up({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
+        assert found == {"a": 1.5, "b": 4.5, "c": -0.5}
+        assert adding_up({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
+        assert adding_up({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
+
+    def test_layers_of_one_role_are_timed_together(self, graph: Path) -> None:
+        pytest.importorskip("openvino")
+        from sr_edge.calibration.openvino_times import MOST_ROLES, roles
+
+        layers = possible_layers(load_graph(graph))
+        macs = {name: 1.0 if name.startswith("/body") else 0.5 for name in layers}
+        found = roles(layers, macs)
+        assert sorted(name for role in found for name in role) == sorted(layers)
+        assert any(len(role) > 1 for role in found)
+        for role in found:
+            assert len({layers[name].weight.shape for name in role}) == 1
+        many = {f"{chr(97 + index)}/Conv": layer for index, layer in enumerate([*layers.values()] * 20)}
+        assert len(roles({name: many[name] for name in list(many)[:20]}, dict.fromkeys(many, 1.0))) == MOST_ROLES
 
     def test_the_whole_graphs_are_timed_too(self, timed: Account) -> None:
         assert timed.latency is not None
