@@ -40,7 +40,11 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Account:
-    """A calibration that keeps a budget, and how it came about."""
+    """A calibration that keeps a budget, and how it came about.
+
+    `rest_db` is what the float network loses by the rest's precision alone, in the timed runtime; it and the drop of
+    `choice` are within the budget together.
+    """
 
     calibration: Calibration
     layers: tuple[LayerRow, ...]
@@ -49,6 +53,7 @@ class Account:
     meaning: str
     latency: LatencyMs | None
     warnings: tuple[str, ...]
+    rest_db: float = 0.0
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
@@ -62,9 +67,13 @@ class Account:
         judged = sum(row.noise_db is not None for row in self.layers)
         said = (
             f"{len(self.choice.int8)} of {judged} possible layers became INT8 and cost {self.choice.drop_db:.3f} dB "
-            f"(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
+            f"{self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
         )
         return f"{said}; {self._time_said()}{self._price_said()}{self._target_said()}."
+
+    def _rest_said(self) -> str:
+        timings = self.calibration.timings
+        return f"beside {self.rest_db:.3f} dB of the rest in {timings.rest} " if self.rest_db and timings else ""
 
     def _time_said(self) -> str:
         timings = self.calibration.timings

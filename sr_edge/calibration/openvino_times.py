@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.watched import Batch, Feeds
+from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision, Spelling
 
@@ -47,6 +48,7 @@ class TimedGraph:
 
         core = shared_core()
         network = core.read_model(model.SerializeToString())
+        self._feeds = feeds
         self._inputs = feeds.of(batch)
         network.reshape({name: list(value.shape) for name, value in self._inputs.items()})
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[rest], "PERFORMANCE_HINT": "LATENCY"}
@@ -60,8 +62,9 @@ class TimedGraph:
         self._request.infer(self._inputs)
         return 1e3 * (time.perf_counter() - started)
 
-    def output(self) -> np.ndarray[Any, Any]:
-        """What the last run gave first."""
+    def output(self, batch: Batch, setting: Controls | None = None) -> np.ndarray[Any, Any]:
+        """The first output for a patch of the same size."""
+        self._request.infer(self._feeds.of(batch, setting))
         return np.array(self._request.get_output_tensor(0).data)
 
 
@@ -116,11 +119,11 @@ def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision,
     return [statistics.median(samples) for samples in run_in_turn(timed)]
 
 
-def run_once(model: onnx.ModelProto, batch: Batch, threads: int | None) -> np.ndarray[Any, Any]:
-    """The graph's first output for one patch, its rest in float32."""
-    graph = TimedGraph(model, Feeds(model), batch, Precision.FP32, threads)
-    graph.run()
-    return graph.output()
+def output_of(
+    model: onnx.ModelProto, batch: Batch, rest: Precision, threads: int | None
+) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
+    """What the compiled graph gives first, for patches of the batch's size."""
+    return TimedGraph(model, Feeds(model), batch, rest, threads).output
 
 
 def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:

@@ -11,7 +11,7 @@ the best networks known, so that all others lose less than the number says.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +87,7 @@ class Judge:
     def noise_power(self, int8: Collection[str], patches: int | None = None) -> float:
         """Mean squared difference of luma from the float output, white squared; on the first `patches` only."""
         runs = list(zip(self._runs, self._floats, strict=True))[:patches]
-        errors = [self._run(held, setting, int8) - wanted for (held, setting), wanted in runs]
-        return float(np.mean([np.mean(np.square(error)) for error in errors]))
+        return _mean_power([self._run(held, setting, int8) - wanted for (held, setting), wanted in runs])
 
     def db_of_noise(self, noise_power: float) -> float:
         """What noise of that power costs a picture that the float network restores as it does these, or as assumed."""
@@ -97,13 +96,23 @@ class Judge:
 
     def drop_db(self, int8: Collection[str]) -> float:
         """What these layers cost together."""
-        if self.assumed_db is not None:
-            return self.db_of_noise(self.noise_power(int8))
-        found = [self._run(held, setting, int8) for held, setting in self._runs]
-        return self._psnr_db(self._floats) - self._psnr_db(found)
+        return self._drop_db([self._run(held, setting, int8) for held, setting in self._runs])
+
+    def drop_db_in(self, run: Callable[[Batch, Controls], Batch]) -> float:
+        """What it costs to run the float network in another way: `run` gives its output for a patch and controls."""
+        return self._drop_db([self._luma(run(held.patch * self._white, setting)) for held, setting in self._runs])
+
+    def _drop_db(self, found: Sequence[Plane]) -> float:
+        if self.assumed_db is None:
+            return self._psnr_db(self._floats) - self._psnr_db(found)
+        errors = [plane - wanted for plane, wanted in zip(found, self._floats, strict=True)]
+        return self.db_of_noise(_mean_power(errors))
 
     def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Plane:
-        return luma(self._graph.run(held.patch * self._white, int8, setting) / self._white)
+        return self._luma(self._graph.run(held.patch * self._white, int8, setting))
+
+    def _luma(self, output: Batch) -> Plane:
+        return luma(output / self._white)
 
     def _psnr_db(self, planes: Sequence[Plane]) -> float:
         errors: dict[str, list[float]] = {}
@@ -120,6 +129,10 @@ class Judge:
                     f"the original of a held-out patch has {held.original.shape[2:]} pixels, the graph gives "
                     f"{plane.shape}; give originals {self.scale} times the size of the patches"
                 )
+
+
+def _mean_power(errors: Sequence[Plane]) -> float:
+    return float(np.mean([np.mean(np.square(error)) for error in errors]))
 
 
 def luma(batch_nchw: Batch) -> Plane:

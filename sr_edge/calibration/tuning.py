@@ -26,7 +26,7 @@ from sr_edge.calibration.switched import SwitchedGraph, float_picture
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
-from sr_edge.errors import CalibrationError, RuntimeUnavailable, UnknownNameError
+from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailable, UnknownNameError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision, Spelling
@@ -113,7 +113,7 @@ def calibrate_within(
 
     Raises:
         CalibrationError: whatever `calibrate` raises; the patches show nothing; or the runtime computes another result.
-        NothingToQuantize: not even one layer alone keeps the budget.
+        NothingToQuantize: not even one layer alone keeps the budget, or the rest's precision leaves nothing of it.
     """
     warnings = require_usable(batches)
     batches = [batch * np.float32(order.white) for batch in batches]
@@ -139,13 +139,17 @@ def calibrate_within(
     if cache is not None:
         write_cache(cache, calibration)
     single_db = {node: judge.db_of_noise(sensitivity.noise_power[node]) for node in calibration.int8_nodes}
-    choice = _choose(single_db, timings, judge, order.budget, progress)
-    choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], order)
+    patch = held_out[0].patch * np.float32(order.white)
+    rest_db = _rest_drop_db(model, judge, patch, order)
+    budget = _left_for_int8(order, rest_db)
+    choice = _choose(single_db, timings, judge, budget, progress)
+    choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], replace(order, budget=budget))
     chosen = _switched_to(calibration, choice, order.budget)
-    _require_same_meaning(model, chosen, held_out[0].patch * np.float32(order.white), order)
+    _require_same_meaning(model, chosen, patch, order)
     latency = _measure(model, calibration, chosen, batches[0], order)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
-    return Account(chosen, layer_rows(chosen, inputs), choice, order.budget, judge.meaning, latency, warnings)
+    rows = layer_rows(chosen, inputs)
+    return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
 
 
 def _noises(
@@ -182,6 +186,26 @@ def _timings(
     timings = measure_savings(model, calibration, batch, order.rest, order.threads)
     progress("timing layers", 1, 1)
     return timings
+
+
+def _rest_drop_db(model: onnx.ModelProto, judge: Judge, patch: Batch, order: Order) -> float:
+    """What the float network loses by running in the precision of the rest; nothing where no runtime is timed."""
+    if not order.runtime or order.rest is Precision.FP32:
+        return 0.0
+    from sr_edge.calibration.openvino_times import output_of
+
+    run = output_of(model, patch, order.rest, order.threads)
+    return max(0.0, judge.drop_db_in(lambda batch, setting: float_picture(run(batch, setting))))
+
+
+def _left_for_int8(order: Order, rest_db: float) -> Budget:
+    left_db = order.budget.max_drop_db - rest_db
+    if left_db < 0.0:
+        raise NothingToQuantize(
+            f"the rest in {order.rest} alone costs {rest_db:.3f} dB, more than the {order.budget.max_drop_db:g} dB "
+            f"that may be lost; leave the rest in {Precision.FP32}, or allow a larger drop"
+        )
+    return replace(order.budget, max_drop_db=left_db)
 
 
 def _choose(
@@ -232,9 +256,10 @@ def _require_same_meaning(model: onnx.ModelProto, chosen: Calibration, patch: Ba
     written = WatchedGraph(insert_qdq(model, chosen, Spelling.S8), optimize=False).run(patch)[0]
     found = {"ONNX Runtime": float_picture(written)}
     if order.runtime:
-        from sr_edge.calibration.openvino_times import run_once
+        from sr_edge.calibration.openvino_times import output_of
 
-        found["OpenVINO"] = float_picture(run_once(insert_qdq(model, chosen, Spelling.U8), patch, order.threads))
+        run = output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, order.threads)
+        found["OpenVINO"] = float_picture(run(patch, {}))
     for runtime, output in found.items():
         agreement_db = _agreement_db(output, judged)
         if agreement_db < AGREEMENT_DB:

@@ -34,6 +34,7 @@ from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch, WatchedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError
 from sr_edge.export.tracing import trace
+from sr_edge.runtimes import supports
 from sr_edge.spec import Precision, Spelling, TileSpec
 
 Run = Callable[[onnx.ModelProto, Batch], Batch]
@@ -298,6 +299,24 @@ class TestOpenVino:
         many = {f"{chr(97 + index)}/Conv": layer for index, layer in enumerate([*layers.values()] * 20)}
         assert len(roles({name: many[name] for name in list(many)[:20]}, dict.fromkeys(many, 1.0))) == MOST_ROLES
 
+    def test_what_the_rest_loses_is_taken_from_the_budget(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("openvino")
+        from sr_edge.calibration import openvino_times
+
+        if not supports("openvino", Precision.BF16):
+            pytest.skip("OpenVINO computes no bf16 on this CPU")
+        order = Order(Budget(50.0), runtime="openvino", rest=Precision.BF16)
+        account = calibrate_within(graph, batches[:4], held_out, order)
+        assert account.rest_db > 0.0
+        assert account.rest_db + account.choice.drop_db <= 50.0
+        assert f"beside {account.rest_db:.3f} dB of the rest in bf16" in account.sentence
+        exact = openvino_times.output_of
+        monkeypatch.setattr(openvino_times, "output_of", lambda *given: lambda *patch: exact(*given)(*patch) + 0.2)
+        with pytest.raises(NothingToQuantize, match=r"the rest in bf16 alone costs .* leave the rest in fp32"):
+            calibrate_within(graph, batches[:4], held_out, dataclasses.replace(order, budget=Budget(0.05)))
+
     def test_the_whole_graphs_are_timed_too(self, timed: Account) -> None:
         assert timed.latency is not None
         assert min(dataclasses.astuple(timed.latency)) > 0.0
@@ -308,7 +327,7 @@ class TestOpenVino:
     ) -> None:
         pytest.importorskip("openvino")
         monkeypatch.setattr(
-            "sr_edge.calibration.openvino_times.run_once", lambda *_: np.zeros((1, 3, 48, 48), np.float32)
+            "sr_edge.calibration.openvino_times.output_of", lambda *_: lambda *_: np.zeros((1, 3, 48, 48), np.float32)
         )
         with pytest.raises(
             CalibrationError, match=r"OpenVINO computes the INT8 graph otherwise than it is meant: .* dB"
