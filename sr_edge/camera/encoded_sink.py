@@ -155,6 +155,8 @@ class EncodedSink:
             _tag(video.codec_context, reformatted(frame, self._form))
             for index, template in (self._info.passengers.templates if self._info.passengers else {}).items():
                 self._add_passenger(index, template)
+            video.codec_context.open()
+            _require_taken(video.codec_context.options, codec, self.name)
             self._container.start_encoding()
         self._video = video
 
@@ -198,6 +200,14 @@ def _encodable(form: PixelFormat, codec: str, name: str) -> PixelFormat:
         if choice is not None and choice.value in taken:
             return choice
     raise StreamError(f"{name}: {codec} cannot hold {form}; choose another codec, for example libx265")
+
+
+def _require_taken(left: Mapping[str, str], codec: str, name: str) -> None:
+    """`left` is what the encoder did not take of its settings."""
+    if left:
+        raise StreamError(
+            f"{name}: {codec} has no setting {', '.join(sorted(left))}; check the spelling, or leave it out"
+        )
 
 
 def _require_size(frame: VideoFrame, form: PixelFormat, codec: str, name: str) -> None:

@@ -290,3 +290,12 @@ def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match=r"out\.mp4: "):
         sink.write(flat_frame(0, pts=0))
     sink.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_setting_that_the_encoder_does_not_have(tmp_path: Path, suffix: str) -> None:
+    sink = sink_to(tmp_path / f"out{suffix}", options=SinkOptions(codec_options={"crff": "20", "preset": "fast"}))
+    with pytest.raises(StreamError, match=f"out{suffix}: libx264 has no setting crff; check the spelling"):
+        sink.write(flat_frame(0))
+    sink.close()
+    assert list(tmp_path.iterdir()) == [], "and nothing is left behind"
