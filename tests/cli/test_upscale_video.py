@@ -46,6 +46,14 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
 
 
+@pytest.mark.parametrize("places", [("rtsp://me:geheim@h/x", "out.mp4"), ("in.mp4", "rtsp://me:geheim@h/x.mp4")])
+def test_an_address_is_sent_to_stream_and_not_printed(sr_edge: SrEdge, bundle: Path, places: tuple[str, str]) -> None:
+    outcome = sr_edge("upscale", bundle, *places, *ON)
+    assert outcome.code == 2
+    assert "for an address use `sr-edge stream" in outcome.error
+    assert "geheim" not in outcome.stderr
+
+
 def test_people_read_what_was_written_and_what_was_left_out(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac"))
     outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", "--copy", "none", "--frames", "2:6", *ON)
