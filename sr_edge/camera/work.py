@@ -14,7 +14,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.statistics import StreamStatistics
 from sr_edge.camera.watch import Watch
-from sr_edge.errors import StreamError, UsageError
+from sr_edge.errors import FrameError, StreamError, UsageError
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class Work:
         """
         self._statistics.stage("wait", (time.monotonic_ns() - frame.captured_ns) / 1e6)
         with self._failures(frame):
-            region = self._options.region
-            like = frame.cropped(region.left, region.top, region.width, region.height) if region else frame
+            like = self._part(frame)
             if frame.sequence % self._options.every:
                 enlarger = self._between
                 self._statistics.count("between")
@@ -85,6 +84,17 @@ class Work:
             with self._timed("infer"), self._watch.stage(f"the model ({enlarger.name})"):
                 return Begun(like, enlarger.infer(prepared), enlarger)
         return None
+
+    def _part(self, frame: VideoFrame) -> VideoFrame:
+        region = self._options.region
+        if region is None:
+            return frame
+        try:
+            return frame.cropped(region.left, region.top, region.width, region.height)
+        except FrameError as error:
+            if self._has_result:  # the stream may have changed its size for a while
+                raise
+            raise UsageError(str(error)) from None
 
     def finish(self, begun: Begun) -> Result | None:
         """What needs no engine; None where that failed. Raises as `begin`."""
@@ -119,6 +129,8 @@ class Work:
         """A frame that fails is left out, counted and named; many in a row end the stream."""
         try:
             yield
+        except UsageError:
+            raise
         except Exception as error:
             with self._failing:
                 self._failed_in_a_row += 1

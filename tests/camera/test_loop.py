@@ -177,12 +177,18 @@ def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
 
 
 def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
-    loop = Loop(ListSource(numbered(3)), RepeatingEnlarger(), LoopOptions(region=Region(0, 0, 400, 4)))
-    with pytest.raises(
-        StreamError, match="no frame came through, the last one failed: the part 0,0,400,4 is not inside"
-    ):
+    loop = Loop(ListSource(numbered(3)), failing(0, 1, 2))
+    with pytest.raises(StreamError, match="no frame came through, the last one failed: the fake engine failed"):
         list(loop.frames())
     assert list(Loop(ListSource([]), RepeatingEnlarger()).frames()) == [], "but an empty one is none"
+
+
+def test_a_region_outside_the_frame_ends_the_stream_at_once() -> None:
+    said: list[str] = []
+    loop = Loop(ListSource(numbered(3)), RepeatingEnlarger(), LoopOptions(region=Region(0, 0, 400, 4), say=said.append))
+    with pytest.raises(UsageError, match=r"the part 0,0,400,4 is not inside the frame of 64x48"):
+        list(loop.frames())
+    assert said == []
 
 
 def test_a_source_that_is_lost_ends_the_stream_after_what_it_gave() -> None:
