@@ -21,6 +21,7 @@ from sr_edge.camera.timeline import Timeline
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import StreamError
 
+STANDARD_INPUT = "pipe:0"
 _MOST_ARRIVALS = 128
 _UNREADABLE_IN_A_ROW = 300
 """Packets without one frame between them, after which the stream counts as lost: ten seconds of most cameras."""
@@ -44,7 +45,7 @@ class AvAddress:
 
     @property
     def name(self) -> str:
-        return without_secrets(self.url)
+        return "standard input" if self.url == STANDARD_INPUT else without_secrets(self.url)
 
 
 class AvSource:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from sr_edge.camera.address import scheme_of, without_secrets
-from sr_edge.camera.av_source import AvAddress, AvSource
+from sr_edge.camera.av_source import STANDARD_INPUT, AvAddress, AvSource
 from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.pictures import PictureSource
 from sr_edge.camera.ports import Source, say_nothing
@@ -71,7 +71,7 @@ def _open(text: str, options: SourceOptions) -> Source:
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text == "-":
-        return AvSource(AvAddress("pipe:0", options=options.ffmpeg, is_live=False))
+        return AvSource(AvAddress(STANDARD_INPUT, options=options.ffmpeg, is_live=False))
     if text.startswith(("test:", "lavfi:")):
         graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
         return AvSource(AvAddress(graph, "lavfi", is_live=False))

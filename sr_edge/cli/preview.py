@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import Settings, Threads, read_settings
-from sr_edge.cli.stream import Pairs, read_pairs
+from sr_edge.cli.stream import Pairs, opened_source, read_pairs
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def preview(
         owned.callback(enlarger.close)
         reading = SourceOptions(ffmpeg=read_pairs(read), say=_say)
         again = not once and (Path(source).is_file() or Path(source).is_dir())
-        opened = RepeatedSource(lambda: open_source(source, reading)) if again else open_source(source, reading)
+        opened = RepeatedSource(lambda: open_source(source, reading)) if again else opened_source(source, reading)
         show = Show(opened if opened.is_live else PacedSource(opened), enlarger, chosen, _say)
         owned.callback(_close, show)
         choices = choices_of(bundle)

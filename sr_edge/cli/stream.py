@@ -140,7 +140,7 @@ def stream(
         engines = _Engines(owned, runtime, precision, device, threads, slots)
         session = engines.open(model)
         cheaper = None if fallback in (None, "bicubic") else engines.open(Path(str(fallback)))
-        opened = _interruptible(lambda: _opened_source(source, reading))
+        opened = opened_source(source, reading)
         owned.callback(opened.close)
         chosen = chosen or policy_for(opened.is_live)
         enlarger = enlarger_for(session, chosen, controls)
@@ -197,6 +197,11 @@ class _Engines:
         )
         session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
         return session
+
+
+def opened_source(text: str, options: SourceOptions) -> Source:
+    """Opens a camera's source, GStreamer pipelines too; Ctrl-C is heard meanwhile."""
+    return _interruptible(lambda: _opened_source(text, options))
 
 
 def _opened_source(text: str, options: SourceOptions) -> Source:

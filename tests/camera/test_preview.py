@@ -355,6 +355,13 @@ def test_a_source_that_is_absent_is_named_before_anything_is_served(bundle: Path
     assert "there is no file or device /nowhere.mp4" in done.stderr
 
 
+def test_a_pipeline_of_gstreamer_is_opened_as_stream_does(bundle: Path) -> None:
+    command = [sys.executable, "-m", "sr_edge", "preview", "gst:nosuchelement", "--model", str(bundle), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(r'GStreamer\'s bindings|no element "nosuchelement"', done.stderr), done.stderr
+
+
 def test_the_listening_socket_is_this_machines_own() -> None:
     with listening_socket("127.0.0.1", 0) as listening:
         assert listening.family is socket.AF_INET

@@ -52,6 +52,11 @@ def test_a_file_into_a_file(clip: Path, bundle: Path, tmp_path: Path) -> None:
     assert json.loads(figures.read_text(encoding="utf-8"))["frames_out"] == COUNT
 
 
+def test_standard_input_is_called_so(bundle: Path) -> None:
+    done = sr_edge("-", "null", "--model", bundle, input="")
+    assert error_of(done).startswith("sr-edge: standard input: ")
+
+
 def test_raw_frames_in_and_out(bundle: Path) -> None:
     frame = bytes(range(256)) * (WIDTH * HEIGHT * 3 // 2 // 256)
     raw = f"nv12:{WIDTH}x{HEIGHT}@30"
