@@ -16,7 +16,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (av.error.HTTPForbiddenError, "the server does not let this user in; check the user's rights"),
     (av.error.HTTPNotFoundError, "the server has no such stream; check the path"),
     (av.error.HTTPError, "the server refuses; check the address"),
-    (av.error.ProtocolNotFoundError, "there is no such kind of address; write rtsp://, udp://, http:// or a path"),
+    (av.error.ProtocolNotFoundError, "the FFmpeg here was built without it; take rtsp://, rtmp:// or udp://"),
     (av.error.FilterNotFoundError, "check its spelling"),
     (av.error.DecoderNotFoundError, "it cannot be decoded here; convert it to H.264 or H.265"),
     (av.error.EncoderNotFoundError, "there is no encoder for it here; choose another suffix, for example .mp4"),

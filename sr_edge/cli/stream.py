@@ -173,8 +173,8 @@ def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamRep
     finally:
         report = loop.report()
         display.end()
-        display.write_file(report)
         finished(report)
+        display.write_file(report)
 
 
 @dataclass(frozen=True)

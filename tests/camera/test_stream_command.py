@@ -52,6 +52,23 @@ def test_a_file_into_a_file(clip: Path, bundle: Path, tmp_path: Path) -> None:
     assert json.loads(figures.read_text(encoding="utf-8"))["frames_out"] == COUNT
 
 
+def test_figures_that_find_no_room_do_not_cost_the_summary(clip: Path, bundle: Path, tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+from sr_edge.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+sys.exit(main())
+"""
+    figures = tmp_path / "figures.json"
+    arguments = ["stream", clip, "null", "--model", bundle, "--runtime", "onnxruntime", "--stats-json", figures]
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "File too large" in error_of(done)
+    assert "frames in, " in done.stdout
+    assert not figures.exists()
+
+
 def test_standard_input_is_called_so(bundle: Path) -> None:
     done = sr_edge("-", "null", "--model", bundle, input="")
     assert error_of(done).startswith("sr-edge: standard input: ")
@@ -97,6 +114,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("text.mp4", "null"), "it is damaged, empty or no video"),
     (("/dev/video99", "null"), "check its name, and that a camera is plugged in"),
     (("rtsp://me:hunter2@127.0.0.1:1/x", "null"), "rtsp://***@127.0.0.1:1/x: Connection refused"),
+    (("srt+x://me:hunter2@h/x", "null"), "srt+x://***@h/x: there is no source of kind srt+x://"),
     (("CLIP", "out.txt"), "its suffix is none of"),
     (("CLIP", "absent/out.mp4"), "does not exist"),
     (("CLIP", "CLIP"), "is the source too"),
