@@ -112,14 +112,14 @@ def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, fram
 
 
 def measure_reach(whole: WholeRun, window_step_px: int = 0) -> Reach:
-    """Turns the central pixel black or white, and another one `window_step_px` further, global statistics held.
+    """Turns the central pixel black or white, and another one `window_step_px` before it, global statistics held.
 
     Networks with windows see unequally far from within a window; half a window apart lie the two extremes.
     """
     height, width = whole.batch.shape[-2:]
     found = []
     for step in sorted({0, window_step_px}):
-        row, column = height // 2 + step, width // 2 + step
+        row, column = height // 2 - step, width // 2 - step
         changed = whole.batch.clone()
         changed[..., row, column] = (changed[..., row, column] < 0.5).float()
         change = _run(whole.network, changed, whole.statistics)[0] - whole.output

@@ -103,6 +103,10 @@ def test_the_position_in_a_window_counts() -> None:
     assert measure_reach(whole, window_step_px=4).reach_px == 7
 
 
+def test_the_reach_is_measured_in_a_picture_as_high_as_one_window_period() -> None:
+    assert measure_reach(run_whole(Blurs(1), wave_frame(8, 24)), window_step_px=4).reach_px is None
+
+
 @pytest.mark.parametrize("size", [(32, 32), (70, 45), (33, 100), (20, 90)])
 def test_every_pixel_has_one_owner(size: tuple[int, int]) -> None:
     plan = plan_tiles(*size, TILE, OVERLAP_PX)
