@@ -15,14 +15,14 @@ from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.collect import collect_ranges
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.observers import observer_named
+from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.output import write_output
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import SEARCH, Found
 from sr_edge.calibration.sites import find_sites
 from sr_edge.calibration.watched import Batch, Progress, require_batches
-from sr_edge.errors import CalibrationError, NothingToQuantize, UsageError
+from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes, worst_cases_of
 from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
@@ -67,7 +67,7 @@ def calibrate(
     """
     if cache is not None:
         require_output_file(cache)
-    observer_type = None if method == SEARCH else observer_named(method)
+    observer_type = _observer_for(method)
     model = load_graph(onnx_path)
     policy = PlacementPolicy(tuple(include), tuple(exclude), ends_float)
     decisions = decide(model, find_sites(model), policy)
@@ -85,6 +85,16 @@ def calibrate(
     if cache is not None:
         write_cache(cache, calibration)
     return calibration
+
+
+def _observer_for(method: str) -> type[Observer] | None:
+    """None for the search, which looks for clips in another way than any observer."""
+    if method == SEARCH:
+        return None
+    names = [observer.name for observer in OBSERVERS]
+    if method not in names:
+        raise UnknownNameError("calibration method", method, [SEARCH, *names])
+    return observer_named(method)
 
 
 def _known(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Calibration | None:

@@ -26,7 +26,7 @@ from sr_edge.calibration.switched import SwitchedGraph, float_picture
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
-from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailable, UnknownNameError
+from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision, Spelling
@@ -88,6 +88,15 @@ class Order:
     def __post_init__(self) -> None:
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
             raise UnknownNameError("runtime to time layers in", self.runtime, list(TIMED_RUNTIMES))
+        if self.budget.latency_ms is not None and not self.runtime:
+            raise UsageError(
+                f"a latency target of {self.budget.latency_ms:g} ms needs a runtime that layers are timed in; name "
+                f"{' or '.join(TIMED_RUNTIMES)} where it is installed, or leave the target out"
+            )
+        if self.rest is Precision.INT8:
+            raise UsageError("the rest of an INT8 graph stays float: fp32, bf16 or fp16, not int8")
+        if not (math.isfinite(self.white) and self.white > 0.0):
+            raise UsageError(f"a network cannot call {self.white:g} white; give 1 or 255 as its input range")
 
 
 def calibrate_within(

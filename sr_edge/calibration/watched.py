@@ -81,7 +81,10 @@ def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
     for batch in batches:
         fits = len(batch.shape) == 4 and all(w in (None, s) for w, s in zip(wanted, batch.shape, strict=True))
         if not fits:
-            raise CalibrationError(f"a calibration patch has shape {batch.shape}, the graph takes {tuple(wanted)}")
+            raise CalibrationError(
+                f"a calibration patch has shape {batch.shape}, the graph takes {tuple(wanted)}; export the network for "
+                "single pictures of the patch's size"
+            )
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from sr_edge.errors import BundleError
+from sr_edge.errors import BundleError, UsageError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
@@ -49,17 +49,33 @@ def float_graph(network: Network, tile: str | None, progress: Report) -> Iterato
     Raises:
         CalibrationError: a file that is no ONNX model, or a tile that it does not take.
         BundleError: a bundle without a float graph, or no bundle.
+        UsageError: options that are for PyTorch networks, with a file or a bundle.
         SrEdgeError: whatever loading and exporting raise.
     """
     path = Path(network.model) if network.model is not None else None
     if path is not None and path.suffix == ".onnx":
+        _require_no_torch_options(network)
         yield _from_file(path, tile, network.input_range)
     elif path is not None and (path.exists() or path.suffix in (".sredge", ".zip")):
+        _require_no_torch_options(network)
         with _from_bundle(path, tile) as graph:
             yield graph
     else:
         with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
             yield _exported(network, tile or DEFAULT_TILE, Path(folder) / "model.onnx", progress)
+
+
+def _require_no_torch_options(network: Network) -> None:
+    """A file has its scale and its weights already."""
+    given = {
+        "--scale": network.scale is not None,
+        "--weights": network.weights is not None,
+        "--random-weights": network.random_weights,
+        "--arch": network.arch is not None,
+    }
+    said = ", ".join(option for option, is_given in given.items() if is_given)
+    if said:
+        raise UsageError(f"{said} is for PyTorch networks, and {network.model} is a finished graph; leave it out")
 
 
 def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatGraph:

@@ -149,6 +149,12 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--max-drop-db", "0"), 1, "no INT8 layer stays within 0 dB"),
         (("--max-drop-db", "-1"), 2, "asks INT8 to be better than float"),
         (("--latency-target", "0"), 2, "a latency target of 0.0 ms cannot be met"),
+        (("--latency-target", "5", "--runtime", "none"), 2, "5 ms needs a runtime that layers are timed in"),
+        (("--rest", "int8"), 2, "the rest of an INT8 graph stays float"),
+        (("--input-range", "0", "--runtime", "none"), 2, "cannot call 0 white; give 1 or 255"),
+        (("--input-range", "nan", "--runtime", "none"), 2, "cannot call nan white"),
+        (("--scale", "3", "--random-weights"), 2, "--scale, --random-weights is for PyTorch networks"),
+        (("--method", "serch"), 2, "choose one of: search, min-max"),
         (("--tile", "48"), 1, "leave the tile out"),
         (
             ("--runtime", "tensorflow"),
