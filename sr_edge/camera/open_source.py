@@ -67,6 +67,8 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
 
 
 def _open(text: str, options: SourceOptions) -> Source:
+    if not text:
+        raise UsageError(f"the source has an empty name; give {SOURCES}")
     path = Path(text)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)

@@ -110,6 +110,7 @@ def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, n
 
 BAD: list[tuple[tuple[str, ...], str]] = [
     (("absent.mp4", "null"), "there is no file or device absent.mp4"),
+    (("", "null"), "the source has an empty name; give /dev/video0"),
     (("empty.mp4", "null"), "empty.mp4 is empty (0 bytes)"),
     (("text.mp4", "null"), "it is damaged, empty or no video"),
     (("/dev/video99", "null"), "check its name, and that a camera is plugged in"),
