@@ -67,7 +67,18 @@ def _picture(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
         if kind not in _FRAMES:
             name = onnx.TensorProto.DataType.Name(kind)
             raise ExportError(f"{value.name!r} of {path} is {name}; pictures are FLOAT in [0, 1] or UINT8")
+    _require_one_rgb(pictures[0], path)
     return pictures[0]
+
+
+def _require_one_rgb(picture: onnx.ValueInfoProto, path: Path) -> None:
+    batch, *planes = (dim.dim_value for dim in picture.type.tensor_type.shape.dim)
+    channels = planes[0] if picture.type.tensor_type.elem_type == onnx.TensorProto.FLOAT else planes[-1]
+    if batch not in (0, 1) or channels not in (0, 3):
+        raise ExportError(
+            f"{path} takes {batch or 1} picture(s) of {channels or 3} channel(s) at once; it must take one RGB "
+            "picture, so export the network for that"
+        )
 
 
 def _precisions(model: onnx.ModelProto) -> tuple[Precision, Precision]:
