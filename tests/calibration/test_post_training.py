@@ -181,7 +181,7 @@ class TestCache:
 
 class TestRefusals:
     def test_an_unknown_method(self, mixed_file: Path, batches: list[Batch]) -> None:
-        with pytest.raises(UnknownNameError, match="choose one of: min-max, percentile, entropy, mse"):
+        with pytest.raises(UnknownNameError, match="choose one of: search, min-max, percentile, entropy, mse"):
             calibrate(mixed_file, batches, method="average")
 
     def test_a_missing_model(self, tmp_path: Path, batches: list[Batch]) -> None:
