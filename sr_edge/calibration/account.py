@@ -69,7 +69,11 @@ class Account:
             f"{len(self.choice.int8)} of {judged} possible layers became INT8 and cost {self.choice.drop_db:.3f} dB "
             f"{self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
         )
-        return f"{said}; {self._time_said()}{self._price_said()}{self._target_said()}."
+        return f"{said}; {self._tuning_said()}{self._time_said()}{self._price_said()}{self._target_said()}."
+
+    def _tuning_said(self) -> str:
+        found = self.calibration.finetuning
+        return f"fine-tuning helped {found.kept} of {len(found.tensors)} layer inputs; " if found else ""
 
     def _rest_said(self) -> str:
         timings = self.calibration.timings
@@ -119,7 +123,8 @@ def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[Lay
     saved = calibration.timings.saved if calibration.timings else {}
     rows = []
     for decision in calibration.decisions:
-        found = calibration.ranges.get(inputs.get(decision.node, ""))
+        tensor = inputs.get(decision.node, "")
+        found = calibration.range_of(tensor) if tensor in calibration.ranges else None
         power = noises.get(decision.node)
         rows.append(
             LayerRow(

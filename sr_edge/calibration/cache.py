@@ -12,7 +12,9 @@ from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.output import write_output
 from sr_edge.errors import BundleError, CacheMismatch, CalibrationError
 
-_FORMAT = "sr_edge calibration 2"
+_FORMAT = "sr_edge calibration 3"
+_READABLE = (_FORMAT, "sr_edge calibration 2")
+"""Format 2 is the same without fine-tuning."""
 
 
 def write_cache(path: Path, calibration: Calibration) -> None:
@@ -34,7 +36,7 @@ def read_cache(path: Path) -> Calibration:
         raise CalibrationError(f"there is no calibration cache {path}; calibrate with pictures first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in _READABLE:
         raise CalibrationError(f"{path} is no calibration cache of this version ({_FORMAT}); delete it or recalibrate")
     body = document.get("calibration")
     if _digest(body) != document.get("sha256"):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.placement import Decision, PlacementPolicy
+from sr_edge.calibration.sites import Site
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import UsageError
 
@@ -51,13 +56,43 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class TunedTensor:
+    """What fine-tuning found for one tensor and the layers that read it.
+
+    `noise_before` and `noise_after` are the readers' relative errors on columns that the tuning has not seen. Only
+    where it helped there are a `range`, `corrections` as in Calibration, and the INT8 `weights` of the readers: base64
+    of their bytes in the order of the float weight.
+    """
+
+    noise_before: float
+    noise_after: float
+    range: TensorRange | None = None
+    corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Tuned tensors by name, also those where it did not help."""
+
+    steps: int
+    tensors: Mapping[str, TunedTensor] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        """In how many of the tensors it helped."""
+        return sum(tuned.range is not None for tuned in self.tensors.values())
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Enough to write the INT8 graph without the pictures.
 
     `ranges` holds the input of every layer that can be INT8, also of those kept float, so that layers can be switched
     without measuring again; `corrections`, for each such layer that has a bias, what is added to it while the layer is
     INT8, per output channel. `sensitivity` and `timings` are what the layers were chosen by, where a budget was to be
-    met.
+    met. What `finetuning` found goes before `ranges`, `corrections` and the nearest INT8 weights: read `range_of`,
+    `correction_of` and `tuned_weight`.
     """
 
     provenance: Provenance
@@ -67,6 +102,26 @@ class Calibration:
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     timings: Timings | None = None
+    finetuning: Finetuning | None = None
+
+    def range_of(self, tensor: str) -> TensorRange:
+        """How that input of a layer becomes INT8."""
+        tuned = self._tuned(tensor)
+        return self.ranges[tensor] if tuned is None or tuned.range is None else tuned.range
+
+    def correction_of(self, site: Site) -> tuple[float, ...] | None:
+        """What is added to the layer's bias while it is INT8; None where it cannot be corrected."""
+        tuned = self._tuned(site.activation)
+        return (self.corrections if tuned is None or tuned.range is None else tuned.corrections).get(site.node)
+
+    def tuned_weight(self, site: Site, shape: tuple[int, ...]) -> npt.NDArray[np.int8] | None:
+        """The fine-tuned INT8 weight of that shape; None where the nearest values are taken."""
+        tuned = self._tuned(site.activation)
+        text = tuned.weights.get(site.node) if tuned is not None else None
+        return None if text is None else np.frombuffer(base64.b64decode(text), np.int8).reshape(shape)
+
+    def _tuned(self, tensor: str) -> TunedTensor | None:
+        return self.finetuning.tensors.get(tensor) if self.finetuning is not None else None
 
     @property
     def int8_nodes(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def collect_ranges(
     for layer in layers:
         readers.setdefault(layer.site.activation, []).append(layer)
     runs = checked_pairs(batches, Feeds(model).controls)
-    passes = list(_passes(model, readers, batches[0].shape))
+    passes = list(passes_over(model, readers, batches[0].shape, SAMPLES))
     done, total = 0, len(passes) * len(runs) + len(readers)
     for names in passes:
         watched = [_Watched(name, readers[name], -(-SAMPLES // len(runs))) for name in names]
@@ -108,14 +108,15 @@ def _step(progress: Progress | None, done: int, total: int) -> int:
     return done + 1
 
 
-def _passes(
-    model: onnx.ModelProto, readers: Mapping[str, Sequence[Layer]], shape: tuple[int, ...]
+def passes_over(
+    model: onnx.ModelProto, readers: Mapping[str, Sequence[Layer]], shape: tuple[int, ...], samples: int
 ) -> Iterator[list[str]]:
+    """The tensors in groups of which all values, and `samples` columns for every reader, fit in OBSERVED_BYTES."""
     sizes = _tensor_bytes(model, shape)
     group: list[str] = []
     group_bytes = 0
     for name, layers in readers.items():
-        size = sizes.get(name, _UNKNOWN_BYTES) + sum(map(_sample_bytes, layers))
+        size = sizes.get(name, _UNKNOWN_BYTES) + samples * sum(map(_column_bytes, layers))
         if group and group_bytes + size > OBSERVED_BYTES:
             yield group
             group, group_bytes = [], 0
@@ -125,8 +126,8 @@ def _passes(
         yield group
 
 
-def _sample_bytes(layer: Layer) -> int:
-    return 4 * SAMPLES * layer.input_channels * math.prod(layer.weight.shape[2:])
+def _column_bytes(layer: Layer) -> int:
+    return 4 * layer.input_channels * math.prod(layer.weight.shape[2:])
 
 
 def _tensor_bytes(model: onnx.ModelProto, shape: tuple[int, ...]) -> dict[str, int]:

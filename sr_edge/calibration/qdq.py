@@ -58,7 +58,7 @@ class _QdqWriter:
         self._graph = model.graph
         self._view = view_graph(model)
         self._layers = layers
-        self._ranges = calibration.ranges
+        self._calibration = calibration
         self._zero_point = _ZERO_POINTS[spelling]
         self._activations: set[str] = set()
         self._weights: dict[tuple[str, int, bytes], str] = {}
@@ -66,7 +66,7 @@ class _QdqWriter:
         self._divisors: dict[tuple[str, int], Values] = {}
         self._corrections: dict[tuple[str, int], Values] = {}
         self._plan_smoothing()
-        self._plan_corrections(calibration)
+        self._plan_corrections()
 
     def rewrite(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
         layer = self._layers.get(node.name)
@@ -86,7 +86,7 @@ class _QdqWriter:
         for layer in self._layers.values():
             readers.setdefault(layer.site.activation, []).append(layer)
         for tensor, layers in readers.items():
-            smoothing = smoothing_of(self._ranges[tensor])
+            smoothing = smoothing_of(self._calibration.range_of(tensor))
             if smoothing is None:
                 continue
             axis = CHANNELS if layers[0].is_spatial else LAST
@@ -97,11 +97,11 @@ class _QdqWriter:
             else:
                 self._divisors.update(divisors)
 
-    def _plan_corrections(self, calibration: Calibration) -> None:
-        for name in self._layers:
-            bias = bias_at(self._view, name)
-            if bias is not None and name in calibration.corrections:
-                self._corrections[bias.node, bias.slot] = np.asarray(calibration.corrections[name], np.float32)
+    def _plan_corrections(self) -> None:
+        for name, layer in self._layers.items():
+            bias, correction = bias_at(self._view, name), self._calibration.correction_of(layer.site)
+            if bias is not None and correction is not None:
+                self._corrections[bias.node, bias.slot] = np.asarray(correction, np.float32)
 
     def _rewrite_constants(self, node: onnx.NodeProto, weight_too: bool) -> None:
         for slot in range(3):
@@ -128,7 +128,7 @@ class _QdqWriter:
         if tensor in self._activations:
             return
         self._activations.add(tensor)
-        name, found = _dequantized_name(tensor), self._ranges[tensor]
+        name, found = _dequantized_name(tensor), self._calibration.range_of(tensor)
         source, smoothing = tensor, smoothing_of(found)
         if tensor in self._unfolded and smoothing is not None:
             source = f"{name}_smoothed"
@@ -142,10 +142,12 @@ class _QdqWriter:
 
     def _weight_dequantizer(self, layer: Layer) -> tuple[str, list[onnx.NodeProto]]:
         site = layer.site
-        smoothing = smoothing_of(self._ranges[site.activation])
+        smoothing = smoothing_of(self._calibration.range_of(site.activation))
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         weight = self._divided(weight, site.node, 1)
-        values, scales = quantize_weight(weight, site.channel_axis)
+        nearest, scales = quantize_weight(weight, site.channel_axis)
+        tuned = self._calibration.tuned_weight(site, weight.shape)
+        values = nearest if tuned is None else tuned
         key = (site.weight, site.channel_axis, values.tobytes() + scales.tobytes())
         if key in self._weights:
             return self._weights[key], []

@@ -128,7 +128,7 @@ def _candidates(
 def _errors(reader: Sampled, columns: Values, matrix: Values, clips: Sequence[float]) -> Values:
     """(clips, groups, samples, outputs of a group): all clips in one product, which is what takes the time."""
     groups, samples, _ = columns.shape
-    rounded = np.concatenate([_int8(columns, clip) for clip in clips], axis=1)
+    rounded = np.concatenate([int8_values(columns, clip) for clip in clips], axis=1)
     outputs = np.matmul(rounded, matrix).reshape(groups, len(clips), samples, -1)
     return np.asarray(outputs.transpose(1, 0, 2, 3) - reader.output, np.float32)
 
@@ -145,7 +145,7 @@ def _clips(
     yield observer_type.name, min(largest, observer.clip())
 
 
-def _int8(columns: Values, clip: float) -> Values:
+def int8_values(columns: Values, clip: float) -> Values:
     """The columns as INT8 gives them back; nothing but zeros where the clip is zero."""
     scale = np.float32(clip / INT8_LEVELS)
     if scale == 0.0:

@@ -77,11 +77,12 @@ class _Switcher:
 
     def _switch(self, index: int, layer: Layer) -> None:
         site = layer.site
-        found = self._calibration.ranges[site.activation]
+        found = self._calibration.range_of(site.activation)
         smoothing = smoothing_of(found)
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         flag = self._output(site.node, "Gather", [_SWITCHES, self._constant(f"{site.node}/index", np.int64(index))])
-        rounded = self._constant(f"{site.node}/rounded", int8_weight(weight, site.channel_axis))
+        tuned = self._calibration.tuned_weight(site, weight.shape)
+        rounded = self._constant(f"{site.node}/rounded", int8_weight(weight, site.channel_axis, tuned))
         node = self._nodes[site.node]
         activation = self._dequantized_activation(layer, found)
         node.input[0] = self._output(site.node, "Where", [flag, activation, site.activation], "0")
@@ -106,7 +107,7 @@ class _Switcher:
 
     def _switch_bias(self, layer: Layer, flag: str) -> None:
         name = layer.site.node
-        correction = self._calibration.corrections.get(name)
+        correction = self._calibration.correction_of(layer.site)
         bias = self._biases[name]
         if correction is None or bias is None:
             return

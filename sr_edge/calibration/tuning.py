@@ -15,6 +15,7 @@ from sr_edge.calibration.account import Account, LatencyMs, layer_rows
 from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
 from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.finetuning import finetune
 from sr_edge.calibration.gate import Budget, Choice, choose_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.post_training import calibrate, digest_of
@@ -73,7 +74,8 @@ class Order:
 
     `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
     time is measured with the rest of the graph in `rest`, or empty: then multiply-accumulates stand for time. `white`
-    is what the graph's input and output call white: 1, in some networks 255.
+    is what the graph's input and output call white: 1, in some networks 255. `finetune` is how many sweeps of
+    fine-tuning each layer gets.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -84,6 +86,7 @@ class Order:
     rest: Precision = Precision.FP32
     threads: int | None = None
     white: float = 1.0
+    finetune: int = 0
 
     def __post_init__(self) -> None:
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
@@ -97,6 +100,8 @@ class Order:
             raise UsageError("the rest of an INT8 graph stays float: fp32, bf16 or fp16, not int8")
         if not (math.isfinite(self.white) and self.white > 0.0):
             raise UsageError(f"a network cannot call {self.white:g} white; give 1 or 255 as its input range")
+        if self.finetune < 0:
+            raise UsageError(f"fine-tuning by {self.finetune} steps is not possible; give 0 for none, or 20")
 
 
 def calibrate_within(
@@ -140,6 +145,7 @@ def calibrate_within(
     model = load_graph(onnx_path)
     if held_out:
         require_batches(model, [held.patch for held in held_out])
+    calibration = _finetuned(model, calibration, batches, order, progress, cache)
     judge = Judge(SwitchedGraph(model, calibration), held_out, graph_controls(model), order.white)
     sensitivity = _noises(calibration, judge, held_out, progress, cache)
     calibration = replace(calibration, sensitivity=sensitivity)
@@ -161,10 +167,32 @@ def calibrate_within(
     return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
 
 
+def _finetuned(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    batches: Sequence[Batch],
+    order: Order,
+    progress: StageProgress,
+    cache: Path | None,
+) -> Calibration:
+    if not order.finetune:
+        return replace(calibration, finetuning=None)
+    return finetune(
+        model,
+        calibration,
+        batches,
+        order.finetune,
+        lambda done, total: progress("fine-tuning", done, total),
+        lambda found: write_cache(cache, found) if cache is not None else None,
+    )
+
+
 def _noises(
     calibration: Calibration, judge: Judge, held_out: Sequence[HeldOut], progress: StageProgress, cache: Path | None
 ) -> Sensitivity:
-    digest = hashlib.sha256("".join(digest_of(held.patch) for held in held_out).encode()).hexdigest()
+    steps = calibration.finetuning.steps if calibration.finetuning is not None else 0
+    judged = [*(digest_of(held.patch) for held in held_out), f"fine-tuning {steps}" if steps else ""]
+    digest = hashlib.sha256("".join(judged).encode()).hexdigest()
     known = calibration.sensitivity
     noises = dict(known.noise_power) if known is not None and known.held_out_sha256 == digest else {}
     missing = [node for node in calibration.int8_nodes if node not in noises]

@@ -19,15 +19,18 @@ def quantize_weight(
     largest = np.abs(weight).max(axis=other_axes)
     tiny = INT8_LEVELS * np.finfo(np.float32).tiny
     scales = np.where(largest > tiny, largest / INT8_LEVELS, 1.0).astype(np.float32)
-    levels = np.clip(np.rint(weight / _along(scales, channel_axis, weight.ndim)), -INT8_LEVELS, INT8_LEVELS)
+    levels = np.clip(np.rint(weight / along_axis(scales, channel_axis, weight.ndim)), -INT8_LEVELS, INT8_LEVELS)
     return levels.astype(np.int8), scales
 
 
-def int8_weight(weight: npt.NDArray[np.float32], channel_axis: int) -> npt.NDArray[np.float32]:
-    """The weight as INT8 gives it back."""
-    levels, scales = quantize_weight(weight, channel_axis)
-    return levels * _along(scales, channel_axis, weight.ndim)
+def int8_weight(
+    weight: npt.NDArray[np.float32], channel_axis: int, tuned: npt.NDArray[np.int8] | None = None
+) -> npt.NDArray[np.float32]:
+    """The weight as INT8 gives it back; `tuned` INT8 weights take the place of the nearest ones."""
+    nearest, scales = quantize_weight(weight, channel_axis)
+    return (nearest if tuned is None else tuned) * along_axis(scales, channel_axis, weight.ndim)
 
 
-def _along(scales: npt.NDArray[np.float32], axis: int, ndim: int) -> npt.NDArray[np.float32]:
+def along_axis(scales: npt.NDArray[np.float32], axis: int, ndim: int) -> npt.NDArray[np.float32]:
+    """One scale per output channel, shaped to broadcast with the weight."""
     return scales.reshape([-1 if index == axis else 1 for index in range(ndim)])

@@ -74,6 +74,9 @@ def calibrate(
     cache: Annotated[
         Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
     ] = None,
+    finetune: Annotated[
+        int, typer.Option(metavar="STEPS", min=0, help="Sweeps that fit each layer's INT8 weights; 20, for example.")
+    ] = 0,
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")] = False,
     threads: Threads = None,
     scale: Scale = None,
@@ -109,7 +112,8 @@ def calibrate(
         spelled = spelling or (Spelling.U8 if order.runtime else Spelling.S8)
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
             pictures = _Pictures(images, hr, patches)
-            account = _account(graph, replace(order, white=graph.white), pictures, cache, out, recalibrate, progress)
+            wanted = replace(order, white=graph.white, finetune=finetune)
+            account = _account(graph, wanted, pictures, cache, out, recalibrate, progress)
             file_rest = Precision.FP16 if rest is Precision.FP16 else Precision.FP32
             quantize_onnx(graph.path, account.calibration, out, spelled, file_rest)
             files = write_curve(account, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))

@@ -55,6 +55,15 @@ def test_a_graph_becomes_int8_with_table_curve_and_sentence(
     assert "joint checks" in outcome.stderr
 
 
+def test_finetuning_is_shown_and_kept_in_the_cache(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "--finetune", "3", "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert "fine-tuning ..." in outcome.stderr
+    assert "fine-tuning helped" in " ".join(outcome.stdout.split())
+    cached = json.loads(out.with_suffix(".calibration.json").read_text())
+    assert cached["calibration"]["finetuning"]["steps"] == 3
+
+
 def test_openvino_times_layers_and_gets_its_own_spelling(
     sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path
 ) -> None:
@@ -148,6 +157,7 @@ def test_black_pictures_are_refused_and_nothing_is_left(
     [
         (("--max-drop-db", "0"), 1, "no INT8 layer stays within 0 dB"),
         (("--max-drop-db", "-1"), 2, "asks INT8 to be better than float"),
+        (("--finetune", "-1"), 2, "Invalid value for '--finetune'"),
         (("--latency-target", "0"), 2, "a latency target of 0.0 ms cannot be met"),
         (("--latency-target", "5", "--runtime", "none"), 2, "5 ms needs a runtime that layers are timed in"),
         (("--rest", "int8"), 2, "the rest of an INT8 graph stays float"),

@@ -1,0 +1,212 @@
+"""Fine-tuning helps where rounding hurts, is kept only where it helps, and changes nothing where nobody asks for it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from sr_edge.calibration import (
+    Account,
+    Budget,
+    Calibration,
+    HeldOut,
+    Order,
+    calibrate,
+    calibrate_within,
+    quantize_onnx,
+    read_cache,
+    write_cache,
+)
+from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.finetuning import finetune, tune_tensor
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.search import Sampled, Statistics, search_range
+from sr_edge.calibration.sites import Site
+from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.watched import Batch
+from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.spec import Spelling
+
+Run = Callable[[onnx.ModelProto, Batch], Batch]
+Values = npt.NDArray[np.float32]
+STEPS = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_samples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sr_edge.calibration.finetuning.SAMPLES", 512)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(mixed_file: Path, batches: list[Batch]) -> Calibration:
+    return calibrate(mixed_file, batches, ends_float=False)
+
+
+@pytest.fixture(scope="module")
+def tuned(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> Calibration:
+    return finetune(load_graph(mixed_file), plain, batches, STEPS)
+
+
+def outlier_layer(taps: Values) -> Layer:
+    """Every output has one weight so large that all others are rounded to a few levels."""
+    weight = taps.copy()
+    weight[np.arange(6), np.arange(6)] = 30.0
+    return Layer(Site("conv", "Conv", "x", "conv.weight", 0), weight)
+
+
+def samples(count: int, seed: int) -> Values:
+    """Inputs that INT8 holds exactly and that move together: what is left is the rounding of the weights."""
+    generator = np.random.default_rng(seed)
+    loose = generator.standard_normal((count, 64)) + generator.standard_normal((count, 1))
+    return np.sign(loose).astype(np.float32)
+
+
+def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() -> None:
+    layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
+    taught, checked = (Sampled.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
+    peaks = np.abs(taught.columns[0]).max(axis=0)
+    found = search_range(Statistics(-peaks, peaks), [taught], None)
+    result = tune_tensor(found.range, [found.corrections["conv"]], [taught], [checked], 20)
+    assert result.noise_after < 0.8 * result.noise_before
+    assert result.range is not None
+    weight = np.frombuffer(base64.b64decode(result.weights["conv"]), np.int8)
+    assert weight.size == layer.weight.size
+    assert weight.min() >= -127
+
+
+def test_what_helps_only_where_it_was_tuned_is_not_kept() -> None:
+    """Taught on eight samples of another kind, the tuning follows those."""
+    layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
+    everything = Sampled.of(layer, samples(2000, 1)[np.newaxis])
+    peaks = np.abs(everything.columns[0]).max(axis=0)
+    found = search_range(Statistics(-peaks, peaks), [everything], None)
+    few = Sampled(layer, everything.columns[:, :8], 3.0 * everything.output[:, :8])
+    result = tune_tensor(found.range, [found.corrections["conv"]], [few], [everything], 20)
+    assert result.noise_after > result.noise_before
+    assert (result.range, result.corrections, result.weights) == (None, {}, {})
+
+
+def test_most_layers_of_a_network_improve(tuned: Calibration, plain: Calibration) -> None:
+    found = tuned.finetuning
+    assert found is not None
+    assert set(found.tensors) == set(plain.ranges)
+    kept = [tensor for tensor in found.tensors.values() if tensor.range is not None]
+    assert len(kept) == found.kept >= len(found.tensors) // 2
+    assert all(tensor.noise_after < tensor.noise_before for tensor in kept)
+
+
+def test_all_of_it_together_lowers_the_noise_of_the_output(
+    mixed_file: Path, plain: Calibration, tuned: Calibration, batches: list[Batch]
+) -> None:
+    def noise(calibration: Calibration) -> float:
+        graph = SwitchedGraph(load_graph(mixed_file), calibration)
+        return float(
+            np.mean(
+                [np.square(graph.run(batch, calibration.int8_nodes) - graph.run(batch, ())).mean() for batch in batches]
+            )
+        )
+
+    assert noise(tuned) < noise(plain)
+
+
+def test_the_file_holds_the_tuned_weights_in_both_spellings_with_equal_bits(
+    mixed_file: Path, tuned: Calibration, batches: list[Batch], run_as_written: Run
+) -> None:
+    model = load_graph(mixed_file)
+    written = {spelling: insert_qdq(model, tuned, spelling) for spelling in Spelling}
+    outputs = [run_as_written(graph, batches[0]) for graph in written.values()]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    judged = SwitchedGraph(model, tuned).run(batches[0], tuned.int8_nodes)
+    np.testing.assert_allclose(outputs[0], judged, atol=2e-2)
+    levels = {onnx.numpy_helper.to_array(tensor).tobytes() for tensor in written[Spelling.S8].graph.initializer}
+    assert tuned.finetuning is not None
+    wanted = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
+    assert wanted
+    assert levels.issuperset(wanted)
+
+
+class TestWithoutSteps:
+    def test_a_run_without_steps_writes_what_it_wrote_before_any_tuning(
+        self, mixed_file: Path, batches: list[Batch], tmp_path: Path
+    ) -> None:
+        """Also from a cache that a fine-tuned run left."""
+        held_out, cache = [HeldOut(batch) for batch in batches[4:]], tmp_path / "cache.json"
+
+        def written(finetune: int, cache: Path | None) -> bytes:
+            order = Order(Budget(float("inf")), finetune=finetune)
+            account = calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache)
+            return quantize_onnx(mixed_file, account.calibration, tmp_path / "x.onnx").read_bytes()
+
+        never, with_steps = written(0, None), written(STEPS, cache)
+        assert written(0, cache) == never != with_steps
+        assert written(STEPS, cache) == with_steps
+
+    def test_a_cache_of_the_format_before_is_read(self, plain: Calibration, tmp_path: Path) -> None:
+        cache = tmp_path / "cache.json"
+        write_cache(cache, plain)
+        document = json.loads(cache.read_text())
+        del document["calibration"]["finetuning"]
+        body = json.dumps(document["calibration"], sort_keys=True).encode()
+        old = {**document, "format": "sr_edge calibration 2", "sha256": hashlib.sha256(body).hexdigest()}
+        cache.write_text(json.dumps(old))
+        assert read_cache(cache) == plain
+
+
+class TestResuming:
+    def test_an_interrupted_tuning_goes_on_where_it_was(
+        self, mixed_file: Path, batches: list[Batch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sr_edge.calibration.collect.OBSERVED_BYTES", 1)
+        held_out, cache = [HeldOut(batch) for batch in batches[4:]], tmp_path / "cache.json"
+        order = Order(Budget(float("inf")), finetune=STEPS)
+
+        def run(stop_at: int, steps: list[tuple[str, int, int]]) -> Account:
+            def progress(stage: str, done: int, total: int) -> None:
+                steps.append((stage, done, total))
+                if (stage, done) == ("fine-tuning", stop_at):
+                    raise KeyboardInterrupt
+
+            return calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache, progress=progress)
+
+        first: list[tuple[str, int, int]] = []
+        with pytest.raises(KeyboardInterrupt):
+            run(13, first)
+        partial = read_cache(cache).finetuning
+        assert partial is not None
+        assert len(partial.tensors) == 2
+        rest: list[tuple[str, int, int]] = []
+        resumed = run(-1, rest)
+        tensors = len(resumed.calibration.ranges)
+        assert next(step[2] for step in rest if step[0] == "fine-tuning") == 5 * (tensors - 2)
+        assert resumed == calibrate_within(mixed_file, batches[:4], held_out, order)
+        assert resumed.calibration.finetuning is not None
+        assert "fine-tuning helped" in resumed.sentence
+
+    def test_other_steps_are_tuned_anew(self, mixed_file: Path, tuned: Calibration, batches: list[Batch]) -> None:
+        again = finetune(load_graph(mixed_file), tuned, batches, STEPS + 1)
+        assert again.finetuning is not None
+        assert again.finetuning.steps == STEPS + 1
+        same: list[int] = []
+        assert finetune(load_graph(mixed_file), tuned, batches, STEPS, lambda done, _: same.append(done)) == tuned
+        assert same == []
+
+
+def test_one_patch_leaves_nothing_to_check_on(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> None:
+    with pytest.raises(CalibrationError, match="fine-tuning needs at least 2 patches"):
+        finetune(load_graph(mixed_file), plain, batches[:1], STEPS)
+
+
+def test_fewer_than_no_steps_are_refused() -> None:
+    with pytest.raises(UsageError, match="-1 steps"):
+        Order(finetune=-1)
