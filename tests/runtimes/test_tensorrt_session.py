@@ -108,10 +108,12 @@ def test_many_threads_share_it(session: TensorRtSession, batches: list[Array]) -
 
 
 def test_closing_frees_the_gpu(machine: Machine, batches: list[Array]) -> None:
+    others = set(threading.enumerate())
     with machine.open() as session:
         session.run(batches[0])
+        own = set(threading.enumerate()) - others
     assert set(machine.cuda.alive.values()) == {0}
-    assert not any(thread.name.startswith("sr-edge-tensorrt") for thread in threading.enumerate())
+    assert not own & set(threading.enumerate())
 
 
 def test_the_engine_is_built_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
