@@ -29,6 +29,7 @@ from sr_edge.bundle import (
 )
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import (
+    PICTURES,
     Account,
     Budget,
     Calibration,
@@ -59,6 +60,7 @@ from sr_edge.whole_file import require_output
 PARITY_PATCHES = 2
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
+_NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures like those that the device will see."
 """Golden frames are cut at other places than calibration patches, from the same pictures."""
 
 GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
@@ -121,13 +123,14 @@ class DeployReport:
 
 
 def deploy_network(
-    model: LoadedModel, images: Path, out: Path, plan: DeployPlan, progress: Progress = no_progress
+    model: LoadedModel, images: Path | None, out: Path, plan: DeployPlan, progress: Progress = no_progress
 ) -> DeployReport:
     """Exports, calibrates, writes the bundle in one move, then opens it in every runtime, tests and times it.
 
     Args:
         model: the network, from `load_model`.
-        images: low-resolution pictures or a video to calibrate with and to cut golden frames from.
+        images: low-resolution pictures or a video to calibrate with and to cut golden frames from; None takes the two
+            that come along, and the note says so.
         out: the bundle to write: a folder, or a file ending in .zip; an older bundle there is replaced.
         plan: tile, runtimes, precisions and settings.
         progress: called with (stage, steps done, steps in all).
@@ -140,6 +143,7 @@ def deploy_network(
     require_output(out)
     _require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
+    own, images = images is not None, images or PICTURES
     note = ""
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
@@ -166,6 +170,8 @@ def deploy_network(
         bench = bench_bundle(
             bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
         )
+    if not own:
+        note = f"{note} {_NOT_YOUR_PICTURES}".strip()
     return DeployReport(out, manifest, exports, bench, note)
 
 

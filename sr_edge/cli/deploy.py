@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ from sr_edge.cli.options import (
     Bake,
     Exclude,
     Halves,
-    Images,
     Include,
     InputRange,
     Json,
@@ -38,14 +38,28 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from sr_edge.deploy import DeployReport
+    from sr_edge.spec import ModelCard
 
 
 def deploy(
-    images: Images,
-    out: Annotated[
-        Path, typer.Option("--output", "-o", help="The bundle: NAME.sredge, or NAME.zip.", show_default=False)
-    ],
     model: Model = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|VIDEO",
+            help="Low-resolution pictures to calibrate with; left out, two that come along.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Scale = None,
     tile: Tile = "96x96",
     hr: Originals = None,
@@ -73,7 +87,8 @@ def deploy(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     constants = read_settings(bake)
-    require_output(out)
+    if out is not None:
+        require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.tiles import chosen_tile
@@ -99,14 +114,21 @@ def deploy(
                 lr=lr,
                 with_tile_needs=tile_needs,
             )
-            report = deploy_network(network, images, out, plan, progress)
+            target = out or _named_after(network.card)
+            require_output(target)
+            report = deploy_network(network, images, target, plan, progress)
         show(report, _readable(report))
     if report.failed:
         raise EngineError(
-            f"{', '.join(report.failed)} did not reproduce the golden frames; {out} is kept for inspection, "
+            f"{', '.join(report.failed)} did not reproduce the golden frames; {report.path} is kept for inspection, "
             "do not use it there"
         )
     report.bench.require_all_scored()
+
+
+def _named_after(card: ModelCard) -> Path:
+    """convnet-tiny-x2.sredge; a name from elsewhere may hold what file names should not."""
+    return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
 
 
 def _readable(report: DeployReport) -> Group:

@@ -227,6 +227,7 @@ class TestRefusals:
 def test_the_public_names_are_exactly_these() -> None:
     assert sr_edge.calibration.__all__ == [
         "OBSERVERS",
+        "PICTURES",
         "Account",
         "Budget",
         "Calibration",
