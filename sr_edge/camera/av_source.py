@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import frame_from_av
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.passengers import Passengers

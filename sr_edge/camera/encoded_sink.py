@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.frame import PixelFormat, VideoFrame
 from sr_edge.camera.ports import SourceInfo, say_nothing

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.encoded_sink import EncodedSink, Encoding
 from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.raw import RawSink

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.av_source import STANDARD_INPUT, AvAddress, AvSource
 from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.pictures import PictureSource

@@ -19,6 +19,7 @@ from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.gst_install import gst_install
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
+from sr_edge.cli.paths import refusing_addresses
 from sr_edge.cli.preview import preview
 from sr_edge.cli.selftest import selftest
 from sr_edge.cli.stream import stream
@@ -73,4 +74,4 @@ def _options(
 
 
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.replace("_", "-"))(refusing_addresses(command))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+from sr_edge.address import message_without_secrets
 from sr_edge.errors import SrEdgeError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -24,7 +25,10 @@ _ClickError = typer.BadParameter.__mro__[2]
 
 
 def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
-    """Runs a typer app; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted) and never raises."""
+    """Runs a typer app; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted) and never raises.
+
+    What it prints of an error names no password that an argument holds, also where that was taken for a path.
+    """
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     try:
         with warnings.catch_warnings():
@@ -38,10 +42,11 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
         return exit_request.code if isinstance(exit_request.code, int) else FAILED
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
         if _comes_of_interrupt(error):
             return _said(INTERRUPTED, "interrupted")
-        return _said(*_explained(error))
+        code, message = _explained(error)
+        return _said(code, message_without_secrets(message, arguments))
 
 
 def _comes_of_interrupt(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import typer
 
 from sr_edge.cli.options import BundlePath, Device, Json, Settings, Threads, Trust, read_settings
 from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
-from sr_edge.errors import FrameError, UsageError
+from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from sr_edge.cli.output import Report
     from sr_edge.runtimes import SessionSpec
     from sr_edge.upscaler import FileResult, Upscaler
-
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-"""One slash: a path keeps no second one."""
 
 
 def upscale(
@@ -71,7 +67,6 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
-    _require_paths(source, target)
     words = VideoWords(frames, codec, crf, copy)
     video = words.settings(resume) if is_video(source, words) else None
     if video is None:
@@ -111,12 +106,6 @@ class _Done:
     document: Mapping[str, object]
     lines: Sequence[str]
     failure: str = ""
-
-
-def _require_paths(source: Path, target: Path) -> None:
-    """Raises UsageError for an address, without naming it: as a path it would be printed with its password."""
-    if any(_ADDRESS.match(str(path)) for path in (source, target)):
-        raise UsageError("upscale takes files and folders; for an address use `sr-edge stream`")
 
 
 def _require_place(source: Path, target: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+from sr_edge.address import without_secrets
 from sr_edge.camera import Source, SourceInfo, VideoFrame
-from sr_edge.camera.address import without_secrets
 from sr_edge.camera.ports import say_nothing
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.camera.timeline import Timeline

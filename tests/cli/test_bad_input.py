@@ -201,12 +201,12 @@ def test_a_tile_that_cannot_be_deployed(
 @pytest.mark.parametrize(
     "stage",
     [
-        "sr_edge.deploy.calibration_patches",
-        "sr_edge.deploy.export_onnx",
-        "sr_edge.deploy.calibrate_within",
-        "sr_edge.deploy.quantize_onnx",
-        "sr_edge.deploy.write_weights",
-        "sr_edge.deploy.write_picture",
+        "sr_edge.deploy.network.calibration_patches",
+        "sr_edge.deploy.graphs.export_onnx",
+        "sr_edge.deploy.graphs.calibrate_within",
+        "sr_edge.deploy.graphs.quantize_onnx",
+        "sr_edge.deploy.manifest.write_weights",
+        "sr_edge.deploy.golden.write_picture",
         "sr_edge.bundle.store.pack",
     ],
 )
@@ -229,7 +229,7 @@ def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
     def interrupted(*_positional: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sr_edge.deploy.bench_bundle", interrupted)
+    monkeypatch.setattr("sr_edge.deploy.network.bench_bundle", interrupted)
     out = tmp_path / "tiny.sredge"
     assert sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", out).code == 130
     assert sr_edge("inspect", out).code == 0
@@ -423,3 +423,56 @@ def test_originals_of_the_wrong_size_are_found_before_the_work(sr_edge: SrEdge, 
     assert outcome.code == 1
     assert "leave that folder out" in outcome.error
     assert list(tmp_path.iterdir()) == []
+
+
+ADDRESS = "rtsp://admin:hunter2@host/x"
+TRAIN = ("train", "convnet-tiny", "--scale", "2")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "BUNDLE", "--hr", ADDRESS),
+        ("evaluate", "BUNDLE", "--hr", "FOLDER", "--lr", ADDRESS),
+        ("upscale", "BUNDLE", ADDRESS, "out.png"),
+        ("upscale", ADDRESS, "in.png", "out.png"),
+        ("export", "convnet-tiny", "--scale", "2", "-o", ADDRESS),
+        ("export", "--weights", ADDRESS, "-o", "x.onnx"),
+        ("calibrate", ADDRESS, "--images", "FOLDER", "-o", "x.onnx"),
+        ("calibrate", "convnet-tiny", "--scale", "2", "--images", ADDRESS, "-o", "x.onnx"),
+        ("deploy", "convnet-tiny", "--scale", "2", "--images", ADDRESS),
+        ("compare", ADDRESS, "BUNDLE"),
+        ("compile", ADDRESS),
+        ("bench", ADDRESS),
+        ("inspect", ADDRESS),
+        ("selftest", ADDRESS),
+        ("selftest", "BUNDLE", "--runtime", ADDRESS),
+        ("stream", "test:64x48@30", "null", "--model", ADDRESS),
+        ("stream", "test:64x48@30", "null", "--model", "BUNDLE", "--stats-json", ADDRESS),
+        ("preview", "test:64x48@30", "--model", ADDRESS, "--port", "0"),
+        (*TRAIN, "--data", ADDRESS, "--val", "FOLDER", "--out", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", ADDRESS, "--out", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--recipe", ADDRESS),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--weights", ADDRESS),
+        ("export-triton", ADDRESS, "repository"),
+        ("export-triton", "BUNDLE", ADDRESS),
+        ("export-trtexec", ADDRESS),
+        ("gst-install", "--folder", ADDRESS),
+        (ADDRESS,),
+    ],
+    ids=lambda words: " ".join(words).replace(ADDRESS, "ADDRESS"),
+)
+def test_no_command_prints_the_password_of_an_address(
+    words: tuple[str, ...],
+    bundle: Path,
+    pictures: Path,
+    sr_edge: SrEdge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"BUNDLE": str(bundle), "FOLDER": str(pictures)}
+    outcome = sr_edge(*(places.get(word, word) for word in words))
+    assert outcome.code != 0
+    assert outcome.error
+    assert "hunter2" not in outcome.stdout + outcome.stderr
