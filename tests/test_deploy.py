@@ -12,7 +12,8 @@ import pytest
 
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
-from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy_network
+from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
+from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.errors import BundleError, FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
@@ -212,7 +213,7 @@ def test_a_write_that_fails_names_the_bundle_and_not_the_place_where_it_is_built
     def full(path: Path, *_arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", *([str(path)] if named else []))
 
-    monkeypatch.setattr("sr_edge.deploy.write_weights", full)
+    monkeypatch.setattr("sr_edge.deploy.manifest.write_weights", full)
     model = load_model("convnet-tiny", 2, random_weights=True)
     plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,))
     with pytest.raises(BundleError, match=f"cannot write {tmp_path / 'x.sredge'}: No space left on device; free"):
@@ -242,7 +243,7 @@ def test_an_older_deployment_is_replaced_whole(
     plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False)
     model = load_model("convnet-tiny", 2, random_weights=True)
     first = deploy_network(model, pictures, out, plan).manifest
-    monkeypatch.setattr("sr_edge.deploy.open_request", absent)
+    monkeypatch.setattr("sr_edge.deploy.golden.open_request", absent)
     with pytest.raises(RuntimeUnavailable):
         deploy_network(model, pictures, out, plan)
     with open_bundle(out) as bundle:

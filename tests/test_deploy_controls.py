@@ -13,7 +13,8 @@ import pytest
 from sr_edge.bench import OpenOptions, Variant, bench_bundle, self_test_bundle
 from sr_edge.bench.golden import read_golden
 from sr_edge.bundle import open_bundle
-from sr_edge.deploy import GOLDEN_FRAMES, DeployPlan, DeployReport, deploy_network
+from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
+from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.errors import UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture

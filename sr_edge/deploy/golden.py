@@ -1,0 +1,103 @@
+"""Golden frames: what the references make of a few tiles, for every later runtime and machine to reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from sr_edge.bench.protocol import Progress
+from sr_edge.bundle import GoldenFrame, sha256_of
+from sr_edge.calibration import calibration_patches
+from sr_edge.controls import Controls, telling_setting
+from sr_edge.deploy.graphs import INT8_GRAPHS
+from sr_edge.deploy.manifest import WEIGHTS_FILE
+from sr_edge.deploy.plan import DeployPlan
+from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.image_files import write_picture
+from sr_edge.runtimes import SessionRequest, open_request
+from sr_edge.runtimes.session import Frame
+from sr_edge.spec import ModelCard, Precision, Spelling
+
+GOLDEN_FRAMES = 3
+GOLDEN_SEED = 1
+"""Golden frames are cut at other places than calibration patches, from the same pictures."""
+
+GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
+    Precision.FP32: 60.0,
+    Precision.FP16: 45.0,
+    Precision.BF16: 35.0,
+    Precision.INT8: 35.0,
+}
+"""What tells a sound kernel from a wrong one: rounding stays well above these, wrong arithmetic below 30 dB."""
+
+
+def write_golden(
+    card: ModelCard, plan: DeployPlan, images: Path, staging: Path, progress: Progress
+) -> tuple[GoldenFrame, ...]:
+    """Golden outputs by the two references: eager torch for floats, ONNX Runtime for INT8."""
+    (staging / "golden").mkdir()
+    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
+    frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
+    files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
+    settings = _golden_settings(card)
+    runs = [(frame, setting) for setting in settings for frame in frames]
+    sources = [(file, setting) for setting in settings for file in files]
+    progress("golden frames", 0, 2)
+    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, runs, staging)}
+    progress("golden frames", 1, 2)
+    if Precision.INT8 in plan.precisions:
+        file = INT8_GRAPHS[0].file
+        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, runs, staging)
+    progress("golden frames", 2, 2)
+    written = {
+        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
+        for reference, found in outputs.items()
+    }
+    return tuple(
+        GoldenFrame(
+            source,
+            output,
+            precision,
+            GOLDEN_MIN_PSNR_DB[precision],
+            sha256_of(staging / source),
+            sha256_of(staging / output),
+            setting,
+        )
+        for precision in plan.precisions
+        for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
+    )
+
+
+def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
+    """The default setting, and of a network with controls one that tells each of them."""
+    return [{}, telling_setting(card.controls)] if card.controls else [{}]
+
+
+def _run_reference(
+    runtime: str,
+    file: str,
+    precision: Precision,
+    card: ModelCard,
+    plan: DeployPlan,
+    runs: Sequence[tuple[Frame, Controls]],
+    staging: Path,
+) -> list[Frame]:
+    request = SessionRequest(
+        artifact=staging / file,
+        card=card,
+        tile=plan.tile,
+        precision=precision,
+        spelling=Spelling.S8 if precision is Precision.INT8 else None,
+        threads=plan.threads,
+        allow_other_precision=True,
+        architecture=card.name,
+        options={"architecture": card.name} if runtime == "torch" else None,
+    )
+    with open_request(runtime, request) as session:
+        return [cast(Frame, session.run(frame, setting)) for frame, setting in runs]
+
+
+def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
+    write_picture(staging / file, Picture(frame_hwc))
+    return file

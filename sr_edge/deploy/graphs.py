@@ -1,0 +1,95 @@
+"""The ONNX files of a bundle: float ones from the network, INT8 ones from the first of those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sr_edge.bench.protocol import Progress
+from sr_edge.calibration import Account, Budget, Order, calibrate_within, held_out_patches, quantize_onnx, write_cache
+from sr_edge.calibration.tuning import TIMED_RUNTIMES
+from sr_edge.calibration.watched import Batch
+from sr_edge.deploy.plan import DeployPlan
+from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.export.onnx_file import take_uint8_frames
+from sr_edge.models import LoadedModel
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+PARITY_PATCHES = 2
+CACHE_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """One ONNX file to make, whatever makes it."""
+
+    file: str
+    precision: Precision
+    io: FrameFormat = FrameFormat.FLOAT_NCHW
+    rest: Precision = Precision.FP32
+    spelling: Spelling | None = None
+
+
+FLOAT_GRAPHS = (
+    GraphFile("model.onnx", Precision.FP32),
+    GraphFile("model.uint8.onnx", Precision.FP32, FrameFormat.UINT8_NHWC),
+    GraphFile("model.fp16.onnx", Precision.FP16, rest=Precision.FP16),
+    GraphFile("model.fp16.uint8.onnx", Precision.FP16, FrameFormat.UINT8_NHWC, rest=Precision.FP16),
+)
+INT8_GRAPHS = (
+    GraphFile("model.int8.onnx", Precision.INT8, spelling=Spelling.S8),
+    GraphFile("model.int8-u8.onnx", Precision.INT8, spelling=Spelling.U8),
+    GraphFile("model.int8-fp16.onnx", Precision.INT8, rest=Precision.FP16, spelling=Spelling.S8),
+    GraphFile("model.int8-u8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.U8),
+    GraphFile("model.int8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.S8),
+    GraphFile(
+        "model.int8-fp16.uint8.onnx",
+        Precision.INT8,
+        FrameFormat.UINT8_NHWC,
+        rest=Precision.FP16,
+        spelling=Spelling.S8,
+    ),
+)
+
+
+def graph_files(plan: DeployPlan) -> tuple[GraphFile, ...]:
+    """All that are made for the plan's precisions."""
+    return tuple(graph for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS) if graph.precision in plan.precisions)
+
+
+def export_all(
+    model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
+) -> tuple[ExportReport, ...]:
+    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it."""
+    first, *others = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions]
+    pictures = patches[:PARITY_PATCHES]
+    progress("exporting", 0, 1 + len(others))
+    reports = [export_onnx(model, plan.tile, staging / first.file, patches=pictures)]
+    for index, graph in enumerate(others, start=1):
+        progress("exporting", index, 1 + len(others))
+        file = staging / graph.file
+        reports.append(derive_onnx(reports[0], file, io=graph.io, precision=graph.precision, patches=pictures))
+    progress("exporting", 1 + len(others), 1 + len(others))
+    return tuple(reports)
+
+
+def quantize_all(
+    plan: DeployPlan, patches: Sequence[Batch], images: Path, staging: Path, progress: Progress
+) -> Account:
+    source = staging / FLOAT_GRAPHS[0].file
+    timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
+    order = Order(
+        Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
+    )
+    held_out = held_out_patches(images, plan.tile)
+    account = calibrate_within(source, patches, held_out, order, progress=progress)
+    write_cache(staging / CACHE_FILE, account.calibration)
+    for index, graph in enumerate(INT8_GRAPHS):
+        progress("quantizing", index, len(INT8_GRAPHS))
+        file = staging / graph.file
+        quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
+        if graph.io is FrameFormat.UINT8_NHWC:
+            take_uint8_frames(file)
+    progress("quantizing", len(INT8_GRAPHS), len(INT8_GRAPHS))
+    return account

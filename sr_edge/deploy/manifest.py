@@ -1,0 +1,82 @@
+"""What a new bundle says of itself, and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from pathlib import Path
+
+from sr_edge.bench.environment import tool_versions
+from sr_edge.bundle import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest, sha256_of
+from sr_edge.bundle.weights import write_weights
+from sr_edge.calibration import Calibration
+from sr_edge.deploy.graphs import CACHE_FILE, graph_files
+from sr_edge.deploy.plan import DeployPlan
+from sr_edge.models import LoadedModel
+from sr_edge.models.loading import innermost
+from sr_edge.spec import FrameFormat, ModelCard, Precision
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def write_network_weights(model: LoadedModel, staging: Path) -> None:
+    """The network's state, for the torch runtime."""
+    state = innermost(model.module).state_dict()
+    write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in state.items()})
+
+
+def manifest_of(
+    card: ModelCard,
+    plan: DeployPlan,
+    calibration: Calibration | None,
+    golden: tuple[GoldenFrame, ...],
+    staging: Path,
+) -> Manifest:
+    """Of the files in `staging`."""
+    shape = (1, 3, plan.tile.height, plan.tile.width)
+    graphs = [
+        Artifact(
+            graph.file,
+            ArtifactKind.ONNX,
+            graph.precision,
+            graph.rest,
+            graph.spelling,
+            graph.io,
+            shape,
+            sha256_of(staging / graph.file),
+        )
+        for graph in graph_files(plan)
+    ]
+    weights = Artifact(
+        WEIGHTS_FILE,
+        ArtifactKind.WEIGHTS,
+        Precision.FP32,
+        Precision.FP32,
+        None,
+        FrameFormat.FLOAT_NCHW,
+        shape,
+        sha256_of(staging / WEIGHTS_FILE),
+    )
+    return Manifest(
+        card=card,
+        tile=plan.tile,
+        artifacts=(*graphs, weights),
+        golden=golden,
+        architecture=card.name,
+        calibration=_calibration_record(calibration, staging) if calibration else None,
+        tools=tool_versions(),
+        licences={"weights": card.licence or "not stated by their maker"},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _calibration_record(calibration: Calibration, staging: Path) -> CalibrationRecord:
+    made_from = calibration.provenance
+    return CalibrationRecord(
+        method=made_from.method,
+        patches=len(made_from.patches_sha256),
+        patches_sha256=hashlib.sha256("".join(made_from.patches_sha256).encode()).hexdigest(),
+        float_layers={decision.node: decision.reason for decision in calibration.decisions if not decision.int8},
+        cache=CACHE_FILE,
+        cache_sha256=sha256_of(staging / CACHE_FILE),
+    )
