@@ -48,9 +48,12 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
         UsageError: there is no such kind of sink, or the path cannot be written.
     """
     options = options or SinkOptions()
+    is_encoded = text not in ("-", "null", "null:")
+    if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options):
+        raise UsageError(f"an encoder and its settings are for encoded sinks, {text} is none; leave them out")
     if text == "-":
         return RawSink(stdout)
-    if text in ("null", "null:"):
+    if not is_encoded:
         return NullSink()
     if scheme_of(text):
         return _open_address(text, source, options)

@@ -15,6 +15,7 @@ from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.pictures import PictureSource
 from sr_edge.camera.ports import Source, say_nothing
 from sr_edge.camera.raw import RawFormat, RawSource
+from sr_edge.camera.reader_settings import require_known_settings
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.errors import StreamError, UsageError
 
@@ -70,6 +71,12 @@ def _open(text: str, options: SourceOptions) -> Source:
     if not text:
         raise UsageError(f"the source has an empty name; give {SOURCES}")
     path = Path(text)
+    require_known_settings(options.ffmpeg)
+    if options.ffmpeg and (options.raw or path.is_dir() or text.startswith(("test:", "lavfi:", "gst:"))):
+        raise UsageError(
+            f"settings of FFmpeg's reader ({', '.join(options.ffmpeg)}) mean nothing to {without_secrets(text)}, "
+            "which no reader of FFmpeg's opens; leave them out"
+        )
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text == "-":

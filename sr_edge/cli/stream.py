@@ -207,7 +207,7 @@ def opened_source(text: str, options: SourceOptions) -> Source:
 def _opened_source(text: str, options: SourceOptions) -> Source:
     from sr_edge.camera import open_source
 
-    if not text.startswith("gst:"):
+    if options.ffmpeg or not text.startswith("gst:"):
         return open_source(text, options)
     try:
         from sr_edge.gstreamer.source import open_gst_source

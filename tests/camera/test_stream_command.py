@@ -129,6 +129,13 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "-", "--json"), "write the figures with --stats-json FILE"),
     (("-", "null", "--raw", "nv12"), "write FORMAT:WIDTHxHEIGHT@RATE"),
     (("CLIP", "null", "--read", "framerate"), "write NAME=VALUE"),
+    (("CLIP", "null", "--read", "framrate=30"), "have no setting framrate; did you mean framerate?"),
+    (("CLIP", "null", "--read", "crf=30"), "readers have no setting crf; write for example"),
+    (("test:64x48@30", "null", "--read", "framerate=30"), "(framerate) mean nothing to test:64x48@30"),
+    (("gst:videotestsrc", "null", "--read", "framerate=30"), "mean nothing to gst:videotestsrc"),
+    (("-", "null", "--raw", "nv12:4x4@30", "--read", "framerate=30"), "mean nothing to -, which no reader"),
+    (("CLIP", "null", "--encode", "crf=30"), "are for encoded sinks, null is none"),
+    (("CLIP", "null", "--codec", "libx265"), "are for encoded sinks, null is none"),
     (("CLIP", "null", "--rate", "0"), "frames a second"),
     (("CLIP", "out.mp4", "--codec", "h266"), "no encoder h266 here"),
 ]
