@@ -12,8 +12,11 @@ import pytest
 
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
+from sr_edge.calibration import Order
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
+from sr_edge.deploy.graphs import quantize_all
+from sr_edge.deploy.recommendation import LEAST_ROUNDS
 from sr_edge.errors import BundleError, FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
@@ -45,7 +48,7 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
     """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
     model = load_model("convnet-tiny", 2, random_weights=True)
     both = ("onnxruntime", "openvino")
-    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=1, with_memory=False, hr=pictures)
+    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=LEAST_ROUNDS, with_memory=False, hr=pictures)
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
@@ -114,6 +117,28 @@ def test_quality_was_measured_on_the_originals(report: DeployReport) -> None:
     assert report.bench.bicubic is not None
     scores = [row.quality.hr for row in report.bench.rows if row.quality]
     assert all(score is not None and len(score.pictures) == 2 for score in scores)
+
+
+def test_what_to_run_is_recommended_for_every_runtime_that_was_timed(report: DeployReport) -> None:
+    found = {advice.runtime: advice for advice in report.recommendations}
+    assert set(found) == {"onnxruntime", "openvino"}
+    for runtime, advice in found.items():
+        assert advice.variant is not None, advice.words
+        assert (
+            len(advice.alternatives)
+            == sum(bool(r.latency) and r.variant.runtime == runtime for r in report.bench.rows) - 1
+        )
+        assert str(report.path) in advice.command and str(report.path) in advice.python
+        assert "dB on your originals" in advice.words
+
+
+def test_the_cost_of_every_variant_is_measured_in_float(report: DeployReport) -> None:
+    costs = {(r.variant.runtime, r.variant.label): r.quality.cost_db for r in report.bench.rows if r.quality}
+    assert costs["onnxruntime", "fp32"] == 0.0
+    fp32, int8 = costs["openvino", "fp32"], costs["openvino", "int8"]
+    assert fp32 is not None and int8 is not None
+    assert fp32 < 1e-6
+    assert 1e-6 < int8 < 0.1
 
 
 def test_int8_agrees_between_runtimes(report: DeployReport) -> None:
@@ -250,3 +275,40 @@ def test_an_older_deployment_is_replaced_whole(
         bundle.verify()
         assert bundle.manifest == first
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.sredge"]
+
+
+class TestLayersAreTimed:
+    """Beside the rest that users of that runtime will run: `deploy` asks `calibrate_within` for it."""
+
+    @staticmethod
+    def orders(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runtimes: tuple[str, ...], refused: bool
+    ) -> list[Order]:
+        asked: list[Order] = []
+
+        def calibrated(_source: Path, _patches: object, _held_out: object, order: Order, **_named: object) -> None:
+            asked.append(order)
+            if refused or len(asked) > 1:
+                raise NothingToQuantize("no layer keeps that")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sr_edge.deploy.graphs.calibrate_within", calibrated)
+        monkeypatch.setattr("sr_edge.deploy.graphs.supports", lambda runtime, precision: True)
+        plan = DeployPlan(TILE, runtimes, ALL)
+        with pytest.raises((KeyboardInterrupt, NothingToQuantize)):
+            quantize_all(plan, [], [], tmp_path, lambda *_: None)
+        return asked
+
+    def test_in_bf16_where_the_runtime_has_it(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (order,) = self.orders(monkeypatch, tmp_path, ("openvino",), refused=False)
+        assert (order.runtime, order.rest) == ("openvino", Precision.BF16)
+
+    def test_in_fp32_where_nothing_keeps_the_budget_beside_bf16(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        found = self.orders(monkeypatch, tmp_path, ("openvino",), refused=True)
+        assert [order.rest for order in found] == [Precision.BF16, Precision.FP32]
+
+    def test_nowhere_where_the_bundle_is_for_several(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (order,) = self.orders(monkeypatch, tmp_path, ("onnxruntime", "openvino"), refused=False)
+        assert (order.runtime, order.rest) == ("", Precision.FP32)

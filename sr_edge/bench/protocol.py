@@ -15,12 +15,14 @@ from sr_edge.errors import BundleError, EngineError, PrecisionUnavailable, SrEdg
 from sr_edge.runtimes import (
     Session,
     SessionRequest,
+    StageLatency,
+    StageTimes,
     StartUp,
-    interleaved,
     measure_memory,
     open_request,
     random_tile,
     request_from_bundle,
+    take_turns,
 )
 from sr_edge.spec import FrameFormat, Precision
 
@@ -139,10 +141,14 @@ def timed(
     if not sessions:
         return list(rows)
     progress("latency", 0, 1)
-    latencies = iter(interleaved(sessions, rounds, warm_up, controls))
+    turns = iter(take_turns(sessions, rounds, warm_up, controls))
     progress("latency", 1, 1)
     pairs = zip(rows, opened, strict=True)
-    return [replace(row, latency=next(latencies)) if isinstance(entry, OpenVariant) else row for row, entry in pairs]
+    return [_with_latency(row, next(turns)) if isinstance(entry, OpenVariant) else row for row, entry in pairs]
+
+
+def _with_latency(row: Row, times: Sequence[StageTimes]) -> Row:
+    return replace(row, latency=StageLatency.of(times), rounds_ms=tuple(sample.total_ms for sample in times))
 
 
 def with_peak_memory(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sr_edge.bench.cost import with_costs
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
@@ -23,6 +24,7 @@ from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
+from sr_edge.runtimes.session import Batch
 from sr_edge.upscaler import Upscaler
 
 
@@ -35,6 +37,7 @@ def bench_bundle(
     with_memory: bool = True,
     pairs: Sequence[PairFiles] = (),
     progress: Progress = no_progress,
+    patches: Sequence[Batch] = (),
 ) -> BenchReport:
     """Self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
 
@@ -49,6 +52,7 @@ def bench_bundle(
         with_memory: measure peak memory, which opens each engine once more.
         pairs: test pictures with originals; none leaves quality out.
         progress: called with (stage, steps done, steps in all).
+        patches: tiles in [0, 1] on which every variant's noise against fp32 is measured; none leaves that out.
 
     Raises:
         UsageError: the options set a control that the network has not, or a value that it does not take.
@@ -59,6 +63,7 @@ def bench_bundle(
     control_values(card.controls, options.controls)
     with open_variants(bundle, variants, options, progress) as opened:
         rows = [_tested(bundle, entry) for entry in opened]
+        rows = with_costs(rows, opened, patches, card.scale, options.controls)
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
             rows = timed(rows, opened, rounds, warm_up, options.controls, progress)

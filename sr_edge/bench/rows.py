@@ -20,11 +20,13 @@ class Quality:
     """Fidelity; `psnr_float_db` compares 8-bit RGB with the float reference over `tiles` golden tiles.
 
     It is infinite where they are equal and None where there are no golden tiles; `hr` is None without originals.
+    `cost_db` is what the output's noise against fp32 costs a good picture (`sr_edge.bench.cost`), if it was measured.
     """
 
     psnr_float_db: float | None
     tiles: int
     hr: HrScores | None = None
+    cost_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class DeviceFigures:
 @dataclass(frozen=True)
 class Row:
     """What is known of one variant; `reason` says why it could not run, then all measurements are None.
-    `remarks` are what else one should know of its figures. `on_device` is None unless the session is a GPU's."""
+    `remarks` are what else one should know of its figures. `on_device` is None unless the session is a GPU's.
+    `rounds_ms` are all of `latency`'s samples by round: within a round the variants ran one right after the other."""
 
     variant: Variant
     spec: SessionSpec | None = None
@@ -51,6 +54,7 @@ class Row:
     reason: str = ""
     remarks: tuple[str, ...] = ()
     on_device: DeviceFigures | None = None
+    rounds_ms: tuple[float, ...] = ()
 
     @property
     def frames_per_s(self) -> float | None:

@@ -34,6 +34,16 @@ _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
 Plane = npt.NDArray[np.float64]
 
 
+def best_known_db(scale: int) -> float:
+    """The PSNR that a network without originals is taken to have."""
+    return BEST_KNOWN_DB.get(scale, OTHER_SCALES_DB)
+
+
+def cost_of_noise_db(noise_power: float, float_db: float) -> float:
+    """What noise of that power (white squared) costs a picture that the float network restores with `float_db`."""
+    return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
+
+
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """A low-resolution patch to judge by; `original` is its high-resolution truth, `picture` what it was cut from."""
@@ -71,7 +81,7 @@ class Judge:
     @property
     def assumed_db(self) -> float | None:
         """The PSNR that the network is taken to have; None where originals tell."""
-        return None if self._has_truth else BEST_KNOWN_DB.get(self.scale, OTHER_SCALES_DB)
+        return None if self._has_truth else best_known_db(self.scale)
 
     @property
     def meaning(self) -> str:
@@ -92,7 +102,7 @@ class Judge:
     def db_of_noise(self, noise_power: float) -> float:
         """What noise of that power costs a picture that the float network restores as it does these, or as assumed."""
         float_db = self.assumed_db if self.assumed_db is not None else self._psnr_db(self._floats)
-        return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
+        return cost_of_noise_db(noise_power, float_db)
 
     def drop_db(self, int8: Collection[str]) -> float:
         """What these layers cost together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,7 @@ from sr_edge.whole_file import require_output
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from sr_edge.deploy import DeployReport
+    from sr_edge.deploy import DeployReport, Recommendation
     from sr_edge.spec import ModelCard
 
 
@@ -138,4 +139,17 @@ def _readable(report: DeployReport) -> Group:
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    return Group(rich_report(report.bench), *([report.note] if report.note else []), written)
+    notes = [report.note] if report.note else []
+    return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
+
+
+def _advice(recommendations: Sequence[Recommendation]) -> list[str]:
+    """What to run here, the fastest runtime first; the JSON document has the same."""
+    if not recommendations:
+        return []
+    lines = ["\nrecommended here, by what was measured:"]
+    for found in recommendations:
+        lines.append(f"{found.runtime}: {found.words}")
+        if found.command:
+            lines += [f"    {found.command}", f"    {found.python}"]
+    return lines

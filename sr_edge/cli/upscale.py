@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, Settings, Threads, Trust, read_settings
+from sr_edge.cli.options import BundlePath, Device, Json, Rest, Settings, Threads, Trust, read_settings
 from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
@@ -35,6 +35,7 @@ def upscale(
         str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
+    rest: Rest = Precision.FP32,
     overlap: Annotated[
         int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
     ] = None,
@@ -82,7 +83,9 @@ def upscale(
         with open_bundle(bundle) as opened:
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
-                open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
+                open_session(
+                    opened, name, precision, device, rest=rest, threads=threads, slots=slots, options=options
+                ) as session,
                 progress_on_stderr() as progress,
             ):
                 started = time.perf_counter()

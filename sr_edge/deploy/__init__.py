@@ -2,5 +2,6 @@
 
 from sr_edge.deploy.network import DeployReport, deploy_network
 from sr_edge.deploy.plan import DeployPlan
+from sr_edge.deploy.recommendation import Recommendation
 
-__all__ = ["DeployPlan", "DeployReport", "deploy_network"]
+__all__ = ["DeployPlan", "DeployReport", "Recommendation", "deploy_network"]

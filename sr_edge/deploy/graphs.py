@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bench.protocol import Progress
-from sr_edge.calibration import Account, Budget, Order, calibrate_within, held_out_patches, quantize_onnx, write_cache
+from sr_edge.calibration import Account, Budget, HeldOut, Order, calibrate_within, quantize_onnx, write_cache
 from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
+from sr_edge.errors import NothingToQuantize
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
+from sr_edge.runtimes import supports
 from sr_edge.spec import FrameFormat, Precision, Spelling
 
 PARITY_PATCHES = 2
@@ -75,15 +77,11 @@ def export_all(
 
 
 def quantize_all(
-    plan: DeployPlan, patches: Sequence[Batch], images: Path, staging: Path, progress: Progress
+    plan: DeployPlan, patches: Sequence[Batch], held_out: Sequence[HeldOut], staging: Path, progress: Progress
 ) -> Account:
+    """The INT8 graphs, from the first float one; raises NothingToQuantize where no layer keeps the budget."""
     source = staging / FLOAT_GRAPHS[0].file
-    timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
-    order = Order(
-        Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
-    )
-    held_out = held_out_patches(images, plan.tile)
-    account = calibrate_within(source, patches, held_out, order, progress=progress)
+    account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, account.calibration)
     for index, graph in enumerate(INT8_GRAPHS):
         progress("quantizing", index, len(INT8_GRAPHS))
@@ -93,3 +91,29 @@ def quantize_all(
             take_uint8_frames(file)
     progress("quantizing", len(INT8_GRAPHS), len(INT8_GRAPHS))
     return account
+
+
+def _account(
+    source: Path,
+    plan: DeployPlan,
+    patches: Sequence[Batch],
+    held_out: Sequence[HeldOut],
+    cache: Path,
+    progress: Progress,
+) -> Account:
+    """Layers are timed beside bf16 where the runtime has it: users run that. If nothing keeps the budget so, fp32."""
+    timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
+    exact = Order(
+        Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
+    )
+
+    def within(order: Order) -> Account:
+        return calibrate_within(source, patches, held_out, order, progress=progress, cache=cache)
+
+    if not (timed and supports(timed, Precision.BF16)):
+        return within(exact)
+    try:
+        return within(replace(exact, rest=Precision.BF16))
+    except NothingToQuantize as error:
+        found = within(exact)
+        return replace(found, warnings=(*found.warnings, f"layers were timed beside an fp32 rest: {error}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,12 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bench.variants import variants_of
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
-from sr_edge.calibration import PICTURES, calibration_patches
+from sr_edge.calibration import PICTURES, HeldOut, calibration_patches, held_out_patches
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
-from sr_edge.deploy.graphs import export_all, quantize_all
+from sr_edge.deploy.graphs import CACHE_FILE, export_all, quantize_all
 from sr_edge.deploy.manifest import manifest_of, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
+from sr_edge.deploy.recommendation import Recommendation, recommend
 from sr_edge.errors import BundleError, NothingToQuantize, SrEdgeError
 from sr_edge.export import ExportReport
 from sr_edge.frames import frame_from_batch
@@ -31,13 +32,17 @@ _NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures 
 
 @dataclass(frozen=True)
 class DeployReport:
-    """The bundle that was written and what was measured on it; `note` says what INT8 cost, or why it is not in it."""
+    """The bundle that was written and what was measured on it.
+
+    `note` says what INT8 cost, or why it is not in it; `recommendations` what to run, one for each runtime.
+    """
 
     path: Path
     manifest: Manifest
     exports: tuple[ExportReport, ...]
     bench: BenchReport
     note: str = ""
+    recommendations: tuple[Recommendation, ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -67,36 +72,59 @@ def deploy_network(
     require_output(out)
     require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
-    own, images = images is not None, images or PICTURES
-    note = ""
+    pictures = images or PICTURES
+    held_out = held_out_patches(pictures, plan.tile)
+    built = _build(model, pictures, held_out, out, plan, progress)
+    with open_bundle(out) as bundle:
+        bench = bench_bundle(
+            bundle,
+            variants_of(bundle, plan.runtimes, built.precisions),
+            OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
+            plan.rounds,
+            with_memory=plan.with_memory,
+            pairs=pairs,
+            progress=progress,
+            patches=[held.patch for held in held_out],
+        )
+    note = built.note if images is not None else f"{built.note} {_NOT_YOUR_PICTURES}".strip()
+    advice = recommend(bench, plan.max_drop_db, out, plan.threads)
+    return DeployReport(out, built.manifest, built.exports, bench, note, advice)
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A bundle that was written, in the precisions that it could be made in."""
+
+    manifest: Manifest
+    exports: tuple[ExportReport, ...]
+    precisions: Sequence[Precision]
+    note: str
+
+
+def _build(
+    model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: Progress
+) -> _Built:
+    note, quantized = "", None
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
         if plan.with_tile_needs:
             model = _with_tile_needs(model, images, plan.tile, progress)
         exports = export_all(model, plan, patches, staging, progress)
         try:
-            quantized = None
             if Precision.INT8 in plan.precisions:
-                account = quantize_all(plan, patches, images, staging, progress)
+                account = quantize_all(plan, patches, held_out, staging, progress)
                 quantized, note = account.calibration, " ".join((account.sentence, *account.warnings))
         except NothingToQuantize as error:
             if plan.include or plan.exclude:
                 raise
-            plan, quantized, note = _without_int8(plan), None, f"float only: {error}"
+            (staging / CACHE_FILE).unlink(missing_ok=True)
+            plan, note = _without_int8(plan), f"float only: {error}"
         write_network_weights(model, staging)
         card = exports[0].metadata.card
         golden = write_golden(card, plan, images, staging, progress)
         manifest = manifest_of(card, plan, quantized, golden, staging)
         write_bundle(out, manifest, staging)
-    with open_bundle(out) as bundle:
-        variants = variants_of(bundle, plan.runtimes, plan.precisions)
-        options = OpenOptions(threads=plan.threads, trusted_architecture=manifest.architecture)
-        bench = bench_bundle(
-            bundle, variants, options, plan.rounds, with_memory=plan.with_memory, pairs=pairs, progress=progress
-        )
-    if not own:
-        note = f"{note} {_NOT_YOUR_PICTURES}".strip()
-    return DeployReport(out, manifest, exports, bench, note)
+    return _Built(manifest, exports, plan.precisions, note)
 
 
 def _with_tile_needs(model: LoadedModel, images: Path, tile: TileSpec, progress: Progress) -> LoadedModel:

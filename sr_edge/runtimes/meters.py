@@ -27,6 +27,16 @@ class StageLatency:
     post: Latency
     total: Latency
 
+    @classmethod
+    def of(cls, times: Sequence[StageTimes]) -> StageLatency:
+        """Percentiles of each stage over runs, at least one."""
+        return cls(
+            pre=Latency.from_samples([sample.pre_ms for sample in times]),
+            compute=Latency.from_samples([sample.compute_ms for sample in times]),
+            post=Latency.from_samples([sample.post_ms for sample in times]),
+            total=Latency.from_samples([sample.total_ms for sample in times]),
+        )
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -83,7 +93,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
     frames = random_tile(session.spec.tile, io or session.spec.io)
     for _ in range(warm_up):
         session.run(frames)
-    return _summary([session.run_staged(frames)[1] for _ in range(_counted(runs))])
+    return StageLatency.of([session.run_staged(frames)[1] for _ in range(_counted(runs))])
 
 
 def take_turns(
@@ -104,7 +114,7 @@ def interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[StageLatency]:
     """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
-    return [_summary(samples) for samples in take_turns(sessions, rounds, warm_up, controls)]
+    return [StageLatency.of(samples) for samples in take_turns(sessions, rounds, warm_up, controls)]
 
 
 def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[Spread]:
@@ -156,12 +166,3 @@ def _counted(runs: int) -> int:
     if runs < 1:
         raise UsageError(f"cannot measure {runs} runs; pass 1 or more")
     return runs
-
-
-def _summary(times: Sequence[StageTimes]) -> StageLatency:
-    return StageLatency(
-        pre=Latency.from_samples([sample.pre_ms for sample in times]),
-        compute=Latency.from_samples([sample.compute_ms for sample in times]),
-        post=Latency.from_samples([sample.post_ms for sample in times]),
-        total=Latency.from_samples([sample.pre_ms + sample.compute_ms + sample.post_ms for sample in times]),
-    )

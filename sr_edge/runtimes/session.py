@@ -94,6 +94,10 @@ class StageTimes:
     compute_ms: float
     post_ms: float
 
+    @property
+    def total_ms(self) -> float:
+        return self.pre_ms + self.compute_ms + self.post_ms
+
 
 class Session(Protocol):
     """A loaded engine. It owns its input and output buffers; what `run` and `result` return is the caller's.

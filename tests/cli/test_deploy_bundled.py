@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from sr_edge.bundle import open_bundle
+from sr_edge.deploy.recommendation import LEAST_ROUNDS
 from sr_edge.models.registry import WEIGHTS_FOLDER
+from sr_edge.runtimes import supports
+from sr_edge.spec import Precision
 from tests.cli.conftest import SrEdge
 
 BUNDLED = sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors"))
@@ -39,3 +43,34 @@ def test_a_bundle_of_that_name_is_not_overwritten_by_chance(
     assert outcome.code == 1
     assert "convnet-tiny-x2.sredge" in outcome.error
     assert (tmp_path / "convnet-tiny-x2.sredge" / "mine.txt").read_text() == "mine"
+
+
+def test_the_command_that_deploy_recommends_runs(
+    sr_edge: SrEdge, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8", "--runs", LEAST_ROUNDS)
+    options = ("--tile", "24", *chosen, "--no-memory", "--no-tile-needs", "--images", pictures)
+    outcome = sr_edge("deploy", "convnet-tiny", "--scale", "2", *options)
+    assert outcome.code == 0, outcome.stderr
+    _, advice = outcome.stdout.split("recommended here, by what was measured:\n")
+    words, command, python = advice.splitlines()
+    assert words.startswith("onnxruntime: ")
+    assert python.startswith("    sr_edge.open_session('convnet-tiny-x2.sredge', 'onnxruntime', sr_edge.Precision.")
+    program, *arguments = shlex.split(command)
+    assert program == "sr-edge"
+    places = {"IN": str(pictures / "waves0.png"), "OUT": "large.png"}
+    assert sr_edge(*(places.get(word, word) for word in arguments)).code == 0
+    assert Path("large.png").exists()
+
+
+def test_upscale_takes_the_rest_that_deploy_recommends(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    if not supports("openvino", Precision.BF16):
+        pytest.skip("OpenVINO computes no bf16 here")
+    fast = ("--runtime", "openvino", "--precision", "int8", "--rest", "bf16", "--json")
+    outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "large.png", *fast)
+    assert outcome.code == 0, outcome.stderr
+    session = json.loads(outcome.stdout)["session"]
+    assert (session["ran"], session["rest_ran"]) == ("int8", "bf16")
