@@ -9,12 +9,13 @@ from __future__ import annotations
 from sr_edge.camera.conversion import av_from_frame, frame_from_av, frame_from_rgb, reformatted, resized, rgb_from_frame
 from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger, enlarger_for
 from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_sink import SINKS, SinkOptions, open_sink
 from sr_edge.camera.open_source import SOURCES, SourceOptions, open_source
 from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.ports import Sink, Source, SourceInfo
+from sr_edge.camera.ports import Sink, SinkAway, Source, SourceInfo
 from sr_edge.camera.raw import RawFormat
 from sr_edge.camera.simple_sinks import CallbackSink, NullSink
 from sr_edge.camera.statistics import StreamReport, Times
@@ -36,6 +37,7 @@ __all__ = [
     "Enlarger",
     "FrameRange",
     "HungStage",
+    "Journal",
     "Loop",
     "LoopOptions",
     "NetworkEnlarger",
@@ -45,6 +47,7 @@ __all__ = [
     "RawFormat",
     "Region",
     "Sink",
+    "SinkAway",
     "SinkOptions",
     "Source",
     "SourceInfo",

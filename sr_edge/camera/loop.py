@@ -19,7 +19,7 @@ from sr_edge.camera.enlarger import Enlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Dropping, policy_for
-from sr_edge.camera.ports import Sink, Source
+from sr_edge.camera.ports import Sink, SinkAway, Source
 from sr_edge.camera.queues import Inbox, Outbox
 from sr_edge.camera.statistics import StreamReport, StreamStatistics
 from sr_edge.camera.watch import Watch
@@ -43,6 +43,9 @@ class Loop:
         options = options or LoopOptions()
         policy = options.policy or policy_for(source.is_live)
         self._source = source
+        self._sink: Sink | None = None
+        self._journal = options.journal
+        self._stopped = threading.Event()
         self._patience_s = options.hang_s
         self._watch = Watch(options.hang_s)
         self._statistics = StreamStatistics()
@@ -62,7 +65,9 @@ class Loop:
             dropped=self._inbox.dropped,
             queued=len(self._inbox),
             reopened=getattr(self._source, "reopened", 0),
+            sink_reopened=getattr(self._sink, "reopened", 0),
             unreadable_packets=getattr(self._source, "unreadable_packets", 0),
+            events=self._journal.events,
         )
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -89,6 +94,7 @@ class Loop:
         """
         # An event and not `join`: Python 3.11 takes a thread for ended when a signal interrupts its join.
         written = threading.Event()
+        self._sink = sink
         threading.Thread(target=self._write_all, args=(sink, written), name="sr-edge-sink", daemon=True).start()
         try:
             while not written.wait(_TICK_S):
@@ -105,6 +111,7 @@ class Loop:
 
     def stop(self) -> None:
         """Ends the stream as if its source had ended: what is under way is finished. From any thread."""
+        self._stopped.set()
         self._source.close()
         self._inbox.end(discard=True)
 
@@ -113,7 +120,8 @@ class Loop:
             try:
                 with closing(self._results()) as results:
                     for result in results:
-                        self._write(sink, result)
+                        if not self._write(sink, result):
+                            break
             finally:
                 with self._watch.stage(f"closing the sink {sink.name}"):
                     sink.close()
@@ -122,12 +130,24 @@ class Loop:
         finally:
             written.set()
 
-    def _write(self, sink: Sink, result: Result) -> None:
+    def _write(self, sink: Sink, result: Result) -> bool:
+        """False where the stream was stopped while the sink was away."""
         started_s = time.perf_counter()
-        with self._watch.stage(f"the sink {sink.name}"):
-            sink.write(result.frame)
+        while (wait_s := self._try_to_write(sink, result)) is not None:
+            if self._stopped.wait(wait_s):
+                return False
         self._statistics.stage("write", 1e3 * (time.perf_counter() - started_s))
         self._work.sent(result)
+        return True
+
+    def _try_to_write(self, sink: Sink, result: Result) -> float | None:
+        """How long to wait where the sink is away; None where it took the frame."""
+        try:
+            with self._watch.stage(f"the sink {sink.name}"):
+                sink.write(result.frame)
+        except SinkAway as away:
+            return away.wait_s
+        return None
 
     def _results(self) -> Generator[Result, None, None]:
         self._start()

@@ -10,6 +10,7 @@ from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.encoded_sink import EncodedSink, Encoding
 from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.raw import RawSink
+from sr_edge.camera.reopening_sink import ReopeningSink
 from sr_edge.camera.simple_sinks import NullSink
 from sr_edge.errors import StreamError, UsageError
 from sr_edge.whole_file import require_output_file
@@ -29,10 +30,18 @@ _KEY_FRAMES_S = 2
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How video is encoded: FFmpeg's name of the encoder, its own settings over the usual ones; whom to tell."""
+    """How video is encoded and sent.
+
+    Attributes:
+        codec: FFmpeg's name of the encoder.
+        codec_options: its own settings, over the usual ones.
+        give_up_s: how long to try to reach a lost server again; None tries for good.
+        say: is told of every loss and return, and of what cannot be written.
+    """
 
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
+    give_up_s: float | None = None
     say: Callable[[str], None] = say_nothing
 
 
@@ -64,8 +73,15 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     container = _CONTAINERS.get(scheme_of(text))
     if container is None:
         raise UsageError(f"{without_secrets(text)}: there is no sink of kind {scheme_of(text)}://; give {SINKS}")
+    # No time limit: FFmpeg's RTSP goes on after a packet that was sent in part, as if it had been sent.
     usual = {"rtsp_transport": "tcp"} if container == "rtsp" else {}
-    return EncodedSink(_encoding(text, source, options, container, usual, reorders=False), source.info, options.say)
+    encoding = _encoding(text, source, options, container, usual, reorders=False)
+    return ReopeningSink(
+        lambda: EncodedSink(encoding, source.info, options.say),
+        source.info.passengers,
+        give_up_s=options.give_up_s,
+        say=options.say,
+    )
 
 
 def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.policy import Policy
-from sr_edge.camera.ports import say_nothing
 from sr_edge.errors import UsageError
 
 
@@ -51,7 +50,7 @@ class LoopOptions:
         max_latency_ms: from capture to the sink having taken the frame.
         failures_in_a_row: so many frames without a result end the stream.
         hang_s: a stage that is not done with one frame after so long ends the stream.
-        say: is told what a person should hear of: fallbacks, losses, failures. Called from the stream's threads.
+        journal: is told what a person should hear of: fallbacks, failures; of losses where the source has it too.
     """
 
     policy: Policy | None = None
@@ -61,7 +60,7 @@ class LoopOptions:
     max_latency_ms: float | None = None
     failures_in_a_row: int = 10
     hang_s: float = 30.0
-    say: Callable[[str], None] = say_nothing
+    journal: Journal = field(default_factory=Journal)
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.failures_in_a_row < 1:

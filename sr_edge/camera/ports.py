@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.passengers import Passengers
+from sr_edge.errors import StreamError
 
 
 def say_nothing(text: str) -> None:
@@ -26,6 +27,14 @@ class SourceInfo:
 
     rate: Fraction | None = None
     passengers: Passengers | None = None
+
+
+class SinkAway(StreamError):
+    """A sink is lost and may come back: the same frame is to be written again after `wait_s`."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class Source(Protocol):
@@ -71,6 +80,7 @@ class Sink(Protocol):
         """Takes one frame; blocks while it cannot take more. Called by one thread, in order.
 
         Raises:
+            SinkAway: the frame cannot be written now.
             StreamError: the frame cannot be written; the stream ends, `close` is still called.
         """
         ...

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Generic, TypeVar
 
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.outage import FIRST_WAIT_S, Outage
 from sr_edge.camera.policy import Dropping, Policy
 from sr_edge.camera.ports import Source, SourceInfo, say_nothing
 from sr_edge.camera.queues import Inbox
 from sr_edge.errors import StreamError
 
 Opened = TypeVar("Opened", bound=Source)
-
-FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 8.0
 
 
 class ReopeningSource(Generic[Opened]):
@@ -73,8 +70,9 @@ class ReopeningSource(Generic[Opened]):
                 sequence += 1
             self._current.close()
             if not self._closed.is_set():
-                self._say(f"{self._why_lost(losses)}; opening it again")
-                self._open_again()
+                self._open_again(
+                    Outage(self.name, self._why_lost(losses), self._say, self._give_up_s, self._first_wait_s)
+                )
 
     def close(self) -> None:
         self._closed.set()
@@ -95,23 +93,18 @@ class ReopeningSource(Generic[Opened]):
 
     def _why_lost(self, losses: list[StreamError]) -> str:
         if self._is_silent:
-            return f"{self.name} is lost: no frame for {self._silence_s:g} s"
-        return f"{self.name} is lost: " + (str(losses[0]).removeprefix(f"{self.name}: ") if losses else "it ended")
+            return f"no frame for {self._silence_s:g} s"
+        return str(losses[0]) if losses else "it ended"
 
-    def _open_again(self) -> None:
-        lost_s = time.monotonic()
-        wait_s = self._first_wait_s
-        while not self._closed.wait(wait_s):
+    def _open_again(self, outage: Outage) -> None:
+        while not self._closed.wait(outage.wait_s):
             try:
                 self._current = self._reopen(self._current)
             except StreamError as error:
-                away_s = time.monotonic() - lost_s
-                if self._give_up_s is not None and away_s >= self._give_up_s:
-                    raise StreamError(f"{error}; given up after {away_s:.0f} s") from None
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                outage.failed(error)
                 continue
             self.reopened += 1
-            self._say(f"{self.name} is back after {time.monotonic() - lost_s:.1f} s")
+            outage.over()
             break
         if self._closed.is_set():  # closed while it was being opened
             self._current.close()

@@ -67,6 +67,8 @@ class StreamReport:
         stages: `source` includes waiting for frames, `wait` is from capture to the model's turn.
         fps_in, fps_out: over the whole stream; `recent_` ones over the last seconds.
         by_fallback: frames that the fallback enlarged; `between` those that were bicubic by request.
+        reopened: how often the source was opened again, `sink_reopened` the sink.
+        events: what was said aloud, in its order.
     """
 
     seconds: float
@@ -85,6 +87,7 @@ class StreamReport:
     between: int
     switches: int
     reopened: int
+    sink_reopened: int
     unreadable_packets: int
     events: tuple[str, ...] = field(default=())
 
@@ -108,9 +111,6 @@ class _Rate:
         return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
 
 
-_MOST_EVENTS = 100
-
-
 class StreamStatistics:
     """Counters that all threads of one stream add to."""
 
@@ -121,7 +121,6 @@ class StreamStatistics:
         self._latency = Histogram()
         self._stages: dict[str, Histogram] = {}
         self._counts = {"failed": 0, "by_fallback": 0, "between": 0, "switches": 0}
-        self._events: list[str] = []
 
     def frame_in(self, source_ms: float) -> None:
         with self._lock:
@@ -142,14 +141,15 @@ class StreamStatistics:
         with self._lock:
             self._counts[what] += 1
 
-    def event(self, text: str) -> None:
-        """Keeps what was said aloud; of very many the first ones."""
-        with self._lock:
-            if len(self._events) < _MOST_EVENTS:
-                self._events.append(text)
-
     def report(
-        self, *, dropped: int = 0, queued: int = 0, reopened: int = 0, unreadable_packets: int = 0
+        self,
+        *,
+        dropped: int = 0,
+        queued: int = 0,
+        reopened: int = 0,
+        sink_reopened: int = 0,
+        unreadable_packets: int = 0,
+        events: tuple[str, ...] = (),
     ) -> StreamReport:
         with self._lock:
             seconds = time.monotonic() - self._started_s
@@ -171,6 +171,7 @@ class StreamStatistics:
                 between=self._counts["between"],
                 switches=self._counts["switches"],
                 reopened=reopened,
+                sink_reopened=sink_reopened,
                 unreadable_packets=unreadable_packets,
-                events=tuple(self._events),
+                events=events,
             )

@@ -13,6 +13,7 @@ from types import TracebackType
 from sr_edge.bundle import Bundle
 from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, enlarger_for
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_source import SourceOptions, open_source
 from sr_edge.camera.options import LoopOptions, Region
@@ -135,13 +136,14 @@ def stream(
         StreamError, FrameError: the source cannot be opened.
         BundleError, RuntimeUnavailable, EngineError: as `open_session`.
     """
+    journal = Journal(say)
     with ExitStack() as owned:
         load = partial(_loaded, owned=owned, runtime=runtime, precision=precision, device=device)
         model_for = load(model, controls=controls)
         spare_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source comes last: what a camera sends while a model is loaded would be old when it is read.
         if isinstance(source, (str, Path)):
-            source = open_source(str(source), replace(source_options or SourceOptions(), say=say))
+            source = open_source(str(source), replace(source_options or SourceOptions(), say=journal.say))
         owned.callback(source.close)
         chosen = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
         enlarger = model_for(chosen)
@@ -152,7 +154,7 @@ def stream(
             every=every,
             fallback=cheaper,
             max_latency_ms=max_latency_ms,
-            say=say,
+            journal=journal,
         )
         return Stream(Loop(source, enlarger, options), owned.pop_all())
 

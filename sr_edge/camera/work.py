@@ -55,7 +55,7 @@ class Work:
                 "take a fallback of the same scale"
             )
         if options.max_latency_ms is not None:
-            self._governor = Governor(options.max_latency_ms, self._say)
+            self._governor = Governor(options.max_latency_ms, options.journal.say)
 
     @property
     def at_once(self) -> int:
@@ -139,14 +139,10 @@ class Work:
             self._last_failure = reason = str(error) or type(error).__name__
             if failed >= self._options.failures_in_a_row:
                 raise StreamError(f"{failed} frames in a row failed, the last one: {reason}") from error
-            self._say(f"frame {frame.sequence} is left out: {reason}")
+            self._options.journal.say(f"frame {frame.sequence} is left out: {reason}")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started_s = time.perf_counter()
         yield
         self._statistics.stage(stage, 1e3 * (time.perf_counter() - started_s))
-
-    def _say(self, text: str) -> None:
-        self._statistics.event(text)
-        self._options.say(text)

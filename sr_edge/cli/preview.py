@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import Settings, Threads, read_settings
-from sr_edge.cli.stream import Pairs, opened_source, read_pairs
+from sr_edge.cli.stream_options import Model, Read, read_pairs
+from sr_edge.cli.stream_source import opened_source
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def preview(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        Path, typer.Option("--model", metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)
-    ],
+    model: Model,
     runtime: Annotated[
         str | None, typer.Option(help="To begin with; left out, what works best.", show_default=False)
     ] = None,
@@ -45,10 +44,7 @@ def preview(
     once: Annotated[bool, typer.Option("--once", help="Do not begin a file again when it ends.")] = False,
     host: Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = USUAL_PORT,
-    read: Annotated[
-        Pairs,
-        typer.Option(metavar="NAME=VALUE", help="A setting of FFmpeg's reader; repeatable.", show_default=False),
-    ] = [],  # noqa: B006  # typer copies it; it wants a list here
+    read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: Threads = None,
     settings: Settings = [],  # noqa: B006
 ) -> None:

@@ -4,96 +4,78 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from sr_edge.cli.options import Device, Json, OnePrecision, Settings, Threads, read_settings
-from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.cli.stream_options import (
+    USUAL_LATENCY_MS,
+    Codec,
+    Encode,
+    Every,
+    Fallback,
+    GiveUpS,
+    MaxLatencyMs,
+    Model,
+    Pace,
+    PolicyWords,
+    Rate,
+    Raw,
+    Read,
+    Roi,
+    Runtime,
+    Slots,
+    StatsJson,
+    StreamSink,
+    StreamSource,
+    read_pairs,
+)
+from sr_edge.cli.stream_source import opened_source
+from sr_edge.errors import UsageError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera import Enlarger, HungStage, Loop, Policy, Sink, Source, SourceOptions, StreamReport
+    from sr_edge.camera import (
+        Enlarger,
+        HungStage,
+        Journal,
+        Loop,
+        LoopOptions,
+        Policy,
+        Region,
+        Sink,
+        StreamReport,
+    )
+    from sr_edge.cli.output import Show
     from sr_edge.cli.stream_display import Display
-    from sr_edge.runtimes import Session
-
-USUAL_LATENCY_MS = 100.0
-Pairs = list[str]
+    from sr_edge.runtimes import Session, SessionSpec
 
 
 def stream(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, named pipe, - for "
-            "standard input, test:320x180@30, lavfi:GRAPH, or gst:PIPELINE.",
-            show_default=False,
-        ),
-    ],
-    sink: Annotated[
-        str,
-        typer.Argument(
-            metavar="SINK",
-            help="Video file, rtsp:// or udp:// address, - for raw frames on standard output, or null.",
-            show_default=False,
-        ),
-    ],
-    model: Annotated[
-        Path, typer.Option("--model", metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)
-    ],
-    runtime: Annotated[
-        str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)
-    ] = None,
+    source: StreamSource,
+    sink: StreamSink,
+    model: Model,
+    runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="latest|block|'drop-late MS'",
-            help="When frames come too fast; latest for live sources, block for files.",
-            show_default=False,
-        ),
-    ] = None,
-    roi: Annotated[
-        str | None, typer.Option(metavar="x,y,w,h", help="Enlarge this part only.", show_default=False)
-    ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Every n-th frame by the model, bicubic between.")] = 1,
-    fallback: Annotated[
-        str | None,
-        typer.Option(metavar="bicubic|BUNDLE", help="Go on with it while the model is too slow.", show_default=False),
-    ] = None,
-    max_latency_ms: Annotated[
-        float | None,
-        typer.Option(help=f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out.", show_default=False),
-    ] = None,
-    stats_json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the figures there every second.", show_default=False)
-    ] = None,
-    raw: Annotated[
-        str | None,
-        typer.Option(metavar="FORMAT:WxH@RATE", help="What a pipe sends: nv12:320x180@30.", show_default=False),
-    ] = None,
-    rate: Annotated[str, typer.Option(help="Frames a second of a folder of pictures.")] = "30",
-    pace: Annotated[bool, typer.Option("--pace", help="Play a file by the clock, as a camera would.")] = False,
-    read: Annotated[
-        Pairs,
-        typer.Option(metavar="NAME=VALUE", help="A setting of FFmpeg's reader; repeatable.", show_default=False),
-    ] = [],  # noqa: B006  # typer copies it; it wants a list here
-    codec: Annotated[str, typer.Option(help="FFmpeg's name of the encoder.")] = "libx264",
-    encode: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="A setting of the encoder; repeatable.", show_default=False)
-    ] = [],  # noqa: B006
-    give_up_s: Annotated[
-        float | None,
-        typer.Option(min=0, help="End when a lost source is not back after so long; never.", show_default=False),
-    ] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Tiles in flight.", show_default=False)] = None,
+    policy: PolicyWords = None,
+    roi: Roi = None,
+    every: Every = 1,
+    fallback: Fallback = None,
+    max_latency_ms: MaxLatencyMs = None,
+    stats_json: StatsJson = None,
+    raw: Raw = None,
+    rate: Rate = "30",
+    pace: Pace = False,
+    read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
+    codec: Codec = "libx264",
+    encode: Encode = [],  # noqa: B006
+    give_up_s: GiveUpS = None,
+    slots: Slots = None,
     threads: Threads = None,
     device: Device = "cpu",
     settings: Settings = [],  # noqa: B006
@@ -101,16 +83,11 @@ def stream(
 ) -> None:
     """Upscale a camera, a stream or a video, live."""
     controls = read_settings(settings)
-    if stats_json is not None:
-        require_output_file(stats_json)
-    if fallback is None and max_latency_ms is not None:
-        raise UsageError("--max-latency-ms is what a fallback is to hold; add --fallback bicubic or a bundle")
-    if sink == "-" and as_json:
-        raise UsageError("standard output takes the frames, not --json too; write the figures with --stats-json FILE")
+    _require_sense(sink, fallback, max_latency_ms, stats_json, as_json)
     from sr_edge.camera import (
         HungStage,
+        Journal,
         Loop,
-        LoopOptions,
         Policy,
         RawFormat,
         Region,
@@ -122,59 +99,78 @@ def stream(
     from sr_edge.camera.av_source import frame_rate
     from sr_edge.camera.policy import policy_for
     from sr_edge.cli.output import result_on_stdout
-    from sr_edge.cli.stream_display import Display, summary
+    from sr_edge.cli.stream_display import Display
 
+    wanted = Policy.parse(policy) if policy is not None else None
+    flow = _Flow(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
     display = Display(stats_json)
-    chosen = Policy.parse(policy) if policy is not None else None
-    region = Region.parse(roi) if roi is not None else None
+    journal = Journal(display.say)
     reading = SourceOptions(
         raw=RawFormat.parse(raw) if raw is not None else None,
         rate=frame_rate(rate),
         is_paced=pace,
         ffmpeg=read_pairs(read),
         give_up_s=give_up_s,
-        say=display.say,
+        say=journal.say,
     )
-    writing = SinkOptions(codec, read_pairs(encode), display.say)
+    writing = SinkOptions(codec, read_pairs(encode), give_up_s, say=journal.say)
     with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
         engines = _Engines(owned, runtime, precision, device, threads, slots)
-        session = engines.open(model)
-        cheaper = None if fallback in (None, "bicubic") else engines.open(Path(str(fallback)))
+        session, cheaper = engines.open(model), flow.fallback_session(engines)
         opened = opened_source(source, reading)
         owned.callback(opened.close)
-        chosen = chosen or policy_for(opened.is_live)
+        chosen = wanted or policy_for(opened.is_live)
         enlarger = enlarger_for(session, chosen, controls)
-        options = LoopOptions(
-            policy=chosen,
-            region=region,
-            every=every,
-            fallback=_fallback(fallback, cheaper, enlarger.scale, chosen),
-            max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
-            say=display.say,
-        )
-        loop = Loop(opened, enlarger, options)
-
-        def finished(report: StreamReport) -> None:
-            if sink == "-":
-                sys.stderr.write(summary(report) + "\n")
-            else:
-                show({"session": session.spec, "policy": str(chosen), "stream": report}, summary(report))
-
+        loop = Loop(opened, enlarger, flow.options(chosen, cheaper, enlarger.scale, journal))
+        finished = partial(_show_end, None if sink == "-" else show, session.spec, chosen)
         try:
             _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
         except HungStage as error:
             _leave(error)
 
 
-def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamReport], None]) -> None:
-    """However the stream ends, what it did is shown and written."""
-    try:
-        loop.run(sink, display.tick)
-    finally:
-        report = loop.report()
-        display.end()
-        finished(report)
-        display.write_file(report)
+def _require_sense(
+    sink: str, fallback: str | None, max_latency_ms: float | None, stats_json: Path | None, as_json: bool
+) -> None:
+    if stats_json is not None:
+        require_output_file(stats_json)
+    if fallback is None and max_latency_ms is not None:
+        raise UsageError("--max-latency-ms is what a fallback is to hold; add --fallback bicubic or a bundle")
+    if sink == "-" and as_json:
+        raise UsageError("standard output takes the frames, not --json too; write the figures with --stats-json FILE")
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """Which frames go which way, as asked for."""
+
+    region: Region | None
+    every: int
+    fallback: str | None
+    max_latency_ms: float | None
+
+    def fallback_session(self, engines: _Engines) -> Session | None:
+        return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
+
+    def options(self, policy: Policy, cheaper: Session | None, scale: int, journal: Journal) -> LoopOptions:
+        from sr_edge.camera import LoopOptions
+
+        usual_ms = USUAL_LATENCY_MS if self.fallback else None
+        return LoopOptions(
+            policy=policy,
+            region=self.region,
+            every=self.every,
+            fallback=self._enlarger(policy, cheaper, scale),
+            max_latency_ms=usual_ms if self.max_latency_ms is None else self.max_latency_ms,
+            journal=journal,
+        )
+
+    def _enlarger(self, policy: Policy, cheaper: Session | None, scale: int) -> Enlarger | None:
+        from sr_edge.camera import BicubicEnlarger, enlarger_for
+
+        if self.fallback is None:
+            return None
+        return BicubicEnlarger(scale) if cheaper is None else enlarger_for(cheaper, policy)
 
 
 @dataclass(frozen=True)
@@ -199,55 +195,24 @@ class _Engines:
         return session
 
 
-def opened_source(text: str, options: SourceOptions) -> Source:
-    """Opens a camera's source, GStreamer pipelines too; Ctrl-C is heard meanwhile."""
-    return _interruptible(lambda: _opened_source(text, options))
-
-
-def _opened_source(text: str, options: SourceOptions) -> Source:
-    from sr_edge.camera import open_source
-
-    if options.ffmpeg or not text.startswith("gst:"):
-        return open_source(text, options)
+def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamReport], None]) -> None:
+    """However the stream ends, what it did is shown and written."""
     try:
-        from sr_edge.gstreamer.source import open_gst_source
-    except (ImportError, ValueError) as error:
-        raise RuntimeUnavailable(
-            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, this one has "
-            f"none ({error}); docs/camera.md says how, or give another source"
-        ) from error
-    return open_gst_source(
-        text.removeprefix("gst:"), silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
-    )
+        loop.run(sink, display.tick)
+    finally:
+        report = loop.report()
+        display.end()
+        finished(report)
+        display.write_file(report)
 
 
-def _fallback(name: str | None, session: Session | None, scale: int, policy: Policy) -> Enlarger | None:
-    from sr_edge.camera import BicubicEnlarger, enlarger_for
+def _show_end(show: Show | None, spec: SessionSpec, policy: Policy, report: StreamReport) -> None:
+    from sr_edge.cli.stream_display import summary
 
-    if name is None:
-        return None
-    return BicubicEnlarger(scale) if session is None else enlarger_for(session, policy)
-
-
-def _interruptible(call: Callable[[], Source]) -> Source:
-    """Makes a call in another thread: a connection that waits for an answer in C code would not hear Ctrl-C."""
-    results: list[Source] = []
-    errors: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="sr-edge-opening", daemon=True).start()
-    done.wait()
-    if errors:
-        raise errors[0]
-    return results[0]
+    if show is None:
+        sys.stderr.write(summary(report) + "\n")
+    else:
+        show({"session": spec, "policy": str(policy), "stream": report}, summary(report))
 
 
 @contextmanager
@@ -266,14 +231,3 @@ def _leave(error: HungStage) -> None:
     sys.stderr.write(f"sr-edge: {error}\n")
     sys.stderr.flush()
     os._exit(error.exit_code)
-
-
-def read_pairs(texts: Pairs) -> dict[str, str]:
-    """Settings by name; raises UsageError where a text is not NAME=VALUE."""
-    pairs = {}
-    for text in texts:
-        name, found, value = text.partition("=")
-        if not found or not name:
-            raise UsageError(f"cannot read {text!r} as a setting; write NAME=VALUE, for example framerate=30")
-        pairs[name.strip()] = value
-    return pairs

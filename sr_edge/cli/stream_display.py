@@ -93,6 +93,8 @@ def summary(report: StreamReport) -> str:
         lines.append(f"{report.between} frames bicubic between those of the model")
     if report.reopened:
         lines.append(f"the source was opened again {report.reopened} times")
+    if report.sink_reopened:
+        lines.append(f"the sink was opened again {report.sink_reopened} times")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from sr_edge.camera.fallback import FIRST_REST_S, LONGEST_REST_S, SETTLED_S, Governor
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.errors import UsageError
@@ -119,7 +120,7 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest
             by.append(self.name)
 
     said: list[str] = []
-    options = LoopOptions(fallback=Named(name="cheap"), max_latency_ms=1e-9, say=said.append)
+    options = LoopOptions(fallback=Named(name="cheap"), max_latency_ms=1e-9, journal=Journal(said.append))
     shown = threading.Semaphore(1)
 
     def camera() -> Iterator[VideoFrame]:

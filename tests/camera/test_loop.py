@@ -16,6 +16,7 @@ from sr_edge.camera.av_source import AvAddress, AvSource
 from sr_edge.camera.encoded_sink import EncodedSink, Encoding
 from sr_edge.camera.enlarger import NetworkEnlarger
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Policy
@@ -160,7 +161,7 @@ def failing(*numbers: int) -> RepeatingEnlarger:
 
 def test_a_frame_that_fails_is_left_out_counted_and_named() -> None:
     said: list[str] = []
-    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(say=said.append))
+    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(journal=Journal(said.append)))
     assert [frame.sequence for frame in loop.frames()] == [0, 2, 3, 5]
     assert said == [f"frame {number} is left out: the fake engine failed" for number in (1, 4)]
     assert loop.report().failed == 2
@@ -185,7 +186,11 @@ def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
 
 def test_a_region_outside_the_frame_ends_the_stream_at_once() -> None:
     said: list[str] = []
-    loop = Loop(ListSource(numbered(3)), RepeatingEnlarger(), LoopOptions(region=Region(0, 0, 400, 4), say=said.append))
+    loop = Loop(
+        ListSource(numbered(3)),
+        RepeatingEnlarger(),
+        LoopOptions(region=Region(0, 0, 400, 4), journal=Journal(said.append)),
+    )
     with pytest.raises(UsageError, match=r"the part 0,0,400,4 is not inside the frame of 64x48"):
         list(loop.frames())
     assert said == []

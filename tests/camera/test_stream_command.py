@@ -15,7 +15,8 @@ import pytest
 from sr_edge.camera.statistics import StreamStatistics
 from sr_edge.cli.stream_display import live_line, summary
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import PATIENCE_S, eventually
+from tests.camera.test_network import camera, free_port
 
 SR_EDGE = Path(sys.executable).with_name("sr-edge")
 COUNT = 8
@@ -106,6 +107,23 @@ def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, n
         _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, said
     assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
+
+
+def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path) -> None:
+    url, figures = f"rtsp://127.0.0.1:{free_port()}/live", tmp_path / "figures.json"
+    listening = ("--read", "rtsp_flags=listen", "--read", "listen_timeout=3", "--give-up-s", "0")
+    command: list[str | Path] = [SR_EDGE, "stream", url, "null", "--model", bundle, *listening, "--stats-json", figures]
+    with camera(url) as sender:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        with process:
+            eventually(lambda: figures.exists() and json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0)
+            sender.kill()
+            _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "given up after" in said
+    events = json.loads(figures.read_text(encoding="utf-8"))["events"]
+    assert events[0] == f"{url} is lost: it ended; opening it again"
+    assert events[0] in said
 
 
 BAD: list[tuple[tuple[str, ...], str]] = [

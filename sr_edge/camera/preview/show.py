@@ -16,6 +16,7 @@ import numpy as np
 
 from sr_edge.camera.conversion import reformatted
 from sr_edge.camera.frame import PixelFormat, VideoFrame
+from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
@@ -100,7 +101,7 @@ class Show:
         """
         self._enlarger = enlarger
         self._say = say
-        self._loop = Loop(source, enlarger, LoopOptions(policy=policy, say=say))
+        self._loop = Loop(source, enlarger, LoopOptions(policy=policy, journal=Journal(say)))
         self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()

@@ -1,0 +1,124 @@
+"""A sink that is lost in mid-stream is opened again by the same rules as a source; in test_network.py for real."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sr_edge.camera import Journal, Loop, LoopOptions, VideoFrame
+from sr_edge.camera.ports import SinkAway
+from sr_edge.camera.reopening_sink import ReopeningSink
+from sr_edge.errors import StreamError
+from tests.camera.clips import flat_frame
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+
+
+class FragileSink(ListSink):
+    """Takes so many frames and is lost; 0 is one that cannot be reached."""
+
+    def __init__(self, lasts: int, reason: str = "the other side is gone") -> None:
+        super().__init__()
+        self.lasts = lasts
+        self.reason = reason
+
+    def write(self, frame: VideoFrame) -> None:
+        if len(self.frames) == self.lasts:
+            raise StreamError(f"{self.name}: {self.reason}")
+        super().write(frame)
+
+
+def opening(
+    *sinks: ListSink, journal: Journal | None = None, give_up_s: float | None = None, first_wait_s: float = 0.0
+) -> ReopeningSink:
+    left = list(sinks)
+    say = (journal or Journal()).say
+    return ReopeningSink(lambda: left.pop(0), say=say, give_up_s=give_up_s, first_wait_s=first_wait_s)
+
+
+def frames(count: int) -> list[VideoFrame]:
+    return [flat_frame(number, pts=number) for number in range(count)]
+
+
+def numbers(sink: ListSink) -> list[int]:
+    return [frame.sequence for frame in sink.frames]
+
+
+def test_a_lost_sink_is_opened_again_and_no_frame_is_lost_under_block() -> None:
+    sinks = [FragileSink(3), FragileSink(0, "nobody answers there"), FragileSink(0, "nobody answers there"), ListSink()]
+    journal = Journal()
+    sink = opening(*sinks, journal=journal)
+    report = Loop(ListSource(frames(8)), RepeatingEnlarger(), LoopOptions(journal=journal)).run(sink)
+    assert numbers(sinks[0]) == [0, 1, 2]
+    assert numbers(sinks[3]) == [3, 4, 5, 6, 7]
+    assert (report.frames_out, report.sink_reopened) == (8, 1)
+    assert report.events[:2] == (
+        "a list is lost: the other side is gone; opening it again",
+        "a list is still away: nobody answers there",
+    )
+    assert report.events[2].startswith("a list is back after 0.")
+    assert len(report.events) == 3
+    assert [one.closed for one in sinks] == [1, 1, 1, 1]
+
+
+def test_waits_double_up_to_a_limit() -> None:
+    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, first_wait_s=0.5)
+    sink.write(flat_frame(0))
+    waits = []
+    for _ in range(7):
+        with pytest.raises(SinkAway) as caught:
+            sink.write(flat_frame(1))
+        waits.append(caught.value.wait_s)
+    assert waits == [0.5, 1, 2, 4, 8, 8, 8]
+
+
+def test_a_sink_that_cannot_be_reached_at_first_is_an_error_at_once() -> None:
+    with pytest.raises(StreamError, match="a list: nobody answers there") as caught:
+        Loop(ListSource(frames(3)), RepeatingEnlarger()).run(opening(FragileSink(0, "nobody answers there")))
+    assert not isinstance(caught.value, SinkAway)
+
+
+def test_after_so_long_it_is_given_up() -> None:
+    sink = opening(FragileSink(2), FragileSink(0), give_up_s=0.0)
+    with pytest.raises(StreamError, match="a list: the other side is gone; given up after 0 s"):
+        Loop(ListSource(frames(9)), RepeatingEnlarger()).run(sink)
+
+
+def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
+    away, back = threading.Event(), threading.Event()
+
+    class Returning(ListSink):
+        def write(self, frame: VideoFrame) -> None:
+            away.set()
+            if not back.is_set():
+                raise StreamError("a list: nobody answers there")
+            super().write(frame)
+
+    def camera() -> Iterator[VideoFrame]:
+        yield from frames(2)
+        assert away.wait(PATIENCE_S)
+        for number in range(2, 50):
+            yield flat_frame(number, pts=number)
+        back.set()
+        yield flat_frame(50, pts=50)
+
+    last = Returning()
+    sink = ReopeningSink(itertools.chain([FragileSink(1)], itertools.repeat(last)).__next__, first_wait_s=0.0)
+    report = Loop(ListSource(camera(), is_live=True), RepeatingEnlarger()).run(sink)
+    assert report.dropped > 40
+    assert numbers(last)[-1] == 50
+
+
+def test_a_stream_can_be_stopped_while_its_sink_is_away() -> None:
+    journal = Journal()
+    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, journal=journal, first_wait_s=10 * PATIENCE_S)
+    loop = Loop(ListSource(frames(9)), RepeatingEnlarger(), LoopOptions(journal=journal))
+    running = threading.Thread(target=loop.run, args=(sink,))
+    running.start()
+    eventually(lambda: len(journal.events) == 1)
+    loop.stop()
+    running.join(PATIENCE_S)
+    assert not running.is_alive()
+    assert loop.report().frames_out == 1
