@@ -15,6 +15,7 @@ import av
 from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import frame_from_av
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.orientation import display_matrix, upright
 from sr_edge.camera.passengers import Passengers
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.timeline import Timeline
@@ -134,7 +135,8 @@ class AvSource:
                 if self._closed.is_set():
                     return
                 unreadable = 0
-                yield self._placed(frame_from_av(picture, sequence, arrivals.pop(picture.pts, now_ns)))
+                frame = frame_from_av(picture, sequence, arrivals.pop(picture.pts, now_ns))
+                yield self._placed(upright(frame, display_matrix(picture)))
                 sequence += 1
 
     def _placed(self, frame: VideoFrame) -> VideoFrame:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -85,10 +86,25 @@ class _Recording:
         if self._opened is not None:
             self._opened.close()
 
+    def remove_if_useless(self) -> bool:
+        """Removes a regular file that misses something and shows no frame; to be called when it is closed."""
+        if self._error is None or not Path(self.name).is_file() or _shows_a_frame(self.name):
+            return False
+        Path(self.name).unlink()
+        return True
+
     def _file(self) -> io.FileIO:
         if self._opened is None:
             self._opened = io.FileIO(self.name, "w")
         return self._opened
+
+
+def _shows_a_frame(path: str) -> bool:
+    try:
+        with av.open(path) as container:
+            return any(True for _ in container.decode(video=0))
+    except (av.error.FFmpegError, IndexError):  # IndexError: no video stream
+        return False
 
 
 class EncodedSink:
@@ -133,6 +149,7 @@ class EncodedSink:
         with stream_errors(self.name), ExitStack() as closing:
             if self._file is not None:
                 closing.callback(self._file.require_written)
+                closing.callback(self._remove_if_useless, self._file)
                 closing.callback(self._file.close)
             if self._container is not None:
                 closing.callback(self._container.close)
@@ -140,6 +157,10 @@ class EncodedSink:
                 for packet in self._video.encode(None):
                     self._container.mux(packet)
                 self._take_along(None)
+
+    def _remove_if_useless(self, file: _Recording) -> None:
+        if file.remove_if_useless():
+            self._say(f"{self.name}: nothing that was written would play; the file is removed")
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec

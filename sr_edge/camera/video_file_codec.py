@@ -12,7 +12,8 @@ import av
 
 from sr_edge.camera.conversion import YUV_COLOUR
 from sr_edge.camera.frame import Chroma, Colour, PixelFormat
-from sr_edge.camera.video_file_facts import Matrix, VideoFacts
+from sr_edge.camera.orientation import Matrix
+from sr_edge.camera.video_file_facts import VideoFacts
 from sr_edge.camera.video_file_settings import VideoCodec
 from sr_edge.errors import UsageError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +13,10 @@ import av
 
 from sr_edge.camera.conversion import assumed_matrix, frame_from_av
 from sr_edge.camera.frame import Colour, PixelFormat, VideoFrame
+from sr_edge.camera.orientation import Matrix, display_matrix
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.camera.video_file_hdr import HdrMetadata, hdr_metadata
 from sr_edge.errors import FrameError, StreamError
-
-Matrix = tuple[int, ...]
-"""FFmpeg's display matrix: nine fixed-point numbers, by which players turn and mirror what was decoded."""
 
 _TEXT = "tty"
 """FFmpeg shows any text as the screen of a terminal."""
@@ -116,7 +113,7 @@ def read_facts(path: Path) -> VideoFacts:
             rate=rate,
             frame_count=video.frames or round((container.duration or 0) * rate / 1_000_000),
             aspect=video.sample_aspect_ratio or None,
-            matrix=_display_matrix(picture),
+            matrix=display_matrix(picture),
             hdr=hdr_metadata(picture),
             origin_s=Fraction(container.start_time or 0, 1_000_000) if starts_anywhere else Fraction(0),
             others=tuple(_other(stream) for stream in container.streams if stream.index != video.index),
@@ -182,8 +179,3 @@ def decoded(packet: Any) -> list[Any] | None:
         return list(packet.decode())
     except av.error.InvalidDataError:
         return None
-
-
-def _display_matrix(picture: Any) -> Matrix | None:
-    data = picture.side_data.get("DISPLAYMATRIX")
-    return None if data is None else struct.unpack("=9i", bytes(data))

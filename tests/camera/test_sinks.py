@@ -212,13 +212,13 @@ def test_a_disk_that_is_full_for_the_last_bytes_is_named(tmp_path: Path, suffix:
     """FFmpeg's writer of fragmented MP4 says nothing when the fragment that `close` writes finds no room."""
     program = """
 import resource, signal, sys
-from sr_edge.camera import open_sink
+from sr_edge.camera import SinkOptions, open_sink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import ListSource
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
-sink = open_sink(sys.argv[1], ListSource([], is_live=False))
+sink = open_sink(sys.argv[1], ListSource([], is_live=False), SinkOptions(say=print))
 try:
     for number in range(3):
         sink.write(flat_frame(number, pts=number))
@@ -229,6 +229,10 @@ finally:
     done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, "written to a full disk without a word"
     assert f"StreamError: {out}: File too large; the file may not grow further" in done.stderr
+    if out.exists():
+        assert read_clip(out), "what is left plays"
+    else:
+        assert done.stdout == f"{out}: nothing that was written would play; the file is removed\n"
 
 
 @pytest.mark.parametrize(
