@@ -2,6 +2,7 @@
 
 from sr_edge.calibration.account import Account, LatencyMs, LayerRow
 from sr_edge.calibration.cache import read_cache, write_cache
+from sr_edge.calibration.calibrated_file import CalibratedFile, calibrate_file
 from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
 from sr_edge.calibration.gate import Budget
 from sr_edge.calibration.graph import graph_tile
@@ -18,6 +19,7 @@ __all__ = [
     "PICTURES",
     "Account",
     "Budget",
+    "CalibratedFile",
     "Calibration",
     "Decision",
     "HeldOut",
@@ -29,6 +31,7 @@ __all__ = [
     "Provenance",
     "TensorRange",
     "calibrate",
+    "calibrate_file",
     "calibrate_within",
     "calibration_patches",
     "graph_tile",

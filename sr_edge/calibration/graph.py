@@ -17,7 +17,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
     """The ONNX file with a unique name on every node, constants where they are used, and an opset that has INT8.
 
     Raises:
-        CalibrationError: the file is missing, or is no ONNX model that onnx can bring to opset 13.
+        CalibrationError: the file is missing, is no ONNX model that onnx can bring to opset 13, or has several outputs.
     """
     if not path.is_file():
         raise CalibrationError(f"{path} is not a file; export a model first: sr-edge export MODEL -o {path}")
@@ -27,10 +27,22 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise CalibrationError(f"{path} is not a readable ONNX file ({error}); export it again") from error
     if not model.graph.node:
         raise CalibrationError(f"{path} holds no ONNX graph; export it again")
+    _require_one_output(model, path)
     model = _with_opset_for_int8(model, path)
     _bypass_identities(model)
     name_nodes(model)
     return model
+
+
+def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
+    """INT8 is judged by one picture: what it does to another output nobody would see."""
+    names = [output.name for output in model.graph.output]
+    if len(names) > 1:
+        inputs = [value.name for value in model.graph.input]
+        raise CalibrationError(
+            f"{path} has {len(names)} outputs ({', '.join(names)}), and INT8 is judged by one; keep the picture alone: "
+            f"onnx.utils.extract_model({str(path)!r}, 'one.onnx', {inputs}, [{names[0]!r}])"
+        )
 
 
 def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.finetuning import finetune
 from sr_edge.calibration.gate import Budget, Choice, choose_layers
 from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.post_training import calibrate, digest_of
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.quality import HeldOut, Judge
@@ -130,7 +131,7 @@ def calibrate_within(
         NothingToQuantize: not even one layer alone keeps the budget, or the rest's precision leaves nothing of it.
     """
     warnings = require_usable(batches)
-    batches = [batch * np.float32(order.white) for batch in batches]
+    patches, batches = batches, [batch * np.float32(order.white) for batch in batches]
     calibration = calibrate(
         onnx_path,
         batches,
@@ -143,6 +144,7 @@ def calibrate_within(
         recalibrate=recalibrate,
     )
     model = load_graph(onnx_path)
+    warnings = (*warnings, *filter(None, [range_warning(model, patches, order.white)]))
     if held_out:
         require_batches(model, [held.patch for held in held_out])
     calibration = _finetuned(model, calibration, batches, order, progress, cache)

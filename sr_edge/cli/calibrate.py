@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,6 @@ from sr_edge.cli.options import (
     Weights,
     require_another_file,
 )
-from sr_edge.errors import CacheMismatch
 from sr_edge.spec import Precision, Spelling
 from sr_edge.whole_file import require_output_file
 
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from sr_edge.calibration import Account, HeldOut, Order
+    from sr_edge.calibration import Account, CalibratedFile, HeldOut
     from sr_edge.cli.float_graph import FloatGraph
-    from sr_edge.cli.output import Report
 
 
 def calibrate(
@@ -95,11 +93,10 @@ def calibrate(
         if file is not None:
             require_output_file(file)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import Budget, Order, quantize_onnx, write_curve
+        from sr_edge.calibration import Budget, Order, calibrate_file, calibration_patches
         from sr_edge.calibration.tuning import timed_runtime
         from sr_edge.cli.float_graph import Network, float_graph
 
-        network = Network(model, scale, weights, random_weights, arch, input_range)
         order = Order(
             Budget(max_drop_db, latency_target),
             method,
@@ -108,87 +105,64 @@ def calibrate(
             timed_runtime(runtime),
             rest,
             threads,
+            finetune=finetune,
         )
-        spelled = spelling or (Spelling.U8 if order.runtime else Spelling.S8)
+        network = Network(model, scale, weights, random_weights, arch, input_range)
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
-            pictures = _Pictures(images, hr, patches)
-            wanted = replace(order, white=graph.white, finetune=finetune)
-            account = _account(graph, wanted, pictures, cache, out, recalibrate, progress)
-            file_rest = Precision.FP16 if rest is Precision.FP16 else Precision.FP32
-            quantize_onnx(graph.path, account.calibration, out, spelled, file_rest)
-            files = write_curve(account, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
-        show(_document(out, spelled, account, files), _readable(out, spelled, account, files))
+            written = calibrate_file(
+                graph.path,
+                out,
+                calibration_patches(images, graph.tile, patches, channels=graph.channels),
+                _held_out(graph, images, hr),
+                replace(order, white=graph.white),
+                spelling,
+                cache=cache,
+                recalibrate=recalibrate,
+                progress=progress,
+            )
+        show(_document(graph, written), _readable(graph, written))
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    images: Path
-    hr: Path | None
-    patches: int
-
-
-def _account(
-    graph: FloatGraph,
-    order: Order,
-    pictures: _Pictures,
-    cache: Path | None,
-    out: Path,
-    recalibrate: bool,
-    progress: Report,
-) -> Account:
-    """A cache that the user named must fit; one that an earlier run left beside the output is replaced."""
-    from sr_edge.calibration import calibrate_within, calibration_patches
-
-    batches = calibration_patches(pictures.images, graph.tile, pictures.patches, channels=graph.channels)
-    held_out = _held_out(graph, pictures)
-    kept = cache or out.with_suffix(".calibration.json")
-
-    def work(again: bool) -> Account:
-        return calibrate_within(graph.path, batches, held_out, order, progress=progress, cache=kept, recalibrate=again)
-
-    try:
-        return work(recalibrate)
-    except CacheMismatch:
-        if cache is not None:
-            raise
-        return work(True)
-
-
-def _held_out(graph: FloatGraph, pictures: _Pictures) -> list[HeldOut]:
+def _held_out(graph: FloatGraph, images: Path, hr: Path | None) -> list[HeldOut]:
     from sr_edge.bench.quality import pair_files, read_pair
     from sr_edge.calibration import held_out_pairs, held_out_patches
     from sr_edge.calibration.scale import graph_scale
 
-    if pictures.hr is None:
-        return held_out_patches(pictures.images, graph.tile, channels=graph.channels)
+    if hr is None:
+        return held_out_patches(images, graph.tile, channels=graph.channels)
     scale = graph_scale(graph.path, graph.tile, graph.channels)
-    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(pictures.hr, scale)]
+    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(hr, scale)]
     return held_out_pairs(pairs, graph.tile, channels=graph.channels)
 
 
-def _document(out: Path, spelling: Spelling, account: Account, files: tuple[Path, ...]) -> dict[str, object]:
+def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
     from sr_edge.calibration.pareto import curve_document
 
+    account = written.account
     return {
-        "path": out,
-        "spelling": spelling,
+        "path": written.path,
+        "spelling": written.spelling,
+        "tile": graph.tile,
+        "remark": graph.remark,
         "sentence": account.sentence,
         "warnings": account.warnings,
         "layers": account.layers,
         "curve": curve_document(account),
-        "files": files,
+        "files": written.files,
         "calibration": account.calibration,
     }
 
 
-def _readable(out: Path, spelling: Spelling, account: Account, files: tuple[Path, ...]) -> Group:
+def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     from rich.console import Group
 
-    written = f"{out} ({spelling} spelling); the curve of decibels against time: {', '.join(map(str, files))}"
-    if len(files) == 1:
-        written += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
+    account, files = written.account, ", ".join(map(str, written.files))
+    said = f"{written.path} ({written.spelling} spelling); the curve of decibels against time: {files}"
+    if len(written.files) == 1:
+        said += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
     warnings = [f"warning: {warning}" for warning in account.warnings]
-    return Group(_layer_table(account), *warnings, written, account.sentence)
+    remarks = [graph.remark] if graph.remark else []
+    return Group(_layer_table(account), *remarks, *warnings, said, account.sentence)
 
 
 def _layer_table(account: Account) -> Table:

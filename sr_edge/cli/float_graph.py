@@ -34,12 +34,16 @@ class Network:
 
 @dataclass(frozen=True)
 class FloatGraph:
-    """A float32 ONNX file, the tile and colours that it takes, and what it calls white."""
+    """A float32 ONNX file, the tile and colours that it takes, and what it calls white.
+
+    `remark` says what was chosen for lack of an option.
+    """
 
     path: Path
     tile: TileSpec
     channels: int = 3
     white: float = 1.0
+    remark: str = ""
 
 
 @contextmanager
@@ -81,8 +85,10 @@ def _require_no_torch_options(network: Network) -> None:
 def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatGraph:
     from sr_edge.calibration.graph import graph_channels, graph_tile, is_dynamic
 
-    wanted = TileSpec.parse(tile) if tile else DYNAMIC_TILE if is_dynamic(path) else None
-    return FloatGraph(path, graph_tile(path, wanted), graph_channels(path), input_range)
+    wanted, remark = TileSpec.parse(tile) if tile else None, ""
+    if wanted is None and is_dynamic(path):
+        wanted, remark = DYNAMIC_TILE, f"the graph takes any size: patches are {DYNAMIC_TILE}; --tile takes others"
+    return FloatGraph(path, graph_tile(path, wanted), graph_channels(path), input_range, remark)
 
 
 @contextmanager

@@ -35,10 +35,8 @@ from sr_edge.calibration.watched import Batch, WatchedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import supports
-from sr_edge.spec import Precision, Spelling, TileSpec
-
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-PsnrDb = Callable[[Batch, Batch], float]
+from sr_edge.spec import Precision, Spelling
+from tests.calibration.graphs import TILE, Run, calling_white_255
 
 
 class Restorer(nn.Module):
@@ -59,7 +57,7 @@ class Restorer(nn.Module):
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("restorer") / "float.onnx"
-    onnx.save(trace(Restorer().eval(), TileSpec(24, 24)), path)
+    onnx.save(trace(Restorer().eval(), TILE), path)
     return path
 
 
@@ -173,20 +171,7 @@ def test_layers_can_be_named(graph: Path, batches: list[Batch], held_out: list[H
 def test_a_graph_that_calls_white_255_is_judged_alike(
     account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
 ) -> None:
-    model = onnx.load(graph)
-    body = "scaled"
-    for node in model.graph.node:
-        for slot, name in enumerate(node.input):
-            if name == "input":
-                node.input[slot] = body
-    output = model.graph.output[0].name
-    for node in model.graph.node:
-        node.output[:] = ["unscaled" if name == output else name for name in node.output]
-    white = onnx.numpy_helper.from_array(np.float32(255.0), "white")
-    model.graph.initializer.append(white)
-    model.graph.node.insert(0, onnx.helper.make_node("Div", ["input", "white"], [body]))
-    model.graph.node.append(onnx.helper.make_node("Mul", ["unscaled", "white"], [output]))
-    onnx.save(model, tmp_path / "white255.onnx")
+    onnx.save(calling_white_255(onnx.load(graph)), tmp_path / "white255.onnx")
     found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, Order(white=255.0))
     assert found.choice.int8 == account.choice.int8
     assert found.choice.drop_db == pytest.approx(account.choice.drop_db, rel=0.01)

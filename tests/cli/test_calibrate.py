@@ -214,3 +214,22 @@ def test_a_bundle_stays_as_it_was(sr_edge: SrEdge, bundle: Path, pictures: Path,
     assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
     types = {tensor.data_type for tensor in onnx.load(out).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in types
+
+
+def test_a_graph_of_any_size_says_which_patches_were_taken_and_how_to_choose(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for axis, name in ((2, "height"), (3, "width")):
+            value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{name}"
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "any.onnx")
+    outcome = sr_edge("calibrate", tmp_path / "any.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 0, outcome.stderr
+    assert "the graph takes any size: patches are 64x64; --tile takes others" in outcome.stdout
+    chosen = ("--tile", "32x24", "--json", "--recalibrate")
+    document = json.loads(
+        sr_edge("calibrate", tmp_path / "any.onnx", "--images", pictures, *FAST, *chosen, "-o", out).stdout
+    )
+    assert (document["tile"], document["remark"]) == ({"height": 32, "width": 24}, "")

@@ -1,0 +1,63 @@
+"""A network that calls white 255 and is calibrated for 1 is noticed by what it does: the numbers, and the option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sr_edge.calibration import HeldOut, Order, calibrate_within
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.input_range import range_warning
+from sr_edge.export.frame_io import wrap_uint8
+from tests.calibration.graphs import calling_white_255, parsed, photo_like, random_weight
+from tests.calibration.networks import NETWORKS, export
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_a_network_calls_white_is_told_by_what_it_does(name: str, tmp_path: Path) -> None:
+    export(name, tmp_path / "float.onnx")
+    model, patches = load_graph(tmp_path / "float.onnx"), photo_like(4, NETWORKS[name].colours)
+    assert range_warning(model, patches, 1.0) == ""
+    large = calling_white_255(model)
+    assert range_warning(large, patches, 255.0) == ""
+    assert "seems to call white 255, not 1: " in range_warning(large, patches, 1.0)
+
+
+def test_the_account_warns_with_the_numbers_and_the_option(tmp_path: Path) -> None:
+    export("residual", tmp_path / "float.onnx")
+    onnx.save(calling_white_255(onnx.load(tmp_path / "float.onnx")), tmp_path / "white255.onnx")
+    patches = photo_like(20, 3)
+    held_out = [HeldOut(patch) for patch in patches[16:]]
+    (warning,) = calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, Order()).warnings
+    assert "dB from its input where white is 255, and" in warning
+    assert warning.endswith("calibrate again with --input-range 255")
+    assert calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, Order(white=255.0)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Conv<pads = [1,1,1,1]>(x, w)",
+        "y = Mul(x, zero)",
+        "y = ReduceMean<axes = [2, 3]>(x)",
+        "y = Conv(x, gray)",
+        "y = Slice(x, one, two, axes)",
+    ],
+)
+def test_what_makes_no_picture_of_its_input_warns_of_nothing(body: str) -> None:
+    constants = {
+        "w": random_weight(3, 3, 3, 3),
+        "gray": random_weight(1, 3, 1, 1),
+        "zero": np.float32(0.0),
+        "one": [1],
+        "two": [24],
+        "axes": [2],
+    }
+    assert range_warning(parsed(body, constants), photo_like(4, 3), 1.0) == ""
+
+
+def test_a_uint8_graph_has_no_range_to_choose(mixed_graph: onnx.ModelProto) -> None:
+    assert range_warning(wrap_uint8(mixed_graph), photo_like(4, 3), 255.0) == ""

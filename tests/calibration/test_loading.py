@@ -1,0 +1,59 @@
+"""Float graphs as they come: old opsets are raised, shared weights found, several outputs refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sr_edge.calibration import HeldOut, Order, calibrate_within, quantize_onnx
+from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.scale import graph_scale
+from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.errors import CalibrationError
+from tests.calibration.graphs import TILE, parsed, photo_like, random_weight
+from tests.calibration.networks import export
+
+
+def test_an_opset_without_channel_scales_is_raised(tmp_path: Path) -> None:
+    body = "a = Conv<pads = [1,1,1,1]>(x, w)  b = Relu(a)  y = Conv<pads = [1,1,1,1]>(b, w)"
+    weight = random_weight(3, 3, 3, 3) / np.float32(5)
+    onnx.save(parsed(body, {"w": weight}, output="float[1,3,24,24] y", opset=11), tmp_path / "old.onnx")
+    patches = photo_like(8, 3)
+    found = calibrate_within(tmp_path / "old.onnx", patches, [HeldOut(patch) for patch in patches], Order())
+    quantize_onnx(tmp_path / "old.onnx", found.calibration, tmp_path / "int8.onnx")
+    assert onnx.load(tmp_path / "int8.onnx").opset_import[0].version == 13
+
+
+def test_a_shared_weight_behind_an_identity_is_found(tmp_path: Path) -> None:
+    body = "v = Identity(w)  a = Conv<pads = [1,1,1,1]>(x, w)  y = Conv<pads = [1,1,1,1]>(a, v)"
+    onnx.save(parsed(body, {"w": np.ones((3, 3, 3, 3), np.float32)}), tmp_path / "shared.onnx")
+    loaded = load_graph(tmp_path / "shared.onnx")
+    assert [list(node.input) for node in loaded.graph.node] == [["x", "w"], ["a", "w"]]
+    batch = photo_like(1, 3)[0]
+    wanted = WatchedGraph(onnx.load(tmp_path / "shared.onnx")).run(batch)[0]
+    np.testing.assert_array_equal(WatchedGraph(loaded).run(batch)[0], wanted)
+
+
+def test_the_scale_is_found_by_running(tmp_path: Path) -> None:
+    for name, scale in (("residual", 2), ("same size", 1)):
+        export(name, tmp_path / "n.onnx")
+        assert graph_scale(tmp_path / "n.onnx", TILE) == scale
+    onnx.save(parsed("y = ReduceMean<axes = [2,3]>(x)", {}, output="float[1,3,1,1] y"), tmp_path / "mean.onnx")
+    with pytest.raises(CalibrationError, match="wanted a whole number of times as large"):
+        graph_scale(tmp_path / "mean.onnx", TILE)
+
+
+def test_a_graph_of_several_outputs_is_refused_with_the_way_to_keep_one(tmp_path: Path) -> None:
+    body = "y = Conv<pads = [1,1,1,1]>(x, w)  half = Relu(y)"
+    path = tmp_path / "two.onnx"
+    model = parsed(body, {"w": random_weight(3, 3, 3, 3)}, output="float[1,3,24,24] y, float[1,3,24,24] half")
+    onnx.save(model, path)
+    with pytest.raises(CalibrationError, match=r"has 2 outputs \(y, half\), and INT8 is judged by one") as caught:
+        load_graph(path)
+    told = str(caught.value).partition("keep the picture alone: onnx.utils.extract_model")[2]
+    assert told == f"({str(path)!r}, 'one.onnx', ['x'], ['y'])"
+    onnx.utils.extract_model(str(path), str(tmp_path / "one.onnx"), ["x"], ["y"])
+    assert len(load_graph(tmp_path / "one.onnx").graph.node) == 1
