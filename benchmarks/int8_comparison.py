@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,42 +21,22 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from int8_makers import MAKERS, Material, make
+from picture_quality import CALIBRATION, TILE, Quality, TestPicture, opened, quality, test_pictures
 from picture_sets import set_name, test_sets
 from rich.console import Console
 from rich.table import Table
 
-from sr_edge.bench.quality import pair_files, read_pair
 from sr_edge.export import export_onnx
-from sr_edge.frames import Frame
-from sr_edge.metrics import luma, psnr_y_db
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
-from sr_edge.resize import resize_bicubic
-from sr_edge.runtimes import Session, SessionRequest, Spread, open_request, paired_ratio, supports, take_turns
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.runtimes import Spread, paired_ratio, supports, take_turns
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 
-ROOT = Path(__file__).resolve().parents[1]
-CALIBRATION = ROOT / "examples" / "pictures" / "calibration"
-TILE = TileSpec(96, 96)
 LARGEST_DROP_DB = 0.05
 CONVOLUTIONAL = ("convnet",)
 TIME_TARGETS = {True: {"bf16": 0.68, "fp32": 0.28}, False: {"bf16": 0.90}}  # by "is convolutional"
-
-
-@dataclass(frozen=True)
-class Quality:
-    """On one test set: mean PSNR of luma; less the float graph's, negative where it is lost; the noise's distance.
-
-    `noise_below_residual_db` compares the change of the output with what the float network adds to bicubic enlargement;
-    None where nothing changes.
-    """
-
-    psnr_db: float
-    change_db: float
-    noise_below_residual_db: float | None
 
 
 @dataclass(frozen=True)
@@ -92,13 +71,6 @@ class NetworkRows:
     network: str
     rows: tuple[Row, ...]
     targets: dict[str, float]
-
-
-@dataclass(frozen=True)
-class TestPicture:
-    lr: Frame
-    hr: Frame
-    bicubic: Frame
 
 
 def main() -> None:
@@ -174,37 +146,6 @@ def measured(
                 quality={key: quality(session, pictures[key], wanted[key]) for key in pictures},
                 ratios={key: paired_ratio(times[graph.maker], base) for key, base in bases.items()},
             )
-
-
-def opened(model: LoadedModel, path: Path, precision: Precision, rest: Precision) -> Session:
-    request = SessionRequest(path, model.card, TILE, precision, rest, allow_other_precision=True)
-    return open_request("openvino", request)
-
-
-def test_pictures(folder: Path, scale: int) -> Iterator[TestPicture]:
-    """The low-resolution halves are made by MATLAB's bicubic."""
-    for pair in pair_files(folder, scale):
-        lr, hr = read_pair(pair, scale)
-        yield TestPicture(lr, hr, resize_bicubic(lr, scale))
-
-
-def quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[Frame]) -> Quality:
-    """Of a session whose outputs should be `wanted`."""
-    scale, upscaler = session.spec.scale, Upscaler(session)
-    found = [upscaler.upscale(picture.lr) for picture in pictures]
-    psnr_db, float_db = (
-        float(np.mean([psnr_y_db(frame, picture.hr, scale) for frame, picture in zip(frames, pictures, strict=True)]))
-        for frames in (found, wanted)
-    )
-    noise = float(np.mean([_distance(*pair) for pair in zip(found, wanted, strict=True)]))
-    residual = float(np.mean([_distance(a, picture.bicubic) for a, picture in zip(wanted, pictures, strict=True)]))
-    below_db = 10 * math.log10(residual / noise) if noise else None
-    return Quality(psnr_db, psnr_db - float_db, below_db)
-
-
-def _distance(a: Frame, b: Frame) -> float:
-    """Mean squared difference of luma."""
-    return float(np.mean(np.square(luma(a) - luma(b))))
 
 
 def table(network: NetworkRows) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from attention_int8_rows import section as _attention_int8
 from comparison_rows import ComparisonRow
 from paper_rows import PaperRow
 
@@ -34,6 +35,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", _forms),
         "float16": ("What half precision costs the bundled networks, whole pictures", _float16),
         "int8": ("INT8 of the bundled networks, ours and others'", _int8),
+        "attention-int8": ("INT8 for the attention's own matmuls", _attention_int8),
         "scaling": ("Attention against the number of pixels", _scaling),
         "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),

@@ -1,0 +1,65 @@
+"""Figures of INT8 in the attention's own matmuls, and their section of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from picture_quality import Quality
+
+from sr_edge.runtimes import Spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """One graph; `ratio` of its time to that of the same `layers` with all products in float, None for those.
+
+    `products` says which products of two computed tensors are INT8, `ran` how many of them OpenVINO computes so.
+    """
+
+    layers: str
+    products: str
+    ran: str
+    quality: Mapping[str, Quality]
+    ratio: Spread | None
+
+
+@dataclass(frozen=True)
+class NetworkRows:
+    """One network: with its layers in float and in INT8, each without and with INT8 products."""
+
+    network: str
+    rest: str
+    rows: tuple[Row, ...]
+    largest_drop_db: float
+
+
+def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Paragraphs for the page, from what JSON gives."""
+    sets = list(networks[0]["rows"][0]["quality"])
+    headings = ("network", "layers", "products in INT8", "ran", *(f"{key}, dB" for key in sets), "x", "quartiles", "")
+    lines = [_line(headings), "|---|---|---|---|" + "---:|" * (len(sets) + 1) + "---|---|"]
+    lines += [_line(_cells(network, row, sets)) for network in networks for row in network["rows"]]
+    yield "\n".join(lines)
+    rest, allowed = networks[0]["rest"], networks[0]["largest_drop_db"]
+    yield (
+        f"x2, tile 96x96, OpenVINO, all else in {rest}, graphs of a network in turn. dB: PSNR of luma less that of the "
+        "fp32 graph. x: time as a multiple of the same layers with all products in float, a ratio a round. It pays "
+        f"where that is below 1 in three rounds of four and at most {allowed} dB are lost."
+    )
+
+
+def _cells(network: Mapping[str, Any], row: Mapping[str, Any], sets: Sequence[str]) -> tuple[str, ...]:
+    changes = tuple(f"{row['quality'][key]['change_db']:+.3f}" for key in sets)
+    named = (network["network"], row["layers"], row["products"], row["ran"])
+    ratio = row["ratio"]
+    if ratio is None:
+        return (*named, *changes, "1", "", "")
+    kept = all(found["change_db"] >= -network["largest_drop_db"] for found in row["quality"].values())
+    verdict = "pays" if kept and ratio["high"] < 1.0 else "does not pay"
+    return (*named, *changes, f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}", verdict)
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
