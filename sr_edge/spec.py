@@ -83,6 +83,10 @@ class TileSpec:
         return f"{self.height}x{self.width}"
 
 
+USUAL_TILE = TileSpec(96, 96)
+"""Where nothing asks for another."""
+
+
 @dataclass(frozen=True)
 class Control:
     """A scalar that the user sets at run time: input `name`, float32 of shape [1], of the network and its graphs."""

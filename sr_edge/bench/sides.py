@@ -15,10 +15,7 @@ from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
-from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
-
-DEFAULT_TILE = TileSpec(96, 96)
-"""Where neither side has a size of its own."""
+from sr_edge.spec import USUAL_TILE, FrameFormat, ModelCard, Precision, TileSpec
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def _find_file(name: SideName, options: SideOptions) -> FoundSide:
     request = SessionRequest(
         artifact=Path(name.target),
         card=facts.card,
-        tile=facts.tile or DEFAULT_TILE,
+        tile=facts.tile or USUAL_TILE,
         precision=wanted,
         rest=facts.rest if name.rest is Precision.FP32 else name.rest,
         io=facts.io,
@@ -160,7 +157,7 @@ def _find_torch(name: SideName, options: SideOptions, stack: ExitStack) -> Found
     request = SessionRequest(
         artifact=write_side(model, folder),
         card=model.card,
-        tile=DEFAULT_TILE,
+        tile=USUAL_TILE,
         precision=name.precision or Precision.FP32,
         device=options.device,
         threads=options.threads,
@@ -190,7 +187,7 @@ def common_tile(first: FoundSide, second: FoundSide, wanted: TileSpec | None) ->
     if len(tiles) > 1:
         told = " and ".join(f"{text} takes {tile}" for text, tile in own.items())
         raise UsageError(f"{told}: both must have one tile; export or deploy one of them again at the other's")
-    tile = next(iter(tiles), wanted or DEFAULT_TILE)
+    tile = next(iter(tiles), wanted or USUAL_TILE)
     if wanted not in (None, tile):
         raise UsageError(f"{next(iter(own))} takes tiles of {tile}, not {wanted}; leave --tile out")
     for side in (first, second):

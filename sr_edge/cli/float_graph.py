@@ -10,12 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError, UsageError
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import USUAL_TILE, Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.cli.output import Report
 
-DEFAULT_TILE = "96x96"
 DYNAMIC_TILE = TileSpec(64, 64)
 """Patches for a graph that takes any size."""
 
@@ -66,7 +65,7 @@ def float_graph(network: Network, tile: str | None, progress: Report) -> Iterato
             yield graph
     else:
         with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
-            yield _exported(network, tile or DEFAULT_TILE, Path(folder) / "model.onnx", progress)
+            yield _exported(network, tile or str(USUAL_TILE), Path(folder) / "model.onnx", progress)
 
 
 def _require_no_torch_options(network: Network) -> None:
