@@ -17,33 +17,39 @@ from sr_edge.cli.stream_source import opened_source
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
+    from sr_edge.camera import Source
     from sr_edge.camera.preview.show import Show
 
 USUAL_PORT = 8770
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
+SourceText = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, test:320x180@30; "
+        "files are played by the clock.",
+        show_default=False,
+    ),
+]
+FirstRuntime = Annotated[str | None, typer.Option(help="To begin with; left out, what works best.", show_default=False)]
+FirstPrecision = Annotated[Precision, typer.Option(help="To begin with.")]
+PolicyWords = Annotated[str, typer.Option(metavar="latest|block|'drop-late MS'", help="When frames come too fast.")]
+Once = Annotated[bool, typer.Option("--once", help="Do not begin a file again when it ends.")]
+Host = Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")]
+
+
 def preview(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, test:320x180@30; "
-            "files are played by the clock.",
-            show_default=False,
-        ),
-    ],
+    source: SourceText,
     model: Model,
-    runtime: Annotated[
-        str | None, typer.Option(help="To begin with; left out, what works best.", show_default=False)
-    ] = None,
-    precision: Annotated[Precision, typer.Option(help="To begin with.")] = Precision.FP32,
-    policy: Annotated[
-        str, typer.Option(metavar="latest|block|'drop-late MS'", help="When frames come too fast.")
-    ] = "latest",
-    once: Annotated[bool, typer.Option("--once", help="Do not begin a file again when it ends.")] = False,
-    host: Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = USUAL_PORT,
+    runtime: FirstRuntime = None,
+    precision: FirstPrecision = Precision.FP32,
+    policy: PolicyWords = "latest",
+    once: Once = False,
+    host: Host = "127.0.0.1",
+    port: Port = USUAL_PORT,
     read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: Threads = None,
     settings: Settings = [],  # noqa: B006
@@ -51,11 +57,9 @@ def preview(
     """Show a camera, stream or video before and after, on a page in the browser."""
     controls = read_settings(settings)
     from sr_edge.bundle import open_bundle
-    from sr_edge.camera import Policy, SourceOptions, open_source
-    from sr_edge.camera.paced import PacedSource
+    from sr_edge.camera import Policy
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
-    from sr_edge.camera.preview.repeated import RepeatedSource
     from sr_edge.camera.preview.server import Billing, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.show import Show
     from sr_edge.runtimes import open_session, preferred_runtime
@@ -71,14 +75,12 @@ def preview(
             controls,
         )
         owned.callback(enlarger.close)
-        reading = SourceOptions(ffmpeg=read_pairs(read), say=_say)
-        again = not once and (Path(source).is_file() or Path(source).is_dir())
-        opened = RepeatedSource(lambda: open_source(source, reading)) if again else opened_source(source, reading)
-        show = Show(opened if opened.is_live else PacedSource(opened), enlarger, chosen, _say)
+        shown = _shown_source(source, read_pairs(read), once)
+        show = Show(shown, enlarger, chosen, _say)
         owned.callback(_close, show)
         choices = choices_of(bundle)
         billing = Billing(
-            source=opened.name,
+            source=shown.name,
             model=model.name,
             scale=enlarger.scale,
             policy=str(chosen),
@@ -86,9 +88,21 @@ def preview(
         )
         access = access_for(host)
         show.start()
-        shown = socket.gethostname() if host in _EVERY_ADDRESS else host
-        typer.echo(f"preview: {access.address(shown, listening.getsockname()[1])} (Ctrl-C ends it)")
+        name = socket.gethostname() if host in _EVERY_ADDRESS else host
+        typer.echo(f"preview: {access.address(name, listening.getsockname()[1])} (Ctrl-C ends it)")
         server_for(preview_app(show, billing, access)).run(sockets=[listening])
+
+
+def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+    """Opens it; a file is played by the clock, and again when it ends."""
+    from sr_edge.camera import SourceOptions, open_source
+    from sr_edge.camera.paced import PacedSource
+    from sr_edge.camera.preview.repeated import RepeatedSource
+
+    options = SourceOptions(ffmpeg=ffmpeg, say=_say)
+    again = not once and (Path(text).is_file() or Path(text).is_dir())
+    opened = RepeatedSource(lambda: open_source(text, options)) if again else opened_source(text, options)
+    return opened if opened.is_live else PacedSource(opened)
 
 
 def _close(show: Show) -> None:

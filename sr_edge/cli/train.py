@@ -20,39 +20,51 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 5
 
 
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name (`sr-edge models`).")]
+TrainedScale = Annotated[int, typer.Option(help="Magnification: 2, 3 or 4.")]
+Data = Annotated[Path, typer.Option(metavar="DIR", help="Pictures to learn from, also in folders below.")]
+Validation = Annotated[Path, typer.Option(metavar="DIR", help="Pictures to validate on.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint, log, curve and weights; continued if there.")]
+FromBundled = Annotated[bool, typer.Option("--from-bundled", help="Begin with the bundled weights.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option(metavar="JSON", help="All numbers of the training.", show_default=False)
+]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps (6000).", show_default=False)]
+Batch = Annotated[int | None, typer.Option(help="Crops a step (4).", show_default=False)]
+LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate (5e-4).", show_default=False)]
+Degradation = Annotated[
+    str | None,
+    typer.Option(help="bicubic, blind-gaussian or realnet; the paper's if left out.", show_default=False),
+]
+Seed = Annotated[int | None, typer.Option(help="Decides first weights and order of the data (0).", show_default=False)]
+CompileNetwork = Annotated[
+    bool, typer.Option("--compile", help="Through torch.compile: faster steps; needs a C++ compiler.")
+]
+Vgg = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="VGG19 of torchvision, for a perceptual loss.", show_default=False)
+]
+TrainingDevice = Annotated[
+    str | None, typer.Option(help="cpu or cuda; cuda if left out and present.", show_default=False)
+]
+
+
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name (`sr-edge models`).")],
-    scale: Annotated[int, typer.Option(help="Magnification: 2, 3 or 4.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Pictures to learn from, also in folders below.")],
-    val: Annotated[Path, typer.Option(metavar="DIR", help="Pictures to validate on.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint, log, curve and weights; continued if there.")],
+    model: Name,
+    scale: TrainedScale,
+    data: Data,
+    val: Validation,
+    out: Out,
     weights: Weights = None,
-    from_bundled: Annotated[bool, typer.Option("--from-bundled", help="Begin with the bundled weights.")] = False,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="All numbers of the training.", show_default=False)
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps (6000).", show_default=False)] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops a step (4).", show_default=False)] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate (5e-4).", show_default=False)
-    ] = None,
-    degradation: Annotated[
-        str | None,
-        typer.Option(help="bicubic, blind-gaussian or realnet; the paper's if left out.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides first weights and order of the data (0).", show_default=False)
-    ] = None,
-    compile_network: Annotated[
-        bool, typer.Option("--compile", help="Through torch.compile: faster steps; needs a C++ compiler.")
-    ] = False,
-    vgg: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="VGG19 of torchvision, for a perceptual loss.", show_default=False),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; cuda if left out and present.", show_default=False)
-    ] = None,
+    from_bundled: FromBundled = False,
+    recipe: RecipeFile = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    learning_rate: LearningRate = None,
+    degradation: Degradation = None,
+    seed: Seed = None,
+    compile_network: CompileNetwork = False,
+    vgg: Vgg = None,
+    device: TrainingDevice = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:

@@ -10,54 +10,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, Rest, Settings, Threads, Trust, read_settings
+from sr_edge.cli.options import BundlePath, Device, Json, OnePrecision, Settings, Threads, Trust, read_settings
+from sr_edge.cli.stream_options import Runtime, Slots
 from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
+    from sr_edge.camera.video_file import VideoResult
     from sr_edge.cli.output import Report
     from sr_edge.runtimes import SessionSpec
     from sr_edge.upscaler import FileResult, Upscaler
 
 
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a video.", show_default=False)
+]
+Target = Annotated[
+    Path, typer.Argument(metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False)
+]
+Overlap = Annotated[
+    int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option(help="Keep pictures newer than their source; go on with an interrupted video.")]
+Frames = Annotated[
+    str, typer.Option(metavar="FIRST:END", help="Of a video: these, counted from 0.", show_default=False)
+]
+VideoCodecName = Annotated[
+    str, typer.Option(metavar="h264|h265|vp9|av1", help="Of a video; by its depth and container.", show_default=False)
+]
+Crf = Annotated[
+    int | None, typer.Option(help="Of a video: quality, 0 is the best; the codec's own.", show_default=False)
+]
+Copy = Annotated[str, typer.Option(metavar="all|audio|none", help="Of a video: streams beside it that come along.")]
+
+
 def upscale(
     bundle: BundlePath,
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a video.", show_default=False)
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False),
-    ],
-    runtime: Annotated[
-        str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)
-    ] = None,
-    precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
-    rest: Rest = Precision.FP32,
-    overlap: Annotated[
-        int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option(help="Keep pictures newer than their source; go on with an interrupted video.")
-    ] = True,
-    frames: Annotated[
-        str, typer.Option(metavar="FIRST:END", help="Of a video: these, counted from 0.", show_default=False)
-    ] = "",
-    codec: Annotated[
-        str,
-        typer.Option(metavar="h264|h265|vp9|av1", help="Of a video; by its depth and container.", show_default=False),
-    ] = "",
-    crf: Annotated[
-        int | None, typer.Option(help="Of a video: quality, 0 is the best; the codec's own.", show_default=False)
-    ] = None,
-    copy: Annotated[
-        str, typer.Option(metavar="all|audio|none", help="Of a video: streams beside it that come along.")
-    ] = "all",
-    slots: Annotated[
-        int | None, typer.Option(min=1, help="Tiles in flight; more for throughput.", show_default=False)
-    ] = None,
+    source: Source,
+    target: Target,
+    runtime: Runtime = None,
+    precision: OnePrecision = Precision.FP32,
+    overlap: Overlap = None,
+    resume: Resume = True,
+    frames: Frames = "",
+    codec: VideoCodecName = "",
+    crf: Crf = None,
+    copy: Copy = "all",
+    slots: Slots = None,
     threads: Threads = None,
     device: Device = "cpu",
     settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -73,9 +74,8 @@ def upscale(
     if video is None:
         _require_place(source, target)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench import preferred_runtime
         from sr_edge.bundle import open_bundle
-        from sr_edge.runtimes import open_session
+        from sr_edge.runtimes import open_session, preferred_runtime
         from sr_edge.upscaler import Upscaler
 
         name = runtime or preferred_runtime()
@@ -83,18 +83,15 @@ def upscale(
         with open_bundle(bundle) as opened:
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
-                open_session(
-                    opened, name, precision, device, rest=rest, threads=threads, slots=slots, options=options
-                ) as session,
+                open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
                 progress_on_stderr() as progress,
             ):
                 started = time.perf_counter()
                 if job is not None:
-                    result = upscaled_video(job, session, overlap, controls, progress)
-                    done = _Done({"video": result}, readable_video(result))
+                    done = _done_video(upscaled_video(job, session, overlap, controls, progress))
                 else:
-                    results = _upscaled(Upscaler(session, overlap, controls), source, target, resume, progress)
-                    done = _Done({"files": results}, [_readable(result) for result in results], _failure(results))
+                    upscaler = Upscaler(session, overlap, controls)
+                    done = _done_pictures(_upscaled(upscaler, source, target, resume, progress))
                 seconds = time.perf_counter() - started
         document = {"session": session.spec, "seconds": seconds, **done.document}
         show(document, "\n".join([*done.lines, _ran(session.spec, seconds)]))
@@ -109,6 +106,14 @@ class _Done:
     document: Mapping[str, object]
     lines: Sequence[str]
     failure: str = ""
+
+
+def _done_video(result: VideoResult) -> _Done:
+    return _Done({"video": result}, readable_video(result))
+
+
+def _done_pictures(results: Sequence[FileResult]) -> _Done:
+    return _Done({"files": results}, [_readable(result) for result in results], _failure(results))
 
 
 def _require_place(source: Path, target: Path) -> None:
