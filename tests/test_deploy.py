@@ -17,7 +17,15 @@ from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.deploy.graphs import quantize_all
 from sr_edge.deploy.recommendation import LEAST_ROUNDS
-from sr_edge.errors import BundleError, FrameError, NothingToQuantize, RuntimeUnavailable, TileError, UsageError
+from sr_edge.errors import (
+    BundleError,
+    EngineError,
+    FrameError,
+    NothingToQuantize,
+    RuntimeUnavailable,
+    TileError,
+    UsageError,
+)
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import load_model
@@ -178,6 +186,9 @@ def test_a_variant_that_misses_its_golden_frames_is_named(report: DeployReport) 
     missed = SelfTest(row.variant, Precision.FP32, (GoldenResult("golden/input0.png", 20.0, 60.0),))
     spoiled = replace(report, bench=replace(report.bench, rows=(replace(row, self_test=missed),)))
     assert spoiled.failed == (f"{row.variant.runtime} {row.variant.label}",)
+    with pytest.raises(EngineError, match=r"onnxruntime fp32 did not reproduce the golden frames; .* is kept"):
+        spoiled.require_reproduced()
+    report.require_reproduced()
 
 
 def test_a_self_test_without_results_has_not_passed() -> None:

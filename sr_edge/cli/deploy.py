@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,11 +32,11 @@ from sr_edge.cli.options import (
     Weights,
     read_settings,
 )
-from sr_edge.errors import EngineError
 from sr_edge.whole_file import require_output
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.text import Text
 
     from sr_edge.deploy import DeployReport, Recommendation
     from sr_edge.spec import ModelCard
@@ -119,11 +119,7 @@ def deploy(
             require_output(target)
             report = deploy_network(network, images, target, plan, progress)
         show(report, _readable(report))
-    if report.failed:
-        raise EngineError(
-            f"{', '.join(report.failed)} did not reproduce the golden frames; {report.path} is kept for inspection, "
-            "do not use it there"
-        )
+    report.require_reproduced()
     report.bench.require_all_scored()
 
 
@@ -143,13 +139,13 @@ def _readable(report: DeployReport) -> Group:
     return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
 
 
-def _advice(recommendations: Sequence[Recommendation]) -> list[str]:
+def _advice(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
     """What to run here, the fastest runtime first; the JSON document has the same."""
-    if not recommendations:
-        return []
-    lines = ["\nrecommended here, by what was measured:"]
+    from rich.text import Text
+
+    if recommendations:
+        yield "\nrecommended here, by what was measured:"
     for found in recommendations:
-        lines.append(f"{found.runtime}: {found.words}")
-        if found.command:
-            lines += [f"    {found.command}", f"    {found.python}"]
-    return lines
+        yield f"{found.runtime}: {found.words}"
+        for line in filter(None, (found.command, found.python)):
+            yield Text(f"    {line}", no_wrap=True, overflow="ignore")  # wrapped, it could not be copied

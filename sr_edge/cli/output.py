@@ -41,9 +41,8 @@ def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
     from rich.console import Console
 
     width = None if stdout.isatty() else PIPE_WIDTH
-    Console(file=stdout, width=width, markup=False, highlight=False, soft_wrap=isinstance(readable, str)).print(
-        readable
-    )
+    console = Console(file=stdout, width=width, markup=False, highlight=False, soft_wrap=isinstance(readable, str))
+    console.print(readable, crop=False)
 
 
 @contextmanager

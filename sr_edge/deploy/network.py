@@ -19,7 +19,7 @@ from sr_edge.deploy.graphs import CACHE_FILE, export_all, quantize_all
 from sr_edge.deploy.manifest import manifest_of, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
 from sr_edge.deploy.recommendation import Recommendation, recommend
-from sr_edge.errors import BundleError, NothingToQuantize, SrEdgeError
+from sr_edge.errors import BundleError, EngineError, NothingToQuantize, SrEdgeError
 from sr_edge.export import ExportReport
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
@@ -49,6 +49,14 @@ class DeployReport:
         """Variants that ran and did not reproduce the golden frames."""
         tests = [row.self_test for row in self.bench.rows if row.self_test is not None]
         return tuple(f"{test.variant.runtime} {test.variant.label}" for test in tests if not test.passed)
+
+    def require_reproduced(self) -> None:
+        """Raises EngineError where a variant that ran did not reproduce the golden frames."""
+        if self.failed:
+            raise EngineError(
+                f"{', '.join(self.failed)} did not reproduce the golden frames; {self.path} is kept for inspection, "
+                "do not use it there"
+            )
 
 
 def deploy_network(
