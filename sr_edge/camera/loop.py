@@ -212,9 +212,9 @@ class Loop:
 
     def _enlarge_next(self) -> None:
         enlarger = self._work.enlarger_now()
-        with enlarger.turns.turn(self):
+        with enlarger.turns.turn(self, lambda: self._work.enlarger_now() is enlarger) as has_turn:
             with self._taking:
-                frame = self._inbox.take()
+                frame = self._inbox.take() if has_turn else None
                 if frame is None:
                     self._outbox.release()
                     return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -24,23 +24,34 @@ class Turns:
             return sum(self._waiting.values())
 
     @contextmanager
-    def turn(self, stream: object) -> Iterator[None]:
-        """Waits until it is the turn of `stream`, any value that tells streams apart."""
-        self._enter(stream)
-        try:
-            yield
-        finally:
-            self._leave()
+    def turn(self, stream: object, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Waits until it is the turn of `stream`, any value that tells streams apart.
 
-    def _enter(self, stream: object) -> None:
+        Gives False, and no turn, once `is_wanted` is false while it waits; it is asked again after `wake`.
+        """
+        has_turn = self._enter(stream, is_wanted)
+        try:
+            yield has_turn
+        finally:
+            if has_turn:
+                self._leave()
+
+    def wake(self) -> None:
+        """Has all who wait asked whether they still want their turn."""
         with self._changed:
-            self._waiting[stream] = self._waiting.get(stream, 0) + 1
+            self._changed.notify_all()
+
+    def _enter(self, stream: object, is_wanted: Callable[[], bool]) -> bool:
+        with self._changed:
+            _add(self._waiting, stream, 1)
             self._grant()
             while not self._granted.get(stream):
+                if not is_wanted():
+                    _add(self._waiting, stream, -1)
+                    return False
                 self._changed.wait()
-            self._granted[stream] -= 1
-            if not self._granted[stream]:
-                del self._granted[stream]
+            _add(self._granted, stream, -1)
+            return True
 
     def _leave(self) -> None:
         with self._changed:
@@ -54,6 +65,13 @@ class Turns:
             others = self._waiting.pop(stream) - 1
             if others:
                 self._waiting[stream] = others
-            self._granted[stream] = self._granted.get(stream, 0) + 1
+            _add(self._granted, stream, 1)
             self._free -= 1
         self._changed.notify_all()
+
+
+def _add(counts: dict[object, int], stream: object, change: int) -> None:
+    """A stream without anything has no place among the others."""
+    counts[stream] = counts.get(stream, 0) + change
+    if not counts[stream]:
+        del counts[stream]

@@ -123,6 +123,9 @@ class Work:
             self._governor.observe(latency_ms, result.by_fallback, time.monotonic())
             if self._governor.switches != switches:
                 self._statistics.count("switches")
+                self._enlarger.turns.wake()
+                if self._options.fallback is not None:
+                    self._options.fallback.turns.wake()
 
     @contextmanager
     def _failures(self, frame: VideoFrame) -> Iterator[None]:

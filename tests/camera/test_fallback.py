@@ -12,9 +12,10 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
+from sr_edge.camera.policy import Policy
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingEnlarger
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
 
 
 class Clock:
@@ -135,3 +136,31 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest
     assert by == ["model", "cheap"] * 3
     assert (loop.report().by_fallback, loop.report().switches) == (3, 6)
     assert [text.startswith("the model took") for text in said] == [True, False] * 3
+
+
+def test_who_waits_for_the_late_model_takes_the_fallback_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else as many slow frames as there are threads would pass after the switch."""
+    monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
+    may_pass = threading.Semaphore(0)
+    cheap: list[int] = []
+
+    class Slow(RepeatingEnlarger):
+        def before_infer(self, frame: VideoFrame) -> None:
+            assert may_pass.acquire(timeout=PATIENCE_S)
+
+    class Cheap(RepeatingEnlarger):
+        def before_infer(self, frame: VideoFrame) -> None:
+            cheap.append(frame.sequence)
+
+    model = Slow()
+    options = LoopOptions(Policy.parse("drop-late 1000000"), fallback=Cheap(at_once=2), max_latency_ms=1e-9)
+    loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(6)]), model, options)
+    running = threading.Thread(target=loop.run, args=(ListSink(),))
+    running.start()
+    eventually(lambda: model.turns.waiting == 2)
+    may_pass.release()
+    eventually(lambda: len(cheap) == 2)
+    assert loop.report().frames_out == 1, "the second frame is still in the model"
+    may_pass.release(6)
+    running.join(PATIENCE_S)
+    assert not running.is_alive()
