@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
+from picture_quality import CALIBRATION, TILE
 from picture_sets import set_name, test_sets
 
 from sr_edge.bench import pair_files, write_text
@@ -37,11 +38,9 @@ from sr_edge.metrics import psnr_y_db
 from sr_edge.models import load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.runtimes import supports
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import Precision
 from sr_edge.tiling import upscale_frame
 
-CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
-TILE = TileSpec(96, 96)
 PATCHES = 4
 LARGEST_LOSS_DB = 0.01
 

@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("page")
+    return importlib.import_module("page_networks")
 
 
 def network(change_db: float, ratio: float) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def network(change_db: float, ratio: float) -> dict[str, Any]:
     [(-0.01, 0.6, "| met |"), (-0.06, 0.6, "| **missed** dB |"), (-0.06, 0.7, "| **missed** dB, 0.68 x bf16 |")],
 )
 def test_the_page_tells_what_is_kept(page: Any, change_db: float, ratio: float, verdict: str) -> None:
-    table = "\n".join(page._int8([network(change_db, ratio)])).splitlines()
+    table = "\n".join(page.int8([network(change_db, ratio)])).splitlines()
     assert len({line.count("|") for line in table[:4]}) == 1
     assert table[2].endswith(verdict)
     assert "gives up: RuntimeError: no" in table[3]
