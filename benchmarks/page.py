@@ -28,6 +28,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "comparisons": ("The papers' comparisons, trained at our size", page_networks.comparisons),
         "systems": ("Static against traced form of every system, x2, 96x96", page_networks.systems),
         "forms": ("The deployed form of TaylorSwinIR-light x2, 96x96", page_networks.forms),
+        "movement": ("Where the static form of TaylorSwinIR-light spends its time", page_networks.movement),
         "float16": ("What half precision costs the bundled networks, whole pictures", page_networks.float16),
         "int8": ("INT8 of the bundled networks, ours and others'", page_networks.int8),
         "attention-int8": ("INT8 for the attention's own matmuls", _attention_int8),

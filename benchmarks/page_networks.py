@@ -12,6 +12,7 @@ from sr_edge.bundle.plain import from_plain
 
 OUR_INT8, LARGEST_INT8_DROP_DB = "sr-edge", 0.05
 SCALING_PICTURE = "attention_scaling.png"
+MOVEMENT_RECORD = "adr/0007-half-of-the-static-form-moves-data.md"
 
 
 def papers(rows: Sequence[Kept]) -> Iterator[str]:
@@ -88,6 +89,26 @@ def _pooled(row: Kept) -> str:
     return (
         f"A ratio is taken in each of {row['rounds']} rounds; of {row['processes']} fresh processes' medians and "
         "quartiles the middle ones are shown."
+    )
+
+
+def movement(figures: Kept) -> Iterator[str]:
+    """What the static form consists of; `targets` are the shares of the other forms' time that it should reach."""
+    for form, share in figures["shares"].items():
+        target = figures["targets"][form]
+        yield (
+            f"{share['median']:.2f} of the {form} form's time ({share['low']:.2f} to {share['high']:.2f}; target "
+            f"{target:.2f}: {judged(target, share['median'])}); outputs differ by at most "
+            f"{figures['largest_differences'][form]:.0e} in fp32."
+        )
+    table = ["| operators of the static form | nodes | share of its time |", "|---|---:|---:|"]
+    table += [row_of((row["kind"], str(row["nodes"]), f"{row['share']:.1%}")) for row in figures["operators"]]
+    yield "\n".join(table)
+    weights = "random weights" if figures["random_weights"] else "the bundled weights"
+    yield (
+        f"OpenVINO bf16, {figures['threads']} threads, {weights}; each operator's shortest time. {_pooled(figures)} "
+        f"{figures['giga_macs']:.1f} GMAC alone, at a large matmul's rate, would take "
+        f"{figures['arithmetic_share']:.0%} of that time. What was tried: [decision 0007]({MOVEMENT_RECORD})."
     )
 
 

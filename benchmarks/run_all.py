@@ -38,6 +38,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "papers": "python benchmarks/paper_tables.py --json {json}",
     "systems": "python benchmarks/system_forms.py --json {json}",
     "forms": "python benchmarks/attention_forms.py --json {json}",
+    "movement": "python benchmarks/data_movement.py --json {json}",
     "float16": "python benchmarks/float16_loss.py --json {json}",
     "int8": "python benchmarks/int8_comparison.py --json {json}",
     "attention-int8": "python benchmarks/attention_int8.py --json {json}",
