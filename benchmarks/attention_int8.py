@@ -1,10 +1,9 @@
 """INT8 for the attention's own matmuls: what it costs in decibels and gives in time, against leaving them float.
 
 The products of two computed tensors (queries by keys, weights by values; in TaylorShift's static form the sums over
-keys and what reads them) get Q/DQ on both sides, the left unsigned, the right signed, the clip where rounding and
-clipping err least on calibration patches. Once with all other layers in float, once with those in INT8 that calibration
-chooses. All graphs of a network take turns in one process, a ratio a round. OpenVINO, the rest in bf16 where the CPU
-has it.
+keys and what reads them) get Q/DQ on both sides, the clip where rounding and clipping err least on calibration patches.
+Once with all other layers in float, once with those in INT8 that calibration chooses. All graphs of a network take
+turns in one process, a ratio a round. OpenVINO, the rest in bf16 where the CPU has it.
 
     python benchmarks/attention_int8.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
     python benchmarks/attention_int8.py --hr SET5 --only ups-tiny --rounds 3 --patches 4      a quick try
@@ -97,7 +96,10 @@ def clips_of(model: onnx.ModelProto, nodes: Sequence[str], patches: Sequence[Bat
 
 
 def with_int8_products(model: onnx.ModelProto, nodes: Sequence[str], clips: dict[str, Clips]) -> onnx.ModelProto:
-    """A copy with Q/DQ before both inputs of the named MatMuls: the left unsigned, the right signed."""
+    """A copy with Q/DQ before both inputs of the named MatMuls.
+
+    Signed with zero point 0, as OpenVINO's INT8 matmul wants both; the left unsigned where it is never negative.
+    """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     written: list[onnx.NodeProto] = []
@@ -105,7 +107,8 @@ def with_int8_products(model: onnx.ModelProto, nodes: Sequence[str], clips: dict
         if node.name in nodes:
             for slot, name in enumerate(node.input):
                 found = clips[name]
-                written += _pair(quantized, f"{node.name}/product{slot}", name, found, unsigned=slot == 0)
+                unsigned = slot == 0 and found.is_positive
+                written += _pair(quantized, f"{node.name}/product{slot}", name, found.clip, unsigned)
                 node.input[slot] = f"{node.name}/product{slot}"
         written.append(node)
     del quantized.graph.node[:]
@@ -113,10 +116,9 @@ def with_int8_products(model: onnx.ModelProto, nodes: Sequence[str], clips: dict
     return quantized
 
 
-def _pair(model: onnx.ModelProto, output: str, source: str, clips: Clips, unsigned: bool) -> list[onnx.NodeProto]:
-    levels = 255 if unsigned and clips.is_positive else 127
-    zero_point = np.uint8(0 if clips.is_positive else 128) if unsigned else np.int8(0)
-    constants = {f"{output}_scale": np.float32(clips.clip / levels), f"{output}_zero_point": zero_point}
+def _pair(model: onnx.ModelProto, output: str, source: str, clip: float, unsigned: bool) -> list[onnx.NodeProto]:
+    levels, zero_point = (255, np.uint8(0)) if unsigned else (127, np.int8(0))
+    constants = {f"{output}_scale": np.float32(clip / levels), f"{output}_zero_point": zero_point}
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
     )
@@ -125,17 +127,13 @@ def _pair(model: onnx.ModelProto, output: str, source: str, clips: Clips, unsign
     return [quantize, dequantize]
 
 
-def int8_products(path: Path, rest: Precision) -> str:
-    """How many of the MatMuls that OpenVINO compiles are computed in INT8, of all."""
+def int8_products(path: Path, rest: Precision) -> int:
+    """How many products OpenVINO computes in INT8; none of those that it fuses into one kernel of attention."""
     settings = {"INFERENCE_PRECISION_HINT": precision_hint(rest), "PERFORMANCE_HINT": "LATENCY"}
     compiled = shared_core().compile_model(path, "CPU", settings)
     facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
-    kinds = [
-        each["runtimePrecision"].astype(str).lower()
-        for each in facts
-        if "layerType" in each and each["layerType"].astype(str).lower() == "matmul"
-    ]
-    return f"{sum(kind in ('i8', 'u8') for kind in kinds)} of {len(kinds)}"
+    products = [each for each in facts if "layerType" in each and each["layerType"].astype(str).lower() == "matmul"]
+    return sum(each["runtimePrecision"].astype(str).lower() in ("i8", "u8") for each in products)
 
 
 def variants(model: LoadedModel, rest: Precision, patches: int, folder: Path) -> Iterator[Variant]:
@@ -161,6 +159,7 @@ def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
     """Everything of one network at x2."""
     model, rest = load_model(name, 2), _rest()
     made = list(variants(model, rest, args.patches, folder))
+    products = sum(map(len, products_of(load_graph(folder / "model.onnx")).values()))
     pictures = {set_name(path): list(test_pictures(path, 2)) for path in test_sets(args.hr)}
     with ExitStack() as stack:
         exact = stack.enter_context(opened(model, folder / "model.onnx", Precision.FP32, Precision.FP32))
@@ -172,7 +171,7 @@ def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
             Row(
                 each.layers,
                 each.products,
-                int8_products(each.path, rest),
+                f"{int8_products(each.path, rest)} of {products}",
                 {key: quality(session, pictures[key], wanted[key]) for key in pictures},
                 None if each.products == NONE else paired_ratio(times, bases[each.layers]),
             )

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.graph import load_graph, name_nodes
 from sr_edge.calibration.watched import WatchedGraph
-from tests.calibration.graphs import photo_like
+from sr_edge.spec import Precision
+from tests.calibration.graphs import parsed, photo_like, random_weight
 from tests.calibration.networks import export
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -47,6 +48,19 @@ def test_int8_products_change_the_output_by_a_little(script: Any, model: onnx.Mo
     wanted, found = (WatchedGraph(each, optimize=False).run(patches[4])[0] for each in (model, quantized))
     assert 1e-6 < float(np.abs(found - wanted).max()) < 0.02
     assert script.with_int8_products(model, [], clips) == model
+
+
+@pytest.mark.parametrize("left", ["Sigmoid", "Tanh"])
+def test_openvino_computes_such_a_product_in_int8(script: Any, left: str, tmp_path: Path) -> None:
+    """With a left side that is never negative, and with one that is."""
+    body = f"c = Conv(x, w)  d = Conv(x, v)  a = {left}(c)  t = Transpose<perm = [0,1,3,2]>(d)  y = MatMul(a, t)"
+    product = parsed(body, {"w": random_weight(16, 3, 1, 1), "v": random_weight(16, 3, 1, 1, seed=1)})
+    name_nodes(product)
+    (nodes,) = script.products_of(product).values()
+    clips = script.clips_of(product, nodes, photo_like(4, 3))
+    for chosen, ran in (([], 0), (nodes, 1)):
+        onnx.save(script.with_int8_products(product, chosen, clips), tmp_path / "product.onnx")
+        assert script.int8_products(tmp_path / "product.onnx", Precision.FP32) == ran
 
 
 def rows(change_db: float, high: float) -> list[dict[str, Any]]:
