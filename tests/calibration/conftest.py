@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime  # type: ignore[import-untyped]  # ships no types
 import pytest
@@ -15,11 +13,7 @@ import torch
 from torch import nn
 
 from sr_edge.export.tracing import trace
-from sr_edge.spec import TileSpec
-
-TILE = TileSpec(24, 24)
-Batch = npt.NDArray[np.float32]
-Run = Callable[[onnx.ModelProto, Batch], Batch]
+from tests.calibration.graphs import TILE, Batch, PsnrDb, Run
 
 
 class MixedNet(nn.Module):
@@ -93,7 +87,7 @@ def run_openvino(openvino_core: Any) -> Run:
 
 
 @pytest.fixture(scope="session")
-def psnr_db() -> Callable[[Batch, Batch], float]:
+def psnr_db() -> PsnrDb:
     """Of the values as they are, peak 1."""
 
     def psnr(found: Batch, wanted: Batch) -> float:

@@ -20,6 +20,7 @@ from sr_edge.errors import CalibrationError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
+from tests.calibration.graphs import parsed
 
 TENSORS = ["input", "/Relu_output_0", "/Concat_output_0"]
 
@@ -70,11 +71,12 @@ def test_a_uint8_graph_takes_the_same_float_patches(mixed_graph: onnx.ModelProto
     ],
 )
 def test_a_channel_that_all_readers_multiply_by_zero_does_not_widen_the_range(readers: str, counts: bool) -> None:
-    text = f"""g (float[1,2,3,3] input) => (float[1,2,3,3] y)
-    <float[1,2,1,1] gain = {{1000.0, 1.0}}, float[2,2,1,1] blind = {{0.0, 1.0, 0.0, 2.0}},
-     float[2,2,1,1] seeing = {{0.5, 1.0, 0.0, 2.0}}>
-    {{ wide = Mul(input, gain)  {readers} }}"""
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    constants = {
+        "gain": np.array([1000.0, 1.0], np.float32).reshape(1, 2, 1, 1),
+        "blind": np.array([0.0, 1.0, 0.0, 2.0], np.float32).reshape(2, 2, 1, 1),
+        "seeing": np.array([0.5, 1.0, 0.0, 2.0], np.float32).reshape(2, 2, 1, 1),
+    }
+    model = parsed(f"wide = Mul(input, gain)  {readers}", constants, "float[1,2,3,3] input")
     batch = np.full((1, 2, 3, 3), 0.5, np.float32)
     found = ranges_of(model, [batch])["wide"]
     assert found.highest == 500.0

@@ -5,25 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.export.onnx_run import run_onnxruntime
-
-Values = npt.NDArray[np.float32]
+from tests.calibration.graphs import Values, of_nodes, random_weight
 
 
 def one_layer(op_type: str, weight: tuple[int, ...], x: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
-    generator = np.random.default_rng(0)
-    tensor = numpy_helper.from_array(generator.standard_normal(weight).astype(np.float32), "w")
     node = helper.make_node(op_type, ["x", "w"], ["y"], name="layer", **attributes)
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    graph = helper.make_graph([node], "one", inputs, outputs, [tensor])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return of_nodes([node], {"w": random_weight(*weight)}, x)
 
 
 LAYERS = {

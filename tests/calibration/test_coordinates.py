@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from sr_edge.calibration.coordinates import Quadratic, descend
-
-Values = npt.NDArray[np.float32]
+from tests.calibration.graphs import Values
 
 
 def problem() -> tuple[Quadratic, Values, Values, Values]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 
@@ -35,9 +34,8 @@ from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.spec import Spelling
+from tests.calibration.graphs import Run, Values
 
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-Values = npt.NDArray[np.float32]
 STEPS = 4
 
 

@@ -15,6 +15,7 @@ from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.watched import WatchedGraph
 from sr_edge.export.graph import view_graph
 from sr_edge.spec import Spelling
+from tests.calibration.graphs import Values, parsed
 
 SHAPES = {
     "w1": (4, 3, 3, 3),
@@ -53,23 +54,18 @@ LEFT = {
 }
 
 
-def constants() -> list[onnx.TensorProto]:
+def constants() -> dict[str, Values]:
     generator = np.random.default_rng(0)
-    made = []
+    made = {}
     for name, shape in SHAPES.items():
         values = generator.uniform(0.1, 1.0, shape)
         signs = 1.0 if name in ("positive", "slope") else generator.choice([-1.0, 1.0], shape)
-        made.append(onnx.numpy_helper.from_array((values * signs).astype(np.float32), name))
+        made[name] = (values * signs).astype(np.float32)
     return made
 
 
 def model_of(body: str, picture: str = "float[1,3,8,8] x") -> onnx.ModelProto:
-    known = ", ".join(f"float[{','.join(map(str, shape))}] {name}" for name, shape in SHAPES.items())
-    text = f"g ({picture}, {known}) => (float[n,c,h,w] y) {{ {body} }}"
-    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
-    used = {name for node in model.graph.node for name in node.input}
-    model.graph.initializer.extend(tensor for tensor in constants() if tensor.name in used)
-    del model.graph.input[1:]
+    model = parsed(body, constants(), picture)
     name_nodes(model)
     return model
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 from sr_edge.calibration.sites import find_sites
+from tests.calibration.graphs import parsed, random_weight
 
 LAYERS = {
     "a projection": "y = Conv(x, w)",
@@ -36,20 +36,16 @@ STATISTICS = {
 }
 
 
+CONSTANTS = {
+    "w": random_weight(4, 4, 1, 1),
+    "sum": np.ones((1, 4, 1, 1), np.float32),
+    "two": np.float32(2.0),
+    "heads": np.array([1, 4, 64], np.int64),
+}
+
+
 def obstacle_of(body: str) -> str:
-    head = "float[1,4,8,8] x, float[4,4,1,1] w, float[1,4,1,1] sum, float two, int64[3] heads"
-    model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 17]> g ({head}) => (float[n,c,h,w] y) {{ {body} }}'
-    )
-    values = {
-        "w": np.random.default_rng(0).standard_normal((4, 4, 1, 1)).astype(np.float32),
-        "sum": np.ones((1, 4, 1, 1), np.float32),
-        "two": np.float32(2.0),
-        "heads": np.array([1, 4, 64], np.int64),
-    }
-    del model.graph.input[1:]
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in values.items())
-    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model = parsed(body, CONSTANTS, "float[1,4,8,8] x")
     model.graph.output[0].type.tensor_type.ClearField("shape")
     return find_sites(model)[0].obstacle
 

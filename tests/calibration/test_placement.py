@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -12,8 +11,7 @@ from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
 from sr_edge.calibration.sites import find_sites
 from sr_edge.errors import CalibrationError, UsageError
-
-Weight = npt.NDArray[np.float32]
+from tests.calibration.graphs import Values, of_nodes, random_weight
 
 SQUEEZE = "/squeeze/Conv"
 """The channel attention of the mixed graph: it reads pooled values, so it is no layer worth INT8."""
@@ -28,25 +26,17 @@ def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) ->
     return {name for name, decision in decisions(model, policy).items() if decision.int8}
 
 
-def chain(*layers: tuple[str, str, Weight]) -> onnx.ModelProto:
+def chain(*layers: tuple[str, str, Values]) -> onnx.ModelProto:
     """(node name, operator, weight) one behind the other, from x to y."""
     names = ["x", *(f"t{i}" for i in range(1, len(layers))), "y"]
     nodes = [
         helper.make_node(op_type, [names[i], f"w{i}"], [names[i + 1]], name=name)
         for i, (name, op_type, _) in enumerate(layers)
     ]
-    weights = [numpy_helper.from_array(weight, f"w{i}") for i, (_, _, weight) in enumerate(layers)]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "chain", [x], [y], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    return of_nodes(nodes, {f"w{i}": weight for i, (_, _, weight) in enumerate(layers)}, (1, 4, 8, 8))
 
 
-def random_weight(*shape: int) -> Weight:
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-
-
-def between_convs(name: str, weight: Weight) -> onnx.ModelProto:
+def between_convs(name: str, weight: Values) -> onnx.ModelProto:
     conv = random_weight(4, 4, 1, 1)
     return chain(
         ("first", "Conv", conv),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UnknownNameError, UsageError
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling
-
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-PsnrDb = Callable[[Batch, Batch], float]
+from tests.calibration.graphs import PsnrDb, Run
 
 
 @pytest.fixture(scope="module")

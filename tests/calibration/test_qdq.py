@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
 from sr_edge.calibration.post_training import quantized_model
@@ -20,9 +19,7 @@ from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import view_graph
 from sr_edge.spec import Precision, Spelling
-
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-PsnrDb = Callable[[Batch, Batch], float]
+from tests.calibration.graphs import PsnrDb, Run, of_nodes, random_weight
 
 
 @pytest.fixture(scope="module")
@@ -187,16 +184,10 @@ def test_a_rest_that_no_graph_can_hold_is_refused(
 
 def two_readers() -> onnx.ModelProto:
     """x -> conv a, x -> conv b; y = a + b."""
-    generator = np.random.default_rng(0)
-    weights = [
-        numpy_helper.from_array(generator.standard_normal((4, 4, 1, 1)).astype(np.float32), f"w{name}") for name in "ab"
-    ]
     nodes = [helper.make_node("Conv", ["x", f"w{name}"], [name], name=name) for name in "ab"]
     nodes.append(helper.make_node("Add", ["a", "b"], ["y"], name="sum"))
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])
-    graph = helper.make_graph(nodes, "two_readers", [x], [y], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    weights = {f"w{name}": random_weight(4, 4, 1, 1, seed=seed) for seed, name in enumerate("ab")}
+    return of_nodes(nodes, weights, (1, 4, 8, 8))
 
 
 def calibration_of_two_readers(int8: list[str]) -> Calibration:

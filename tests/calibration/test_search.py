@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from sr_edge.calibration.columns import Layer
@@ -12,8 +11,7 @@ from sr_edge.calibration.search import Sampled, Statistics, search_range
 from sr_edge.calibration.sites import Site
 from sr_edge.calibration.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
 from sr_edge.calibration.weights import int8_weight
-
-Values = npt.NDArray[np.float32]
+from tests.calibration.graphs import Values
 
 
 def layer(weight: Values, name: str = "conv", correctable: bool = True) -> Layer:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from sr_edge.calibration.variety import require_usable
 from sr_edge.errors import CalibrationError
-
-Batch = npt.NDArray[np.float32]
+from tests.calibration.graphs import Batch
 
 
 def natural(count: int = 20, brightest: float = 1.0) -> list[Batch]:

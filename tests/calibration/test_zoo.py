@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,13 @@ from sr_edge.calibration import Calibration, calibrate, calibration_patches
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
-from sr_edge.calibration.watched import Batch
 from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import ARCHITECTURES, load_model
 from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
-
-Run = Callable[[onnx.ModelProto, Batch], Batch]
-PsnrDb = Callable[[Batch, Batch], float]
-AGREEMENT_DB = 50.0
+from tests.calibration.graphs import AGREEMENT_DB, PsnrDb, Run
 
 
 class Zoo:
