@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Encoding:
         codec: FFmpeg's name of the encoder.
         codec_options: the encoder's own settings.
         container_options: the container's own settings.
+        silence_s: who takes nothing for so long is lost; None waits for good.
     """
 
     url: str
@@ -44,6 +46,7 @@ class Encoding:
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
+    silence_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -139,11 +142,20 @@ class EncodedSink:
             self.resized_frames += 1
         picture = av_from_frame(reformatted(frame, self._form))
         with stream_errors(self.name):
-            for packet in self._video.encode(picture):
+            packets = self._video.encode(picture)
+            started_s = time.monotonic()
+            for packet in packets:
                 self._container.mux(packet)
             self._take_along(frame.time_s)
+            self._require_no_stall(time.monotonic() - started_s)
             if self._file is not None:
                 self._file.require_written()
+
+    def _require_no_stall(self, took_s: float) -> None:
+        """FFmpeg's RTSP says nothing of a packet that it could send in part only, after which all else is garbled."""
+        limit_s = self._encoding.silence_s
+        if limit_s is not None and took_s >= limit_s:
+            raise StreamError(f"{self.name}: it took nothing for {limit_s:g} s; check the server and the network")
 
     def close(self) -> None:
         with stream_errors(self.name), ExitStack() as closing:
@@ -178,8 +190,18 @@ class EncodedSink:
                 self._add_passenger(index, template)
             video.codec_context.open()
             _require_taken(video.codec_context.options, codec, self.name)
-            self._container.start_encoding()
+            self._connect()
         self._video = video
+
+    def _connect(self) -> None:
+        try:
+            self._container.start_encoding()
+        except av.error.InvalidDataError:
+            if self._encoding.container is None:
+                raise
+            raise StreamError(
+                f"{self.name}: the server does not answer, or not as one of its kind; check the address and the server"
+            ) from None
 
     def _open(self) -> None:
         encoding = self._encoding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sr_edge.address import scheme_of, without_secrets
@@ -36,12 +36,14 @@ class SinkOptions:
         codec: FFmpeg's name of the encoder.
         codec_options: its own settings, over the usual ones.
         give_up_s: how long to try to reach a lost server again; None tries for good.
+        silence_s: an RTSP server that takes or answers nothing for so long is lost.
         say: is told of every loss and return, and of what cannot be written.
     """
 
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
     give_up_s: float | None = None
+    silence_s: float = 5.0
     say: Callable[[str], None] = say_nothing
 
 
@@ -73,9 +75,11 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     container = _CONTAINERS.get(scheme_of(text))
     if container is None:
         raise UsageError(f"{without_secrets(text)}: there is no sink of kind {scheme_of(text)}://; give {SINKS}")
-    # No time limit: FFmpeg's RTSP goes on after a packet that was sent in part, as if it had been sent.
-    usual = {"rtsp_transport": "tcp"} if container == "rtsp" else {}
-    encoding = _encoding(text, source, options, container, usual, reorders=False)
+    encoding = _encoding(text, source, options, container, {}, reorders=False)
+    if container == "rtsp":
+        # PyAV connects without letting other threads run: without an end to that, not even Ctrl-C would be heard.
+        flags = {"rtsp_transport": "tcp", "timeout": f"{1e6 * options.silence_s:.0f}"}
+        encoding = replace(encoding, container_options=flags, silence_s=options.silence_s)
     return ReopeningSink(
         lambda: EncodedSink(encoding, source.info, options.say),
         source.info.passengers,

@@ -17,8 +17,18 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 
-from sr_edge.camera import Journal, Loop, LoopOptions, SinkOptions, SourceOptions, VideoFrame, open_sink, open_source
+from sr_edge.camera import (
+    Journal,
+    Loop,
+    LoopOptions,
+    SinkOptions,
+    SourceOptions,
+    VideoFrame,
+    open_sink,
+    open_source,
+)
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
 from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
@@ -176,9 +186,9 @@ def test_the_stream_goes_out_by_rtsp_as_it_came_in() -> None:
             sink.write(flat_frame(number, pts=number))
         sink.close()
         eventually(lambda: len(taking.lines) >= 10)
-    shown = [line.split() for line in taking.lines]
+    shown = [line.split() for line in taking.lines[:10]]
     assert {(width, height) for width, height, _ in shown} == {("64", "48")}
-    levels = [round((int(level) - 20) / 8) for *_, level in shown[:10]]
+    levels = [round((int(level) - 20) / 8) for *_, level in shown]
     assert [later - earlier for earlier, later in pairwise(levels)] == [1] * 9
 
 
@@ -209,6 +219,15 @@ def test_a_server_that_was_killed_gets_the_stream_again() -> None:
     running.join(PATIENCE_S)
     assert not running.is_alive()
     assert loop.report().sink_reopened == 1
+
+
+def test_a_server_that_never_answers_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"rtsp://me:hunter2@127.0.0.1:{deaf.getsockname()[1]}/out"
+        sink = open_sink(url, ListSource([], is_live=True), SinkOptions(silence_s=0.5))
+        with pytest.raises(StreamError, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/out: the server does not answer"):
+            sink.write(flat_frame(0, pts=0))
+        sink.close()
 
 
 def connected_sink(url: str, options: SinkOptions | None = None) -> Any:

@@ -265,6 +265,14 @@ def test_a_server_that_is_not_there() -> None:
     assert "hunter" not in str(caught.value)
 
 
+def test_a_server_that_stalls_is_lost(tmp_path: Path) -> None:
+    """Here a file on which everything takes too long: a real server takes what fits into its sockets, and longer."""
+    sink = EncodedSink(Encoding(str(tmp_path / "out.ts"), silence_s=0.0))
+    with pytest.raises(StreamError, match=r"out\.ts: it took nothing for 0 s; check the server and the network"):
+        sink.write(flat_frame(0, pts=0))
+    sink.close()
+
+
 def sized(width: int, height: int) -> VideoFrame:
     form = PixelFormat.I420
     return VideoFrame(tuple(np.zeros(part.shape(height, width), np.uint8) for part in form.layout), form, pts=0)
