@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -17,6 +15,7 @@ from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.frame import PixelFormat, VideoFrame
 from sr_edge.camera.ports import SourceInfo, say_nothing
+from sr_edge.camera.recording import Recording
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import StreamError
 
@@ -53,63 +52,6 @@ class Encoding:
         return without_secrets(self.url)
 
 
-class _Recording:
-    """A file that knows whether all was written; there from the first write on.
-
-    FFmpeg does not tell that the last fragment of a fragmented MP4 found no room.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.name = path
-        self._error: OSError | None = None
-        self._opened: io.FileIO | None = None
-
-    def write(self, content: Any) -> int:
-        """Never raises, PyAV would lose the reason: see `require_written`. After an error nothing more is written."""
-        left = memoryview(content)
-        try:
-            while left and self._error is None:
-                left = left[self._file().write(left) :]
-        except OSError as error:
-            self._error = error
-        return len(content)
-
-    def require_written(self) -> None:
-        """Raises the OSError of the first write that failed."""
-        if self._error is not None:
-            raise self._error
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file().seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file().tell()
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-
-    def remove_if_useless(self) -> bool:
-        """Removes a regular file that misses something and shows no frame; to be called when it is closed."""
-        if self._error is None or not Path(self.name).is_file() or _shows_a_frame(self.name):
-            return False
-        Path(self.name).unlink()
-        return True
-
-    def _file(self) -> io.FileIO:
-        if self._opened is None:
-            self._opened = io.FileIO(self.name, "w")
-        return self._opened
-
-
-def _shows_a_frame(path: str) -> bool:
-    try:
-        with av.open(path) as container:
-            return any(True for _ in container.decode(video=0))
-    except (av.error.FFmpegError, IndexError):  # IndexError: no video stream
-        return False
-
-
 class EncodedSink:
     """Writes every frame with its own pts. Opened by the first frame; later ones are brought to its size and format."""
 
@@ -128,7 +70,7 @@ class EncodedSink:
         self._others: dict[Any, Any] = {}
         self.resized_frames = 0
         self._container: Any = None
-        self._file: _Recording | None = None
+        self._file: Recording | None = None
 
     @property
     def name(self) -> str:
@@ -170,7 +112,7 @@ class EncodedSink:
                     self._container.mux(packet)
                 self._take_along(None)
 
-    def _remove_if_useless(self, file: _Recording) -> None:
+    def _remove_if_useless(self, file: Recording) -> None:
         if file.remove_if_useless():
             self._say(f"{self.name}: nothing that was written would play; the file is removed")
 
@@ -205,7 +147,7 @@ class EncodedSink:
 
     def _open(self) -> None:
         encoding = self._encoding
-        self._file = _Recording(encoding.url) if encoding.container is None else None
+        self._file = Recording(encoding.url) if encoding.container is None else None
         self._container = av.open(
             self._file or encoding.url, "w", format=encoding.container, options=dict(encoding.container_options)
         )

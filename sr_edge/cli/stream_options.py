@@ -73,7 +73,9 @@ Encode = Annotated[
 ]
 GiveUpS = Annotated[
     float | None,
-    typer.Option(min=0, help="End when a lost source or server is not back after so long; left out, never.", show_default=False),
+    typer.Option(
+        min=0, help="End when a lost source or server is not back in time; left out, never.", show_default=False
+    ),
 ]
 
 
