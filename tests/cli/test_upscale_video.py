@@ -51,8 +51,6 @@ def test_an_address_is_sent_to_stream_and_not_printed(sr_edge: SrEdge, bundle: P
     outcome = sr_edge("upscale", bundle, *places, *ON)
     assert outcome.code == 2
     assert "is an address, upscale wants a file or folder there; `sr-edge stream` takes addresses" in outcome.error
-        "source is an address, upscale wants a file or folder there; `sr-edge stream` takes addresses" in outcome.error
-    )
     assert "geheim" not in outcome.stderr
 
 
