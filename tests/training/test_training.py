@@ -421,7 +421,7 @@ def test_a_transformer_starts_as_a_bicubic_enlarger(scale: int) -> None:
     torch.manual_seed(0)
     student = build_network("taylor-swinir-tiny", scale)
     start_as_enlarger(student)
-    student.upsample[0].weight.data[:, 27:] = 0  # its small random part
+    student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():
         found = student(picture)[0].permute(1, 2, 0).numpy()
