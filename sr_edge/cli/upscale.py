@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, OnePrecision, Settings, Threads, Trust, read_settings
+from sr_edge.cli.options import BundlePath, Device, Json, OnePrecision, Rest, Settings, Threads, Trust, read_settings
 from sr_edge.cli.stream_options import Runtime, Slots
 from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
@@ -52,6 +52,7 @@ def upscale(
     target: Target,
     runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
+    rest: Rest = Precision.FP32,
     overlap: Overlap = None,
     resume: Resume = True,
     frames: Frames = "",
@@ -83,7 +84,9 @@ def upscale(
         with open_bundle(bundle) as opened:
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
-                open_session(opened, name, precision, device, threads=threads, slots=slots, options=options) as session,
+                open_session(
+                    opened, name, precision, device, rest=rest, threads=threads, slots=slots, options=options
+                ) as session,
                 progress_on_stderr() as progress,
             ):
                 started = time.perf_counter()

@@ -17,7 +17,6 @@ from sr_edge.models import build_network, load_model
 from sr_edge.models.swin import Upsampler
 from sr_edge.models.ups import UPS, UPS_SIZES, Sharing, UPSBlock, UPSConfig
 from sr_edge.models.ups_attention import Values
-from sr_edge.training.start import start_as_enlarger
 
 Array = npt.NDArray[np.float64]
 Weights = dict[str, Array]
@@ -168,13 +167,3 @@ def test_sizes() -> None:
 def test_heads_are_refused() -> None:
     with pytest.raises(UsageError, match="one similarity map"):
         UPSConfig(12, (2,), 2, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT)
-
-
-def test_it_starts_as_an_enlarger() -> None:
-    torch.manual_seed(0)
-    student = build_network("ups-tiny", 2)
-    start_as_enlarger(student)
-    picture = torch.rand(1, 3, 16, 24)
-    with torch.inference_mode():
-        nearest = nn.functional.interpolate(picture, scale_factor=2.0)
-        assert (student(picture) - nearest).abs().mean() < 0.05

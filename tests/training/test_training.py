@@ -416,10 +416,13 @@ def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path)
     assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_transformer_starts_as_a_bicubic_enlarger(scale: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [("taylor-swinir-tiny", 2), ("taylor-swinir-tiny", 3), ("taylor-swinir-tiny", 4), ("ups-tiny", 2)],
+)
+def test_a_transformer_starts_as_a_bicubic_enlarger(name: str, scale: int) -> None:
     torch.manual_seed(0)
-    student = build_network("taylor-swinir-tiny", scale)
+    student = build_network(name, scale)
     start_as_enlarger(student)
     student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
