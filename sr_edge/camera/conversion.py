@@ -72,7 +72,7 @@ def frame_from_av(picture: av.VideoFrame, sequence: int = 0, captured_ns: int | 
     if found in _REARRANGED:
         keep = _SWSCALE_MATRIX.get(colour.matrix, 5)
         picture.color_primaries = picture.color_trc = UNSPECIFIED
-        picture = _reformatter().reformat(
+        picture = _reformatter(found, form.value).reformat(
             picture, format=form.value, src_colorspace=keep, dst_colorspace=keep, interpolation=_EXACT, threads=1
         )
     pts, base = picture.pts, picture.time_base or Fraction(1, 90_000)
@@ -130,7 +130,7 @@ def rgb_from_frame(frame: VideoFrame) -> frames.Frame:
     if frame.format.is_rgb:
         return np.ascontiguousarray(frame.planes[0])
     form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
-    picture = _reformatter().reformat(
+    picture = _reformatter(frame.format.value, form.value).reformat(
         _untagged(frame),
         format=form.value,
         src_colorspace=_SWSCALE_MATRIX[assumed_matrix(frame)],
@@ -157,7 +157,7 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
     form = PixelFormat.RGB if rgb_hwc.dtype == np.uint8 else PixelFormat.RGB_16
     plane = rgb_hwc if form is PixelFormat.RGB else _white_to_65280(rgb_hwc)
     matrix, span = assumed_matrix(like), _assumed_range(like)
-    picture = _reformatter().reformat(
+    picture = _reformatter(form.value, like.format.value).reformat(
         _untagged(VideoFrame((plane,), form)),
         format=like.format.value,
         dst_colorspace=_SWSCALE_MATRIX[matrix],
@@ -172,7 +172,7 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
 def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     """Another size by bicubic, plane by plane: no detour over RGB; range and matrix stay what they are."""
     matrix = _SWSCALE_MATRIX[assumed_matrix(frame)]
-    picture = _reformatter().reformat(
+    picture = _reformatter(frame.format.value, frame.format.value).reformat(
         _untagged(frame),
         width=width,
         height=height,
@@ -196,7 +196,7 @@ def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
         like = frame.with_planes(nothing, form, YUV_COLOUR)
         return frame_from_rgb(_in_bits(rgb_from_frame(frame), 8 if form.bits == 8 else 16), like)
     matrix, span = _SWSCALE_MATRIX[assumed_matrix(frame)], _assumed_range(frame)
-    picture = _reformatter().reformat(
+    picture = _reformatter(frame.format.value, form.value).reformat(
         _untagged(frame),
         format=form.value,
         src_colorspace=matrix,
@@ -251,8 +251,7 @@ def _white_to_65280(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     return held
 
 
-def _reformatter() -> VideoReformatter:
-    """One of each thread's own: it keeps libswscale's tables between frames of one size, and is not shared safely."""
-    if not hasattr(_own, "reformatter"):
-        _own.reformatter = VideoReformatter()
-    return _own.reformatter  # type: ignore[no-any-return]
+def _reformatter(source: str, target: str) -> VideoReformatter:
+    """Each thread's own for each pair of formats: it keeps libswscale's tables between calls that are alike."""
+    kept: dict[tuple[str, str], VideoReformatter] = _own.__dict__.setdefault("reformatters", {})
+    return kept.setdefault((source, target), VideoReformatter())
