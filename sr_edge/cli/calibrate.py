@@ -35,47 +35,66 @@ if TYPE_CHECKING:
     from sr_edge.cli.float_graph import FloatGraph
 
 
+Out = Annotated[Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False)]
+FileOrModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL", help="An fp32 .onnx file, a bundle, or a name (`sr-edge models`).", show_default=False
+    ),
+]
+Judges = Annotated[
+    Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
+]
+LatencyTarget = Annotated[
+    float | None, typer.Option(metavar="MS", help="No more INT8 than this needs.", show_default=False)
+]
+TimedIn = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="openvino|none",
+        help="Where layers are timed; openvino where installed.",
+        show_default=False,
+    ),
+]
+OneSpelling = Annotated[
+    Spelling | None,
+    typer.Option("--spelling", help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False),
+]
+Patches = Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")]
+PatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--tile", metavar="HEIGHTxWIDTH", help="Patch size; a graph of fixed size says it.", show_default=False
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
+]
+Finetune = Annotated[
+    int, typer.Option(metavar="STEPS", min=0, help="Sweeps that fit each layer's INT8 weights; 20, for example.")
+]
+Recalibrate = Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")]
+
+
 def calibrate(
     images: Images,
-    out: Annotated[Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False)],
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="An fp32 .onnx file, a bundle, or a name (`sr-edge models`).", show_default=False
-        ),
-    ] = None,
-    hr: Annotated[
-        Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
-    ] = None,
+    out: Out,
+    model: FileOrModel = None,
+    hr: Judges = None,
     max_drop_db: MaxDropDb = 0.05,
-    latency_target: Annotated[
-        float | None, typer.Option(metavar="MS", help="No more INT8 than this needs.", show_default=False)
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            metavar="openvino|none", help="Where layers are timed; openvino where installed.", show_default=False
-        ),
-    ] = None,
+    latency_target: LatencyTarget = None,
+    runtime: TimedIn = None,
     rest: Rest = Precision.FP32,
-    spelling: Annotated[
-        Spelling | None, typer.Option(help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False)
-    ] = None,
+    spelling: OneSpelling = None,
     method: Method = "search",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
     exclude: Exclude = [],  # noqa: B006
-    patches: Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")] = 40,
-    tile: Annotated[
-        str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Patch size; a graph of fixed size says it.", show_default=False),
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
-    ] = None,
-    finetune: Annotated[
-        int, typer.Option(metavar="STEPS", min=0, help="Sweeps that fit each layer's INT8 weights; 20, for example.")
-    ] = 0,
-    recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")] = False,
+    patches: Patches = 40,
+    tile: PatchSize = None,
+    cache: Cache = None,
+    finetune: Finetune = 0,
+    recalibrate: Recalibrate = False,
     threads: Threads = None,
     scale: Scale = None,
     weights: Weights = None,

@@ -42,25 +42,33 @@ if TYPE_CHECKING:
     from sr_edge.spec import ModelCard
 
 
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR|VIDEO",
+        help="Low-resolution pictures to calibrate with; left out, two that come along.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
+        show_default=False,
+    ),
+]
+TileNeeds = Annotated[
+    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in torch what tiles do to a picture.")
+]
+
+
 def deploy(
     model: Model = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR|VIDEO",
-            help="Low-resolution pictures to calibrate with; left out, two that come along.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
-            show_default=False,
-        ),
-    ] = None,
+    images: Pictures = None,
+    out: Out = None,
     scale: Scale = None,
     tile: Tile = "96x96",
     hr: Originals = None,
@@ -73,9 +81,7 @@ def deploy(
     exclude: Exclude = [],  # noqa: B006
     runs: Runs = 20,
     memory: MeasureMemory = True,
-    tile_needs: Annotated[
-        bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in torch what tiles do to a picture.")
-    ] = True,
+    tile_needs: TileNeeds = True,
     threads: Threads = None,
     weights: Weights = None,
     random_weights: RandomWeights = False,
