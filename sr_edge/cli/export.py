@@ -12,6 +12,7 @@ from sr_edge.cli.options import (
     Arch,
     Bake,
     InputRange,
+    Io,
     Json,
     Model,
     RandomWeights,
@@ -44,30 +45,39 @@ class FormName(str, Enum):
     TRACED = "traced"
 
 
+Out = Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False)]
+OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
+OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
+Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
+    ),
+]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False
+    ),
+]
+TileNeeds = Annotated[
+    bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
+]
+
+
 def export(
-    out: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False)],
+    out: Out,
     model: Model = None,
     scale: Scale = None,
     tile: Tile = "96x96",
-    io: Annotated[FrameFormat, typer.Option(help="float: NCHW in [0, 1]; uint8: NHWC.")] = FrameFormat.FLOAT_NCHW,
-    precision: Annotated[FloatPrecision, typer.Option(help="fp16 keeps fp32 islands.")] = FloatPrecision.FP32,
-    form: Annotated[FormName, typer.Option(help="static: for compilers; traced: as trained.")] = FormName.STATIC,
-    dynamic: Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")] = (
-        False
-    ),
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False),
-    ] = None,
-    tile_needs: Annotated[
-        bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
-    ] = False,
+    io: Io = FrameFormat.FLOAT_NCHW,
+    precision: OnePrecision = FloatPrecision.FP32,
+    form: OneForm = FormName.STATIC,
+    dynamic: Dynamic = False,
+    target: Release = None,
+    images: Pictures = None,
+    tile_needs: TileNeeds = False,
     weights: Weights = None,
     random_weights: RandomWeights = False,
     arch: Arch = None,
