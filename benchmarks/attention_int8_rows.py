@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from page_cells import row_of
 from picture_quality import Quality
 
 from sr_edge.runtimes import Spread
@@ -39,8 +40,8 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Paragraphs for the page, from what JSON gives."""
     sets = list(networks[0]["rows"][0]["quality"])
     headings = ("network", "layers", "products in INT8", "ran", *(f"{key}, dB" for key in sets), "x", "quartiles", "")
-    lines = [_line(headings), "|---|---|---|---|" + "---:|" * (len(sets) + 1) + "---|---|"]
-    lines += [_line(_cells(network, row, sets)) for network in networks for row in network["rows"]]
+    lines = [row_of(headings), "|---|---|---|---|" + "---:|" * (len(sets) + 1) + "---|---|"]
+    lines += [row_of(_cells(network, row, sets)) for network in networks for row in network["rows"]]
     yield "\n".join(lines)
     rest, allowed = networks[0]["rest"], networks[0]["largest_drop_db"]
     yield (
@@ -59,7 +60,3 @@ def _cells(network: Mapping[str, Any], row: Mapping[str, Any], sets: Sequence[st
     kept = all(found["change_db"] >= -network["largest_drop_db"] for found in row["quality"].values())
     verdict = "pays" if kept and ratio["high"] < 1.0 else "does not pay"
     return (*named, *changes, f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}", verdict)
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cells) + " |"
