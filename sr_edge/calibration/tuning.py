@@ -132,17 +132,7 @@ def calibrate_within(
     """
     warnings = require_usable(batches)
     patches, batches = batches, [batch * np.float32(order.white) for batch in batches]
-    calibration = calibrate(
-        onnx_path,
-        batches,
-        method=order.method,
-        include=order.include,
-        exclude=order.exclude,
-        ends_float=False,
-        progress=lambda done, total: progress("calibrating", done, total),
-        cache=cache,
-        recalibrate=recalibrate,
-    )
+    calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate)
     model = load_graph(onnx_path)
     warnings = (*warnings, *filter(None, [range_warning(model, patches, order.white)]))
     if held_out:
@@ -167,6 +157,28 @@ def calibrate_within(
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
     return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
+
+
+def _ranges(
+    onnx_path: Path,
+    batches: Sequence[Batch],
+    order: Order,
+    progress: StageProgress,
+    cache: Path | None,
+    recalibrate: bool,
+) -> Calibration:
+    """Of every layer that could be INT8: the gate decides which of them are, the first and the last among them."""
+    return calibrate(
+        onnx_path,
+        batches,
+        method=order.method,
+        include=order.include,
+        exclude=order.exclude,
+        ends_float=False,
+        progress=lambda done, total: progress("calibrating", done, total),
+        cache=cache,
+        recalibrate=recalibrate,
+    )
 
 
 def _finetuned(
