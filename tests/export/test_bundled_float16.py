@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +42,14 @@ def bundled_graph(weights: Path) -> tuple[onnx.ModelProto, TileSpec, tuple[Contr
 
 
 def heated(model: onnx.ModelProto, gain: float) -> onnx.ModelProto:
-    """The network with features times `gain` from its first weighted layers on, which its last ones take back."""
+    """The network with features times `gain` from its first weighted layers on, which its last ones take back.
+
+    A layer that is first and last, as bicubic enlargement beside the network, has no features and stays as it is.
+    """
     view = view_graph(model)
     first, last = _outermost(view, forwards=True), _outermost(view, forwards=False)
-    gains = {name: gain for at in first for name in view.nodes[at].input[1:3]}
-    gains |= {view.nodes[at].input[1]: 1.0 / gain for at in last}
+    gains = {name: gain for at in first - last for name in view.nodes[at].input[1:3]}
+    gains |= {view.nodes[at].input[1]: 1.0 / gain for at in last - first}
     hot = onnx.ModelProto()
     hot.CopyFrom(model)
     for tensor in hot.graph.initializer:
@@ -58,10 +60,10 @@ def heated(model: onnx.ModelProto, gain: float) -> onnx.ModelProto:
     return hot
 
 
-def _outermost(view: GraphView, forwards: bool) -> Collection[int]:
+def _outermost(view: GraphView, forwards: bool) -> set[int]:
     """The weighted layers with no other one between them and the picture: that goes in, or that comes out."""
     beyond: dict[str, bool] = {}
-    found = set()
+    found: set[int] = set()
     order = range(len(view.nodes))
     for at in order if forwards else reversed(order):
         node = view.nodes[at]
