@@ -4,8 +4,10 @@ python benchmarks/camera.py                      # ten minutes of `latest`; the 
 python benchmarks/camera.py --smallest           # seconds: does it run?
 python benchmarks/camera.py --clip city.mp4 --bundle convnet-tiny-x2.sredge --json camera.json
 
-Without --bundle the bundled convnet-tiny x2 is deployed for 320x180 first. Variants are interleaved, A B A B, and a
-ratio is taken in each round: a shared machine changes its speed for seconds at a time.
+Without --bundle the bundled convnet-tiny x2 is deployed for 320x180 first; without --clip it is the sample clip of the
+folder that SR_EDGE_DATA names, or else one that is generated. Variants are interleaved, A B A B, and a ratio is taken
+in each round: a shared machine changes its speed for seconds at a time. `overlap` and `overhead` are measured in fp32
+and in INT8 with a bf16 rest, the others in fp32.
 
     overlap   the loop against reading, enlarging and writing one frame after the other, into a file
     latest    a camera of 30 frames a second and the same model, made slower by running it twice over if it holds real
@@ -18,11 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +44,11 @@ from sr_edge.camera import (
     open_sink,
     open_source,
 )
-from sr_edge.runtimes import Session, open_session
+from sr_edge.runtimes import Session, open_frame_session, supports
 from sr_edge.spec import Precision, TileSpec
 
 WIDTH, HEIGHT, RATE = 320, 180, 30
+PATTERN = f"testsrc2=size={WIDTH}x{HEIGHT}"
 
 
 class SlowedEnlarger(NetworkEnlarger):
@@ -74,7 +79,7 @@ def deployed(bundle: Path | None) -> Iterator[Path]:
         plan = DeployPlan(
             TileSpec(HEIGHT, WIDTH),
             ("openvino",),
-            (Precision.FP32,),
+            (Precision.FP32, Precision.INT8),
             rounds=1,
             with_memory=False,
             with_tile_needs=False,
@@ -138,7 +143,7 @@ def measure_kept_up(clip: str, session: Session) -> dict[str, Any]:
 
 def infer_ms(enlarger: NetworkEnlarger, runs: int) -> float:
     """The slowed model's own time for a frame, alone."""
-    (frame,) = list(open_source(f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate=1:duration=1,format=yuv420p").frames())
+    (frame,) = list(open_source(f"lavfi:{PATTERN}:rate=1:duration=1,format=yuv420p").frames())
     prepared = enlarger.prepare(frame)
     samples = []
     for _ in range(runs):
@@ -212,12 +217,28 @@ def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]
     }
 
 
+def measure_precision(clip: str, session: Session, rounds: int) -> dict[str, Any]:
+    session.measure()
+    spec = session.spec
+    return {
+        "session": f"{spec.runtime} {spec.version} {spec.ran}, rest {spec.rest_ran}, {spec.threads} threads, tile "
+        f"{spec.tile}, {spec.note}",
+        "overlap": measure_overlap(clip, session, rounds),
+        "overhead": measure_overhead(clip, session, rounds),
+    }
+
+
+def sample_clip() -> str | None:
+    folder = os.environ.get("SR_EDGE_DATA")
+    clip = Path(folder or "") / "samples" / f"city_{WIDTH}x{HEIGHT}_{RATE}fps.mp4"
+    return str(clip) if folder and clip.is_file() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--clip", help="a video file; generated where left out")
+    parser.add_argument("--clip", help="a video file or other source")
     parser.add_argument("--runtime", default="openvino")
-    parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.FP32)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=600.0, help="of the latest policy")
@@ -225,20 +246,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
     rounds, seconds, length_s = (1, 3.0, 1) if args.smallest else (args.rounds, args.seconds, 10)
-    clip = args.clip or f"lavfi:testsrc2=size={WIDTH}x{HEIGHT}:rate={RATE}:duration={length_s},format=yuv420p"
-    with (
-        deployed(args.bundle) as bundle,
-        open_session(bundle, args.runtime, precision=args.precision, threads=args.threads) as session,
-    ):
-        session.measure()
-        spec = session.spec
-        figures = {
-            "session": f"{spec.runtime} {spec.version} {spec.ran}, {spec.threads} threads, tile {spec.tile}",
-            "overlap": measure_overlap(clip, session, rounds),
-            "kept_up": measure_kept_up(clip, session),
-            "overhead": measure_overhead(clip, session, rounds),
-            "latest": measure_latest(session, seconds),
-        }
+    clip = args.clip or sample_clip() or f"lavfi:{PATTERN}:rate={RATE}:duration={length_s},format=yuv420p"
+    rest = Precision.BF16 if supports(args.runtime, Precision.BF16) else Precision.FP32
+    with deployed(args.bundle) as bundle:
+        opened = partial(open_frame_session, bundle, args.runtime, threads=args.threads)
+        figures: dict[str, Any] = {"clip": Path(clip).name, "precisions": {}}
+        with opened(precision=Precision.INT8, rest=rest) as session:
+            figures["precisions"]["int8"] = measure_precision(clip, session, rounds)
+        with opened(precision=Precision.FP32) as session:
+            figures["precisions"]["fp32"] = measure_precision(clip, session, rounds)
+            figures["kept_up"] = measure_kept_up(clip, session)
+            figures["latest"] = measure_latest(session, seconds)
     print(json.dumps(figures, indent=1))
     if args.json is not None:
         args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sr_edge.errors import SrEdgeError
     from sr_edge.export import export_onnx, to_static
     from sr_edge.models import load_model
-    from sr_edge.runtimes import open_session
+    from sr_edge.runtimes import open_frame_session, open_session
     from sr_edge.spec import FrameFormat, Precision, TileSpec
     from sr_edge.upscaler import Upscaler
 
@@ -34,6 +34,7 @@ __all__ = [
     "export_onnx",
     "load_model",
     "open_bundle",
+    "open_frame_session",
     "open_session",
     "to_static",
 ]
@@ -49,6 +50,7 @@ _HOME = {
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",
     "open_bundle": "sr_edge.bundle",
+    "open_frame_session": "sr_edge.runtimes",
     "open_session": "sr_edge.runtimes",
     "to_static": "sr_edge.export",
 }

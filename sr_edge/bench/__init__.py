@@ -9,8 +9,8 @@ from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureSco
 from sr_edge.bench.report import bench_bundle, self_test_bundle
 from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
 from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
-from sr_edge.bench.variants import Variant, choose_precisions, choose_runtimes, variants_of
 from sr_edge.runtimes import preferred_runtime
+from sr_edge.runtimes.variants import Variant, choose_precisions, choose_runtimes, variants_of
 
 __all__ = [
     "BenchReport",

@@ -9,13 +9,13 @@ from typing import cast
 
 import numpy as np
 
-from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle, GoldenFrame
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from sr_edge.runtimes.session import Frame
+from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 
 WHITE = 255.0

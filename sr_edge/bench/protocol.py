@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from sr_edge.bench.rows import Row
-from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, PrecisionUnavailable, SrEdgeError
@@ -24,6 +23,7 @@ from sr_edge.runtimes import (
     request_from_bundle,
     take_turns,
 )
+from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import FrameFormat, Precision
 
 Progress = Callable[[str, int, int], None]

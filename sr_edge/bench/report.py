@@ -20,11 +20,11 @@ from sr_edge.bench.protocol import (
 )
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
-from sr_edge.bench.variants import Variant
 from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
 from sr_edge.runtimes.session import Batch
+from sr_edge.runtimes.variants import Variant
 from sr_edge.upscaler import Upscaler
 
 

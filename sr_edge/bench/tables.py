@@ -14,7 +14,7 @@ from rich.table import Table
 
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
-from sr_edge.bench.variants import Variant
+from sr_edge.runtimes.variants import Variant
 from sr_edge.whole_file import whole_file
 
 HEADINGS = (

@@ -23,7 +23,7 @@ from sr_edge.camera.simple_sinks import CallbackSink
 from sr_edge.camera.statistics import StreamReport
 from sr_edge.camera.watch import HungStage
 from sr_edge.controls import Controls
-from sr_edge.runtimes import open_session, preferred_runtime
+from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | Enlarger
@@ -106,6 +106,7 @@ def stream(
     policy: Policy | str | None = None,
     runtime: str | None = None,
     precision: Precision = Precision.FP32,
+    rest: Precision = Precision.FP32,
     device: str = "cpu",
     roi: Region | str | None = None,
     every: int = 1,
@@ -125,7 +126,8 @@ def stream(
         model: a bundle or its path, opened for this stream alone; or an enlarger over a session of yours, which
             several streams may share: each then gets its turns.
         policy: "latest", "block" or "drop-late MS"; None takes latest for live sources, block for others.
-        runtime, precision, device, controls: of a bundle; no runtime means openvino, onnxruntime or torch, what works.
+        runtime, precision, rest, device, controls: of a bundle, as `open_frame_session` takes them; no
+            runtime means openvino, onnxruntime or torch, what works.
         roi: the part "x,y,width,height" that is enlarged.
         every: every n-th frame goes through the model, those between are bicubic.
         fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`.
@@ -138,7 +140,7 @@ def stream(
     """
     journal = Journal(say)
     with ExitStack() as owned:
-        load = partial(_loaded, owned=owned, runtime=runtime, precision=precision, device=device)
+        load = partial(_loaded, owned=owned, runtime=runtime, precision=precision, rest=rest, device=device)
         model_for = load(model, controls=controls)
         spare_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source comes last: what a camera sends while a model is loaded would be old when it is read.
@@ -165,12 +167,15 @@ def _loaded(
     owned: ExitStack,
     runtime: str | None,
     precision: Precision,
+    rest: Precision,
     device: str,
     controls: Controls | None,
 ) -> Callable[[Policy], Enlarger]:
     """What gives the enlarger once the policy is known, for which the source must be open."""
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
-    session = owned.enter_context(open_session(model, runtime or preferred_runtime(), precision, device))
+    session = owned.enter_context(
+        open_frame_session(model, runtime or preferred_runtime(), precision, device, rest=rest)
+    )
     session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
     return lambda policy: enlarger_for(session, policy, controls)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Settings, Threads, read_settings
+from sr_edge.cli.options import Rest, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import Model, Read, read_pairs
 from sr_edge.cli.stream_source import opened_source
 from sr_edge.spec import Precision
@@ -46,6 +46,7 @@ def preview(
     model: Model,
     runtime: FirstRuntime = None,
     precision: FirstPrecision = Precision.FP32,
+    rest: Rest = Precision.FP32,
     policy: PolicyWords = "latest",
     once: Once = False,
     host: Host = "127.0.0.1",
@@ -62,15 +63,17 @@ def preview(
     from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
     from sr_edge.camera.preview.server import Billing, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.show import Show
-    from sr_edge.runtimes import open_session, preferred_runtime
+    from sr_edge.runtimes import open_frame_session, preferred_runtime
 
     chosen = Policy.parse(policy)
     with ExitStack() as owned:
         listening = owned.enter_context(listening_socket(host, port))
         bundle = owned.enter_context(open_bundle(model))
-        first = Choice(runtime or preferred_runtime(), precision)
+        first = Choice(runtime or preferred_runtime(), precision, rest)
         enlarger = SwitchableEnlarger(
-            lambda choice: open_session(bundle, choice.runtime, choice.precision, choice.device, threads=threads),
+            lambda choice: open_frame_session(
+                bundle, choice.runtime, choice.precision, choice.device, rest=choice.rest, threads=threads
+            ),
             first,
             controls,
         )

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import Device, Json, OnePrecision, Settings, Threads, read_settings
+from sr_edge.cli.options import Device, Json, OnePrecision, Rest, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import (
     USUAL_LATENCY_MS,
     Codec,
@@ -62,6 +62,7 @@ def stream(
     model: Model,
     runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
+    rest: Rest = Precision.FP32,
     policy: PolicyWords = None,
     roi: Roi = None,
     every: Every = 1,
@@ -115,7 +116,7 @@ def stream(
     )
     writing = SinkOptions(codec, read_pairs(encode), give_up_s, say=journal.say)
     with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
-        engines = _Engines(owned, runtime, precision, device, threads, slots)
+        engines = _Engines(owned, runtime, precision, rest, device, threads, slots)
         session, cheaper = engines.open(model), flow.fallback_session(engines)
         opened = opened_source(source, reading)
         owned.callback(opened.close)
@@ -180,16 +181,19 @@ class _Engines:
     owned: ExitStack
     runtime: str | None
     precision: Precision
+    rest: Precision
     device: str
     threads: int | None
     slots: int | None
 
     def open(self, bundle: Path) -> Session:
-        from sr_edge.runtimes import open_session, preferred_runtime
+        from sr_edge.runtimes import open_frame_session, preferred_runtime
 
         name = self.runtime or preferred_runtime()
         session = self.owned.enter_context(
-            open_session(bundle, name, self.precision, self.device, threads=self.threads, slots=self.slots)
+            open_frame_session(
+                bundle, name, self.precision, self.device, rest=self.rest, threads=self.threads, slots=self.slots
+            )
         )
         session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
         return session

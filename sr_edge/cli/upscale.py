@@ -76,7 +76,7 @@ def upscale(
         _require_place(source, target)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
-        from sr_edge.runtimes import open_session, preferred_runtime
+        from sr_edge.runtimes import open_frame_session, preferred_runtime
         from sr_edge.upscaler import Upscaler
 
         name = runtime or preferred_runtime()
@@ -84,7 +84,7 @@ def upscale(
         with open_bundle(bundle) as opened:
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
-                open_session(
+                open_frame_session(
                     opened, name, precision, device, rest=rest, threads=threads, slots=slots, options=options
                 ) as session,
                 progress_on_stderr() as progress,

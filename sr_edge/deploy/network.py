@@ -11,7 +11,6 @@ from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
 from sr_edge.bench.quality import pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
-from sr_edge.bench.variants import variants_of
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import PICTURES, HeldOut, calibration_patches, held_out_patches
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
@@ -24,6 +23,7 @@ from sr_edge.export import ExportReport
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tile_safety import measured_size, with_tile_needs
+from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import Precision, TileSpec
 from sr_edge.whole_file import require_output
 

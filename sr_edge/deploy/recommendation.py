@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.bench.rows import BenchReport, Row
-from sr_edge.bench.variants import Variant
 from sr_edge.runtimes import Spread
+from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 
 LEAST_ROUNDS = 5

@@ -49,6 +49,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first that works"
     )
     precision = GObject.Property(type=str, default="fp32", nick="Precision", blurb="fp32, bf16, fp16 or int8")
+    rest = GObject.Property(type=str, default="fp32", nick="Rest", blurb="Precision of all else in an int8 network")
     device = GObject.Property(type=str, default="", nick="Device", blurb="By the runtime's own name; empty: its usual")
     threads = GObject.Property(
         type=int, default=0, minimum=0, maximum=4096, nick="Threads", blurb="0: the runtime chooses"
@@ -118,7 +119,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._policy = Policy.parse(self.policy) if self.policy else None
         if self._policy is not None:
             self._set_inbox(self._policy)
-        return NetworkSettings(self.model, self.runtime, self.precision, self.device, self.threads)
+        return NetworkSettings(self.model, self.runtime, self.precision, self.rest, self.device, self.threads)
 
     def on_caps(self, work_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms

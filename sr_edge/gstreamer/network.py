@@ -12,7 +12,7 @@ from sr_edge.camera.enlarger import NetworkEnlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.gstreamer.planes import BufferLayout
-from sr_edge.runtimes import open_session, preferred_runtime
+from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
 _WARM_UPS = 2
@@ -25,15 +25,17 @@ class NetworkSettings:
     model: str
     runtime: str = ""
     precision: str = ""
+    rest: str = ""
     device: str = ""
     threads: int = 0
 
-    def checked_precision(self) -> Precision:
-        """Raises UnknownNameError."""
-        try:
-            return Precision(self.precision or Precision.FP32)
-        except ValueError:
-            raise UnknownNameError("precision", self.precision, [known.value for known in Precision]) from None
+
+def _checked_precision(text: str) -> Precision:
+    """Raises UnknownNameError."""
+    try:
+        return Precision(text or Precision.FP32)
+    except ValueError:
+        raise UnknownNameError("precision", text, [known.value for known in Precision]) from None
 
 
 class Network:
@@ -49,11 +51,12 @@ class Network:
         if not settings.model:
             raise UsageError("sredge has no model; set model=NAME.sredge, as `sr-edge deploy` writes it")
         runtime = settings.runtime or preferred_runtime()
-        self._session = open_session(
+        self._session = open_frame_session(
             Path(settings.model).expanduser(),
             runtime,
-            settings.checked_precision(),
+            _checked_precision(settings.precision),
             settings.device or ("cuda" if runtime.startswith("tensorrt") else "cpu"),
+            rest=_checked_precision(settings.rest),
             threads=settings.threads or None,
         )
         self._enlarger = NetworkEnlarger(self._session)

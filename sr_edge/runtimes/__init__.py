@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
+from sr_edge.runtimes.frame_session import open_frame_session
 from sr_edge.runtimes.memory import measure_memory
 from sr_edge.runtimes.meters import (
     Spread,
@@ -60,6 +61,7 @@ __all__ = [
     "measure_memory",
     "measure_start_up",
     "measure_throughput",
+    "open_frame_session",
     "open_request",
     "open_session",
     "paired_ratio",

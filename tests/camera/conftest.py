@@ -12,7 +12,7 @@ from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import load_model
-from sr_edge.runtimes import Session, open_session
+from sr_edge.runtimes import Session, open_frame_session
 from sr_edge.spec import Precision, TileSpec
 
 
@@ -33,5 +33,5 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def session(bundle: Path) -> Iterator[Session]:
-    with open_session(bundle, "onnxruntime") as opened:
+    with open_frame_session(bundle, "onnxruntime") as opened:
         yield opened

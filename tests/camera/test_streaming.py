@@ -137,13 +137,13 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
 
 def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Session] = []
-    real = sr_edge.runtimes.open_session
+    real = sr_edge.runtimes.open_frame_session
 
     def remember(*arguments: object, **settings: object) -> Session:
         opened.append(real(*arguments, **settings))  # type: ignore[arg-type]
         return opened[-1]
 
-    monkeypatch.setattr("sr_edge.camera.streaming.open_session", remember)
+    monkeypatch.setattr("sr_edge.camera.streaming.open_frame_session", remember)
     for _ in stream(clip, bundle, runtime="onnxruntime"):
         break
     with pytest.raises(UsageError, match="is closed"):

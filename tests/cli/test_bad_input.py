@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import struct
 import subprocess
@@ -258,12 +259,13 @@ def test_a_full_disk_leaves_nothing(pictures: Path, tmp_path: Path, size_kb: int
 
 @pytest.fixture
 def damaged(bundle: Path, tmp_path: Path) -> Path:
-    """The bundle with one flipped byte in its fp32 graph."""
+    """The bundle with one flipped byte in each of its fp32 graphs."""
     copy = tmp_path / "damaged.sredge"
     shutil.copytree(bundle, copy)
-    content = bytearray((copy / "model.onnx").read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    (copy / "model.onnx").write_bytes(bytes(content))
+    for graph in (copy / "model.onnx", copy / "model.uint8.onnx"):
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        graph.write_bytes(bytes(content))
     return copy
 
 
@@ -282,7 +284,7 @@ def test_a_damaged_bundle_is_never_run(
     paths = {"BUNDLE": damaged, "PICTURE": pictures / "waves0.png", "OUT": tmp_path / "out.png"}
     outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.code == 1
-    assert "'model.onnx' in" in outcome.error
+    assert re.search(r"'model\.(uint8\.)?onnx' in", outcome.error)
     assert "is damaged" in outcome.error
     assert not (tmp_path / "out.png").exists()
 

@@ -14,30 +14,36 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.turns import Turns
 from sr_edge.controls import Controls
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import RUNTIMES, Session, load_runtime
+from sr_edge.runtimes import Session, load_runtime, runtime_names
+from sr_edge.runtimes.variants import Variant, variants_of
 from sr_edge.spec import Precision
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Variant):
     """One runtime at one precision, on the device that it always has."""
-
-    runtime: str
-    precision: Precision
 
     @property
     def label(self) -> str:
-        return f"{self.runtime} {self.precision}"
+        return f"{self.runtime} {super().label}"
 
     @property
     def device(self) -> str:
-        return "cuda" if self.runtime.startswith("tensorrt") else "cpu"
+        return device_of(self.runtime)
 
 
 def choices_of(bundle: Bundle) -> tuple[Choice, ...]:
     """Every runtime and precision that works here and that the bundle has a graph for."""
-    every = (Choice(entry.name, precision) for entry in RUNTIMES for precision in Precision)
+    every = (
+        Choice(variant.runtime, variant.precision, variant.rest)
+        for name in runtime_names()
+        for variant in variants_of(bundle, [name], list(Precision), device_of(name))
+    )
     return tuple(choice for choice in every if _can_run(choice, bundle))
+
+
+def device_of(runtime: str) -> str:
+    """The device that a preview runs a runtime on."""
+    return "cuda" if runtime.startswith("tensorrt") else "cpu"
 
 
 def _can_run(choice: Choice, bundle: Bundle) -> bool:
@@ -49,7 +55,7 @@ def _can_run(choice: Choice, bundle: Bundle) -> bool:
             return False
     except RuntimeUnavailable:
         return False
-    return runtime.choose_artifact(bundle.manifest.artifacts, choice.precision, Precision.FP32, None) is not None
+    return runtime.choose_artifact(bundle.manifest.artifacts, choice.precision, choice.rest, None) is not None
 
 
 Opener = Callable[[Choice], Session]

@@ -1,4 +1,4 @@
-"""Which runtimes and precisions a benchmark covers."""
+"""Which runtimes and precisions there are to choose from: for a benchmark, or on a preview's page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import SrEdgeError, UnknownNameError, UsageError
-from sr_edge.runtimes import find_entry, load_runtime, runtime_names
+from sr_edge.runtimes.registry import find_entry, load_runtime, runtime_names
 from sr_edge.spec import Precision
 
 MIXED_RESTS = (Precision.BF16, Precision.FP16)

@@ -1,0 +1,182 @@
+"""Pictures and video through two graphs of one network: uint8 frames through the one, all else through the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_folder, write_bundle
+from sr_edge.errors import PrecisionUnavailable, TileError, UsageError
+from sr_edge.runtimes import Session, frame_session, open_frame_session, open_request
+from sr_edge.runtimes.frame_session import FrameSession
+from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.upscaler import Upscaler
+
+Array = npt.NDArray[Any]
+FLOAT, UINT8 = FrameFormat
+TILE = TileSpec(16, 24)
+
+
+class FloatGraph:
+    """Opens the toy's float graph, and remembers how often."""
+
+    def __init__(self, runtime: str, toys: Any) -> None:
+        self._runtime, self._toys = runtime, toys
+        self.opened: list[Session] = []
+
+    def open(self) -> Session:
+        self.opened.append(open_request(self._runtime, self._toys.request_for(self._runtime)))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def float_graph(onnx_runtime: str, toys: Any) -> FloatGraph:
+    return FloatGraph(onnx_runtime, toys)
+
+
+@pytest.fixture
+def session(onnx_runtime: str, toys: Any, float_graph: FloatGraph) -> Iterator[FrameSession]:
+    eight_bit = open_request(onnx_runtime, toys.request(toys.uint8(), io=UINT8))
+    with FrameSession(eight_bit, float_graph.open) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Array]:
+    return list(np.random.default_rng(3).integers(0, 256, (4, TILE.height, TILE.width, 3), np.uint8))
+
+
+def test_8_bit_frames_never_open_the_float_graph(
+    session: FrameSession, float_graph: FloatGraph, frames: list[Array], onnx_runtime: str, toys: Any
+) -> None:
+    with open_request(onnx_runtime, toys.request(toys.uint8(), io=UINT8)) as alone:
+        for frame in frames:
+            np.testing.assert_array_equal(session.run(frame), alone.run(frame))
+    session.measure(runs=1, warm_up=0)
+    assert session.run_staged(frames[0])[1].total_ms > 0
+    assert not float_graph.opened
+
+
+def test_the_float_graph_is_opened_once(
+    session: FrameSession, float_graph: FloatGraph, batches: list[Array], toys: Any
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for batch, upscaled in zip(batches, pool.map(session.run, batches), strict=True):
+            np.testing.assert_allclose(upscaled, toys.reference(batch), atol=2e-6)
+    assert len(float_graph.opened) == 1
+
+
+def test_tickets_of_both_graphs_come_back_in_any_order(
+    session: FrameSession, frames: list[Array], batches: list[Array]
+) -> None:
+    arrays = [frames[0], batches[0], frames[1], batches[1]]
+    wanted = [session.run(array) for array in arrays]
+    tickets = [session.submit(array) for array in arrays]
+    assert len(set(tickets)) == len(tickets)
+    for index in (3, 0, 1, 2):
+        np.testing.assert_array_equal(session.result(tickets[index]), wanted[index])
+    for ticket in tickets:
+        with pytest.raises(UsageError, match="redeemed already"):
+            session.result(ticket)
+
+
+def test_16_bits_stay_16_bits(session: FrameSession, toys: Any) -> None:
+    deep = np.random.default_rng(5).integers(0, 65536, (TILE.height, TILE.width, 3), np.uint16)
+    exact = toys.reference((deep.transpose(2, 0, 1)[None] / 65535).astype(np.float32))[0].transpose(1, 2, 0)
+    found = Upscaler(session, overlap_px=0).upscale(deep)
+    assert found.dtype == np.uint16
+    assert np.abs(found - 65535 * exact.clip(0, 1)).max() <= 1
+
+
+def test_the_spec_says_so(session: FrameSession) -> None:
+    assert session.spec.io is FLOAT
+    assert "8-bit frames run in the bundle's uint8 graph" in session.spec.note
+
+
+def test_other_arrays_are_refused(session: FrameSession, float_graph: FloatGraph) -> None:
+    with pytest.raises(TileError, match=r"\(8, 24, 3\)"):
+        session.run(np.zeros((8, 24, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"list.*numpy"):
+        session.run([[0.0]])  # type: ignore[arg-type]
+    assert not float_graph.opened
+
+
+def test_closing_closes_both(
+    session: FrameSession, float_graph: FloatGraph, frames: list[Array], batches: list[Array]
+) -> None:
+    session.run(batches[0])
+    session.close()
+    session.close()
+    for array in (frames[0], batches[0]):
+        with pytest.raises(UsageError, match="closed"):
+            session.run(array)
+    with pytest.raises(UsageError, match="closed"):
+        float_graph.opened[0].run(batches[0])
+
+
+def test_nothing_is_opened_after_the_end(session: FrameSession, float_graph: FloatGraph, batches: list[Array]) -> None:
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        session.run(batches[0])
+    assert not float_graph.opened
+
+
+@pytest.fixture
+def bundle(toys: Any, tmp_path: Path) -> Path:
+    out = tmp_path / "toy.sredge"
+    with staging_folder(out) as staging:
+        artifacts = []
+        for file, source, io in (("model.onnx", toys.plain(), FLOAT), ("model.uint8.onnx", toys.uint8(), UINT8)):
+            (staging / file).write_bytes(source.read_bytes())
+            artifacts.append(_artifact(file, io, sha256_of(source)))
+        write_bundle(out, Manifest(ModelCard("toy", 2, 1), TILE, tuple(artifacts), created="2026-01-01"), staging)
+    return out
+
+
+def _artifact(file: str, io: FrameFormat, sha256: str) -> Artifact:
+    fp32 = Precision.FP32
+    return Artifact(file, ArtifactKind.ONNX, fp32, fp32, None, io, (1, 3, TILE.height, TILE.width), sha256)
+
+
+def test_from_a_bundle(bundle: Path, onnx_runtime: str, frames: list[Array], batches: list[Array], toys: Any) -> None:
+    with open_frame_session(bundle, onnx_runtime, threads=1) as session:
+        assert isinstance(session, FrameSession)
+        assert session.run(frames[0]).dtype == np.uint8
+        np.testing.assert_allclose(session.run(batches[0]), toys.reference(batches[0]), atol=2e-6)
+
+
+def test_a_precision_that_the_bundle_has_not_is_refused(bundle: Path, onnx_runtime: str) -> None:
+    with pytest.raises(PrecisionUnavailable, match="in fp16"):
+        open_frame_session(bundle, onnx_runtime, Precision.FP16)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "has_uint8", "asked"),
+    [
+        ("openvino", True, [UINT8]),
+        ("openvino", False, [UINT8, None]),
+        ("tensorrt", True, [None]),  # the graph that `sr-edge compile` builds
+        ("tensorrt-rtx", True, [None]),
+    ],
+)
+def test_which_graph_is_opened(
+    runtime: str, has_uint8: bool, asked: list[FrameFormat | None], monkeypatch: pytest.MonkeyPatch, toys: Any
+) -> None:
+    found: list[FrameFormat | None] = []
+    plain = open_request("onnxruntime", toys.request(toys.plain()))
+
+    def open_session(*_: object, io: FrameFormat | None = None, **__: object) -> Session:
+        found.append(io)
+        if io is UINT8 and not has_uint8:
+            raise PrecisionUnavailable("no artifact with uint8 frames")
+        return plain
+
+    monkeypatch.setattr(frame_session, "open_session", open_session)
+    with open_frame_session("toy.sredge", runtime):
+        assert found == asked
