@@ -16,6 +16,7 @@ from sr_edge.camera.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.frame import PixelFormat, VideoFrame
 from sr_edge.camera.ports import SourceInfo, say_nothing
 from sr_edge.camera.recording import Recording
+from sr_edge.camera.scheduling import scheduling_kept
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import StreamError
 
@@ -130,7 +131,8 @@ class EncodedSink:
             _tag(video.codec_context, reformatted(frame, self._form))
             for index, template in (self._info.passengers.templates if self._info.passengers else {}).items():
                 self._add_passenger(index, template)
-            video.codec_context.open()
+            with scheduling_kept():
+                video.codec_context.open()
             _require_taken(video.codec_context.options, codec, self.name)
             self._connect()
         self._video = video

@@ -23,6 +23,7 @@ import av
 
 from sr_edge.camera.conversion import av_from_frame, reformatted
 from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.scheduling import scheduling_kept
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.camera.video_file_codec import Encoding
 from sr_edge.camera.video_file_source import Ending
@@ -216,4 +217,6 @@ def _added_stream(container: Any, encoding: Encoding) -> Any:
         context.sample_aspect_ratio = encoding.aspect
     if encoding.matrix is not None:
         stream.set_display_matrix(encoding.matrix)
+    with scheduling_kept():
+        context.open()
     return stream
