@@ -18,7 +18,7 @@ import numpy as np
 
 from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls
-from sr_edge.errors import PrecisionUnavailable
+from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.runtimes.registry import open_session
 from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, Latency, Precision
@@ -88,7 +88,9 @@ class FrameSession:
         return 2 * session.submit(frames, controls) + (session is self._float)
 
     def result(self, ticket: int) -> Batch | Frame:
-        session = self._float if ticket % 2 and self._float is not None else self._eight_bit
+        session = self._float if ticket % 2 else self._eight_bit
+        if session is None:
+            raise UsageError(f"ticket {ticket} was never given; each that `submit` gives is good for one result")
         return session.result(ticket // 2)
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:

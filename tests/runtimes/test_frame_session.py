@@ -86,6 +86,13 @@ def test_tickets_of_both_graphs_come_back_in_any_order(
             session.result(ticket)
 
 
+def test_a_ticket_of_the_float_graph_before_it_is_open(session: FrameSession, frames: list[Array]) -> None:
+    ticket = session.submit(frames[0])
+    with pytest.raises(UsageError, match=f"ticket {ticket + 1} was never given"):
+        session.result(ticket + 1)
+    assert session.result(ticket).shape == (2 * TILE.height, 2 * TILE.width, 3)
+
+
 def test_16_bits_stay_16_bits(session: FrameSession, toys: Any) -> None:
     deep = np.random.default_rng(5).integers(0, 65536, (TILE.height, TILE.width, 3), np.uint16)
     exact = toys.reference((deep.transpose(2, 0, 1)[None] / 65535).astype(np.float32))[0].transpose(1, 2, 0)
