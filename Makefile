@@ -14,8 +14,8 @@ venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.t
 demo: venv ## bundled weights to a verified INT8 deployment, with a before/after picture in demo-output/
 	@$(PY) scripts/demo.py
 
-test: venv ## the whole test suite
-	@$(PY) -m pytest
+test: venv ## the whole test suite, two files at a time
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check

@@ -20,6 +20,7 @@ FACE = [
     "export_onnx",
     "load_model",
     "open_bundle",
+    "open_frame_session",
     "open_session",
     "to_static",
 ]
