@@ -9,7 +9,8 @@ folder that SR_EDGE_DATA names, or else one that is generated. Variants are inte
 in each round: a shared machine changes its speed for seconds at a time. `overlap` and `overhead` are measured in fp32
 and in INT8 with a bf16 rest, the others in fp32.
 
-    overlap   the loop against reading, enlarging and writing one frame after the other, into a file
+    overlap   the loop as `sr-edge upscale` runs it for a video file, with several frames in the engine, against
+              reading, enlarging and writing one frame after the other with an engine set for latency
     latest    a camera of 30 frames a second and the same model, made slower by running it twice over if it holds real
               time: end-to-end latency p99 against the model's own time, and memory after the first minute
     kept_up   a clip played by the clock under `latest`, by a model that holds real time: frames lost, times that differ
@@ -44,6 +45,7 @@ from sr_edge.camera import (
     open_sink,
     open_source,
 )
+from sr_edge.cli.upscale_video import VIDEO_SLOTS
 from sr_edge.runtimes import Session, open_frame_session, supports
 from sr_edge.spec import Precision, TileSpec
 
@@ -110,12 +112,12 @@ def overlapped_fps(clip: str, session: Session, out: Path) -> float:
     return report.frames_out / (time.perf_counter() - started_s)
 
 
-def measure_overlap(clip: str, session: Session, rounds: int) -> dict[str, Any]:
+def measure_overlap(clip: str, session: Session, several: Session, rounds: int) -> dict[str, Any]:
     ratios, serial, overlapped = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             serial.append(serial_fps(clip, session, Path(folder) / "serial.mp4"))
-            overlapped.append(overlapped_fps(clip, session, Path(folder) / "overlapped.mp4"))
+            overlapped.append(overlapped_fps(clip, several, Path(folder) / "overlapped.mp4"))
             ratios.append(overlapped[-1] / serial[-1])
     return {
         "serial_fps": statistics.median(serial),
@@ -217,13 +219,14 @@ def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]
     }
 
 
-def measure_precision(clip: str, session: Session, rounds: int) -> dict[str, Any]:
+def measure_precision(clip: str, session: Session, several: Session, rounds: int) -> dict[str, Any]:
     session.measure()
+    several.measure()
     spec = session.spec
     return {
         "session": f"{spec.runtime} {spec.version} {spec.ran}, rest {spec.rest_ran}, {spec.threads} threads, tile "
         f"{spec.tile}, {spec.note}",
-        "overlap": measure_overlap(clip, session, rounds),
+        "overlap": measure_overlap(clip, session, several, rounds),
         "overhead": measure_overhead(clip, session, rounds),
     }
 
@@ -251,10 +254,12 @@ def main() -> None:
     with deployed(args.bundle) as bundle:
         opened = partial(open_frame_session, bundle, args.runtime, threads=args.threads)
         figures: dict[str, Any] = {"clip": Path(clip).name, "precisions": {}}
-        with opened(precision=Precision.INT8, rest=rest) as session:
-            figures["precisions"]["int8"] = measure_precision(clip, session, rounds)
-        with opened(precision=Precision.FP32) as session:
-            figures["precisions"]["fp32"] = measure_precision(clip, session, rounds)
+        int8, fp32 = partial(opened, precision=Precision.INT8, rest=rest), partial(opened, precision=Precision.FP32)
+        for name, graph in (("int8", int8), ("fp32", fp32)):
+            with graph() as session, graph(slots=VIDEO_SLOTS) as several:
+                figures["precisions"][name] = measure_precision(clip, session, several, rounds)
+        with fp32() as session:
+            session.measure()
             figures["kept_up"] = measure_kept_up(clip, session)
             figures["latest"] = measure_latest(session, seconds)
     print(json.dumps(figures, indent=1))

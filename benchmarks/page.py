@@ -83,7 +83,7 @@ def _camera_precision(name: str, found: Kept) -> Iterator[tuple[str, str, str, s
     ratio, overhead = found["overlap"]["ratio"], found["overhead"]
     share, megapixel_ms = overhead["overhead_share"], overhead["overhead_ms_per_output_megapixel"]
     yield (
-        f"{name}: stages overlapped, frames a second as a multiple of one after the other",
+        f"{name}: a video file through the loop, frames a second as a multiple of one after the other",
         f"{ratio:.2f}",
         "1.25",
         judged(ratio, 1.25),

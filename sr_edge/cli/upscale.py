@@ -12,7 +12,7 @@ import typer
 
 from sr_edge.cli.options import BundlePath, Device, Json, OnePrecision, Rest, Settings, Threads, Trust, read_settings
 from sr_edge.cli.stream_options import Runtime, Slots
-from sr_edge.cli.upscale_video import VideoWords, is_video, planned_video, readable_video, upscaled_video
+from sr_edge.cli.upscale_video import VIDEO_SLOTS, VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
@@ -85,7 +85,14 @@ def upscale(
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
                 open_frame_session(
-                    opened, name, precision, device, rest=rest, threads=threads, slots=slots, options=options
+                    opened,
+                    name,
+                    precision,
+                    device,
+                    rest=rest,
+                    threads=threads,
+                    slots=slots or (VIDEO_SLOTS if job else None),
+                    options=options,
                 ) as session,
                 progress_on_stderr() as progress,
             ):
