@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,8 +87,10 @@ def build_engine(
     """
     _require_options(library, options)
     progress = BuildProgress(report)
+    watched = threading.Event()  # TensorRT may keep Python from running: this thread must first be ready to cancel
 
     def work() -> BuiltEngine:
+        watched.wait()
         try:
             with on_device():
                 return _build(library, graph, options, free_bytes, progress, say)
@@ -96,11 +99,13 @@ def build_engine(
             raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="sr-edge-build") as pool:
-        building = pool.submit(work)
         try:
+            building = pool.submit(work)
+            watched.set()
             return building.result()
         except BaseException:
             progress.cancel()
+            watched.set()
             raise
 
 
