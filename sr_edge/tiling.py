@@ -150,6 +150,8 @@ def upscale_frame_in_flight(
     """
     require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
+    if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
+        return _whole(frame_hwc, submit, result, scale, on_tile)
     mosaic = _Mosaic(plan, scale, _output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
     done = 0
@@ -173,6 +175,30 @@ def upscale_frame_in_flight(
             with suppress(Exception):
                 result(ticket)
     return mosaic.frame
+
+
+def _whole(
+    frame_hwc: Frame,
+    submit: Callable[[Frame], Ticket],
+    result: Callable[[Ticket], Frame],
+    scale: int,
+    on_tile: Callable[[int, int], None] | None,
+) -> Frame:
+    """A frame that is one tile: nothing to cut, blend or copy."""
+    upscaled = result(submit(np.ascontiguousarray(frame_hwc)))
+    height, width, channels = frame_hwc.shape
+    _require_tile(upscaled, (scale * height, scale * width, channels), frame_hwc.dtype)
+    if on_tile is not None:
+        on_tile(1, 1)
+    return upscaled
+
+
+def _require_tile(upscaled: Frame, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    if upscaled.shape != shape or upscaled.dtype != dtype:
+        raise TileError(
+            f"the network gave {upscaled.dtype} {upscaled.shape} for a tile; "
+            f"wanted {dtype} {shape}: scale and tile must be those it was exported with"
+        )
 
 
 def _output_frame(frame_hwc: Frame, scale: int, out: Frame | None) -> Frame:
@@ -212,11 +238,7 @@ class _Mosaic:
         self._band = np.empty((band_px, *frame.shape[1:]), frame.dtype)
 
     def place_next(self, upscaled: Frame) -> None:
-        if upscaled.shape != self._tile_shape or upscaled.dtype != self.frame.dtype:
-            raise TileError(
-                f"the network gave {upscaled.dtype} {upscaled.shape} for a tile; "
-                f"wanted {self.frame.dtype} {self._tile_shape}: scale and tile must be those it was exported with"
-            )
+        _require_tile(upscaled, self._tile_shape, self.frame.dtype)
         scale = self._scale
         row, column = next(self._places)
         settled = upscaled[_scaled(row.first - row.start, row.end - row.start, scale)]

@@ -174,6 +174,12 @@ def test_progress_counts_every_tile() -> None:
     assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+def test_a_frame_that_is_one_tile_is_not_copied() -> None:
+    upscaled = noise(np.uint8, 32, 48, 3)
+    given = upscale_frame(noise(np.uint8, 16, 24, 3), lambda tile: upscaled, tile=TILE, scale=2, overlap_px=4)
+    assert given is upscaled
+
+
 def test_the_output_can_be_the_callers() -> None:
     frame = noise(np.uint8, 40, 50, 3)
     out = np.zeros((80, 100, 3), np.uint8)
