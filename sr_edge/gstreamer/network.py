@@ -12,7 +12,7 @@ from sr_edge.camera.enlarger import NetworkEnlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.gstreamer.planes import BufferLayout
-from sr_edge.runtimes import open_frame_session, preferred_runtime
+from sr_edge.runtimes import find_entry, open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
 _WARM_UPS = 2
@@ -55,7 +55,7 @@ class Network:
             Path(settings.model).expanduser(),
             runtime,
             _checked_precision(settings.precision),
-            settings.device or ("cuda" if runtime.startswith("tensorrt") else "cpu"),
+            settings.device or find_entry(runtime).device,
             rest=_checked_precision(settings.rest),
             threads=settings.threads or None,
         )

@@ -22,7 +22,8 @@ from sr_edge.spec import FrameFormat, Precision
 class RuntimeEntry:
     """One runtime: our module for it, the library that module imports, and the extra that installs it.
 
-    `comes_with` is what brings the library itself, where no package index has it.
+    `comes_with` is what brings the library itself, where no package index has it; `device` is where it runs unless
+    another one is asked for.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RuntimeEntry:
     extra: str
     description: str
     comes_with: str = ""
+    device: str = "cpu"
 
     @property
     def how_to_install(self) -> str:
@@ -42,9 +44,17 @@ RUNTIMES = (
     RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
     RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
     RuntimeEntry(
-        "tensorrt", "sr_edge.runtimes.tensorrt", "tensorrt", "tensorrt", "Jetson, NVIDIA GPUs", "JetPack or CUDA"
+        "tensorrt",
+        "sr_edge.runtimes.tensorrt",
+        "tensorrt",
+        "tensorrt",
+        "Jetson, NVIDIA GPUs",
+        comes_with="JetPack or CUDA",
+        device="cuda",
     ),
-    RuntimeEntry("tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs"),
+    RuntimeEntry(
+        "tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs", device="cuda"
+    ),
 )
 
 PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")

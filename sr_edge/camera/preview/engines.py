@@ -14,7 +14,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.turns import Turns
 from sr_edge.controls import Controls
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import Session, load_runtime, runtime_names
+from sr_edge.runtimes import Session, find_entry, load_runtime, runtime_names
 from sr_edge.runtimes.variants import Variant, variants_of
 from sr_edge.spec import Precision
 
@@ -28,7 +28,7 @@ class Choice(Variant):
 
     @property
     def device(self) -> str:
-        return device_of(self.runtime)
+        return find_entry(self.runtime).device
 
 
 def choices_of(bundle: Bundle) -> tuple[Choice, ...]:
@@ -36,14 +36,9 @@ def choices_of(bundle: Bundle) -> tuple[Choice, ...]:
     every = (
         Choice(variant.runtime, variant.precision, variant.rest)
         for name in runtime_names()
-        for variant in variants_of(bundle, [name], list(Precision), device_of(name))
+        for variant in variants_of(bundle, [name], list(Precision), find_entry(name).device)
     )
     return tuple(choice for choice in every if _can_run(choice, bundle))
-
-
-def device_of(runtime: str) -> str:
-    """The device that a preview runs a runtime on."""
-    return "cuda" if runtime.startswith("tensorrt") else "cpu"
 
 
 def _can_run(choice: Choice, bundle: Bundle) -> bool:
