@@ -83,7 +83,7 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
     else:
         print(f"{_title(entry)}: not trained yet")
         return
-    found = measured(entry["name"], entry["scale"], weights, {"Set5": args.set5, "Set14": args.set14})
+    found = measured(entry["name"], entry["scale"], weights, {"Set5": args.set5, "Set14": args.set14}, args.data)
     write_json(card, {**found, "training": facts})
     print(
         f"{_title(entry)}: " + ", ".join(f"{t} {s['psnr_db']:.2f} dB" for t, s in found["scores"].items()), flush=True

@@ -19,13 +19,14 @@ from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
-from sr_edge.training.data import PairSet
-from sr_edge.training.degradations import find_degradation
+from sr_edge.training.data import Originals, PairSet, Purpose
+from sr_edge.training.degradations import BICUBIC, Degradation, find_degradation
 from sr_edge.training.log import LOG, logged_minutes
 from sr_edge.training.loop import CHECKPOINT
 
 TILE = TileSpec(96, 96)
 CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
+CALIBRATION_PICTURES, SMALLEST_CALIBRATION_PX = 16, 64
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,12 @@ def training_facts(run: Path, data: dict[str, str], hardware: str, pictures: int
     return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": kept["recipe"]}
 
 
-def measured(name: str, scale: int, weights: Path, sets: dict[str, Path]) -> dict[str, Any]:
-    """What the weights do, on each folder of originals in `sets`; the last one also in tiles, the first as INT8."""
+def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: Path) -> dict[str, Any]:
+    """What the weights do, on each folder of originals in `sets`; the last one also in tiles, the first as INT8.
+
+    INT8 is calibrated on pictures of the repository, or, where the network undoes more than bicubic reduction, on
+    pictures of `data` that were degraded in its way: sharp ones would show it other ranges than it will meet.
+    """
     model = load_model(name, scale, weights)
     degradation = find_degradation("", model.module)
     pairs = {title: PairSet.from_folder(folder, scale, degradation) for title, folder in sets.items()}
@@ -77,7 +82,7 @@ def measured(name: str, scale: int, weights: Path, sets: dict[str, Path]) -> dic
             "overlap_px": model.card.overlap_px,
             "change_db": tiling_change_db(model, last, last_outputs),
         },
-        "int8": int8_scores(model, first),
+        "int8": int8_scores(model, first, degradation, data),
     }
 
 
@@ -111,25 +116,41 @@ def tiling_change_db(model: LoadedModel, pairs: PairSet, whole: list[Frame]) -> 
     return float(np.mean(changes))
 
 
-def int8_scores(model: LoadedModel, pairs: PairSet) -> dict[str, Any]:
-    """Mean PSNR-Y of the deployed graphs in ONNX Runtime, fp32 and INT8; calibrated on pictures of the repository."""
+def int8_scores(model: LoadedModel, pairs: PairSet, degradation: Degradation, data: Path) -> dict[str, Any]:
+    """Mean PSNR-Y of the deployed graphs in ONNX Runtime, fp32 and INT8."""
     with tempfile.TemporaryDirectory() as folder:
         hr, lr = Path(folder, "hr"), Path(folder, "lr")
-        for number, pair in enumerate(pairs.pairs):
-            for place, frame in ((hr, pair.hr), (lr, pair.lr)):
-                place.mkdir(exist_ok=True)
-                write_picture(place / f"{number:03}.png", Picture(frame))
+        write_pictures(hr, [pair.hr for pair in pairs.pairs])
+        write_pictures(lr, [pair.lr for pair in pairs.pairs])
+        images = CALIBRATION
+        if degradation is not BICUBIC:
+            images = Path(folder, "degraded")
+            write_pictures(images, degraded(data, pairs.scale, degradation))
         precisions = (Precision.FP32, Precision.INT8)
         plan = DeployPlan(
             TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False, hr=hr, lr=lr, with_tile_needs=False
         )
-        report = deploy_network(model, CALIBRATION, Path(folder, "zoo.sredge"), plan)
+        report = deploy_network(model, images, Path(folder, "zoo.sredge"), plan)
     found = {
         str(row.variant.precision): row.quality.hr.psnr_y_db
         for row in report.bench.rows
         if row.quality is not None and row.quality.hr is not None
     }
     return {"runtime": "onnxruntime", "tile": str(TILE), "psnr_db": found, "note": report.note}
+
+
+def degraded(data: Path, scale: int, degradation: Degradation) -> list[Frame]:
+    """Some pictures of `data` in low resolution, each degraded in another of the ways that the network is tested on."""
+    originals = Originals.from_folder(data, scale, SMALLEST_CALIBRATION_PX, Purpose.VALIDATION).pictures
+    chosen = originals[:: max(1, len(originals) // CALIBRATION_PICTURES)][:CALIBRATION_PICTURES]
+    versions = [list(degradation.test_pictures(hr, scale, index).values()) for index, (_, hr) in enumerate(chosen)]
+    return [ways[index % len(ways)] for index, ways in enumerate(versions)]
+
+
+def write_pictures(folder: Path, found: list[Frame]) -> None:
+    folder.mkdir()
+    for number, frame in enumerate(found):
+        write_picture(folder / f"{number:03}.png", Picture(frame))
 
 
 def page(cards: list[dict[str, Any]]) -> str:
