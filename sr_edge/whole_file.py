@@ -39,6 +39,8 @@ def require_output_file(path: Path) -> None:
     """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UsageError(f"{path} cannot be written: it is there and read only; give another name or change its rights")
     require_output(path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,20 @@ def shared_data() -> Path:
 def openvino_core() -> Any:
     """The only `openvino.Core` of this process (`shared_core` says why); skips without OpenVINO."""
     return pytest.importorskip("sr_edge.runtimes.openvino").shared_core()
+
+
+@pytest.fixture(scope="session")
+def bound_by_rights() -> list[str]:
+    """What to put before a command so that the rights of files bind it, root's too; skips where it cannot be."""
+    if os.geteuid() != 0:
+        return []
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if (
+        shutil.which("setpriv") is None
+        or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("root is not bound by the rights of files here, and setpriv is absent or not allowed")
+    return command
 
 
 @pytest.fixture(scope="session", autouse=True)

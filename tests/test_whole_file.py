@@ -51,6 +51,17 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize("mode", [0o444, 0o000])
+def test_a_file_that_may_not_be_written_is_noticed(tmp_path: Path, bound_by_rights: list[str], mode: int) -> None:
+    (tmp_path / "a").write_text("kept")
+    (tmp_path / "a").chmod(mode)
+    program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output_file(Path('{tmp_path}/a'))"
+    command = [*bound_by_rights, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"UsageError: {tmp_path}/a cannot be written: it is there and read only; give another name" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_read_only_file_system_is_noticed(tmp_path: Path) -> None:
     """In a mount namespace of its own, as root may write to any folder that only lacks the permission."""
     mount = f"mount -t tmpfs -o ro none {tmp_path}"

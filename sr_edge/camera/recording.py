@@ -46,8 +46,8 @@ class Recording:
             self._opened.close()
 
     def remove_if_useless(self) -> bool:
-        """Removes a regular file that misses something and shows no frame; to be called when it is closed."""
-        if self._error is None or not Path(self.name).is_file() or _shows_a_frame(self.name):
+        """Removes a regular file that this one wrote, misses something and shows no frame; called when it is closed."""
+        if self._opened is None or self._error is None or not Path(self.name).is_file() or _shows_a_frame(self.name):
             return False
         Path(self.name).unlink()
         return True

@@ -235,6 +235,27 @@ finally:
         assert done.stdout == f"{out}: nothing that was written would play; the file is removed\n"
 
 
+def test_a_file_that_may_not_be_written_stays(tmp_path: Path, bound_by_rights: list[str]) -> None:
+    """Here opened without the question that `open_sink` asks before: rights may change meanwhile."""
+    program = """
+import sys
+from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from tests.camera.clips import flat_frame
+sink = EncodedSink(Encoding(sys.argv[1]))
+try:
+    sink.write(flat_frame(0, pts=0))
+finally:
+    sink.close()
+"""
+    notes = tmp_path / "notes.ts"
+    notes.write_text("const answer = 42")
+    notes.chmod(0o444)
+    command = [*bound_by_rights, sys.executable, "-c", program, str(notes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"StreamError: {notes}: Permission denied" in done.stderr
+    assert notes.read_text() == "const answer = 42"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
