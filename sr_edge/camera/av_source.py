@@ -20,7 +20,7 @@ from sr_edge.camera.passengers import Passengers
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.timeline import Timeline
 from sr_edge.camera.vendor_errors import stream_errors
-from sr_edge.errors import StreamError
+from sr_edge.errors import FrameError, StreamError
 
 STANDARD_INPUT = "pipe:0"
 _MOST_ARRIVALS = 128
@@ -135,9 +135,15 @@ class AvSource:
                 if self._closed.is_set():
                     return
                 unreadable = 0
-                frame = frame_from_av(picture, sequence, arrivals.pop(picture.pts, now_ns))
+                frame = self._frame(picture, sequence, arrivals.pop(picture.pts, now_ns))
                 yield self._placed(upright(frame, display_matrix(picture)))
                 sequence += 1
+
+    def _frame(self, picture: Any, sequence: int, captured_ns: int) -> VideoFrame:
+        try:
+            return frame_from_av(picture, sequence, captured_ns)
+        except FrameError as error:
+            raise FrameError(f"{self.name}: {error}") from None
 
     def _placed(self, frame: VideoFrame) -> VideoFrame:
         return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))

@@ -60,6 +60,7 @@ class Source(Protocol):
 
         Raises:
             StreamError: the source is lost, or its content cannot be read.
+            FrameError: a frame is of a kind that is not read here.
         """
         ...
 

@@ -50,6 +50,7 @@ class ReopeningSource(Generic[Opened]):
         self._say = say
         self._first_wait_s = first_wait_s
         self._closed = threading.Event()
+        self._outage: Outage | None = None
         self._inbox = Inbox(Policy(Dropping.BLOCK))
 
     @property
@@ -57,22 +58,23 @@ class ReopeningSource(Generic[Opened]):
         return int(getattr(self._current, "unreadable_packets", 0))
 
     def frames(self) -> Iterator[VideoFrame]:
+        """Raises at once what a source raises that is no StreamError: opening it again would not help."""
         sequence = 0
         while not self._closed.is_set():
             self._inbox = Inbox(Policy(Dropping.BLOCK))
-            losses: list[StreamError] = []
+            errors: list[Exception] = []
             reader = threading.Thread(
-                target=_read_all, args=(self._current, self._inbox, losses), name="sr-edge-camera", daemon=True
+                target=_read_all, args=(self._current, self._inbox, errors), name="sr-edge-camera", daemon=True
             )
             reader.start()
             for frame in self._until_lost():
+                self._end_outage()
                 yield replace(frame, sequence=sequence)
                 sequence += 1
             self._current.close()
             if not self._closed.is_set():
-                self._open_again(
-                    Outage(self.name, self._why_lost(losses), self._say, self._give_up_s, self._first_wait_s)
-                )
+                self._lose(errors[0] if errors else None)
+                self._open_again()
 
     def close(self) -> None:
         self._closed.set()
@@ -91,31 +93,41 @@ class ReopeningSource(Generic[Opened]):
         self._is_silent = not inbox.is_over
         inbox.end(discard=True)
 
-    def _why_lost(self, losses: list[StreamError]) -> str:
-        if self._is_silent:
-            return f"no frame for {self._silence_s:g} s"
-        return str(losses[0]) if losses else "it ended"
+    def _lose(self, error: Exception | None) -> None:
+        """Begins an outage, or takes note that a source which was opened again gave no frame."""
+        if error is not None and not isinstance(error, StreamError):
+            raise error
+        reason = f"no frame for {self._silence_s:g} s" if self._is_silent else str(error or "it ended")
+        if self._outage is None:
+            self._outage = Outage(self.name, reason, self._say, self._give_up_s, self._first_wait_s)
+        else:
+            self._outage.failed(StreamError(f"{self.name}: {reason.removeprefix(f'{self.name}: ')}"))
 
-    def _open_again(self, outage: Outage) -> None:
-        while not self._closed.wait(outage.wait_s):
+    def _open_again(self) -> None:
+        outage = self._outage
+        while outage is not None and not self._closed.wait(outage.wait_s):
             try:
                 self._current = self._reopen(self._current)
+                break
             except StreamError as error:
                 outage.failed(error)
-                continue
-            self.reopened += 1
-            outage.over()
-            break
         if self._closed.is_set():  # closed while it was being opened
             self._current.close()
 
+    def _end_outage(self) -> None:
+        """At the first frame: a source that opens and gives none is still away."""
+        if self._outage is not None:
+            self.reopened += 1
+            self._outage.over()
+            self._outage = None
 
-def _read_all(source: Source, inbox: Inbox, losses: list[StreamError]) -> None:
+
+def _read_all(source: Source, inbox: Inbox, errors: list[Exception]) -> None:
     try:
         for frame in source.frames():
             if not inbox.put(frame):
                 return
-    except StreamError as error:
-        losses.append(error)
+    except Exception as error:
+        errors.append(error)
     finally:
         inbox.end()

@@ -9,7 +9,7 @@ import pytest
 
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.reopening import ReopeningSource
-from sr_edge.errors import StreamError
+from sr_edge.errors import FrameError, StreamError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import PATIENCE_S, ListSource, eventually
 
@@ -96,6 +96,44 @@ def test_after_so_long_it_is_given_up() -> None:
     openings = Openings(None)
     with pytest.raises(StreamError, match="a list: nobody answers there; given up after 0 s"):
         list(openings.source(live(some(1)), give_up_s=0.0).frames())
+
+
+def test_a_source_that_opens_and_gives_no_frame_is_still_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    openings = Openings(live([]), None, live(failing(0)), live([]), live(some(2)), live([]), live(some(9)))
+    source = ReopeningSource(live(some(1)), openings.open, say=openings.said.append, first_wait_s=0.5)
+    waits: list[float] = []
+    monkeypatch.setattr(source._closed, "wait", lambda wait_s: waits.append(wait_s))
+    assert len(taken(source, 4)) == 4
+    assert waits == [0.5, 1, 2, 4, 8, 0.5, 1]
+    assert source.reopened == 2
+    assert [said.replace("a list is ", "").partition(" after")[0] for said in openings.said] == [
+        "lost: it ended; opening it again",
+        "still away: nobody answers there",
+        "still away: the other side is gone",
+        "still away: it ended",
+        "back",
+        "lost: it ended; opening it again",
+        "back",
+    ]
+
+
+def test_a_source_that_never_gives_a_frame_again_is_given_up() -> None:
+    openings = Openings(*[live([]) for _ in range(9)])
+    with pytest.raises(StreamError, match="a list: it ended; given up after 0 s"):
+        list(openings.source(live(some(1)), give_up_s=0.0).frames())
+    assert len(openings.lost) == 1
+
+
+def test_a_fault_that_opening_again_would_not_mend_is_raised(recwarn: pytest.WarningsRecorder) -> None:
+    def unreadable() -> Iterator[VideoFrame]:
+        yield from some(1)
+        raise FrameError("a list: the pixel format xyz is not read here")
+
+    openings, first = Openings(live(some(9))), live(unreadable())
+    with pytest.raises(FrameError, match="pixel format xyz"):
+        list(openings.source(first).frames())
+    assert first.closed.is_set()
+    assert (openings.lost, openings.said, list(recwarn)) == ([], [], [])
 
 
 def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
-from sr_edge.camera.av_source import AvSource, frame_rate
+from sr_edge.camera.av_source import AvAddress, AvSource, frame_rate
 from sr_edge.camera.frame import ColourRange
+from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.camera.vendor_errors import reason_of, stream_errors
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
@@ -52,6 +53,18 @@ def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) ->
     frames = all_frames(write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, form=form))
     assert {frame.format for frame in frames} == {PixelFormat(form)}
     assert [frame.pts for frame in frames] == [0, 40]
+
+
+@pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
+def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv410p")
+    said: list[str] = []
+    address = AvAddress(str(clip), is_live=is_live)
+    source = AvSource(address)
+    frames = ReopeningSource(source, lambda lost: AvSource(address, lost), say=said.append) if is_live else source
+    with pytest.raises(FrameError, match=r"clip\.mkv: the pixel format yuv410p is not read here"):
+        list(frames.frames())
+    assert said == []
 
 
 def test_a_test_pattern_is_live_and_a_graph_is_not() -> None:
