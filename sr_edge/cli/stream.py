@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +84,10 @@ def stream(
 ) -> None:
     """Upscale a camera, a stream or a video, live."""
     controls = read_settings(settings)
-    _require_sense(sink, fallback, max_latency_ms, stats_json, as_json)
+    _require_sense(sink, fallback, max_latency_ms, as_json)
+    if stats_json is not None:
+        require_output_file(stats_json)
+        _require_own_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
     from sr_edge.camera import (
         HungStage,
         Journal,
@@ -130,15 +133,17 @@ def stream(
             _leave(error)
 
 
-def _require_sense(
-    sink: str, fallback: str | None, max_latency_ms: float | None, stats_json: Path | None, as_json: bool
-) -> None:
-    if stats_json is not None:
-        require_output_file(stats_json)
+def _require_sense(sink: str, fallback: str | None, max_latency_ms: float | None, as_json: bool) -> None:
     if fallback is None and max_latency_ms is not None:
         raise UsageError("--max-latency-ms is what a fallback is to hold; add --fallback bicubic or a bundle")
     if sink == "-" and as_json:
         raise UsageError("standard output takes the frames, not --json too; write the figures with --stats-json FILE")
+
+
+def _require_own_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
+    for what, other in others.items():
+        if other is not None and stats_json.resolve() == Path(other).resolve():
+            raise UsageError(f"--stats-json {stats_json} is the {what} too; give another name for the figures")
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,10 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "out.txt"), "its suffix is none of"),
     (("CLIP", "absent/out.mp4"), "does not exist"),
     (("CLIP", "CLIP"), "is the source too"),
+    (("CLIP", "null", "--stats-json", "CLIP"), "clip.mp4 is the source too; give another name for the figures"),
+    (("CLIP", "out.mp4", "--stats-json", "./out.mp4"), "--stats-json out.mp4 is the sink too"),
+    (("link.mp4", "null", "--stats-json", "CLIP"), "clip.mp4 is the source too"),
+    (("CLIP", "null", "--fallback", "text.mp4", "--stats-json", "text.mp4"), "text.mp4 is the fallback too"),
     (("CLIP", "null", "--policy", "newest"), "unknown policy 'newest'"),
     (("CLIP", "null", "--roi", "1,1,4,4"), "give even numbers, for example 0,0,4,4"),
     (("CLIP", "null", "--roi", "0,0,400,4"), "not inside the frame of 64x48"),
@@ -175,6 +179,7 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_bytes(b"hello, I am a text file " * 50)
+    (tmp_path / "link.mp4").symlink_to(clip)
     given = [str(clip) if argument == "CLIP" else argument for argument in arguments]
     code = run_command(app, ["stream", *given, "--model", str(bundle), "--runtime", "onnxruntime"])
     assert code in (1, 2)
@@ -182,6 +187,7 @@ def test_bad_input(
     assert len(lines) == 1
     assert message in lines[0]
     assert "hunter2" not in lines[0]
+    assert len(read_clip(clip)) == COUNT
 
 
 def test_a_scale_that_the_sink_cannot_hold(bundle: Path, tmp_path: Path) -> None:
