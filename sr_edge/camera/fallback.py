@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from sr_edge.errors import UsageError
 
 LATE_FOR_S = 1.0
-"""The model is left when nothing of it was in time for so long."""
+"""The model is left when most of its frames of so long were late."""
 FIRST_REST_S = 5.0
 LONGEST_REST_S = 60.0
 SETTLED_S = 30.0
@@ -27,7 +28,8 @@ class Governor:
         self._say = say
         self._rest_s = FIRST_REST_S
         self._switched_s = float("-inf")
-        self._late_since_s: float | None = None
+        self._recent: deque[tuple[float, bool]] = deque()
+        """When frames of the model went out, and whether late: the last `LATE_FOR_S` and the one before."""
         self.uses_fallback = False
         self.switches = 0
 
@@ -39,13 +41,16 @@ class Governor:
             if now_s - self._switched_s >= self._rest_s:
                 self._return(now_s)
             return
-        if latency_ms <= self._max_latency_ms:
-            self._late_since_s = None
-            return
-        if self._late_since_s is None:
-            self._late_since_s = now_s
-        if now_s - self._late_since_s >= LATE_FOR_S:
+        self._recent.append((now_s, latency_ms > self._max_latency_ms))
+        if self._is_mostly_late(now_s - LATE_FOR_S):
             self._leave(latency_ms, now_s)
+
+    def _is_mostly_late(self, since_s: float) -> bool:
+        """Never before frames were seen since then."""
+        while len(self._recent) > 1 and self._recent[1][0] <= since_s:
+            self._recent.popleft()
+        late = sum(is_late for _, is_late in self._recent)
+        return self._recent[0][0] <= since_s and 2 * late > len(self._recent)
 
     def _leave(self, latency_ms: float, now_s: float) -> None:
         held_s = now_s - self._switched_s
@@ -53,7 +58,7 @@ class Governor:
         self._rest_s = min(2 * self._rest_s, LONGEST_REST_S) if again else FIRST_REST_S
         self._switch(True, now_s)
         self._say(
-            f"the model took {latency_ms:.0f} ms, for a second over the {self._max_latency_ms:.0f} ms allowed: "
+            f"the model took {latency_ms:.0f} ms, for a second mostly over the {self._max_latency_ms:.0f} ms allowed: "
             f"going on with the fallback, trying the model again in {self._rest_s:.0f} s"
         )
 
@@ -65,4 +70,4 @@ class Governor:
         self.uses_fallback = to_fallback
         self.switches += 1
         self._switched_s = now_s
-        self._late_since_s = None
+        self._recent.clear()

@@ -19,10 +19,10 @@ from sr_edge.errors import FrameError, StreamError, UsageError
 
 @dataclass(frozen=True)
 class Result:
-    """One enlarged frame, and whether the fallback made it."""
+    """One enlarged frame, and what made it."""
 
     frame: VideoFrame
-    by_fallback: bool
+    enlarger: Enlarger
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,9 @@ class Work:
                 frame = begun.enlarger.finish(begun.enlarged, begun.like)
             self._failed_in_a_row = 0
             self._has_result = True
-            by_fallback = begun.enlarger is self._options.fallback
-            if by_fallback:
+            if begun.enlarger is self._options.fallback:
                 self._statistics.count("by_fallback")
-            return Result(frame, by_fallback)
+            return Result(frame, begun.enlarger)
         return None
 
     def require_result(self) -> None:
@@ -118,9 +117,9 @@ class Work:
         """Takes note that the sink has a frame."""
         latency_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
         self._statistics.frame_out(latency_ms)
-        if self._governor is not None:
+        if self._governor is not None and result.enlarger is not self._between:
             switches = self._governor.switches
-            self._governor.observe(latency_ms, result.by_fallback, time.monotonic())
+            self._governor.observe(latency_ms, result.enlarger is self._options.fallback, time.monotonic())
             if self._governor.switches != switches:
                 self._statistics.count("switches")
                 self._enlarger.turns.wake()
