@@ -28,6 +28,7 @@ _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 _SCHEMES = (*_LIVE_SCHEMES, "http", "https")
 _TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/\d+)?))?)?")
 _USUAL_TEST = ("320", "180", "30")
+_USUAL_RATE = Fraction(30)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class SourceOptions:
 
     Attributes:
         raw: what plain bytes are; only for pipes, files of such, and standard input.
-        rate: frames a second of a folder of pictures.
+        rate: frames a second of pictures, in a folder or numbered; 30 where left out.
         is_paced: a file gives its frames by the clock, as a camera would.
         ffmpeg: settings of FFmpeg's reader, such as video_size and framerate of a camera.
         reopens: whether a live source that is lost is opened again.
@@ -46,7 +47,7 @@ class SourceOptions:
     """
 
     raw: RawFormat | None = None
-    rate: Fraction = Fraction(30)
+    rate: Fraction | None = None
     is_paced: bool = False
     ffmpeg: Mapping[str, str] = field(default_factory=dict)
     reopens: bool = True
@@ -77,6 +78,8 @@ def _open(text: str, options: SourceOptions) -> Source:
             f"settings of FFmpeg's reader ({', '.join(options.ffmpeg)}) mean nothing to {without_secrets(text)}, "
             "which no reader of FFmpeg's opens; leave them out"
         )
+    if options.rate is not None:
+        _require_use_of_rate(text, options)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text == "-":
@@ -95,9 +98,28 @@ def _open(text: str, options: SourceOptions) -> Source:
             AvAddress(text, "v4l2", options.ffmpeg, True, silence_s=options.silence_s), options
         )
     if path.is_dir():
-        return PictureSource(path, options.rate)
+        return PictureSource(path, options.rate or _USUAL_RATE)
+    if _is_numbered(path):
+        rate = {"framerate": str(options.rate or _USUAL_RATE)}
+        return AvSource(AvAddress(text, options={**rate, **options.ffmpeg}, is_live=False))
     _require_content(path)
     return AvSource(AvAddress(text, options=options.ffmpeg, is_live=False))
+
+
+def _is_numbered(path: Path) -> bool:
+    """Whether it stands for pictures with numbers in their names, such as p%04d.png."""
+    return "%" in path.name and not path.exists()
+
+
+def _require_use_of_rate(text: str, options: SourceOptions) -> None:
+    path = Path(text)
+    if options.raw is not None or not (path.is_dir() or _is_numbered(path)):
+        raise UsageError(
+            f"a rate ({options.rate}) is for a folder of pictures or numbered ones such as p%04d.png, "
+            f"{without_secrets(text)} is neither; leave it out"
+        )
+    if "framerate" in options.ffmpeg:
+        raise UsageError(f"a rate ({options.rate}) and FFmpeg's setting framerate say the same; give one of the two")
 
 
 def _test_graph(text: str) -> str:
@@ -140,8 +162,6 @@ def _require_content(path: Path) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        if "%" in path.name:  # a numbered sequence of pictures
-            return
         raise StreamError(
             f"there is no file or device {path}; check its name, and that a camera is plugged in"
         ) from None

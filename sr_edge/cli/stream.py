@@ -70,7 +70,7 @@ def stream(
     max_latency_ms: MaxLatencyMs = None,
     stats_json: StatsJson = None,
     raw: Raw = None,
-    rate: Rate = "30",
+    rate: Rate = None,
     pace: Pace = False,
     read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: Codec = "libx264",
@@ -111,7 +111,7 @@ def stream(
     journal = Journal(display.say)
     reading = SourceOptions(
         raw=RawFormat.parse(raw) if raw is not None else None,
-        rate=frame_rate(rate),
+        rate=frame_rate(rate) if rate is not None else None,
         is_paced=pace,
         ffmpeg=read_pairs(read),
         give_up_s=give_up_s,

@@ -62,7 +62,10 @@ StatsJson = Annotated[
 Raw = Annotated[
     str | None, typer.Option(metavar="FORMAT:WxH@RATE", help="What a pipe sends: nv12:320x180@30.", show_default=False)
 ]
-Rate = Annotated[str, typer.Option(help="Frames a second of a folder of pictures.")]
+Rate = Annotated[
+    str | None,
+    typer.Option(help="Frames a second of pictures, in a folder or numbered; 30 where left out.", show_default=False),
+]
 Pace = Annotated[bool, typer.Option("--pace", help="Play a file by the clock, as a camera would.")]
 Read = Annotated[
     Pairs, typer.Option(metavar="NAME=VALUE", help="A setting of FFmpeg's reader; repeatable.", show_default=False)

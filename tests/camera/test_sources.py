@@ -90,12 +90,34 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert (deep.planes[0] == 40_000).all()
 
 
-def test_numbered_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        (SourceOptions(), 30),
+        (SourceOptions(rate=Fraction(10)), 10),
+        (SourceOptions(rate=Fraction(30000, 1001)), Fraction(30000, 1001)),
+        (SourceOptions(ffmpeg={"framerate": "10"}), 10),
+    ],
+    ids=["usual", "rate", "ntsc", "framerate"],
+)
+def test_numbered_pictures(tmp_path: Path, options: SourceOptions, rate: Fraction) -> None:
     for number in range(3):
         write_picture(tmp_path / f"p{number:03d}.png", Picture(np.full((8, 10, 3), 50 * number, np.uint8)))
-    frames = all_frames(tmp_path / "p%03d.png", SourceOptions(ffmpeg={"framerate": "10"}))
+    frames = all_frames(tmp_path / "p%03d.png", options)
     assert [int(frame.planes[0].max()) for frame in frames] == [0, 50, 100]
-    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.2])
+    assert [frame.time_s for frame in frames] == pytest.approx([float(number / Fraction(rate)) for number in range(3)])
+
+
+@pytest.mark.parametrize("text", ["clip.mp4", "-", "test:64x48@30", "rtsp://me:hunter2@127.0.0.1:1/x", "gst:fakesrc"])
+def test_a_rate_is_for_pictures_only(text: str) -> None:
+    with pytest.raises(UsageError, match="is for a folder of pictures or numbered ones") as caught:
+        open_source(text, SourceOptions(rate=Fraction(10)))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_rate_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="say the same; give one of the two"):
+        open_source(str(tmp_path / "p%03d.png"), SourceOptions(rate=Fraction(10), ffmpeg={"framerate": "10"}))
 
 
 def write_raw(path: Path, numbers: range, cut_bytes: int = 0) -> None:

@@ -159,6 +159,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "null", "--encode", "crf=30"), "are for encoded sinks, null is none"),
     (("CLIP", "null", "--codec", "libx265"), "are for encoded sinks, null is none"),
     (("CLIP", "null", "--rate", "0"), "frames a second"),
+    (("CLIP", "null", "--rate", "10"), "clip.mp4 is neither; leave it out"),
     (("CLIP", "out.mp4", "--codec", "h266"), "no encoder h266 here"),
 ]
 
