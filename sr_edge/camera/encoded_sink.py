@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.video.frame import PictureType
 
 from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import av_from_frame, reformatted, resized
@@ -39,6 +40,8 @@ class Encoding:
         codec_options: the encoder's own settings.
         container_options: the container's own settings.
         silence_s: who takes nothing for so long is lost; None waits for good.
+        key_frames_s: at least so often comes a frame that can be shown without those before, by the frames' own times,
+            however many there are; None leaves it to the encoder.
     """
 
     url: str
@@ -47,6 +50,7 @@ class Encoding:
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     silence_s: float | None = None
+    key_frames_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +73,7 @@ class EncodedSink:
         self._video: Any = None
         self._form = PixelFormat.I420
         self._others: dict[Any, Any] = {}
+        self._key_frame_s = float("-inf")
         self.resized_frames = 0
         self._container: Any = None
         self._file: Recording | None = None
@@ -84,6 +89,8 @@ class EncodedSink:
             frame = resized(frame, self._video.width, self._video.height)
             self.resized_frames += 1
         picture = av_from_frame(reformatted(frame, self._form))
+        if self._wants_key_frame(frame.time_s):
+            picture.pict_type = PictureType.I
         with stream_errors(self.name):
             packets = self._video.encode(picture)
             started_s = time.monotonic()
@@ -93,6 +100,13 @@ class EncodedSink:
             self._require_no_stall(time.monotonic() - started_s)
             if self._file is not None:
                 self._file.require_written()
+
+    def _wants_key_frame(self, time_s: float | None) -> bool:
+        every_s = self._encoding.key_frames_s
+        if every_s is None or time_s is None or time_s - self._key_frame_s < every_s:
+            return False
+        self._key_frame_s = time_s
+        return True
 
     def _require_no_stall(self, took_s: float) -> None:
         """FFmpeg's RTSP says nothing of a packet that it could send in part only, after which all else is garbled."""

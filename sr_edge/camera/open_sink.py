@@ -24,8 +24,9 @@ _SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts", ".avi", ".nut")
 _REORDERING = (".mp4", ".mov", ".m4v", ".mkv")
 """Others count from the first coded frame, so that reordered ones would all be shown later than they should."""
 _FRAGMENTED = "frag_keyframe+empty_moov+delay_moov"
-"""Playable up to the last second even if the program is killed; `delay_moov` keeps the times exact."""
-_KEY_FRAMES_S = 2
+"""Playable up to the last key frame even if the program is killed; `delay_moov` keeps the times exact."""
+_KEY_FRAMES_S = 1.0
+"""Of live sources. What is coded after the last of them is lost when the program is killed."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
     flags = {"movflags": _FRAGMENTED} if suffix in _REORDERING[:3] else {}
     if source.is_live:
         flags["flush_packets"] = "1"
+        flags |= {"cluster_time_limit": f"{1e3 * _KEY_FRAMES_S:.0f}"} if suffix == ".mkv" else {}
     # libx265 gives the first frames of short streams no valid decoding times where it reorders.
     reorders = suffix in _REORDERING and not source.is_live and options.codec != "libx265"
     return EncodedSink(_encoding(str(path), source, options, None, flags, reorders), source.info, options.say)
@@ -111,13 +113,13 @@ def _encoding(
     if options.codec in ("libx264", "libx265"):
         usual = {"preset": "veryfast", "crf": "18"}
         usual |= {} if reorders else {"bf": "0"}
-        usual |= {"tune": "zerolatency"} if scheme_of(url) else {}
+        # An encoder that looks ahead holds seconds of a slow stream back.
+        usual |= {"tune": "zerolatency", "forced-idr": "1"} if scheme_of(url) or source.is_live else {}
         usual |= {"x265-params": "log-level=error"} if options.codec == "libx265" else {}
-    if source.is_live:
-        usual["g"] = str(round(_KEY_FRAMES_S * float(source.info.rate or 30)))
     if options.codec not in _known_encoders():
         raise StreamError(f"there is no encoder {options.codec} here; take libx264 or libx265")
-    return Encoding(url, container, options.codec, {**usual, **options.codec_options}, flags)
+    every_s = _KEY_FRAMES_S if source.is_live else None
+    return Encoding(url, container, options.codec, {**usual, **options.codec_options}, flags, key_frames_s=every_s)
 
 
 def _known_encoders() -> set[str]:

@@ -127,6 +127,22 @@ def test_a_recording_is_playable_while_it_is_written(tmp_path: Path) -> None:
     assert len(read_clip(tmp_path / "out.mp4")) == 40
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".nut"])
+def test_of_a_slow_recording_all_but_the_last_second_plays(tmp_path: Path, suffix: str, codec: str) -> None:
+    """The source announces 30 frames a second and three come through: as a file is after the program was killed."""
+    out, copy = tmp_path / f"out{suffix}", tmp_path / f"copy{suffix}"
+    sink = sink_to(out, is_live=True, options=SinkOptions(codec))
+    for number in range(30):
+        sink.write(flat_frame(number, pts=10 * number))
+    copy.write_bytes(out.read_bytes())
+    sink.close()
+    written_s = 29 / 3
+    begun_s = times_of(read_clip(copy))[0]
+    assert times_of(read_clip(copy))[-1] - begun_s >= written_s - 1.5
+    assert len(read_clip(out)) == 30
+
+
 def test_a_sink_without_a_frame_closes(tmp_path: Path) -> None:
     sink_to(tmp_path / "out.mp4").close()
 
