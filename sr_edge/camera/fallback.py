@@ -34,7 +34,7 @@ class Governor:
         self.switches = 0
 
     def observe(self, latency_ms: float, by_fallback: bool, now_s: float) -> None:
-        """Takes note of one frame that went out at `now_s`, by any clock that only rises."""
+        """Takes note of a frame that went out at `now_s`, by any clock that only rises."""
         if by_fallback is not self.uses_fallback:
             return  # begun before the last switch
         if self.uses_fallback:
@@ -44,6 +44,11 @@ class Governor:
         self._recent.append((now_s, latency_ms > self._max_latency_ms))
         if self._is_mostly_late(now_s - LATE_FOR_S):
             self._leave(latency_ms, now_s)
+
+    def observe_waiting(self, waits_ms: float, now_s: float) -> None:
+        """Takes note of a frame that is in the model for `waits_ms` already: alone it may be late for a second."""
+        if not self.uses_fallback and waits_ms >= self._max_latency_ms + 1e3 * LATE_FOR_S:
+            self._leave(waits_ms, now_s)
 
     def _is_mostly_late(self, since_s: float) -> bool:
         """Never before frames were seen since then."""

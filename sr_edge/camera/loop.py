@@ -155,6 +155,7 @@ class Loop:
             while not self._outbox.is_over:
                 result = self._outbox.take(_TICK_S)
                 self._watch.check()
+                self._work.look()
                 if result is not None:
                     yield result
             if self._error is not None:

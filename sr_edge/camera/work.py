@@ -48,6 +48,8 @@ class Work:
         self._has_result = False
         self._last_failure: str | None = None
         self._governor: Governor | None = None
+        self._in_model_since_s: dict[int, float] = {}
+        """By thread."""
         fallback = options.fallback
         if fallback is not None and fallback.scale != enlarger.scale:
             raise UsageError(
@@ -55,7 +57,7 @@ class Work:
                 "take a fallback of the same scale"
             )
         if options.max_latency_ms is not None:
-            self._governor = Governor(options.max_latency_ms, options.journal.say)
+            self._governor = Governor(options.max_latency_ms, self._on_switch)
 
     @property
     def at_once(self) -> int:
@@ -81,7 +83,7 @@ class Work:
                 self._statistics.count("between")
             with self._timed("prepare"):
                 prepared = enlarger.prepare(like)
-            with self._timed("infer"), self._watch.stage(f"the model ({enlarger.name})"):
+            with self._timed("infer"), self._inside(enlarger):
                 return Begun(like, enlarger.infer(prepared), enlarger)
         return None
 
@@ -118,13 +120,32 @@ class Work:
         latency_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
         self._statistics.frame_out(latency_ms)
         if self._governor is not None and result.enlarger is not self._between:
-            switches = self._governor.switches
             self._governor.observe(latency_ms, result.enlarger is self._options.fallback, time.monotonic())
-            if self._governor.switches != switches:
-                self._statistics.count("switches")
-                self._enlarger.turns.wake()
-                if self._options.fallback is not None:
-                    self._options.fallback.turns.wake()
+
+    def look(self) -> None:
+        """Takes note of how long frames are in the model already; by the thread of `sent`, every second or oftener."""
+        if self._governor is not None:
+            now_s = time.monotonic()
+            for since_s in list(self._in_model_since_s.values()):
+                self._governor.observe_waiting(1e3 * (now_s - since_s), now_s)
+
+    def _on_switch(self, text: str) -> None:
+        self._options.journal.say(text)
+        self._statistics.count("switches")
+        self._enlarger.turns.wake()
+        if self._options.fallback is not None:
+            self._options.fallback.turns.wake()
+
+    @contextmanager
+    def _inside(self, enlarger: Enlarger) -> Iterator[None]:
+        thread = threading.get_ident()
+        if enlarger is self._enlarger:
+            self._in_model_since_s[thread] = time.monotonic()
+        try:
+            with self._watch.stage(f"the model ({enlarger.name})"):
+                yield
+        finally:
+            self._in_model_since_s.pop(thread, None)
 
     @contextmanager
     def _failures(self, frame: VideoFrame) -> Iterator[None]:

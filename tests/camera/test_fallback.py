@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from time import monotonic_ns
 from types import SimpleNamespace
 
 import pytest
@@ -78,6 +79,17 @@ def test_a_second_of_late_frames_leads_to_the_fallback_and_is_said() -> None:
     ]
 
 
+def test_a_frame_that_does_not_come_back_is_late_for_a_second_by_itself() -> None:
+    clock, said = governor_of()
+    clock.governor.observe_waiting(1099, now_s=1.2)
+    assert not clock.governor.uses_fallback
+    clock.governor.observe_waiting(1100, now_s=1.3)
+    assert clock.governor.uses_fallback
+    assert said[0].startswith("the model took 1100 ms")
+    clock.governor.observe_waiting(4000, now_s=4.2)
+    assert clock.governor.switches == 1
+
+
 def test_the_model_is_tried_again_and_kept_when_it_holds() -> None:
     clock, said = governor_of()
     clock.frames(150, 1.2)
@@ -146,6 +158,34 @@ def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model(monkeypat
     assert by[-3:] == ["cheap", "bicubic", "bicubic"]
 
 
+def test_a_model_that_is_still_at_its_first_frame_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now_s, monotonic_ns=monotonic_ns, perf_counter=lambda: now_s)
+    monkeypatch.setattr("sr_edge.camera.work.time", clock)
+    monkeypatch.setattr("sr_edge.camera.loop._TICK_S", 0.001)
+    inside, go_on, cheaply = threading.Event(), threading.Event(), threading.Event()
+
+    def four_seconds(frame: VideoFrame) -> None:
+        inside.set()
+        assert go_on.wait(PATIENCE_S)
+
+    model, cheap = RepeatingEnlarger(), RepeatingEnlarger()
+    model.before_infer = four_seconds  # type: ignore[method-assign]
+    cheap.before_infer = lambda frame: cheaply.set()  # type: ignore[method-assign]
+    frames = [flat_frame(number, pts=number) for number in range(4)]
+    loop, sink = Loop(ListSource(frames), model, LoopOptions(fallback=cheap, max_latency_ms=100)), ListSink()
+    running = threading.Thread(target=loop.run, args=(sink,))
+    running.start()
+    assert inside.wait(PATIENCE_S)
+    now_s = 1.2
+    assert cheaply.wait(PATIENCE_S)
+    assert (loop.report().switches, loop.report().frames_out) == (1, 0)
+    go_on.set()
+    running.join(PATIENCE_S)
+    assert [frame.sequence for frame in sink.frames] == [0, 1, 2, 3]
+    assert loop.report().by_fallback == 3
+
+
 def test_a_limit_that_nothing_can_hold_is_refused() -> None:
     with pytest.raises(UsageError, match="more than 0"):
         governor_of(0)
@@ -182,6 +222,7 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest
 def test_who_waits_for_the_late_model_takes_the_fallback_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else as many slow frames as there are threads would pass after the switch."""
     monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
+    monkeypatch.setattr("sr_edge.camera.loop._TICK_S", PATIENCE_S)  # else a frame that waits for the test is late, too
     may_pass = threading.Semaphore(0)
     cheap: list[int] = []
 
