@@ -193,8 +193,10 @@ class VideoFrame:
         )
 
     def _cut_colour(self, left: int, top: int, width: int, height: int) -> FrameError:
-        even = ",".join(str(number - number % 2) for number in (left, top, width, height))
+        left_even, top_even = left - left % 2, top - top % 2
+        columns = min(max(2, width - width % 2), self.width - left_even)
+        rows = min(max(2, height - height % 2), self.height - top_even)
         return FrameError(
-            f"the part {left},{top},{width},{height} cuts through the colour samples of {self.format}, "
-            f"which neighbouring pixels share; give even numbers, for example {even}"
+            f"the part {left},{top},{width},{height} cuts through the colour samples of {self.format}, which "
+            f"neighbouring pixels share; give even numbers, for example {left_even},{top_even},{columns},{rows}"
         )

@@ -66,6 +66,15 @@ def test_a_part_never_cuts_through_colour(part: tuple[int, int, int, int]) -> No
     assert blank(PixelFormat.I444, 8, 8).cropped(*part).width == part[2]
 
 
+@pytest.mark.parametrize("part", [(0, 0, 1, 1), (1, 1, 1, 1), (5, 7, 3, 1), (8, 0, 1, 3), (7, 5, 2, 2)])
+def test_the_part_that_is_advised_is_taken(part: tuple[int, int, int, int]) -> None:
+    frame = blank(PixelFormat.I420, 9, 9)
+    with pytest.raises(FrameError) as caught:
+        frame.cropped(*part)
+    advised = [int(number) for number in str(caught.value).rpartition(" ")[2].split(",")]
+    frame.cropped(*advised)
+
+
 @pytest.mark.parametrize("part", [(-2, 0, 4, 4), (0, 0, 10, 4), (6, 0, 4, 4), (0, 0, 0, 4)])
 def test_a_part_outside_is_refused(part: tuple[int, int, int, int]) -> None:
     with pytest.raises(FrameError, match="not inside the frame of 8x8"):
