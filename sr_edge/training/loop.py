@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from safetensors.torch import save
@@ -22,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sr_edge.errors import TrainingError, TrainingInterrupted, UsageError
 from sr_edge.models.realnet import RealNet
 from sr_edge.models.weights import learnt_state
+from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, forget_after
 from sr_edge.training.objective import L1, Objective
@@ -71,27 +70,18 @@ class TrainingState:
             "seconds": self.seconds,
             "recipe": recipe.document(),
         }
-        buffer = io.BytesIO()  # torch itself would tell of a full disk by a failed check in its zip writer
-        torch.save(content, buffer)
-        with writing(path), whole_file(path) as unfinished:
-            unfinished.write_bytes(buffer.getbuffer())
+        with writing(path):
+            write_checkpoint(path, content)
 
-    def restore(self, path: Path, recipe: Recipe, device: torch.device) -> None:
-        try:
-            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise TrainingError(
-                f"{path} is damaged; delete it to begin again, or give another output folder"
-            ) from error
-        if content["recipe"] != recipe.document():
-            raise TrainingError(f"{path} was made with another recipe; give another output folder, or that recipe")
+    def restore(self, path: Path, recipe: Recipe) -> None:
+        content = read_checkpoint(path, recipe)
         try:
             self.network.load_state_dict(content["network"])
-        except RuntimeError as error:
-            raise TrainingError(f"{path} belongs to another network or scale; give another output folder") from error
-        self.average.load_state_dict(content["average"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.objective.load_state_dict(content["objective"])
+            self.average.load_state_dict(content["average"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.objective.load_state_dict(content["objective"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{path} belongs to another network or scale; {REMEDY}") from error
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
 
 
@@ -126,8 +116,8 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
     network.to(processes.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
-    if (out / CHECKPOINT).is_file():
-        state.restore(out / CHECKPOINT, recipe, processes.device)
+    if (out / CHECKPOINT).exists():
+        state.restore(out / CHECKPOINT, recipe)
     if processes.is_first:
         _remove_traces(out, state.step)
     forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)

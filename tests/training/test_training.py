@@ -159,13 +159,45 @@ def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Pat
         train(network(), training(pictures, tmp_path, replace(RECIPE, seed=5)))
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT).write_bytes(b"PK damaged")
-    with pytest.raises(TrainingError, match="damaged"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK damaged", "is damaged, or no checkpoint of sr-edge train; give another --out, or delete"),
+        (b"hello\n", "is damaged, or no checkpoint"),
+        (b"", "is damaged, or no checkpoint"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "is damaged, or no checkpoint"),
+        (bytes(range(256)), "is damaged, or no checkpoint"),
+        ({"params": torch.zeros(1)}, "is no checkpoint of sr-edge train, but another program's; give another --out"),
+        (torch.zeros(2), "is no checkpoint of sr-edge train"),
+        (None, "cannot read .*: Is a directory; give another --out"),
+    ],
+)
+def test_a_damaged_or_foreign_checkpoint_is_named(
+    pictures: Path, tmp_path: Path, content: object, message: str
+) -> None:
+    path = tmp_path / CHECKPOINT
+    if content is None:
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(TrainingError, match=message):
         train(network(), training(pictures, tmp_path))
-    train(network(), training(pictures, tmp_path / "out"))
+
+
+def test_a_checkpoint_cut_short_is_named(pictures: Path, tmp_path: Path) -> None:
+    train(network(), training(pictures, tmp_path))
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(TrainingError, match="is damaged, or no checkpoint"):
+        train(network(), training(pictures, tmp_path))
+
+
+def test_a_checkpoint_of_another_scale_is_named(pictures: Path, tmp_path: Path) -> None:
+    train(network(), training(pictures, tmp_path))
     with pytest.raises(TrainingError, match="another network or scale"):
-        train(build_network("convnet-tiny", 3), training(pictures, tmp_path / "out"))
+        train(build_network("convnet-tiny", 3), training(pictures, tmp_path))
 
 
 @pytest.fixture
