@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from sr_edge.camera.ports import Source, say_nothing
 from sr_edge.camera.raw import RawFormat, RawSource
 from sr_edge.camera.reader_settings import require_known_settings
 from sr_edge.camera.reopening import ReopeningSource
-from sr_edge.errors import StreamError, UsageError
+from sr_edge.errors import RuntimeUnavailable, StreamError, UsageError
 
 SOURCES = (
     "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
@@ -62,6 +63,7 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
     Raises:
         StreamError, FrameError: it cannot be opened, or holds no video; the message names no password.
         UsageError: the text or an option does not fit.
+        RuntimeUnavailable: a GStreamer pipeline where its bindings are absent.
     """
     options = options or SourceOptions()
     source = _open(text, options)
@@ -88,9 +90,7 @@ def _open(text: str, options: SourceOptions) -> Source:
         graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
         return AvSource(AvAddress(graph, "lavfi", is_live=False))
     if text.startswith("gst:"):
-        raise UsageError(
-            "a GStreamer pipeline is opened by open_gst_source of sr_edge.gstreamer.source; hand over what it gives"
-        )
+        return _open_pipeline(text.removeprefix("gst:"), options)
     if scheme_of(text):
         return _open_address(text, options)
     if path.is_char_device():
@@ -132,6 +132,21 @@ def _test_graph(text: str) -> str:
     if 0 in (int(width), int(height), Fraction(rate)):
         raise UsageError(f"the test pattern {text!r} is empty; give sides and a rate above 0")
     return f"testsrc2=size={width}x{height}:rate={rate},format=yuv420p"
+
+
+def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
+    """By the name of its module, as runtimes are loaded: it stands above this package, few systems can import it."""
+    try:
+        module = importlib.import_module("sr_edge.gstreamer.source")
+    except (ImportError, ValueError) as error:
+        raise RuntimeUnavailable(
+            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, this one has "
+            f"none ({error}); docs/camera.md says how, or give another source"
+        ) from error
+    source: Source = module.open_gst_source(
+        pipeline, silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
+    )
+    return source
 
 
 def _open_address(text: str, options: SourceOptions) -> Source:

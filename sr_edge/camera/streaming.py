@@ -136,7 +136,8 @@ def stream(
     Raises:
         UsageError: an argument does not fit.
         StreamError, FrameError: the source cannot be opened.
-        BundleError, RuntimeUnavailable, EngineError: as `open_session`.
+        BundleError, RuntimeUnavailable, EngineError: as `open_session`; RuntimeUnavailable, too, for a GStreamer
+            pipeline where its bindings are absent.
     """
     journal = Journal(say)
     with ExitStack() as owned:

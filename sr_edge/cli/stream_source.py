@@ -1,4 +1,4 @@
-"""Opens the source of a stream for a command that Ctrl-C may end meanwhile; GStreamer pipelines too."""
+"""Opens the source of a stream for a command that Ctrl-C may end meanwhile."""
 
 from __future__ import annotations
 
@@ -6,32 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sr_edge.errors import RuntimeUnavailable
-
 if TYPE_CHECKING:
     from sr_edge.camera import Source, SourceOptions
 
 
 def opened_source(text: str, options: SourceOptions) -> Source:
-    """Opens a camera's source, GStreamer pipelines too; Ctrl-C is heard meanwhile."""
-    return _interruptible(lambda: _opened_source(text, options))
-
-
-def _opened_source(text: str, options: SourceOptions) -> Source:
+    """Opens a camera's source; Ctrl-C is heard meanwhile."""
     from sr_edge.camera import open_source
 
-    if options.ffmpeg or not text.startswith("gst:"):
-        return open_source(text, options)
-    try:
-        from sr_edge.gstreamer.source import open_gst_source
-    except (ImportError, ValueError) as error:
-        raise RuntimeUnavailable(
-            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, this one has "
-            f"none ({error}); docs/camera.md says how, or give another source"
-        ) from error
-    return open_gst_source(
-        text.removeprefix("gst:"), silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
-    )
+    return _interruptible(lambda: open_source(text, options))
 
 
 def _interruptible(call: Callable[[], Source]) -> Source:

@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, sys
 from sr_edge.errors import StreamError
-from sr_edge.gstreamer.source import open_gst_source
+from sr_edge.camera import SourceOptions, open_source
 said, frames = [], []
 try:
-    source = open_gst_source(sys.argv[1], silence_s=1.0, say=said.append)
+    source = open_source("gst:" + sys.argv[1], SourceOptions(silence_s=1.0, say=said.append))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from fractions import Fraction
 from functools import partial
@@ -19,7 +20,7 @@ from sr_edge.camera.av_source import AvAddress, AvSource, frame_rate
 from sr_edge.camera.frame import ColourRange
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.camera.vendor_errors import reason_of, stream_errors
-from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
+from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, number_of, write_clip
@@ -220,7 +221,6 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, kind: str, message: str) ->
         ("/dev/null", "/dev/null: .*; it is not a camera; choose another device"),
         ("gopher://somewhere", "there is no source of kind gopher://; give /dev/video0"),
         ("rtsp://127.0.0.1:1/live", "Connection refused; nobody answers there; check host and port"),
-        ("gst:videotestsrc", "a GStreamer pipeline is opened by open_gst_source"),
         ("test:64", "cannot read 'test:64' as a test pattern; write test:WIDTHxHEIGHT@RATE"),
         ("test:0x48@30", "is empty; give sides and a rate above 0"),
         ("lavfi:no_such_filter", "Filter not found; check its spelling"),
@@ -229,6 +229,16 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, kind: str, message: str) ->
 def test_what_is_no_source(text: str, message: str) -> None:
     with pytest.raises(SrEdgeError, match=message):
         open_source(text)
+
+
+def test_a_pipeline_where_the_bindings_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gi", None)
+    monkeypatch.delitem(sys.modules, "sr_edge.gstreamer.source", raising=False)
+    monkeypatch.delitem(sys.modules, "sr_edge.gstreamer.bindings", raising=False)
+    with pytest.raises(
+        RuntimeUnavailable, match=r"needs the system's Python with PyGObject .*; docs/camera\.md says how"
+    ):
+        open_source("gst:videotestsrc")
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
