@@ -59,17 +59,20 @@ class Account:
     def float_for_budget(self) -> tuple[str, ...]:
         """The layers that would be INT8 and save time if decibels did not matter."""
         possible = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
-        return tuple(row.node for row in possible if row.node not in self.choice.useless)
+        return tuple(row.node for row in possible if row.node not in {*self.choice.useless, *self.choice.spare})
 
     @property
     def sentence(self) -> str:
         """What was done, what it costs, and what was left float for quality's sake at which price."""
-        judged = sum(row.noise_db is not None for row in self.layers)
         said = (
-            f"{len(self.choice.int8)} of {judged} possible layers became INT8 and cost {self.choice.drop_db:.3f} dB "
-            f"{self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
+            f"{len(self.choice.int8)} of {self._possible} possible layers became INT8 and cost "
+            f"{self.choice.drop_db:.3f} dB {self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
         )
         return f"{said}; {self._tuning_said()}{self._time_said()}{self._price_said()}{self._target_said()}."
+
+    @property
+    def _possible(self) -> int:
+        return sum(row.noise_db is not None for row in self.layers)
 
     def _tuning_said(self) -> str:
         found = self.calibration.finetuning
@@ -95,7 +98,7 @@ class Account:
         if not kept:
             return ""
         said = f"; for the sake of quality {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
-        if self.latency is None:
+        if self.latency is None or self.choice.spare:
             return said
         price_ms = self.latency.chosen_ms - self.latency.all_int8_ms
         return (
@@ -108,13 +111,25 @@ class Account:
             return ""
         if self.latency is None:
             return f"; the target of {wanted:g} ms was not looked at, for want of a timed runtime"
+        spare = len(self.choice.spare)
         if self.latency.chosen_ms <= wanted:
-            return f"; the target of {wanted:g} ms is met"
-        faster = [point for point in self.choice.curve if point.cost <= wanted]
-        best = min(faster, key=lambda point: point.drop_db, default=None)
-        if best is None:
-            return f"; the target of {wanted:g} ms is not met, and no set of INT8 layers would meet it"
-        return f"; the target of {wanted:g} ms is not met: it would cost {best.drop_db:.3f} dB"
+            left = f", so {spare} more {'stays' if spare == 1 else 'stay'} float" if spare else ""
+            return f"; the target of {wanted:g} ms is met{left}"
+        said = (
+            f"; the target of {wanted:g} ms is not met: the fastest set of layers found within "
+            f"{self.budget.max_drop_db:g} dB takes {self.latency.chosen_ms:.2f} ms and costs "
+            f"{self.choice.drop_db:.3f} dB"
+        )
+        return said + self._remedy_said(wanted)
+
+    def _remedy_said(self, wanted_ms: float) -> str:
+        """What all layers in INT8, whatever the budget, would do for the target."""
+        if self.latency is None or not self.float_for_budget:
+            return ""
+        most_db = next(point.drop_db for point in self.choice.curve if point.int8_layers == self._possible)
+        all_ms = self.latency.all_int8_ms
+        would = "would meet it" if all_ms <= wanted_ms else "would not meet it either"
+        return f"; all in INT8 {would}, with {all_ms:.2f} ms for {most_db:.3f} dB"
 
 
 def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[LayerRow, ...]:

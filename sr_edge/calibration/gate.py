@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize, UsageError
@@ -21,7 +21,7 @@ RETURNS = 4
 
 @dataclass(frozen=True)
 class Budget:
-    """At most `max_drop_db` may be lost; with `latency_ms`, no more INT8 than that time on one tile needs."""
+    """At most `max_drop_db` may be lost; with `latency_ms`, no more than it takes to need at most that on one tile."""
 
     max_drop_db: float = 0.05
     latency_ms: float | None = None
@@ -49,7 +49,7 @@ class Choice:
     """The layers to make INT8, what they cost together, and what else was tried on the way.
 
     `useless` layers stay float because INT8 saves no time in them, `overpriced` ones because it saves too little for
-    the noise that they make.
+    the noise that they make, and `spare` ones because the latency target is met without them.
     """
 
     int8: tuple[str, ...]
@@ -57,15 +57,15 @@ class Choice:
     curve: tuple[Point, ...]
     useless: tuple[str, ...] = ()
     overpriced: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
 
 def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> Choice:
     """Drops layers, most decibels per time saved first, until the rest together keeps the budget.
 
-    Layers in which INT8 saves no time are dropped before anything else, and, unless a latency is to be reached, those
-    of which the share in the budget is more than PRICE times the share in the time saved. Then the fewest that keep the
-    budget are found by bisection, and the largest of those that were dropped get another chance. A latency target ends
-    the search early, on the side of quality.
+    Layers in which INT8 saves no time are dropped before anything else, and those of which the share in the budget is
+    more than PRICE times the share in the time saved. Then the fewest that keep the budget are found by bisection, and
+    the largest of those that were dropped get another chance. For a latency target see `choose_for_target`.
 
     Args:
         single_db: what every layer that may be INT8 costs alone.
@@ -76,26 +76,13 @@ def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: Dro
     Raises:
         NothingToQuantize: not even one layer alone keeps the budget.
     """
-    useless, overpriced = _useless(single_db, timings), _overpriced(single_db, timings, budget)
-    order = _worst_first(single_db, timings, {*useless, *overpriced})
-    gate = _Gate(order, timings, drop_db)
-    fewest = gate.fewest_dropped(budget.max_drop_db)
-    if fewest == len(order):
-        best = gate.drop_db(len(order) - 1)
-        raise NothingToQuantize(
-            f"no INT8 layer stays within {budget.max_drop_db:g} dB (the least noisy, {order[-1]}, costs {best:.2g} "
-            "dB); allow a larger drop or deploy the model in float"
-        )
-    chosen = gate.with_returns(fewest, budget.max_drop_db)
-    if budget.latency_ms is not None and timings.cost(chosen) <= budget.latency_ms:
-        chosen = gate.least_noise_within(budget.latency_ms, chosen)
-    gate.joint(tuple(single_db))
-    gate.draw_curve()
-    int8 = tuple(name for name in single_db if name in chosen)
-    return Choice(int8, gate.joint(chosen), gate.points(), useless, overpriced)
+    useless, overpriced = useless_layers(single_db, timings), _overpriced(single_db, timings, budget)
+    gate = Gate(worst_first(single_db, timings, {*useless, *overpriced}), timings, drop_db)
+    chosen = gate.most_within(budget.max_drop_db)
+    return replace(gate.choice(tuple(single_db), chosen), useless=useless, overpriced=overpriced)
 
 
-class _Gate:
+class Gate:
     """The joint check with its memory; `dropped` counts layers left float, from the front of the order."""
 
     def __init__(self, order: Sequence[str], timings: Timings, drop_db: DropDb) -> None:
@@ -113,7 +100,18 @@ class _Gate:
     def drop_db(self, dropped: int) -> float:
         return self.joint(self._order[dropped:])
 
-    def fewest_dropped(self, max_drop_db: float) -> int:
+    def most_within(self, max_drop_db: float) -> frozenset[str]:
+        """The layers that remain; raises NothingToQuantize where none does."""
+        dropped = self._fewest_dropped(max_drop_db)
+        if dropped == len(self._order):
+            best = self.drop_db(dropped - 1)
+            raise NothingToQuantize(
+                f"no INT8 layer stays within {max_drop_db:g} dB (the least noisy, {self._order[-1]}, costs {best:.2g} "
+                "dB); allow a larger drop or deploy the model in float"
+            )
+        return self._with_returns(dropped, max_drop_db)
+
+    def _fewest_dropped(self, max_drop_db: float) -> int:
         low, high = 0, len(self._order)
         while low < high:
             middle = (low + high) // 2 if low else min(high - 1, high // 4)
@@ -123,7 +121,7 @@ class _Gate:
                 low = middle + 1
         return low
 
-    def with_returns(self, dropped: int, max_drop_db: float) -> frozenset[str]:
+    def _with_returns(self, dropped: int, max_drop_db: float) -> frozenset[str]:
         chosen = frozenset(self._order[dropped:])
         by_saving = sorted(self._order[:dropped], key=lambda name: self._timings.saved[name], reverse=True)
         for name in by_saving[:RETURNS]:
@@ -131,26 +129,26 @@ class _Gate:
                 chosen |= {name}
         return chosen
 
-    def least_noise_within(self, latency_ms: float, chosen: frozenset[str]) -> frozenset[str]:
-        for name in self._order:
-            fewer = chosen - {name}
-            if fewer and self._timings.cost(fewer) <= latency_ms:
-                chosen = fewer
-        return chosen
+    def choice(self, layers: Sequence[str], chosen: Collection[str]) -> Choice:
+        """With the points of a curve from all the layers to none of them."""
+        self.joint(layers)
+        self._draw_curve()
+        return Choice(tuple(name for name in layers if name in chosen), self.joint(chosen), self._points())
 
-    def draw_curve(self) -> None:
+    def _draw_curve(self) -> None:
         """Makes sure of some points from many layers to one."""
         last = len(self._order) - 1
         for step in range(CURVE_POINTS):
             self.drop_db(round(last * (step / (CURVE_POINTS - 1)) ** 2))
 
-    def points(self) -> tuple[Point, ...]:
+    def _points(self) -> tuple[Point, ...]:
         found = [Point(len(int8), drop, self._timings.cost(int8)) for int8, drop in self._known.items()]
         found.append(Point(0, 0.0, self._timings.cost(())))
         return tuple(sorted(found, key=lambda point: (point.cost, point.drop_db)))
 
 
-def _useless(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...]:
+def useless_layers(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...]:
+    """Those in which INT8 saves no time; none where it saves none in any."""
     found = tuple(name for name in single_db if timings.saved[name] <= 0.0)
     return found if len(found) < len(single_db) else ()
 
@@ -158,7 +156,7 @@ def _useless(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...
 def _overpriced(single_db: Mapping[str, float], timings: Timings, budget: Budget) -> tuple[str, ...]:
     saved = {name: max(0.0, timings.saved[name]) for name in single_db}
     total = sum(saved.values())
-    if budget.latency_ms is not None or budget.max_drop_db == 0.0 or total == 0.0:
+    if budget.max_drop_db == 0.0 or total == 0.0:
         return ()
     found = tuple(
         name
@@ -168,7 +166,7 @@ def _overpriced(single_db: Mapping[str, float], timings: Timings, budget: Budget
     return found if len(found) < sum(value > 0.0 for value in saved.values()) else ()
 
 
-def _worst_first(single_db: Mapping[str, float], timings: Timings, without: Collection[str]) -> list[str]:
+def worst_first(single_db: Mapping[str, float], timings: Timings, without: Collection[str]) -> list[str]:
     """Most decibels per time saved first; where no layer saves any, by decibels alone."""
     nothing_saves = all(timings.saved[name] <= 0.0 for name in single_db)
     return sorted(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,37 @@ def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision,
     """Median milliseconds of each graph on one tile, run in turn."""
     timed = [TimedGraph(graph, Feeds(graph), batch, rest, threads) for graph in graphs]
     return [statistics.median(samples) for samples in run_in_turn(timed)]
+
+
+class GraphTimes:
+    """Milliseconds of one tile with any of the calibration's layers in INT8, each set measured once.
+
+    Every graph runs in turn with the float one, and its share of that one's time counts: what the machine does at that
+    moment falls on both.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        calibration: Calibration,
+        batch: Batch,
+        rest: Precision,
+        threads: int | None,
+        float_ms: float,
+    ) -> None:
+        self._model = model
+        self._calibration = calibration
+        self._settings = (batch, rest, threads)
+        self._known: dict[frozenset[str], float] = {frozenset(): float_ms}
+
+    def ms(self, int8: Collection[str]) -> float:
+        key = frozenset(int8)
+        if key not in self._known:
+            kept = self._calibration.keep_float(set(self._calibration.int8_nodes) - key, "left out to be timed")
+            graphs = [self._model, insert_qdq(self._model, kept, Spelling.U8)]
+            now_float_ms, now_ms = measure_ms(graphs, *self._settings)
+            self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
+        return self._known[key]
 
 
 def output_of(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from sr_edge.calibration.quality import HeldOut, Judge
 from sr_edge.calibration.search import SEARCH
 from sr_edge.calibration.sensitivity import measure_noises
 from sr_edge.calibration.switched import SwitchedGraph, float_picture
+from sr_edge.calibration.target import choose_for_target, require_float_misses
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
@@ -32,6 +34,9 @@ from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailab
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision, Spelling
+
+if TYPE_CHECKING:
+    from sr_edge.calibration.openvino_times import GraphTimes
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
@@ -128,10 +133,12 @@ def calibrate_within(
 
     Raises:
         CalibrationError: whatever `calibrate` raises; the patches show nothing; or the runtime computes another result.
-        NothingToQuantize: not even one layer alone keeps the budget, or the rest's precision leaves nothing of it.
+        NothingToQuantize: not even one layer alone keeps the budget, or the rest's precision leaves nothing of it; or
+            the float graph meets the latency target.
     """
     warnings = require_usable(batches)
     patches, batches = batches, [batch * np.float32(order.white) for batch in batches]
+    float_ms = _float_missing_target_ms(onnx_path, batches, order)
     calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate)
     model = load_graph(onnx_path)
     warnings = (*warnings, *filter(None, [range_warning(model, patches, order.white)]))
@@ -149,11 +156,12 @@ def calibrate_within(
     patch = held_out[0].patch * np.float32(order.white)
     rest_db = _rest_drop_db(model, judge, patch, order)
     budget = _left_for_int8(order, rest_db)
-    choice = _choose(single_db, timings, judge, budget, progress)
+    times = _graph_times(model, calibration, batches[0], order, float_ms)
+    choice = _choose(single_db, timings, judge, budget, progress, times)
     choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], replace(order, budget=budget))
     chosen = _switched_to(calibration, choice, order.budget)
     _require_same_meaning(model, chosen, patch, order)
-    latency = _measure(model, calibration, chosen, batches[0], order)
+    latency = _measure(model, calibration, chosen, batches[0], order, times)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
     return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
@@ -259,8 +267,37 @@ def _left_for_int8(order: Order, rest_db: float) -> Budget:
     return replace(order.budget, max_drop_db=left_db)
 
 
+def _float_missing_target_ms(onnx_path: Path, batches: Sequence[Batch], order: Order) -> float | None:
+    """What one tile takes in float, measured first: where that meets the target nothing else needs to be."""
+    if order.budget.latency_ms is None:
+        return None
+    from sr_edge.calibration.openvino_times import measure_ms
+
+    model = load_graph(onnx_path)
+    require_batches(model, batches)
+    (float_ms,) = measure_ms([model], batches[0], order.rest, order.threads)
+    require_float_misses(float_ms, order.budget, f"in {order.runtime} with {order.rest}")
+    return float_ms
+
+
+def _graph_times(
+    model: onnx.ModelProto, calibration: Calibration, batch: Batch, order: Order, float_ms: float | None
+) -> GraphTimes | None:
+    """None where no time is to be met."""
+    if float_ms is None:
+        return None
+    from sr_edge.calibration.openvino_times import GraphTimes
+
+    return GraphTimes(model, calibration, batch, order.rest, order.threads, float_ms)
+
+
 def _choose(
-    single_db: Mapping[str, float], timings: Timings, judge: Judge, budget: Budget, progress: StageProgress
+    single_db: Mapping[str, float],
+    timings: Timings,
+    judge: Judge,
+    budget: Budget,
+    progress: StageProgress,
+    times: GraphTimes | None,
 ) -> Choice:
     checks = 0
 
@@ -270,7 +307,10 @@ def _choose(
         progress("joint checks", checks, max(checks, USUAL_CHECKS))
         return judge.drop_db(int8)
 
-    choice = choose_layers(single_db, timings, drop_db, budget)
+    if times is None or budget.latency_ms is None:
+        choice = choose_layers(single_db, timings, drop_db, budget)
+    else:
+        choice = choose_for_target(single_db, timings, drop_db, times.ms, budget.max_drop_db, budget.latency_ms)
     progress("joint checks", checks, checks)
     return choice
 
@@ -279,7 +319,7 @@ def _with_useless_if_faster(
     model: onnx.ModelProto, calibration: Calibration, choice: Choice, judge: Judge, batch: Batch, order: Order
 ) -> Choice:
     """A layer that saves nothing by itself may spare its neighbours a conversion: the whole graphs decide."""
-    if not choice.useless:
+    if not choice.useless or order.budget.latency_ms is not None:
         return choice
     more = tuple(node for node in calibration.int8_nodes if node in {*choice.int8, *choice.useless})
     drop_db = judge.drop_db(more)
@@ -297,7 +337,8 @@ def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Ca
     dropped = [node for node in calibration.int8_nodes if node not in choice.int8]
     calibration = calibration.keep_float([n for n in dropped if n in choice.useless], "INT8 saves no time in it")
     calibration = calibration.keep_float([n for n in dropped if n in choice.overpriced], "too noisy for what it saves")
-    noisy = [node for node in dropped if node not in {*choice.useless, *choice.overpriced}]
+    calibration = calibration.keep_float(choice.spare, f"the target of {budget.latency_ms or 0:g} ms is met without it")
+    noisy = [node for node in dropped if node not in {*choice.useless, *choice.overpriced, *choice.spare}]
     return calibration.keep_float(noisy, f"kept float to lose at most {budget.max_drop_db:g} dB")
 
 
@@ -328,11 +369,18 @@ def _agreement_db(found: Batch, wanted: Batch) -> float:
 
 
 def _measure(
-    model: onnx.ModelProto, everything: Calibration, chosen: Calibration, batch: Batch, order: Order
+    model: onnx.ModelProto,
+    everything: Calibration,
+    chosen: Calibration,
+    batch: Batch,
+    order: Order,
+    times: GraphTimes | None,
 ) -> LatencyMs | None:
-    """Float, chosen and all-INT8 graphs, timed in turn; None where no runtime is timed."""
+    """Float, chosen and all-INT8 graphs, timed in turn, or as they were while chosen; None where no runtime is."""
     if not order.runtime:
         return None
+    if times is not None:
+        return LatencyMs(*(times.ms(int8) for int8 in ((), chosen.int8_nodes, everything.int8_nodes)))
     from sr_edge.calibration.openvino_times import measure_ms
 
     graphs = [model, *(insert_qdq(model, calibration, Spelling.U8) for calibration in (chosen, everything))]

@@ -46,7 +46,7 @@ Judges = Annotated[
     Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
 ]
 LatencyTarget = Annotated[
-    float | None, typer.Option(metavar="MS", help="No more INT8 than this needs.", show_default=False)
+    float | None, typer.Option(metavar="MS", help="The best quality that takes at most this.", show_default=False)
 ]
 TimedIn = Annotated[
     str | None,

@@ -52,7 +52,6 @@ def test_a_layer_that_saves_little_for_its_noise_stays_float_even_within_the_bud
     choice = choose_layers(single_db, timings, costs, Budget(0.05))
     assert choice.overpriced == ("a",)
     assert choice.int8 == ("b", "c")
-    assert choose_layers(single_db, timings, costs, Budget(0.05, latency_ms=15.0)).int8 == ("a", "b", "c")
     assert choose_layers(single_db, timings, costs, Budget(float("inf"))).int8 == ("a", "b", "c")
 
 
@@ -76,18 +75,6 @@ def test_a_large_layer_returns_where_the_budget_has_room() -> None:
     choice = choose_layers(SINGLE_DB, ALIKE, own_costs(costs), Budget(0.1))
     assert choice.int8 == tuple(name for name in LAYERS if name != "g")
     assert choice.drop_db == pytest.approx(0.07)
-
-
-def test_a_latency_target_takes_no_more_int8_than_it_needs() -> None:
-    choice = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(100.0, latency_ms=17.0))
-    assert choice.int8 == ("a", "b", "c")
-    assert ALIKE.cost(choice.int8) == 17.0
-
-
-def test_a_target_out_of_reach_leaves_the_fastest_within_the_budget() -> None:
-    choice = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(2.0, latency_ms=13.0))
-    assert choice.int8 == ("a", "b")
-    assert min(point.cost for point in choice.curve) <= 13.0
 
 
 def test_the_curve_goes_from_all_layers_to_none_and_holds_what_was_measured() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from sr_edge.calibration import (
     Budget,
     Calibration,
     HeldOut,
+    LatencyMs,
     Order,
     calibrate,
     calibrate_within,
@@ -253,6 +254,34 @@ def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account
     return calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf")), runtime="openvino"))
 
 
+TimesByLayers = Callable[..., Account]
+
+
+@pytest.fixture
+def times_by_int8_layers(
+    graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> TimesByLayers:
+    """Calibrates for a target where a graph takes as many milliseconds as are listed for its number of INT8 layers."""
+    pytest.importorskip("openvino")
+
+    def calibrated(
+        ms: Sequence[float], target_ms: float, max_drop_db: float = float("inf"), stages: list[str] | None = None
+    ) -> Account:
+        def savings(model: onnx.ModelProto, calibration: Calibration, *_: object) -> Timings:
+            return Timings(dict.fromkeys(calibration.int8_nodes, 0.1), "openvino", float_ms=ms[0], int8_ms=ms[-1])
+
+        def timed(graphs: Sequence[onnx.ModelProto], *_: object) -> list[float]:
+            return [ms[sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)] for graph in graphs]
+
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_savings", savings)
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", timed)
+        order = Order(Budget(max_drop_db, target_ms), runtime="openvino")
+        seen = stages if stages is not None else []
+        return calibrate_within(graph, batches[:4], held_out, order, progress=lambda stage, *_: seen.append(stage))
+
+    return calibrated
+
+
 class TestOpenVino:
     def test_every_layer_is_timed(self, timed: Account) -> None:
         timings = timed.calibration.timings
@@ -340,11 +369,46 @@ class TestOpenVino:
         assert useless not in chosen[1]
         assert len(chosen[1]) == 4
 
-    def test_a_target_is_answered(self, timed: Account) -> None:
-        fast = dataclasses.replace(timed, budget=Budget(1.0, latency_ms=1e6))
-        assert "the target of 1e+06 ms is met" in fast.sentence
-        slow = dataclasses.replace(timed, budget=Budget(1.0, latency_ms=1e-6))
-        assert "is not met, and no set of INT8 layers would meet it" in slow.sentence
+    @pytest.mark.parametrize("target_ms", [3.5, 7.5])
+    def test_a_target_between_float_and_all_int8_is_met_with_no_more_than_it_needs(
+        self, times_by_int8_layers: TimesByLayers, target_ms: float
+    ) -> None:
+        account = times_by_int8_layers((9.0, 9.5, 8.0, 7.0, 5.0, 3.0), target_ms)
+        needed = 5 if target_ms == 3.5 else 3
+        assert len(account.choice.int8) == needed
+        assert account.latency == LatencyMs(9.0, (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)[needed], 3.0)
+        assert f"; the target of {target_ms} ms is met{', so 2 more stay float' * (needed == 3)}." in account.sentence
+        assert "sake of quality" not in account.sentence
+        reasons = {row.reason for row in account.layers if row.precision is not Precision.INT8}
+        assert reasons == ({f"the target of {target_ms} ms is met without it"} if needed == 3 else set())
+
+    def test_a_target_that_float_meets_is_said_before_anything_is_calibrated(
+        self, times_by_int8_layers: TimesByLayers
+    ) -> None:
+        stages: list[str] = []
+        with pytest.raises(
+            NothingToQuantize, match=r"float meets the target of 50 ms: one tile takes 9\.00 ms in open"
+        ):
+            times_by_int8_layers((9.0, 9.5, 8.0, 7.0, 5.0, 3.0), 50.0, stages=stages)
+        assert stages == []
+
+    def test_a_target_out_of_reach_is_answered_with_the_fastest_within_the_budget(
+        self, times_by_int8_layers: TimesByLayers, account: Account
+    ) -> None:
+        ms = (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)
+        never = times_by_int8_layers(ms, 1.0)
+        assert "; the target of 1 ms is not met: the fastest set of layers found within inf dB takes 3.00 ms" in (
+            never.sentence
+        )
+        tight_db = never.choice.drop_db / 3
+        some = times_by_int8_layers(ms, 3.5, tight_db)
+        kept = len(some.choice.int8)
+        assert 0 < kept < 5
+        assert some.latency is not None
+        assert some.latency.chosen_ms == ms[kept]
+        assert f"within {tight_db:g} dB takes {ms[kept]:.2f} ms and costs {some.choice.drop_db:.3f} dB" in some.sentence
+        assert f"; all in INT8 would meet it, with 3.00 ms for {never.choice.drop_db:.3f} dB." in some.sentence
+        assert "all in INT8 would not meet it either, with 3.00 ms" in times_by_int8_layers(ms, 1.0, tight_db).sentence
 
 
 def test_a_runtime_that_nobody_times_in_is_refused() -> None:

@@ -182,6 +182,15 @@ def test_what_cannot_be_done_is_said_and_no_graph_is_written(
     assert "model.int8.onnx" not in made(out)
 
 
+def test_a_latency_that_float_has_writes_nothing(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
+    pytest.importorskip("openvino")
+    arguments = ("--images", pictures, "--patches", "4", "--latency-target", "1e9", "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 1
+    assert "float meets the target of 1e+09 ms: one tile takes" in outcome.error
+    assert made(out) == set()
+
+
 def test_a_quantized_graph_is_refused(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
     outcome = sr_edge("calibrate", bundle / "model.int8.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 1

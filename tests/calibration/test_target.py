@@ -1,0 +1,99 @@
+"""A latency target: the best quality that meets it, by whole graphs of which the times do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from sr_edge.calibration.gate import Budget, Choice
+from sr_edge.calibration.target import TimeMs, choose_for_target, require_float_misses
+from sr_edge.calibration.timings import Timings
+from sr_edge.errors import NothingToQuantize
+
+LAYERS = tuple("abcdefgh")
+SINGLE_DB = {name: 1e-5 * 2.0**index for index, name in enumerate(LAYERS)}
+ALIKE = Timings(dict.fromkeys(LAYERS, 1.0), "openvino", float_ms=20.0, int8_ms=12.0)
+
+
+def one_db_a_layer(int8: Collection[str]) -> float:
+    return float(len(int8))
+
+
+def one_ms_a_layer(int8: Collection[str]) -> float:
+    return 20.0 - len(int8)
+
+
+def conversions(int8: Collection[str]) -> float:
+    """Slower than float until nearly all layers are INT8, whatever the single savings say."""
+    return 21.0 if len(int8) < 7 else 12.0 - len(int8) / 8
+
+
+def choose(
+    latency_ms: float, max_drop_db: float = 100.0, time_ms: TimeMs = one_ms_a_layer, timings: Timings = ALIKE
+) -> Choice:
+    return choose_for_target(SINGLE_DB, timings, one_db_a_layer, time_ms, max_drop_db, latency_ms)
+
+
+@pytest.mark.parametrize("count", range(1, len(LAYERS) + 1))
+def test_no_more_layers_become_int8_than_the_target_needs(count: int) -> None:
+    choice = choose(20.0 - count)
+    assert choice.int8 == LAYERS[:count]
+    assert set(choice.spare) == set(LAYERS[count:])
+    assert choice.drop_db == count
+
+
+def test_whole_graphs_decide_and_not_the_sum_of_savings() -> None:
+    """By addition three layers would do."""
+    assert choose(17.0, time_ms=conversions).int8 == LAYERS[:7]
+    assert choose(11.0, time_ms=conversions).int8 == LAYERS
+
+
+def test_a_target_out_of_reach_leaves_the_fastest_within_the_budget() -> None:
+    choice = choose(13.0, max_drop_db=2.0)
+    assert choice.int8 == ("a", "b")
+    assert choice.spare == ()
+
+
+def test_layers_that_save_nothing_alone_come_in_where_the_whole_meets_the_target_with_them() -> None:
+    """Each spares its neighbours a conversion."""
+    useless = Timings({**ALIKE.saved, "c": -0.2, "g": 0.0}, "openvino", float_ms=20.0, int8_ms=12.0)
+    choice = choose(11.0, time_ms=conversions, timings=useless)
+    assert choice.int8 == LAYERS
+    assert choice.useless == ()
+    assert choose(11.5, time_ms=one_ms_a_layer, timings=useless).int8 == LAYERS
+    enough = choose(14.0, timings=useless)
+    assert enough.useless == ("c", "g")
+    assert len(enough.int8) == 6
+    over = choose(11.0, max_drop_db=7.0, time_ms=conversions, timings=useless)
+    assert len(over.int8) == 7
+    assert len(over.useless) == 1
+
+
+def test_a_layer_left_float_comes_back_while_the_target_is_missed_and_the_budget_has_room() -> None:
+    """g alone breaks the budget; of those dropped on the way to it only four are tried again without a target."""
+    single_db = {**SINGLE_DB, **{name: 1.0 + index for index, name in enumerate("bcdefgh")}}
+    costs = dict.fromkeys(LAYERS, 0.01) | {"a": 0.01, "b": 1.0}
+    found = choose_for_target(
+        single_db, ALIKE, lambda int8: sum(costs[name] for name in int8), one_ms_a_layer, 0.1, latency_ms=13.0
+    )
+    assert found.int8 == tuple(name for name in LAYERS if name != "b")
+
+
+def test_a_layer_that_makes_the_whole_slower_does_not_come_back() -> None:
+    slowing = Timings({**ALIKE.saved, "h": -1.0}, "openvino", float_ms=20.0, int8_ms=14.0)
+    choice = choose(12.0, time_ms=lambda int8: one_ms_a_layer(int8) + (2.0 if "h" in int8 else 0.0), timings=slowing)
+    assert choice.int8 == LAYERS[:7]
+    assert choice.useless == ("h",)
+
+
+def test_a_budget_that_nothing_meets_is_an_error_whatever_the_target() -> None:
+    with pytest.raises(NothingToQuantize, match=r"no INT8 layer stays within 0\.5 dB"):
+        choose(13.0, max_drop_db=0.5)
+
+
+def test_where_float_meets_the_target_nothing_is_worth_int8() -> None:
+    with pytest.raises(NothingToQuantize, match=r"float meets the target of 4\.5 ms: one tile takes 3\.54 ms in here"):
+        require_float_misses(3.54, Budget(0.05, 4.5), "in here")
+    require_float_misses(4.51, Budget(0.05, 4.5), "in here")
+    require_float_misses(3.54, Budget(0.05), "in here")
