@@ -38,7 +38,7 @@ class Timings:
     def cost(self, int8: Collection[str]) -> float:
         """Milliseconds of the graph with these layers in INT8, by adding up; or the MMAC that stay in float."""
         everything = self.float_ms if self.is_measured else sum(self.saved.values())
-        return everything - sum(self.saved.get(name, 0.0) for name in int8)
+        return everything - math.fsum(self.saved.get(name, 0.0) for name in int8)  # the same in any order
 
 
 def counted_savings(model: onnx.ModelProto, layers: Mapping[str, Layer], tile: tuple[int, ...]) -> Timings:

@@ -436,3 +436,8 @@ def test_costs_add_up_or_count_what_stays_float() -> None:
     assert (measured.cost(()), measured.cost(("a",)), measured.cost(("a", "b"))) == (10.0, 8.0, 7.0)
     counted = Timings({"a": 2.0, "b": 1.0})
     assert (counted.unit, counted.cost(()), counted.cost(("a",))) == ("MMAC", 3.0, 1.0)
+
+
+def test_the_order_of_layers_does_not_change_a_cost() -> None:
+    timings = Timings({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.7})
+    assert timings.cost(("a", "b", "c")) == timings.cost(("c", "b", "a"))
