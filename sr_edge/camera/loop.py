@@ -5,6 +5,8 @@
     consumer             takes the results in order, and writes them
 
 The turn is taken first, the frame after it: what is taken is then the newest there is, however long the wait was.
+Frames that are bicubic by request go past those in the engine, for which there is one thread more; the outbox holds
+them until these are out.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from sr_edge.camera.work import Result, Work
 from sr_edge.errors import UsageError
 
 _TICK_S = 0.5
+_MOST_BEHIND = 32
+"""Frames between, made meanwhile, that may wait for the model's: a second of video."""
 
 
 class Loop:
@@ -50,10 +54,12 @@ class Loop:
         self._watch = Watch(options.hang_s)
         self._statistics = StreamStatistics()
         self._work = Work(enlarger, options, self._statistics, self._watch)
-        self._inbox = Inbox(policy)
-        self._workers = self._work.at_once + 1
+        self._inbox = Inbox(policy, gives_way=self._work.is_between)
+        self._workers = self._work.at_once + (1 if options.every == 1 else 2)
         # Results that wait are old when they are shown: only where none may be lost, a burst is evened out.
-        self._outbox: Outbox[Result] = Outbox(self._workers + (2 if policy.dropping is Dropping.BLOCK else 0))
+        depth = self._workers + (2 if policy.dropping is Dropping.BLOCK else 0)
+        behind = min((options.every - 1) * self._work.at_once, _MOST_BEHIND)
+        self._outbox: Outbox[Result] = Outbox(depth, behind)
         self._taking = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._working = self._workers
@@ -212,16 +218,25 @@ class Loop:
                     self._outbox.end()
 
     def _enlarge_next(self) -> None:
-        enlarger = self._work.enlarger_now()
-        with enlarger.turns.turn(self, lambda: self._work.enlarger_now() is enlarger) as has_turn:
+        enlarger = self._wanted()
+        if enlarger is None:
+            self._outbox.release()
+            return
+        with enlarger.turns.turn(self, lambda: self._wanted() is enlarger) as has_turn:
             with self._taking:
-                frame = self._inbox.take() if has_turn else None
+                frame = self._inbox.take(lambda frame: self._work.enlarger_for(frame) is enlarger) if has_turn else None
                 if frame is None:
                     self._outbox.release()
                     return
                 ticket = self._outbox.ticket()
+            self._work.wake()
             begun = self._work.begin(frame, enlarger)
         self._outbox.deliver(ticket, self._work.finish(begun) if begun else None)
+
+    def _wanted(self) -> Enlarger | None:
+        """What the next frame is to go through; None where none waits."""
+        frame = self._inbox.head()
+        return None if frame is None else self._work.enlarger_for(frame)
 
     def _give_up(self, error: BaseException) -> None:
         self._error = self._error or error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from sr_edge.camera.frame import VideoFrame
@@ -20,9 +21,13 @@ DROP_LATE_DEPTH = 32
 class Inbox:
     """Frames between the source's thread and those that run the model; drops by its policy, and counts that."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, gives_way: Callable[[VideoFrame], bool] = lambda frame: False) -> None:
+        """Args:
+        gives_way: for frames that displace only their like under `latest`.
+        """
         depths = {Dropping.LATEST: 1, Dropping.BLOCK: BLOCK_DEPTH, Dropping.DROP_LATE: DROP_LATE_DEPTH}
         self._policy = policy
+        self._gives_way = gives_way
         self._depth = depths[policy.dropping]
         self._waiting: deque[VideoFrame] = deque()
         self._changed = threading.Condition()
@@ -36,12 +41,20 @@ class Inbox:
                 self._changed.wait()
             if self._ended:
                 return False
-            if len(self._waiting) == self._depth:
-                self._waiting.popleft()
-                self.dropped += 1
+            self._make_room(frame)
             self._waiting.append(frame)
             self._changed.notify_all()
             return True
+
+    def _make_room(self, frame: VideoFrame) -> None:
+        if self._policy.dropping is Dropping.LATEST and self._gives_way(frame):
+            while self._waiting and self._gives_way(self._waiting[-1]):
+                self._waiting.pop()
+                self.dropped += 1
+        else:
+            while len(self._waiting) >= self._depth:
+                self._waiting.popleft()
+                self.dropped += 1
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits for a frame; False once there will be none, or after `timeout_s`."""
@@ -55,10 +68,15 @@ class Inbox:
         with self._changed:
             return self._ended and not self._waiting
 
-    def take(self) -> VideoFrame | None:
-        """The frame whose turn it is; None where another thread took it, or all were late."""
+    def head(self) -> VideoFrame | None:
+        """The frame whose turn it is, which stays; None where none waits."""
         with self._changed:
-            while self._waiting:
+            return self._waiting[0] if self._waiting else None
+
+    def take(self, is_wanted: Callable[[VideoFrame], bool] = lambda frame: True) -> VideoFrame | None:
+        """The frame whose turn it is; None where it is not wanted, another thread took it, or all were late."""
+        with self._changed:
+            while self._waiting and is_wanted(self._waiting[0]):
                 frame = self._waiting.popleft()
                 self._changed.notify_all()
                 if not self._is_late(frame):
@@ -85,8 +103,12 @@ class Inbox:
 class Outbox(Generic[Item]):
     """Results of several threads in the order of their tickets. `depth` of them are under way or wait at a time."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, behind: int = 0) -> None:
+        """Args:
+        behind: so many more while the next in the order is under way.
+        """
         self._depth = depth
+        self._behind = behind
         self._reserved = 0
         self._tickets = 0
         self._next = 0
@@ -97,12 +119,16 @@ class Outbox(Generic[Item]):
     def reserve(self) -> bool:
         """Waits for a place; False when nobody takes results any more."""
         with self._changed:
-            while self._reserved == self._depth and not self._ended:
+            while self._is_full() and not self._ended:
                 self._changed.wait()
             if self._ended:
                 return False
             self._reserved += 1
             return True
+
+    def _is_full(self) -> bool:
+        behind = 0 if self._next in self._ready else self._behind
+        return self._reserved >= self._depth + behind
 
     def release(self) -> None:
         """Gives a place back for which there was no frame."""

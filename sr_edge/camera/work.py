@@ -61,11 +61,18 @@ class Work:
 
     @property
     def at_once(self) -> int:
-        """The most frames that are in an engine at a time."""
+        """The most frames that are in an engine at a time, beside those that go past it."""
         fallback = self._options.fallback
         return max(self._enlarger.turns.at_once, fallback.turns.at_once if fallback else 0)
 
-    def enlarger_now(self) -> Enlarger:
+    def is_between(self, frame: VideoFrame) -> bool:
+        """Whether the frame is to be bicubic by request."""
+        return frame.sequence % self._options.every != 0
+
+    def enlarger_for(self, frame: VideoFrame) -> Enlarger:
+        """What the frame is to go through now: the fallback may take over while it waits."""
+        if self.is_between(frame):
+            return self._between
         fallback = self._options.fallback
         return fallback if fallback and self._governor and self._governor.uses_fallback else self._enlarger
 
@@ -78,9 +85,6 @@ class Work:
         self._statistics.stage("wait", (time.monotonic_ns() - frame.captured_ns) / 1e6)
         with self._failures(frame):
             like = self._part(frame)
-            if frame.sequence % self._options.every:
-                enlarger = self._between
-                self._statistics.count("between")
             with self._timed("prepare"):
                 prepared = enlarger.prepare(like)
             with self._timed("infer"), self._inside(enlarger):
@@ -105,7 +109,9 @@ class Work:
                 frame = begun.enlarger.finish(begun.enlarged, begun.like)
             self._failed_in_a_row = 0
             self._has_result = True
-            if begun.enlarger is self._options.fallback:
+            if begun.enlarger is self._between:
+                self._statistics.count("between")
+            elif begun.enlarger is self._options.fallback:
                 self._statistics.count("by_fallback")
             return Result(frame, begun.enlarger)
         return None
@@ -132,9 +138,13 @@ class Work:
     def _on_switch(self, text: str) -> None:
         self._options.journal.say(text)
         self._statistics.count("switches")
-        self._enlarger.turns.wake()
-        if self._options.fallback is not None:
-            self._options.fallback.turns.wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Has who waits for an engine look whether its frame is still there and still to go through that one."""
+        for enlarger in (self._enlarger, self._between, self._options.fallback):
+            if enlarger is not None:
+                enlarger.turns.wake()
 
     @contextmanager
     def _inside(self, enlarger: Enlarger) -> Iterator[None]:

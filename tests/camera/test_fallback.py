@@ -148,7 +148,7 @@ def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model(monkeypat
     by: list[str] = []
     for number in range(60):
         frame = replace(flat_frame(number), captured_ns=round(1e9 * number / 30))
-        begun = work.begin(frame, work.enlarger_now())
+        begun = work.begin(frame, work.enlarger_for(frame))
         result = work.finish(begun) if begun else None
         assert result is not None
         by.append(result.enlarger.name)

@@ -24,7 +24,7 @@ from sr_edge.camera.watch import HungStage
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 33003, 36006, 90000, 93003]
 
@@ -36,8 +36,8 @@ def numbered(count: int) -> list[VideoFrame]:
 class Gated(RepeatingEnlarger):
     """Waits in `infer` for the test, which first hears that a frame is there."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, at_once: int = 1) -> None:
+        super().__init__(at_once)
         self.inside = threading.Semaphore(0)
         self.go_on = threading.Semaphore(0)
 
@@ -146,6 +146,41 @@ def test_every_third_frame_goes_through_the_model() -> None:
     assert {(frame.width, frame.height) for frame in frames} == {(128, 96)}
     assert [number_of(frame) for frame in frames] == list(range(7))
     assert loop.report().between == 4
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_frames_between_go_past_the_model_and_come_out_behind_it(at_once: int) -> None:
+    model, sink = Gated(at_once), ListSink()
+    loop = Loop(ListSource(numbered(20)), model, LoopOptions(every=3))
+    running = threading.Thread(target=loop.run, args=(sink,))
+    running.start()
+    eventually(lambda: loop.report().between == 2 * at_once)
+    assert sink.frames == []
+    model.go_on.release(20)
+    running.join(PATIENCE_S)
+    assert [frame.sequence for frame in sink.frames] == list(range(20))
+    assert loop.report().between == 13
+
+
+def test_latest_drops_frames_between_only_for_newer_ones_and_the_models_only_for_the_models() -> None:
+    model = Gated()
+
+    def camera() -> Iterator[VideoFrame]:
+        yield from numbered(1)
+        assert model.inside.acquire(timeout=PATIENCE_S)
+        yield flat_frame(1)
+        eventually(lambda: loop.report().between == 1)
+        yield flat_frame(2)
+        eventually(lambda: loop.report().between == 2)
+        yield from numbered(9)[3:]
+        model.go_on.release()
+        assert model.inside.acquire(timeout=PATIENCE_S)
+        eventually(lambda: loop.report().between == 3)
+        model.go_on.release()
+
+    loop = Loop(ListSource(camera(), is_live=True), model, LoopOptions(every=3))
+    assert [frame.sequence for frame in loop.frames()] == [0, 1, 2, 6, 8]
+    assert loop.report().dropped == 4
 
 
 def failing(*numbers: int) -> RepeatingEnlarger:

@@ -46,6 +46,24 @@ def test_drop_late_holds_a_bounded_number() -> None:
     assert (len(inbox), inbox.dropped) == (DROP_LATE_DEPTH, 5)
 
 
+def test_a_newer_frame_displaces_older_ones_but_none_to_which_it_gives_way() -> None:
+    inbox = Inbox(Policy.parse("latest"), gives_way=lambda frame: frame.sequence % 3 != 0)
+    waiting: list[tuple[int, ...]] = []
+    for number in range(1, 8):
+        inbox.put(flat_frame(number))
+        waiting.append(tuple(frame.sequence for frame in inbox._waiting))
+    assert waiting == [(1,), (2,), (3,), (3, 4), (3, 5), (6,), (6, 7)]
+    assert inbox.dropped == 5
+
+
+def test_only_a_frame_that_is_wanted_is_taken() -> None:
+    inbox = Inbox(Policy.parse("block"))
+    inbox.put(flat_frame(1))
+    assert inbox.take(lambda frame: frame.sequence == 2) is None
+    assert inbox.head() is inbox.take(lambda frame: frame.sequence == 1) is not None
+    assert inbox.head() is None
+
+
 def test_an_ended_inbox_takes_nothing_and_wakes_who_waits() -> None:
     inbox = Inbox(Policy.parse("block"))
     inbox.put(flat_frame(0))
@@ -82,6 +100,23 @@ def test_a_full_outbox_makes_its_workers_wait() -> None:
     waiting.start()
     assert granted == []
     assert outbox.take(PATIENCE_S) == "a"
+    waiting.join(PATIENCE_S)
+    assert granted == [True]
+
+
+def test_more_results_may_wait_behind_one_that_is_under_way_but_not_for_who_takes_them() -> None:
+    outbox: Outbox[str] = Outbox(1, behind=1)
+    assert outbox.reserve()
+    assert outbox.reserve()
+    first, second = outbox.ticket(), outbox.ticket()
+    outbox.deliver(second, "b")
+    outbox.deliver(first, "a")
+    assert outbox.take(PATIENCE_S) == "a"
+    granted: list[bool] = []
+    waiting = threading.Thread(target=lambda: granted.append(outbox.reserve()))
+    waiting.start()
+    assert granted == []
+    assert outbox.take(PATIENCE_S) == "b"
     waiting.join(PATIENCE_S)
     assert granted == [True]
 
