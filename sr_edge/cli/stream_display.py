@@ -27,6 +27,7 @@ class Display:
 
         self._stats_json = stats_json
         self._sensors = Sensors()
+        self._readings = self._sensors.read()
         self._is_terminal = sys.stderr.isatty()
         self._writing = threading.Lock()
         self._next_line_s = self._next_file_s = time.monotonic()
@@ -40,9 +41,10 @@ class Display:
     def tick(self, report: StreamReport) -> None:
         """Shows the stream so far, as often as it makes sense to call."""
         now_s = time.monotonic()
+        self._readings = self._sensors.read()
         if self._is_terminal or now_s >= self._next_line_s:
             self._next_line_s = now_s + _LINE_EVERY_S
-            line = live_line(report, self._sensors.temperature_c(), self._sensors.power_w())
+            line = live_line(report, self._readings.temperature_c, self._readings.power_w)
             with self._writing:
                 sys.stderr.write(f"{_CLEAR}{line}" if self._is_terminal else f"{line}\n")
                 sys.stderr.flush()
@@ -53,7 +55,7 @@ class Display:
     def write_file(self, report: StreamReport) -> None:
         if self._stats_json is not None:
             with whole_file(self._stats_json) as unfinished:
-                unfinished.write_text(json_text(report), encoding="utf-8")
+                unfinished.write_text(json_text({**vars(report), **vars(self._readings)}), encoding="utf-8")
 
     def end(self) -> None:
         """Leaves the live line."""
