@@ -131,6 +131,9 @@ def _lines(report: TrainingReport) -> list[str]:
     if report.skipped_validation:
         lines += [f"{len(report.skipped_validation)} pictures to validate on were skipped"]
     before = "" if report.first_psnr_db is None else f", the weights begun with {report.first_psnr_db:.2f} dB"
+    if not report.steps_trained:
+        finished = f"{report.weights.parent} holds all {report.recipe.steps} steps"
+        lines += [f"already finished, nothing was trained: {finished}"]
     return [
         *lines,
         f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}",

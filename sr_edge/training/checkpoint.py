@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sr_edge.errors import TrainingError
+from sr_edge.training.beginning import differences
 from sr_edge.training.recipe import Recipe
 from sr_edge.whole_file import whole_file
 
@@ -26,17 +27,20 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         unfinished.write_bytes(buffer.getbuffer())
 
 
-def read_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+def read_checkpoint(path: Path, recipe: Recipe, begun_from: Mapping[str, str]) -> dict[str, Any]:
     """What `write_checkpoint` was given, on the CPU.
 
     Raises:
-        TrainingError: unreadable, damaged, of another program, or made with another recipe.
+        TrainingError: unreadable, damaged, of another program, or begun with another recipe or from something else.
     """
     content = _read(path)
     if not isinstance(content, dict) or not content.keys() >= set(ENTRIES):
         raise TrainingError(f"{path} is no checkpoint of sr-edge train, but another program's; {REMEDY}")
     if content["recipe"] != recipe.document():
         raise TrainingError(f"{path} was made with another recipe; give another output folder, or that recipe")
+    other = differences(content.get("begun_from", {}), begun_from)  # older checkpoints have none
+    if other:
+        raise TrainingError(f"{path} was begun with {other}; give another --out, or the same as before to go on")
     return content
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class TrainingState:
     psnr_db: float = math.nan
     seconds: float = 0.0
 
-    def save(self, path: Path, recipe: Recipe) -> None:
+    def save(self, path: Path, training: Training) -> None:
         content = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -68,13 +68,14 @@ class TrainingState:
             "step": self.step,
             "psnr_db": self.psnr_db,
             "seconds": self.seconds,
-            "recipe": recipe.document(),
+            "recipe": training.recipe.document(),
+            "begun_from": dict(training.begun_from),
         }
         with writing(path):
             write_checkpoint(path, content)
 
-    def restore(self, path: Path, recipe: Recipe) -> None:
-        content = read_checkpoint(path, recipe)
+    def restore(self, path: Path, training: Training) -> None:
+        content = read_checkpoint(path, training.recipe, training.begun_from)
         try:
             self.network.load_state_dict(content["network"])
             self.average.load_state_dict(content["average"])
@@ -87,7 +88,10 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Training:
-    """What stays the same from step to step: where the crops come from, where results go, and how."""
+    """What stays the same from step to step: where the crops come from, where results go, and how.
+
+    A checkpoint begun from something else than `begun_from` (`beginning`) is refused.
+    """
 
     crops: CropSource
     validation: PairSet
@@ -95,18 +99,29 @@ class Training:
     recipe: Recipe
     progress: Callable[[Progress], None] = lambda _: None
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
+    begun_from: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights (safetensors, float16: the moving average of the network's), and how many steps this call made."""
+
+    weights: Path
+    steps: int
 
 
 def train(network: nn.Module, training: Training, objective: Objective | None = None) -> Path:
+    """`run_training` for those who want nothing but the path of the weights."""
+    return run_training(network, training, objective).weights
+
+
+def run_training(network: nn.Module, training: Training, objective: Objective | None = None) -> Trained:
     """Trains `network` in place and writes checkpoint, log and averaged weights into `training.out`.
 
     A checkpoint found there is continued, and on a CPU gives the same weights as an uninterrupted run.
 
-    Returns:
-        Path of the weights (safetensors, float16): the moving average of the network's.
-
     Raises:
-        TrainingError: the loss is not finite, or the checkpoint belongs to another recipe.
+        TrainingError: the loss is not finite, or the checkpoint is damaged or belongs to another training.
         TrainingInterrupted: Ctrl-C; the step under way was finished and saved. A second Ctrl-C stops at once.
         UsageError: the device cannot do what the recipe asks for, or the batch cannot be shared.
     """
@@ -117,9 +132,10 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
     if (out / CHECKPOINT).exists():
-        state.restore(out / CHECKPOINT, recipe)
+        state.restore(out / CHECKPOINT, training)
     if processes.is_first:
         _remove_traces(out, state.step)
+    begun_at = state.step
     forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)
     if recipe.compile:
         forward.compile()
@@ -129,7 +145,7 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
             advance(state, forward, training)
             stopped = processes.any(bool(noted))
         if stopped and processes.is_first:
-            state.save(out / CHECKPOINT, recipe)
+            state.save(out / CHECKPOINT, training)
     if signal.SIGTERM in noted:
         signal.raise_signal(signal.SIGTERM)
     if stopped:
@@ -137,8 +153,10 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
             f"interrupted after step {state.step} of {recipe.steps}; all is saved in {out}, "
             "run the same training again to go on from there"
         )
+    if state.step == begun_at and processes.is_first:
+        save_weights(state.average.module, out / WEIGHTS)
     processes.wait_for_all()
-    return out / WEIGHTS
+    return Trained(out / WEIGHTS, state.step - begun_at)
 
 
 def _remove_traces(out: Path, step: int) -> None:
@@ -182,7 +200,7 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
             append_row(out / LOG, state.step, state.seconds / 60, rate, loss, state.psnr_db)
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
-        state.save(out / CHECKPOINT, recipe)
+        state.save(out / CHECKPOINT, training)
     training.progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
 
 

@@ -13,12 +13,13 @@ from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.training.adversarial import Adversarial
+from sr_edge.training.beginning import beginning
 from sr_edge.training.curve import draw_curve
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.log import LOG, logged_minutes
-from sr_edge.training.loop import WEIGHTS, Progress, Training, train, writing
+from sr_edge.training.loop import WEIGHTS, Progress, Training, run_training, writing
 from sr_edge.training.objective import L1, Objective
 from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
@@ -34,10 +35,12 @@ CURVE = "curve.png"
 class TrainingReport:
     """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved.
 
-    Means to compare with: bicubic enlargement, and the weights that were begun with (None where none were given).
+    `steps_trained` are those of this call; 0 where the checkpoint was already finished. Means to compare with: bicubic
+    enlargement, and the weights that were begun with (None where none were given).
     """
 
     weights: Path
+    steps_trained: int
     psnr_db: dict[str, float]
     mean_psnr_db: float
     bicubic_psnr_db: float
@@ -74,7 +77,7 @@ def train_model(
 
     Raises:
         UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
-        TrainingError: no usable pictures, or the loss diverged.
+        TrainingError: no usable pictures, the loss diverged, or `out` holds another training's checkpoint.
         TrainingInterrupted: Ctrl-C; all steps are saved.
     """
     _require_place(out)
@@ -87,16 +90,19 @@ def train_model(
     smallest_lr_px = _smallest_lr_px(name, recipe)
     tests = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
+    needed_vgg = vgg if features else None
+    begun_from = beginning(f"{name} x{scale}", data, validation, degradation.name, start, needed_vgg)
     first_psnr_db = mean_psnr_db(network, tests) if start else None
     with joined_processes(device) as processes:
-        training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes)
-        weights = train(network, training, _objective(recipe, scale, features, processes))
+        training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes, begun_from)
+        trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
         with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
             draw_curve(out / LOG, unfinished, f"{name} x{scale}")
-    psnr_db = psnr_by_picture(load_model(name, scale, weights).module, tests)
+    psnr_db = psnr_by_picture(load_model(name, scale, trained.weights).module, tests)
     return TrainingReport(
-        weights=weights,
+        weights=trained.weights,
+        steps_trained=trained.steps,
         psnr_db=psnr_db,
         mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
         bicubic_psnr_db=mean_bicubic_psnr_db(tests),

@@ -32,6 +32,10 @@ def request_of(pictures: Path, tmp_path: Path) -> Callable[..., list[str | Path]
     return arguments
 
 
+def as_text(arguments: list[str | Path]) -> list[str | Path]:
+    return [argument for argument in arguments if argument != "--json"]
+
+
 def test_a_recipe_with_a_wrong_key_names_the_nearest(sr_edge: SrEdge, request_of: Any, tmp_path: Path) -> None:
     outcome = sr_edge(*request_of("convnet-tiny", 2, warmup=3))
     assert outcome.code == 2
@@ -58,8 +62,7 @@ def test_a_picture_cut_short_is_skipped_counted_and_named(
     data = copytree(pictures, tmp_path / "data")
     broken = data / "waves1.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    arguments = [argument for argument in request_of("convnet-tiny", 2, data) if argument != "--json"]
-    outcome = sr_edge(*arguments)
+    outcome = sr_edge(*as_text(request_of("convnet-tiny", 2, data)))
     assert outcome.code == 0, outcome.stderr
     assert f"skipped: {broken} is damaged" in outcome.stdout
     assert "1 of 3 pictures were skipped" in outcome.stdout
@@ -87,8 +90,47 @@ def test_the_report_says_what_to_compare_with(sr_edge: SrEdge, request_of: Any, 
     pairs = PairSet.from_folder(pictures, 2)
     assert report["bicubic_psnr_db"] == mean_bicubic_psnr_db(pairs) > 30  # smooth waves are easy
     assert report["first_psnr_db"] == pytest.approx(report["mean_psnr_db"], abs=0.5)  # two steps change little
-    shown = sr_edge(*(argument for argument in request_of("convnet-tiny", 2) if argument != "--json")).stdout
-    assert f"to compare with: bicubic {report['bicubic_psnr_db']:.2f} dB\n" in shown
+    shown = sr_edge(*as_text(request_of("convnet-tiny", 2)), "--from-bundled").stdout
+    before = f"the weights begun with {report['first_psnr_db']:.2f} dB"
+    assert f"to compare with: bicubic {report['bicubic_psnr_db']:.2f} dB, {before}\n" in shown
+
+
+def test_a_finished_training_says_that_nothing_was_trained(
+    sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path
+) -> None:
+    first = sr_edge(*as_text(request_of("convnet-tiny", 2))).stdout
+    assert "nothing was trained" not in first
+    again = sr_edge(*as_text(request_of("convnet-tiny", 2))).stdout
+    assert f"already finished, nothing was trained: {tmp_path / 'out'} holds all 2 steps\n" in again
+    assert json.loads(sr_edge(*request_of("convnet-tiny", 2)).stdout)["steps_trained"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--data", "was begun with other pictures to learn from (--data); give another --out"),
+        ("--val", "was begun with other pictures to validate on (--val)"),
+        ("--from-bundled", "was begun with other weights, or none (--weights, --from-bundled)"),
+        ("--degradation", "another recipe"),
+        ("model", "was begun with another model or scale"),
+    ],
+)
+def test_a_training_begun_from_something_else_is_not_continued(
+    sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path, changed: str, message: str
+) -> None:
+    assert sr_edge(*request_of("convnet-tiny", 2)).code == 0
+    before = (tmp_path / "out" / "weights.safetensors").read_bytes()
+    fewer = copytree(pictures, tmp_path / "fewer")
+    (fewer / "waves1.png").unlink()
+    options: dict[str, list[str | Path]] = {
+        "--from-bundled": ["--from-bundled"],
+        "--degradation": ["--degradation", "blind-gaussian"],
+        "model": [],
+    }
+    name = "convnet-light" if changed == "model" else "convnet-tiny"
+    outcome = sr_edge(*request_of(name, 2), *options.get(changed, [changed, fewer]))
+    assert outcome.code == 1 and message in outcome.error
+    assert (tmp_path / "out" / "weights.safetensors").read_bytes() == before
 
 
 def test_nothing_bundled_to_begin_from(sr_edge: SrEdge, request_of: Any) -> None:

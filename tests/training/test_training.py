@@ -25,9 +25,10 @@ from sr_edge.image_files import write_picture
 from sr_edge.models import build_network
 from sr_edge.resize import resize_bicubic
 from sr_edge.training import Recipe, run, train_model
+from sr_edge.training.checkpoint import ENTRIES
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG
-from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Progress, Training, train
+from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Progress, Training, run_training, train
 from sr_edge.training.objective import L1
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.start import start_as_enlarger
@@ -198,6 +199,38 @@ def test_a_checkpoint_of_another_scale_is_named(pictures: Path, tmp_path: Path) 
     train(network(), training(pictures, tmp_path))
     with pytest.raises(TrainingError, match="another network or scale"):
         train(build_network("convnet-tiny", 3), training(pictures, tmp_path))
+
+
+def test_a_checkpoint_that_does_not_tell_what_it_was_begun_from_is_continued(pictures: Path, tmp_path: Path) -> None:
+    """As they were written at first; from then on it tells."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at_eight(progress: object) -> None:
+        if getattr(progress, "step", 0) == 8:
+            raise KilledError
+
+    whole = train(network(), training(pictures, tmp_path / "whole"))
+    with pytest.raises(KilledError):
+        train(network(), training(pictures, tmp_path / "out", RECIPE, kill_at_eight))
+    path = tmp_path / "out" / CHECKPOINT
+    content = torch.load(path, weights_only=True)
+    torch.save({name: content[name] for name in ENTRIES}, path)
+    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "a"}))
+    assert parts.steps == 6
+    first, second = load_file(whole), load_file(parts.weights)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    with pytest.raises(TrainingError, match="other pictures to learn from"):
+        train(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "b"}))
+
+
+def test_a_finished_training_gives_its_weights_again(pictures: Path, tmp_path: Path) -> None:
+    weights = train(network(), training(pictures, tmp_path))
+    before = weights.read_bytes()
+    weights.unlink()
+    assert run_training(network(), training(pictures, tmp_path)).steps == 0
+    assert weights.read_bytes() == before
 
 
 @pytest.fixture
