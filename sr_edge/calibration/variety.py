@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sr_edge.calibration.post_training import digest_of
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError
 
@@ -25,7 +26,7 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
     """What to warn of, in words with the numbers that show it.
 
     Raises:
-        CalibrationError: all patches are flat, or all are the same.
+        CalibrationError: all patches are flat, or all are the same but for mirroring and rotation.
     """
     if not batches:
         return ()
@@ -37,16 +38,23 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
             f"all {len(batches)} calibration patches are of one colour (mean {level:.3f}, largest standard deviation "
             f"{spreads.max():.4f}): nothing can be measured on them; give pictures like those that the network will see"
         )
-    distinct = len({batch.tobytes() for batch in batches})
+    distinct = len({_digest_of_any_turn(batch) for batch in batches})
     if distinct == 1 and len(batches) > 1:
         raise CalibrationError(
-            f"all {len(batches)} calibration patches are the same; give several pictures, or larger ones"
+            f"all {len(batches)} calibration patches are the same, up to mirroring and rotation; give several "
+            "pictures, or larger ones"
         )
     return tuple(
         warning
         for warning in (_few(distinct), _flat(shown), _noisy(batches), _dark(batches), _gray(batches))
         if warning
     )
+
+
+def _digest_of_any_turn(batch: Batch) -> str:
+    """The same for a patch and its mirrored and rotated copies."""
+    turns = [np.rot90(batch, quarters, (2, 3)) for quarters in range(4)]
+    return min(digest_of(turned) for turn in turns for turned in (turn, turn[..., ::-1]))
 
 
 def _few(distinct: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,17 @@ def test_flat_patches_are_refused(level: float, said: str) -> None:
 def test_copies_of_one_patch_are_refused() -> None:
     with pytest.raises(CalibrationError, match="all 10 calibration patches are the same"):
         require_usable(natural(1) * 10)
+
+
+@pytest.mark.parametrize(
+    "turned", [lambda p: p[..., ::-1], lambda p: p[..., ::-1, :], lambda p: np.rot90(p, 1, (2, 3)), np.copy]
+)
+def test_mirrored_and_rotated_copies_are_copies(turned: Callable[[Batch], Batch]) -> None:
+    (batch,) = natural(1)
+    with pytest.raises(CalibrationError, match="all 2 calibration patches are the same, up to mirroring and rotation"):
+        require_usable([batch, turned(batch)])
+    with pytest.raises(CalibrationError, match="all 2 calibration patches are the same"):
+        require_usable([batch[..., 8:], turned(batch[..., 8:])])
 
 
 def test_few_patches_are_counted_without_their_copies() -> None:

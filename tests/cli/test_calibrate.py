@@ -139,6 +139,21 @@ def test_pictures_smaller_than_the_patch_are_continued_by_reflection(
     assert sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "small", *FAST, "-o", out).code == 0
 
 
+@pytest.mark.parametrize("side_px", [16, 24])
+def test_copies_of_one_picture_no_larger_than_the_patch_are_refused(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path, side_px: int
+) -> None:
+    """Random mirroring makes four versions of it."""
+    (tmp_path / "copies").mkdir()
+    for index in range(20):
+        write_picture(tmp_path / "copies" / f"{index}.png", smooth_picture(side_px, side_px, 7))
+    arguments = ("--images", tmp_path / "copies", "--runtime", "none", "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 1
+    assert "all 40 calibration patches are the same, up to mirroring and rotation" in outcome.error
+    assert made(out) == set()
+
+
 def test_black_pictures_are_refused_and_nothing_is_left(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path
 ) -> None:
