@@ -205,13 +205,18 @@ class _Engines:
 
 
 def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamReport], None]) -> None:
-    """However the stream ends, what it did is shown and written."""
+    """However the stream ends, what it did is written and shown; of one that did nothing the error alone is shown."""
+    failed = False
     try:
         loop.run(sink, display.tick)
+    except Exception:
+        failed = True
+        raise
     finally:
         report = loop.report()
         display.end()
-        finished(report)
+        if report.frames_out or not failed:
+            finished(report)
         display.write_file(report)
 
 

@@ -161,6 +161,9 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("CLIP", "null", "--rate", "0"), "frames a second"),
     (("CLIP", "null", "--rate", "10"), "clip.mp4 is neither; leave it out"),
     (("CLIP", "out.mp4", "--codec", "h266"), "no encoder h266 here"),
+    (("CLIP", "out.mp4", "--encode", "crff=20"), "libx264 has no setting crff"),
+    (("CLIP", "rtsp://127.0.0.1:1/x"), "nobody answers there"),
+    (("lavfi:testsrc2=size=64x48,format=yuv410p", "null"), "the pixel format yuv410p is not read here"),
 ]
 
 
@@ -184,9 +187,11 @@ def test_bad_input(
     given = [str(clip) if argument == "CLIP" else argument for argument in arguments]
     code = run_command(app, ["stream", *given, "--model", str(bundle), "--runtime", "onnxruntime"])
     assert code in (1, 2)
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("sr-edge: ")]
+    said = capfd.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("sr-edge: ")]
     assert len(lines) == 1
     assert message in lines[0]
+    assert said.out == "", "no summary of a stream that did nothing"
     assert "hunter2" not in lines[0]
     assert len(read_clip(clip)) == COUNT
 
