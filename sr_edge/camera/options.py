@@ -9,6 +9,9 @@ from sr_edge.camera.journal import Journal
 from sr_edge.camera.policy import Policy
 from sr_edge.errors import UsageError
 
+USUAL_LATENCY_MS = 100.0
+"""What a fallback is to hold where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Region:

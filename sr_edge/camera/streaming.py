@@ -16,7 +16,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_source import SourceOptions, open_source
-from sr_edge.camera.options import LoopOptions, Region
+from sr_edge.camera.options import USUAL_LATENCY_MS, LoopOptions, Region
 from sr_edge.camera.policy import Policy, policy_for
 from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.simple_sinks import CallbackSink
@@ -130,7 +130,8 @@ def stream(
             runtime means openvino, onnxruntime or torch, what works.
         roi: the part "x,y,width,height" that is enlarged.
         every: every n-th frame goes through the model, those between are bicubic.
-        fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`.
+        fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`,
+            100 where left out.
         say: is told of losses, returns and fallbacks, from the stream's threads.
 
     Raises:
@@ -156,7 +157,7 @@ def stream(
             region=Region.parse(roi) if isinstance(roi, str) else roi,
             every=every,
             fallback=cheaper,
-            max_latency_ms=max_latency_ms,
+            max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
             journal=journal,
         )
         return Stream(Loop(source, enlarger, options), owned.pop_all())

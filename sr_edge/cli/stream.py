@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from sr_edge.cli.options import Device, Json, OnePrecision, Rest, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import (
-    USUAL_LATENCY_MS,
     Codec,
     Encode,
     Every,
@@ -160,6 +159,7 @@ class _Flow:
 
     def options(self, policy: Policy, cheaper: Session | None, scale: int, journal: Journal) -> LoopOptions:
         from sr_edge.camera import LoopOptions
+        from sr_edge.camera.options import USUAL_LATENCY_MS
 
         usual_ms = USUAL_LATENCY_MS if self.fallback else None
         return LoopOptions(

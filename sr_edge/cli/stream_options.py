@@ -9,7 +9,6 @@ import typer
 
 from sr_edge.errors import UsageError
 
-USUAL_LATENCY_MS = 100.0
 Pairs = list[str]
 
 StreamSource = Annotated[
@@ -53,7 +52,7 @@ Fallback = Annotated[
 ]
 MaxLatencyMs = Annotated[
     float | None,
-    typer.Option(help=f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out.", show_default=False),
+    typer.Option(help="What the fallback is to hold; 100 where left out.", show_default=False),
 ]
 StatsJson = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the figures there every second.", show_default=False)

@@ -16,7 +16,21 @@ import pytest
 
 import sr_edge.camera
 import sr_edge.runtimes
-from sr_edge.camera import NetworkEnlarger, PixelFormat, Stream, VideoFrame, open_sink, rgb_from_frame, stream
+from sr_edge.camera import (
+    Enlarger,
+    Loop,
+    LoopOptions,
+    NetworkEnlarger,
+    PixelFormat,
+    Source,
+    Stream,
+    VideoFrame,
+    open_sink,
+    rgb_from_frame,
+    stream,
+)
+from sr_edge.camera.options import USUAL_LATENCY_MS
+from sr_edge.cli.stream_options import MaxLatencyMs
 from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
@@ -196,10 +210,26 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
         assert one.report().queued <= 1
 
 
-def test_a_fallback_needs_the_latency_that_it_is_to_hold(clip: Path) -> None:
+def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+
+    class Spied(Loop):
+        def __init__(self, source: Source, enlarger: Enlarger, options: LoopOptions | None = None) -> None:
+            given.append(options.max_latency_ms if options else None)
+            super().__init__(source, enlarger, options)
+
+    monkeypatch.setattr("sr_edge.camera.streaming.Loop", Spied)
+    stream(clip, RepeatingEnlarger(), fallback="bicubic").close()
+    stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6).close()
+    stream(clip, RepeatingEnlarger()).close()
+    assert given == [USUAL_LATENCY_MS, 1e6, None]
+    assert MaxLatencyMs.__metadata__[0].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
+
+
+def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
     with pytest.raises(UsageError, match="belong together"):
-        stream(clip, RepeatingEnlarger(), fallback="bicubic")
-    frames = list(stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6))
+        stream(clip, RepeatingEnlarger(), max_latency_ms=50.0)
+    frames = list(stream(clip, RepeatingEnlarger(), fallback="bicubic"))
     assert len(frames) == COUNT
 
 
