@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path, mo
     stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6).close()
     stream(clip, RepeatingEnlarger()).close()
     assert given == [USUAL_LATENCY_MS, 1e6, None]
-    assert MaxLatencyMs.__metadata__[0].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
+    assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
 
 
 def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
