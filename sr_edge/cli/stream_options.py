@@ -55,7 +55,8 @@ MaxLatencyMs = Annotated[
     typer.Option(help="What the fallback is to hold; 100 where left out.", show_default=False),
 ]
 StatsJson = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the figures there every second.", show_default=False)
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the figures there every second.", show_default=False, readable=False),
 ]
 
 Raw = Annotated[

@@ -28,8 +28,12 @@ Source = Annotated[
     Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a video.", show_default=False)
 ]
 Target = Annotated[
-    Path, typer.Argument(metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False, readable=False
+    ),
 ]
+"""Not `readable`: a file that may neither be read nor written is one that cannot be written."""
 Overlap = Annotated[
     int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
 ]

@@ -70,6 +70,14 @@ sys.exit(main())
     assert not figures.exists()
 
 
+def test_figures_that_may_not_be_written(bundle: Path, tmp_path: Path, bound_by_rights: list[str]) -> None:
+    figures = tmp_path / "figures.json"
+    figures.touch(mode=0o000)
+    command = [*bound_by_rights, str(SR_EDGE), "stream", "test:64x48@30", "null", "--model", str(bundle)]
+    done = subprocess.run([*command, "--stats-json", str(figures)], capture_output=True, text=True, check=False)
+    assert f"{figures} cannot be written: it is there and read only" in error_of(done)
+
+
 def test_standard_input_is_called_so(bundle: Path) -> None:
     done = sr_edge("-", "null", "--model", bundle, input="")
     assert error_of(done).startswith("sr-edge: standard input: ")

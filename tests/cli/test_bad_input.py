@@ -58,6 +58,21 @@ def test_a_picture_that_cannot_be_read(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_target_that_may_not_be_written(
+    bundle: Path, pictures: Path, tmp_path: Path, bound_by_rights: list[str], mode: int
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"kept")
+    secret.chmod(mode)
+    command = [*bound_by_rights, sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(pictures / "waves0.png")]
+    done = subprocess.run([*command, str(secret)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"sr-edge: {secret} cannot be written: it is there and read only; give another name" in done.stderr
+    secret.chmod(0o600)
+    assert secret.read_bytes() == b"kept"
+
+
 def test_one_bad_picture_of_a_folder_does_not_stop_the_others(
     sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:
