@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.quality import HeldOut
+from sr_edge.calibration.seen_pictures import SeenPictures
 from sr_edge.calibration.watched import Batch
-from sr_edge.errors import CalibrationError
+from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.spec import TileSpec
@@ -37,8 +38,12 @@ HELD_OUT_SEED = 2
 """Held-out patches are cut at other places than those that calibration sees, and than golden frames."""
 
 
+Warn = Callable[[str], None]
+"""Called with what to warn of in the pictures."""
+
+
 def calibration_patches(
-    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = 3
+    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = 3, *, warn: Warn | None = None
 ) -> list[Batch]:
     """Cuts `count` patches at random places, spread evenly over the pictures, randomly mirrored.
 
@@ -48,27 +53,57 @@ def calibration_patches(
         count: how many patches; 40 varied ones are enough for super-resolution networks, 8 are not.
         seed: of the places and mirrorings; the same seed gives the same patches.
         channels: 3 for RGB, 1 for networks that take luma alone.
+        warn: told of pictures that are damaged, copies, or smaller than the tile. Only with it damaged ones are
+            skipped: others then give their share.
 
     Returns:
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
 
     Raises:
         CalibrationError: nothing usable is there.
-        FrameError: a picture is damaged; the message names it.
+        FrameError: a picture is damaged, and there is no `warn`; the message names it.
     """
     if count < 1:
         raise CalibrationError(f"{count} calibration patches were asked for; use at least 1, better {PATCHES}")
-    return _cut(_frames(source, count), tile, count, seed, channels)
+    return _cut(source, tile, count, seed, channels, warn)
 
 
-def _cut(frames: Iterator[tuple[Frame, int]], tile: TileSpec, count: int, seed: int, channels: int) -> list[Batch]:
+def _cut(
+    source: Path,
+    tile: TileSpec,
+    count: int,
+    seed: int,
+    channels: int,
+    warn: Warn | None,
+    between: bool = False,
+) -> list[Batch]:
+    """Damaged pictures are skipped where somebody is warned of them; the next one, or the last, gives their share."""
     generator = np.random.default_rng(seed)
+    seen = SeenPictures(tile)
     patches: list[Batch] = []
-    for index, (frame_hwc, frame_count) in enumerate(frames):
-        share = (index + 1) * count // frame_count - index * count // frame_count
-        padded = _at_least(frame_hwc, tile)
-        patches += [_batch(_random_patch(padded, tile, generator), channels) for _ in range(share)]
+    frame_hwc: Frame | None = None
+    for index, (read, total) in enumerate(_frames(source, count, between)):
+        if warn is not None:
+            seen.add(read)
+        if isinstance(read, FrameError):
+            if warn is None:
+                raise read
+            continue
+        frame_hwc = read
+        share = (index + 1) * count // total - len(patches)
+        patches += _pieces(frame_hwc, tile, share, generator, channels)
+    if frame_hwc is None:
+        raise CalibrationError(f"no picture in {source} can be read; {'; '.join(seen.warnings())}")
+    patches += _pieces(frame_hwc, tile, count - len(patches), generator, channels)
+    for warning in seen.warnings():
+        if warn is not None:
+            warn(warning)
     return patches
+
+
+def _pieces(frame_hwc: Frame, tile: TileSpec, count: int, generator: np.random.Generator, channels: int) -> list[Batch]:
+    padded = _at_least(frame_hwc, tile)
+    return [_batch(_random_patch(padded, tile, generator), channels) for _ in range(count)]
 
 
 def held_out_count(tile: TileSpec) -> int:
@@ -77,13 +112,19 @@ def held_out_count(tile: TileSpec) -> int:
 
 
 def held_out_patches(
-    source: Path, tile: TileSpec, count: int | None = None, seed: int = HELD_OUT_SEED, channels: int = 3
+    source: Path,
+    tile: TileSpec,
+    count: int | None = None,
+    seed: int = HELD_OUT_SEED,
+    channels: int = 3,
+    *,
+    warn: Warn | None = None,
 ) -> list[HeldOut]:
     """Patches to judge by, without originals: other places than those of `calibration_patches`, and where a folder has
-    more pictures than patches, or in a video, other pictures too. Raises as that does.
+    more pictures than patches, or in a video, other pictures too. Warns and raises as that does.
     """
     wanted = count or held_out_count(tile)
-    patches = _cut(_frames(source, wanted, between=True), tile, wanted, seed, channels)
+    patches = _cut(source, tile, wanted, seed, channels, warn, between=True)
     return [HeldOut(patch) for patch in patches]
 
 
@@ -142,8 +183,11 @@ def _rgb(frame_hwc: Frame) -> Frame:
     return np.broadcast_to(frame_hwc, (*frame_hwc.shape[:2], 3))
 
 
-def _frames(source: Path, count: int, between: bool = False) -> Iterator[tuple[Frame, int]]:
-    """RGB frames with how many there will be, at most `count`; `between` takes those half a step further on."""
+def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | FrameError, int]]:
+    """RGB frames, or what is wrong with a picture, and how many there will be, at most `count`.
+
+    `between` takes those half a step further on.
+    """
     shift = 0.5 if between else 0.0
     if not source.exists():
         raise CalibrationError(f"{source} does not exist; give a folder of pictures, one picture or a video")
@@ -154,8 +198,14 @@ def _frames(source: Path, count: int, between: bool = False) -> Iterator[tuple[F
     if not paths:
         raise CalibrationError(f"no pictures in {source}; put some there (PNG, JPEG, TIFF, WebP) or give a video")
     for path in _evenly_chosen(paths, count, shift):
-        pixels = read_picture(path).pixels
-        yield _rgb(pixels), min(len(paths), count)
+        yield _read(path), min(len(paths), count)
+
+
+def _read(path: Path) -> Frame | FrameError:
+    try:
+        return _rgb(read_picture(path).pixels)
+    except FrameError as error:
+        return error
 
 
 def _evenly_chosen(paths: list[Path], count: int, shift: float) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -126,29 +127,32 @@ def calibrate(
             threads,
             finetune=finetune,
         )
+        warnings: list[str] = []
         network = Network(model, scale, weights, random_weights, arch, input_range)
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
             written = calibrate_file(
                 graph.path,
                 out,
-                calibration_patches(images, graph.tile, patches, channels=graph.channels),
-                _held_out(graph, images, hr),
+                calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
+                _held_out(graph, images, hr, warnings.append),
                 replace(order, white=graph.white),
                 spelling,
                 cache=cache,
                 recalibrate=recalibrate,
                 progress=progress,
             )
+        said = tuple(dict.fromkeys((*warnings, *written.account.warnings)))
+        written = replace(written, account=replace(written.account, warnings=said))
         show(_document(graph, written), _readable(graph, written))
 
 
-def _held_out(graph: FloatGraph, images: Path, hr: Path | None) -> list[HeldOut]:
+def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[str], None]) -> list[HeldOut]:
     from sr_edge.bench.quality import pair_files, read_pair
     from sr_edge.calibration import held_out_pairs, held_out_patches
     from sr_edge.calibration.scale import graph_scale
 
     if hr is None:
-        return held_out_patches(images, graph.tile, channels=graph.channels)
+        return held_out_patches(images, graph.tile, channels=graph.channels, warn=warn)
     scale = graph_scale(graph.path, graph.tile, graph.channels)
     pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(hr, scale)]
     return held_out_pairs(pairs, graph.tile, channels=graph.channels)

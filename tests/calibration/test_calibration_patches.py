@@ -22,6 +22,11 @@ def save_noise(path: Path, height: int, width: int, level: int = 255, mode: str 
     Image.fromarray(pixels, mode=None).save(path)
 
 
+def cut_short(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     save_noise(tmp_path / "a.png", 40, 50)
@@ -108,10 +113,52 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_picture_is_named(folder: Path) -> None:
-    content = (folder / "b.png").read_bytes()
-    (folder / "b.png").write_bytes(content[: len(content) // 2])
+    cut_short(folder / "b.png")
     with pytest.raises(FrameError, match=r"b\.png"):
         calibration_patches(folder, TILE)
+
+
+class TestWarnings:
+    def test_sound_pictures_raise_none(self, folder: Path) -> None:
+        warnings: list[str] = []
+        heard = calibration_patches(folder, TILE, warn=warnings.append)
+        held_out_patches(folder, TILE, warn=warnings.append)
+        assert warnings == []
+        np.testing.assert_array_equal(heard, calibration_patches(folder, TILE))
+
+    @pytest.mark.parametrize("damaged", ["a.png", "b.png", "c.png"])
+    def test_a_damaged_picture_is_skipped_by_name_and_the_others_give_its_share(
+        self, folder: Path, damaged: str
+    ) -> None:
+        cut_short(folder / damaged)
+        warnings: list[str] = []
+        patches = calibration_patches(folder, TILE, warn=warnings.append)
+        assert len(patches) == 40
+        assert len(held_out_patches(folder, TILE, count=9, warn=warnings.append)) == 9
+        assert [f"/{damaged} is damaged" in warning for warning in warnings] == [True, False] * 2
+        assert warnings[1] == "1 of 3 pictures was skipped"
+
+    def test_all_damaged_is_an_error(self, folder: Path) -> None:
+        for path in folder.iterdir():
+            cut_short(path)
+        with pytest.raises(
+            CalibrationError, match=r"no picture in .* can be read; .*a\.png is dam.*3 of 3 pictures were"
+        ):
+            calibration_patches(folder, TILE, warn=lambda _: None)
+
+    def test_pictures_smaller_than_the_patch_are_counted(self, folder: Path) -> None:
+        save_noise(folder / "d.png", 1, 30)
+        save_noise(folder / "e.png", 9, 9)
+        warnings: list[str] = []
+        calibration_patches(folder, TILE, warn=warnings.append)
+        assert warnings == ["2 of 5 pictures were smaller than 16x24 (smallest 1x30) and continued by reflection"]
+
+    def test_copies_of_pictures_are_counted(self, folder: Path) -> None:
+        for name in "de":
+            (folder / f"{name}.png").write_bytes((folder / "a.png").read_bytes())
+        warnings: list[str] = []
+        calibration_patches(folder, TILE, warn=warnings.append)
+        assert warnings == ["only 3 different pictures among 5"]
 
 
 def test_a_file_that_is_neither_picture_nor_video_is_refused(tmp_path: Path) -> None:

@@ -130,13 +130,32 @@ def test_originals_smaller_than_the_patch_say_so(
     assert "small.png 10x10" in outcome.error
 
 
-def test_pictures_smaller_than_the_patch_are_continued_by_reflection(
+def test_pictures_smaller_than_the_patch_are_continued_by_reflection_and_said_to_be(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path
 ) -> None:
     (tmp_path / "small").mkdir()
     for seed in range(3):
         write_picture(tmp_path / "small" / f"{seed}.png", smooth_picture(9, 7, seed))
-    assert sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "small", *FAST, "-o", out).code == 0
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "small", *FAST, "-o", out)
+    assert outcome.code == 0
+    said = " ".join(outcome.stdout.split())
+    assert (
+        said.count("warning: 3 of 3 pictures were smaller than 24x24 (smallest 9x7) and continued by reflection") == 1
+    )
+
+
+def test_damaged_pictures_are_skipped_counted_and_named(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
+) -> None:
+    for path in pictures.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.png").write_bytes((tmp_path / "waves0.png").read_bytes()[:200])
+    arguments = ("--images", tmp_path, *FAST, "--json", "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
+    assert outcome.code == 0, outcome.stderr
+    named, counted, *_ = json.loads(outcome.stdout)["warnings"]
+    assert f"{tmp_path / 'broken.png'} is damaged or cut short" in named
+    assert counted == "1 of 4 pictures was skipped"
 
 
 @pytest.mark.parametrize("side_px", [16, 24])
