@@ -133,8 +133,7 @@ class EncodedSink:
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec
-        self._form = _encodable(frame.format, codec, self.name)
-        _require_size(frame, self._form, codec, self.name)
+        self._form = encodable_format(frame.format, frame.width, frame.height, codec, self.name)
         with stream_errors(self.name):
             self._open()
             video: Any = self._container.add_stream(
@@ -193,8 +192,18 @@ def _tag(context: Any, frame: VideoFrame) -> None:
     context.color_primaries, context.color_trc = frame.colour.primaries, frame.colour.transfer
 
 
-def _encodable(form: PixelFormat, codec: str, name: str) -> PixelFormat:
-    """The format as it is where the encoder takes it, else the planar one of the same samples; RGB becomes 4:2:0."""
+def encodable_format(form: PixelFormat, width: int, height: int, codec: str, name: str) -> PixelFormat:
+    """The format in which `codec` takes such frames: as it is, else the planar one of the same samples; RGB as 4:2:0.
+
+    Raises:
+        StreamError: it takes none like them, or none of that size.
+    """
+    taken = _taken_format(form, codec, name)
+    _require_size(width, height, taken, codec, name)
+    return taken
+
+
+def _taken_format(form: PixelFormat, codec: str, name: str) -> PixelFormat:
     with stream_errors(name):
         taken = {video_format.name for video_format in av.Codec(codec, "w").video_formats or ()}
     for choice in (form, _PLANAR.get(form), _RGB_AS.get(form), _GRAY_AS.get(form)):
@@ -211,16 +220,16 @@ def _require_taken(left: Mapping[str, str], codec: str, name: str) -> None:
         )
 
 
-def _require_size(frame: VideoFrame, form: PixelFormat, codec: str, name: str) -> None:
+def _require_size(width: int, height: int, form: PixelFormat, codec: str, name: str) -> None:
     limit = _LONGEST_SIDE_PX.get(codec, 65_535)
-    size = f"{frame.width}x{frame.height}"
-    if max(frame.width, frame.height) > limit:
+    size = f"{width}x{height}"
+    if max(width, height) > limit:
         raise StreamError(
             f"{name} would be {size}, {codec} ends at {limit} pixels a side; take a part of the picture (--roi) "
             "or a model of a smaller scale"
         )
     columns, rows = form.chroma.value if form.chroma else (1, 1)
-    if frame.width % columns or frame.height % rows:
+    if width % columns or height % rows:
         raise StreamError(
             f"{name} would be {size}, {codec} with {form} takes even sides only; "
             "take an even part of the picture (--roi)"

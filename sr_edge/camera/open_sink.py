@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sr_edge.address import scheme_of, without_secrets
-from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.camera.encoded_sink import EncodedSink, Encoding, encodable_format
+from sr_edge.camera.frame import PixelFormat
 from sr_edge.camera.ports import Sink, Source, say_nothing
 from sr_edge.camera.raw import RawSink
 from sr_edge.camera.reopening_sink import ReopeningSink
@@ -19,6 +20,7 @@ SINKS = (
     "a video file (.mp4, .mov, .mkv, .ts), rtsp://, rtmp://, srt:// or udp:// address, "
     "- (raw frames on standard output), null"
 )
+_PLAIN = ("-", "null", "null:")
 _CONTAINERS = {"rtsp": "rtsp", "rtmp": "flv", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts"}
 _SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts", ".avi", ".nut")
 _REORDERING = (".mp4", ".mov", ".m4v", ".mkv")
@@ -60,7 +62,7 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
         UsageError: there is no such kind of sink, or the path cannot be written.
     """
     options = options or SinkOptions()
-    is_encoded = text not in ("-", "null", "null:")
+    is_encoded = text not in _PLAIN
     if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options):
         raise UsageError(f"an encoder and its settings are for encoded sinks, {text} is none; leave them out")
     if text == "-":
@@ -70,6 +72,12 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
     if scheme_of(text):
         return _open_address(text, source, options)
     return _open_file(Path(text), source, options)
+
+
+def require_holdable(text: str, options: SinkOptions, form: PixelFormat, width: int, height: int) -> None:
+    """Raises StreamError where what `text` names could not hold such frames: to be asked before they are made."""
+    if text not in _PLAIN:
+        encodable_format(form, width, height, options.codec, without_secrets(text))
 
 
 def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
         Policy,
         Region,
         Sink,
+        SinkOptions,
         StreamReport,
+        VideoFrame,
     )
     from sr_edge.cli.output import Show
     from sr_edge.cli.stream_display import Display
@@ -100,6 +102,7 @@ def stream(
         open_sink,
     )
     from sr_edge.camera.av_source import frame_rate
+    from sr_edge.camera.checked import CheckedSource
     from sr_edge.camera.policy import policy_for
     from sr_edge.cli.output import result_on_stdout
     from sr_edge.cli.stream_display import Display
@@ -124,7 +127,8 @@ def stream(
         owned.callback(opened.close)
         chosen = wanted or policy_for(opened.is_live)
         enlarger = enlarger_for(session, chosen, controls)
-        loop = Loop(opened, enlarger, flow.options(chosen, cheaper, enlarger.scale, journal))
+        fits = partial(flow.require_holdable, sink, writing, enlarger.scale)
+        loop = Loop(CheckedSource(opened, fits), enlarger, flow.options(chosen, cheaper, enlarger.scale, journal))
         finished = partial(_show_end, None if sink == "-" else show, session.spec, chosen)
         try:
             _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
@@ -170,6 +174,13 @@ class _Flow:
             max_latency_ms=usual_ms if self.max_latency_ms is None else self.max_latency_ms,
             journal=journal,
         )
+
+    def require_holdable(self, sink: str, writing: SinkOptions, scale: int, frame: VideoFrame) -> None:
+        """Raises StreamError where the sink cannot hold what becomes of the frame."""
+        from sr_edge.camera.open_sink import require_holdable
+
+        part = self.region or frame
+        require_holdable(sink, writing, frame.format, scale * part.width, scale * part.height)
 
     def _enlarger(self, policy: Policy, cheaper: Session | None, scale: int) -> Enlarger | None:
         from sr_edge.camera import BicubicEnlarger, enlarger_for

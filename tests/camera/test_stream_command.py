@@ -75,7 +75,7 @@ def test_figures_that_may_not_be_written(bundle: Path, tmp_path: Path, bound_by_
     figures.touch(mode=0o000)
     command = [*bound_by_rights, str(SR_EDGE), "stream", "test:64x48@30", "null", "--model", str(bundle)]
     done = subprocess.run([*command, "--stats-json", str(figures)], capture_output=True, text=True, check=False)
-    assert f"{figures} cannot be written: it is there and read only" in error_of(done)
+    assert f"{figures} cannot be written: its rights forbid it" in error_of(done)
 
 
 def test_standard_input_is_called_so(bundle: Path) -> None:
@@ -204,10 +204,28 @@ def test_bad_input(
     assert len(read_clip(clip)) == COUNT
 
 
-def test_a_scale_that_the_sink_cannot_hold(bundle: Path, tmp_path: Path) -> None:
-    done = sr_edge("lavfi:color=size=8200x16:rate=1:duration=1,format=yuv420p", tmp_path / "out.mp4", "--model", bundle)
-    assert done.returncode == 1
-    assert "would be 16400x32, libx264 ends at 16384 pixels a side" in error_of(done)
+@pytest.mark.parametrize(
+    ("size", "part", "message"),
+    [
+        ("8200x16", (), "would be 16400x32, libx264 ends at 16384 pixels a side"),
+        ("64x48", ("--codec", "mpeg4", "--roi", "0,0,64,48"), ""),
+        ("8200x16", ("--roi", "0,0,64,16"), ""),
+        ("8200x16", ("--roi", "0,0,8196,16"), "would be 16392x32"),
+    ],
+)
+def test_a_scale_that_the_sink_cannot_hold_is_refused_before_the_model_runs(
+    bundle: Path, tmp_path: Path, size: str, part: tuple[str, ...], message: str
+) -> None:
+    figures = tmp_path / "figures.json"
+    graph = f"lavfi:color=size={size}:rate=2:duration=1,format=yuv420p"
+    done = sr_edge(graph, tmp_path / "out.mp4", "--model", bundle, "--stats-json", figures, *part)
+    stages = json.loads(figures.read_text(encoding="utf-8"))["stages"]
+    if message:
+        assert (done.returncode, done.stdout, "infer" in stages) == (1, "", False)
+        assert message in error_of(done)
+        assert not (tmp_path / "out.mp4").exists()
+    else:
+        assert (done.returncode, stages["infer"]["count"]) == (0, 2), done.stderr
 
 
 def test_a_model_that_hangs_does_not_keep_the_process(clip: Path, bundle: Path, tmp_path: Path) -> None:
