@@ -40,7 +40,7 @@ def require_output_file(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file to write")
     if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"{path} cannot be written: it is there and read only; give another name or change its rights")
+        raise UsageError(f"{path} cannot be written: its rights forbid it; change them or give another name")
     require_output(path)
 
 

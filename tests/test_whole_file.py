@@ -58,7 +58,7 @@ def test_a_file_that_may_not_be_written_is_noticed(tmp_path: Path, bound_by_righ
     program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output_file(Path('{tmp_path}/a'))"
     command = [*bound_by_rights, sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"UsageError: {tmp_path}/a cannot be written: it is there and read only; give another name" in done.stderr
+    assert f"UsageError: {tmp_path}/a cannot be written: its rights forbid it; change them" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

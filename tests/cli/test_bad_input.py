@@ -68,7 +68,7 @@ def test_a_target_that_may_not_be_written(
     command = [*bound_by_rights, sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(pictures / "waves0.png")]
     done = subprocess.run([*command, str(secret)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"sr-edge: {secret} cannot be written: it is there and read only; give another name" in done.stderr
+    assert f"sr-edge: {secret} cannot be written: its rights forbid it; change them" in done.stderr
     secret.chmod(0o600)
     assert secret.read_bytes() == b"kept"
 
