@@ -1,8 +1,9 @@
-"""The element `sredge`: an inbox that drops by the policy, then the network.
+"""The element `sredge`: an inbox that drops by the policy, then the network, then a place for what it made.
 
-    sink -> queue -> EnlargingTransform -> src
+    sink -> queue -> EnlargingTransform -> queue -> src
 
-GStreamer's own queue waits, displaces old frames, flushes and keeps upstream going while the network works.
+GStreamer's own queues wait, displace old frames, flush and keep upstream going while the network works, and the network
+while a sink waits for the time at which it is to show a frame.
 """
 
 from __future__ import annotations
@@ -68,9 +69,12 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._inbox = Gst.ElementFactory.make("queue", "inbox")
         self._transform = EnlargingTransform(self)
         self._transform.set_name("network")
-        self.add(self._inbox)
-        self.add(self._transform)
+        self._outbox = Gst.ElementFactory.make("queue", "outbox")
+        _set_room(self._outbox, buffers=1)
+        for element in (self._inbox, self._transform, self._outbox):
+            self.add(element)
         self._inbox.link(self._transform)
+        self._transform.link(self._outbox)
         self._add_pads()
 
     def _forget_last_run(self) -> None:
@@ -83,7 +87,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._earliest_ns = 0
 
     def _add_pads(self) -> None:
-        entry, exit_ = self._inbox.get_static_pad("sink"), self._transform.get_static_pad("src")
+        entry, exit_ = self._inbox.get_static_pad("sink"), self._outbox.get_static_pad("src")
         entry.add_probe(Gst.PadProbeType.BUFFER, self._on_frame)
         sink, source = (
             Gst.GhostPad.new_from_template(template.name_template, pad, template)
@@ -183,9 +187,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def _set_inbox(self, policy: Policy) -> None:
         """How many frames may wait, and whether a newer one displaces the oldest."""
-        self._inbox.set_property("max-size-bytes", 0)
-        self._inbox.set_property("max-size-time", round(1e6 * (policy.deadline_ms or 0)))
-        self._inbox.set_property("max-size-buffers", _MOST_WAITING[policy.dropping])
+        _set_room(self._inbox, _MOST_WAITING[policy.dropping], round(1e6 * (policy.deadline_ms or 0)))
         self._inbox.set_property("leaky", _KEEP_OLD if policy.dropping == "block" else _DISPLACE_OLD)
 
     def _on_sink_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
@@ -198,7 +200,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     def _on_source_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
         if query.type != Gst.QueryType.LATENCY:
             return bool(Gst.Pad.query_default(pad, parent, query))
-        if not self._transform.get_static_pad("src").query(query):
+        if not self._outbox.get_static_pad("src").query(query):
             return False
         is_live, least_ns, most_ns = query.parse_latency()
         most_ns = most_ns if most_ns == Gst.CLOCK_TIME_NONE else most_ns + self._latency_ns
@@ -238,6 +240,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         error = GLib.Error.new_literal(Gst.StreamError.quark(), text, int(Gst.StreamError.FAILED))
         new = Gst.Message.new_error if kind == Gst.MessageType.ERROR else Gst.Message.new_warning
         self.post_message(new(self, error, ""))
+
+
+def _set_room(queue: Gst.Element, buffers: int, time_ns: int = 0) -> None:
+    """A time of 0 is no limit."""
+    queue.set_property("max-size-buffers", buffers)
+    queue.set_property("max-size-time", time_ns)
+    queue.set_property("max-size-bytes", 0)
 
 
 def _is_live(pad: Gst.Pad) -> bool:

@@ -212,6 +212,13 @@ def test_the_pipelines_latency_includes_the_networks(gstreamer: GStreamer, sredg
     assert gstreamer.apply(source, sredge, "! fakesink sync=true")["latency_ns"] > without["latency_ns"] > 0
 
 
+def test_the_network_goes_on_while_a_sink_waits_for_the_time_of_a_frame(gstreamer: GStreamer, sredge: str) -> None:
+    ended = gstreamer.apply(f"videotestsrc num-buffers=5 ! {SMALL} !", sredge, "policy=block ! fakesink name=held")
+    assert ended["error"] == ""
+    assert ended["another_while_held"]
+    assert ended["frames-out"] == 5
+
+
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
