@@ -18,7 +18,8 @@ class Timings:
     """One tile in float and with every possible layer in INT8, and what each of those layers saves.
 
     Where nothing was measured `runtime` is empty, `float_ms` and `int8_ms` are 0, and `saved` counts millions of
-    multiply-accumulates, which says which layers matter more but not by how much time.
+    multiply-accumulates, which says which layers matter more but not by how much time. `measured_on` is all that the
+    times hold for: runtime and version, CPU, threads and tile.
     """
 
     saved: Mapping[str, float]
@@ -26,6 +27,7 @@ class Timings:
     rest: Precision = Precision.FP32
     float_ms: float = 0.0
     int8_ms: float = 0.0
+    measured_on: str = ""
 
     @property
     def is_measured(self) -> bool:

@@ -32,7 +32,7 @@ from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
-from sr_edge.runtimes import availability
+from sr_edge.runtimes import availability, describe_machine
 from sr_edge.spec import Precision, Spelling
 
 if TYPE_CHECKING:
@@ -229,10 +229,10 @@ def _noises(
 def _timings(
     model: onnx.ModelProto, calibration: Calibration, batch: Batch, order: Order, progress: StageProgress
 ) -> Timings:
-    known, names = calibration.timings, calibration.int8_nodes
+    known, names, measured_on = calibration.timings, calibration.int8_nodes, _measured_on(batch, order)
     if (
         known is not None
-        and (known.runtime, known.rest) == (order.runtime, order.rest)
+        and (known.runtime, known.rest, known.measured_on) == (order.runtime, order.rest, measured_on)
         and set(names) <= set(known.saved)
     ):
         return known
@@ -244,7 +244,20 @@ def _timings(
     progress("timing layers", 0, 1)
     timings = measure_savings(model, calibration, batch, order.rest, order.threads)
     progress("timing layers", 1, 1)
-    return timings
+    return replace(timings, measured_on=measured_on)
+
+
+def _measured_on(batch: Batch, order: Order) -> str:
+    """All that times hold for beside the graph; empty where none are measured."""
+    if not order.runtime:
+        return ""
+    machine, version = describe_machine(), availability(order.runtime).version
+    threads = "any number of" if order.threads is None else order.threads
+    height, width = batch.shape[2:]
+    return (
+        f"{order.runtime} {version} on {machine.cpu}, {threads} threads on {machine.usable_cores} cores, tile "
+        f"{height}x{width}"
+    )
 
 
 def _rest_drop_db(model: onnx.ModelProto, judge: Judge, patch: Batch, order: Order) -> float:

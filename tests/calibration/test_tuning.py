@@ -35,7 +35,7 @@ from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch, WatchedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError
 from sr_edge.export.tracing import trace
-from sr_edge.runtimes import supports
+from sr_edge.runtimes import Availability, describe_machine, supports
 from sr_edge.spec import Precision, Spelling
 from tests.calibration.graphs import TILE, Run, calling_white_255
 
@@ -368,6 +368,39 @@ class TestOpenVino:
         assert useless in chosen[0]
         assert useless not in chosen[1]
         assert len(chosen[1]) == 4
+
+    def test_times_are_taken_anew_where_they_would_be_others(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(
+            "sr_edge.calibration.openvino_times.measure_savings",
+            lambda model, calibration, *_: Timings(
+                dict.fromkeys(calibration.int8_nodes, 1.0), "openvino", float_ms=9.0, int8_ms=4.0
+            ),
+        )
+        monkeypatch.setattr(tuning, "_measure", lambda *_: None)
+
+        def timed_again(threads: int | None = 1) -> bool:
+            stages: list[str] = []
+            order = Order(Budget(float("inf")), runtime="openvino", threads=threads)
+            calibrate_within(
+                graph, batches[:4], held_out, order, cache=tmp_path / "c.json", progress=lambda s, *_: stages.append(s)
+            )
+            return "timing layers" in stages
+
+        assert [timed_again(), timed_again()] == [True, False]
+        assert [timed_again(2), timed_again(2), timed_again(None), timed_again(None)] == [True, False] * 2
+        machine = describe_machine()
+        monkeypatch.setattr(tuning, "describe_machine", lambda: dataclasses.replace(machine, cpu="another"))
+        assert [timed_again(None), timed_again(None)] == [True, False]
+        monkeypatch.setattr(tuning, "availability", lambda name: Availability(True, "2020.1"))
+        assert [timed_again(None), timed_again(None)] == [True, False]
+        cached = read_cache(tmp_path / "c.json").timings
+        assert cached is not None
+        assert "2020.1 on another" in cached.measured_on
+        assert "24x24" in cached.measured_on
 
     @pytest.mark.parametrize("target_ms", [3.5, 7.5])
     def test_a_target_between_float_and_all_int8_is_met_with_no_more_than_it_needs(
