@@ -86,7 +86,7 @@ def train(
         document.update({name: value for name, value in given.items() if value is not None})
         wanted = recipe_from_document(document, str(recipe or "recipe"))
         start = _start(model, scale, weights, from_bundled)
-        with _progress(is_first_process()) as progress:
+        with _progress(is_first_process()) as (progress, say):
             report = train_model(
                 model,
                 scale,
@@ -99,6 +99,7 @@ def train(
                 device=device,
                 vgg=vgg,
                 progress=progress,
+                say=say,
             )
         if is_first_process():
             show(report, "\n".join(_lines(report)))
@@ -142,8 +143,8 @@ def _lines(report: TrainingReport) -> list[str]:
 
 
 @contextmanager
-def _progress(speaks: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar with loss, PSNR, pictures a second and time left; without a terminal, a line a minute."""
+def _progress(speaks: bool) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+    """A bar with loss, PSNR, pictures a second and time left (without a terminal, a line a minute); and a line."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -163,5 +164,9 @@ def _progress(speaks: bool) -> Iterator[Callable[[Progress], None]]:
             told = time.monotonic()
             console.print(f"step {now.step} of {now.steps}: {state}", soft_wrap=True)
 
+    def say(line: str) -> None:
+        if speaks:
+            console.print(line, soft_wrap=True)
+
     with bars:
-        yield report
+        yield report, say

@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sr_edge.errors import TrainingError, TrainingInterrupted, UsageError
+from sr_edge.errors import TrainingError, TrainingInterrupted
 from sr_edge.models.realnet import RealNet
 from sr_edge.models.weights import learnt_state
+from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, forget_after
 from sr_edge.training.objective import L1, Objective
 from sr_edge.training.paired_input import PairedInput
+from sr_edge.training.precision import settled_precision
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import noted_signals
@@ -58,6 +60,8 @@ class TrainingState:
     step: int = 0
     psnr_db: float = math.nan
     seconds: float = 0.0
+    precision: Precision = Precision.FP32
+    begun_on: str = ""
 
     def save(self, path: Path, training: Training) -> None:
         content = {
@@ -68,6 +72,8 @@ class TrainingState:
             "step": self.step,
             "psnr_db": self.psnr_db,
             "seconds": self.seconds,
+            "precision": str(self.precision),
+            "device": training.processes.device.type,
             "recipe": training.recipe.document(),
             "begun_from": dict(training.begun_from),
         }
@@ -84,13 +90,17 @@ class TrainingState:
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path} belongs to another network or scale; {REMEDY}") from error
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
+        unsaid = Precision.BF16 if training.recipe.mixed_precision else Precision.FP32  # older checkpoints
+        self.precision = Precision(content.get("precision", unsaid))
+        self.begun_on = content.get("device", "")
 
 
 @dataclass(frozen=True)
 class Training:
     """What stays the same from step to step: where the crops come from, where results go, and how.
 
-    A checkpoint begun from something else than `begun_from` (`beginning`) is refused.
+    A checkpoint begun from something else than `begun_from` (`beginning`) is refused. `say` gets sentences that people
+    should read before the first step.
     """
 
     crops: CropSource
@@ -100,14 +110,19 @@ class Training:
     progress: Callable[[Progress], None] = lambda _: None
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
     begun_from: Mapping[str, str] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights (safetensors, float16: the moving average of the network's), and how many steps this call made."""
+    """The weights (safetensors, float16: the moving average of the network's), how many steps this call made, in what.
+
+    `precision` is that of the last step, also where another call made it.
+    """
 
     weights: Path
     steps: int
+    precision: Precision
 
 
 def train(network: nn.Module, training: Training, objective: Objective | None = None) -> Path:
@@ -123,16 +138,18 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint is damaged or belongs to another training.
         TrainingInterrupted: Ctrl-C; the step under way was finished and saved. A second Ctrl-C stops at once.
-        UsageError: the device cannot do what the recipe asks for, or the batch cannot be shared.
+        UsageError: the batch cannot be shared.
     """
     out, recipe, processes = training.out, training.recipe, training.processes
-    _require_device_can(recipe, processes)
+    processes.require_batch(recipe.batch)
     out.mkdir(parents=True, exist_ok=True)
     network.to(processes.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
     if (out / CHECKPOINT).exists():
         state.restore(out / CHECKPOINT, training)
+    if state.step < recipe.steps:
+        _settle_precision(state, training)
     if processes.is_first:
         _remove_traces(out, state.step)
     begun_at = state.step
@@ -156,7 +173,7 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     if state.step == begun_at and processes.is_first:
         save_weights(state.average.module, out / WEIGHTS)
     processes.wait_for_all()
-    return Trained(out / WEIGHTS, state.step - begun_at)
+    return Trained(out / WEIGHTS, state.step - begun_at, state.precision)
 
 
 def _remove_traces(out: Path, step: int) -> None:
@@ -167,11 +184,14 @@ def _remove_traces(out: Path, step: int) -> None:
         forget_after(out / LOG, step)
 
 
-def _require_device_can(recipe: Recipe, processes: Processes) -> None:
-    processes.require_batch(recipe.batch)
-    if recipe.mixed_precision and processes.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
-        name = torch.cuda.get_device_name(processes.device)
-        raise UsageError(f'{name} has no bfloat16; set "mixed_precision": false in the recipe')
+def _settle_precision(state: TrainingState, training: Training) -> None:
+    device = training.processes.device
+    kept = state.precision if state.step else None
+    state.precision, remark = settled_precision(training.recipe, device, kept)
+    if remark:
+        training.say(remark)
+    if state.begun_on not in ("", device.type):
+        training.say(f"the first {state.step} steps were made on {state.begun_on}, the others are on {device.type}")
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
@@ -217,7 +237,7 @@ def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], tra
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.learning_rate_at(state.step)
     state.network.train()
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.mixed_precision):
+    with torch.autocast(device.type, torch.bfloat16, enabled=state.precision is Precision.BF16):
         prediction = forward(lr)
     prediction = prediction.float()
     loss = state.objective.loss(prediction, hr)

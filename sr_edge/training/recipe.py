@@ -49,9 +49,9 @@ class Schedule(str, Enum):
 class Recipe:
     """L1 on random LR crops, Adam, linear warm-up then cosine decay to zero, EMA of the weights, unless said otherwise.
 
-    `mixed_precision` runs the forward pass under bfloat16 autocast; `compile` passes the network through
-    torch.compile (needs a C++ compiler; a minute at the start, then faster steps). `degradation` is a name of
-    `sr_edge.training.degradations`; empty takes the one of the network's paper. With `perceptual_weight` or
+    `mixed_precision` runs the forward pass under bfloat16 autocast where the device has bfloat16; `compile` passes the
+    network through torch.compile (needs a C++ compiler; a minute at the start, then faster steps). `degradation` is a
+    name of `sr_edge.training.degradations`; empty takes the one of the network's paper. With `perceptual_weight` or
     `adversarial_weight` above 0 the loss is l1_weight L1 + the others, as for RealNet-GAN.
 
     Raises:

@@ -12,6 +12,7 @@ from torch import nn
 from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
+from sr_edge.spec import Precision
 from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.beginning import beginning
 from sr_edge.training.curve import draw_curve
@@ -35,12 +36,14 @@ CURVE = "curve.png"
 class TrainingReport:
     """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved.
 
-    `steps_trained` are those of this call; 0 where the checkpoint was already finished. Means to compare with: bicubic
-    enlargement, and the weights that were begun with (None where none were given).
+    `steps_trained` are those of this call; 0 where the checkpoint was already finished. `precision` is what the last
+    step was computed in, bf16 or fp32. Means to compare with: bicubic enlargement, and the weights that were begun with
+    (None where none were given).
     """
 
     weights: Path
     steps_trained: int
+    precision: Precision
     psnr_db: dict[str, float]
     mean_psnr_db: float
     bicubic_psnr_db: float
@@ -65,6 +68,7 @@ def train_model(
     device: str | None = None,
     vgg: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainingReport:
     """Trains the registered network `name` and measures the weights that were written.
 
@@ -74,6 +78,8 @@ def train_model(
         start: weights to begin with; None begins with random ones, decided by the recipe's seed.
         device: "cpu" or "cuda"; None takes CUDA where it is. Started by torchrun, every process calls this.
         vgg: torchvision's VGG19, which a recipe with a perceptual loss needs.
+        progress: called after every step.
+        say: called before the first step with what people should know, such as a precision that the device has not.
 
     Raises:
         UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
@@ -94,7 +100,8 @@ def train_model(
     begun_from = beginning(f"{name} x{scale}", data, validation, degradation.name, start, needed_vgg)
     first_psnr_db = mean_psnr_db(network, tests) if start else None
     with joined_processes(device) as processes:
-        training = Training(CropSource(originals, degradation), tests, out, recipe, progress, processes, begun_from)
+        crops = CropSource(originals, degradation)
+        training = Training(crops, tests, out, recipe, progress, processes, begun_from, say)
         trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
         with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
@@ -103,6 +110,7 @@ def train_model(
     return TrainingReport(
         weights=trained.weights,
         steps_trained=trained.steps,
+        precision=trained.precision,
         psnr_db=psnr_db,
         mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
         bicubic_psnr_db=mean_bicubic_psnr_db(tests),
