@@ -10,7 +10,8 @@
     ├── ExportError              a graph could not be written, or is not what was promised
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
     │   ├── NothingToQuantize    no layer of the network can be INT8
-    │   └── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
+    │   ├── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
+    │   └── CalibrationInterrupted  exit code 130: Ctrl-C; the cache keeps what was measured
     ├── BundleError              a bundle is damaged, unsafe or of another schema version
     ├── EngineError              a runtime cannot load, compile or run a graph
     ├── RuntimeUnavailable       a runtime's library or device is absent
@@ -75,6 +76,10 @@ class NothingToQuantize(CalibrationError):
 
 class CacheMismatch(CalibrationError):
     pass
+
+
+class CalibrationInterrupted(CalibrationError):
+    exit_code = 130
 
 
 class BundleError(SrEdgeError):

@@ -26,6 +26,11 @@ class CalibratedFile:
     files: tuple[Path, ...]
 
 
+def cache_beside(out: Path) -> Path:
+    """Where the cache of an INT8 graph lies unless another file was named."""
+    return out.with_suffix(".calibration.json")
+
+
 def calibrate_file(
     source: Path,
     out: Path,
@@ -51,7 +56,7 @@ def calibrate_file(
         CacheMismatch: `cache` was made from another graph, other patches or by another method.
         CalibrationError: whatever `calibrate_within` raises; or a file cannot be written.
     """
-    kept = cache or out.with_suffix(".calibration.json")
+    kept = cache or cache_beside(out)
 
     def work(again: bool) -> Account:
         return calibrate_within(source, batches, held_out, order, progress=progress, cache=kept, recalibrate=again)

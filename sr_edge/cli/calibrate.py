@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from sr_edge.cli.options import (
     Weights,
     require_another_file,
 )
+from sr_edge.errors import CalibrationInterrupted
 from sr_edge.spec import Precision, Spelling
 from sr_edge.whole_file import require_output_file
 
@@ -114,6 +116,7 @@ def calibrate(
             require_output_file(file)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import Budget, Order, calibrate_file, calibration_patches
+        from sr_edge.calibration.calibrated_file import cache_beside
         from sr_edge.calibration.tuning import timed_runtime
         from sr_edge.cli.float_graph import Network, float_graph
 
@@ -130,7 +133,8 @@ def calibrate(
         warnings: list[str] = []
         network = Network(model, scale, weights, random_weights, arch, input_range)
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
-            written = calibrate_file(
+            work = partial(
+                calibrate_file,
                 graph.path,
                 out,
                 calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
@@ -141,9 +145,26 @@ def calibrate(
                 recalibrate=recalibrate,
                 progress=progress,
             )
+            written = _resumable(work, cache or cache_beside(out), recalibrate)
         said = tuple(dict.fromkeys((*warnings, *written.account.warnings)))
         written = replace(written, account=replace(written.account, warnings=said))
         show(_document(graph, written), _readable(graph, written))
+
+
+def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: bool) -> CalibratedFile:
+    """Does the work; of a Ctrl-C after which the cache goes on, it raises CalibrationInterrupted."""
+    before = _written_at(cache)
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if _written_at(cache) == before:
+            raise
+    again = "the same command without --recalibrate" if recalibrate else "the same command"
+    raise CalibrationInterrupted(f"interrupted; what was measured is kept in {cache}: {again} goes on from there")
+
+
+def _written_at(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.exists() else None
 
 
 def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[str], None]) -> list[HeldOut]:

@@ -107,6 +107,39 @@ def test_a_cache_left_by_other_pictures_is_replaced_and_a_named_one_is_not(
     assert sr_edge("calibrate", graph, "--images", pictures, *FAST, *named, "--recalibrate", "-o", out).code == 0
 
 
+@pytest.mark.parametrize("again", [(), ("--recalibrate",)])
+def test_ctrl_c_says_that_the_cache_goes_on_from_there(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch, again: tuple[str, ...]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "-o", out)
+    with monkeypatch.context() as patch:
+        patch.setattr("sr_edge.calibration.tuning.choose_layers", interrupted)
+        outcome = sr_edge(*arguments, *again)
+    assert outcome.code == 130
+    assert made(out) == {"model.int8.calibration.json"}
+    kept = f"interrupted; what was measured is kept in {out.with_suffix('.calibration.json')}: the same command"
+    assert f"{kept}{' without --recalibrate' * bool(again)} goes on from there" in outcome.error
+    resumed = sr_edge(*arguments)
+    assert resumed.code == 0
+    assert "calibrating" not in resumed.stderr
+
+
+def test_ctrl_c_before_anything_is_measured_promises_nothing(
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sr_edge.calibration.tuning.require_usable", interrupted)
+    out.with_suffix(".calibration.json").write_text("of an earlier run")
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "-o", out)
+    assert outcome.code == 130
+    assert outcome.error == "sr-edge: interrupted"
+
+
 def test_originals_judge_in_true_decibels(
     sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
 ) -> None:
