@@ -152,13 +152,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         return True
 
     def passes_upstream(self, event: Gst.Event) -> bool:
-        """Notes what a sink finds late. A decoder that hears of it drops frames unasked: not where none may be lost."""
-        if event.type != Gst.EventType.QOS or self._policy is None:
+        """Not what a sink finds late, which is noted: a decoder that hears of it drops frames that nobody counts."""
+        if event.type != Gst.EventType.QOS:
             return True
         _, _, lateness_ns, timestamp_ns = event.parse_qos()
         if timestamp_ns != Gst.CLOCK_TIME_NONE:
             self._earliest_ns = earliest_after_qos(timestamp_ns, lateness_ns)
-        return bool(self._policy.dropping != "block")
+        return False
 
     def on_end(self) -> None:
         if self._has_failed:

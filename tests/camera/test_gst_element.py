@@ -219,6 +219,15 @@ def test_the_network_goes_on_while_a_sink_waits_for_the_time_of_a_frame(gstreame
     assert ended["frames-out"] == 5
 
 
+@pytest.mark.parametrize("policy", ["latest", "block", "drop-late:100000"])
+def test_decoders_do_not_hear_of_late_frames(policy: str, gstreamer: GStreamer, sredge: str) -> None:
+    """They would drop frames that nobody counts."""
+    source = f"videotestsrc is-live=true num-buffers=20 ! identity name=before ! {SMALL},framerate=100/1 !"
+    ended = gstreamer.apply(source, sredge, f"policy={policy} ! fakesink name=held")
+    assert ended["error"] == ""
+    assert not ended["lateness_heard"]
+
+
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
