@@ -4,7 +4,7 @@
 
 TARGET is an ONNX file, a bundle, a checkpoint, a registered name, or package.module:factory. After the last "@" stand
 a precision, a runtime or both, separated by a colon: `x.sredge@int8:openvino`, `model.onnx@openvino`,
-`convnet-tiny@torch`.
+`convnet-tiny@torch`. Without a precision the "@" may be left out: `model.onnx:openvino`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ REAL_FLOAT16 = "float16"
 """Named like a runtime: fp16 graphs in real float16 arithmetic (`sr_edge.export.run_float16`)."""
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
+BUNDLES = (".sredge", ".zip")
 _RESTS = {f"int8+{rest}": rest for rest in (Precision.BF16, Precision.FP16)}
 
 
@@ -56,19 +57,29 @@ class SideName:
             UsageError: two precisions or runtimes, or a runtime that cannot run such a target.
         """
         target, at, behind = (text, "", "") if Path(text).exists() else text.rpartition("@")
-        target = target or behind
-        words = [word.strip() for word in behind.split(":")] if at else []
+        target, runtime = _without_runtime(target or behind)
+        words = [word.strip() for word in [*(behind.split(":") if at else []), *runtime]]
         name = cls(text, target, _kind_of(target))
         for word in words:
             name = _with_word(name, word)
         return _checked(name)
 
 
+def _without_runtime(target: str) -> tuple[str, list[str]]:
+    """`target`, and what stands behind its last colon, unless that belongs to a file's name or a factory's."""
+    head, _, word = target.rpartition(":")
+    is_file = Path(head).suffix in (".onnx", *BUNDLES, *CHECKPOINTS)
+    is_runtime = head != "" and word in (*runtime_names(), REAL_FLOAT16)
+    if (is_file or is_runtime) and not Path(target).exists():
+        return head, [word]
+    return target, []
+
+
 def _kind_of(target: str) -> Kind:
     path = Path(target)
     if path.suffix == ".onnx":
         return Kind.FILE
-    if path.suffix in (".sredge", ".zip") or path.is_dir():
+    if path.suffix in BUNDLES or path.is_dir():
         return Kind.BUNDLE
     if path.is_file() and path.suffix not in CHECKPOINTS:
         raise UsageError(

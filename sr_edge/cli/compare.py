@@ -60,9 +60,9 @@ def compare(
     """Compare two networks, files, precisions or runtimes, layer by layer.
 
     A and B are TARGET[@PRECISION][:RUNTIME]. TARGET: model.onnx, x.sredge, checkpoint.pth, a model's name, or
-    package.module:factory. Examples: model.onnx; x.sredge@int8:openvino; x.sredge@int8+bf16:openvino;
-    model.fp16.onnx@float16 (real float16 arithmetic); convnet-tiny@torch. Left out: the file's own precision (fp32
-    of a bundle), and onnxruntime (torch for PyTorch networks).
+    package.module:factory. Examples: model.onnx; model.onnx:openvino; x.sredge@int8:openvino;
+    x.sredge@int8+bf16:openvino; model.fp16.onnx@float16 (real float16 arithmetic); convnet-tiny@torch. Left out: the
+    file's own precision (fp32 of a bundle), and onnxruntime (torch for PyTorch networks).
 
     Exit code: 0 compared, whatever was found; 1 below --min-psnr, or a side failed; 2 wrong usage.
     """

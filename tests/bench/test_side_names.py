@@ -20,6 +20,12 @@ from sr_edge.spec import Precision
         ("x.zip@int8+bf16:openvino", "x.zip", Kind.BUNDLE, Precision.INT8, Precision.BF16, "openvino"),
         ("model.onnx@bf16:openvino", "model.onnx", Kind.FILE, Precision.BF16, Precision.FP32, "openvino"),
         ("x.sredge@float16", "x.sredge", Kind.BUNDLE, Precision.FP16, Precision.FP32, "float16"),
+        ("q/t.onnx:openvino", "q/t.onnx", Kind.FILE, None, Precision.FP32, "openvino"),
+        ("x.sredge:openvino", "x.sredge", Kind.BUNDLE, None, Precision.FP32, "openvino"),
+        ("x.sredge:openvino@int8", "x.sredge", Kind.BUNDLE, Precision.INT8, Precision.FP32, "openvino"),
+        ("m.fp16.onnx:float16", "m.fp16.onnx", Kind.FILE, None, Precision.FP32, "float16"),
+        ("weights.pth:torch", "weights.pth", Kind.TORCH, None, Precision.FP32, "torch"),
+        ("convnet-tiny:torch", "convnet-tiny", Kind.TORCH, None, Precision.FP32, "torch"),
         ("convnet-tiny@torch", "convnet-tiny", Kind.TORCH, None, Precision.FP32, "torch"),
         ("mine.nets:build", "mine.nets:build", Kind.TORCH, None, Precision.FP32, None),
         ("weights.pth", "weights.pth", Kind.TORCH, None, Precision.FP32, None),
@@ -39,6 +45,23 @@ def test_a_file_with_an_at_in_its_name_is_taken_whole(tmp_path: Path) -> None:
     assert (name.target, name.runtime) == (str(file), "openvino")
 
 
+def test_a_file_or_a_folder_with_a_colon(tmp_path: Path) -> None:
+    file = tmp_path / "a:b.onnx"
+    file.touch()
+    assert SideName.parse(str(file)).target == str(file)
+    for text in (f"{file}:openvino", f"{file}@openvino"):
+        name = SideName.parse(text)
+        assert (name.target, name.runtime) == (str(file), "openvino")
+    folder = SideName.parse(f"{tmp_path}:openvino")  # an unpacked bundle
+    assert (folder.target, folder.kind, folder.runtime) == (str(tmp_path), Kind.BUNDLE, "openvino")
+
+
+def test_a_factory_of_a_package_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert SideName.parse("mine:build") == SideName("mine:build", "mine:build", Kind.TORCH)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -46,6 +69,11 @@ def test_a_file_with_an_at_in_its_name_is_taken_whole(tmp_path: Path) -> None:
         ("model.onnx@", "''; choose one of"),
         ("model.onnx@fp32:int8", "names two precisions"),
         ("model.onnx@openvino:onnxruntime", "names two runtimes"),
+        ("model.onnx:openvin", "'openvin'; choose one of"),
+        ("model.onnx:", "''; choose one of"),
+        ("model.onnx@openvino:int8:onnxruntime", "names two runtimes"),
+        ("model.onnx:torch", "torch cannot run model.onnx"),
+        ("convnet-tiny:openvino", "is run by torch, not by openvino"),
         ("model.onnx@torch", "torch cannot run model.onnx"),
         ("convnet-tiny@openvino", "is run by torch, not by openvino"),
     ],
