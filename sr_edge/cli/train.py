@@ -103,6 +103,8 @@ def train(
             )
         if is_first_process():
             show(report, "\n".join(_lines(report)))
+            if not report.mean_psnr_db >= report.bicubic_psnr_db:  # NaN included
+                say(_below_bicubic(report))
 
 
 def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> Path | None:
@@ -140,6 +142,13 @@ def _lines(report: TrainingReport) -> list[str]:
         f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}",
         f"to compare with: bicubic {report.bicubic_psnr_db:.2f} dB{before}",
     ]
+
+
+def _below_bicubic(report: TrainingReport) -> str:
+    return (
+        f"warning: {report.mean_psnr_db:.2f} dB is below the {report.bicubic_psnr_db:.2f} dB of bicubic enlargement; "
+        "these weights make pictures worse: train longer, or again with a lower learning rate and another --out"
+    )
 
 
 @contextmanager

@@ -133,6 +133,13 @@ def test_a_training_begun_from_something_else_is_not_continued(
     assert (tmp_path / "out" / "weights.safetensors").read_bytes() == before
 
 
+def test_a_training_that_ends_below_bicubic_warns_with_both_figures(sr_edge: SrEdge, request_of: Any) -> None:
+    outcome = sr_edge(*request_of("convnet-tiny", 2, learning_rate=0.99))
+    report = json.loads(outcome.stdout)
+    both = f"warning: {report['mean_psnr_db']:.2f} dB is below the {report['bicubic_psnr_db']:.2f} dB of bicubic"
+    assert outcome.code == 0 and both in outcome.stderr
+
+
 def test_nothing_bundled_to_begin_from(sr_edge: SrEdge, request_of: Any) -> None:
     name, scale = next((n, s) for n in model_names() for s in SCALES if bundled_weights(n, s) is None)
     outcome = sr_edge(*request_of(name, scale), "--from-bundled")
