@@ -1,9 +1,15 @@
-"""The layers of two sides of a comparison: whether they can be compared, and from which tolerance on they differ."""
+"""The layers of two sides of a comparison: whether they can be compared, and from which tolerance on they differ.
+
+The modules of PyTorch are not the nodes of a graph. Such a side is exported into a folder that is gone afterwards, and
+onnxruntime computes the graph; export fails where it gives other pictures than the network.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +32,7 @@ TOLERANCES: Mapping[Precision, float] = {
 }
 """Relative errors that rounding explains, by the coarsest precision of the two sides: above, a layer is apart."""
 
-_WATCHING = ("onnxruntime", "openvino", REAL_FLOAT16)
+_WATCHING = ("onnxruntime", "openvino", REAL_FLOAT16, TORCH)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class LayerReport:
     """Every layer that both graphs have, in order, on one patch; `reason` says why there are none.
 
     `first_apart` is the first whose relative error is above `tolerance`, None where all are within. `left_out`
-    counts layers of the first graph that were not compared, by reason.
+    counts layers of the first graph that were not compared, by reason. `exported` names the sides of PyTorch, whose
+    layers are those of an export that onnxruntime computed.
     """
 
     reason: str = ""
@@ -42,6 +49,7 @@ class LayerReport:
     first_apart: LayerDifference | None = None
     layers: tuple[LayerDifference, ...] = ()
     left_out: Mapping[str, int] | None = None
+    exported: tuple[str, ...] = ()
 
 
 def no_layers(reason: str) -> LayerReport:
@@ -72,28 +80,32 @@ def report_layers(
     controls = (first.controls, second.controls)
     progress("comparing layers", 0, 1)
     try:
-        found = compare_layers(_watched(first), _watched(second), patch, allowed, controls)
+        with tempfile.TemporaryDirectory(prefix="sr-edge-layers-") as folder:
+            watched = (_watched(first, Path(folder)), _watched(second, Path(folder)))
+        found = compare_layers(*watched, patch, allowed, controls)
     except ExportError as error:
         return no_layers(str(error))
     progress("comparing layers", 1, 1)
-    return LayerReport("", allowed, found.first_apart, found.layers, found.left_out)
+    exported = tuple(side.facts.name for side in (first, second) if side.found.runtime == TORCH)
+    return LayerReport("", allowed, found.first_apart, found.layers, found.left_out, exported)
 
 
 def _obstacle(side: OpenSide) -> str:
-    if side.found.runtime == TORCH:
-        return (
-            f"{side.facts.name} runs in PyTorch, whose modules are not the nodes of an ONNX graph; "
-            "export it and compare the file"
-        )
     if side.found.runtime not in _WATCHING:
         return f"{side.found.runtime} gives no inner tensors; name one of {', '.join(_WATCHING)} to compare layers"
     if side.found.request.device != "cpu":
         return f"inner tensors are taken on the CPU only, and {side.facts.name} runs on {side.found.request.device}"
+    if side.found.runtime == TORCH and side.facts.ran is not Precision.FP32:
+        return f"PyTorch's own {side.facts.ran} is in no graph; compare {side.facts.name} in fp32, or an exported file"
     return ""
 
 
-def _watched(side: OpenSide) -> WatchedRun:
-    """The side's graph and what computes it as the side does."""
+def _watched(side: OpenSide, folder: Path) -> WatchedRun:
+    """The side's graph and what computes it as the side does; an export of a network of PyTorch passes `folder`."""
+    if side.found.runtime == TORCH:
+        from sr_edge.bench.torch_side import export_side
+
+        return WatchedRun(read_onnx(export_side(side.found.request, folder)), run_onnxruntime)
     model = read_onnx(side.found.request.artifact)
     if side.found.runtime == "onnxruntime":
         return WatchedRun(model, run_onnxruntime)

@@ -7,8 +7,10 @@ from pathlib import Path
 from sr_edge.bench.side_names import CHECKPOINTS, SideName
 from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
+from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel, load_model, model_names
-from sr_edge.models.loading import innermost
+from sr_edge.models.loading import bake, innermost
+from sr_edge.runtimes import SessionRequest
 
 
 def load_side(
@@ -39,4 +41,20 @@ def write_side(model: LoadedModel, folder: Path) -> Path:
     path = folder / "weights.safetensors"
     state = innermost(model.module).state_dict()
     write_weights(path, {name: value.cpu().numpy() for name, value in state.items()})
+    return path
+
+
+def export_side(request: SessionRequest, folder: Path) -> Path:
+    """The ONNX graph of the network that the torch runtime opened `request` for, at its tile, as a file of `folder`.
+
+    Raises:
+        ExportError: the network has no ONNX form, or its graph gives other pictures.
+    """
+    card, arch = request.card, request.architecture or request.card.name
+    if ":" in arch:
+        model = load_model(None, card.scale, request.artifact, arch=arch, input_range=card.input_range)
+    else:
+        model = load_model(arch, card.scale, request.artifact)
+    path = folder / "exported.onnx"
+    export_onnx(bake(model, card.baked), request.tile, path)
     return path

@@ -123,7 +123,8 @@ def _db(value: float) -> str:
 def _layers(report: LayerReport) -> list[str | Table]:
     if report.reason:
         return [f"layers not compared: {report.reason}"]
-    lines = [f"left out, {count} nodes: {reason}" for reason, count in (report.left_out or {}).items()]
+    lines = [f"layers of {name}: those of its ONNX export, in onnxruntime" for name in report.exported]
+    lines += [f"left out, {count} nodes: {reason}" for reason, count in (report.left_out or {}).items()]
     first = report.first_apart
     if first is None:
         told = f"no layer parts: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"

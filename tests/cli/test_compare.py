@@ -57,15 +57,29 @@ def compared(sr_edge: SrEdge, *arguments: str | Path) -> Any:
     return json.loads(outcome.stdout)
 
 
-def test_the_file_and_its_network_agree_and_why_their_layers_are_not_compared(
-    sr_edge: SrEdge, files: Path, pictures: Path
-) -> None:
+def test_the_file_and_its_network_agree_layer_by_layer(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
     found = compared(sr_edge, files / "model.onnx", files / "weights.pth", "--images", pictures)
     assert found["psnr_rgb_db"] is None or found["psnr_rgb_db"] > 80
     assert found["max_abs_error"] < 1e-5
     assert found["tile"] == {"height": 24, "width": 24}
     assert (found["first"]["runtime"], found["second"]["runtime"]) == ("onnxruntime", "torch")
-    assert "modules are not the nodes of an ONNX graph" in found["layers"]["reason"]
+    layers = found["layers"]
+    assert len(layers["layers"]) == len(onnx.load(files / "model.onnx").graph.node)
+    assert layers["first_apart"] is None and layers["left_out"] == {}
+    assert layers["exported"] == [str(files / "weights.pth")]
+
+
+def test_the_layer_in_which_a_file_leaves_its_checkpoint_is_named(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
+    arguments = ("compare", files / "weights.pth", files / "damaged.onnx", "--images", pictures, *FEW)
+    shown = sr_edge(*arguments).stdout
+    convs = [node.name for node in onnx.load(files / "model.onnx").graph.node if node.op_type == "Conv"]
+    assert f"first layer to part (relative error above 0.001): {convs[1]}" in shown
+    assert f"layers of {files / 'weights.pth'}: those of its ONNX export, in onnxruntime" in shown
+
+
+def test_the_layers_of_torch_in_bf16_are_in_no_graph(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
+    found = compared(sr_edge, files / "model.onnx", f"{files / 'weights.pth'}@bf16", "--images", pictures)
+    assert "PyTorch's own bf16 is in no graph" in found["layers"]["reason"]
 
 
 def test_without_pictures_those_that_come_along_are_taken(sr_edge: SrEdge, files: Path) -> None:
@@ -216,6 +230,7 @@ def test_a_network_of_ones_own_is_a_side(
     found = compared(sr_edge, "own_net:network", "own_net:network@torch", *arguments)
     assert found["max_abs_error"] == 0.0
     assert found["psnr_rgb_db"] is None  # equal
+    assert len(found["layers"]["exported"]) == 2 and found["layers"]["first_apart"] is None
 
 
 def test_the_difference_is_amplified_and_numbers_that_are_none_are_drawn() -> None:
