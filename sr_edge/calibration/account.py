@@ -116,7 +116,7 @@ class Account:
             left = f", so {spare} more {'stays' if spare == 1 else 'stay'} float" if spare else ""
             return f"; the target of {wanted:g} ms is met{left}"
         said = (
-            f"; the target of {wanted:g} ms is not met: the fastest set of layers found within "
+            f"; the target of {wanted:g} ms is not met: the fastest set of INT8 layers found within "
             f"{self.budget.max_drop_db:g} dB takes {self.latency.chosen_ms:.2f} ms and costs "
             f"{self.choice.drop_db:.3f} dB"
         )

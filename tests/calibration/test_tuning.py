@@ -430,7 +430,7 @@ class TestOpenVino:
     ) -> None:
         ms = (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)
         never = times_by_int8_layers(ms, 1.0)
-        assert "; the target of 1 ms is not met: the fastest set of layers found within inf dB takes 3.00 ms" in (
+        assert "; the target of 1 ms is not met: the fastest set of INT8 layers found within inf dB takes 3.00 ms" in (
             never.sentence
         )
         tight_db = never.choice.drop_db / 3
