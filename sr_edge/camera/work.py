@@ -107,11 +107,12 @@ class Work:
         with self._failures(begun.like):
             with self._timed("finish"):
                 frame = begun.enlarger.finish(begun.enlarged, begun.like)
-            self._failed_in_a_row = 0
             self._has_result = True
-            if begun.enlarger is self._between:
+            if begun.enlarger is self._between:  # says nothing about the model
                 self._statistics.count("between")
-            elif begun.enlarger is self._options.fallback:
+                return Result(frame, begun.enlarger)
+            self._failed_in_a_row = 0
+            if begun.enlarger is self._options.fallback:
                 self._statistics.count("by_fallback")
             return Result(frame, begun.enlarger)
         return None

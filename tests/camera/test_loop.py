@@ -212,6 +212,12 @@ def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
     assert 4 <= loop.report().failed < 10, "what was under way may fail too"
 
 
+def test_frames_that_need_no_model_do_not_hide_that_it_always_fails() -> None:
+    loop = Loop(ListSource(numbered(200)), failing(*range(0, 200, 2)), LoopOptions(every=2, failures_in_a_row=4))
+    with pytest.raises(StreamError, match="4 frames in a row failed"):
+        list(loop.frames())
+
+
 def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
     loop = Loop(ListSource(numbered(3)), failing(0, 1, 2))
     with pytest.raises(StreamError, match="no frame came through, the last one failed: the fake engine failed"):
