@@ -6,7 +6,8 @@ Leave the machine alone meanwhile. The figures are kept in docs/results, one JSO
     python benchmarks/run_all.py --only forms     some of them; the page keeps the figures of the others
     python benchmarks/run_all.py --only           none of them; the page is written again from what is kept
     python benchmarks/run_all.py --only gpu       those of an NVIDIA GPU, which are not among "all": make bench-gpu
-    python benchmarks/run_all.py --only comparisons     networks that are trained for it, an hour and more; nor these
+    python benchmarks/run_all.py --only comparisons     networks that are trained for it, an hour and more; nor these:
+        of runs/zoo it takes the light pair, which `python -m scripts.train_zoo --work runs/zoo` trains
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "device": "scripts/device_env openvino convnet.sredge --json {json}",
 }
 GPU_STEPS = {"gpu": "python benchmarks/gpu.py --json {json}"}
-TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --json {json}"}
+TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --seeds 1 --pair runs/zoo --json {json}"}
 
 
 def run_step(name: str, folder: Path) -> None:
