@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from sr_edge.camera.enlarger import Enlarger
@@ -210,7 +210,8 @@ class Loop:
             while self._inbox.wait() and self._outbox.reserve():
                 self._enlarge_next()
         except BaseException as error:
-            self._give_up(error)
+            self._error = self._error or error
+            self.stop()
         finally:
             with self._taking:
                 self._working -= 1
@@ -230,8 +231,20 @@ class Loop:
                     return
                 ticket = self._outbox.ticket()
             self._work.wake()
-            begun = self._work.begin(frame, enlarger)
-        self._outbox.deliver(ticket, self._work.finish(begun) if begun else None)
+            with self._delivering(ticket):
+                begun = self._work.begin(frame, enlarger)
+        with self._delivering(ticket):
+            self._outbox.deliver(ticket, self._work.finish(begun) if begun else None)
+
+    @contextmanager
+    def _delivering(self, ticket: int) -> Iterator[None]:
+        """What other threads have under way before this frame still comes out."""
+        try:
+            yield
+        except BaseException as error:
+            self._error = self._error or error
+            self._outbox.fail(ticket)
+            raise
 
     def _wanted(self) -> Enlarger | None:
         """What the next frame is to go through; None where none waits."""

@@ -115,13 +115,14 @@ class Outbox(Generic[Item]):
         self._ready: dict[int, Item | None] = {}
         self._changed = threading.Condition()
         self._ended = False
+        self._failed: int | None = None
 
     def reserve(self) -> bool:
         """Waits for a place; False when nobody takes results any more."""
         with self._changed:
-            while self._is_full() and not self._ended:
+            while self._is_full() and not self._is_ending():
                 self._changed.wait()
-            if self._ended:
+            if self._is_ending():
                 return False
             self._reserved += 1
             return True
@@ -148,18 +149,27 @@ class Outbox(Generic[Item]):
             self._ready[ticket] = item
             self._changed.notify_all()
 
+    def fail(self, ticket: int) -> None:
+        """The results end before this one; those before it, which may still be under way, are kept."""
+        with self._changed:
+            self._failed = ticket if self._failed is None else min(ticket, self._failed)
+            self._changed.notify_all()
+
     def end(self) -> None:
         """Nothing more will be delivered."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
+    def _is_ending(self) -> bool:
+        return self._ended or self._failed is not None
+
     def take(self, timeout_s: float) -> Item | None:
         """The next result in order. None after `timeout_s`, or where there will be none: see `is_over`."""
         until_s = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                while self._next in self._ready:
+                while self._next in self._ready and self._next != self._failed:
                     item = self._ready.pop(self._next)
                     self._next += 1
                     self._reserved -= 1
@@ -167,11 +177,11 @@ class Outbox(Generic[Item]):
                     if item is not None:
                         return item
                 left_s = until_s - time.monotonic()
-                if self._ended or left_s <= 0:
+                if self._ended or self._next == self._failed or left_s <= 0:
                     return None
                 self._changed.wait(left_s)
 
     @property
     def is_over(self) -> bool:
         with self._changed:
-            return self._ended and self._next not in self._ready
+            return self._next == self._failed or (self._ended and self._next not in self._ready)

@@ -218,6 +218,31 @@ def test_frames_that_need_no_model_do_not_hide_that_it_always_fails() -> None:
         list(loop.frames())
 
 
+def test_frames_before_one_that_ends_the_stream_still_come_out() -> None:
+    failed = threading.Event()
+    failing: list[threading.Thread] = []
+
+    class Broken(RepeatingEnlarger):
+        def infer(self, prepared: VideoFrame) -> VideoFrame:
+            if prepared.sequence == 3:
+                failing.append(threading.current_thread())
+                failed.set()
+                raise EngineError("the fake engine failed")
+            return super().infer(prepared)
+
+        def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+            if like.sequence == 1:
+                assert failed.wait(PATIENCE_S)
+                failing[0].join(PATIENCE_S)
+            return super().finish(enlarged, like)
+
+    found: list[int] = []
+    with pytest.raises(StreamError, match="the fake engine failed"):
+        for frame in Loop(ListSource(numbered(9)), Broken(), LoopOptions(failures_in_a_row=1)).frames():
+            found.append(frame.sequence)
+    assert found == [0, 1, 2]
+
+
 def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
     loop = Loop(ListSource(numbered(3)), failing(0, 1, 2))
     with pytest.raises(StreamError, match="no frame came through, the last one failed: the fake engine failed"):
