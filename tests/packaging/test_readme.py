@@ -75,12 +75,12 @@ def test_the_readme_has_commands_to_run() -> None:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader's folder after the README's walk, whose checkpoint is the bundled TaylorSwinIR tiny."""
+    """The reader's folder after the README's walk, whose checkpoint is the bundled convnet-tiny, the quickest to deploy."""
     import torch
     from safetensors.torch import load_file
 
-    weights = bundled_weights("taylor-swinir-tiny", 2)
-    assert weights is not None, "the walk needs the bundled weights of taylor-swinir-tiny x2"
+    weights = bundled_weights("convnet-tiny", 2)
+    assert weights is not None, "the walk needs the bundled weights of convnet-tiny x2"
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "examples", folder / "examples")
     torch.save({"params": load_file(weights)}, folder / "checkpoint.pth")
