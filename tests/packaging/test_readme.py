@@ -75,7 +75,7 @@ def test_the_readme_has_commands_to_run() -> None:
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader's folder after the README's walk, whose checkpoint is the bundled convnet-tiny, the quickest to deploy."""
+    """The reader's folder after the README's walk, whose checkpoint is the bundled convnet-tiny: quick to deploy."""
     import torch
     from safetensors.torch import load_file
 
