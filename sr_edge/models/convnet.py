@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 
@@ -42,5 +41,6 @@ class ConvNet(nn.Module):
         features = self.first(x).relu()
         for conv in self.middle:
             features = conv(features).relu()
-        copies = torch.cat([x[:, colour : colour + 1] for colour in range(3) for _ in range(self.scale**2)], dim=1)
+        # One Expand in the exported graph: each copy joined by itself took a third of the INT8 network's time at x4.
+        copies = x.unsqueeze(2).expand(-1, -1, self.scale**2, -1, -1).flatten(1, 2)
         return self.shuffle(self.last(features) + copies)
