@@ -18,9 +18,11 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from sr_edge.calibration import Account, Budget, Order, calibrate_within, calibration_patches, held_out_patches
+from sr_edge.calibration import Budget, Order, calibrate_within, calibration_patches, held_out_patches
 from sr_edge.calibration import quantize_onnx as write_int8
 from sr_edge.calibration.quality import BEST_KNOWN_DB
+from sr_edge.calibration.watched import Feeds
+from sr_edge.errors import NothingToQuantize
 from sr_edge.spec import Precision, Spelling, TileSpec
 
 Batch = npt.NDArray[np.float32]
@@ -51,50 +53,71 @@ class Material:
     def held_out(self) -> list[Batch]:
         return [held.patch for held in held_out_patches(self.images, self.tile)]
 
+    def feeds(self, patches: Sequence[Batch]) -> list[dict[str, Batch]]:
+        """All inputs of the graph; controls, which only our own calibration knows of, at their defaults."""
+        feeds = Feeds(onnx.load(self.graph))
+        return [feeds.of(patch) for patch in patches]
 
-def make(maker: str, material: Material, out: Path, max_drop_db: float, rest: Precision) -> Account | None:
-    """Writes the INT8 graph of a maker; ours comes with its account."""
+
+@dataclass(frozen=True)
+class Made:
+    """What to know of an INT8 graph beside its file: how many layers are INT8 where that is told, and what the rest
+    is to run in.
+    """
+
+    rest: Precision
+    int8_layers: int | None = None
+
+
+def make(maker: str, material: Material, out: Path, max_drop_db: float, rest: Precision) -> Made:
+    """Writes the INT8 graph of a maker."""
     if maker == OURS:
         return _ours(material, out, max_drop_db, rest)
     if maker == NNCF_ACCURACY:
         _nncf_with_accuracy_control(material, out, max_drop_db)
     else:
         {NNCF: _nncf, ORT: _onnxruntime}[maker](material, out)
-    return None
+    return Made(rest)
 
 
-def _ours(material: Material, out: Path, max_drop_db: float, rest: Precision) -> Account:
+def _ours(material: Material, out: Path, max_drop_db: float, rest: Precision) -> Made:
+    """As `deploy` does it: where nothing keeps the budget beside a bf16 rest, fp32."""
     order = Order(Budget(max_drop_db), runtime="openvino", rest=rest)
     held_out = held_out_patches(material.images, material.tile)
-    account = calibrate_within(material.graph, material.patches, held_out, order)
+    try:
+        account = calibrate_within(material.graph, material.patches, held_out, order)
+    except NothingToQuantize:
+        if rest is Precision.FP32:
+            raise
+        return _ours(material, out, max_drop_db, Precision.FP32)
     write_int8(material.graph, account.calibration, out, Spelling.U8)
-    return account
+    return Made(rest, len(account.calibration.int8_nodes))
 
 
 def _nncf(material: Material, out: Path) -> None:
-    onnx.save(nncf.quantize(onnx.load(material.graph), _dataset(material, material.patches)), out)
+    onnx.save(nncf.quantize(onnx.load(material.graph), nncf.Dataset(material.feeds(material.patches))), out)
 
 
 def _nncf_with_accuracy_control(material: Material, out: Path, max_drop_db: float) -> None:
     """The accuracy is PSNR of a picture that the float graph restores as well as the best known; so is ours judged."""
     reference = onnxruntime.InferenceSession(str(material.graph), providers=["CPUExecutionProvider"])
-    wanted = {patch.tobytes(): reference.run(None, {material.input_name: patch})[0] for patch in material.held_out()}
+    name, held_out = material.input_name, material.held_out()
+    wanted = {feed[name].tobytes(): reference.run(None, feed)[0] for feed in material.feeds(held_out)}
 
-    patch, output = material.held_out()[0], next(iter(wanted.values()))
+    patch, output = held_out[0], next(iter(wanted.values()))
     float_error = 10 ** (-BEST_KNOWN_DB[output.shape[-1] // patch.shape[-1]] / 10)
 
     def validate(model: onnx.ModelProto, data: Iterable[dict[str, Batch]]) -> tuple[float, None]:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         errors = []
         for feed in data:
-            (patch,) = feed.values()
-            errors.append(np.mean(np.square(session.run(None, feed)[0] - wanted[patch.tobytes()])))
+            errors.append(np.mean(np.square(session.run(None, feed)[0] - wanted[feed[name].tobytes()])))
         return float(-10 * np.log10(float_error + np.mean(errors))), None
 
     quantized = nncf.quantize_with_accuracy_control(
         onnx.load(material.graph),
-        calibration_dataset=_dataset(material, material.patches),
-        validation_dataset=_dataset(material, material.held_out()),
+        calibration_dataset=nncf.Dataset(material.feeds(material.patches)),
+        validation_dataset=nncf.Dataset(material.feeds(held_out)),
         validation_fn=validate,
         max_drop=max_drop_db,
         advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
@@ -102,11 +125,6 @@ def _nncf_with_accuracy_control(material: Material, out: Path, max_drop_db: floa
         ),
     )
     onnx.save(quantized, out)
-
-
-def _dataset(material: Material, patches: Sequence[Batch]) -> nncf.Dataset:
-    name = material.input_name
-    return nncf.Dataset([{name: patch} for patch in patches])
 
 
 class _Reader(CalibrationDataReader):
@@ -120,7 +138,6 @@ class _Reader(CalibrationDataReader):
 def _onnxruntime(material: Material, out: Path) -> None:
     prepared = out.with_suffix(".prepared.onnx")
     quant_pre_process(str(material.graph), str(prepared), skip_symbolic_shape=True)
-    name = material.input_name
-    reader = _Reader({name: patch} for patch in material.patches)
+    reader = _Reader(iter(material.feeds(material.patches)))
     quantize_static(str(prepared), str(out), reader, quant_format=QuantFormat.QDQ)
     prepared.unlink()

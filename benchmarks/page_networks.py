@@ -145,7 +145,8 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
         "dB: PSNR of luma less that of the fp32 graph, whole pictures in tiles of 96x96; at most "
         f"{LARGEST_INT8_DROP_DB} may be lost. noise: what changes in the output, in decibels below what the network "
         "adds to bicubic enlargement. x: time as a multiple of the float graph's, all graphs of a network in turn in "
-        "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it. All calibrate on the same pictures."
+        "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it, and in fp32 where it says so. All calibrate "
+        "on the same pictures."
     )
 
 
@@ -159,7 +160,8 @@ def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iter
         noises = [quality[key]["noise_below_residual_db"] for key in sets]
         cells += ["" if noise is None else f"-{noise:.1f}" for noise in noises]
         cells += [f"{ratios[base]['median']:.2f}" for base in bases]
-        yield (network["network"], row["maker"], *cells, _int8_verdict(row, network["targets"]))
+        maker = row["maker"] + (" (rest fp32)" if row["ran"] == "int8, rest fp32" and "bf16" in bases else "")
+        yield (network["network"], maker, *cells, _int8_verdict(row, network["targets"]))
 
 
 def _int8_verdict(row: Kept, targets: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from sr_edge.bench import GoldenResult, SelfTest, Variant
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.calibration import Order
+from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.deploy.graphs import quantize_all
@@ -97,7 +98,7 @@ def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> N
     assert manifest == report.manifest
     assert manifest.card.random_weights
     assert manifest.calibration is not None
-    assert manifest.calibration.patches == 40
+    assert manifest.calibration.patches == 40 + HARD_EDGED
     assert manifest.calibration.float_layers == {"/first/Conv": "excluded by '/first/*'"}
     assert {"onnx", "torch", "sr-edge"} <= set(manifest.tools)
     assert manifest.licences["weights"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.observers import INT8_LEVELS
+from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.sites import Site
 from sr_edge.calibration.timings import Timings
@@ -22,7 +22,8 @@ class TensorRange:
 
     `lowest` and `highest` are the values seen over the calibration patches, before smoothing. `smoothing` is empty
     where all channels are taken as they are; `alpha` is the share of the outliers that it moves into the weights.
-    `observer` says how the clip was found.
+    `observer` says how the clip was found. `is_unsigned`: the tensor is a picture, never negative, and its INT8 levels
+    run from 0 to 255 instead of -128 to 127, so that pictures of 8 bits are taken as they are.
     """
 
     lowest: float
@@ -31,11 +32,17 @@ class TensorRange:
     smoothing: tuple[float, ...] = ()
     alpha: float = 0.0
     observer: str = ""
+    is_unsigned: bool = False
 
     @property
     def scale(self) -> float:
-        """Symmetric INT8 scale: `clip / 127`."""
-        return self.clip / INT8_LEVELS
+        """What one INT8 level stands for: `clip / 127`, of an unsigned tensor `clip / 255`."""
+        return self.clip / (UNSIGNED_LEVELS if self.is_unsigned else INT8_LEVELS)
+
+    @property
+    def centre(self) -> float:
+        """What is subtracted from the tensor so that its levels are signed ones."""
+        return -SIGNED_LEAST * self.scale if self.is_unsigned else 0.0
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ import onnx
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.graph import sized_view
 from sr_edge.calibration.observers import Observer
+from sr_edge.calibration.pictures import may_be_unsigned
 from sr_edge.calibration.search import Found, Sampled, Statistics, search_range
 from sr_edge.calibration.watched import Batch, Feeds, Progress, WatchedGraph, require_batches
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
+from sr_edge.export.graph import view_graph
 
 OBSERVED_BYTES = 256 << 20
 """Observed tensors are outputs of the graph and live at once, beside the samples; more is split over several passes."""
@@ -52,8 +54,12 @@ def collect_ranges(
     runs = checked_pairs(batches, Feeds(model).controls)
     passes = list(passes_over(model, readers, batches[0].shape, SAMPLES))
     done, total = 0, len(passes) * len(runs) + len(readers)
+    view = view_graph(model)
     for names in passes:
-        watched = [_Watched(name, readers[name], -(-SAMPLES // len(runs))) for name in names]
+        watched = [
+            _Watched(name, readers[name], -(-SAMPLES // len(runs)), may_be_unsigned(view, name, readers[name]))
+            for name in names
+        ]
         graph = WatchedGraph(model, names)
         for batch, setting in runs:
             for tensor, values in zip(watched, graph.run(batch, setting), strict=True):
@@ -69,9 +75,10 @@ def collect_ranges(
 class _Watched:
     """Statistics and samples of one tensor, for each of its readers."""
 
-    def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int) -> None:
+    def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int, may_be_unsigned: bool) -> None:
         self.name = name
         self._readers = readers
+        self._may_be_unsigned = may_be_unsigned
         self._samples_per_run = samples_per_run
         self._generator = np.random.default_rng(zlib.crc32(name.encode()))
         self._columns: list[list[Values]] = [[] for _ in readers]
@@ -99,7 +106,7 @@ class _Watched:
             for reader, columns in zip(self._readers, self._columns, strict=True)
         ]
         self._columns = []
-        return search_range(statistics, sampled, observer_type)
+        return search_range(statistics, sampled, observer_type, may_be_unsigned=self._may_be_unsigned)
 
 
 def _step(progress: Progress | None, done: int, total: int) -> int:

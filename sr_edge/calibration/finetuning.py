@@ -189,7 +189,7 @@ def _nearest(layer: Layer, smoothing: Values | None) -> tuple[npt.NDArray[np.int
 def _rounded_input(sampled: Sampled, found: TensorRange) -> Values:
     smoothing = smoothing_of(found)
     columns = sampled.columns if smoothing is None else sampled.smoothed_columns(smoothing)
-    return int8_values(columns, found.clip)
+    return int8_values(columns, found)
 
 
 def _fitted(sampled: Sampled, found: TensorRange, steps: int) -> _Fit:

@@ -14,6 +14,8 @@ from sr_edge.calibration.histogram import MagnitudeHistogram
 from sr_edge.errors import UnknownNameError
 
 INT8_LEVELS = 127
+SIGNED_LEAST = -128
+UNSIGNED_LEVELS = 255
 
 Values = npt.NDArray[np.float32]
 

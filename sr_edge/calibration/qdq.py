@@ -4,7 +4,8 @@ Activations: one pair per tensor, before the layers that take it; smoothing is f
 that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializers with a per-channel DequantizeLinear.
 Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
 point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
-behind a Concat); both saturate at the same magnitudes, [-128, 127] scales.
+behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. A picture's levels from 0 to 255 become
+signed ones by a Sub (see `pictures`).
 """
 
 from __future__ import annotations
@@ -65,16 +66,19 @@ class _QdqWriter:
         self._unfolded: dict[str, int] = {}
         self._divisors: dict[tuple[str, int], Values] = {}
         self._corrections: dict[tuple[str, int], Values] = {}
+        self._centres: dict[tuple[str, int], Values] = {}
         self._plan_smoothing()
-        self._plan_corrections()
+        self._plan_biases()
 
     def rewrite(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
         layer = self._layers.get(node.name)
         self._rewrite_constants(node, weight_too=layer is None)
         if layer is not None:
             site = layer.site
-            yield from self._activation_pair(site.activation)
+            yield from self._activation_pair(layer)
             node.input[0] = _dequantized_name(site.activation)
+            if self._calibration.range_of(site.activation).is_unsigned:
+                _set_no_padding(node)
             weight, nodes = self._weight_dequantizer(layer)
             yield from nodes
             node.input[1] = weight
@@ -97,16 +101,21 @@ class _QdqWriter:
             else:
                 self._divisors.update(divisors)
 
-    def _plan_corrections(self) -> None:
+    def _plan_biases(self) -> None:
         for name, layer in self._layers.items():
             bias, correction = bias_at(self._view, name), self._calibration.correction_of(layer.site)
             if bias is not None and correction is not None:
                 self._corrections[bias.node, bias.slot] = np.asarray(correction, np.float32)
+            centre = self._calibration.range_of(layer.site.activation).centre
+            if bias is not None and centre:
+                levels, scales = self._int8_weight(layer)
+                sums = levels.sum(axis=(1, 2, 3), dtype=np.float64) * scales
+                self._centres[bias.node, bias.slot] = (centre * sums).astype(np.float32)
 
     def _rewrite_constants(self, node: onnx.NodeProto, weight_too: bool) -> None:
         for slot in range(3):
             key, is_there = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
-            changed = key in self._corrections or (key in self._divisors and is_there)
+            changed = key in self._corrections or key in self._centres or (key in self._divisors and is_there)
             if changed and (slot != 1 or weight_too):
                 name = self._add(f"{node.name}/int8_input{slot}", self._changed_constant(node, slot))
                 while len(node.input) <= slot:
@@ -115,16 +124,18 @@ class _QdqWriter:
 
     def _changed_constant(self, node: onnx.NodeProto, slot: int) -> Values:
         name = node.input[slot] if slot < len(node.input) else ""
-        correction = self._corrections.get((node.name, slot), np.zeros(1, np.float32))
+        centre = self._centres.get((node.name, slot), np.zeros(1, np.float32))
+        correction = self._corrections.get((node.name, slot), np.zeros_like(centre))
         value = self._view.constants[name].astype(np.float32) if name else np.zeros_like(correction)
         corrected = value + (correction.reshape(value.shape) if correction.size == value.size else correction)
-        return self._divided(corrected, node.name, slot)
+        return np.asarray(self._divided(corrected, node.name, slot) + centre, np.float32)
 
     def _divided(self, constant: Values, node: str, slot: int) -> Values:
         divisor = self._divisors.get((node, slot))
         return constant if divisor is None else (constant / divisor).astype(np.float32)
 
-    def _activation_pair(self, tensor: str) -> Iterable[onnx.NodeProto]:
+    def _activation_pair(self, reader: Layer) -> Iterable[onnx.NodeProto]:
+        tensor = reader.site.activation
         if tensor in self._activations:
             return
         self._activations.add(tensor)
@@ -134,20 +145,29 @@ class _QdqWriter:
             source = f"{name}_smoothed"
             shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
             yield _node("Mul", [tensor, self._add(f"{name}_smoothing", (1.0 / smoothing).reshape(shape))], source)
+        if found.is_unsigned:
+            nodes = self._centring(tensor, found.centre, reader.pads)
+            source = nodes[-1].output[0]
+            yield from nodes
         scale = self._add(f"{name}_scale", np.float32(found.scale))
         zero_point = self._add(f"{name}_zero_point", self._zero_point)
         levels = f"{name}_levels"
         yield _node("QuantizeLinear", [source, scale, zero_point], levels)
         yield _node("DequantizeLinear", [levels, scale, zero_point], name)
 
+    def _centring(self, tensor: str, centre: float, pads: tuple[int, ...]) -> list[onnx.NodeProto]:
+        """Pads an unsigned tensor as its readers would, while zero is still zero, and makes its levels signed."""
+        name, nodes = _dequantized_name(tensor), []
+        if any(pads):
+            around = self._add(f"{name}_pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
+            nodes.append(_node("Pad", [tensor, around], f"{name}_padded"))
+            tensor = f"{name}_padded"
+        subtracted = self._add(f"{name}_centre", np.float32(centre))
+        return [*nodes, _node("Sub", [tensor, subtracted], f"{name}_centred")]
+
     def _weight_dequantizer(self, layer: Layer) -> tuple[str, list[onnx.NodeProto]]:
         site = layer.site
-        smoothing = smoothing_of(self._calibration.range_of(site.activation))
-        weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
-        weight = self._divided(weight, site.node, 1)
-        nearest, scales = quantize_weight(weight, site.channel_axis)
-        tuned = self._calibration.tuned_weight(site, weight.shape)
-        values = nearest if tuned is None else tuned
+        values, scales = self._int8_weight(layer)
         key = (site.weight, site.channel_axis, values.tobytes() + scales.tobytes())
         if key in self._weights:
             return self._weights[key], []
@@ -158,6 +178,15 @@ class _QdqWriter:
         scale = self._add(f"{name}_scale", scales)
         zero_point = self._add(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
         return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, site.channel_axis)]
+
+    def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Values]:
+        """Levels, and a scale per output channel."""
+        site = layer.site
+        smoothing = smoothing_of(self._calibration.range_of(site.activation))
+        weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
+        nearest, scales = quantize_weight(self._divided(weight, site.node, 1), site.channel_axis)
+        tuned = self._calibration.tuned_weight(site, weight.shape)
+        return nearest if tuned is None else tuned, scales
 
     def _add(self, name: str, value: npt.ArrayLike) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -183,6 +212,10 @@ def _node(op_type: str, inputs: list[str], output: str, axis: int | None = None)
     if axis is not None:
         node.attribute.append(helper.make_attribute("axis", axis))
     return node
+
+
+def _set_no_padding(node: onnx.NodeProto) -> None:
+    _keep(node.attribute, [attribute for attribute in node.attribute if attribute.name != "pads"])
 
 
 def _require_opset(model: onnx.ModelProto) -> None:

@@ -7,14 +7,15 @@ tried with input and weight as INT8 will have them, on sampled columns of the la
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
-from sr_edge.calibration.observers import INT8_LEVELS, Observer
+from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, Observer
+from sr_edge.calibration.pictures import whites
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
 from sr_edge.calibration.weights import int8_weight
 
@@ -79,15 +80,24 @@ class _Candidate:
     noise: float
 
 
-def search_range(statistics: Statistics, sampled: Sequence[Sampled], observer_type: type[Observer] | None) -> Found:
+def search_range(
+    statistics: Statistics,
+    sampled: Sequence[Sampled],
+    observer_type: type[Observer] | None,
+    *,
+    may_be_unsigned: bool = False,
+) -> Found:
     """The best of all smoothings and clips for one tensor.
 
     Args:
         statistics: of the tensor, over all patches.
         sampled: every layer that reads the tensor, on the same patches.
         observer_type: finds the clip from the samples; None tries SHARES of the largest magnitude.
+        may_be_unsigned: tries levels from 0 to 255 too; for pictures, see `pictures.may_be_unsigned`.
     """
-    candidates = _candidates(statistics, sampled, observer_type)
+    candidates = [*_candidates(statistics, sampled, observer_type)]
+    if may_be_unsigned and statistics.lowest.min() >= 0.0:
+        candidates += _unsigned_candidates(statistics, sampled)
     best = min(candidates, key=lambda candidate: candidate.noise)
     corrections = {
         reader.layer.site.node: tuple(-float(value) for value in mean)
@@ -107,29 +117,44 @@ def _candidates(
         columns = [reader.smoothed_columns(smoothing) for reader in sampled]
         largest = float((statistics.peaks / smoothing)[heard].max())
         clips = list(_clips(largest, columns, observer_type))
-        errors = [
-            _errors(reader, part, reader.int8_matrix(smoothing), [clip for _, clip in clips])
-            for reader, part in zip(sampled, columns, strict=True)
-        ]
-        for index, (observer, clip) in enumerate(clips):
-            found = TensorRange(
-                float(statistics.lowest.min()),
-                float(statistics.highest.max()),
-                clip,
-                tuple(float(factor) for factor in smoothing) if alpha else (),
-                alpha,
-                observer,
-            )
-            means = tuple(error[index].mean(axis=1, dtype=np.float64).ravel() for error in errors)
-            noise = sum(_relative_noise(reader, error[index]) for reader, error in zip(sampled, errors, strict=True))
-            yield _Candidate(found, means, noise)
+        factors = tuple(float(factor) for factor in smoothing) if alpha else ()
+        ranges = [_range(statistics, clip, factors, alpha, observer) for observer, clip in clips]
+        yield from _judged(ranges, sampled, columns, smoothing)
 
 
-def _errors(reader: Sampled, columns: Values, matrix: Values, clips: Sequence[float]) -> Values:
-    """(clips, groups, samples, outputs of a group): all clips in one product, which is what takes the time."""
+def _unsigned_candidates(statistics: Statistics, sampled: Sequence[Sampled]) -> Iterator[_Candidate]:
+    found = [_range(statistics, white) for white in whites(float(statistics.highest.max()))]
+    ranges = [replace(each, observer=f"0 to {each.clip:g}", is_unsigned=True) for each in found]
+    yield from _judged(ranges, sampled, [reader.columns for reader in sampled], np.ones_like(statistics.highest))
+
+
+def _range(
+    statistics: Statistics, clip: float, smoothing: tuple[float, ...] = (), alpha: float = 0.0, observer: str = ""
+) -> TensorRange:
+    return TensorRange(
+        float(statistics.lowest.min()), float(statistics.highest.max()), clip, smoothing, alpha, observer
+    )
+
+
+def _judged(
+    ranges: Sequence[TensorRange], sampled: Sequence[Sampled], columns: Sequence[Values], smoothing: Values
+) -> Iterator[_Candidate]:
+    """Ranges of one smoothing, which `columns` are divided by already."""
+    errors = [
+        _errors(reader, part, reader.int8_matrix(smoothing), ranges)
+        for reader, part in zip(sampled, columns, strict=True)
+    ]
+    for index, found in enumerate(ranges):
+        means = tuple(error[index].mean(axis=1, dtype=np.float64).ravel() for error in errors)
+        noise = sum(_relative_noise(reader, error[index]) for reader, error in zip(sampled, errors, strict=True))
+        yield _Candidate(found, means, noise)
+
+
+def _errors(reader: Sampled, columns: Values, matrix: Values, ranges: Sequence[TensorRange]) -> Values:
+    """(ranges, groups, samples, outputs of a group): all ranges in one product, which is what takes the time."""
     groups, samples, _ = columns.shape
-    rounded = np.concatenate([int8_values(columns, clip) for clip in clips], axis=1)
-    outputs = np.matmul(rounded, matrix).reshape(groups, len(clips), samples, -1)
+    rounded = np.concatenate([int8_values(columns, found) for found in ranges], axis=1)
+    outputs = np.matmul(rounded, matrix).reshape(groups, len(ranges), samples, -1)
     return np.asarray(outputs.transpose(1, 0, 2, 3) - reader.output, np.float32)
 
 
@@ -145,14 +170,14 @@ def _clips(
     yield observer_type.name, min(largest, observer.clip())
 
 
-def int8_values(columns: Values, clip: float) -> Values:
-    """The columns as INT8 gives them back; nothing but zeros where the clip is zero."""
-    scale = np.float32(clip / INT8_LEVELS)
+def int8_values(columns: Values, found: TensorRange) -> Values:
+    """Columns, divided by the smoothing, as INT8 gives them back; nothing but zeros where the clip is zero."""
+    scale = np.float32(found.scale)
     if scale == 0.0:
         return np.zeros_like(columns)
     levels: Values = np.multiply(columns, np.float32(1.0) / scale)
     np.rint(levels, out=levels)
-    np.clip(levels, -INT8_LEVELS - 1, INT8_LEVELS, out=levels)
+    np.clip(levels, *((0, UNSIGNED_LEVELS) if found.is_unsigned else (SIGNED_LEAST, INT8_LEVELS)), out=levels)
     levels *= scale
     return levels
 

@@ -24,7 +24,8 @@ from sr_edge.controls import Controls
 from sr_edge.export.graph import view_graph
 
 _SWITCHES = "sr_edge_int8_switches"
-_ZERO_POINT = "sr_edge_int8_zero_point"
+_ZERO_POINTS = {False: "sr_edge_int8_zero_point", True: "sr_edge_uint8_zero_point"}
+"""By whether the levels are unsigned."""
 
 
 class SwitchedGraph:
@@ -68,7 +69,8 @@ class _Switcher:
         self._before: dict[str, list[onnx.NodeProto]] = {}
         self._dequantized: dict[str, str] = {}
         self.model.graph.input.append(helper.make_tensor_value_info(_SWITCHES, TensorProto.BOOL, [len(layers)]))
-        self._constant(_ZERO_POINT, np.int8(0))
+        self._constant(_ZERO_POINTS[False], np.int8(0))
+        self._constant(_ZERO_POINTS[True], np.uint8(0))
         for index, layer in enumerate(layers):
             self._switch(index, layer)
         nodes = [new for node in self.model.graph.node for new in (*self._before.get(node.name, ()), node)]
@@ -99,9 +101,10 @@ class _Switcher:
                 factor = self._constant(f"{site.node}/smoothing", (1.0 / smoothing).reshape(shape))
                 source = self._output(site.node, "Mul", [source, factor])
             scale = self._constant(f"{site.node}/scale", np.float32(found.scale))
-            levels = self._output(site.node, "QuantizeLinear", [source, scale, _ZERO_POINT])
+            zero_point = _ZERO_POINTS[found.is_unsigned]
+            levels = self._output(site.node, "QuantizeLinear", [source, scale, zero_point])
             self._dequantized[site.activation] = self._output(
-                site.node, "DequantizeLinear", [levels, scale, _ZERO_POINT]
+                site.node, "DequantizeLinear", [levels, scale, zero_point]
             )
         return self._dequantized[site.activation]
 

@@ -13,12 +13,14 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.account import Account, LatencyMs, layer_rows
+from sr_edge.calibration.agreement import require_same_meaning
 from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.finetuning import finetune
 from sr_edge.calibration.gate import Budget, Choice, choose_layers
 from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.post_training import calibrate, digest_of
 from sr_edge.calibration.qdq import insert_qdq
@@ -29,8 +31,8 @@ from sr_edge.calibration.switched import SwitchedGraph, float_picture
 from sr_edge.calibration.target import choose_for_target, require_float_misses
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.variety import require_usable
-from sr_edge.calibration.watched import Batch, WatchedGraph, require_batches
-from sr_edge.errors import CalibrationError, NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.calibration.watched import Batch, require_batches
+from sr_edge.errors import NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability, describe_machine
 from sr_edge.spec import Precision, Spelling
@@ -45,9 +47,6 @@ TIMED_RUNTIMES = ("openvino",)
 """Runtimes whose time is measured layer by layer; for any other target, multiply-accumulates stand for time."""
 
 NOT_TIMED = "none"
-
-AGREEMENT_DB = 45.0
-"""What a compiled INT8 graph must reach against the arithmetic that it stands for: rounding stays well above."""
 
 USUAL_CHECKS = 12
 """Joint checks that the gate usually makes; only the progress bar asks."""
@@ -124,7 +123,7 @@ def calibrate_within(
 
     Args:
         onnx_path: the float32 graph.
-        batches: calibration patches in [0, 1], black to white.
+        batches: calibration patches in [0, 1], black to white; some in hard black and white are added.
         held_out: other patches, to judge by; with their originals where there are some.
         order: budget, method, runtime.
         progress: called with (stage, steps done, steps in all).
@@ -137,7 +136,7 @@ def calibrate_within(
             the float graph meets the latency target.
     """
     warnings = require_usable(batches)
-    patches, batches = batches, [batch * np.float32(order.white) for batch in batches]
+    patches, batches = batches, [patch * np.float32(order.white) for patch in (*batches, *hard_edged(batches))]
     float_ms = _float_missing_target_ms(onnx_path, batches, order)
     calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate)
     model = load_graph(onnx_path)
@@ -160,7 +159,7 @@ def calibrate_within(
     choice = _choose(single_db, timings, judge, budget, progress, times)
     choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], replace(order, budget=budget))
     chosen = _switched_to(calibration, choice, order.budget)
-    _require_same_meaning(model, chosen, patch, order)
+    require_same_meaning(model, chosen, patch, order.runtime, order.threads)
     latency = _measure(model, calibration, chosen, batches[0], order, times)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
@@ -353,32 +352,6 @@ def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Ca
     calibration = calibration.keep_float(choice.spare, f"the target of {budget.latency_ms or 0:g} ms is met without it")
     noisy = [node for node in dropped if node not in {*choice.useless, *choice.overpriced, *choice.spare}]
     return calibration.keep_float(noisy, f"kept float to lose at most {budget.max_drop_db:g} dB")
-
-
-def _require_same_meaning(model: onnx.ModelProto, chosen: Calibration, patch: Batch, order: Order) -> None:
-    """Raises CalibrationError unless the written graph, and the compiled one, do what was judged."""
-    judged = SwitchedGraph(model, chosen).run(patch, chosen.int8_nodes)
-    written = WatchedGraph(insert_qdq(model, chosen, Spelling.S8), optimize=False).run(patch)[0]
-    found = {"ONNX Runtime": float_picture(written)}
-    if order.runtime:
-        from sr_edge.calibration.openvino_times import output_of
-
-        run = output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, order.threads)
-        found["OpenVINO"] = float_picture(run(patch, {}))
-    for runtime, output in found.items():
-        agreement_db = _agreement_db(output, judged)
-        if agreement_db < AGREEMENT_DB:
-            raise CalibrationError(
-                f"{runtime} computes the INT8 graph otherwise than it is meant: {agreement_db:.1f} dB from it, wanted "
-                f"{AGREEMENT_DB:g}; keep layers float with --exclude, or report the network"
-            )
-
-
-def _agreement_db(found: Batch, wanted: Batch) -> float:
-    """PSNR with the largest magnitude as peak, at least 1."""
-    error = float(np.mean(np.square(found.astype(np.float64) - wanted)))
-    peak = max(1.0, float(np.abs(wanted).max()))
-    return 10.0 * math.log10(peak**2 / max(error, 1e-20))
 
 
 def _measure(

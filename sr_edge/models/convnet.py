@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 
@@ -35,12 +36,14 @@ class ConvNet(nn.Module):
         self.middle = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.middle_convs))
         self.last = nn.Conv2d(width, 3 * config.scale**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(config.scale)
+        self.copied: Tensor
+        self.register_buffer("copied", torch.arange(3).repeat_interleave(config.scale**2), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscales RGB (batch, 3, height, width) in [0, 1] by `scale`; any size."""
         features = self.first(x).relu()
         for conv in self.middle:
             features = conv(features).relu()
-        # One Expand in the exported graph: each copy joined by itself took a third of the INT8 network's time at x4.
-        copies = x.unsqueeze(2).expand(-1, -1, self.scale**2, -1, -1).flatten(1, 2)
+        # One Gather in the exported graph: each copy joined by itself took a tenth of the INT8 network's time at x4.
+        copies = x.index_select(1, self.copied)
         return self.shuffle(self.last(features) + copies)

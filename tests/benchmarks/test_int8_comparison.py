@@ -29,6 +29,7 @@ def network(change_db: float, ratio: float) -> dict[str, Any]:
     spread = {"median": ratio, "low": ratio, "high": ratio}
     ours = {
         "maker": "sr-edge",
+        "ran": "int8, rest bf16",
         "failure": "",
         "quality": {"set5": {"psnr_db": 37.0, "change_db": change_db, "noise_below_residual_db": 25.0}},
         "ratios": {"fp32": spread, "bf16": spread},
@@ -63,7 +64,7 @@ def test_a_bundled_network_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path
     made = list(comparison.made_graphs(material, ["sr-edge", "onnxruntime static"], tmp_path, Precision.FP32))
     graphs = [comparison.Graph("fp32", Precision.FP32, source), *made]
     pictures = {"waves": list(comparison.test_pictures(tmp_path, 2))}
-    first, ours, other = comparison.measured(model, graphs, Precision.FP32, pictures, 1)
+    first, ours, other = comparison.measured(model, graphs, pictures, 1)
     assert (first.quality["waves"].change_db, first.quality["waves"].noise_below_residual_db) == (0.0, None)
     assert ours.ran == "int8, rest fp32"
     assert ours.int8_layers is not None and ours.int8_layers > 0

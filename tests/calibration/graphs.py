@@ -73,15 +73,15 @@ def photo_like(count: int, colours: int) -> list[Batch]:
 
 
 def calling_white_255(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with input and output 255 times as large."""
+    """The same network with input and output 255 times as large; what its layers read keeps its name."""
     scaled = onnx.ModelProto()
     scaled.CopyFrom(model)
     graph = scaled.graph
     picture, output = graph.input[0].name, graph.output[0].name
+    graph.input[0].name = "picture_255"
     for node in graph.node:
-        node.input[:] = ["scaled" if name == picture else name for name in node.input]
         node.output[:] = ["unscaled" if name == output else name for name in node.output]
     graph.initializer.append(numpy_helper.from_array(np.float32(255.0), "white"))
-    graph.node.insert(0, helper.make_node("Div", [picture, "white"], ["scaled"]))
+    graph.node.insert(0, helper.make_node("Div", ["picture_255", "white"], [picture]))
     graph.node.append(helper.make_node("Mul", ["unscaled", "white"], [output]))
     return scaled
