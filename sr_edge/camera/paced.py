@@ -28,6 +28,10 @@ class PacedSource:
         self._wait_until = wait_until or (lambda at_s: self._closed.wait(max(0.0, at_s - time.monotonic())))
 
     @property
+    def reopened(self) -> int:
+        return int(getattr(self._source, "reopened", 0))
+
+    @property
     def unreadable_packets(self) -> int:
         return int(getattr(self._source, "unreadable_packets", 0))
 

@@ -35,7 +35,9 @@ def bench(
     settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
     io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
     memory: MeasureMemory = True,
-    csv: Annotated[Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False)] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False, readable=False)
+    ] = None,
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:

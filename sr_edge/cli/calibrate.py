@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from sr_edge.cli.float_graph import FloatGraph
 
 
-Out = Annotated[Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False, readable=False)
+]
 FileOrModel = Annotated[
     str | None,
     typer.Argument(

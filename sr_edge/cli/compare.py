@@ -38,7 +38,8 @@ def compare(
         typer.Option(metavar="HEIGHTxWIDTH", help="Patch size where neither has its own: 96x96.", show_default=False),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Write the worst patch as A | B | difference (PNG).", show_default=False)
+        Path | None,
+        typer.Option(help="Write the worst patch as A | B | difference (PNG).", show_default=False, readable=False),
     ] = None,
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Compare layer by layer.")] = True,
     tolerance: Annotated[

@@ -47,7 +47,9 @@ def compile(  # the command's name
     trust_engine: Annotated[
         Path | None, typer.Option(help="Take this engine; its code will run here.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also copy it here.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also copy it here.", show_default=False, readable=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a bundle's TensorRT engine on this device."""

@@ -58,6 +58,7 @@ Out = Annotated[
         "-o",
         help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
         show_default=False,
+        readable=False,
     ),
 ]
 TileNeeds = Annotated[

@@ -45,7 +45,9 @@ class FormName(str, Enum):
     TRACED = "traced"
 
 
-Out = Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
+]
 OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
 OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]

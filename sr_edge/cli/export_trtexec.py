@@ -29,7 +29,11 @@ def export_trtexec(
     graph: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Write the graph to this .onnx file and name it there.", show_default=False
+            "--output",
+            "-o",
+            help="Write the graph to this .onnx file and name it there.",
+            show_default=False,
+            readable=False,
         ),
     ] = None,
     workspace: Annotated[
