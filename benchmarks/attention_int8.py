@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from attention_int8_rows import NetworkRows, Row, section
 from onnx import helper, numpy_helper
-from picture_quality import CALIBRATION, TILE, opened, quality, test_pictures
+from picture_quality import CALIBRATION, TILE, Quality, TestPicture, opened, quality, test_pictures
 from picture_sets import set_name, test_sets
 
 from sr_edge.bench import write_text
@@ -39,10 +39,12 @@ from sr_edge.calibration import (
 )
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.errors import FrameError
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph
+from sr_edge.frames import Frame
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.runtimes import paired_ratio, supports, take_turns
+from sr_edge.runtimes import Session, paired_ratio, supports, take_turns
 from sr_edge.runtimes.openvino import precision_hint, shared_core
 from sr_edge.spec import Precision, Spelling
 from sr_edge.upscaler import Upscaler
@@ -172,12 +174,19 @@ def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
                 each.layers,
                 each.products,
                 f"{int8_products(each.path, rest)} of {products}",
-                {key: quality(session, pictures[key], wanted[key]) for key in pictures},
+                {key: _quality(session, pictures[key], wanted[key]) for key in pictures},
                 None if each.products == NONE else paired_ratio(times, bases[each.layers]),
             )
             for each, session, times in zip(made, sessions, turns, strict=True)
         )
     return NetworkRows(f"{name}-x2", str(rest), rows, LARGEST_DROP_DB)
+
+
+def _quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[Frame]) -> Quality | None:
+    try:
+        return quality(session, pictures, wanted)
+    except FrameError:  # the network gave NaN
+        return None
 
 
 def _rest() -> Precision:

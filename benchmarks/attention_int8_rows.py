@@ -16,13 +16,14 @@ from sr_edge.runtimes import Spread
 class Row:
     """One graph; `ratio` of its time to that of the same `layers` with all products in float, None for those.
 
-    `products` says which products of two computed tensors are INT8, `ran` how many of them OpenVINO computes so.
+    `products` says which products of two computed tensors are INT8, `ran` how many of them OpenVINO computes so. The
+    quality on a test set is None where the graph gives NaN on one of its pictures.
     """
 
     layers: str
     products: str
     ran: str
-    quality: Mapping[str, Quality]
+    quality: Mapping[str, Quality | None]
     ratio: Spread | None
 
 
@@ -52,11 +53,12 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _cells(network: Mapping[str, Any], row: Mapping[str, Any], sets: Sequence[str]) -> tuple[str, ...]:
-    changes = tuple(f"{row['quality'][key]['change_db']:+.3f}" for key in sets)
+    qualities = [row["quality"][key] for key in sets]
+    changes = tuple("NaN" if found is None else f"{found['change_db']:+.3f}" for found in qualities)
     named = (network["network"], row["layers"], row["products"], row["ran"])
     ratio = row["ratio"]
     if ratio is None:
         return (*named, *changes, "1", "", "")
-    kept = all(found["change_db"] >= -network["largest_drop_db"] for found in row["quality"].values())
+    kept = all(found is not None and found["change_db"] >= -network["largest_drop_db"] for found in qualities)
     verdict = "pays" if kept and ratio["high"] < 1.0 else "does not pay"
     return (*named, *changes, f"{ratio['median']:.2f}", f"{ratio['low']:.2f} to {ratio['high']:.2f}", verdict)

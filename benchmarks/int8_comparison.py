@@ -4,7 +4,7 @@ Tiles of 96x96. Everyone calibrates on the same pictures. Quality is PSNR of lum
 measure it; the noise is what INT8 changes in the network's output, in decibels below what the network itself adds to
 bicubic enlargement, so that a bicubic skip hides nothing. Time is OpenVINO's: all graphs of a network take turns in
 one process, a ratio a round, the median counts. The rest of an INT8 graph runs in bf16 where the CPU has it; of ours in
-fp32 where the rest in bf16 costs more than the budget by itself.
+fp32 where nothing keeps the budget beside bf16.
 
     pip install --constraint constraints.txt '.[comparison]'
     python benchmarks/int8_comparison.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names

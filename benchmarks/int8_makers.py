@@ -114,7 +114,7 @@ def _saying(said: multiprocessing.SimpleQueue[str], work: Callable[..., None], *
     try:
         work(*arguments)
     except Exception as error:  # these libraries raise whatever they like
-        said.put(f"{type(error).__name__}: {error}")
+        said.put(f"{type(error).__name__}: {error}"[:1000])
         raise SystemExit(1) from None
 
 

@@ -83,8 +83,9 @@ class GoldenFrame:
 class CalibrationRecord:
     """Where the INT8 scales came from.
 
-    `patches_sha256` is the digest of the patches' digests, in order. `float_layers` maps each layer that could
-    have been INT8 and is not to the reason. `cache` is the calibration cache: the scales without the pictures.
+    `patches` counts those in hard black and white too; `patches_sha256` is the digest of their digests, in order.
+    `float_layers` maps each layer that could have been INT8 and is not to the reason. `cache` is the calibration cache:
+    the scales without the pictures.
     """
 
     method: str

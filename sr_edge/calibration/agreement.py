@@ -38,12 +38,12 @@ def require_same_meaning(
 
         run = output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, threads)
         found["OpenVINO"] = float_picture(run(patch, {}))
-    for runtime, output in found.items():
+    for computed_by, output in found.items():
         agreement_db = _agreement_db(output, judged)
         if agreement_db < AGREEMENT_DB:
             raise CalibrationError(
-                f"{runtime} computes the INT8 graph otherwise than it is meant: {agreement_db:.1f} dB from it, wanted "
-                f"{AGREEMENT_DB:g}; keep layers float with --exclude, or report the network"
+                f"{computed_by} computes the INT8 graph otherwise than it is meant: {agreement_db:.1f} dB from it, "
+                f"wanted {AGREEMENT_DB:g}; keep layers float with --exclude, or report the network"
             )
 
 

@@ -12,9 +12,9 @@ from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.output import write_output
 from sr_edge.errors import BundleError, CacheMismatch, CalibrationError
 
-_FORMAT = "sr_edge calibration 3"
-_READABLE = (_FORMAT, "sr_edge calibration 2")
-"""Format 2 is the same without fine-tuning."""
+_FORMAT = "sr_edge calibration 4"
+_READABLE = (_FORMAT, "sr_edge calibration 3", "sr_edge calibration 2")
+"""Format 3 is the same without unsigned ranges, 2 also without fine-tuning."""
 
 
 def write_cache(path: Path, calibration: Calibration) -> None:

@@ -13,8 +13,8 @@ import onnx
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.graph import sized_view
 from sr_edge.calibration.observers import Observer
-from sr_edge.calibration.pictures import may_be_unsigned
 from sr_edge.calibration.search import Found, Sampled, Statistics, search_range
+from sr_edge.calibration.unsigned import may_be_unsigned
 from sr_edge.calibration.watched import Batch, Feeds, Progress, WatchedGraph, require_batches
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
@@ -75,10 +75,10 @@ def collect_ranges(
 class _Watched:
     """Statistics and samples of one tensor, for each of its readers."""
 
-    def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int, may_be_unsigned: bool) -> None:
+    def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int, is_picture: bool) -> None:
         self.name = name
         self._readers = readers
-        self._may_be_unsigned = may_be_unsigned
+        self._is_picture = is_picture
         self._samples_per_run = samples_per_run
         self._generator = np.random.default_rng(zlib.crc32(name.encode()))
         self._columns: list[list[Values]] = [[] for _ in readers]
@@ -106,7 +106,7 @@ class _Watched:
             for reader, columns in zip(self._readers, self._columns, strict=True)
         ]
         self._columns = []
-        return search_range(statistics, sampled, observer_type, may_be_unsigned=self._may_be_unsigned)
+        return search_range(statistics, sampled, observer_type, may_be_unsigned=self._is_picture)
 
 
 def _step(progress: Progress | None, done: int, total: int) -> int:

@@ -43,6 +43,11 @@ class Layer:
         return self.site.op_type in ("Conv", "ConvTranspose")
 
     @property
+    def padding(self) -> tuple[int, ...]:
+        """Rows and columns of zeros: top, left, bottom, right; not for SAME_UPPER and SAME_LOWER."""
+        return (0, 0, 0, 0) if self.auto_pad == "VALID" else self.pads
+
+    @property
     def channel_axis(self) -> int:
         """The axis of the input that holds channels."""
         return 1 if self.is_spatial else -1

@@ -74,8 +74,7 @@ def finetune(
     Raises:
         CalibrationError: there is one patch only, and none to check on.
     """
-    if len(batches) < LEAST_PATCHES:
-        raise CalibrationError(f"fine-tuning needs at least {LEAST_PATCHES} patches, to tune and to check; give more")
+    require_enough(len(batches))
     known = calibration.finetuning
     done = dict(known.tensors) if known is not None and known.steps == steps else {}
     layers = {name: layer for name, layer in possible_layers(model).items() if _has_range(layer, calibration)}
@@ -88,6 +87,12 @@ def finetune(
         done[tensor] = tuned
         save(replace(calibration, finetuning=Finetuning(steps, dict(done))))
     return replace(calibration, finetuning=Finetuning(steps, done))
+
+
+def require_enough(patches: int) -> None:
+    """Raises CalibrationError where so few patches cannot teach and check."""
+    if patches < LEAST_PATCHES:
+        raise CalibrationError(f"fine-tuning needs at least {LEAST_PATCHES} patches, to tune and to check; give more")
 
 
 def _has_range(layer: Layer, calibration: Calibration) -> bool:

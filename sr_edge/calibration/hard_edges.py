@@ -15,21 +15,28 @@ from sr_edge.calibration.watched import Batch
 from sr_edge.resize import resize_bicubic
 
 COUNT = 2
+"""At most; and no more than one in LEAST_SHARE, so that they do not decide what few photographs should."""
+
+LEAST_SHARE = 8
 FINER = 4
 """So many times finer the edges are drawn."""
 
 
 def hard_edged(patches: Sequence[Batch]) -> list[Batch]:
-    """COUNT twins of evenly chosen patches (1, channels, height, width) in [0, 1], black and white at their medians."""
-    count = min(COUNT, len(patches))
-    return [_twin(patches[index * len(patches) // count]) for index in range(count)]
+    """Black and white twins of evenly chosen patches (1, channels, height, width) in [0, 1]; flat ones have none."""
+    twins = [twin for twin in map(_twin, patches) if twin is not None]
+    count = min(COUNT, max(1, len(patches) // LEAST_SHARE), len(twins))
+    return [twins[index * len(twins) // count] for index in range(count)]
 
 
-def _twin(patch: Batch) -> Batch:
+def _twin(patch: Batch) -> Batch | None:
     height, width = patch.shape[2:]
     gray = np.rint(255.0 * patch[0].mean(axis=0)).astype(np.uint8)[..., np.newaxis]
     fine = resize_bicubic(gray, FINER)[..., 0]
-    drawn = (fine > np.median(fine)).astype(np.float32)
-    small = drawn.reshape(height, FINER, width, FINER).mean(axis=(1, 3))
+    middle = np.median(fine)
+    is_white = fine > middle if (fine > middle).any() else fine >= middle  # most of a page may be white
+    if is_white.all():
+        return None
+    small = is_white.astype(np.float32).reshape(height, FINER, width, FINER).mean(axis=(1, 3))
     levels = np.rint(255.0 * small)  # as a picture of 8 bits would hold it
-    return np.broadcast_to(levels / 255.0, patch.shape).astype(np.float32)
+    return np.ascontiguousarray(np.broadcast_to(levels / 255.0, patch.shape), np.float32)

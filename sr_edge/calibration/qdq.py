@@ -5,7 +5,7 @@ that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializer
 Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
 point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
 behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. A picture's levels from 0 to 255 become
-signed ones by a Sub (see `pictures`).
+signed ones by a Sub (see `unsigned`).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class _QdqWriter:
             shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
             yield _node("Mul", [tensor, self._add(f"{name}_smoothing", (1.0 / smoothing).reshape(shape))], source)
         if found.is_unsigned:
-            nodes = self._centring(tensor, found.centre, reader.pads)
+            nodes = self._centring(tensor, found.centre, reader.padding)
             source = nodes[-1].output[0]
             yield from nodes
         scale = self._add(f"{name}_scale", np.float32(found.scale))

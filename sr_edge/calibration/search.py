@@ -15,8 +15,8 @@ import numpy.typing as npt
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, Observer
-from sr_edge.calibration.pictures import whites
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
+from sr_edge.calibration.unsigned import whites
 from sr_edge.calibration.weights import int8_weight
 
 SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
@@ -93,7 +93,7 @@ def search_range(
         statistics: of the tensor, over all patches.
         sampled: every layer that reads the tensor, on the same patches.
         observer_type: finds the clip from the samples; None tries SHARES of the largest magnitude.
-        may_be_unsigned: tries levels from 0 to 255 too; for pictures, see `pictures.may_be_unsigned`.
+        may_be_unsigned: tries levels from 0 to 255 too; for the picture, see `unsigned`.
     """
     candidates = [*_candidates(statistics, sampled, observer_type)]
     if may_be_unsigned and statistics.lowest.min() >= 0.0:

@@ -17,7 +17,7 @@ from sr_edge.calibration.agreement import require_same_meaning
 from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
 from sr_edge.calibration.columns import possible_layers
-from sr_edge.calibration.finetuning import finetune
+from sr_edge.calibration.finetuning import finetune, require_enough
 from sr_edge.calibration.gate import Budget, Choice, choose_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.hard_edges import hard_edged
@@ -136,6 +136,8 @@ def calibrate_within(
             the float graph meets the latency target.
     """
     warnings = require_usable(batches)
+    if order.finetune:
+        require_enough(len(batches))
     patches, batches = batches, [patch * np.float32(order.white) for patch in (*batches, *hard_edged(batches))]
     float_ms = _float_missing_target_ms(onnx_path, batches, order)
     calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate)

@@ -79,3 +79,10 @@ def test_the_page_tells_what_pays(script: Any, change_db: float, high: float, ve
     table = next(script.section(rows(change_db, high))).splitlines()
     assert len({line.count("|") for line in table}) == 1
     assert table[-1].endswith(f"| 0.90 | 0.85 to {high:.2f} | {verdict} |")
+
+
+def test_a_graph_that_gives_nan_does_not_pay(script: Any) -> None:
+    (network,) = rows(-0.01, 0.95)
+    network["rows"][1]["quality"] = {"set5": None}
+    table = next(script.section([network])).splitlines()
+    assert table[-1].endswith("| NaN | 0.90 | 0.85 to 0.95 | does not pay |")

@@ -27,7 +27,6 @@ from sr_edge.calibration import (
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import Sampled, Statistics, search_range
 from sr_edge.calibration.sites import Site
@@ -162,6 +161,11 @@ class TestWithoutSteps:
         assert read_cache(cache) == plain
 
 
+def test_one_patch_cannot_teach_and_check(mixed_file: Path, batches: list[Batch]) -> None:
+    with pytest.raises(CalibrationError, match="at least 2 patches"):
+        calibrate_within(mixed_file, batches[:1], [HeldOut(batches[4])], Order(finetune=STEPS))
+
+
 class TestResuming:
     def test_an_interrupted_tuning_goes_on_where_it_was(
         self, mixed_file: Path, batches: list[Batch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,14 +184,14 @@ class TestResuming:
 
         first: list[tuple[str, int, int]] = []
         with pytest.raises(KeyboardInterrupt):
-            run(17, first)
+            run(13, first)
         partial = read_cache(cache).finetuning
         assert partial is not None
         assert len(partial.tensors) == 2
         rest: list[tuple[str, int, int]] = []
         resumed = run(-1, rest)
         tensors = len(resumed.calibration.ranges)
-        assert next(step[2] for step in rest if step[0] == "fine-tuning") == (4 + HARD_EDGED + 1) * (tensors - 2)
+        assert next(step[2] for step in rest if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
         assert resumed == calibrate_within(mixed_file, batches[:4], held_out, order)
         assert resumed.calibration.finetuning is not None
         assert "fine-tuning helped" in resumed.sentence

@@ -29,7 +29,6 @@ from sr_edge.calibration import (
 )
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
 from sr_edge.calibration.quality import Judge, luma
 from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.timings import Timings
@@ -196,7 +195,7 @@ class TestResuming:
 
         with pytest.raises(KeyboardInterrupt):
             calibrate_within(
-                graph, batches[:4], held_out, Order(), cache=cache, progress=interrupt_at("calibrating", 17)
+                graph, batches[:4], held_out, Order(), cache=cache, progress=interrupt_at("calibrating", 13)
             )
         assert len(read_cache(cache).ranges) == 2
         monkeypatch.setattr(tuning, "_SAVE_EVERY", 2)
@@ -246,7 +245,7 @@ class TestResuming:
         with pytest.raises(CacheMismatch, match="other calibration patches"):
             calibrate_within(graph, batches[:3], held_out, Order(), cache=cache)
         calibrate_within(graph, batches[:3], held_out, Order(), cache=cache, recalibrate=True)
-        assert len(read_cache(cache).provenance.patches_sha256) == 3 + HARD_EDGED
+        assert len(read_cache(cache).provenance.patches_sha256) == 3 + 1
 
 
 @pytest.fixture(scope="module")
