@@ -185,7 +185,9 @@ def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
 def _quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[Frame]) -> Quality | None:
     try:
         return quality(session, pictures, wanted)
-    except FrameError:  # the network gave NaN
+    except FrameError as error:
+        if "NaN" not in str(error):
+            raise
         return None
 
 

@@ -130,10 +130,8 @@ class Layer:
         return np.where(hit, steps // stride, _OUTSIDE)
 
     def _padding(self, axis: int, size: int, reach: int) -> tuple[int, int]:
-        if self.auto_pad in ("NOTSET", ""):
-            return self.pads[axis], self.pads[len(self.pads) // 2 + axis]
-        if self.auto_pad == "VALID":
-            return 0, 0
+        if self.auto_pad in ("NOTSET", "", "VALID"):
+            return self.padding[axis], self.padding[len(self.padding) // 2 + axis]
         stride = self.strides[axis]
         if self.site.op_type == "Conv":
             missing = max(0, (-(-size // stride) - 1) * stride + reach - size)

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.graph import picture_input
+from sr_edge.calibration.unsigned import WHITES
 from sr_edge.calibration.watched import Batch, WatchedGraph
 
-KNOWN = (1.0, 255.0)
 CLEARLY_DB = 6.0
 """So much nearer must the output be to the input at another range: without biases a network is alike at all ranges."""
 
@@ -36,7 +36,7 @@ def range_warning(model: onnx.ModelProto, batches: Sequence[Batch], white: float
     if picture_input(model).type.tensor_type.elem_type == onnx.TensorProto.UINT8:
         return ""
     graph = WatchedGraph(model)
-    found = {each: _likeness_db(graph, batches[:PATCHES], each) for each in (white, *KNOWN)}
+    found = {each: _likeness_db(graph, batches[:PATCHES], each) for each in (white, *WHITES)}
     best = max(found, key=lambda each: found[each])
     least, enough = LIKE_DB
     if found[white] >= enough or found[best] < max(least, found[white] + CLEARLY_DB):
