@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,10 @@ from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision, Spelling
 
-WARM_UP = 3
+Role = tuple[str, ...]
+"""The names of layers that are timed together."""
+
+WARM_UP = 2
 ROUNDS = (8, 40)
 """Least and most; in between as many as fit into TURN_MS, since short graphs are timed less surely."""
 
@@ -34,6 +37,9 @@ TURN_MS = 2000.0
 
 MOST_ROLES = 12
 """The smallest roles beyond are timed as one: each takes a graph to compile."""
+
+ROLES_AT_ONCE = 3
+"""Timed in turn with one run of the whole: more would save time and take the memory of as many graphs."""
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
@@ -93,15 +99,16 @@ def measure_savings(
     everything = timed(())
     int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, timed(names)]))
     saved: dict[str, float] = {}
-    for role in roles({name: layers[name] for name in names}, macs):
-        with_role, without = run_in_turn([everything, timed(role)])
-        ratio = statistics.median(b / a for a, b in zip(with_role, without, strict=True))
-        total = sum(macs[name] for name in role)
-        saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
+    for some in _parts(roles({name: layers[name] for name in names}, macs)):
+        with_all, *without = run_in_turn([everything, *map(timed, some)])
+        for role, samples in zip(some, without, strict=True):
+            ratio = statistics.median(b / a for a, b in zip(with_all, samples, strict=True))
+            total = sum(macs[name] for name in role)
+            saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
     return Timings(adding_up(saved, float_ms - int8_ms), "openvino", rest, float_ms, int8_ms)
 
 
-def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[tuple[str, ...]]:
+def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
     """Layers alike by operator, weight and name without its numbers, most work first; at most MOST_ROLES of them."""
     found: dict[object, list[str]] = {}
     for name, layer in layers.items():
@@ -165,6 +172,10 @@ def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:
     count = min(most, max(least, round(TURN_MS / one_round_ms)))
     rounds = [[graph.run() for graph in graphs] for _ in range(count)]
     return [list(samples) for samples in zip(*rounds, strict=True)]
+
+
+def _parts(found: Sequence[Role]) -> Iterator[Sequence[Role]]:
+    return (found[start : start + ROLES_AT_ONCE] for start in range(0, len(found), ROLES_AT_ONCE))
 
 
 def adding_up(saved: dict[str, float], total_ms: float) -> dict[str, float]:

@@ -74,6 +74,7 @@ class Judge:
         pairs = [(held, {}) for held in held_out] if self._has_truth else checked_pairs(held_out, controls)
         self._runs: list[tuple[HeldOut, Controls]] = [*pairs]
         self._floats = [self._run(held, setting, ()) for held, setting in self._runs]
+        self._drops_db: dict[frozenset[str], float] = {}
         first = held_out[0]
         self.scale = self._floats[0].shape[-1] // first.patch.shape[-1]
         self._require_fitting_originals()
@@ -105,8 +106,11 @@ class Judge:
         return cost_of_noise_db(noise_power, float_db)
 
     def drop_db(self, int8: Collection[str]) -> float:
-        """What these layers cost together."""
-        return self._drop_db([self._run(held, setting, int8) for held, setting in self._runs])
+        """What these layers cost together; asked again, it remembers."""
+        key = frozenset(int8)
+        if key not in self._drops_db:
+            self._drops_db[key] = self._drop_db([self._run(held, setting, key) for held, setting in self._runs])
+        return self._drops_db[key]
 
     def drop_db_in(self, run: Callable[[Batch, Controls], Batch]) -> float:
         """What it costs to run the float network in another way: `run` gives its output for a patch and controls."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.calibration.biases import bias_of
-from sr_edge.calibration.calibration import Calibration, TensorRange
+from sr_edge.calibration.biases import BIAS_SLOT, Bias, bias_of
+from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import smoothing_of
@@ -24,8 +24,8 @@ from sr_edge.controls import Controls
 from sr_edge.export.graph import view_graph
 
 _SWITCHES = "sr_edge_int8_switches"
-_ZERO_POINTS = {False: "sr_edge_int8_zero_point", True: "sr_edge_uint8_zero_point"}
-"""By whether the levels are unsigned."""
+
+Values = npt.NDArray[np.float32]
 
 
 class SwitchedGraph:
@@ -54,6 +54,12 @@ def float_picture(output: npt.NDArray[np.generic]) -> Batch:
 
 
 class _Switcher:
+    """Puts every layer into an If: as it is, or with rounded input, rounded weight and corrected bias.
+
+    A layer that is switched off costs nothing so, and both branches have constant weights, which ONNX Runtime prepares
+    once.
+    """
+
     def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer], calibration: Calibration) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
@@ -66,67 +72,84 @@ class _Switcher:
             node.name: bias_of(self._view, at) for at, node in enumerate(self._view.nodes) if node.name in switched
         }
         self._calibration = calibration
-        self._before: dict[str, list[onnx.NodeProto]] = {}
-        self._dequantized: dict[str, str] = {}
+        self._instead: dict[str, list[onnx.NodeProto]] = {}
         self.model.graph.input.append(helper.make_tensor_value_info(_SWITCHES, TensorProto.BOOL, [len(layers)]))
-        self._constant(_ZERO_POINTS[False], np.int8(0))
-        self._constant(_ZERO_POINTS[True], np.uint8(0))
         for index, layer in enumerate(layers):
             self._switch(index, layer)
-        nodes = [new for node in self.model.graph.node for new in (*self._before.get(node.name, ()), node)]
+        nodes = [new for node in self.model.graph.node for new in self._instead.get(node.name, [node])]
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
 
     def _switch(self, index: int, layer: Layer) -> None:
-        site = layer.site
-        found = self._calibration.range_of(site.activation)
+        site, node, bias = layer.site, self._nodes[layer.site.node], self._biases[layer.site.node]
+        flag = f"{site.node}/switch"
+        gather = helper.make_node("Gather", [_SWITCHES, self._constant(f"{flag}_index", np.int64(index))], [flag])
+        before, after = self._bias_values(layer, bias)
+        if bias is not None and bias.node != site.node:
+            self._switch_bias_behind(bias, flag, before, after)
+            before = after = None
+        branches = {
+            "else_branch": _branch(node, "float", site.activation, layer.weight, before),
+            "then_branch": self._int8_branch(layer, node, after),
+        }
+        self._instead[site.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
+
+    def _bias_values(self, layer: Layer, bias: Bias | None) -> tuple[Values | None, Values | None]:
+        """As it is, and as INT8 needs it; None where there is none."""
+        correction = self._calibration.correction_of(layer.site)
+        before = self._view.constants[bias.name].astype(np.float32) if bias is not None and bias.name else None
+        if correction is None or bias is None:
+            return before, before
+        added = np.asarray(correction, np.float32)
+        return before, added if before is None else before + added.reshape(before.shape)
+
+    def _switch_bias_behind(self, bias: Bias, flag: str, before: Values | None, after: Values | None) -> None:
+        """Of a matrix product, whose bias an Add behind it adds."""
+        if before is None or after is None or after is before:
+            return
+        adder, made = self._nodes[bias.node], f"{flag}_bias"
+        values = [self._constant(f"{made}/{kind}", value) for kind, value in (("after", after), ("before", before))]
+        adder.input[bias.slot] = made
+        self._instead[bias.node] = [helper.make_node("Where", [flag, *values], [made]), adder]
+
+    def _int8_branch(self, layer: Layer, node: onnx.NodeProto, bias: Values | None) -> onnx.GraphProto:
+        site, found = layer.site, self._calibration.range_of(layer.site.activation)
         smoothing = smoothing_of(found)
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
-        flag = self._output(site.node, "Gather", [_SWITCHES, self._constant(f"{site.node}/index", np.int64(index))])
-        tuned = self._calibration.tuned_weight(site, weight.shape)
-        rounded = self._constant(f"{site.node}/rounded", int8_weight(weight, site.channel_axis, tuned))
-        node = self._nodes[site.node]
-        activation = self._dequantized_activation(layer, found)
-        node.input[0] = self._output(site.node, "Where", [flag, activation, site.activation], "0")
-        node.input[1] = self._output(site.node, "Where", [flag, rounded, site.weight], "1")
-        self._switch_bias(layer, flag)
-
-    def _dequantized_activation(self, layer: Layer, found: TensorRange) -> str:
-        """Quantized once for all readers, before the first of them."""
-        site = layer.site
-        if site.activation not in self._dequantized:
-            source, smoothing = site.activation, smoothing_of(found)
-            if smoothing is not None:
-                shape = (-1, 1, 1) if layer.is_spatial else (-1,)
-                factor = self._constant(f"{site.node}/smoothing", (1.0 / smoothing).reshape(shape))
-                source = self._output(site.node, "Mul", [source, factor])
-            scale = self._constant(f"{site.node}/scale", np.float32(found.scale))
-            zero_point = _ZERO_POINTS[found.is_unsigned]
-            levels = self._output(site.node, "QuantizeLinear", [source, scale, zero_point])
-            self._dequantized[site.activation] = self._output(
-                site.node, "DequantizeLinear", [levels, scale, zero_point]
-            )
-        return self._dequantized[site.activation]
-
-    def _switch_bias(self, layer: Layer, flag: str) -> None:
-        name = layer.site.node
-        correction = self._calibration.correction_of(layer.site)
-        bias = self._biases[name]
-        if correction is None or bias is None:
-            return
-        old = self._view.constants[bias.name].astype(np.float32) if bias.name else np.zeros(len(correction), np.float32)
-        new = self._constant(f"{name}/corrected", old + np.asarray(correction, np.float32).reshape(old.shape))
-        kept = bias.name or self._constant(f"{name}/uncorrected", old)
-        node = self._nodes[bias.node]
-        while len(node.input) <= bias.slot:
-            node.input.append("")
-        node.input[bias.slot] = self._output(name, "Where", [flag, new, kept], "2")
+        rounded = int8_weight(weight, site.channel_axis, self._calibration.tuned_weight(site, weight.shape))
+        constants: dict[str, npt.ArrayLike] = {
+            f"{site.node}/scale": np.float32(found.scale),
+            f"{site.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
+        }
+        steps = [("QuantizeLinear", [*constants]), ("DequantizeLinear", [*constants])]
+        if smoothing is not None:
+            factor = f"{site.node}/smoothing"
+            constants[factor] = (1.0 / smoothing).reshape((-1, 1, 1) if layer.is_spatial else (-1,))
+            steps.insert(0, ("Mul", [factor]))
+        branch, source = onnx.GraphProto(), site.activation
+        for op_type, operands in steps:
+            made = f"{site.node}/{op_type}"
+            branch.node.append(helper.make_node(op_type, [source, *operands], [made]))
+            source = made
+        branch.MergeFrom(_branch(node, "int8", source, rounded, bias))
+        branch.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items())
+        return branch
 
     def _constant(self, name: str, value: npt.ArrayLike) -> str:
         self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _output(self, site: str, op_type: str, inputs: list[str], suffix: str = "") -> str:
-        name = f"{site}/switched_{op_type}{suffix}"
-        self._before.setdefault(site, []).append(helper.make_node(op_type, inputs, [name], name=name))
-        return name
+
+def _branch(node: onnx.NodeProto, kind: str, source: str, weight: Values, bias: Values | None) -> onnx.GraphProto:
+    """The layer on `source` with weight and bias of its own; without a bias it keeps the one that it has."""
+    layer = onnx.NodeProto()
+    layer.CopyFrom(node)
+    layer.name = layer.output[0] = f"{node.name}/{kind}"
+    operands = {1: weight} if bias is None else {1: weight, BIAS_SLOT: bias}
+    layer.input.extend([""] * (max(operands) + 1 - len(layer.input)))
+    layer.input[0] = source
+    for slot in operands:
+        layer.input[slot] = f"{layer.name}_{slot}"
+    constants = [numpy_helper.from_array(np.asarray(v, np.float32), layer.input[s]) for s, v in operands.items()]
+    output = helper.make_tensor_value_info(layer.output[0], TensorProto.FLOAT, None)
+    return helper.make_graph([layer], layer.name, [], [output], constants)

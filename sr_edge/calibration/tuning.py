@@ -48,7 +48,7 @@ TIMED_RUNTIMES = ("openvino",)
 
 NOT_TIMED = "none"
 
-USUAL_CHECKS = 12
+USUAL_CHECKS = 8
 """Joint checks that the gate usually makes; only the progress bar asks."""
 
 _SAVE_EVERY = 8

@@ -81,7 +81,8 @@ def test_the_curve_goes_from_all_layers_to_none_and_holds_what_was_measured() ->
     choice = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(4.0))
     counts = [point.int8_layers for point in choice.curve]
     assert counts[0] == len(LAYERS)
-    assert counts[-2:] == [1, 0]
+    assert counts[-2] < len(LAYERS) / 2
+    assert counts[-1] == 0
     assert all(point.drop_db == point.int8_layers for point in choice.curve)
     assert [point.cost for point in choice.curve] == sorted(point.cost for point in choice.curve)
 
