@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+CACHED_TOKENS = 48 * 48
 SMALLEST_NORM = 1e-12  # as in functional.normalize
 
 
@@ -76,8 +77,9 @@ class _QuadraticSums(torch.autograd.Function):
 
 
 def _parts(*arguments: Tensor) -> list[tuple[Tensor, ...]]:
-    """One head at a time on a CPU, whose cache holds it; all at once elsewhere."""
-    step = 1 if arguments[0].device.type == "cpu" else len(arguments[0])
+    """On a CPU a few heads at a time, which its cache holds; all at once elsewhere."""
+    maps, _, tokens = arguments[0].shape
+    step = max(1, CACHED_TOKENS // tokens) if arguments[0].device.type == "cpu" else maps
     return list(zip(*(torch.split(argument, step) for argument in arguments), strict=True))
 
 
