@@ -5,8 +5,9 @@ Usage: python -m scripts.train_zoo --data PICTURES --set5 FOLDER --set14 FOLDER 
 
 The work folder has one folder a network, NAME-xSCALE, with what `sr-edge train` leaves there: training goes on where
 it was stopped, and a folder that was made by `sr-edge train` elsewhere is taken as it is once its training is over.
-With --no-training only those are bundled. Weights that are bundled already are measured again where the work folder
-has none; their card, or "trained" in the list, keeps what there is to say of their training.
+With --no-training only those are bundled. An entry's "first" is the training whose weights its recipe goes on from;
+its minutes are those that it took when the weights were made. Weights that are bundled already are measured again where
+the work folder has none; their card, or "trained" in the list, keeps what there is to say of their training.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sr_edge.training.loop import CHECKPOINT, WEIGHTS
 ROOT = Path(__file__).resolve().parents[1]
 LIST, PAGE = ROOT / "scripts" / "zoo.json", ROOT / "docs" / "zoo.md"
 LARGEST_BYTES, LARGEST_TOTAL_BYTES = 2_000_000, 12_000_000
-DONE = "done"
+DONE, FIRST = "done", "first"
 
 
 def main() -> None:
@@ -36,9 +37,7 @@ def main() -> None:
     for entry in chosen:
         run = args.work / _title(entry)
         if not args.no_training:
-            recipe = recipe_from_document(entry["recipe"], str(LIST))
-            train_model(entry["name"], entry["scale"], args.data, args.set5, run, recipe, threads=args.threads)
-            (run / DONE).touch()
+            _train(entry, run, args)
         _bundle(entry, run, zoo["data"], args)
     cards = [json.loads(_card_file(entry).read_text()) for entry in zoo["networks"] if _card_file(entry).is_file()]
     PAGE.write_text(page(cards), encoding="utf-8")
@@ -59,6 +58,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _train(entry: dict[str, Any], run: Path, args: argparse.Namespace) -> None:
+    """By the recipe; one with a "first" part begins with the weights that came of that."""
+
+    def train(document: dict[str, Any], out: Path, start: Path | None) -> Path:
+        recipe, name, scale = recipe_from_document(document, str(LIST)), entry["name"], entry["scale"]
+        return train_model(name, scale, args.data, args.set5, out, recipe, start, args.threads).weights
+
+    start = train(entry["first"]["recipe"], run / FIRST, None) if "first" in entry else None
+    train(entry["recipe"], run, start)
+    (run / DONE).touch()
+
+
 def _title(entry: dict[str, Any]) -> str:
     return f"{entry['name']}-x{entry['scale']}"
 
@@ -75,6 +86,9 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
         patch_px = recipe_from_document(entry["recipe"]).patch_px
         pictures = len(Originals.from_folder(args.data, entry["scale"], patch_px).pictures)
         facts = training_facts(run, data, args.hardware, pictures)
+        if "first" in entry:
+            first = recipe_from_document(entry["first"]["recipe"], str(LIST)).document()
+            facts["first"] = {"recipe": first, "minutes": entry["first"]["minutes"]}
         shutil.copyfile(run / WEIGHTS, weights)
     elif weights.is_file() and card.is_file():
         facts = json.loads(card.read_text(encoding="utf-8"))["training"]

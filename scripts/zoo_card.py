@@ -172,7 +172,7 @@ def page(cards: list[dict[str, Any]]) -> str:
         "",
         "| network | pictures | steps | batch | patch | rate | seed | minutes | hardware |",
         "|---|---|---|---|---|---|---|---|---|",
-        *map(_training_row, cards),
+        *(row for card in cards for row in _training_rows(card)),
         "",
     ]
     for key, title in (("pictures", "Data"), ("licence", "Licence of the data")):
@@ -194,12 +194,22 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _training_row(card: dict[str, Any]) -> str:
-    facts = card["training"]
-    recipe = facts["recipe"]
-    numbers = [recipe[key] for key in ("steps", "batch", "patch_px", "learning_rate", "seed")]
-    cells = [f"`{card['name']}` x{card['scale']}", facts["pictures"], *numbers, f"{facts['minutes']:.0f}"]
-    return _row([*map(str, cells), facts["hardware"]])
+def _training_rows(card: dict[str, Any]) -> list[str]:
+    """One row, or two where a training went on from the weights of a first one."""
+    facts, title = card["training"], f"`{card['name']}` x{card['scale']}"
+    rows = [("", facts)] if "first" not in facts else [(", first", facts["first"]), (", then", facts)]
+    return [
+        _row(
+            [
+                title + part,
+                str(facts["pictures"]),
+                *(str(stage["recipe"][key]) for key in ("steps", "batch", "patch_px", "learning_rate", "seed")),
+                f"{stage['minutes']:.0f}",
+                facts["hardware"],
+            ]
+        )
+        for part, stage in rows
+    ]
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ Activations: one pair per tensor, before the layers that take it; smoothing is f
 that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializers with a per-channel DequantizeLinear.
 Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
 point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
-behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. A picture's levels from 0 to 255 become
-signed ones by a Sub (see `unsigned`).
+behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. What a Relu makes is unsigned with zero
+point 0 there, which is faster, and the Relu becomes a Clip that saturates at the same 127 scales. A picture's levels
+from 0 to 255 become signed ones by a Sub (see `unsigned`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sr_edge.calibration.calibration import Calibration, TensorRange
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
+from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.weights import quantize_weight
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import GraphView, default_opset, view_graph
@@ -68,9 +70,13 @@ class _QdqWriter:
         self._corrections: dict[tuple[str, int], Values] = {}
         self._centres: dict[tuple[str, int], Values] = {}
         self._plan_smoothing()
+        self._limited = self._relus() if spelling is Spelling.U8 else frozenset()
         self._plan_biases()
 
     def rewrite(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
+        if not self._limited.isdisjoint(node.output):
+            yield self._clip(node)
+            return
         layer = self._layers.get(node.name)
         self._rewrite_constants(node, weight_too=layer is None)
         if layer is not None:
@@ -100,6 +106,23 @@ class _QdqWriter:
                 self._unfolded[tensor] = axis
             else:
                 self._divisors.update(divisors)
+
+    def _relus(self) -> frozenset[str]:
+        """What Relus make for INT8 layers and for nobody else."""
+        tensors = {layer.site.activation for layer in self._layers.values()} - self._unfolded.keys()
+        return frozenset(tensor for tensor in tensors - self._view.output_names if self._is_relu_for_int8(tensor))
+
+    def _is_relu_for_int8(self, tensor: str) -> bool:
+        at = self._view.producer.get(tensor)
+        readers = [self._view.nodes[reader].name for reader in self._view.consumers[tensor]]
+        return at is not None and self._view.nodes[at].op_type == "Relu" and self._layers.keys() >= set(readers)
+
+    def _clip(self, relu: onnx.NodeProto) -> onnx.NodeProto:
+        """In place of a Relu: also limited where signed INT8 saturates."""
+        (tensor,) = relu.output
+        largest = np.float32(INT8_LEVELS) * np.float32(self._calibration.range_of(tensor).scale)
+        limits = [self._add(f"{tensor}/int8_least", np.float32(0.0)), self._add(f"{tensor}/int8_largest", largest)]
+        return _node("Clip", [relu.input[0], *limits], tensor)
 
     def _plan_biases(self) -> None:
         for name, layer in self._layers.items():
@@ -150,7 +173,8 @@ class _QdqWriter:
             source = nodes[-1].output[0]
             yield from nodes
         scale = self._add(f"{name}_scale", np.float32(found.scale))
-        zero_point = self._add(f"{name}_zero_point", self._zero_point)
+        zero = np.uint8(0) if tensor in self._limited else self._zero_point
+        zero_point = self._add(f"{name}_zero_point", zero)
         levels = f"{name}_levels"
         yield _node("QuantizeLinear", [source, scale, zero_point], levels)
         yield _node("DequantizeLinear", [levels, scale, zero_point], name)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
@@ -119,3 +119,38 @@ def test_openvino_still_loses_the_sign_of_signed_values_behind_a_concat(
         "OpenVINO now computes Concat -> signed Q/DQ -> INT8 conv correctly: "
         "the u8 spelling (Spelling.U8) can be dropped once the oldest supported version is this one"
     )
+
+
+def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
+    """Two convs with a Relu between, and what else reads it; its range is far below what comes."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], name="second"),
+        helper.make_node(reader_of_the_relu, ["b"], ["d"], name="other"),
+        helper.make_node("Concat", ["c", "d"], ["y"], name="concat", axis=1),
+    ]
+    if not reader_of_the_relu:
+        del nodes[3:]
+        nodes[2].output[0] = "y"
+    model = of_nodes(nodes, {"w1": random_weight(8, 3, 3, 3), "w2": random_weight(4, 8, 1, 1, seed=1)})
+    decisions = tuple(Decision(site.node, site.op_type, site.node == "second", "") for site in find_sites(model))
+    ranges = {"b": TensorRange(0.0, 2.0, 1.5)}
+    return model, Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
+
+
+@pytest.mark.parametrize(("other", "wanted"), [("", 0), ("Sigmoid", 128)])
+def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
+    other: str, wanted: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
+) -> None:
+    model, calibration = relu_toy(other)
+    signed, unsigned = (insert_qdq(model, calibration, spelling) for spelling in (Spelling.S8, Spelling.U8))
+    found = run_as_written(signed, batches[0])
+    assert np.abs(found - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
+    np.testing.assert_array_equal(found, run_as_written(unsigned, batches[0]))
+    assert psnr_db(run_openvino(unsigned, batches[0]), found) >= AGREEMENT_DB
+    (quantize,) = (node for node in unsigned.graph.node if node.op_type == "QuantizeLinear")
+    (zero_point,) = (value for value in unsigned.graph.initializer if value.name == quantize.input[2])
+    assert numpy_helper.to_array(zero_point) == wanted
+    assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (wanted == 0)
+    assert "Clip" not in {node.op_type for node in signed.graph.node}
