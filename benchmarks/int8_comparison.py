@@ -20,7 +20,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from int8_makers import MAKERS, Material, make
 from picture_quality import CALIBRATION, TILE, Quality, TestPicture, opened, quality, test_pictures
@@ -68,25 +70,37 @@ class Row:
 
 @dataclass(frozen=True)
 class NetworkRows:
-    """One bundled network: its float precisions, then INT8 by every maker; `targets`: ratios that ours should keep."""
+    """One bundled network: its float precisions, then INT8 by every maker; `targets`: ratios that ours should keep.
+
+    `measured` is the day.
+    """
 
     network: str
     rows: tuple[Row, ...]
     targets: dict[str, float]
+    measured: str
 
 
 def main() -> None:
     args = _arguments()
     sets = {set_name(folder): folder for folder in test_sets(args.hr)}
-    report = []
+    report = kept(args.json, args.only)
     for weights in sorted(WEIGHTS_FOLDER.glob("*.safetensors")):
         if args.only and weights.stem not in args.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            report.append(measured_network(weights.stem, sets, args, Path(folder)))
-        Console().print(table(report[-1]))
+            found = measured_network(weights.stem, sets, args, Path(folder))
+        Console().print(table(found))
+        report = sorted([*report, asdict(found)], key=lambda network: str(network["network"]))
         if args.json:
-            args.json.write_text(json.dumps([asdict(network) for network in report], indent=1) + "\n", encoding="utf-8")
+            args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(file: Path | None, only: Sequence[str] | None) -> list[dict[str, Any]]:
+    """What the file has of the networks that are not measured now; nothing where all are."""
+    if file is None or not only or not file.is_file():
+        return []
+    return [network for network in json.loads(file.read_text(encoding="utf-8")) if network["network"] not in only]
 
 
 def measured_network(title: str, sets: dict[str, Path], args: argparse.Namespace, folder: Path) -> NetworkRows:
@@ -101,7 +115,8 @@ def measured_network(title: str, sets: dict[str, Path], args: argparse.Namespace
     pictures = {key: list(test_pictures(path, int(scale))) for key, path in sets.items()}
     rows = measured(model, graphs, pictures, args.rounds)
     limits = TIME_TARGETS[name.startswith(CONVOLUTIONAL)]
-    return NetworkRows(title, tuple(rows), {key: limit for key, limit in limits.items() if Precision(key) in floats})
+    targets = {key: limit for key, limit in limits.items() if Precision(key) in floats}
+    return NetworkRows(title, tuple(rows), targets, datetime.now(timezone.utc).date().isoformat())
 
 
 def made_graphs(material: Material, makers: Sequence[str], folder: Path, rest: Precision) -> Iterator[Graph]:
@@ -179,7 +194,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", metavar="NAME-xSCALE", help="some of the bundled networks")
     parser.add_argument("--makers", nargs="*", choices=MAKERS, default=MAKERS)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the figures there; with --only, the others that it has stay")
     return parser.parse_args()
 
 

@@ -148,6 +148,9 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
         "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it, and in fp32 where it says so. All calibrate "
         "on the same pictures."
     )
+    again = [f"{network['network']} ({network['measured']})" for network in networks if "measured" in network]
+    if 0 < len(again) < len(networks):
+        yield f"Measured again later: {', '.join(again)}."
 
 
 def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -5,6 +5,7 @@ Leave the machine alone meanwhile. The figures are kept in docs/results, one JSO
     python benchmarks/run_all.py                  all of them
     python benchmarks/run_all.py --only forms     some of them; the page keeps the figures of the others
     python benchmarks/run_all.py --only           none of them; the page is written again from what is kept
+    python benchmarks/run_all.py --only int8 --networks swinir-light-x2     of this one network, the others stay
     python benchmarks/run_all.py --only gpu       those of an NVIDIA GPU, which are not among "all": make bench-gpu
     python benchmarks/run_all.py --only comparisons     networks that are trained for it, an hour and more; nor these:
         of runs/zoo it takes the light pair, which `python -m scripts.train_zoo --work runs/zoo` trains
@@ -59,6 +60,15 @@ GPU_STEPS = {"gpu": "python benchmarks/gpu.py --json {json}"}
 TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --seeds 1 --pair runs/zoo --json {json}"}
 
 
+def run_networks(networks: list[str], folder: Path) -> None:
+    """INT8 of some networks anew, each with its day; what the file says of the machine and of the others stays."""
+    file, figures = RESULTS / "int8.json", folder / "int8.json"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    figures.write_text(json.dumps(kept["figures"]), encoding="utf-8")
+    run(f"{STEPS['int8']} --only {' '.join(networks)}", folder, figures).check_returncode()
+    write_text(file, json.dumps({**kept, "figures": json.loads(figures.read_text("utf-8"))}, indent=1) + "\n")
+
+
 def run_step(name: str, folder: Path) -> None:
     """Runs one benchmark, with the bundles that it names, and keeps its figures."""
     command, figures = {**STEPS, **GPU_STEPS, **TRAINED_STEPS}[name], folder / f"{name}.json"
@@ -93,10 +103,16 @@ def main() -> None:
     names = [*STEPS, *GPU_STEPS, *TRAINED_STEPS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=names, default=list(STEPS), metavar="NAME", help=", ".join(names))
-    only = parser.parse_args().only
+    parser.add_argument("--networks", nargs="+", metavar="NAME-xSCALE", help="with --only int8: these, no others")
+    args = parser.parse_args()
+    if args.networks and args.only != ["int8"]:
+        parser.error("--networks goes with --only int8")
     with tempfile.TemporaryDirectory() as folder:
-        for name in only:
-            run_step(name, Path(folder))
+        if args.networks:
+            run_networks(args.networks, Path(folder))
+        else:
+            for name in args.only:
+                run_step(name, Path(folder))
     files = {name: RESULTS / f"{name}.json" for name in names}
     kept = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
     write_text(PAGE, benchmarks_page(kept))

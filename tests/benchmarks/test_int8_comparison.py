@@ -49,6 +49,23 @@ def test_the_page_tells_what_is_kept(page: Any, change_db: float, ratio: float, 
     assert "gives up: RuntimeError: no" in table[3]
 
 
+def test_the_page_names_networks_that_were_measured_again(page: Any) -> None:
+    found = [network(-0.01, 0.6), {**network(-0.01, 0.6), "network": "ups-tiny-x2", "measured": "2026-11-28"}]
+    assert "Measured again later: ups-tiny-x2 (2026-11-28)." in list(page.int8(found))
+    assert not [text for text in page.int8(found[1:]) if "again" in text]
+
+
+def test_networks_that_are_not_measured_now_keep_their_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("nncf", reason="nncf, of the extra [comparison], is not installed")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    kept = importlib.import_module("int8_comparison").kept
+    file = tmp_path / "int8.json"
+    assert kept(file, ["a"]) == []
+    file.write_text('[{"network": "a"}, {"network": "b"}]', encoding="utf-8")
+    assert kept(file, ["a"]) == [{"network": "b"}]
+    assert kept(file, None) == []
+
+
 @pytest.mark.skipif(not availability("openvino").works, reason="OpenVINO is not installed")
 def test_a_bundled_network_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="nncf, of the extra [comparison], is not installed")
