@@ -148,9 +148,10 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
         "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it, and in fp32 where it says so. All calibrate "
         "on the same pictures."
     )
-    again = [f"{network['network']} ({network['measured']})" for network in networks if "measured" in network]
-    if 0 < len(again) < len(networks):
-        yield f"Measured again later: {', '.join(again)}."
+    days = {network["network"]: network.get("measured", "") for network in networks}
+    if len(set(days.values())) > 1:
+        later = [f"{name} ({day})" for name, day in days.items() if day > min(days.values())]
+        yield f"Measured again later: {', '.join(later)}."
 
 
 def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:

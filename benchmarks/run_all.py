@@ -64,6 +64,9 @@ def run_networks(networks: list[str], folder: Path) -> None:
     """INT8 of some networks anew, each with its day; what the file says of the machine and of the others stays."""
     file, figures = RESULTS / "int8.json", folder / "int8.json"
     kept = json.loads(file.read_text(encoding="utf-8"))
+    here, there = asdict(describe_environment())["machine"], kept["environment"]["machine"]
+    if any(here[key] != there[key] for key in ("cpu", "usable_cores")):
+        raise SystemExit(f"{file} was measured on another machine; measure all networks here: --only int8")
     figures.write_text(json.dumps(kept["figures"]), encoding="utf-8")
     run(f"{STEPS['int8']} --only {' '.join(networks)}", folder, figures).check_returncode()
     write_text(file, json.dumps({**kept, "figures": json.loads(figures.read_text("utf-8"))}, indent=1) + "\n")

@@ -6,8 +6,9 @@ Usage: python -m scripts.train_zoo --data PICTURES --set5 FOLDER --set14 FOLDER 
 The work folder has one folder a network, NAME-xSCALE, with what `sr-edge train` leaves there: training goes on where
 it was stopped, and a folder that was made by `sr-edge train` elsewhere is taken as it is once its training is over.
 With --no-training only those are bundled. An entry's "first" is the training whose weights its recipe goes on from;
-its minutes are those that it took when the weights were made. Weights that are bundled already are measured again where
-the work folder has none; their card, or "trained" in the list, keeps what there is to say of their training.
+where only the second one's folder is there, its minutes are taken from the list. Weights that are bundled already are
+measured again where the work folder has none; their card, or "trained" in the list, keeps what there is to say of
+their training.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scripts.zoo_card import measured, page, training_facts, write_json
+from scripts.zoo_card import first_facts, measured, page, training_facts, write_json
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.training import recipe_from_document, train_model
 from sr_edge.training.data import Originals
@@ -87,8 +88,7 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
         pictures = len(Originals.from_folder(args.data, entry["scale"], patch_px).pictures)
         facts = training_facts(run, data, args.hardware, pictures)
         if "first" in entry:
-            first = recipe_from_document(entry["first"]["recipe"], str(LIST)).document()
-            facts["first"] = {"recipe": first, "minutes": entry["first"]["minutes"]}
+            facts["first"] = first_facts(run, run / FIRST, entry["first"], str(LIST))
         shutil.copyfile(run / WEIGHTS, weights)
     elif weights.is_file() and card.is_file():
         facts = json.loads(card.read_text(encoding="utf-8"))["training"]

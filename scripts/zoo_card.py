@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sr_edge.bundle.store import sha256_of
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import write_picture
@@ -19,10 +20,11 @@ from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
+from sr_edge.training import recipe_from_document
 from sr_edge.training.data import Originals, PairSet, Purpose
 from sr_edge.training.degradations import BICUBIC, Degradation, find_degradation
 from sr_edge.training.log import LOG, logged_minutes
-from sr_edge.training.loop import CHECKPOINT
+from sr_edge.training.loop import CHECKPOINT, WEIGHTS
 
 TILE = TileSpec(96, 96)
 CALIBRATION = Path(__file__).resolve().parents[1] / "examples" / "pictures" / "calibration"
@@ -56,6 +58,22 @@ def training_facts(run: Path, data: dict[str, str], hardware: str, pictures: int
         raise SystemExit(f"{run} is at step {kept['step']} of {kept['recipe']['steps']}; finish it first")
     minutes = logged_minutes(run / LOG)
     return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": kept["recipe"]}
+
+
+def first_facts(run: Path, first: Path, listed: dict[str, Any], source: str) -> dict[str, Any]:
+    """Of the training that the one in `run` went on from: from its folder, else what the list says of it.
+
+    Raises:
+        SystemExit: the one in `run` began with random weights, or with others than those in `first`.
+    """
+    kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    begun_with = kept["begun_from"]["weights"]
+    if not begun_with or ((first / WEIGHTS).is_file() and sha256_of(first / WEIGHTS) != begun_with):
+        raise SystemExit(f"{run} did not begin with a first training's weights, as {source} says; train it anew")
+    if (first / CHECKPOINT).is_file():
+        recipe = torch.load(first / CHECKPOINT, map_location="cpu", weights_only=True)["recipe"]
+        return {"recipe": recipe, "minutes": logged_minutes(first / LOG)}
+    return {"recipe": recipe_from_document(listed["recipe"], source).document(), "minutes": listed["minutes"]}
 
 
 def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: Path) -> dict[str, Any]:

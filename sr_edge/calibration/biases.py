@@ -26,7 +26,7 @@ def bias_of(view: GraphView, at: int) -> Bias | None:
     name = node.input[BIAS_SLOT] if len(node.input) > BIAS_SLOT else ""
     if name and name not in view.constants:
         return None
-    if node.op_type == "Gemm" and (not name or not all(_is_one(view, at, factor) for factor in ("alpha", "beta"))):
+    if node.op_type == "Gemm" and not _is_one_value_per_output(view, at, name):
         return None
     return Bias(node.name, BIAS_SLOT, name)
 
@@ -44,6 +44,16 @@ def _added_behind(view: GraphView, at: int) -> Bias | None:
             if constant is not None and constant.size == outputs == constant.shape[-1]:
                 return Bias(reader.name, slot, name)
     return None
+
+
+def _is_one_value_per_output(view: GraphView, at: int, name: str) -> bool:
+    """Of a Gemm: whether what it adds is there, and alike for all rows."""
+    node = view.nodes[at]
+    weight, transposed = view.constants.get(node.input[1]), attribute(node, "transB")
+    if not name or weight is None or not all(_is_one(view, at, factor) for factor in ("alpha", "beta")):
+        return False
+    outputs = weight.shape[0 if transposed is not None and transposed.i else 1]
+    return view.constants[name].shape in ((outputs,), (1, outputs))
 
 
 def _is_one(view: GraphView, at: int, name: str) -> bool:

@@ -31,9 +31,9 @@ Role = tuple[str, ...]
 
 WARM_UP = 2
 ROUNDS = (8, 40)
-"""Least and most; in between as many as fit into TURN_MS, since short graphs are timed less surely."""
+"""Least and most; in between as many as give each graph TURN_MS, since short graphs are timed less surely."""
 
-TURN_MS = 2000.0
+TURN_MS = 1000.0
 
 MOST_ROLES = 12
 """The smallest roles beyond are timed as one: each takes a graph to compile."""
@@ -169,7 +169,7 @@ def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:
     for _ in range(WARM_UP):
         one_round_ms = sum(graph.run() for graph in graphs)
     least, most = ROUNDS
-    count = min(most, max(least, round(TURN_MS / one_round_ms)))
+    count = min(most, max(least, round(TURN_MS * len(graphs) / one_round_ms)))
     rounds = [[graph.run() for graph in graphs] for _ in range(count)]
     return [list(samples) for samples in zip(*rounds, strict=True)]
 

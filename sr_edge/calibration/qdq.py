@@ -27,7 +27,7 @@ from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
 from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.weights import quantize_weight
 from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import GraphView, default_opset, view_graph
+from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
 from sr_edge.spec import Spelling
 
 _ZERO_POINTS = {Spelling.S8: np.int8(0), Spelling.U8: np.uint8(128)}
@@ -70,6 +70,7 @@ class _QdqWriter:
         self._corrections: dict[tuple[str, int], Values] = {}
         self._centres: dict[tuple[str, int], Values] = {}
         self._plan_smoothing()
+        self._captured = captured_tensors(model)
         self._limited = self._relus() if spelling is Spelling.U8 else frozenset()
         self._plan_biases()
 
@@ -114,15 +115,17 @@ class _QdqWriter:
 
     def _is_relu_for_int8(self, tensor: str) -> bool:
         at = self._view.producer.get(tensor)
-        readers = [self._view.nodes[reader].name for reader in self._view.consumers[tensor]]
-        return at is not None and self._view.nodes[at].op_type == "Relu" and self._layers.keys() >= set(readers)
+        if at is None or self._view.nodes[at].op_type != "Relu" or tensor in self._captured:
+            return False
+        readers = [self._view.nodes[reader] for reader in self._view.consumers[tensor]]
+        return all(reader.name in self._layers and tensor not in reader.input[1:] for reader in readers)
 
     def _clip(self, relu: onnx.NodeProto) -> onnx.NodeProto:
         """In place of a Relu: also limited where signed INT8 saturates."""
         (tensor,) = relu.output
         largest = np.float32(INT8_LEVELS) * np.float32(self._calibration.range_of(tensor).scale)
         limits = [self._add(f"{tensor}/int8_least", np.float32(0.0)), self._add(f"{tensor}/int8_largest", largest)]
-        return _node("Clip", [relu.input[0], *limits], tensor)
+        return helper.make_node("Clip", [relu.input[0], *limits], [tensor], name=relu.name)
 
     def _plan_biases(self) -> None:
         for name, layer in self._layers.items():

@@ -24,6 +24,8 @@ from sr_edge.controls import Controls
 from sr_edge.export.graph import view_graph
 
 _SWITCHES = "sr_edge_int8_switches"
+_OURS = "sr_edge_int8/"
+"""Begins every other name that is added."""
 
 Values = npt.NDArray[np.float32]
 
@@ -56,7 +58,7 @@ def float_picture(output: npt.NDArray[np.generic]) -> Batch:
 class _Switcher:
     """Puts every layer into an If: as it is, or with rounded input, rounded weight and corrected bias.
 
-    A layer that is switched off costs nothing so, and both branches have constant weights, which ONNX Runtime prepares
+    A layer that is switched off costs little so, and both branches have constant weights, which ONNX Runtime prepares
     once.
     """
 
@@ -82,7 +84,7 @@ class _Switcher:
 
     def _switch(self, index: int, layer: Layer) -> None:
         site, node, bias = layer.site, self._nodes[layer.site.node], self._biases[layer.site.node]
-        flag = f"{site.node}/switch"
+        flag = f"{_OURS}{site.node}/switch"
         gather = helper.make_node("Gather", [_SWITCHES, self._constant(f"{flag}_index", np.int64(index))], [flag])
         before, after = self._bias_values(layer, bias)
         if bias is not None and bias.node != site.node:
@@ -118,17 +120,17 @@ class _Switcher:
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         rounded = int8_weight(weight, site.channel_axis, self._calibration.tuned_weight(site, weight.shape))
         constants: dict[str, npt.ArrayLike] = {
-            f"{site.node}/scale": np.float32(found.scale),
-            f"{site.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
+            f"{_OURS}{site.node}/scale": np.float32(found.scale),
+            f"{_OURS}{site.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
         }
         steps = [("QuantizeLinear", [*constants]), ("DequantizeLinear", [*constants])]
         if smoothing is not None:
-            factor = f"{site.node}/smoothing"
+            factor = f"{_OURS}{site.node}/smoothing"
             constants[factor] = (1.0 / smoothing).reshape((-1, 1, 1) if layer.is_spatial else (-1,))
             steps.insert(0, ("Mul", [factor]))
         branch, source = onnx.GraphProto(), site.activation
         for op_type, operands in steps:
-            made = f"{site.node}/{op_type}"
+            made = f"{_OURS}{site.node}/{op_type}"
             branch.node.append(helper.make_node(op_type, [source, *operands], [made]))
             source = made
         branch.MergeFrom(_branch(node, "int8", source, rounded, bias))
@@ -144,7 +146,7 @@ def _branch(node: onnx.NodeProto, kind: str, source: str, weight: Values, bias: 
     """The layer on `source` with weight and bias of its own; without a bias it keeps the one that it has."""
     layer = onnx.NodeProto()
     layer.CopyFrom(node)
-    layer.name = layer.output[0] = f"{node.name}/{kind}"
+    layer.name = layer.output[0] = f"{_OURS}{node.name}/{kind}"
     operands = {1: weight} if bias is None else {1: weight, BIAS_SLOT: bias}
     layer.input.extend([""] * (max(operands) + 1 - len(layer.input)))
     layer.input[0] = source

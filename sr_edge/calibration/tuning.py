@@ -26,7 +26,7 @@ from sr_edge.calibration.post_training import calibrate, digest_of
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.quality import HeldOut, Judge
 from sr_edge.calibration.search import SEARCH
-from sr_edge.calibration.sensitivity import measure_noises
+from sr_edge.calibration.sensitivity import PATCHES, measure_noises
 from sr_edge.calibration.switched import SwitchedGraph, float_picture
 from sr_edge.calibration.target import choose_for_target, require_float_misses
 from sr_edge.calibration.timings import Timings, counted_savings
@@ -214,7 +214,7 @@ def _noises(
     calibration: Calibration, judge: Judge, held_out: Sequence[HeldOut], progress: StageProgress, cache: Path | None
 ) -> Sensitivity:
     steps = calibration.finetuning.steps if calibration.finetuning is not None else 0
-    judged = [*(digest_of(held.patch) for held in held_out), f"fine-tuning {steps}" if steps else ""]
+    judged = [*(digest_of(held.patch) for held in held_out), f"fine-tuning {steps}" if steps else "", f"by {PATCHES}"]
     digest = hashlib.sha256("".join(judged).encode()).hexdigest()
     known = calibration.sensitivity
     noises = dict(known.noise_power) if known is not None and known.held_out_sha256 == digest else {}

@@ -55,7 +55,10 @@ _REARRANGED = {
 """Formats with the same samples in another order; opacity is left out."""
 
 _PLANAR_RGB = {PixelFormat.RGB: "gbrp", PixelFormat.RGB_16: "gbrp16le"}
-"""What libswscale writes with vector instructions, in a sixth of the time of RGB side by side, with the same values."""
+"""What libswscale writes with vector instructions: 4:2:0 of 8 bits in a fifth of the time of RGB side by side.
+
+The values are the same, but for frames of 7 and 8 rows.
+"""
 _RGB_IN_GBR = (2, 0, 1)
 
 _own = threading.local()
@@ -139,25 +142,25 @@ def rgb_from_frame(frame: VideoFrame) -> frames.Frame:
     if frame.format.is_rgb:
         return np.ascontiguousarray(frame.planes[0])
     form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
-    planar = _PLANAR_RGB[form]
-    picture = _reformatter(frame.format.value, planar).reformat(
+    target = _PLANAR_RGB[form] if frame.format.chroma else form.value
+    picture = _reformatter(frame.format.value, target).reformat(
         _untagged(frame),
-        format=planar,
+        format=target,
         src_colorspace=_SWSCALE_MATRIX[assumed_matrix(frame)],
         src_color_range=_assumed_range(frame),
         dst_color_range=ColourRange.FULL,
         interpolation=_EXACT,
         threads=1,
     )
-    rgb = _interleaved(picture, form.dtype)
+    rgb = _interleaved(picture, form) if frame.format.chroma else np.ascontiguousarray(_planes_of(picture, form)[0])
     return rgb if form is PixelFormat.RGB else _white_from_65280(rgb)
 
 
-def _interleaved(picture: av.VideoFrame, dtype: np.dtype[Any]) -> frames.Frame:
+def _interleaved(picture: av.VideoFrame, form: PixelFormat) -> frames.Frame:
     """(height, width, 3) of a picture whose planes are green, blue and red."""
-    rgb = np.empty((picture.height, picture.width, 3), dtype)
+    rgb = np.empty((picture.height, picture.width, 3), form.dtype)
     for channel, at in enumerate(_RGB_IN_GBR):
-        rgb[..., channel] = _samples(picture.planes[at], dtype)[: picture.height, : picture.width]
+        rgb[..., channel] = _samples(picture.planes[at], form.dtype)[: picture.height, : picture.width]
     return rgb
 
 

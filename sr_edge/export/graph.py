@@ -118,6 +118,19 @@ def true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in constants]
 
 
+def captured_tensors(model: onnx.ModelProto) -> frozenset[str]:
+    """What the subgraphs of If, Loop and Scan read, which `GraphView.consumers` does not tell."""
+    subgraphs = [found.g for node in model.graph.node for found in node.attribute if found.HasField("g")]
+    names: set[str] = set()
+    while subgraphs:
+        graph = subgraphs.pop()
+        names |= {output.name for output in graph.output}
+        for node in graph.node:
+            names |= set(node.input)
+            subgraphs += [found.g for found in node.attribute if found.HasField("g")]
+    return frozenset(names)
+
+
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
     """The node's attribute of that name, or None where the operator's default holds."""
     return next((found for found in node.attribute if found.name == name), None)

@@ -4,9 +4,9 @@ With U = (1, u) and W = (1, w), t(s) = 1 + s + s²/2 = ((U·W)² + 1)/2, so that
 
     Y_n = ½ (U_nᵀ A U_n + sum_m v_m)
 
-Its derivatives need A, a matrix of its own kind for U, and the arguments; products over all tokens are made again,
-one head at a time, and stay in the cache. PyTorch's own gradient of the form in `taylor_shift` keeps them all, in
-memory that a CPU takes twice as long to write and read.
+Its derivatives need A, a matrix of its own kind for U, and the arguments. Products over all tokens are made again; on a
+CPU for so few heads at a time that its cache holds them. PyTorch's own gradient of the form in `taylor_shift` keeps
+them all, in memory that a CPU takes twice as long to write and read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 CACHED_TOKENS = 48 * 48
@@ -70,6 +71,7 @@ class _QuadraticSums(torch.autograd.Function):
         return torch.cat([_contracted(_applied(m, part), part) for part, m in _parts(u, moments)])
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = [_gradients(*part) for part in _parts(*context.saved_tensors, gradient)]
         by_u, by_w, by_v = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -97,4 +97,5 @@ class TaylorShiftAttention(nn.Module):
         """The efficient form with a faster gradient: (batch, tokens, 3 dim) -> (batch, tokens, dim)."""
         batch, tokens, _ = qkv.shape
         q, k, v = qkv.transpose(1, 2).reshape(batch, 3, self.heads, -1, tokens).unbind(1)
-        return taylor_attention_with_gradient(q, k, v, self.temperature).flatten(1, 2).transpose(1, 2)
+        out = taylor_attention_with_gradient(q, k, v, self.temperature)
+        return out.flatten(1, 2).transpose(1, 2).to(qkv.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -12,12 +13,13 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
+from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
 from sr_edge.calibration.watched import Batch
 from sr_edge.export.tracing import trace
 from sr_edge.spec import Spelling
-from tests.calibration.graphs import AGREEMENT_DB, TILE, PsnrDb, Run, of_nodes, random_weight
+from tests.calibration.graphs import AGREEMENT_DB, TILE, PsnrDb, Run, of_nodes, parsed, random_weight
 from tests.calibration.networks import trained
 
 
@@ -154,3 +156,33 @@ def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
     assert numpy_helper.to_array(zero_point) == wanted
     assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (wanted == 0)
     assert "Clip" not in {node.op_type for node in signed.graph.node}
+
+
+SUBGRAPH = """
+    a = Conv <pads=[1,1,1,1]> (x, w1)  b = Relu (a)  c = Conv (b, w2)
+    y = If (yes) <then_branch = then () => (float[n,c,h,w] t) { t = Concat <axis=1> (c, b) },
+                  else_branch = otherwise () => (float[n,c,h,w] e) { e = Concat <axis=1> (b, c) }>
+"""
+TWICE = "a = Conv <pads=[1,1,1,1]> (x, w1)  r = Reshape (a, rows)  b = Relu (r)  y = Gemm (b, g, b)"
+
+
+@pytest.mark.parametrize(("body", "output"), [(SUBGRAPH, "float[n,c,h,w] y"), (TWICE, "float[n,m] y")])
+def test_a_relu_that_is_read_in_another_way_too_stays(
+    body: str, output: str, batches: list[Batch], run_as_written: Run
+) -> None:
+    constants: dict[str, npt.ArrayLike] = {
+        "w1": random_weight(8, 3, 3, 3),
+        "w2": random_weight(4, 8, 1, 1, seed=1),
+        "g": random_weight(8, 8, seed=2),
+        "rows": np.array([-1, 8], np.int64),
+        "yes": np.array(True),
+    }
+    model = parsed(body, constants, output=output)
+    name_nodes(model)
+    second = find_sites(model)[-1]
+    decisions = tuple(Decision(site.node, site.op_type, site.node == second.node, "") for site in find_sites(model))
+    calibration = Calibration(
+        Provenance("", (), "min-max"), PlacementPolicy(), {"b": TensorRange(0.0, 2.0, 1.5)}, decisions
+    )
+    signed, unsigned = (insert_qdq(model, calibration, spelling) for spelling in (Spelling.S8, Spelling.U8))
+    np.testing.assert_array_equal(run_as_written(signed, batches[0]), run_as_written(unsigned, batches[0]))

@@ -65,6 +65,22 @@ def test_a_layer_learns_from_the_function_that_it_computes() -> None:
     assert (learning - layer.eval()(x)).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_layer_of_half_precision_learns_too(dtype: torch.dtype) -> None:
+    layer = TaylorShiftAttention(dim=HEADS * D, heads=HEADS).to(dtype).train()
+    out = layer(torch.randn(BATCH, TOKENS, HEADS * D, dtype=dtype))
+    assert out.dtype is dtype
+    out.float().sum().backward()
+    assert layer.temperature.grad is not None
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    arguments = _arguments()
+    (by_q,) = torch.autograd.grad(_tokens_last(*arguments).square().sum(), arguments[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        by_q.square().sum().backward()  # type: ignore[no-untyped-call]
+
+
 def test_nothing_as_large_as_tokens_times_d_squared_is_kept() -> None:
     def largest_kept(attention: object) -> int:
         sizes: list[int] = []
