@@ -24,6 +24,9 @@ from sr_edge.export.onnx_run import Tensor, Tensors
 WATCHED_BYTES = 256 << 20
 """Inner tensors become outputs of the graph and live all at once; more than this is split over several runs."""
 
+_IN_INT8 = {"Relu": "Clip"}
+"""What OpenVINO's spelling of INT8 puts in the place of an operator: a Relu is limited to what INT8 holds."""
+
 _PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
 
 
@@ -153,7 +156,7 @@ def _pairs(first: GraphView, second: GraphView, left_out: Counter[str]) -> Itera
         other = named.get(node.name) or making.get(node.output[0])
         if other is None:
             left_out["the other graph has no node of that name"] += 1
-        elif other.op_type != node.op_type:
+        elif other.op_type not in (node.op_type, _IN_INT8.get(node.op_type)):
             left_out[f"a {node.op_type} here is a {other.op_type} there"] += 1
         else:
             tensors = tuple(zip((t for t in node.output if t), (t for t in other.output if t), strict=False))
