@@ -224,20 +224,29 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once(monkeypatch: py
     monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
     monkeypatch.setattr("sr_edge.camera.loop._TICK_S", PATIENCE_S)  # else a frame that waits for the test is late, too
     may_pass = threading.Semaphore(0)
+    slow: list[int] = []
     cheap: list[int] = []
 
     class Slow(RepeatingEnlarger):
         def before_infer(self, frame: VideoFrame) -> None:
+            slow.append(frame.sequence)
             assert may_pass.acquire(timeout=PATIENCE_S)
 
     class Cheap(RepeatingEnlarger):
         def before_infer(self, frame: VideoFrame) -> None:
             cheap.append(frame.sequence)
 
+    class Patient(ListSink):
+        """Has the first frame, and so the news that it was late, only once the second one is in the model."""
+
+        def write(self, frame: VideoFrame) -> None:
+            eventually(lambda: len(slow) > 1)
+            super().write(frame)
+
     model = Slow()
     options = LoopOptions(Policy.parse("drop-late 1000000"), fallback=Cheap(at_once=2), max_latency_ms=1e-9)
     loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(6)]), model, options)
-    running = threading.Thread(target=loop.run, args=(ListSink(),))
+    running = threading.Thread(target=loop.run, args=(Patient(),))
     running.start()
     eventually(lambda: model.turns.waiting == 2)
     may_pass.release()
