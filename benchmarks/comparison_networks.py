@@ -154,7 +154,7 @@ COMPARISONS = (
 
 PAIR = Comparison(
     "TaylorSwinIR against SwinIR, both light",
-    "as bundled",
+    "as bundled, after a first training of each: zoo.md",
     ("taylor-swinir-light", "swinir-light"),
     "SwinIR's size: 0.02 to 0.31 dB above SwinIR",
     patch_px=48,
