@@ -72,13 +72,14 @@ class Row:
 class NetworkRows:
     """One bundled network: its float precisions, then INT8 by every maker; `targets`: ratios that ours should keep.
 
-    `measured` is the day.
+    `measured` is the day, `weights_sha256` says of which weights.
     """
 
     network: str
     rows: tuple[Row, ...]
     targets: dict[str, float]
     measured: str
+    weights_sha256: str
 
 
 def main() -> None:
@@ -116,7 +117,8 @@ def measured_network(title: str, sets: dict[str, Path], args: argparse.Namespace
     rows = measured(model, graphs, pictures, args.rounds)
     limits = TIME_TARGETS[name.startswith(CONVOLUTIONAL)]
     targets = {key: limit for key, limit in limits.items() if Precision(key) in floats}
-    return NetworkRows(title, tuple(rows), targets, datetime.now(timezone.utc).date().isoformat())
+    day = datetime.now(timezone.utc).date().isoformat()
+    return NetworkRows(title, tuple(rows), targets, day, model.card.weights_sha256)
 
 
 def made_graphs(material: Material, makers: Sequence[str], folder: Path, rest: Precision) -> Iterator[Graph]:

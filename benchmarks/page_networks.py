@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from comparison_rows import ComparisonRow
@@ -9,6 +10,7 @@ from page_cells import Kept, judged, row_of
 from paper_rows import PaperRow
 
 from sr_edge.bundle.plain import from_plain
+from sr_edge.models.registry import WEIGHTS_FOLDER
 
 OUR_INT8, LARGEST_INT8_DROP_DB = "sr-edge", 0.05
 SCALING_PICTURE = "attention_scaling.png"
@@ -152,6 +154,14 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
     if len(set(days.values())) > 1:
         later = [f"{name} ({day})" for name, day in days.items() if day > min(days.values())]
         yield f"Measured again later: {', '.join(later)}."
+    bundled = {None, *_bundled_sha256()}
+    old = [network["network"] for network in networks if network.get("weights_sha256") not in bundled]
+    if old:
+        yield f"Measured with weights that have been trained on since: {', '.join(old)}."
+
+
+def _bundled_sha256() -> Iterator[str]:
+    return (json.loads(card.read_text(encoding="utf-8"))["weights_sha256"] for card in WEIGHTS_FOLDER.glob("*.json"))
 
 
 def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -10,8 +10,8 @@ from sr_edge.calibration.quality import Judge
 PATCHES = 1
 """Held-out patches by which single layers are compared: who is dropped first, and who costs too much for what it saves.
 
-A layer's noise on one patch was seen between a ninth and twice its mean over 28 of them; which layers cost too much came
-out alike for one, two and all. The joint check takes all.
+A layer's noise on one patch was seen between a ninth and twice its mean over 28 of them; which layers cost too much
+came out alike for one, two and all. The joint check takes all.
 """
 
 

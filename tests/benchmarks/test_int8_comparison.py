@@ -55,6 +55,12 @@ def test_the_page_names_networks_that_were_measured_again(page: Any) -> None:
     assert not [text for text in page.int8(found[1:]) if "again" in text]
 
 
+def test_the_page_names_networks_whose_weights_are_others_now(page: Any) -> None:
+    found = [network(-0.01, 0.6), {**network(-0.01, 0.6), "network": "ups-tiny-x2", "weights_sha256": "of before"}]
+    assert "Measured with weights that have been trained on since: ups-tiny-x2." in list(page.int8(found))
+    assert not [text for text in page.int8(found[:1]) if "since" in text]
+
+
 def test_networks_that_are_not_measured_now_keep_their_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="nncf, of the extra [comparison], is not installed")
     monkeypatch.syspath_prepend(BENCHMARKS)
