@@ -61,6 +61,23 @@ def test_rgb_becomes_yuv_by_the_formula_and_comes_back(form: PixelFormat, matrix
     assert levels.mean() < 1.0
 
 
+@pytest.mark.parametrize("form", [form for form in YUV if form.bits == 8])
+def test_pixels_share_the_mean_of_their_colours(form: PixelFormat) -> None:
+    rgb = np.random.default_rng(5).integers(0, 256, (180, 320, 3), np.uint8)
+    frame = frame_from_rgb(rgb, like(form, Colour(ColourRange.LIMITED, 1)))
+    blue, red = np.moveaxis(frame.planes[1], -1, 0) if form is PixelFormat.NV12 else frame.planes[1:]
+    kr, kb = KR_KB[1]
+    r, g, b = np.moveaxis(rgb / 255, -1, 0)
+    luma = kr * r + (1 - kr - kb) * g + kb * b
+    assert form.chroma is not None
+    columns, rows = form.chroma.value
+    for plane, colour in ((blue, (b - luma) / (2 - 2 * kb)), (red, (r - luma) / (2 - 2 * kr))):
+        mean = colour.reshape(180 // rows, rows, 320 // columns, columns).mean(axis=(1, 3))
+        away = plane - (128 + 224 * mean)
+        assert np.abs(away).max() < 0.65
+        assert abs(away.mean()) < 0.03
+
+
 def test_white_and_black_of_ten_bits_are_exact() -> None:
     ends = np.array([[[0, 0, 0], [65535, 65535, 65535]] * 4] * 4, np.uint16)
     frame = frame_from_rgb(ends, like(PixelFormat.I444_10, Colour(ColourRange.LIMITED, 1)))
