@@ -1,4 +1,4 @@
-"""RealNet-GAN's objective: L1 + perceptual + adversarial, and the discriminator that learns beside the network.
+"""RealNet-GAN's objective: pixels + perceptual + adversarial, and the discriminator that learns beside the network.
 
 Source: arXiv 2408.00470, equation 20. Train with L1 first, then begin from those weights (`--weights`) with a recipe
 that sets the three weights; the paper's are lost in the text that we have, Real-ESRGAN takes 1, 1 and 0.1.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
+from sr_edge.training.objective import PixelLoss
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.vgg import VGG19Features, perceptual_loss
 
@@ -27,12 +28,13 @@ class Adversarial:
 
     def __init__(self, recipe: Recipe, discriminator: nn.Module | None, features: VGG19Features | None) -> None:
         self.recipe = recipe
+        self.pixels = PixelLoss(recipe.l1_weight, recipe.l2_weight)
         self.discriminator = discriminator
         self.features = features
         self.optimizer = Adam(discriminator.parameters(), lr=recipe.learning_rate) if discriminator else None
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        total = self.recipe.l1_weight * functional.l1_loss(prediction, target)
+        total = self.pixels.loss(prediction, target)
         if self.features:
             total = total + self.recipe.perceptual_weight * perceptual_loss(self.features, prediction, target)
         if self.discriminator:

@@ -22,5 +22,5 @@ def draw_curve(log: Path, picture: Path, title: str) -> None:
     axis.grid(alpha=0.3)
     loss = axis.twinx()
     loss.plot(steps, [float(row["loss"]) for row in rows], color="tab:orange", alpha=0.6)
-    loss.set_ylabel("L1 loss of one batch")
+    loss.set_ylabel("loss of one batch")
     figure.savefig(picture, dpi=110, format="png")

@@ -24,7 +24,7 @@ from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, forget_after
-from sr_edge.training.objective import L1, Objective
+from sr_edge.training.objective import Objective, PixelLoss
 from sr_edge.training.paired_input import PairedInput
 from sr_edge.training.precision import settled_precision
 from sr_edge.training.processes import Processes
@@ -145,7 +145,7 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     out.mkdir(parents=True, exist_ok=True)
     network.to(processes.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
-    state = TrainingState(network, average, _optimizer(network, recipe), objective or L1())
+    state = TrainingState(network, average, _optimizer(network, recipe), objective or PixelLoss())
     if (out / CHECKPOINT).exists():
         state.restore(out / CHECKPOINT, training)
     if state.step < recipe.steps:

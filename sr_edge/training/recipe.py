@@ -19,6 +19,7 @@ NOT_NEGATIVE = (
     "halve_every",
     "warm_up_steps",
     "l1_weight",
+    "l2_weight",
     "perceptual_weight",
     "adversarial_weight",
     "seed",
@@ -51,8 +52,8 @@ class Recipe:
 
     `mixed_precision` runs the forward pass under bfloat16 autocast where the device has bfloat16; `compile` passes the
     network through torch.compile (needs a C++ compiler; a minute at the start, then faster steps). `degradation` is a
-    name of `sr_edge.training.degradations`; empty takes the one of the network's paper. With `perceptual_weight` or
-    `adversarial_weight` above 0 the loss is l1_weight L1 + the others, as for RealNet-GAN.
+    name of `sr_edge.training.degradations`; empty takes the one of the network's paper. The loss is the sum of its
+    parts by their weights: L1 and L2 of pixels and, as for RealNet-GAN, perceptual and adversarial.
 
     Raises:
         UsageError: a number that makes no training.
@@ -71,6 +72,7 @@ class Recipe:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     l1_weight: float = 1.0
+    l2_weight: float = 0.0
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.0
     seed: int = 0
@@ -92,8 +94,8 @@ class Recipe:
                 raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be 0 or more")
         if not self.clip_norm > 0:
             raise UsageError(f"recipe: clip_norm is {self.clip_norm}, which stops all learning; use 1, or 1e9 for none")
-        if not self.l1_weight + self.perceptual_weight + self.adversarial_weight > 0:
-            raise UsageError("recipe: l1_weight, perceptual_weight and adversarial_weight are all 0; nothing is learnt")
+        if not self.l1_weight + self.l2_weight + self.perceptual_weight + self.adversarial_weight > 0:
+            raise UsageError("recipe: l1_weight, l2_weight and the two others are all 0; nothing is learnt")
         if (self.schedule is Schedule.STEP) != (self.halve_every > 0):
             raise UsageError("recipe: the step schedule and halve_every (a number of steps) go together; give both")
         if self.weight_decay and self.optimizer is OptimizerName.ADAM:

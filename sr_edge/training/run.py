@@ -21,7 +21,7 @@ from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.log import LOG, logged_minutes
 from sr_edge.training.loop import WEIGHTS, Progress, Training, run_training, writing
-from sr_edge.training.objective import L1, Objective
+from sr_edge.training.objective import Objective, PixelLoss
 from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
@@ -134,7 +134,7 @@ def _smallest_lr_px(name: str, recipe: Recipe) -> int:
 
 def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, processes: Processes) -> Objective:
     if not recipe.perceptual_weight and not recipe.adversarial_weight:
-        return L1()
+        return PixelLoss(recipe.l1_weight, recipe.l2_weight)
     if recipe.adversarial_weight and processes.count > 1:
         raise UsageError("adversarial training runs in one process; start it without torchrun")
     if recipe.adversarial_weight and recipe.patch_px * scale % MULTIPLE_PX:

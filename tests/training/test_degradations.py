@@ -162,6 +162,12 @@ def test_only_realnet_is_given_pairs() -> None:
     assert lr.shape == (24, 24, 3)
 
 
+def test_realnet_may_be_given_one_picture() -> None:
+    one = find_degradation("realnet-one-picture", build_network("realnet-tiny", 4))
+    assert one.degrade(waves(), 4, generator()).shape == (24, 24, 3)
+    assert np.array_equal(one.test_pictures(waves(), 4, 3)[""], PAIRED_REALNET.test_pictures(waves(), 4, 3)[""])
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_drawn_crop_has_no_borders_of_its_own(scale: int) -> None:
     """What is learnt of a place is what the whole picture's reduction has there."""

@@ -40,6 +40,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ({"halve_every": -1}, "halve_every is -1"),
         ({"weight_decay": float("nan"), "optimizer": "adamw"}, "weight_decay is nan"),
         ({"l1_weight": 0}, "nothing is learnt"),
+        ({"l2_weight": -1}, "l2_weight is -1"),
     ],
 )
 def test_what_a_recipe_cannot_be(document: dict[str, object], message: str) -> None:

@@ -29,7 +29,7 @@ from sr_edge.training.checkpoint import ENTRIES
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG
 from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Progress, Training, run_training, train
-from sr_edge.training.objective import L1
+from sr_edge.training.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.start import start_as_enlarger
 from sr_edge.training.validation import mean_psnr_db
@@ -158,6 +158,33 @@ def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Pat
     assert (tmp_path / CHECKPOINT).is_file()
     with pytest.raises(TrainingError, match="another recipe"):
         train(network(), training(pictures, tmp_path, replace(RECIPE, seed=5)))
+
+
+def test_a_checkpoint_from_before_a_part_of_the_recipe_is_continued(pictures: Path, tmp_path: Path) -> None:
+    whole = train(network(), training(pictures, tmp_path / "whole")).read_bytes()
+    with pytest.raises(TrainingInterrupted):
+        train(network(), training(pictures, tmp_path / "older", RECIPE, ask_to_stop(signal.SIGINT, 6)))
+    content = torch.load(tmp_path / "older" / CHECKPOINT, weights_only=True)
+    del content["recipe"]["l2_weight"]
+    torch.save(content, tmp_path / "older" / CHECKPOINT)
+    assert train(network(), training(pictures, tmp_path / "older")).read_bytes() == whole
+
+
+def test_the_loss_of_pixels_is_the_sum_of_its_parts() -> None:
+    target = torch.zeros(1, 3, 4, 4)
+    for weights, wanted in (((1.0, 0.0), 0.5), ((0.0, 4.0), 1.0), ((2.0, 4.0), 2.0)):
+        assert PixelLoss(*weights).loss(target + 0.5, target).item() == wanted
+
+
+def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
+    found, absolute = (
+        train_model(
+            "convnet-tiny", 2, pictures, pictures, tmp_path / str(l2), replace(RECIPE, l1_weight=1 - l2, l2_weight=l2)
+        )
+        for l2 in (1.0, 0.0)
+    )
+    assert found.recipe.l2_weight == 1.0 and found.recipe.l1_weight == 0.0
+    assert found.weights.read_bytes() != absolute.weights.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -328,7 +355,7 @@ def test_too_little_memory_says_what_to_make_smaller(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(L1, "loss", fail)
+    monkeypatch.setattr(PixelLoss, "loss", fail)
     with pytest.raises(TrainingError, match="not enough memory on cpu for 2 crops of 16x16; choose a smaller batch"):
         train(network(), training(pictures, tmp_path))
 
@@ -339,7 +366,7 @@ def test_other_errors_of_torch_are_not_taken_for_too_little_memory(
     def fail(*_: object) -> None:
         raise RuntimeError("shapes")
 
-    monkeypatch.setattr(L1, "loss", fail)
+    monkeypatch.setattr(PixelLoss, "loss", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         train(network(), training(pictures, tmp_path))
 
@@ -448,17 +475,17 @@ def test_a_diverging_loss_stops_the_run(pictures: Path, tmp_path: Path) -> None:
 def test_a_run_that_diverges_leaves_the_last_good_weights(
     pictures: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = L1.loss
+    real = PixelLoss.loss
     seen: list[int] = []
 
-    def diverging(self: L1, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def diverging(self: PixelLoss, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         seen.append(1)
         loss = real(self, prediction, target)
         if len(seen) <= 8:
             return loss
         return loss * math.nan if where == "loss" else loss + (prediction - prediction.detach()).abs().sqrt().sum()
 
-    monkeypatch.setattr(L1, "loss", diverging)
+    monkeypatch.setattr(PixelLoss, "loss", diverging)
     with pytest.raises(TrainingError, match=f"step 8; the last good weights are in .*{WEIGHTS}.*--weights"):
         train(network(), training(pictures, tmp_path / "out"))
     kept = load_file(tmp_path / "out" / WEIGHTS)

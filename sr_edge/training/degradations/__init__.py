@@ -10,9 +10,9 @@ from sr_edge.models.realnet import RealNet
 from sr_edge.training.degradations.bicubic import BICUBIC
 from sr_edge.training.degradations.blind_gaussian import BLIND_GAUSSIAN
 from sr_edge.training.degradations.degradation import Degradation
-from sr_edge.training.degradations.realnet import PAIRED_REALNET, REALNET
+from sr_edge.training.degradations.realnet import ONE_PICTURE_REALNET, PAIRED_REALNET, REALNET
 
-DEGRADATIONS: tuple[Degradation, ...] = (BICUBIC, BLIND_GAUSSIAN, REALNET)
+DEGRADATIONS: tuple[Degradation, ...] = (BICUBIC, BLIND_GAUSSIAN, REALNET, ONE_PICTURE_REALNET)
 
 __all__ = ["BICUBIC", "DEGRADATIONS", "Degradation", "find_degradation"]
 

@@ -9,7 +9,8 @@ Real-ESRGAN (arXiv 2107.10833, section 4.1), whose second-order model the paper 
 generalised Gaussians are left out.
 
 A deployed RealNet is given one picture, which both branches read. Trained on two pictures alone it would never have
-seen that. So half of the crops are the paper's pair, and half have the third chain's picture in both places.
+seen that. So half of the crops are the paper's pair, and half have the third chain's picture in both places;
+`realnet-one-picture` has the third chain alone, for the last part of a training.
 """
 
 from __future__ import annotations
@@ -133,4 +134,5 @@ def _add_noise(picture: Plane, order: Order, random: np.random.Generator) -> Pla
 
 
 REALNET = RealNetDegradation(is_paired=False)
+ONE_PICTURE_REALNET = RealNetDegradation(is_paired=False, name="realnet-one-picture")
 PAIRED_REALNET = RealNetDegradation(is_paired=True)
