@@ -8,6 +8,7 @@ from itertools import chain
 import page_gpu
 import page_networks
 from attention_int8_rows import section as _attention_int8
+from finetuning_rows import section as _finetuning
 from page_cells import Body, Kept, judged, row_of
 
 from sr_edge.bench import BenchReport, markdown_report
@@ -32,6 +33,7 @@ def benchmarks_page(kept: Mapping[str, Kept]) -> str:
         "float16": ("What half precision costs the bundled networks, whole pictures", page_networks.float16),
         "int8": ("INT8 of the bundled networks, ours and others'", page_networks.int8),
         "attention-int8": ("INT8 for the attention's own matmuls", _attention_int8),
+        "finetuning": ("Fine-tuning over calibration alone", _finetuning),
         "scaling": ("Attention against the number of pixels", page_networks.scaling),
         "path-light": ("Around the network: a 1280x720 picture through TaylorSwinIR-light", _path(0.02)),
         "path-convnet": ("Around the network: a 1280x720 picture through convnet-tiny", _path(0.10)),

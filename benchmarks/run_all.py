@@ -44,6 +44,7 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "float16": "python benchmarks/float16_loss.py --json {json}",
     "int8": "python benchmarks/int8_comparison.py --json {json}",
     "attention-int8": "python benchmarks/attention_int8.py --json {json}",
+    "finetuning": "python benchmarks/finetuning.py --json {json}",
     "scaling": ("python benchmarks/attention_scaling.py --plot docs/images/attention_scaling.png --json {json}"),
     "path-light": "python benchmarks/tiling_overhead.py --bundle light.sredge --io uint8 --runs 2 --json {json}",
     "path-convnet": (

@@ -1,0 +1,122 @@
+"""What `sr-edge calibrate --finetune` gives over calibration alone: decibels on test pictures, and time.
+
+Each network twice: with the INT8 layers that the gate leaves, by times measured in OpenVINO and 0.05 dB, as `calibrate`
+does; and with all layers in INT8 that can be, which shows what fine-tuning gives back where no gate stands before it.
+All graphs of a network take turns in one process, a ratio a round; the rest in bf16 where the CPU has it.
+
+    python benchmarks/finetuning.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
+    python benchmarks/finetuning.py --hr SET5 --only ups-tiny --rounds 3 --patches 8      a quick try
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from finetuning_rows import NetworkRows, Row, section
+from picture_quality import CALIBRATION, TILE, opened, quality, test_pictures
+from picture_sets import set_name, test_sets
+
+from sr_edge.bench import write_text
+from sr_edge.calibration import (
+    Budget,
+    Order,
+    calibrate_within,
+    calibration_patches,
+    held_out_patches,
+    quantize_onnx,
+)
+from sr_edge.calibration.account import Account
+from sr_edge.export import export_onnx
+from sr_edge.models import LoadedModel, load_model
+from sr_edge.runtimes import paired_ratio, supports, take_turns
+from sr_edge.spec import Precision, Spelling
+from sr_edge.upscaler import Upscaler
+
+NETWORKS = ("lcoan-tiny", "taylor-swinir-tiny", "ups-tiny")
+STEPS = 20
+LARGEST_DROP_DB, ANY_DROP_DB = 0.05, 100.0
+GATE, NOBODY = "the gate", "nobody: all"
+
+
+@dataclass(frozen=True)
+class Variant:
+    chosen_by: str
+    steps: int
+    account: Account
+    seconds: float
+    path: Path
+
+
+def variants(source: Path, rest: Precision, patches: int) -> Iterator[Variant]:
+    """The INT8 files: as the gate chooses and with all layers, each without and with fine-tuning."""
+    batches, held_out = calibration_patches(CALIBRATION, TILE, patches), held_out_patches(CALIBRATION, TILE)
+    orders = {
+        GATE: Order(Budget(LARGEST_DROP_DB), runtime="openvino", rest=rest),
+        NOBODY: Order(Budget(ANY_DROP_DB)),
+    }
+    for chosen_by, order in orders.items():
+        for steps in (0, STEPS):
+            started_s = time.perf_counter()
+            account = calibrate_within(source, batches, held_out, replace(order, finetune=steps))
+            path = source.with_name(f"{len(chosen_by)}-{steps}.onnx")
+            quantize_onnx(source, account.calibration, path, Spelling.U8)
+            yield Variant(chosen_by, steps, account, time.perf_counter() - started_s, path)
+
+
+def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
+    """Everything of one network at x2."""
+    model, rest = load_model(name, 2), Precision.BF16 if supports("openvino", Precision.BF16) else Precision.FP32
+    source = folder / "model.onnx"
+    export_onnx(model, TILE, source)
+    made = list(variants(source, rest, args.patches))
+    return NetworkRows(f"{name}-x2", str(rest), tuple(rows(model, source, made, rest, args)))
+
+
+def rows(
+    model: LoadedModel, source: Path, made: list[Variant], rest: Precision, args: argparse.Namespace
+) -> Iterator[Row]:
+    pictures = {set_name(path): list(test_pictures(path, 2)) for path in test_sets(args.hr)}
+    with ExitStack() as stack:
+        exact = Upscaler(stack.enter_context(opened(model, source, Precision.FP32, Precision.FP32)))
+        wanted = {key: [exact.upscale(picture.lr) for picture in found] for key, found in pictures.items()}
+        sessions = [stack.enter_context(opened(model, each.path, Precision.INT8, rest)) for each in made]
+        turns = take_turns(sessions, args.rounds)
+        plain = {each.chosen_by: times for each, times in zip(made, turns, strict=True) if not each.steps}
+        for each, session, times in zip(made, sessions, turns, strict=True):
+            yield Row(
+                each.chosen_by,
+                each.steps,
+                len(each.account.choice.int8),
+                sum(row.noise_db is not None for row in each.account.layers),
+                each.seconds,
+                {key: quality(session, pictures[key], wanted[key]) for key in pictures},
+                paired_ratio(times, plain[each.chosen_by]) if each.steps else None,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--patches", type=int, default=40, help="to calibrate on")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    report = []
+    for name in args.only:
+        with tempfile.TemporaryDirectory() as folder:
+            report.append(asdict(measured(name, args, Path(folder))))
+        print(next(section(report[-1:])), flush=True)
+    if args.json is not None:
+        write_text(args.json, json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
