@@ -6,7 +6,7 @@ low-resolution halves made by bicubic. Ends with 1 where fp16 costs more than LA
 
     python benchmarks/float16_loss.py --hr SET5 SET14       folders of originals; left out: test/set5/hr and
                                                             test/set14/hr of the folder that SR_EDGE_DATA names
-    python benchmarks/float16_loss.py --hr SET5 --only convnet-tiny-x2
+    python benchmarks/float16_loss.py --hr SET5 --only convnet-tiny-x2     rows of others that --json has stay
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ LARGEST_LOSS_DB = 0.01
 class Row:
     """One network on one test set: mean PSNR of luma in fp32, and what is lost of it; None where bf16 is left out.
 
-    `fp32_nodes` of the fp16 file's `nodes` (Casts not counted) compute in fp32.
+    `fp32_nodes` of the fp16 file's `nodes` (Casts not counted) compute in fp32. `weights_sha256` is of the file.
     """
 
     network: str
@@ -60,6 +60,7 @@ class Row:
     bf16_loss_db: float | None
     fp32_nodes: int
     nodes: int
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,17 @@ def measure(weights: Path, sets: Sequence[Path], with_bf16: bool, folder: Path) 
             pairs = pair_files(test_set, model.card.scale)
             found = [_mean_db(side, pairs) for side in sides]
             losses = [found[0] - found_db for found_db in found[1:]]
-            bf16_loss_db = losses[1] if with_bf16 else None
-            rows.append(
-                Row(weights.stem, set_name(test_set), len(pairs), found[0], losses[0], bf16_loss_db, *_fp32_nodes(half))
+            row = Row(
+                network=weights.stem,
+                test_set=set_name(test_set),
+                pictures=len(pairs),
+                fp32_db=found[0],
+                fp16_loss_db=losses[0],
+                bf16_loss_db=losses[1] if with_bf16 else None,
+                **_nodes(half),
+                weights_sha256=model.card.weights_sha256,
             )
+            rows.append(row)
             print(_line(rows[-1]), flush=True)
     return rows
 
@@ -112,11 +120,18 @@ def _mean_db(side: OpenSide, pairs: Sequence[PairFiles]) -> float:
     return statistics.mean(scores)
 
 
-def _fp32_nodes(half: ExportReport) -> tuple[int, int]:
+def _nodes(half: ExportReport) -> dict[str, int]:
     view = view_graph(onnx.load(half.path))
     kinds = Counter(view.types[node.output[0]] for node in view.nodes if node.op_type != "Cast")
-    computed = kinds[onnx.TensorProto.FLOAT], kinds[onnx.TensorProto.FLOAT16]
-    return computed[0], sum(computed)
+    fp32, fp16 = kinds[onnx.TensorProto.FLOAT], kinds[onnx.TensorProto.FLOAT16]
+    return {"fp32_nodes": fp32, "nodes": fp32 + fp16}
+
+
+def kept(file: Path | None, only: Sequence[str]) -> Iterator[Row]:
+    """What the file has of the networks that are not measured now."""
+    if file is not None and file.is_file() and file.stat().st_size:
+        found = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        yield from (Row(**row) for row in found if row["network"] not in only)
 
 
 def _line(row: Row) -> str:
@@ -143,7 +158,8 @@ def main() -> None:
             for row in measure(WEIGHTS_FOLDER / f"{name}.safetensors", sets, with_bf16, Path(folder))
         ]
     left_out = "" if with_bf16 else "OpenVINO computes no bf16 on this CPU"
-    report = Report(tuple(rows), LARGEST_LOSS_DB, left_out)
+    everything = sorted([*rows, *kept(args.json, args.only)], key=lambda row: row.network)
+    report = Report(tuple(everything), LARGEST_LOSS_DB, left_out)
     if args.json is not None:
         write_text(args.json, json.dumps(asdict(report), indent=1) + "\n")
     sys.exit(any(row.fp16_loss_db > LARGEST_LOSS_DB for row in rows))

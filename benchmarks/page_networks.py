@@ -135,6 +135,7 @@ def float16(report: Kept) -> Iterator[str]:
         f"PSNR of luma; fp16 may lose {report['largest_loss_db']} dB. fp16: the file, islands and all, in real float16 "
         f"arithmetic; bf16: the fp32 file in OpenVINO. Tiles of 96x96.{left_out}"
     )
+    yield from _of_earlier_weights(report["rows"])
 
 
 def int8(networks: Sequence[Kept]) -> Iterator[str]:
@@ -154,14 +155,16 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
     if len(set(days.values())) > 1:
         later = [f"{name} ({day})" for name, day in days.items() if day > min(days.values())]
         yield f"Measured again later: {', '.join(later)}."
-    bundled = {None, *_bundled_sha256()}
-    old = [network["network"] for network in networks if network.get("weights_sha256") not in bundled]
+    yield from _of_earlier_weights(networks)
+
+
+def _of_earlier_weights(rows: Sequence[Kept]) -> Iterator[str]:
+    """Says which rows were measured with other weights than those bundled now."""
+    cards = (json.loads(card.read_text(encoding="utf-8")) for card in WEIGHTS_FOLDER.glob("*.json"))
+    bundled = {None, *(card["weights_sha256"] for card in cards)}
+    old = dict.fromkeys(row["network"] for row in rows if row.get("weights_sha256") not in bundled)
     if old:
         yield f"Measured with weights that have been trained on since: {', '.join(old)}."
-
-
-def _bundled_sha256() -> Iterator[str]:
-    return (json.loads(card.read_text(encoding="utf-8"))["weights_sha256"] for card in WEIGHTS_FOLDER.glob("*.json"))
 
 
 def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:

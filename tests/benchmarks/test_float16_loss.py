@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,20 @@ def test_a_bundled_network_is_measured_and_shown(float16_loss: Any, tmp_path: Pa
     shown = "\n".join(importlib.import_module("page_networks").float16(asdict(report)))
     assert f"| convnet-tiny-x2 | waves (1) | {row.fp32_db:.3f} | {row.fp16_loss_db:+.4f} |" in shown
     assert "no bf16 on this CPU" in shown
+    assert "trained on since" not in shown
+
+
+def test_rows_of_other_networks_stay_and_tell_earlier_weights(float16_loss: Any, tmp_path: Path) -> None:
+    rows = [
+        float16_loss.Row(name, "set5", 5, 36.0, 0.001, None, 0, 14, "earlier")
+        for name in ("convnet-tiny-x2", "ups-tiny-x2")
+    ]
+    file = tmp_path / "float16.json"
+    file.write_text(json.dumps(asdict(float16_loss.Report(tuple(rows), 0.01, ""))))
+    assert list(float16_loss.kept(file, ["convnet-tiny-x2"])) == rows[1:]
+    assert list(float16_loss.kept(tmp_path / "none.json", [])) == []
+    shown = "\n".join(importlib.import_module("page_networks").float16(json.loads(file.read_text())))
+    assert "trained on since: convnet-tiny-x2, ups-tiny-x2." in shown
 
 
 def test_without_test_pictures_it_says_where_to_put_them(float16_loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
