@@ -21,7 +21,7 @@ from sr_edge.export.inner_tensors import observe_magnitudes
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.parity import Parity, Patch, compare_with_torch
 from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.scan import MAX_RANK, MAX_RANK_SOFTMAX, TENSORRT_RULES, read_onnx, require_static
+from sr_edge.export.scan import TENSORRT_RULES, read_onnx, require_static
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tensorrt_releases import find_release
@@ -205,7 +205,7 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
             f"the static form of {model.card.name} is made for one tile size; leave --dynamic out, "
-            "and let tiles take pictures of any size"
+            "and let tiles take pictures of any size, or try the slower --form traced"
         )
     return twin, forms_of(twin)
 
@@ -226,12 +226,10 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
 def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool) -> None:
     if form is Form.TRACED:
         return
-    softmax = any(node.op_type == "Softmax" for node in graph.graph.node)
-    max_rank = MAX_RANK_SOFTMAX if softmax else MAX_RANK
     if dynamic:
-        require_static(graph, max_rank, TENSORRT_RULES)
+        require_static(graph, TENSORRT_RULES)
     else:
-        require_static(graph, max_rank)
+        require_static(graph)
 
 
 def _finish(

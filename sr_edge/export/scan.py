@@ -18,7 +18,6 @@ from sr_edge.errors import ExportError
 from sr_edge.export.graph import GraphView, attribute, view_graph
 
 MAX_RANK = 5
-MAX_RANK_SOFTMAX = 6  # window partitions of SwinIR's published form
 MAX_TOPK = 3840  # TensorRT's limit
 SHOWN = 3
 
@@ -167,30 +166,27 @@ TENSORRT_RULES: tuple[Rule, ...] = (tensorrt_operators, tensorrt_quantization, o
 
 def scan_graph(
     model: Path | onnx.ModelProto,
-    max_rank: int = MAX_RANK,
     rules: tuple[Rule, ...] = STATIC_RULES + TENSORRT_RULES,
 ) -> tuple[Finding, ...]:
     """Everything in the graph that a static, portable deployment cannot have; empty for a sound graph.
 
     Args:
         model: an ONNX file or a loaded model; it is left alone.
-        max_rank: the largest rank a tensor may have: 5, or MAX_RANK_SOFTMAX for the softmax baseline.
         rules: what to look for besides the rank.
 
     Raises:
         ExportError: the file is not ONNX, or its shapes contradict each other.
     """
     view = view_graph(read_onnx(model) if isinstance(model, Path) else model)
-    return tuple(finding for rule in rules for finding in rule(view)) + tuple(_ranks(view, max_rank))
+    return tuple(finding for rule in rules for finding in rule(view)) + tuple(_ranks(view))
 
 
 def require_static(
     model: Path | onnx.ModelProto,
-    max_rank: int = MAX_RANK,
     rules: tuple[Rule, ...] = STATIC_RULES + TENSORRT_RULES,
 ) -> None:
     """Raises ExportError naming the first findings of `scan_graph`, unless there are none."""
-    findings = scan_graph(model, max_rank, rules)
+    findings = scan_graph(model, rules)
     if not findings:
         return
     shown = "; ".join(str(finding) for finding in findings[:SHOWN])
@@ -211,11 +207,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _ranks(view: GraphView, max_rank: int) -> Iterator[Finding]:
+def _ranks(view: GraphView) -> Iterator[Finding]:
     for at, node in enumerate(view.nodes):
         rank = max((len(view.shapes.get(tensor, ())) for tensor in (*node.input, *node.output)), default=0)
-        if rank > max_rank:
-            why = f"a tensor of rank {rank} is above {max_rank}"
+        if rank > MAX_RANK:
+            why = f"a tensor of rank {rank} is above {MAX_RANK}"
             yield Finding(view.name(at), node.op_type, why, "merge dimensions of its reshape")
 
 

@@ -19,6 +19,7 @@ from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, S
 from sr_edge.export.mlfr import StaticMLFR
 from sr_edge.export.stea import StaticSTEA
 from sr_edge.export.swin import StaticTaylorSwinIR
+from sr_edge.export.swinir import StaticSwinIR
 from sr_edge.export.taylor import StaticTaylorAttention, StaticTaylorTokens
 from sr_edge.export.ups import StaticUPS
 from sr_edge.models.labnet import Downsample
@@ -28,6 +29,7 @@ from sr_edge.models.mlfr import MLFR
 from sr_edge.models.realnet import Adapter
 from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
+from sr_edge.models.swinir import SwinIR
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TaylorSwinIR
 from sr_edge.models.ups import UPS
@@ -38,6 +40,7 @@ REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
     (TaylorSwinIR, StaticTaylorSwinIR),
     (TaylorShiftAttention, StaticTaylorTokens),
     (UPS, StaticUPS),
+    (SwinIR, StaticSwinIR),
     (LCoAN, StaticLCoAN),
     (LSTEA, StaticLSTEA),
     (STEA, StaticSTEA),

@@ -7,7 +7,7 @@ pixels is free there: the plane is cut into cells once when a group begins and p
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,7 +24,7 @@ from sr_edge.export.mean_free import (
     reflect_output,
 )
 from sr_edge.export.taylor import StaticTaylorAttention
-from sr_edge.models.swin import Mlp, ResidualGroup, SwinSkeleton, Upsampler
+from sr_edge.models.swin import Mlp, ResidualGroup, SwinSkeleton, TransformerBlock, Upsampler
 from sr_edge.models.taylor_swinir import TaylorBlock, TaylorSwinIR
 from sr_edge.spec import TileSpec
 
@@ -179,6 +179,41 @@ class StaticTaylorSwinIR(StaticSkeleton):
         grid = CellGrid(height, width, network.window)
         groups = cast("Iterable[ResidualGroup]", network.layers)
         super().__init__(network, (StaticTaylorGroup(group, grid) for group in groups))
+
+
+class StaticBlock(nn.Module):
+    """x + attention(x), then x + mlp(norm2(x)), on a plane; the attention begins with the block's first LayerNorm."""
+
+    def __init__(self, block: TransformerBlock, attention: nn.Module) -> None:
+        super().__init__()
+        self.attn = attention
+        self.norm2 = MeanFreeNorm(block.norm2)
+        self.mlp = StaticMlp(block.mlp, block.norm2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(x)
+        return x + self.mlp(self.norm2(x))
+
+
+class StaticGroup(nn.Module):
+    def __init__(self, group: ResidualGroup, blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.conv = reflect_output(reflect_input(group.conv))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.blocks(x))
+
+
+def static_groups(network: SwinSkeleton, attention: Callable[[TransformerBlock], nn.Module]) -> Iterator[nn.Module]:
+    """Twins of the network's groups on a plane, (1, dim, height, width) in the reflected basis -> the same.
+
+    Args:
+        attention: makes the twin of a block's first LayerNorm and attention.
+    """
+    for group in cast("Iterable[ResidualGroup]", network.layers):
+        blocks = cast("Iterable[TransformerBlock]", group.residual_group.blocks)
+        yield StaticGroup(group, (StaticBlock(block, attention(block)) for block in blocks))
 
 
 def static_upsampler(network: SwinSkeleton) -> nn.Sequential:

@@ -11,9 +11,7 @@ With w_j = ReLU(cos(x_i R, x_j R)) and r = sum_j w_j, a row of the training form
 for normalised features x̂. In the reflected basis (mean_free.py) coordinate 0 of x̂ is empty; a constant 1 there
 carries beta through R and W exactly, s_i included, so that neither map has to add it.
 
-Windows: everything but the attention works pixel by pixel in the ordinary plane. A window, shifted or not, is a list of
-runs of half a window's width along the rows (whole width without shift); one gather of runs collects all windows,
-one puts them back. Shifted windows wrap around as in Swin and only those are cut by the mask, a constant of 0 and 1.
+Windows are those of windows.py; only shifted ones are cut by the mask, a constant of 0 and 1.
 
 Bounds for float16, with C channels and N = window² tokens: x̂ <= sqrt(C); directions, similarities <= 1; 1 <= r <= N
 (S has ones on its diagonal; r = 0 only for a token of zero length); S x̂ <= N sqrt(C), 496 for C = 60 and N = 64.
@@ -24,16 +22,16 @@ Source: sr_edge/models/ups_attention.py; the reduced projection and the constant
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise, reflect_input, reflect_output
-from sr_edge.export.swin import StaticMlp, StaticSkeleton, reflected_map
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise
+from sr_edge.export.swin import StaticSkeleton, reflected_map, static_groups
 from sr_edge.export.taylor import InverseLength
-from sr_edge.models.swin import ResidualGroup
+from sr_edge.export.windows import Windows
+from sr_edge.models.swin import TransformerBlock
 from sr_edge.models.swinir import shift_mask
 from sr_edge.models.ups import UPS, UPSBlock
 from sr_edge.models.ups_attention import ROW_EPS, UnifiedProjectionAttention
@@ -53,43 +51,6 @@ def carry_constant(weight: Tensor, constant: Tensor) -> Tensor:
     carried = weight.clone()
     carried[:, 0] = constant
     return carried
-
-
-def window_runs(height: int, width: int, window: int, shift: int) -> Tensor:
-    """Numbers of the runs of a plane, rows first, in the order in which (shifted, wrapping) windows hold them.
-
-    A run is `window` pixels of a row, or `window - shift` = half of it where windows are shifted.
-    """
-    run = window - shift
-    number = torch.arange(height * width // run).reshape(height, width // run)
-    if shift:
-        number = torch.roll(number, (-shift, -1), (0, 1))
-    tiles = number.reshape(height // window, window, width // window, window // run)
-    return tiles.transpose(1, 2).flatten()
-
-
-class Windows(nn.Module):
-    """Between a plane (1, channels, height, width) and its windows (windows, window², channels)."""
-
-    into: Tensor
-    back: Tensor
-
-    def __init__(self, height: int, width: int, window: int, shift: int) -> None:
-        super().__init__()
-        self.height, self.width, self.tokens, self.run = height, width, window**2, window - shift
-        into = window_runs(height, width, window, shift)
-        self.register_buffer("into", into)
-        self.register_buffer("back", torch.argsort(into))
-
-    def cut(self, plane: Tensor) -> Tensor:
-        channels = plane.shape[1]
-        runs = plane.permute(0, 2, 3, 1).reshape(-1, self.run * channels)
-        return runs[self.into].reshape(-1, self.tokens, channels)
-
-    def join(self, windows: Tensor) -> Tensor:
-        channels = windows.shape[2]
-        runs = windows.reshape(-1, self.run * channels)[self.back]
-        return runs.reshape(1, self.height, self.width, channels).permute(0, 3, 1, 2)
 
 
 class InverseRowSum(nn.Module):
@@ -149,34 +110,14 @@ def output_map(layer: UnifiedProjectionAttention) -> tuple[Tensor, Tensor, Tenso
     return weight, torch.zeros_like(bias), bias
 
 
-class StaticUPSBlock(nn.Module):
-    def __init__(self, block: UPSBlock, height: int, width: int) -> None:
-        super().__init__()
-        self.attn = StaticUPSAttention(block, height, width)
-        self.norm2 = MeanFreeNorm(block.norm2)
-        self.mlp = StaticMlp(block.mlp, block.norm2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(x)
-        return x + self.mlp(self.norm2(x))
-
-
-class StaticUPSGroup(nn.Module):
-    def __init__(self, group: ResidualGroup, height: int, width: int) -> None:
-        super().__init__()
-        blocks = cast("Iterable[UPSBlock]", group.residual_group.blocks)
-        self.blocks = nn.Sequential(*(StaticUPSBlock(block, height, width) for block in blocks))
-        self.conv = reflect_output(reflect_input(group.conv))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(self.blocks(x))
-
-
 class StaticUPS(StaticSkeleton):
     """UPS for one input shape, (1, 3, height, width)."""
 
     def __init__(self, network: UPS, input_shape: torch.Size) -> None:
         _, _, height, width = input_shape
         TileSpec(height, width).require_multiple_of(network.window)
-        groups = cast("Iterable[ResidualGroup]", network.layers)
-        super().__init__(network, (StaticUPSGroup(group, height, width) for group in groups))
+
+        def attention(block: TransformerBlock) -> nn.Module:
+            return StaticUPSAttention(cast("UPSBlock", block), height, width)
+
+        super().__init__(network, static_groups(network, attention))

@@ -15,10 +15,9 @@ from sr_edge.errors import TileError
 from sr_edge.export.onnx_file import export_onnx
 from sr_edge.export.scan import MAX_RANK, scan_graph
 from sr_edge.export.static import to_static
-from sr_edge.export.ups import Windows, reduced_projection, window_runs
+from sr_edge.export.ups import reduced_projection
 from sr_edge.models import LoadedModel
 from sr_edge.models.swin import Upsampler
-from sr_edge.models.swinir import partition
 from sr_edge.models.ups import UPS, Sharing, UPSConfig
 from sr_edge.models.ups_attention import Values, similarity
 from sr_edge.spec import ModelCard, Precision, TileSpec
@@ -82,20 +81,6 @@ def test_the_reduced_projection_keeps_all_similarities(projection_dim: int) -> N
     reduced = reduced_projection(matrix)
     assert reduced.shape == (6, min(6, projection_dim))
     torch.testing.assert_close(similarity(tokens @ reduced), similarity(tokens @ matrix.double()))
-
-
-@pytest.mark.parametrize("shift", [0, 4])
-def test_windows_are_swins_and_come_back(shift: int) -> None:
-    plane = torch.arange(2 * 16 * 24.0).reshape(1, 2, 16, 24)
-    windows = Windows(16, 24, 8, shift)
-    rolled = torch.roll(plane.permute(0, 2, 3, 1), (-shift, -shift), (1, 2))
-    assert torch.equal(windows.cut(plane), partition(rolled, 8))
-    assert torch.equal(windows.join(windows.cut(plane)), plane)
-
-
-def test_runs_of_one_shifted_window() -> None:
-    """16x16 in windows of 8, shifted by 4: the first window starts at row 4, run 1, of four runs a row."""
-    assert window_runs(16, 16, 8, 4)[:4].tolist() == [17, 18, 21, 22]
 
 
 def test_the_graph_is_static(tmp_path: Path) -> None:

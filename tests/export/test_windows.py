@@ -1,0 +1,23 @@
+"""Windows by one gather are Swin's windows by roll and partition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sr_edge.export.windows import Windows, window_runs
+from sr_edge.models.swinir import partition
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_windows_are_swins_and_come_back(shift: int) -> None:
+    plane = torch.arange(2 * 16 * 24.0).reshape(1, 2, 16, 24)
+    windows = Windows(16, 24, 8, shift)
+    rolled = torch.roll(plane.permute(0, 2, 3, 1), (-shift, -shift), (1, 2))
+    assert torch.equal(windows.cut(plane), partition(rolled, 8))
+    assert torch.equal(windows.join(windows.cut(plane)), plane)
+
+
+def test_runs_of_one_shifted_window() -> None:
+    """16x16 in windows of 8, shifted by 4: the first window starts at row 4, run 1, of four runs a row."""
+    assert window_runs(16, 16, 8, 4)[:4].tolist() == [17, 18, 21, 22]
