@@ -57,8 +57,9 @@ def systems(report: Kept) -> Iterator[str]:
     mean = judged(report["geometric_mean"], report["mean_target"])
     least = judged(report["least"], report["least_target"])
     yield (
-        f"Geometric mean {report['geometric_mean']:.2f} (target {report['mean_target']:.1f}: {mean}), least "
-        f"{report['least']:.2f} (target {report['least_target']:.1f}: {least}). {_pooled(report['rows'][0])}"
+        f"Of the papers' systems the geometric mean is {report['geometric_mean']:.2f} (target "
+        f"{report['mean_target']:.1f}: {mean}), the least {report['least']:.2f} (target "
+        f"{report['least_target']:.1f}: {least}). {_pooled(report['rows'][0])}"
     )
 
 
