@@ -1,8 +1,9 @@
 """TaylorSwinIR's deployed form against its own training form and against softmax, in one interleaved run.
 
 Four networks, 96x96 in, twice that out: TaylorSwinIR-light as its static twin and traced as written, the same network
-with softmax for Taylor's series, and SwinIR-light (softmax in windows of 8). Weights are random: nothing here depends
-on them. Beside the ratios: the share of the machine's arithmetic peak that the static twin reaches.
+with softmax for Taylor's series, traced, and SwinIR-light's static twin (softmax in windows of 8). Weights are random:
+nothing here depends on them. Beside the ratios: the share of the machine's arithmetic peak that the static twin of
+TaylorSwinIR reaches.
 
 Each runtime and precision runs in several fresh processes, spread over the whole run, and the middle one counts: a
 neighbour on a shared machine slows arithmetic and memory unequally, for as long as a process lasts.
@@ -92,7 +93,7 @@ def networks() -> dict[str, nn.Module]:
         "static": to_static(taylor, TILE.height, TILE.width),
         "traced": taylor,
         "softmax 48x48": with_softmax(taylor),
-        "softmax 8x8": load_model(SWINIR, 2, random_weights=True).module,
+        "softmax 8x8": to_static(load_model(SWINIR, 2, random_weights=True).module, TILE.height, TILE.width),
     }
 
 

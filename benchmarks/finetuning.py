@@ -70,24 +70,24 @@ def variants(source: Path, rest: Precision, patches: int) -> Iterator[Variant]:
             yield Variant(chosen_by, steps, account, time.perf_counter() - started_s, path)
 
 
-def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
+def measured(name: str, sets: dict[str, Path], args: argparse.Namespace, folder: Path) -> NetworkRows:
     """Everything of one network at x2."""
     model, rest = load_model(name, 2), Precision.BF16 if supports("openvino", Precision.BF16) else Precision.FP32
     source = folder / "model.onnx"
     export_onnx(model, TILE, source)
     made = list(variants(source, rest, args.patches))
-    return NetworkRows(f"{name}-x2", str(rest), tuple(rows(model, source, made, rest, args)))
+    return NetworkRows(f"{name}-x2", str(rest), tuple(rows(model, source, made, rest, sets, args.rounds)))
 
 
 def rows(
-    model: LoadedModel, source: Path, made: list[Variant], rest: Precision, args: argparse.Namespace
+    model: LoadedModel, source: Path, made: list[Variant], rest: Precision, sets: dict[str, Path], rounds: int
 ) -> Iterator[Row]:
-    pictures = {set_name(path): list(test_pictures(path, 2)) for path in test_sets(args.hr)}
+    pictures = {key: list(test_pictures(path, 2)) for key, path in sets.items()}
     with ExitStack() as stack:
         exact = Upscaler(stack.enter_context(opened(model, source, Precision.FP32, Precision.FP32)))
         wanted = {key: [exact.upscale(picture.lr) for picture in found] for key, found in pictures.items()}
         sessions = [stack.enter_context(opened(model, each.path, Precision.INT8, rest)) for each in made]
-        turns = take_turns(sessions, args.rounds)
+        turns = take_turns(sessions, rounds)
         plain = {each.chosen_by: times for each, times in zip(made, turns, strict=True) if not each.steps}
         for each, session, times in zip(made, sessions, turns, strict=True):
             yield Row(
@@ -109,10 +109,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    sets = {set_name(folder): folder for folder in test_sets(args.hr)}
     report = []
     for name in args.only:
         with tempfile.TemporaryDirectory() as folder:
-            report.append(asdict(measured(name, args, Path(folder))))
+            report.append(asdict(measured(name, sets, args, Path(folder))))
         print(next(section(report[-1:])), flush=True)
     if args.json is not None:
         write_text(args.json, json.dumps(report, indent=1) + "\n")

@@ -60,7 +60,7 @@ class Row:
     bf16_loss_db: float | None
     fp32_nodes: int
     nodes: int
-    weights_sha256: str
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sets = test_sets(args.hr)
+    others = list(kept(args.json, args.only))
     with_bf16 = supports("openvino", Precision.BF16)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -158,7 +159,7 @@ def main() -> None:
             for row in measure(WEIGHTS_FOLDER / f"{name}.safetensors", sets, with_bf16, Path(folder))
         ]
     left_out = "" if with_bf16 else "OpenVINO computes no bf16 on this CPU"
-    everything = sorted([*rows, *kept(args.json, args.only)], key=lambda row: row.network)
+    everything = sorted([*rows, *others], key=lambda row: row.network)
     report = Report(tuple(everything), LARGEST_LOSS_DB, left_out)
     if args.json is not None:
         write_text(args.json, json.dumps(asdict(report), indent=1) + "\n")

@@ -193,7 +193,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
     parser.add_argument("--images", type=Path, default=CALIBRATION, help="pictures that everyone calibrates on")
-    parser.add_argument("--only", nargs="*", metavar="NAME-xSCALE", help="some of the bundled networks")
+    names = [path.stem for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
+    parser.add_argument("--only", nargs="*", choices=names, metavar="NAME-xSCALE", help="some of the bundled networks")
     parser.add_argument("--makers", nargs="*", choices=MAKERS, default=MAKERS)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the figures there; with --only, the others that it has stay")

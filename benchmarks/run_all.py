@@ -21,6 +21,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from page import benchmarks_page
 
@@ -64,17 +65,24 @@ TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --seeds 
 def run_networks(name: str, networks: list[str], folder: Path) -> None:
     """One benchmark of some networks anew; what the file says of the machine and of the others stays."""
     file, figures = RESULTS / f"{name}.json", folder / f"{name}.json"
+    if not file.exists():
+        raise SystemExit(f"there are no figures of others to keep; measure all networks first: --only {name}")
     kept = json.loads(file.read_text(encoding="utf-8"))
     here, there = asdict(describe_environment())["machine"], kept["environment"]["machine"]
     if any(here[key] != there[key] for key in ("cpu", "usable_cores")):
         raise SystemExit(f"{file} was measured on another machine; measure all networks here: --only {name}")
-    before = json.dumps(kept["figures"])
-    figures.write_text(before, encoding="utf-8")
+    figures.write_text(json.dumps(kept["figures"]), encoding="utf-8")
     done = run(f"{STEPS[name]} --only {' '.join(networks)}", folder, figures)
-    found = figures.read_text(encoding="utf-8")
-    if done.returncode != 0 and found == before:  # a missed limit also fails, but leaves its figures
-        raise SystemExit(f"{name} failed; the figures kept are as they were")
-    write_text(file, json.dumps({**kept, "figures": json.loads(found)}, indent=1) + "\n")
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    lost = {*named_networks(kept["figures"]), *networks} - named_networks(found)
+    if lost or (done.returncode != 0 and found == kept["figures"]):  # a missed limit also fails, but leaves its figures
+        raise SystemExit(f"{name} failed ({', '.join(sorted(lost)) or 'all'}); the figures kept are as they were")
+    write_text(file, json.dumps({**kept, "figures": found}, indent=1) + "\n")
+
+
+def named_networks(figures: Any) -> set[str]:
+    """Of a benchmark that goes through the bundled networks."""
+    return {row["network"] for row in (figures["rows"] if isinstance(figures, dict) else figures)}
 
 
 def run_step(name: str, folder: Path) -> None:

@@ -205,7 +205,7 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
             f"the static form of {model.card.name} is made for one tile size; leave --dynamic out, "
-            "and let tiles take pictures of any size, or try the slower --form traced"
+            "and let tiles take pictures of any size, or try the slower --form traced, which some networks allow"
         )
     return twin, forms_of(twin)
 

@@ -3,10 +3,10 @@
 Compilers fuse what stands between a window's two matmuls where scores have four dimensions and are not reshaped on the
 way. In the training form the mask of shifted windows is added to five.
 
-Swin adds -100 to the scores of pairs from different regions. Here they are held at -100 or below by a minimum: both
-give such pairs a weight of 0, next to e^0 for the largest score of the row. Two constants that are added, the position
-bias (heads, N, N) and the mask (windows, 1, N, N), would be made one of (windows, heads, N, N) by OpenVINO: at 256x256
-pixels 100 MB a block.
+Swin adds -100 to the scores of pairs from different regions, which leaves them no weight as long as their scores stay
+below the row's largest by some 80 less. Here a minimum holds them at -60,000: no weight whatever the scores. Two
+constants that are added, the position bias (heads, N, N) and the mask (windows, 1, N, N), would be made one of
+(windows, heads, N, N) by OpenVINO: at 256x256 pixels 100 MB a block.
 
 Source: sr_edge/models/swinir.py.
 """
@@ -22,16 +22,16 @@ from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise
 from sr_edge.export.swin import StaticSkeleton, reflected_map, static_groups
 from sr_edge.export.windows import Windows
 from sr_edge.models.swin import TransformerBlock
-from sr_edge.models.swinir import MASKED, SoftmaxBlock, SwinIR, shift_mask
+from sr_edge.models.swinir import SoftmaxBlock, SwinIR, shift_mask
 from sr_edge.spec import TileSpec
 
-UNMASKED = 60_000.0  # above every score, and a float16 number
+LARGEST_SCORE = 60_000.0  # a float16 number
 
 
 def score_limits(height: int, width: int, window: int, shift: int) -> Tensor:
-    """(windows, 1, window², window²): what the score of a pair of tokens is held at, UNMASKED or MASKED."""
+    """(windows, 1, window², window²): the largest score of a pair of tokens; the lowest for those of two regions."""
     mask = shift_mask(height, width, window, shift)[:, None]
-    return torch.where(mask == 0, torch.tensor(UNMASKED), torch.tensor(MASKED))
+    return torch.where(mask == 0, LARGEST_SCORE, -LARGEST_SCORE)
 
 
 class StaticWindowAttention(nn.Module):

@@ -1,24 +1,28 @@
 """Swin's windows without partitions and rolls: everything but the attention works pixel by pixel in the ordinary plane.
 
-A window, shifted or not, is a list of runs of half a window's width along the rows (whole width without shift); one
-gather of runs collects all windows, one puts them back. Shifted windows wrap around as in Swin.
+A window, shifted or not, is a list of runs of pixels along the rows, the longest that no window cuts: half a window's
+width (whole width without shift). One gather of runs collects all windows, one puts them back. Shifted windows wrap
+around as in Swin.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 
-def window_runs(height: int, width: int, window: int, shift: int) -> Tensor:
-    """Numbers of the runs of a plane, rows first, in the order in which (shifted, wrapping) windows hold them.
+def run_px(window: int, shift: int) -> int:
+    """The longest run of pixels that lies in one window, shifted or not; 1 for shifted windows of odd width."""
+    return math.gcd(window, shift)
 
-    A run is `window` pixels of a row, or `window - shift` = half of it where windows are shifted.
-    """
-    run = window - shift
+
+def window_runs(height: int, width: int, window: int, shift: int) -> Tensor:
+    """Numbers of the runs of a plane, rows first, in the order in which (shifted, wrapping) windows hold them."""
+    run = run_px(window, shift)
     number = torch.arange(height * width // run).reshape(height, width // run)
-    if shift:
-        number = torch.roll(number, (-shift, -1), (0, 1))
+    number = torch.roll(number, (-shift, -(shift // run)), (0, 1))
     tiles = number.reshape(height // window, window, width // window, window // run)
     return tiles.transpose(1, 2).flatten()
 
@@ -31,7 +35,7 @@ class Windows(nn.Module):
 
     def __init__(self, height: int, width: int, window: int, shift: int) -> None:
         super().__init__()
-        self.height, self.width, self.tokens, self.run = height, width, window**2, window - shift
+        self.height, self.width, self.tokens, self.run = height, width, window**2, run_px(window, shift)
         into = window_runs(height, width, window, shift)
         self.register_buffer("into", into)
         self.register_buffer("back", torch.argsort(into))

@@ -36,7 +36,9 @@ def read_checkpoint(path: Path, recipe: Recipe, begun_from: Mapping[str, str]) -
     content = _read(path)
     if not isinstance(content, dict) or not content.keys() >= set(ENTRIES):
         raise TrainingError(f"{path} is no checkpoint of sr-edge train, but another program's; {REMEDY}")
-    if {**Recipe().document(), **content["recipe"]} != recipe.document():  # older ones lack newer names
+    kept = content["recipe"]
+    # Older checkpoints lack newer names.
+    if not isinstance(kept, dict) or {**Recipe().document(), **kept} != recipe.document():
         raise TrainingError(f"{path} was made with another recipe; give another output folder, or that recipe")
     other = differences(content.get("begun_from", {}), begun_from)  # older checkpoints have none
     if other:

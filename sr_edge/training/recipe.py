@@ -90,8 +90,8 @@ class Recipe:
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"recipe: ema_decay is {self.ema_decay}; use 0 or more and less than 1, such as 0.999")
         for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:  # NaN included
-                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:  # NaN included
+                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be 0 or more, and finite")
         if not self.clip_norm > 0:
             raise UsageError(f"recipe: clip_norm is {self.clip_norm}, which stops all learning; use 1, or 1e9 for none")
         if not self.l1_weight + self.l2_weight + self.perceptual_weight + self.adversarial_weight > 0:

@@ -17,7 +17,7 @@ from sr_edge.export.metadata import Form
 from sr_edge.export.onnx_file import export_onnx
 from sr_edge.export.scan import scan_graph
 from sr_edge.export.static import to_static
-from sr_edge.export.swinir import score_limits
+from sr_edge.export.swinir import LARGEST_SCORE, score_limits
 from sr_edge.models import LoadedModel
 from sr_edge.models.swin import SwinConfig, Upsampler
 from sr_edge.models.swinir import SwinIR
@@ -49,6 +49,7 @@ def configs() -> Iterator[tuple[SwinConfig, int, int]]:
     yield SMALL, 16, 24
     yield SMALL, 8, 24  # no shift: one window spans the shorter side
     yield replace(SMALL, heads=1, scale=3), 24, 16
+    yield replace(SMALL, window=7), 14, 21
     yield replace(SMALL, heads=6, window=4, upsampler=Upsampler.PIXELSHUFFLE, scale=4), 12, 8
 
 
@@ -97,7 +98,9 @@ def test_the_graph_is_static_and_has_one_mask_for_all_heads_and_blocks(tmp_path:
     path = export_onnx(small(), TILE, tmp_path / "swinir.onnx").path
     model = onnx.load(path)
     assert scan_graph(model) == ()
-    masks = [value for value in view_graph(model).constants.values() if value.ndim == 4 and value.min() == -100.0]
+    masks = [
+        value for value in view_graph(model).constants.values() if value.ndim == 4 and value.min() == -LARGEST_SCORE
+    ]
     assert [mask.shape for mask in masks] == [(6, 1, 64, 64)]
 
 

@@ -9,12 +9,13 @@ from sr_edge.export.windows import Windows, window_runs
 from sr_edge.models.swinir import partition
 
 
-@pytest.mark.parametrize("shift", [0, 4])
-def test_windows_are_swins_and_come_back(shift: int) -> None:
-    plane = torch.arange(2 * 16 * 24.0).reshape(1, 2, 16, 24)
-    windows = Windows(16, 24, 8, shift)
+@pytest.mark.parametrize(("window", "shift"), [(8, 0), (8, 4), (7, 3), (5, 0), (6, 3)])
+def test_windows_are_swins_and_come_back(window: int, shift: int) -> None:
+    height, width = 2 * window, 3 * window
+    plane = torch.arange(2.0 * height * width).reshape(1, 2, height, width)
+    windows = Windows(height, width, window, shift)
     rolled = torch.roll(plane.permute(0, 2, 3, 1), (-shift, -shift), (1, 2))
-    assert torch.equal(windows.cut(plane), partition(rolled, 8))
+    assert torch.equal(windows.cut(plane), partition(rolled, window))
     assert torch.equal(windows.join(windows.cut(plane)), plane)
 
 

@@ -41,6 +41,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ({"weight_decay": float("nan"), "optimizer": "adamw"}, "weight_decay is nan"),
         ({"l1_weight": 0}, "nothing is learnt"),
         ({"l2_weight": -1}, "l2_weight is -1"),
+        ({"l2_weight": float("inf")}, "l2_weight is inf; it must be 0 or more, and finite"),
     ],
 )
 def test_what_a_recipe_cannot_be(document: dict[str, object], message: str) -> None:
