@@ -30,7 +30,7 @@ _EXACT = _BICUBIC | _FULL_CHROMA | _ACCURATE_ROUNDING
 """Without the last two flags colours are repeated, not interpolated, and off by up to 3 levels."""
 _AREA, _CHROMA_OF_ALL_PIXELS = 0x20, 0x4000
 _MEAN_CHROMA = _AREA | _CHROMA_OF_ALL_PIXELS
-"""From RGB of 8 bits: where sides are even, colour is the mean of the pixels that share it. Thrice as fast as `_EXACT`."""
+"""From RGB of 8 bits: with even sides, colour is the mean of the pixels that share it. Thrice as fast as `_EXACT`."""
 
 _SAME_SAMPLES = {
     "yuvj420p": PixelFormat.I420,
@@ -180,7 +180,7 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
         return like.with_planes((rgb_hwc.astype(like.format.dtype, copy=False),))
     form = PixelFormat.RGB if rgb_hwc.dtype == np.uint8 else PixelFormat.RGB_16
     plane = rgb_hwc if form is PixelFormat.RGB else _white_to_65280(rgb_hwc)
-    # In limited range libswscale rounds colours to the nearest where they stand side by side, else 0.06 of a level down.
+    # In limited range libswscale rounds colours to the nearest where they stand side by side, else 0.06 levels down.
     target = PixelFormat.NV12 if like.format is PixelFormat.I420 else like.format
     matrix, span = assumed_matrix(like), _assumed_range(like)
     picture = _reformatter(form.value, target.value).reformat(
