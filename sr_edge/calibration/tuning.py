@@ -18,7 +18,7 @@ from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.finetuning import finetune, require_enough
-from sr_edge.calibration.gate import Budget, Choice, choose_layers
+from sr_edge.calibration.gate import Budget, Choice, Gate, choose_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
@@ -159,7 +159,8 @@ def calibrate_within(
     budget = _left_for_int8(order, rest_db)
     times = _graph_times(model, calibration, batches[0], order, float_ms)
     choice = _choose(single_db, timings, judge, budget, progress, times)
-    choice = _with_useless_if_faster(model, calibration, choice, judge, batches[0], replace(order, budget=budget))
+    within = replace(order, budget=budget)
+    choice = _fastest_as_a_whole(model, calibration, choice, judge, single_db, batches[0], within)
     chosen = _switched_to(calibration, choice, order.budget)
     require_same_meaning(model, chosen, patch, order.runtime, order.threads)
     latency = _measure(model, calibration, chosen, batches[0], order, times)
@@ -329,22 +330,39 @@ def _choose(
     return choice
 
 
-def _with_useless_if_faster(
-    model: onnx.ModelProto, calibration: Calibration, choice: Choice, judge: Judge, batch: Batch, order: Order
+def _fastest_as_a_whole(
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    choice: Choice,
+    judge: Judge,
+    single_db: Mapping[str, float],
+    batch: Batch,
+    order: Order,
 ) -> Choice:
-    """A layer that saves nothing by itself may spare its neighbours a conversion: the whole graphs decide."""
-    if not choice.useless or order.budget.latency_ms is not None:
+    """Whole graphs decide: single savings are small beside what a machine's time wavers, and do not quite add up.
+
+    The choice by them is timed against itself with its useless layers, which may spare their neighbours a conversion,
+    and against all layers but the noisiest ones that the budget does not allow.
+    """
+    if not order.runtime or order.budget.latency_ms is not None:
         return choice
-    more = tuple(node for node in calibration.int8_nodes if node in {*choice.int8, *choice.useless})
-    drop_db = judge.drop_db(more)
-    if drop_db > order.budget.max_drop_db:
+    noisiest_first = sorted(single_db, key=lambda node: single_db[node], reverse=True)
+    assert calibration.timings is not None  # for mypy: the caller has measured them
+    gate = Gate(noisiest_first, calibration.timings, judge.drop_db)
+    widest = gate.most_within(order.budget.max_drop_db)
+    wanted = [{*choice.int8}, {*choice.int8, *choice.useless}, widest]
+    sets = dict.fromkeys(tuple(node for node in calibration.int8_nodes if node in nodes) for nodes in wanted)
+    within = [int8 for int8 in sets if judge.drop_db(int8) <= order.budget.max_drop_db]
+    if within == [choice.int8]:
         return choice
     from sr_edge.calibration.openvino_times import measure_ms
 
-    kept = [calibration.keep_float(set(calibration.int8_nodes) - set(int8), "") for int8 in (choice.int8, more)]
-    graphs = [insert_qdq(model, each, Spelling.U8) for each in kept]
-    fewer_ms, more_ms = measure_ms(graphs, batch, order.rest, order.threads)
-    return replace(choice, int8=more, drop_db=drop_db, useless=()) if more_ms < fewer_ms else choice
+    kept = [calibration.keep_float(set(calibration.int8_nodes) - set(int8), "") for int8 in within]
+    times_ms = measure_ms([insert_qdq(model, each, Spelling.U8) for each in kept], batch, order.rest, order.threads)
+    fastest = within[times_ms.index(min(times_ms))]
+    if fastest == choice.int8:
+        return choice
+    return replace(choice, int8=fastest, drop_db=judge.drop_db(fastest), useless=(), overpriced=())
 
 
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:

@@ -348,21 +348,23 @@ class TestOpenVino:
         ):
             calibrate_within(graph, batches[:4], held_out, Order(runtime="openvino"))
 
+    @pytest.mark.parametrize("saved_ms", [-0.1, 1e-12], ids=["useless", "overpriced"])
     def test_a_layer_without_a_saving_of_its_own_stays_int8_where_the_whole_is_faster_with_it(
-        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch,
+        saved_ms: float,
+    ) -> None:  # fmt: skip
         pytest.importorskip("openvino")
         useless = "/body/body.4/Conv"
 
         def savings(model: onnx.ModelProto, calibration: Calibration, *_: object) -> Timings:
-            saved = {node: -0.1 if node == useless else 1.0 for node in calibration.int8_nodes}
+            saved = {node: saved_ms if node == useless else 1.0 for node in calibration.int8_nodes}
             return Timings(saved, "openvino", float_ms=9.0, int8_ms=5.1)
 
         chosen = []
         for more_ms in (4.0, 6.0):
             monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_savings", savings)
             monkeypatch.setattr(tuning, "_measure", lambda *_: None)
-            order = Order(Budget(float("inf")), runtime="openvino")
+            order = Order(Budget(1e3), runtime="openvino")
             monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", lambda *_, ms=more_ms: [5.0, ms])
             chosen.append(calibrate_within(graph, batches[:4], held_out, order).choice.int8)
         assert useless in chosen[0]
