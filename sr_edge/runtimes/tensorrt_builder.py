@@ -6,7 +6,7 @@ import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,10 @@ Report = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
 _MIB = 2**20
+
+LOOK_S = 0.2
+"""How often the caller's thread looks up: a Ctrl-C that another thread takes, or that comes while it falls asleep, does
+not wake it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def build_engine(
         try:
             building = pool.submit(work)
             watched.set()
+            while not wait([building], timeout=LOOK_S).done:
+                pass
             return building.result()
         except BaseException:
             progress.cancel()

@@ -240,7 +240,10 @@ def python_interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("python_interrupts")
-def test_ctrl_c_ends_the_build_at_its_next_step(rtx: Library, toys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("taken_by", ["any thread", "the building thread"])
+def test_ctrl_c_ends_the_build_at_its_next_step(
+    rtx: Library, toys: Any, monkeypatch: pytest.MonkeyPatch, taken_by: str
+) -> None:
     cancelled = threading.Event()
     steps: list[bool] = []
 
@@ -258,7 +261,10 @@ def test_ctrl_c_ends_the_build_at_its_next_step(rtx: Library, toys: Any, monkeyp
             cancelled.set()
 
     def report(stage: str, done: int, total: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if taken_by == "any thread":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         steps.append(cancelled.wait(30))
 
     monkeypatch.setattr("sr_edge.runtimes.tensorrt_builder.ThreadPoolExecutor", LatePool)
