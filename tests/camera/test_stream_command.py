@@ -234,13 +234,16 @@ def test_a_model_that_hangs_does_not_keep_the_process(clip: Path, bundle: Path, 
 import sys, threading
 import sr_edge.camera.options
 from sr_edge.runtimes.onnxruntime import _OnnxRuntimeEngine
-infer, calls = _OnnxRuntimeEngine.infer, []
+from sr_edge.camera.encoded_sink import EncodedSink
+infer, write, written = _OnnxRuntimeEngine.infer, EncodedSink.write, threading.Event()
 def hanging(self, *arguments):
-    calls.append(arguments)
-    if len(calls) > 4:
+    if written.is_set():
         threading.Event().wait()
     infer(self, *arguments)
-_OnnxRuntimeEngine.infer = hanging
+def watched(self, frame):
+    write(self, frame)
+    written.set()
+_OnnxRuntimeEngine.infer, EncodedSink.write = hanging, watched
 made = sr_edge.camera.options.LoopOptions.__init__
 def impatient(self, **settings):
     made(self, **settings, hang_s=0.5)
