@@ -3,8 +3,8 @@
 Compilers fuse what stands between a window's two matmuls where scores have four dimensions and are not reshaped on the
 way. In the training form the mask of shifted windows is added to five.
 
-Swin adds -100 to the scores of pairs from different regions, which leaves them no weight as long as their scores stay
-below the row's largest by some 80 less. Here a minimum holds them at -60,000: no weight whatever the scores. Two
+Swin adds -100 to the scores of pairs from different regions, which leaves them no weight unless they exceed the
+largest score within a region by about as much. Here a minimum holds them at -60,000: no weight whatever the scores. Two
 constants that are added, the position bias (heads, N, N) and the mask (windows, 1, N, N), would be made one of
 (windows, heads, N, N) by OpenVINO: at 256x256 pixels 100 MB a block.
 

@@ -25,22 +25,9 @@ from sr_edge.models import build_network
 from sr_edge.models.swin import SwinConfig, Upsampler
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TaylorSwinIR
+from tests.export.twins import randomised, require_equal_twin
 
 SMALL = SwinConfig(12, (2, 2), 3, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """Weights as after training: no gamma of one, no beta of zero, temperatures apart."""
-    torch.manual_seed(0)
-    for name, parameter in module.named_parameters():
-        with torch.no_grad():
-            if "temperature" in name:
-                parameter.uniform_(0.3, 2.0)
-            elif parameter.ndim == 1:
-                parameter.normal_(0.1, 0.3)
-            else:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    return module.double().eval()
 
 
 def config(**changes: object) -> SwinConfig:
@@ -60,14 +47,7 @@ def configs() -> Iterator[tuple[SwinConfig, int, int]]:
 
 @pytest.mark.parametrize(("size", "height", "width"), list(configs()))
 def test_taylor_swinir_twin_equals_the_training_form(size: SwinConfig, height: int, width: int) -> None:
-    network = randomised(TaylorSwinIR(size))
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    static = to_static(network, height, width)
-    x = torch.rand(1, 3, height, width, dtype=torch.float64)
-    with torch.inference_mode():
-        difference = (static(x) - network(x)).abs().max()
-    assert difference <= 1e-10
-    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    require_equal_twin(randomised(TaylorSwinIR(size)), height, width)
 
 
 def test_both_forms_are_reached_by_the_configurations_above() -> None:
@@ -84,7 +64,7 @@ def test_lone_attention_layer(tokens: int, dim: int, heads: int) -> None:
     layer = randomised(TaylorShiftAttention(dim, heads))
     x = torch.randn(2, tokens, dim, dtype=torch.float64)
     with torch.inference_mode():
-        assert (StaticTaylorTokens(layer, x.shape)(x) - layer(x)).abs().max() <= 1e-10  # type: ignore[arg-type]
+        assert (StaticTaylorTokens(layer, x.shape)(x) - layer(x)).abs().max() <= 1e-10
 
 
 def test_a_layer_inside_a_foreign_network_is_replaced() -> None:

@@ -30,26 +30,14 @@ from sr_edge.models.realnet import RealNet, RealNetConfig
 from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
 from sr_edge.spec import ModelCard, Precision, TileSpec
+from tests.export.twins import EXACT, randomised
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
-EXACT = 1e-10
 HEIGHT, WIDTH = 12, 16
 LABNET = LabNetConfig(16, (1, 1, 1, 1))
 DEEP_LABNET = LabNetConfig(16, (1, 1, 1, 1, 1, 1), scale=3)
 REALNET = RealNetConfig(16, 2, 1, scale=2)
-
-
-def randomised(module: Layer) -> Layer:
-    """Weights as after training: no gamma or k of one, no beta of zero."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(0.3, 0.3)
-            else:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    return module.double().eval()
 
 
 class OneLayer(nn.Module):
@@ -85,7 +73,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_equals_its_training_form(name: str) -> None:
-    network = randomised(OneLayer(*LAYERS[name]))
+    network = randomised(OneLayer(*LAYERS[name]), 0.3)
     twin = to_static(network, HEIGHT, WIDTH)
     assert type(twin.get_submodule("layer")) is not type(network.layer)
     x = torch.rand(1, 3, HEIGHT, WIDTH, dtype=torch.float64)
@@ -95,7 +83,7 @@ def test_a_layer_equals_its_training_form(name: str) -> None:
 
 @pytest.mark.parametrize("config", [LABNET, DEEP_LABNET, replace(LABNET, large_scale=LargeScale.STEA)])
 def test_labnet_equals_its_training_form(config: LabNetConfig) -> None:
-    network = randomised(LabNet(config))
+    network = randomised(LabNet(config), 0.3)
     x = torch.rand(1, 3, HEIGHT, WIDTH, dtype=torch.float64)
     with torch.inference_mode():
         torch.testing.assert_close(to_static(network, HEIGHT, WIDTH)(x), network(x), rtol=0, atol=EXACT)
@@ -103,7 +91,7 @@ def test_labnet_equals_its_training_form(config: LabNetConfig) -> None:
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.25, 1.75), (0.0, 2.0)])
 def test_realnet_equals_its_training_form_at_every_setting(alpha: float, beta: float) -> None:
-    network = randomised(RealNet(REALNET))
+    network = randomised(RealNet(REALNET), 0.3)
     x = torch.rand(1, 3, HEIGHT, WIDTH, dtype=torch.float64)
     controls = torch.tensor([alpha]), torch.tensor([beta])
     with torch.inference_mode():
@@ -125,7 +113,7 @@ def test_near_misses_and_twins_are_left_alone() -> None:
 
 def test_every_global_mean_is_still_one_and_in_the_same_order() -> None:
     """So that tiles can be given the whole picture's statistics in either form."""
-    network = randomised(LabNet(LABNET))
+    network = randomised(LabNet(LABNET), 0.3)
     twin = to_static(network, HEIGHT, WIDTH)
     x = torch.rand(1, 3, HEIGHT, WIDTH, dtype=torch.float64)
     heard: list[list[Tensor]] = []

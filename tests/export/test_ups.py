@@ -21,25 +21,13 @@ from sr_edge.models.swin import Upsampler
 from sr_edge.models.ups import UPS, Sharing, UPSConfig
 from sr_edge.models.ups_attention import Values, similarity
 from sr_edge.spec import ModelCard, Precision, TileSpec
+from tests.export.twins import randomised, require_equal_twin
 
 SMALL = UPSConfig(12, (2, 3), 1, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT, projection_dim=20)
 
 
-def randomised(config: UPSConfig) -> UPS:
-    """Weights as after training: no gamma of one, no beta of zero."""
-    torch.manual_seed(0)
-    network = UPS(config).double().eval()
-    for parameter in network.parameters():
-        with torch.no_grad():
-            if parameter.ndim == 1:
-                parameter.normal_(0.1, 0.3)
-            else:
-                parameter.normal_(0, parameter[0].numel() ** -0.5)
-    return network
-
-
 def small() -> LoadedModel:
-    return LoadedModel(randomised(SMALL).float(), ModelCard(name="ups", scale=2, parameters=1, multiple_px=8))
+    return LoadedModel(randomised(UPS(SMALL)).float(), ModelCard(name="ups", scale=2, parameters=1, multiple_px=8))
 
 
 def configs() -> Iterator[tuple[UPSConfig, int, int]]:
@@ -54,18 +42,11 @@ def configs() -> Iterator[tuple[UPSConfig, int, int]]:
 
 @pytest.mark.parametrize(("config", "height", "width"), list(configs()))
 def test_the_twin_equals_the_training_form(config: UPSConfig, height: int, width: int) -> None:
-    network = randomised(config)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    static = to_static(network, height, width)
-    x = torch.rand(1, 3, height, width, dtype=torch.float64)
-    with torch.inference_mode():
-        difference = (static(x) - network(x)).abs().max()
-    assert difference <= 1e-10
-    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    require_equal_twin(randomised(UPS(config)), height, width)
 
 
 def test_a_twin_has_no_twin() -> None:
-    static = to_static(randomised(SMALL), 16, 16)
+    static = to_static(randomised(UPS(SMALL)), 16, 16)
     assert [type(m) for m in to_static(static, 16, 16).modules()] == [type(m) for m in static.modules()]
 
 
