@@ -104,7 +104,7 @@ class Gate:
 
     def most_within(self, max_drop_db: float) -> frozenset[str]:
         """The layers that remain; raises NothingToQuantize where none does."""
-        dropped = self._fewest_dropped(max_drop_db)
+        dropped = self.fewest_dropped(max_drop_db)
         if dropped == len(self._order):
             best = self.drop_db(dropped - 1)
             raise NothingToQuantize(
@@ -113,8 +113,11 @@ class Gate:
             )
         return self._with_returns(dropped, max_drop_db)
 
-    def _fewest_dropped(self, max_drop_db: float) -> int:
-        """By bisection, which begins with none and a quarter of them: few are dropped as a rule."""
+    def fewest_dropped(self, max_drop_db: float) -> int:
+        """How many to drop from the front of the order, by bisection; as many as there are where no layer may remain.
+
+        It begins with none and a quarter of them: few are dropped as a rule.
+        """
         low, high, middle = 0, len(self._order), 0
         while low < high:
             if self.drop_db(middle) <= max_drop_db:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ MOST_ROLES = 12
 
 ROLES_AT_ONCE = 3
 """Timed in turn with one run of the whole: more would save time and take the memory of as many graphs."""
+
+COMPILED_AT_ONCE = 2
+"""Compiling keeps little more than one core busy."""
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
@@ -88,20 +92,20 @@ def measure_savings(
     if rest not in _HINTS:
         raise UsageError(f"the rest of an INT8 graph cannot be {rest}; choose fp32 or bf16")
 
-    def timed(float_layers: Sequence[str]) -> TimedGraph:
+    def without(float_layers: Sequence[str]) -> onnx.ModelProto:
         some = calibration.keep_float(float_layers, "left out to be timed")
-        graph = insert_qdq(model, some, Spelling.U8) if some.int8_nodes else model
-        return TimedGraph(graph, Feeds(model), batch, rest, threads)
+        return insert_qdq(model, some, Spelling.U8) if some.int8_nodes else model
 
     names = calibration.int8_nodes
     layers = possible_layers(model)
     macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
-    everything = timed(())
-    int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, timed(names)]))
+    everything, in_float = compiled([without(()), model], batch, rest, threads)
+    int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, in_float]))
+    del in_float
     saved: dict[str, float] = {}
     for some in _parts(roles({name: layers[name] for name in names}, macs)):
-        with_all, *without = run_in_turn([everything, *map(timed, some)])
-        for role, samples in zip(some, without, strict=True):
+        with_all, *with_less = run_in_turn([everything, *compiled(map(without, some), batch, rest, threads)])
+        for role, samples in zip(some, with_less, strict=True):
             ratio = statistics.median(b / a for a, b in zip(with_all, samples, strict=True))
             total = sum(macs[name] for name in role)
             saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
@@ -122,8 +126,13 @@ def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
 
 def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[float]:
     """Median milliseconds of each graph on one tile, run in turn."""
-    timed = [TimedGraph(graph, Feeds(graph), batch, rest, threads) for graph in graphs]
-    return [statistics.median(samples) for samples in run_in_turn(timed)]
+    return [statistics.median(samples) for samples in run_in_turn(compiled(graphs, batch, rest, threads))]
+
+
+def compiled(graphs: Iterable[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[TimedGraph]:
+    """All of them before one runs: what is timed has the machine for itself."""
+    with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
+        return list(pool.map(lambda graph: TimedGraph(graph, Feeds(graph), batch, rest, threads), graphs))
 
 
 class GraphTimes:

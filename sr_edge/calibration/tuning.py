@@ -159,11 +159,13 @@ def calibrate_within(
     budget = _left_for_int8(order, rest_db)
     times = _graph_times(model, calibration, batches[0], order, float_ms)
     choice = _choose(single_db, timings, judge, budget, progress, times)
-    within = replace(order, budget=budget)
-    choice = _fastest_as_a_whole(model, calibration, choice, judge, single_db, batches[0], within)
+    if times is not None:
+        latency: LatencyMs | None = LatencyMs(*map(times.ms, ((), choice.int8, calibration.int8_nodes)))
+    else:
+        within = replace(order, budget=budget)
+        choice, latency = _fastest_as_a_whole(model, calibration, choice, judge, single_db, batches[0], within)
     chosen = _switched_to(calibration, choice, order.budget)
     require_same_meaning(model, chosen, patch, order.runtime, order.threads)
-    latency = _measure(model, calibration, chosen, batches[0], order, times)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
     return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
@@ -338,31 +340,53 @@ def _fastest_as_a_whole(
     single_db: Mapping[str, float],
     batch: Batch,
     order: Order,
-) -> Choice:
+) -> tuple[Choice, LatencyMs | None]:
     """Whole graphs decide: single savings are small beside what a machine's time wavers, and do not quite add up.
 
-    The choice by them is timed against itself with its useless layers, which may spare their neighbours a conversion,
-    and against all layers but the noisiest ones that the budget does not allow.
+    The choice by them is timed in turn with itself and its useless layers, which may spare their neighbours a
+    conversion, and with all layers. Where those are fastest and lose too much, all but the noisiest are tried too.
     """
-    if not order.runtime or order.budget.latency_ms is not None:
-        return choice
-    noisiest_first = sorted(single_db, key=lambda node: single_db[node], reverse=True)
-    assert calibration.timings is not None  # for mypy: the caller has measured them
-    gate = Gate(noisiest_first, calibration.timings, judge.drop_db)
-    widest = gate.most_within(order.budget.max_drop_db)
-    wanted = [{*choice.int8}, {*choice.int8, *choice.useless}, widest]
-    sets = dict.fromkeys(tuple(node for node in calibration.int8_nodes if node in nodes) for nodes in wanted)
-    within = [int8 for int8 in sets if judge.drop_db(int8) <= order.budget.max_drop_db]
-    if within == [choice.int8]:
-        return choice
+    if not order.runtime:
+        return choice, None
+    everything = calibration.int8_nodes
+
+    def in_order(nodes: Collection[str]) -> tuple[str, ...]:
+        return tuple(node for node in everything if node in nodes)
+
+    def affordable(int8: Collection[str]) -> bool:
+        return bool(int8) and judge.drop_db(int8) <= order.budget.max_drop_db
+
+    tried = [in_order(choice.int8), in_order({*choice.int8, *choice.useless}), everything]
+    times_ms = _times_ms(model, calibration, tried, batch, order)
+    if min(tried, key=times_ms.__getitem__) == everything and not affordable(everything):
+        noisiest_first = sorted(single_db, key=lambda node: single_db[node], reverse=True)
+        assert calibration.timings is not None  # for mypy: the caller has measured them
+        dropped = Gate(noisiest_first, calibration.timings, judge.drop_db).fewest_dropped(order.budget.max_drop_db)
+        tried.append(in_order(noisiest_first[dropped:]))
+        times_ms = _times_ms(model, calibration, tried, batch, order)
+    fastest = min(filter(affordable, tried), key=times_ms.__getitem__)
+    latency = LatencyMs(times_ms[()], times_ms[fastest], times_ms[everything])
+    if fastest == in_order(choice.int8):
+        return choice, latency
+    return replace(choice, int8=fastest, drop_db=judge.drop_db(fastest), useless=(), overpriced=()), latency
+
+
+def _times_ms(
+    model: onnx.ModelProto, calibration: Calibration, sets: Sequence[tuple[str, ...]], batch: Batch, order: Order
+) -> dict[tuple[str, ...], float]:
+    """Of the float graph, (), and those with these layers in INT8, all in turn."""
     from sr_edge.calibration.openvino_times import measure_ms
 
-    kept = [calibration.keep_float(set(calibration.int8_nodes) - set(int8), "") for int8 in within]
-    times_ms = measure_ms([insert_qdq(model, each, Spelling.U8) for each in kept], batch, order.rest, order.threads)
-    fastest = within[times_ms.index(min(times_ms))]
-    if fastest == choice.int8:
-        return choice
-    return replace(choice, int8=fastest, drop_db=judge.drop_db(fastest), useless=(), overpriced=())
+    timed = list(dict.fromkeys([(), *sets]))
+    graphs = [_with_int8(model, calibration, int8) for int8 in timed]
+    return dict(zip(timed, measure_ms(graphs, batch, order.rest, order.threads), strict=True))
+
+
+def _with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
+    """The graph with these layers in INT8; the float one where there are none."""
+    if not int8:
+        return model
+    return insert_qdq(model, calibration.keep_float(set(calibration.int8_nodes) - set(int8), ""), Spelling.U8)
 
 
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:
@@ -372,22 +396,3 @@ def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Ca
     calibration = calibration.keep_float(choice.spare, f"the target of {budget.latency_ms or 0:g} ms is met without it")
     noisy = [node for node in dropped if node not in {*choice.useless, *choice.overpriced, *choice.spare}]
     return calibration.keep_float(noisy, f"kept float to lose at most {budget.max_drop_db:g} dB")
-
-
-def _measure(
-    model: onnx.ModelProto,
-    everything: Calibration,
-    chosen: Calibration,
-    batch: Batch,
-    order: Order,
-    times: GraphTimes | None,
-) -> LatencyMs | None:
-    """Float, chosen and all-INT8 graphs, timed in turn, or as they were while chosen; None where no runtime is."""
-    if not order.runtime:
-        return None
-    if times is not None:
-        return LatencyMs(*(times.ms(int8) for int8 in ((), chosen.int8_nodes, everything.int8_nodes)))
-    from sr_edge.calibration.openvino_times import measure_ms
-
-    graphs = [model, *(insert_qdq(model, calibration, Spelling.U8) for calibration in (chosen, everything))]
-    return LatencyMs(*measure_ms(graphs, batch, order.rest, order.threads))

@@ -254,6 +254,11 @@ def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account
     return calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf")), runtime="openvino"))
 
 
+def by_int8_layers(ms: Sequence[float]) -> Callable[..., list[float]]:
+    """In the place of `measure_ms`: a graph takes as long as is listed for its number of INT8 layers."""
+    return lambda graphs, *_: [ms[sum(n.op_type == "QuantizeLinear" for n in each.graph.node)] for each in graphs]
+
+
 TimesByLayers = Callable[..., Account]
 
 
@@ -270,11 +275,8 @@ def times_by_int8_layers(
         def savings(model: onnx.ModelProto, calibration: Calibration, *_: object) -> Timings:
             return Timings(dict.fromkeys(calibration.int8_nodes, 0.1), "openvino", float_ms=ms[0], int8_ms=ms[-1])
 
-        def timed(graphs: Sequence[onnx.ModelProto], *_: object) -> list[float]:
-            return [ms[sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)] for graph in graphs]
-
         monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_savings", savings)
-        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", timed)
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", by_int8_layers(ms))
         order = Order(Budget(max_drop_db, target_ms), runtime="openvino")
         seen = stages if stages is not None else []
         return calibrate_within(graph, batches[:4], held_out, order, progress=lambda stage, *_: seen.append(stage))
@@ -363,13 +365,36 @@ class TestOpenVino:
         chosen = []
         for more_ms in (4.0, 6.0):
             monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_savings", savings)
-            monkeypatch.setattr(tuning, "_measure", lambda *_: None)
-            order = Order(Budget(1e3), runtime="openvino")
-            monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", lambda *_, ms=more_ms: [5.0, ms])
-            chosen.append(calibrate_within(graph, batches[:4], held_out, order).choice.int8)
+            ms = (9.0, 8.0, 7.0, 6.0, 5.0, more_ms)
+            monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", by_int8_layers(ms))
+            account = calibrate_within(graph, batches[:4], held_out, Order(Budget(1e3), runtime="openvino"))
+            assert account.latency == LatencyMs(9.0, min(5.0, more_ms), more_ms)
+            chosen.append(account.choice.int8)
         assert useless in chosen[0]
         assert useless not in chosen[1]
         assert len(chosen[1]) == 4
+
+    def test_where_all_in_int8_is_fastest_and_loses_too_much_all_but_the_noisiest_are_tried(
+        self, graph: Path, batches: list[Batch], held_out: list[HeldOut], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("openvino")
+        useful = "/body/body.4/Conv"
+
+        def savings(model: onnx.ModelProto, calibration: Calibration, *_: object) -> Timings:
+            saved = {node: 1.0 if node == useful else -0.1 for node in calibration.int8_nodes}
+            return Timings(saved, "openvino", float_ms=9.0, int8_ms=5.1)
+
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_savings", savings)
+        ms = (9.0, 8.0, 7.0, 6.0, 5.0, 4.0)
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", by_int8_layers(ms))
+        whole = calibrate_within(graph, batches[:4], held_out, Order(Budget(1e3), runtime="openvino"))
+        assert len(whole.choice.int8) == 5
+        less = Order(Budget(0.999 * whole.choice.drop_db), runtime="openvino")
+        account = calibrate_within(graph, batches[:4], held_out, less)
+        assert len(account.choice.int8) == 4
+        assert account.latency == LatencyMs(9.0, 5.0, 4.0)
+        (left_float,) = set(whole.choice.int8) - set(account.choice.int8)
+        assert left_float == max(whole.layers, key=lambda row: row.noise_db or -np.inf).node
 
     def test_times_are_taken_anew_where_they_would_be_others(
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path,
@@ -382,7 +407,7 @@ class TestOpenVino:
                 dict.fromkeys(calibration.int8_nodes, 1.0), "openvino", float_ms=9.0, int8_ms=4.0
             ),
         )
-        monkeypatch.setattr(tuning, "_measure", lambda *_: None)
+        monkeypatch.setattr("sr_edge.calibration.openvino_times.measure_ms", lambda graphs, *_: [1.0] * len(graphs))
 
         def timed_again(threads: int | None = 1) -> bool:
             stages: list[str] = []
