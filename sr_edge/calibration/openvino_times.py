@@ -92,14 +92,14 @@ def measure_savings(
     if rest not in _HINTS:
         raise UsageError(f"the rest of an INT8 graph cannot be {rest}; choose fp32 or bf16")
 
-    def without(float_layers: Sequence[str]) -> onnx.ModelProto:
-        some = calibration.keep_float(float_layers, "left out to be timed")
-        return insert_qdq(model, some, Spelling.U8) if some.int8_nodes else model
-
     names = calibration.int8_nodes
+
+    def without(role: Role) -> onnx.ModelProto:
+        return with_int8(model, calibration, set(names) - set(role))
+
     layers = possible_layers(model)
     macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
-    everything, in_float = compiled([without(()), model], batch, rest, threads)
+    everything, in_float = compiled([with_int8(model, calibration, names), model], batch, rest, threads)
     int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, in_float]))
     del in_float
     saved: dict[str, float] = {}
@@ -122,6 +122,14 @@ def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
     apart, rest = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
     together = [name for role in rest for name in role]
     return [tuple(role) for role in (*apart, together) if role]
+
+
+def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
+    """The graph with these of the calibration's layers in INT8; the float one where there are none."""
+    if not int8:
+        return model
+    kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
+    return insert_qdq(model, kept, Spelling.U8)
 
 
 def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[float]:
@@ -159,8 +167,7 @@ class GraphTimes:
     def ms(self, int8: Collection[str]) -> float:
         key = frozenset(int8)
         if key not in self._known:
-            kept = self._calibration.keep_float(set(self._calibration.int8_nodes) - key, "left out to be timed")
-            graphs = [self._model, insert_qdq(self._model, kept, Spelling.U8)]
+            graphs = [self._model, with_int8(self._model, self._calibration, key)]
             now_float_ms, now_ms = measure_ms(graphs, *self._settings)
             self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
         return self._known[key]

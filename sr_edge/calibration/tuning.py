@@ -23,7 +23,6 @@ from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.post_training import calibrate, digest_of
-from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.quality import HeldOut, Judge
 from sr_edge.calibration.search import SEARCH
 from sr_edge.calibration.sensitivity import PATCHES, measure_noises
@@ -35,7 +34,7 @@ from sr_edge.calibration.watched import Batch, require_batches
 from sr_edge.errors import NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability, describe_machine
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
     from sr_edge.calibration.openvino_times import GraphTimes
@@ -375,18 +374,11 @@ def _times_ms(
     model: onnx.ModelProto, calibration: Calibration, sets: Sequence[tuple[str, ...]], batch: Batch, order: Order
 ) -> dict[tuple[str, ...], float]:
     """Of the float graph, (), and those with these layers in INT8, all in turn."""
-    from sr_edge.calibration.openvino_times import measure_ms
+    from sr_edge.calibration.openvino_times import measure_ms, with_int8
 
     timed = list(dict.fromkeys([(), *sets]))
-    graphs = [_with_int8(model, calibration, int8) for int8 in timed]
+    graphs = [with_int8(model, calibration, int8) for int8 in timed]
     return dict(zip(timed, measure_ms(graphs, batch, order.rest, order.threads), strict=True))
-
-
-def _with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
-    """The graph with these layers in INT8; the float one where there are none."""
-    if not int8:
-        return model
-    return insert_qdq(model, calibration.keep_float(set(calibration.int8_nodes) - set(int8), ""), Spelling.U8)
 
 
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:
