@@ -139,6 +139,17 @@ class TileNeeds:
     synchronous_db: float | None = None
 
 
+class Tiling(str, Enum):
+    """Whether a network may be run in tiles: freely, with a visible loss, or not at all since it tiles by itself."""
+
+    SUPPORTED = "supported"
+    DISCOURAGED = "discouraged"
+    INTERNAL = "internal"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """What a deployed network is and what it needs from the one who runs it.
@@ -148,6 +159,10 @@ class ModelCard:
     input (then tiling changes the result). `forms` records the choices made at export, per layer. `controls` are
     the scalars that its user sets at run time, `baked` those that the export made constants. `tile_needs` is
     None where nobody measured them.
+
+    The remaining fields describe a network that was recognised in a user's checkpoint: its architecture family, the
+    hyper-parameters read from the shapes, what it was trained for, the licence of the architecture's code, the
+    smallest side of a tile, whether tiles must be square, and whether tiling suits it. `licence` is the weights'.
     """
 
     name: str
@@ -166,10 +181,17 @@ class ModelCard:
     controls: tuple[Control, ...] = ()
     baked: Mapping[str, float] = field(default_factory=dict)
     tile_needs: TileNeeds | None = None
+    family: str = ""
+    hyper_parameters: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = ""
+    architecture_licence: str = ""
+    minimum_px: int = 1
+    square_tiles: bool = False
+    tiling: Tiling = Tiling.SUPPORTED
 
     def __post_init__(self) -> None:
         if self.scale < 1:
-            raise UsageError(f"scale {self.scale} is not a magnification; use 2, 3 or 4")
+            raise UsageError(f"scale {self.scale} is not a magnification; use 1, 2, 3, 4, 8 or 16")
 
 
 @dataclass(frozen=True)
