@@ -142,8 +142,7 @@ def _readable(report: DeployReport) -> Group:
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    notes = [report.note] if report.note else []
-    return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
+    return Group(rich_report(report.bench), *report.notes, written, *_advice(report.recommendations))
 
 
 def _advice(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:

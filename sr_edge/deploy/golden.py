@@ -11,10 +11,11 @@ from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.controls import Controls, telling_setting
 from sr_edge.deploy.graphs import INT8_GRAPHS
-from sr_edge.deploy.manifest import WEIGHTS_FILE
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
+from sr_edge.models import LoadedModel
+from sr_edge.models.reference import reference_frame
 from sr_edge.runtimes import SessionRequest, open_request
 from sr_edge.runtimes.session import Frame
 from sr_edge.spec import ModelCard, Precision, Spelling
@@ -33,9 +34,15 @@ GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
 
 
 def write_golden(
-    card: ModelCard, plan: DeployPlan, images: Path, staging: Path, progress: Progress
+    model: LoadedModel,
+    plan: DeployPlan,
+    precisions: Sequence[Precision],
+    images: Path,
+    staging: Path,
+    progress: Progress,
 ) -> tuple[GoldenFrame, ...]:
-    """Golden outputs by the two references: eager torch for floats, ONNX Runtime for INT8."""
+    """Golden outputs by the two references: the network in PyTorch for floats, ONNX Runtime for INT8."""
+    card = model.card
     (staging / "golden").mkdir()
     batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
@@ -44,11 +51,10 @@ def write_golden(
     runs = [(frame, setting) for setting in settings for frame in frames]
     sources = [(file, setting) for setting in settings for file in files]
     progress("golden frames", 0, 2)
-    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, runs, staging)}
+    outputs = {Precision.FP32: [reference_frame(model, frame, setting) for frame, setting in runs]}
     progress("golden frames", 1, 2)
-    if Precision.INT8 in plan.precisions:
-        file = INT8_GRAPHS[0].file
-        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, runs, staging)
+    if Precision.INT8 in precisions:
+        outputs[Precision.INT8] = _int8_frames(card, plan, runs, staging)
     progress("golden frames", 2, 2)
     written = {
         reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
@@ -64,7 +70,7 @@ def write_golden(
             sha256_of(staging / output),
             setting,
         )
-        for precision in plan.precisions
+        for precision in precisions
         for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
     )
 
@@ -74,27 +80,19 @@ def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
     return [{}, telling_setting(card.controls)] if card.controls else [{}]
 
 
-def _run_reference(
-    runtime: str,
-    file: str,
-    precision: Precision,
-    card: ModelCard,
-    plan: DeployPlan,
-    runs: Sequence[tuple[Frame, Controls]],
-    staging: Path,
+def _int8_frames(
+    card: ModelCard, plan: DeployPlan, runs: Sequence[tuple[Frame, Controls]], staging: Path
 ) -> list[Frame]:
     request = SessionRequest(
-        artifact=staging / file,
+        artifact=staging / INT8_GRAPHS[0].file,
         card=card,
         tile=plan.tile,
-        precision=precision,
-        spelling=Spelling.S8 if precision is Precision.INT8 else None,
+        precision=Precision.INT8,
+        spelling=Spelling.S8,
         threads=plan.threads,
         allow_other_precision=True,
-        architecture=card.name,
-        options={"architecture": card.name} if runtime == "torch" else None,
     )
-    with open_request(runtime, request) as session:
+    with open_request("onnxruntime", request) as session:
         return [cast(Frame, session.run(frame, setting)) for frame, setting in runs]
 
 

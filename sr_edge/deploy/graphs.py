@@ -11,7 +11,7 @@ from sr_edge.calibration import Account, Budget, HeldOut, Order, calibrate_withi
 from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
-from sr_edge.errors import NothingToQuantize
+from sr_edge.errors import ExportError, NothingToQuantize
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
@@ -55,41 +55,75 @@ INT8_GRAPHS = (
 )
 
 
-def graph_files(plan: DeployPlan) -> tuple[GraphFile, ...]:
-    """All that are made for the plan's precisions."""
-    return tuple(graph for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS) if graph.precision in plan.precisions)
+def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[GraphFile, ...]:
+    """All that belong to a bundle of these precisions; none that computes in half precision unless that was proven."""
+    return tuple(
+        graph
+        for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
+        if graph.precision in precisions and (half_precision or graph.rest is not Precision.FP16)
+    )
+
+
+@dataclass(frozen=True)
+class FloatExports:
+    """The float graphs that were written, and why none computes in half precision; "" where that was proven."""
+
+    reports: tuple[ExportReport, ...]
+    no_half_precision: str = ""
 
 
 def export_all(
     model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
-) -> tuple[ExportReport, ...]:
-    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it."""
-    first, *others = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions]
+) -> FloatExports:
+    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
+
+    INT8 graphs come with a half-precision rest as well, so half precision is proven for them, too. A network that
+    loses its picture in half precision is exported without it.
+    """
+    graphs = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions or _proves_int8(graph, plan)]
     pictures = patches[:PARITY_PATCHES]
-    progress("exporting", 0, 1 + len(others))
-    reports = [export_onnx(model, plan.tile, staging / first.file, patches=pictures)]
-    for index, graph in enumerate(others, start=1):
-        progress("exporting", index, 1 + len(others))
-        file = staging / graph.file
-        reports.append(derive_onnx(reports[0], file, io=graph.io, precision=graph.precision, patches=pictures))
-    progress("exporting", 1 + len(others), 1 + len(others))
-    return tuple(reports)
+    progress("exporting", 0, len(graphs))
+    reports = {Precision.FP32: export_onnx(model, plan.tile, staging / graphs[0].file, patches=pictures)}
+    written = [reports[Precision.FP32]]
+    for index, graph in enumerate(graphs[1:], start=1):
+        progress("exporting", index, len(graphs))
+        base = reports.get(graph.precision, reports[Precision.FP32])
+        try:
+            made = derive_onnx(base, staging / graph.file, io=graph.io, precision=graph.precision, patches=pictures)
+        except ExportError as error:
+            if graph.precision is not Precision.FP16 or isinstance(error.__cause__, OSError):
+                raise
+            return FloatExports(tuple(written), str(error))
+        reports.setdefault(graph.precision, made)
+        written.append(made)
+    progress("exporting", len(graphs), len(graphs))
+    return FloatExports(tuple(written))
+
+
+def _proves_int8(graph: GraphFile, plan: DeployPlan) -> bool:
+    return Precision.INT8 in plan.precisions and (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
 
 
 def quantize_all(
-    plan: DeployPlan, patches: Sequence[Batch], held_out: Sequence[HeldOut], staging: Path, progress: Progress
+    plan: DeployPlan,
+    half_precision: bool,
+    patches: Sequence[Batch],
+    held_out: Sequence[HeldOut],
+    staging: Path,
+    progress: Progress,
 ) -> Account:
     """The INT8 graphs, from the first float one; raises NothingToQuantize where no layer keeps the budget."""
     source = staging / FLOAT_GRAPHS[0].file
     account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, account.calibration)
-    for index, graph in enumerate(INT8_GRAPHS):
-        progress("quantizing", index, len(INT8_GRAPHS))
+    graphs = graph_files([Precision.INT8], half_precision)
+    for index, graph in enumerate(graphs):
+        progress("quantizing", index, len(graphs))
         file = staging / graph.file
         quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
-    progress("quantizing", len(INT8_GRAPHS), len(INT8_GRAPHS))
+    progress("quantizing", len(graphs), len(graphs))
     return account
 
 

@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sr_edge.export.checks.float16 import Float16Check, Float16Run, check_float16, run_float16
+    from sr_edge.export.checks.parity import Parity, compare_with_torch
     from sr_edge.export.digest import graph_digest
-    from sr_edge.export.float16 import Float16Check, Float16Run, check_float16, run_float16
     from sr_edge.export.fp16 import to_fp16
     from sr_edge.export.frame_io import wrap_uint8
     from sr_edge.export.metadata import Form, GraphMetadata, read_metadata
     from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
-    from sr_edge.export.parity import Parity, compare_with_torch
     from sr_edge.export.scan import Finding, require_static, scan_graph
     from sr_edge.export.static import REWRITES, to_static
     from sr_edge.export.tensorrt_rules import check_for_tensorrt, require_for_tensorrt
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 _HOME = {
     "ExportReport": "onnx_file",
     "Finding": "scan",
-    "Float16Check": "float16",
-    "Float16Run": "float16",
+    "Float16Check": "checks.float16",
+    "Float16Run": "checks.float16",
     "Form": "metadata",
     "GraphMetadata": "metadata",
-    "Parity": "parity",
+    "Parity": "checks.parity",
     "REWRITES": "static",
     "TileChoice": "tile_choice",
     "TileCost": "tile_choice",
     "candidate_tiles": "tile_choice",
-    "check_float16": "float16",
+    "check_float16": "checks.float16",
     "check_for_tensorrt": "tensorrt_rules",
     "choose_tile": "tile_choice",
-    "compare_with_torch": "parity",
+    "compare_with_torch": "checks.parity",
     "derive_onnx": "onnx_file",
     "export_onnx": "onnx_file",
     "graph_digest": "digest",
     "read_metadata": "metadata",
     "require_for_tensorrt": "tensorrt_rules",
     "require_static": "scan",
-    "run_float16": "float16",
+    "run_float16": "checks.float16",
     "scan_graph": "scan",
     "to_fp16": "fp16",
     "to_static": "static",

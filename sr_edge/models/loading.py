@@ -25,10 +25,14 @@ BUNDLED_LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode that maps RGB (batch, 3, h, w) in [0, 1] to `card.scale` times the size."""
+    """A network in eval mode that maps RGB (batch, 3, h, w) in [0, 1] to `card.scale` times the size.
+
+    `architecture` is what PyTorch rebuilds the network from, with its weights; "" where nothing can.
+    """
 
     module: nn.Module
     card: ModelCard
+    architecture: str = ""
 
 
 class ScaledRange(nn.Module):
@@ -54,7 +58,8 @@ def bake(model: LoadedModel, values: Controls) -> LoadedModel:
         return model
     module = Baked(model.module, values).eval()
     baked = {**model.card.baked, **values}
-    return LoadedModel(module, dataclasses.replace(model.card, controls=module.controls, baked=baked))
+    card = dataclasses.replace(model.card, controls=module.controls, baked=baked)
+    return dataclasses.replace(model, module=module, card=card)
 
 
 def innermost(module: nn.Module) -> nn.Module:
@@ -111,6 +116,7 @@ def load_model(
             weights_sha256=_digest(weights),
             licence=BUNDLED_LICENCE if bundled else "",
         ),
+        name,
     )
 
 
@@ -121,7 +127,7 @@ def _load_random(name: str | None, scale: int | None) -> LoadedModel:
         torch.manual_seed(RANDOM_SEED)
         module = build_network(name, scale)
     source = f"random, seed {RANDOM_SEED}"
-    return LoadedModel(module, _card(name, scale, module, random_weights=True, weights_source=source))
+    return LoadedModel(module, _card(name, scale, module, random_weights=True, weights_source=source), name)
 
 
 def _require_bundled(name: str | None, scale: int | None) -> Path:
@@ -161,7 +167,7 @@ def _load_foreign(
         controls=controls_of(network),
     )
     _require_scale(module, card)
-    return LoadedModel(module.eval(), card)
+    return LoadedModel(module.eval(), card, arch)
 
 
 def _call_factory(arch: str) -> nn.Module:
