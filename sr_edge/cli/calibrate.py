@@ -48,7 +48,10 @@ FileOrModel = Annotated[
     ),
 ]
 Judges = Annotated[
-    Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--hr", metavar="DIR", help="Originals to show decibels against; they decide nothing.", show_default=False
+    ),
 ]
 LatencyTarget = Annotated[
     float | None, typer.Option(metavar="MS", help="The best quality that takes at most this.", show_default=False)
@@ -191,6 +194,7 @@ def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
         "tile": graph.tile,
         "remark": graph.remark,
         "sentence": account.sentence,
+        "originals_db": account.originals_db,
         "warnings": account.warnings,
         "layers": account.layers,
         "curve": curve_document(account),
