@@ -235,7 +235,9 @@ def test_a_network_in_which_no_int8_layer_keeps_the_budget_is_deployed_in_float(
     precisions = (Precision.FP32, Precision.INT8)
     plan = DeployPlan(TILE, ("onnxruntime",), precisions, max_drop_db=0.0, rounds=1, with_memory=False)
     report = deploy_network(model, pictures, tmp_path / "one.sredge", plan)
-    assert list(report.left_out) == [Precision.INT8]
+    assert list(report.manifest.left_out) == ["int8"]
+    with open_bundle(report.path) as bundle:
+        assert bundle.manifest.left_out == report.manifest.left_out
     assert {item.precision for item in report.manifest.artifacts} == {Precision.FP32}
     assert [row.variant.precision for row in report.bench.rows] == [Precision.FP32]
     assert report.failed == ()

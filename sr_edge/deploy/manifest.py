@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def manifest_of(
     graphs: Sequence[GraphFile],
     calibration: Calibration | None,
     golden: tuple[GoldenFrame, ...],
+    left_out: Mapping[Precision, str],
     staging: Path,
 ) -> Manifest:
     """Of the files in `staging`; a network that PyTorch cannot rebuild has no weights among them."""
@@ -72,6 +73,7 @@ def manifest_of(
         calibration=_calibration_record(calibration, staging) if calibration else None,
         tools=tool_versions(),
         licences=_licences(card),
+        left_out={str(precision): reason for precision, reason in left_out.items()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

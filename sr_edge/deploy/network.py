@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
@@ -44,8 +44,8 @@ _NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures 
 class DeployReport:
     """The bundle that was written and what was measured on it.
 
-    `notes` say what INT8 cost and what else must be known of the bundle; `left_out` why a precision that was asked for
-    is not in it; `recommendations` what to run, one for each runtime.
+    `notes` say what INT8 cost and what else must be known of the bundle, such as precisions that were left out of it
+    (`Manifest.left_out`); `recommendations` what to run, one for each runtime.
     """
 
     path: Path
@@ -53,7 +53,6 @@ class DeployReport:
     exports: tuple[ExportReport, ...]
     bench: BenchReport
     notes: tuple[str, ...] = ()
-    left_out: Mapping[Precision, str] = field(default_factory=dict)
     recommendations: tuple[Recommendation, ...] = ()
 
     @property
@@ -109,7 +108,7 @@ def deploy_network(
         )
     notes = built.notes if images is not None else (*built.notes, _NOT_YOUR_PICTURES)
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
-    return DeployReport(out, built.manifest, built.exports, bench, notes, built.left_out, advice)
+    return DeployReport(out, built.manifest, built.exports, bench, notes, advice)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,6 @@ class _Built:
     exports: tuple[ExportReport, ...]
     precisions: Sequence[Precision]
     notes: tuple[str, ...]
-    left_out: Mapping[Precision, str]
 
 
 def _build(
@@ -139,9 +137,12 @@ def _build(
         if model.architecture:
             write_network_weights(model, staging)
         golden = write_golden(model, plan, precisions, images, staging, progress)
+        if golden.no_bf16:
+            left_out[Precision.BF16] = golden.no_bf16
+            precisions.remove(Precision.BF16)
         account = int8 if isinstance(int8, Account) else None
         card, calibration = floats.reports[0].metadata.card, account.calibration if account else None
-        manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden, staging)
+        manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
     notes = [
         *(remark for report in floats.reports for remark in report.remarks),
@@ -149,7 +150,7 @@ def _build(
         *((account.sentence, *account.warnings) if account else ()),
         *(f"{precision} is left out: {reason}" for precision, reason in left_out.items()),
     ]
-    return _Built(manifest, floats.reports, precisions, tuple(dict.fromkeys(notes)), left_out)
+    return _Built(manifest, floats.reports, precisions, tuple(dict.fromkeys(notes)))
 
 
 def _quantized(
