@@ -12,6 +12,7 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Bake,
+    BlendWith,
     Exclude,
     Halves,
     Include,
@@ -85,6 +86,7 @@ def deploy(
     tile_needs: TileNeeds = True,
     threads: Threads = None,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -92,21 +94,25 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Do it all: export, calibrate, bundle, test and time."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, with_remarks
 
     constants = read_settings(bake)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
-        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.cli.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading import bake as bake_controls
 
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            others = [Blend.parse(text) for text in blend]
+            asked = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            network = bake_controls(network, constants)
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,
@@ -125,7 +131,7 @@ def deploy(
             target = out or _named_after(network.card)
             require_output(target)
             report = deploy_network(network, images, target, plan, progress)
-        show(report, _readable(report))
+        show(with_remarks(report, network.remarks), _readable(report, network.remarks))
     report.require_reproduced()
     report.bench.require_all_scored()
 
@@ -135,14 +141,14 @@ def _named_after(card: ModelCard) -> Path:
     return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
 
 
-def _readable(report: DeployReport) -> Group:
+def _readable(report: DeployReport, remarks: Sequence[str]) -> Group:
     from rich.console import Group
 
     from sr_edge.bench import rich_report
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    notes = [report.note] if report.note else []
+    notes = [*remarks, *filter(None, [report.note])]
     return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
 
 
