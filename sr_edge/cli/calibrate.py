@@ -12,6 +12,7 @@ import typer
 
 from sr_edge.cli.options import (
     Arch,
+    BlendWith,
     Exclude,
     Images,
     Include,
@@ -44,7 +45,9 @@ Out = Annotated[
 FileOrModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="An fp32 .onnx file, a bundle, or a name (`sr-edge models`).", show_default=False
+        metavar="MODEL",
+        help="An fp32 .onnx file, a bundle, a checkpoint, or a name (`sr-edge models`).",
+        show_default=False,
     ),
 ]
 Judges = Annotated[
@@ -106,6 +109,7 @@ def calibrate(
     threads: Threads = None,
     scale: Scale = None,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -136,7 +140,7 @@ def calibrate(
             finetune=finetune,
         )
         warnings: list[str] = []
-        network = Network(model, scale, weights, random_weights, arch, input_range)
+        network = Network(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
             work = partial(
                 calibrate_file,

@@ -12,6 +12,7 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Bake,
+    BlendWith,
     Exclude,
     Halves,
     Include,
@@ -85,6 +86,7 @@ def deploy(
     tile_needs: TileNeeds = True,
     threads: Threads = None,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -99,14 +101,18 @@ def deploy(
         require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
-        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.cli.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading import bake as bake_controls
 
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            others = [Blend.parse(text) for text in blend]
+            asked = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            network = bake_controls(network, constants)
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,

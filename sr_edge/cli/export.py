@@ -11,6 +11,7 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Bake,
+    BlendWith,
     InputRange,
     Io,
     Json,
@@ -81,6 +82,7 @@ def export(
     images: Pictures = None,
     tile_needs: TileNeeds = False,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -88,22 +90,26 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, compared with PyTorch."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, with_remarks
 
-    require_another_file(out, weights)
+    require_another_file(out, weights, Path(model) if model is not None else None)
     require_output_file(out)
     constants = read_settings(bake)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibration_patches
-        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.cli.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading import bake as bake_controls
         from sr_edge.models.tile_safety import with_tile_needs
         from sr_edge.spec import Precision
 
         with progress_on_stderr() as progress:
-            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            others = [Blend.parse(text) for text in blend]
+            asked = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
@@ -119,7 +125,7 @@ def export(
                 patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
-        show(report, _readable(report))
+        show(with_remarks(report, network.remarks), "\n".join((_readable(report), *network.remarks)))
 
 
 def _readable(report: ExportReport) -> str:

@@ -22,7 +22,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def write_network_weights(model: LoadedModel, staging: Path) -> None:
     """The network's state, for the torch runtime."""
-    state = innermost(model.module).state_dict()
+    state = model.state if model.state is not None else innermost(model.module).state_dict()
     write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in state.items()})
 
 

@@ -145,6 +145,7 @@ def _build(
         manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
     notes = [
+        *model.remarks,
         *(remark for report in floats.reports for remark in report.remarks),
         *filter(None, [tile_note]),
         *((account.sentence, *account.warnings) if account else ()),

@@ -7,7 +7,7 @@ import torch
 from sr_edge.controls import Controls
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch
 from sr_edge.models.controlled import control_tensors, controls_of
-from sr_edge.models.loading import LoadedModel
+from sr_edge.models.loaded import LoadedModel
 
 
 def reference_frame(model: LoadedModel, frame_hwc: Frame, controls: Controls) -> Frame:
