@@ -8,6 +8,7 @@
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     ├── ExportError              a graph could not be written, or is not what was promised
+    │   └── NotStatic            a network has no form with constant shapes; its traced form may do
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
     │   ├── NothingToQuantize    no layer of the network can be INT8
     │   ├── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
@@ -63,6 +64,10 @@ class StreamError(SrEdgeError):
 
 
 class ExportError(SrEdgeError):
+    pass
+
+
+class NotStatic(ExportError):
     pass
 
 

@@ -13,6 +13,7 @@ from sr_edge.cli.options import (
     Arch,
     Bake,
     Exclude,
+    ForTargets,
     Halves,
     Include,
     InputRange,
@@ -31,6 +32,7 @@ from sr_edge.cli.options import (
     Tile,
     Weights,
     read_settings,
+    read_targets,
 )
 from sr_edge.whole_file import require_output
 
@@ -76,6 +78,7 @@ def deploy(
     lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
+    for_targets: ForTargets = None,
     method: Method = "search",
     max_drop_db: MaxDropDb = 0.05,
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -94,7 +97,7 @@ def deploy(
     """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    constants = read_settings(bake)
+    constants, targets = read_settings(bake), read_targets(for_targets)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
@@ -121,6 +124,7 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                targets=targets,
             )
             target = out or _named_after(network.card)
             require_output(target)
@@ -139,10 +143,12 @@ def _readable(report: DeployReport) -> Group:
     from rich.console import Group
 
     from sr_edge.bench import rich_report
+    from sr_edge.cli.output import warning_lines
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
     notes = [report.note] if report.note else []
+    notes += warning_lines(warning for export in report.exports for warning in export.warnings)
     return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
 
 

@@ -103,7 +103,7 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
 
 def _exported(network: Network, tile: str, path: Path, progress: Report) -> FloatGraph:
     from sr_edge.cli.tiles import chosen_tile
-    from sr_edge.export import export_onnx
+    from sr_edge.export import export_best_form
     from sr_edge.models import load_model
 
     loaded = load_model(
@@ -115,5 +115,5 @@ def _exported(network: Network, tile: str, path: Path, progress: Report) -> Floa
         network.input_range,
     )
     chosen = chosen_tile(tile, loaded, progress)
-    export_onnx(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
-    return FloatGraph(path, chosen)
+    report = export_best_form(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
+    return FloatGraph(path, chosen, remark=report.form_reason)

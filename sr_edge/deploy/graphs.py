@@ -12,7 +12,8 @@ from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import NothingToQuantize
-from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable
+from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
@@ -63,15 +64,22 @@ def graph_files(plan: DeployPlan) -> tuple[GraphFile, ...]:
 def export_all(
     model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
 ) -> tuple[ExportReport, ...]:
-    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it."""
+    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
+
+    The first report's `form_reason` says why it is the traced form, where the network has no static one.
+    """
     first, *others = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions]
     pictures = patches[:PARITY_PATCHES]
     progress("exporting", 0, 1 + len(others))
-    reports = [export_onnx(model, plan.tile, staging / first.file, patches=pictures)]
+    reports = [export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=pictures)]
     for index, graph in enumerate(others, start=1):
         progress("exporting", index, 1 + len(others))
         file = staging / graph.file
-        reports.append(derive_onnx(reports[0], file, io=graph.io, precision=graph.precision, patches=pictures))
+        reports.append(
+            derive_onnx(
+                reports[0], file, io=graph.io, precision=graph.precision, targets=plan.targets, patches=pictures
+            )
+        )
     progress("exporting", 1 + len(others), 1 + len(others))
     return tuple(reports)
 
@@ -79,7 +87,12 @@ def export_all(
 def quantize_all(
     plan: DeployPlan, patches: Sequence[Batch], held_out: Sequence[HeldOut], staging: Path, progress: Progress
 ) -> Account:
-    """The INT8 graphs, from the first float one; raises NothingToQuantize where no layer keeps the budget."""
+    """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
+
+    Raises:
+        NothingToQuantize: no layer keeps the budget.
+        ExportError: one of the plan's targets refuses a graph that is meant for it.
+    """
     source = staging / FLOAT_GRAPHS[0].file
     account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, account.calibration)
@@ -89,6 +102,8 @@ def quantize_all(
         quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
+        if plan.targets:  # what is wrong with a graph for everybody was found in the float one
+            require_deployable(file, plan.targets, static=False, intended=readers_of(graph.spelling))
     progress("quantizing", len(INT8_GRAPHS), len(INT8_GRAPHS))
     return account
 
