@@ -16,6 +16,8 @@ from sr_edge.errors import SrEdgeError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
+LONGEST_LINE = 1000
+"""Characters of a message: what a library says may hold a whole graph."""
 
 _EXTRAS = {"av": "camera", "matplotlib": "train", "starlette": "preview", "uvicorn": "preview", "websockets": "preview"}
 """Which extra brings a package; all others that a device may lack come with `export`."""
@@ -98,5 +100,7 @@ def _explained_os_error(error: OSError) -> str:
 
 def _said(code: int, message: str) -> int:
     line = " ".join(message.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[:LONGEST_LINE]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
     print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
     return code

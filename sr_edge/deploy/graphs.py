@@ -11,8 +11,9 @@ from sr_edge.calibration import Account, Budget, HeldOut, Order, calibrate_withi
 from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
-from sr_edge.errors import ExportError, NothingToQuantize
-from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
+from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable
+from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
@@ -77,31 +78,47 @@ def export_all(
 ) -> FloatExports:
     """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
 
-    INT8 graphs come with a half-precision rest as well, so half precision is proven for them, too. A network that
-    loses its picture in half precision is exported without it.
+    The first report's `form_reason` says why it is the traced form, where the network has no static one. INT8 graphs
+    come with a half-precision rest as well, so half precision is proven for them, too. A network that loses its picture
+    in half precision is exported without it.
+
+    Raises:
+        NotDeployable: a graph is not static, or a target that the plan names refuses it.
+        ExportError: the fp32 graph is not the network's function.
     """
-    graphs = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions or _proves_int8(graph, plan)]
-    pictures = patches[:PARITY_PATCHES]
-    progress("exporting", 0, len(graphs))
-    reports = {Precision.FP32: export_onnx(model, plan.tile, staging / graphs[0].file, patches=pictures)}
-    written = [reports[Precision.FP32]]
-    for index, graph in enumerate(graphs[1:], start=1):
-        progress("exporting", index, len(graphs))
-        base = reports.get(graph.precision, reports[Precision.FP32])
+    first, *others = (
+        graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions or _proves_int8(graph, plan)
+    )
+    pictures, total = patches[:PARITY_PATCHES], 1 + len(others)
+    progress("exporting", 0, total)
+    base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=pictures)
+    written = {first: base}
+    for graph in others:
+        progress("exporting", len(written), total)
+        same_precision = next((made for made in written.values() if made.metadata.precision is graph.precision), base)
         try:
-            made = derive_onnx(base, staging / graph.file, io=graph.io, precision=graph.precision, patches=pictures)
+            written[graph] = derive_onnx(
+                same_precision,
+                staging / graph.file,
+                io=graph.io,
+                precision=graph.precision,
+                targets=plan.targets,
+                patches=pictures,
+            )
+        except NotDeployable:
+            raise
         except ExportError as error:
             if graph.precision is not Precision.FP16 or isinstance(error.__cause__, OSError):
                 raise
-            return FloatExports(tuple(written), str(error))
-        reports.setdefault(graph.precision, made)
-        written.append(made)
-    progress("exporting", len(graphs), len(graphs))
-    return FloatExports(tuple(written))
+            return FloatExports(tuple(written.values()), str(error))
+    progress("exporting", total, total)
+    return FloatExports(tuple(written.values()))
 
 
-def _proves_int8(graph: GraphFile, plan: DeployPlan) -> bool:
-    return Precision.INT8 in plan.precisions and (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
+def _is_made(graph: GraphFile, precisions: Sequence[Precision]) -> bool:
+    """Whether it belongs to the bundle, or proves half precision for the rest of INT8 graphs."""
+    proves_int8 = (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
+    return graph.precision in precisions or (proves_int8 and Precision.INT8 in precisions)
 
 
 def quantize_all(
@@ -112,7 +129,12 @@ def quantize_all(
     staging: Path,
     progress: Progress,
 ) -> Account:
-    """The INT8 graphs, from the first float one; raises NothingToQuantize where no layer keeps the budget."""
+    """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
+
+    Raises:
+        NothingToQuantize: no layer keeps the budget.
+        ExportError: one of the plan's targets refuses a graph that is meant for it.
+    """
     source = staging / FLOAT_GRAPHS[0].file
     account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, account.calibration)
@@ -123,6 +145,8 @@ def quantize_all(
         quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
+        if plan.targets:  # what is wrong with a graph for everybody was found in the float one
+            require_deployable(file, plan.targets, static=False, intended=readers_of(graph.spelling))
     progress("quantizing", len(graphs), len(graphs))
     return account
 

@@ -13,22 +13,21 @@ import onnx
 import torch
 from torch import nn
 
-from sr_edge.errors import ExportError, UsageError
-from sr_edge.export.checks.float16 import Float16Check, check_float16
+from sr_edge.errors import ExportError, NotStatic, UsageError
+from sr_edge.export.checks.findings import summarize
+from sr_edge.export.checks.float16 import Float16Check
 from sr_edge.export.checks.parity import Parity, compare_with_torch
-from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.inner_tensors import observe_magnitudes
+from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.patches import CheckPatch, Patch, PatchKind, check_patches
-from sr_edge.export.scan import TENSORRT_RULES, read_onnx, require_static
-from sr_edge.export.simplify import simplify
+from sr_edge.export.proof import ProvenGraph, in_half_precision, prove
 from sr_edge.export.static import forms_of, to_static
-from sr_edge.export.tensorrt_releases import find_release
-from sr_edge.export.tensorrt_rules import require_for_tensorrt
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
-from sr_edge.spec import Control, FrameFormat, Precision, TileSpec
+from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.whole_file import require_output_file, whole_file
 
 Progress = Callable[[str], None]
@@ -36,14 +35,20 @@ Progress = Callable[[str], None]
 DISTRIBUTION = "sr-edge"
 
 DYNAMIC_SIDE_PX = 48  # of the pictures that a dynamic graph is checked on when no tile is at hand
+_TRY_TRACED = "--form traced exports the network as it is written"
 OTHER_SIZES = ((1, 1), (-1, 2))  # what is added to a dynamic graph's tile to see whether other sizes work
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how it was proven; `float16` is None unless the graph is in half precision.
+    """What was written and how it was proven.
 
-    `remarks` are what else must be known of the checks: worst cases that were excused, or a simplification left out.
+    Attributes:
+        float16: None unless the graph is in half precision.
+        remarks: what must be known of the checks: worst cases that were excused or lose in half precision, or a
+            simplification that was left out.
+        warnings: what is known against the graph without making it useless, one line for each rule.
+        form_reason: why the network is exported as traced although its static form was wanted; else empty.
     """
 
     path: Path
@@ -54,6 +59,8 @@ class ExportReport:
     parity: Parity
     float16: Float16Check | None
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    form_reason: str = ""
 
 
 def export_onnx(
@@ -65,14 +72,14 @@ def export_onnx(
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
     dynamic: bool = False,
-    target: str | None = None,
+    targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
     """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
     The fp32 graph is compared with the PyTorch network on photographs, flat pictures and worst cases
-    (`sr_edge.export.checks.parity`); a static form must pass `scan_graph`; a half-precision graph must lose no more
+    (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph must lose no more
     than 0.02 dB on photographs and flat pictures in real float16 arithmetic. The file appears under its name only when
     complete, and equal input gives equal bytes.
 
@@ -84,36 +91,35 @@ def export_onnx(
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; INT8 is made by calibration.
         dynamic: free height and width, for networks that allow it.
-        target: a TensorRT release whose parser must take the graph, such as "tensorrt-10.3" (`check_for_tensorrt`).
+        targets: the runtimes that must take the graph, such as "tensorrt-10.3"; what others refuse is a warning.
         patches: photographs, float32 (1, 3, height, width) in [0, 1] of the tile's size, to compare on; without any,
             two that are bundled.
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: `path` cannot be written, the precision is not one that export writes, the target is unknown, or a
+        UsageError: `path` cannot be written, the precision is not one that export writes, a target is unknown, or a
             patch is not of the tile's size.
         TileError: the tile does not fit the network.
+        NotStatic: the static form was wanted and the network has none, whereas its traced form may do.
         ExportError: the network has no ONNX form, or a check failed; nothing is written.
     """
     require_output_file(path)
     _require_usable(model, tile, precision, patches)
-    if target is not None:
-        find_release(target)
+    targets = require_known_targets(targets)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
     progress("tracing")
     traced = trace(network, tile, dynamic)
     pictures = check_patches(tile, patches)
-    proven = _proven(traced, model.module, pictures, form, progress)
-    graph = proven.graph
-    _require_portable(graph, form, dynamic)
+    proven = prove(traced, model.module, pictures, form, progress)
+    _require_portable(proven.graph, form, dynamic, targets)
     if dynamic:
-        _require_free_sides(graph, model, tile)
+        _require_free_sides(proven.graph, model, tile)
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
     )
-    return _finish(proven, metadata, path, pictures, progress, target)
+    return _finish(proven, metadata, path, pictures, progress, targets)
 
 
 def derive_onnx(
@@ -122,6 +128,7 @@ def derive_onnx(
     *,
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
+    targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
@@ -145,8 +152,8 @@ def derive_onnx(
         raise ExportError(f"{base.path} has changed since it was exported; export it again")
     pictures = check_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX), patches)
     metadata = dataclasses.replace(found, precision=precision, io=io)
-    proven = _Proven(graph, base.parity, base.float16, base.remarks)
-    return _finish(proven, metadata, path, pictures, progress)
+    proven = ProvenGraph(graph, base.parity, base.float16, base.remarks)
+    return _finish(proven, metadata, path, pictures, progress, require_known_targets(targets))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> bytes:
@@ -203,7 +210,10 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     """The module to trace and the choices made in it, per layer."""
     if form is Form.TRACED:
         return model.module, {}
-    twin = to_static(model.module, tile.height, tile.width)
+    try:
+        twin = to_static(model.module, tile.height, tile.width)
+    except ExportError as error:
+        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
             f"the static form of {model.card.name} is made for one tile size; leave --dynamic out, "
@@ -226,86 +236,30 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
             ) from error
 
 
-def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool) -> None:
-    if form is Form.TRACED:
-        return
-    if dynamic:
-        require_static(graph, TENSORRT_RULES)
-    else:
-        require_static(graph)
-
-
-@dataclass(frozen=True, eq=False)
-class _Proven:
-    """A graph with float frames, and what proved it; `float16` is None while it is in fp32."""
-
-    graph: onnx.ModelProto
-    parity: Parity
-    float16: Float16Check | None = None
-    remarks: tuple[str, ...] = ()
-
-
-_PARITY_ADVICE = {
-    Form.STATIC: "export with --form traced, which takes the network without its static rewrites",
-    Form.TRACED: "the exporter changes what this network computes: report it with the network's code",
-}
-
-
-def _proven(
-    traced: onnx.ModelProto, module: nn.Module, pictures: Sequence[CheckPatch], form: Form, progress: Progress
-) -> _Proven:
-    """The simplified graph, or the traced one where simplification fails or changes what the network computes.
-
-    Comparing the simplified graph with PyTorch proves both steps at once; the traced graph is compared only where that
-    fails, to tell which of the two steps is at fault.
-    """
-    progress("simplifying")
+def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
+    """What warnings the graph has; raises ExportError where a rule or a target refuses it."""
     try:
-        simplified, failure = simplify(traced), ""
-    except ExportError as error:
-        simplified, failure = traced, str(error)
-    progress("comparing with PyTorch")
-    parity = compare_with_torch(simplified, module, pictures)
-    if parity.passed or failure:
-        parity.require_within(_PARITY_ADVICE[form])
-        remarks = (f"exported without simplification: {failure}",) if failure else ()
-        return _Proven(simplified, parity, remarks=(*remarks, *parity.remarks))
-    original = compare_with_torch(traced, module, pictures)
-    if not original.passed:
-        parity.require_within(_PARITY_ADVICE[form])
-    remark = f"exported without simplification, after which the graph differs by {parity.max_abs_error:.3g} of white"
-    return _Proven(traced, original, remarks=(remark, *original.remarks))
-
-
-def _in_half_precision(
-    proven: _Proven, pictures: Sequence[CheckPatch], controls: Sequence[Control], progress: Progress
-) -> _Proven:
-    progress("converting to half precision")
-    magnitudes = observe_magnitudes(proven.graph, [patch.batch for patch in pictures], controls)
-    half = to_fp16(proven.graph, magnitudes=magnitudes)
-    progress("checking in float16 arithmetic")
-    check = check_float16(half, proven.graph, pictures, controls)
-    check.require_within()
-    return _Proven(half, proven.parity, check, (*proven.remarks, *check.remarks))
+        findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
+    except NotStatic as error:
+        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
+    return summarize(findings)
 
 
 def _finish(
-    proven: _Proven,
+    proven: ProvenGraph,
     metadata: GraphMetadata,
     path: Path,
     pictures: Sequence[CheckPatch],
     progress: Progress,
-    target: str | None = None,
+    targets: Sequence[str],
 ) -> ExportReport:
     """Takes a proven graph to the precision and frame format that `metadata` names, and writes it."""
     if metadata.precision is Precision.FP16 and proven.float16 is None:
-        proven = _in_half_precision(proven, pictures, metadata.card.controls, progress)
+        proven = in_half_precision(proven, pictures, metadata.card.controls, progress)
     graph = proven.graph
     if metadata.io is FrameFormat.UINT8_NHWC:
         graph = wrap_uint8(graph)
-    _require_portable(graph, metadata.form, metadata.tile is None)
-    if target is not None:
-        require_for_tensorrt(graph, target)
+    warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)
     data = save_model(graph, path)
@@ -318,4 +272,5 @@ def _finish(
         proven.parity,
         proven.float16,
         proven.remarks,
+        warnings,
     )

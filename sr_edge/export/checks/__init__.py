@@ -1,1 +1,1 @@
-"""Checks of an exported graph: parity with PyTorch, half precision, rules of the targets."""
+"""Checks of a finished graph: parity with PyTorch, half precision, and what each runtime is known to refuse."""
