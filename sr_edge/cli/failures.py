@@ -17,7 +17,15 @@ from sr_edge.errors import SrEdgeError
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
 
-_EXTRAS = {"av": "camera", "matplotlib": "train", "starlette": "preview", "uvicorn": "preview", "websockets": "preview"}
+_EXTRAS = {
+    "av": "camera",
+    "einops": "spandrel",
+    "matplotlib": "train",
+    "spandrel": "spandrel",
+    "starlette": "preview",
+    "uvicorn": "preview",
+    "websockets": "preview",
+}
 """Which extra brings a package; all others that a device may lack come with `export`."""
 
 # Newer typer releases carry their own copy of click, so its base class is reached through typer.
