@@ -46,11 +46,6 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "span": ("SPAN", "SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 2}),
     "safmn": ("SAFMN", "SAFMN", {"dim": 12, "n_blocks": 2, "upscaling_factor": 4}),
-    "dat": (
-        "DAT",
-        "DAT",
-        {"embed_dim": 16, "depth": [3], "num_heads": [2], "split_size": [8, 16], "upsampler": "pixelshuffledirect"},
-    ),
     "realplksr": ("PLKSR", "RealPLKSR", {"dim": 16, "n_blocks": 2, "upscaling_factor": 4}),
     "fdncnn": ("DnCNN", "DnCNN", {"in_nc": 4, "out_nc": 3, "nc": 8, "nb": 8, "act_mode": "R", "mode": "FDnCNN"}),
     "uformer": ("Uformer", "Uformer", {"embed_dim": 8, "depths": [1] * 9, "num_heads": [1] * 9}),
@@ -66,7 +61,6 @@ RECOGNISED = {
     "esrgan unshuffle": (2, 3, (4, 4, False), "super-resolution"),
     "span": (2, 3, (1, 1, False), "super-resolution"),
     "safmn": (4, 3, (8, 1, False), "super-resolution"),
-    "dat": (2, 3, (1, 16, False), "super-resolution"),
     "realplksr": (4, 3, (1, 1, False), "super-resolution"),
     "fdncnn": (1, 3, (1, 1, False), "denoising"),
     "uformer": (1, 3, (128, 1, True), "denoising and deblurring"),
@@ -137,6 +131,22 @@ def test_its_module_computes_what_the_network_did_and_is_built_again_from_what_a
         by_its_own_keys = load_family(recognised.architecture, recognised.module.state_dict())
         assert torch.equal(by_its_own_keys(picture), wanted)
     assert isinstance(recognised.module, FamilyCall) == (name == "fdncnn")
+
+
+@needs_spandrel
+def test_what_the_networks_own_keys_do_not_tell_is_read_from_the_state_that_a_bundle_keeps() -> None:
+    with quiet():
+        package = importlib.import_module(f"{require_library().spandrel.__name__}.architectures.SwinIR")
+        sizes = {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 8, "mlp_ratio": 2.0}
+        network = package.SwinIR(**sizes, start_unshuffle=2, upscale=4, upsampler="pixelshuffle")
+    # As such networks are published; the class itself has the key without the index.
+    state = {key.replace("conv_first.", "conv_first.1."): value for key, value in network.state_dict().items()}
+    recognised = recognise(state)
+    assert recognised is not None
+    assert (recognised.scale, recognised.input_channels, recognised.tiling) == (2, 3, Tiling.DISCOURAGED)
+    load_family(recognised.architecture, recognised.state, recognised.hyper_parameters)
+    with pytest.raises(WeightsError):
+        load_family(recognised.architecture, recognised.module.state_dict(), recognised.hyper_parameters)
 
 
 @needs_spandrel
