@@ -19,7 +19,15 @@ DEBUG_VARIABLE = "SR_EDGE_DEBUG"
 LONGEST_LINE = 1000
 """Characters of a message: what a library says may hold a whole graph."""
 
-_EXTRAS = {"av": "camera", "matplotlib": "train", "starlette": "preview", "uvicorn": "preview", "websockets": "preview"}
+_EXTRAS = {
+    "av": "camera",
+    "einops": "spandrel",
+    "matplotlib": "train",
+    "spandrel": "spandrel",
+    "starlette": "preview",
+    "uvicorn": "preview",
+    "websockets": "preview",
+}
 """Which extra brings a package; all others that a device may lack come with `export`."""
 
 # Newer typer releases carry their own copy of click, so its base class is reached through typer.
