@@ -86,9 +86,7 @@ def export_all(
         NotDeployable: a graph is not static, or a target that the plan names refuses it.
         ExportError: the fp32 graph is not the network's function.
     """
-    first, *others = (
-        graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions or _proves_int8(graph, plan)
-    )
+    first, *others = [graph for graph in FLOAT_GRAPHS if _is_made(graph, plan.precisions)]
     pictures, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
     base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=pictures)
