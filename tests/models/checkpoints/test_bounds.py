@@ -127,13 +127,18 @@ def write_absent_storage(path: Path) -> None:
             entries.writestr(name, content)
 
 
+def saved(make: Callable[[], Any], legacy: bool) -> Callable[[Path], None]:
+    return lambda path: torch.save(make(), path, _use_new_zipfile_serialization=not legacy)
+
+
+def pickled(make: Callable[[], bytes]) -> Callable[[Path], None]:
+    return lambda path: write_pickle(path, make())
+
+
 FILES: dict[str, Callable[[Path], None]] = {
-    **{f"{kind}, zip": lambda path, make=make: torch.save(make(), path) for kind, make in SAVED.items()},
-    **{
-        f"{kind}, legacy": lambda path, make=make: torch.save(make(), path, _use_new_zipfile_serialization=False)
-        for kind, make in SAVED.items()
-    },
-    **{kind: lambda path, make=make: write_pickle(path, make()) for kind, make in PICKLED.items()},
+    **{f"{kind}, zip": saved(make, legacy=False) for kind, make in SAVED.items()},
+    **{f"{kind}, legacy": saved(make, legacy=True) for kind, make in SAVED.items()},
+    **{kind: pickled(make) for kind, make in PICKLED.items()},
     "bomb": write_bomb,
     "absent storage": write_absent_storage,
 }

@@ -22,7 +22,8 @@ class Keeper(nn.Module):
         self.conv = nn.Conv2d(3, 12, 3, padding=1)
         self.gain = nn.Parameter(torch.ones(1)) * 2
         self.tables = [self.gain, {"half": torch.ones(3).half()}, "name"]
-        self.register_buffer("derived", self.conv.bias * 1)
+        self.derived: Tensor
+        self.register_buffer("derived", self.conv.weight.sum((1, 2, 3)))
         self.last: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
