@@ -54,7 +54,9 @@ def load_file(
     registered = detect(candidates, name, scale)
     if registered is not None:
         if input_range != 1.0:
-            raise UsageError("--input-range is for networks of your own; registered ones take [0, 1]")
+            raise UsageError(
+                "--input-range is for networks of your own, such as those of --arch; registered ones take [0, 1]"
+            )
         return _registered(checkpoint, *registered, blend)
     return _recognised(checkpoint, candidates, scale, input_range, blend, tile)
 

@@ -104,7 +104,9 @@ def _load_random(name: str | None, scale: int | None, input_range: float) -> Loa
     if name is None or scale is None:
         raise UsageError("random weights need a model name and --scale, for example taylor-swinir-tiny --scale 2")
     if input_range != 1.0:
-        raise UsageError("--input-range is for networks of your own; registered ones take [0, 1]")
+        raise UsageError(
+            "--input-range is for networks of your own, such as those of --arch; registered ones take [0, 1]"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
         module = build_network(name, scale)

@@ -119,6 +119,11 @@ def readings(keys: Iterable[str]) -> Iterator[Reading]:
         yield from _without_prefixes(f"{name}.", below, others)
 
 
+def is_training_wrapper(prefix: str) -> bool:
+    """Whether every part of a prefix is a name that trainers put around a network."""
+    return all(_WRAPPERS.fullmatch(name) for name in prefix.strip(".").split(".") if name)
+
+
 def _without_prefixes(prefix: str, keys: Mapping[str, str], left_out: tuple[str, ...]) -> Iterator[Reading]:
     """The same keys without what they all begin with, one name after the other."""
     while keys and all("." in key for key in keys) and len({key.partition(".")[0] for key in keys}) == 1:

@@ -17,7 +17,7 @@ from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
 from sr_edge.models.checkpoints.bounds import Unreadable, reading, require_bounded
 from sr_edge.models.checkpoints.containers import ZipArchive, read_safetensors, read_stream, read_zip
-from sr_edge.models.checkpoints.layouts import Reading, readings, tensor_mappings
+from sr_edge.models.checkpoints.layouts import Reading, is_training_wrapper, readings, tensor_mappings
 from sr_edge.models.checkpoints.pickled import Record
 from sr_edge.models.checkpoints.stored import StoredTensor
 from sr_edge.models.checkpoints.torchscript import is_torchscript, load_script, script_tensors
@@ -154,13 +154,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(path: Path) -> State:
-    """The values of the first set in a checkpoint, without what its keys all begin with.
+    """The values of the first set in a checkpoint, without the prefixes that trainers put in front of all keys.
 
     Raises:
         WeightsError: as `read_checkpoint`.
     """
     first = read_checkpoint(path).sets[0]
-    *_, last = (way for way in readings(first.outline) if not way.left_out)
+    *_, last = (way for way in readings(first.outline) if not way.left_out and is_training_wrapper(way.prefix))
     return Candidate(first, last).load()
 
 
@@ -219,8 +219,8 @@ def _refuse_without_weights(root: object) -> None:
     if kind is None:
         raise Unreadable("holds no tensors; give a checkpoint of network weights")
     raise Unreadable(
-        f"holds a whole object of the class {kind}, whose code would have to run, so it was refused; where that class "
-        f"is installed, save the weights alone: torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)"
+        f"holds a whole object of the class {kind}, whose code would have to run, so it was refused; if you trust it, save "
+        f"the weights alone where that class is installed: torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)"
     )
 
 

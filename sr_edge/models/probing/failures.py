@@ -40,13 +40,18 @@ def _working_tiles(network: nn.Module, tile: TileSpec) -> str:
         if tile.height % multiple == 0 and tile.width % multiple == 0:
             continue
         larger = TileSpec(*(-(-side // multiple) * multiple for side in (tile.height, tile.width)))
-        next_one = TileSpec(larger.height + multiple, larger.width + multiple)
-        if _takes(network, larger) and _takes(network, next_one):
+        if _takes(network, larger) and _takes(network, _oblong(larger, multiple)):
             return f"both sides must be multiples of {multiple}, for example --tile {larger}"
     for other in _other_tiles(tile):
         if _takes(network, other):
             return f"it takes {other}, so pass --tile {other}"
     return ""
+
+
+def _oblong(tile: TileSpec, multiple: int) -> TileSpec:
+    """Another tile, larger by steps of `multiple`, that is not square."""
+    more = TileSpec(tile.height + multiple, tile.width + 2 * multiple)
+    return more if more.height != more.width else TileSpec(more.height + multiple, more.width)
 
 
 def _other_tiles(tile: TileSpec) -> Iterator[TileSpec]:
