@@ -49,7 +49,7 @@ def warning_lines(warnings: Iterable[str]) -> list[str]:
     distinct = list(dict.fromkeys(warnings))
     lines = [f"warning: {warning}" for warning in distinct[:SHOWN_WARNINGS]]
     left = len(distinct) - len(lines)
-    return [*lines, f"{left} more warnings; --json lists all"] if left else lines
+    return [*lines, f"{left} more warning{'s' if left > 1 else ''}; --json lists all"] if left else lines
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:

@@ -23,7 +23,7 @@ def exporter_reason(error: Exception, printed: str) -> str:
     meaning = " ".join(_END.split(text, maxsplit=1)[0].split()).rstrip(" .:") or type(error).__name__
     if not type(error).__module__.startswith("torch.onnx") and type(error) is not RuntimeError:
         meaning = f"{type(error).__name__}: {meaning}"
-    place = _place(text) or _place(_line_of_operator(text, printed))
+    place = _place(_line_of_operator(text, printed)) or _place(text.partition("[Caused by")[2])
     return _shortened(meaning, LONGEST - len(place)) + place
 
 

@@ -148,16 +148,6 @@ def test_a_twin_that_differs_is_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-class Summing(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.interpolate(x.cumsum(2), scale_factor=2.0)
-
-
-def test_a_static_form_that_does_not_pass_the_scan_is_refused(tile: TileSpec, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"not static: CumSum"):
-        export_onnx(loaded(Summing()), tile, tmp_path / "net.onnx")
-
-
 class Exploding(nn.Module):
     """Convolutions whose values no float16 holds, and whose structure says nothing of it."""
 

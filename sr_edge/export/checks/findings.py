@@ -57,12 +57,12 @@ class Finding:
     targets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.op} {self.node!r}: {self._reason}"
+        return f"{self.op} {self.node!r}{self._reason}"
 
     @property
     def _reason(self) -> str:
-        concerned = f" ({describe_targets(self.targets)})" if self.targets else ""
-        return f"{self.why}{concerned}; {self.remedy}"
+        concerned = f", for {describe_targets(self.targets)}" if self.targets else ""
+        return f"{concerned}: {self.why}; {self.remedy}"
 
 
 def summarize(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -79,4 +79,4 @@ def _line(group: Sequence[Finding]) -> str:
         return str(first)
     operators = list(dict.fromkeys(finding.op for finding in group))
     named = ", ".join(operators[:_NAMED_OPERATORS]) + (", ..." if len(operators) > _NAMED_OPERATORS else "")
-    return f"{len(group)} nodes ({named}), the first {first.node!r}: {first._reason}"
+    return f"{len(group)} nodes ({named}), the first {first.node!r}{first._reason}"

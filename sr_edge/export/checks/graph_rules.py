@@ -68,13 +68,12 @@ def data_dependent_shapes(view: GraphView) -> Iterator[Problem]:
 
 def unknown_shapes(view: GraphView) -> Iterator[Problem]:
     """Tensors with a dimension that is not a number, or of unknown shape."""
-    for value in (*view.model.graph.input, *view.model.graph.output):
+    for value in view.model.graph.input:
         shape = view.shapes.get(value.name)
         if not is_constant_shape(shape):
-            why = f"its shape {_spell(shape)} is not constant"
-            yield Problem(value.name, "graph input or output", why, "export without --dynamic")
+            yield Problem(value.name, "input", f"its shape {_spell(shape)} is not constant", "export without --dynamic")
     for at, node in enumerate(view.nodes):
-        for tensor in node.output:
+        for tensor in node.output if node.op_type not in _DATA_DEPENDENT else ():
             shape = view.shapes.get(tensor)
             if tensor and tensor not in view.constants and not is_constant_shape(shape):
                 why = f"its output's shape {_spell(shape)} is not constant"
