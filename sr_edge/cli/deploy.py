@@ -14,6 +14,7 @@ from sr_edge.cli.options import (
     Bake,
     BlendWith,
     Exclude,
+    ForTargets,
     Halves,
     Include,
     InputRange,
@@ -32,6 +33,7 @@ from sr_edge.cli.options import (
     Tile,
     Weights,
     read_settings,
+    read_targets,
 )
 from sr_edge.whole_file import require_output
 
@@ -77,6 +79,7 @@ def deploy(
     lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
+    for_targets: ForTargets = None,
     method: Method = "search",
     max_drop_db: MaxDropDb = 0.05,
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -94,9 +97,9 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Do it all: export, calibrate, bundle, test and time."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, with_remarks
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    constants = read_settings(bake)
+    constants, targets = read_settings(bake), read_targets(for_targets)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
@@ -127,11 +130,12 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                targets=targets,
             )
             target = out or _named_after(network.card)
             require_output(target)
             report = deploy_network(network, images, target, plan, progress)
-        show(with_remarks(report, network.remarks), _readable(report, network.remarks))
+        show(report, _readable(report))
     report.require_reproduced()
     report.bench.require_all_scored()
 
@@ -141,15 +145,16 @@ def _named_after(card: ModelCard) -> Path:
     return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
 
 
-def _readable(report: DeployReport, remarks: Sequence[str]) -> Group:
+def _readable(report: DeployReport) -> Group:
     from rich.console import Group
 
     from sr_edge.bench import rich_report
+    from sr_edge.cli.output import warning_lines
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    notes = [*remarks, *filter(None, [report.note])]
-    return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
+    warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
+    return Group(rich_report(report.bench), *report.notes, *warnings, written, *_advice(report.recommendations))
 
 
 def _advice(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:

@@ -12,6 +12,7 @@ from sr_edge.cli.options import (
     Arch,
     Bake,
     BlendWith,
+    ForTargets,
     InputRange,
     Io,
     Json,
@@ -21,6 +22,7 @@ from sr_edge.cli.options import (
     Tile,
     Weights,
     read_settings,
+    read_targets,
     require_another_file,
 )
 from sr_edge.spec import FrameFormat
@@ -52,12 +54,6 @@ Out = Annotated[
 OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
 OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
-Release = Annotated[
-    str | None,
-    typer.Option(
-        "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
-    ),
-]
 Pictures = Annotated[
     Path | None,
     typer.Option(
@@ -78,7 +74,7 @@ def export(
     precision: OnePrecision = FloatPrecision.FP32,
     form: OneForm = FormName.STATIC,
     dynamic: Dynamic = False,
-    target: Release = None,
+    for_targets: ForTargets = None,
     images: Pictures = None,
     tile_needs: TileNeeds = False,
     weights: Weights = None,
@@ -94,7 +90,7 @@ def export(
 
     require_another_file(out, weights, Path(model) if model is not None else None)
     require_output_file(out)
-    constants = read_settings(bake)
+    constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibration_patches
         from sr_edge.cli.tiles import chosen_tile, requested_tile
@@ -121,7 +117,7 @@ def export(
                 io=io,
                 precision=Precision(precision.value),
                 dynamic=dynamic,
-                target=target,
+                targets=targets,
                 patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
@@ -129,6 +125,8 @@ def export(
 
 
 def _readable(report: ExportReport) -> str:
+    from sr_edge.cli.output import warning_lines
+
     metadata, parity = report.metadata, report.parity
     card = metadata.card
     size = f"tile {metadata.tile}" if metadata.tile else "any size"
@@ -141,4 +139,5 @@ def _readable(report: ExportReport) -> str:
         lines.append(f"controls: {', '.join(map(str, card.controls))}")
     if card.random_weights:
         lines.append("RANDOM WEIGHTS: for latency studies only")
+    lines += warning_lines(report.warnings)
     return "\n".join(lines)

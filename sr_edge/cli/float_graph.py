@@ -105,7 +105,7 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
 
 def _exported(network: Network, tile: str, path: Path, progress: Report) -> FloatGraph:
     from sr_edge.cli.tiles import chosen_tile, requested_tile
-    from sr_edge.export import export_onnx
+    from sr_edge.export import export_best_form
     from sr_edge.models import load_model
     from sr_edge.models.checkpoints import Blend
 
@@ -120,5 +120,6 @@ def _exported(network: Network, tile: str, path: Path, progress: Report) -> Floa
         tile=requested_tile(tile),
     )
     chosen = chosen_tile(tile, loaded, progress)
-    export_onnx(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
-    return FloatGraph(path, chosen, remark="; ".join(loaded.remarks))
+    report = export_best_form(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
+    remarks = (*loaded.remarks, report.form_reason, *report.remarks)
+    return FloatGraph(path, chosen, remark="; ".join(filter(None, remarks)))

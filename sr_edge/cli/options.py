@@ -84,6 +84,26 @@ Halves = Annotated[
 ]
 
 
+ForTargets = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="TARGET[,TARGET]",
+        help="Runtimes that must take the result: tensorrt-10.3, openvino.",
+        show_default=False,
+    ),
+]
+
+
+def read_targets(text: str | None) -> tuple[str, ...]:
+    """The names of `--for`, each once; raises UnknownNameError where one is no target."""
+    if text is None:
+        return ()
+    from sr_edge.export.checks.targets import require_known_targets
+
+    return require_known_targets(name.strip() for name in text.split(","))
+
+
 def read_settings(texts: list[str]) -> dict[str, float]:
     """Values by name; raises UsageError where a text is not NAME=NUMBER or a name is given twice."""
     values: dict[str, float] = {}

@@ -20,6 +20,7 @@ from sr_edge.models.recognition.families import (
     family_rows,
     find_family,
 )
+from sr_edge.models.recognition.hyper_parameters import first_difference, hyper_parameters_of
 from sr_edge.models.recognition.library import INSTALL, find_library, require_library
 from sr_edge.models.recognition.signatures import nearest_family
 from sr_edge.models.recognition.wording import misfit_text, resemblance_text
@@ -140,7 +141,7 @@ def load_family(
     found = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
     if isinstance(found, Misfit):
         raise WeightsError(f"the weights do not fit {found.family.name}; {misfit_text(found)}")
-    if hyper_parameters is not None and (other := _first_difference(_hyper_parameters(found), hyper_parameters)):
+    if hyper_parameters is not None and (other := first_difference(hyper_parameters_of(found), hyper_parameters)):
         raise WeightsError(f"the weights give another network than {architecture} was: {other}; make the bundle again")
     return _module(found)
 
@@ -180,7 +181,7 @@ def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> Re
         purpose=_purpose(descriptor.purpose, family),
         architecture_licence=family.licence,
         weights_licence="",
-        hyper_parameters=_hyper_parameters(descriptor),
+        hyper_parameters=hyper_parameters_of(descriptor),
         state=state,
         remark=remark,
     )
@@ -198,24 +199,3 @@ def _purpose(kind: str, family: Family) -> str:
     if kind == "SR":
         return SUPER_RESOLUTION
     return RESTORATION if family.purpose == SUPER_RESOLUTION else family.purpose
-
-
-def _hyper_parameters(descriptor: Any) -> dict[str, str]:
-    """What the network was built with, as text, and spandrel's tags, which name its size."""
-    values = {name: _as_text(value) for name, value in getattr(descriptor.model, "hyperparameters", {}).items()}
-    return {**values, "tags": ", ".join(descriptor.tags)} if descriptor.tags else values
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_as_text, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_as_text(inner)}" for key, inner in value.items()) + "}"
-    return getattr(value, "__name__", None) or str(value)
-
-
-def _first_difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    for name in {**wanted, **found}:
-        if found.get(name) != wanted.get(name):
-            return f"{name} is {found.get(name, 'absent')}, not {wanted.get(name, 'absent')}"
-    return ""

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export import float16_kernels
-from sr_edge.export.float16 import check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks import float16_kernels
+from sr_edge.export.checks.float16 import Float16Check, check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks.parity import difference
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.islands import FORCED_RULES
 from sr_edge.export.onnx_run import Tensor, random_inputs, run_onnxruntime
-from sr_edge.export.parity import compare_outputs
-from sr_edge.export.patches import worst_case_patches
+from sr_edge.export.patches import CheckPatch, PatchKind, worst_case_patches
+from sr_edge.export.simplify import simplify
+from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
+from tests.export.counted import counted_worst_cases, photographs
+
+
+class Cancelling(nn.Module):
+    """Loses the picture where it is added to something large and taken back: every value fits into float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        large = 4096.0 * (1.0 + x.repeat(1, 4, 1, 1))
+        return nn.functional.pixel_shuffle((large + self.first(x)) - large, 2)
 
 
 def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
     hot_attention_graph: onnx.ModelProto, tile: TileSpec
 ) -> None:
-    patches = worst_case_patches(tile)
+    patches = counted_worst_cases(tile)
     control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES), hot_attention_graph, patches)
     assert control.first_overflow == "/norm/Pow"
     with pytest.raises(ExportError, match=r"'/norm/Pow' overflows.*fp32_"):
@@ -37,7 +54,7 @@ def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
 def test_the_static_twin_of_hot_features_holds_where_its_naive_cast_gives_nan(
     hot_taylor_graph: onnx.ModelProto, taylor_tile: TileSpec
 ) -> None:
-    patches = worst_case_patches(taylor_tile)
+    patches = counted_worst_cases(taylor_tile)
     control = check_float16(to_fp16(hot_taylor_graph, FORCED_RULES), hot_taylor_graph, patches)
     assert control.psnr_db == -math.inf  # a NaN reached the picture
     with pytest.raises(ExportError, match="fp32_inverse_std"):
@@ -51,14 +68,14 @@ def test_onnxruntime_cannot_tell_which_is_why_the_checker_exists(
     naive = to_fp16(hot_attention_graph, FORCED_RULES)
     inputs = {"input": worst_case_patches(tile)[1]}
     expected = run_onnxruntime(hot_attention_graph, inputs)["output"]
-    in_runtime = compare_outputs([run_onnxruntime(naive, inputs)["output"]], [expected])
-    in_float16 = compare_outputs([run_float16(naive, inputs).outputs["output"]], [expected])
+    in_runtime = difference(run_onnxruntime(naive, inputs)["output"], expected)
+    in_float16 = difference(run_float16(naive, inputs).outputs["output"], expected)
     assert in_runtime.psnr_db > 60.0
     assert in_float16.psnr_db < 30.0
 
 
 def test_ordinary_features_lose_next_to_nothing(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
     check.require_within()
     assert 50.0 < check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
 
@@ -70,7 +87,7 @@ def test_a_float32_graph_runs_as_float32(attention_graph: onnx.ModelProto) -> No
 
 
 def test_more_loss_than_allowed_is_refused(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
     with pytest.raises(ExportError, match="float16 costs"):
         check.require_within(1e-6)
 
@@ -192,7 +209,42 @@ def test_a_kernel_that_computes_in_another_type_is_noticed(
 
     monkeypatch.setattr(float16_kernels.Conv, "_run", upcast)
     with pytest.raises(ExportError, match="worthless"):
-        check_float16(to_fp16(shuffle_graph), shuffle_graph, worst_case_patches(tile)[:1])
+        check_float16(to_fp16(shuffle_graph), shuffle_graph, counted_worst_cases(tile)[:1])
+
+
+def test_a_worst_case_is_reported_with_its_layer_and_does_not_decide(
+    hot_attention_graph: onnx.ModelProto, attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    """Squares of hot features overflow in the naive cast; a photograph that is black has none."""
+    black, binary, _ = worst_case_patches(tile)
+    patches = [*photographs([black]), CheckPatch("binary noise", PatchKind.WORST_CASE, binary)]
+    check = check_float16(to_fp16(attention_graph, FORCED_RULES), attention_graph, patches)
+    check.require_within(0.5)
+    lossy = replace(check.patches[1], fidelity=replace(check.patches[1].fidelity, psnr_db=30.0), loses_in="Conv '/x'")
+    reported = Float16Check((check.patches[0], lossy))
+    reported.require_within()
+    (remark,) = reported.remarks
+    assert "binary noise" in remark and "Conv '/x'" in remark
+
+
+def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
+    torch.manual_seed(0)
+    graph = simplify(trace(Cancelling(), tile))
+    binary = worst_case_patches(tile)[1]
+    check = check_float16(to_fp16(graph), graph, [CheckPatch("binary noise", PatchKind.WORST_CASE, binary)])
+    check.require_within()
+    assert check.patches[0].loses_in.split()[0] in ("Add", "Mul", "Sub")
+    assert check.remarks
+
+
+@pytest.mark.parametrize("kind", [PatchKind.PHOTOGRAPH, PatchKind.FLAT])
+def test_a_picture_that_loses_decides(kind: PatchKind, tile: TileSpec) -> None:
+    torch.manual_seed(0)
+    graph = simplify(trace(Cancelling(), tile))
+    grey = np.full((1, 3, tile.height, tile.width), 0.5, np.float32)
+    check = check_float16(to_fp16(graph), graph, [CheckPatch("grey", kind, grey)])
+    with pytest.raises(ExportError):
+        check.require_within()
 
 
 def test_the_loss_of_added_noise() -> None:

@@ -47,8 +47,8 @@ def find_library() -> Library | None:
     """
     global _library
     with _lock:
-        if _library is None and _is_installed():
-            _library = _import_library()
+        if _library is None and is_installed():
+            _library = import_library()
         return _library
 
 
@@ -68,13 +68,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _is_installed() -> bool:
+def is_installed() -> bool:
     with contextlib.suppress(ModuleNotFoundError):
         return importlib.util.find_spec("spandrel") is not None
     return False
 
 
-def _import_library() -> Library:
+def import_library() -> Library:
+    """Imports spandrel as `find_library` does once; raises UsageError where its import fails."""
     with quiet():
         if "spandrel" in sys.modules:
             return Library(importlib.import_module("spandrel"))

@@ -1,4 +1,7 @@
-"""Runs a half-precision graph in real float16 arithmetic, and judges what half precision costs.
+"""Runs a half-precision graph in real float16 arithmetic, and judges what half precision costs, patch by patch.
+
+Photographs and flat pictures decide. On a worst case half precision may lose more; what it loses there, and in which
+layer, is reported.
 
 No CPU runtime computes in fp16 (ONNX Runtime and OpenVINO run such graphs in fp32 or bf16, casts and all), so a
 test through them proves nothing. Here every fp16 tensor is a numpy float16 array that really rounds and overflows.
@@ -9,21 +12,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.float16_kernels import KERNELS, all_finite
+from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
 from sr_edge.export.graph import view_graph
-from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_session
-from sr_edge.export.parity import compare_outputs
+from sr_edge.export.layers import WatchedRun, compare_layers
+from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
+from sr_edge.export.patches import CheckPatch, PatchKind
+from sr_edge.metrics import Fidelity, fidelity
 from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
@@ -39,29 +43,80 @@ class Float16Run:
 
 
 @dataclass(frozen=True)
-class Float16Check:
-    """What half precision costs on some patches.
+class PatchFloat16:
+    """What half precision costs on one patch: the fp16 picture against the fp32 one, both clipped to [0, 1].
 
-    `psnr_db` is between the fp16 and the fp32 picture (outputs clipped to [0, 1], worst patch); `loss_db` is what
-    a picture that is QUALITY_DB away from the truth loses by that much independent noise.
+    `first_overflow` is the first node whose output is not finite. `loses_in` names the layer that adds most of the
+    error; it is looked for on a worst case alone that loses more than LOSS_BOUND_DB.
     """
 
-    psnr_db: float
-    loss_db: float
-    first_overflow: str
+    patch: str
+    kind: PatchKind
+    fidelity: Fidelity
+    first_overflow: str = ""
+    loses_in: str = ""
+
+    @property
+    def loss_db(self) -> float:
+        """What a picture that is QUALITY_DB away from the truth loses by that much independent noise."""
+        return noise_loss_db(self.fidelity.psnr_db)
+
+    def flaw(self, bound_db: float) -> str:
+        """Why half precision is not good enough here, or ""."""
+        if self.first_overflow:
+            return f"in float16 node {self.first_overflow!r} overflows on {self.patch}"
+        if not self.loss_db <= bound_db:
+            return (
+                f"float16 costs {self.loss_db:.3f} dB on {self.patch} (allowed {bound_db:g}; PSNR against fp32 "
+                f"{self.fidelity.psnr_db:.1f} dB)"
+            )
+        return f"float16 changes {self.patch}: {self.fidelity.flaw}" if self.fidelity.flaw else ""
+
+    @property
+    def remark(self) -> str:
+        """The flaw, and the layer that causes most of it where that was looked for."""
+        return self.flaw(LOSS_BOUND_DB) + (f", most of it in {self.loses_in}" if self.loses_in else "")
+
+
+@dataclass(frozen=True)
+class Float16Check:
+    """What half precision costs on all patches."""
+
+    patches: tuple[PatchFloat16, ...]
+
+    @property
+    def psnr_db(self) -> float:
+        """Against fp32, on the worst photograph or flat picture."""
+        return min((found.fidelity.psnr_db for found in self._pictures), default=math.inf)
+
+    @property
+    def loss_db(self) -> float:
+        """On the worst photograph or flat picture."""
+        return max((found.loss_db for found in self._pictures), default=0.0)
+
+    @property
+    def first_overflow(self) -> str:
+        """The first node that overflows on a photograph or flat picture, or ""."""
+        return next((found.first_overflow for found in self._pictures if found.first_overflow), "")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What half precision loses on worst cases, which do not decide."""
+        worst_cases = [found for found in self.patches if found.kind is PatchKind.WORST_CASE]
+        return tuple(found.remark for found in worst_cases if found.flaw(LOSS_BOUND_DB))
 
     def require_within(self, bound_db: float = LOSS_BOUND_DB) -> None:
-        """Raises ExportError when anything overflowed or more than `bound_db` was lost."""
-        if self.first_overflow:
+        """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`."""
+        flaw = next(filter(None, (found.flaw(bound_db) for found in self._pictures)), "")
+        if flaw:
             raise ExportError(
-                f"in float16 node {self.first_overflow!r} overflows; put what it computes into a module named "
-                "fp32_... to keep it in float32, or deploy this network in fp32"
+                f"{flaw}; put what that layer computes into a module named fp32_... to keep it in float32, or deploy "
+                "this network in fp32"
             )
-        if not self.loss_db <= bound_db:
-            raise ExportError(
-                f"float16 costs {self.loss_db:.3f} dB (allowed {bound_db}; PSNR against fp32 {self.psnr_db:.1f} dB); "
-                "put the layers that lose it into modules named fp32_..., or deploy this network in fp32"
-            )
+
+    @property
+    def _pictures(self) -> list[PatchFloat16]:
+        return [found for found in self.patches if found.kind is not PatchKind.WORST_CASE]
 
 
 def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
@@ -93,10 +148,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
 
 
 def check_float16(
-    half: onnx.ModelProto,
-    full: onnx.ModelProto,
-    patches: Sequence[npt.NDArray[np.float32]],
-    controls: Sequence[Control] = (),
+    half: onnx.ModelProto, full: onnx.ModelProto, patches: Sequence[CheckPatch], controls: Sequence[Control] = ()
 ) -> Float16Check:
     """Compares the fp16 graph in real float16 arithmetic with the fp32 graph in ONNX Runtime, patch by patch.
 
@@ -106,18 +158,33 @@ def check_float16(
         ExportError: the evaluator failed its control (a product that must overflow in float16 did not).
     """
     _require_real_float16()
-    name = full.graph.input[0].name
     session = open_onnxruntime(full)
-    worst_db, first_overflow = math.inf, ""
+    source, result = full.graph.input[0].name, full.graph.output[0].name
+    checked = []
     for patch, setting in checked_pairs(patches, controls):
-        feed = feed_of(name, patch, setting)
+        feed = feed_of(source, patch.batch, setting)
         run = run_float16(half, feed)
-        expected = run_session(session, feed)
-        first_overflow = first_overflow or run.first_overflow
-        for output, picture in run.outputs.items():
-            parity = compare_outputs([_clipped(picture)], [_clipped(expected[output])])
-            worst_db = min(worst_db, parity.psnr_db)
-    return Float16Check(worst_db, noise_loss_db(worst_db), first_overflow)
+        found = run.outputs[result].astype(np.float32)
+        kept = fidelity(found, run_session(session, feed)[result])
+        checked.append(PatchFloat16(patch.name, patch.kind, kept, run.first_overflow))
+        if patch.kind is PatchKind.WORST_CASE and checked[-1].flaw(LOSS_BOUND_DB) and not run.first_overflow:
+            checked[-1] = replace(checked[-1], loses_in=_layer_that_loses(half, full, patch, setting))
+    return Float16Check(tuple(checked))
+
+
+def _layer_that_loses(
+    half: onnx.ModelProto, full: onnx.ModelProto, patch: CheckPatch, setting: Mapping[str, float]
+) -> str:
+    """The layer that adds most error to that of its inputs, by relative error against fp32."""
+    compared = compare_layers(
+        WatchedRun(full, run_onnxruntime),
+        WatchedRun(half, lambda graph, feed: run_float16(graph, feed).outputs),
+        patch.batch,
+        tolerance=0.0,
+        controls=(setting, setting),
+    )
+    worst = max(compared.layers, key=lambda layer: layer.added_error)
+    return f"{worst.operator} {worst.name!r}"
 
 
 def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
@@ -134,10 +201,6 @@ def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
             "in float32, or deploy this network in fp32"
         ) from error
     return found
-
-
-def _clipped(picture: Tensor) -> Tensor:
-    return np.clip(picture.astype(np.float32), 0.0, 1.0)
 
 
 def _require_type(stated: int | None, result: Tensor, node: str) -> None:
