@@ -46,9 +46,21 @@ class ScaledRange(nn.Module):
         return self.network(x * self.input_range, *controls) / self.input_range
 
 
+class PrivateInput(nn.Module):
+    """Gives a network a copy of its input: some write into it, and the caller's picture must stay what it is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.controls = controls_of(network)
+
+    def forward(self, x: Tensor, *controls: Tensor) -> Tensor:
+        return self.network(x.clone(), *controls)
+
+
 def in_unit_range(network: nn.Module, input_range: float) -> nn.Module:
-    """The network as one that works in [0, 1]."""
-    return network if input_range == 1.0 else ScaledRange(network, input_range)
+    """A user's network as one that works in [0, 1] and leaves its input alone."""
+    return PrivateInput(network) if input_range == 1.0 else ScaledRange(network, input_range)
 
 
 def bake(model: LoadedModel, values: Controls) -> LoadedModel:
@@ -67,6 +79,6 @@ def bake(model: LoadedModel, values: Controls) -> LoadedModel:
 
 def innermost(module: nn.Module) -> nn.Module:
     """The network itself, whose weights a checkpoint holds, without what was wrapped around it."""
-    while isinstance(module, (ScaledRange, Baked)):
+    while isinstance(module, (ScaledRange, PrivateInput, Baked)):
         module = module.network
     return module

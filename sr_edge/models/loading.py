@@ -96,7 +96,7 @@ def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedMod
         network, _ = prepared(made)
         fill(network, checkpoint, keys_as_they_are=True)
     prepared(network)
-    module = in_unit_range(network, card.input_range).eval()
+    module = network if architecture in model_names() else in_unit_range(network, card.input_range).eval()
     return LoadedModel(module, dataclasses.replace(card, controls=controls_of(module), baked={}), architecture)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -125,6 +126,71 @@ def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
     found = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
     assert found.dtype == np.float16
     np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
+
+
+def one_node(operator: str, inputs: dict[str, Tensor], constants: dict[str, Tensor], **attributes: Any) -> Tensor:
+    """What a node makes of float16 inputs in the check's arithmetic; "" names an input that is left out."""
+    node = onnx.helper.make_node(operator, [*inputs, *constants], ["y"], **attributes)
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, value.shape)
+        for name, value in inputs.items()
+    ]
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items() if name]
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, None)
+    graph = onnx.helper.make_graph([node], "g", values, [output], initializer=weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    return run_float16(model, inputs).outputs["y"]
+
+
+class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
+    """Each equals torch's float32 result, rounded once."""
+
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((1, 4, 6, 5)).astype(np.float16)
+    wide = torch.from_numpy(x.astype(np.float32))
+
+    def equal(self, found: Tensor, expected: torch.Tensor) -> None:
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
+
+    def test_sampling_at_any_place(self) -> None:
+        grid = self.generator.uniform(-1, 1, (1, 3, 7, 2)).astype(np.float16)
+        found = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
+        places = torch.from_numpy(grid.astype(np.float32))
+        self.equal(found, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
+
+    @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+    def test_resizing(self, mode: str) -> None:
+        settings: dict[str, Any] = {
+            "nearest": {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            "linear": {"coordinate_transformation_mode": "half_pixel"},
+            "cubic": {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
+        }[mode]
+        scales = {"": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **settings)
+        method = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
+        self.equal(found, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
+
+    def test_transposed_convolution(self) -> None:
+        weight = self.generator.standard_normal((4, 3, 4, 4)).astype(np.float16)
+        found = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
+        kernel = torch.from_numpy(weight.astype(np.float32))
+        self.equal(found, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
+
+    def test_convolution_with_unequal_padding(self) -> None:
+        weight = self.generator.standard_normal((3, 4, 3, 3)).astype(np.float16)
+        found = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
+        kernel = torch.from_numpy(weight.astype(np.float32))
+        self.equal(found, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
+
+    def test_what_overflows_in_float16_is_infinite(self) -> None:
+        large = np.full((1, 1, 2, 2), 60000, np.float16)
+        found = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
+        assert np.isinf(found).all()
+
+    def test_an_operator_that_no_kernel_computes_is_an_export_error(self) -> None:
+        with pytest.raises(ExportError):
+            one_node("GridSample", {"x": self.x, "grid": np.zeros((1, 3, 7, 2), np.float16)}, {}, mode="unknown")
 
 
 def half_model(

@@ -28,7 +28,7 @@ from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_c
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
-from tests.export.counted import counted_worst_cases
+from tests.export.counted import counted_worst_cases, photographs
 
 TILE = TileSpec(16, 16)
 
@@ -236,8 +236,8 @@ def test_the_patches_hold_photographs_flat_pictures_and_worst_cases(tile: TileSp
 
 def test_given_photographs_take_the_place_of_the_bundled_ones(tile: TileSpec) -> None:
     mine = np.full((1, 3, tile.height, tile.width), 0.25, np.float32)
-    photographs = [found.batch for found in check_patches(tile, [mine]) if found.kind is PatchKind.PHOTOGRAPH]
-    assert len(photographs) == 1 and photographs[0] is mine
+    taken = [found.batch for found in check_patches(tile, [mine]) if found.kind is PatchKind.PHOTOGRAPH]
+    assert len(taken) == 1 and taken[0] is mine
 
 
 def test_a_bundled_photograph_smaller_than_the_tile_is_continued() -> None:
@@ -274,3 +274,50 @@ def test_the_float64_reference_computes_in_float64_whatever_the_network_asks_for
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-14)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert torch.get_default_dtype() is torch.float32
+
+
+class Experts(nn.Module):
+    """Asks the expert that suits the picture, by a Python index: a trace knows one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Conv2d(3, 12, 1) for _ in range(2))
+
+    def choice(self, x: Tensor) -> int:
+        return int(x.mean() > 0.6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pixel_shuffle(self.experts[self.choice(x)](x), 2)
+
+
+class ListedExperts(Experts):
+    def choice(self, x: Tensor) -> int:
+        best: list[int] = x.mean((0, 2, 3)).topk(1).indices.tolist()
+        return best[0] % 2
+
+
+class Guarded(Experts):
+    """Looks at the picture, too, and decides the same for every one."""
+
+    def choice(self, x: Tensor) -> int:
+        return int(bool(torch.isnan(x).any()))
+
+
+@pytest.mark.parametrize("kind", [Experts, ListedExperts])
+def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agree(kind: type[Experts]) -> None:
+    torch.manual_seed(0)
+    network = kind().eval()
+    with torch.no_grad():
+        network.experts[1].load_state_dict(network.experts[0].state_dict())  # no patch can tell them apart
+    graph = simplify(trace(network, TILE))
+    red = np.zeros((1, 3, TILE.height, TILE.width), np.float32)
+    red[:, 1] = 1.0
+    patches = [*check_patches(TILE), *photographs([red])]
+    with pytest.raises(ExportError):
+        compare_with_torch(graph, network, patches)
+
+
+def test_a_number_that_is_the_same_for_every_picture_is_no_decision() -> None:
+    torch.manual_seed(0)
+    network = Guarded().eval()
+    assert not refused(simplify(trace(network, TILE)), network)

@@ -127,7 +127,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
             another type than the graph says, so that the arithmetic was not float16.
     """
     view = view_graph(model)
-    evaluator = ReferenceEvaluator(model, new_ops=list(KERNELS))
+    evaluator = _evaluator(model)
     pending = Counter(tensor for node in evaluator.rt_nodes_ for tensor in node.input)
     pending.update(view.output_names)
     alive: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
@@ -145,6 +145,15 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
                 if name and pending[name] <= 0:
                     alive.pop(name, None)
     return Float16Run({output.name: alive[output.name] for output in model.graph.output}, first_overflow)
+
+
+def _evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    try:
+        return ReferenceEvaluator(model, new_ops=list(KERNELS))
+    except Exception as error:  # onnx's own, of an operator that it has no kernel for
+        raise ExportError(
+            f"the float16 check cannot compute this graph ({error}); deploy this network in fp32"
+        ) from error
 
 
 def check_float16(
@@ -195,7 +204,7 @@ def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
 def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
     try:
         found: Sequence[Tensor] = node.run(*inputs)
-    except (IndexError, ValueError) as error:  # numpy's, of an index or a shape
+    except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise of an index, a shape, or an unknown mode
         raise ExportError(
             f"in float16 node {name!r} fails ({error}); put what it computes into a module named fp32_... to keep it "
             "in float32, or deploy this network in fp32"

@@ -22,6 +22,7 @@ from torch import nn
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
+from sr_edge.export.checks.decisions import PictureDecisions
 from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.onnx_run import Tensor, feed_of, open_onnxruntime, run_session
 from sr_edge.export.patches import CheckPatch, PatchKind
@@ -148,19 +149,22 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
     A network with controls runs at their defaults and at their extremes (`checked_pairs`).
 
     Raises:
-        ExportError: there are no patches, the two give different shapes, or ONNX Runtime cannot run the graph.
+        ExportError: there are no patches, the two give different shapes, ONNX Runtime cannot run the graph, or the
+            network takes decisions that no trace can carry (`sr_edge.export.checks.decisions`).
     """
     if not patches:
         raise ExportError("there is nothing to compare the graph on; pass at least one patch")
     session = open_onnxruntime(model)
     source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
-    controls = controls_of(module)
+    controls, decisions = controls_of(module), PictureDecisions()
     compared = []
     for patch, setting in checked_pairs(patches, controls):
-        with torch.inference_mode():
-            expected = module(torch.from_numpy(patch.batch), *control_tensors(controls, setting)).numpy()
+        scalars = control_tensors(controls, setting)
+        with torch.inference_mode(), decisions.watched():
+            expected = module(torch.from_numpy(patch.batch), *scalars)
         found = run_session(session, feed_of(source, patch.batch, setting))[result]
-        compared.append(_compared(module, patch, setting, found, expected))
+        compared.append(_compared(module, patch, setting, found, expected.numpy()))
+    decisions.require_none()
     return Parity(tuple(compared))
 
 
