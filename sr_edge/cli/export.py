@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,7 +87,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network as ONNX, compared with PyTorch."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, with_remarks
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)
     require_output_file(out)
@@ -121,7 +122,8 @@ def export(
                 patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
-        show(with_remarks(report, network.remarks), "\n".join((_readable(report), *network.remarks)))
+        report = replace(report, remarks=(*network.remarks, *report.remarks))
+        show(report, _readable(report))
 
 
 def _readable(report: ExportReport) -> str:
@@ -140,4 +142,4 @@ def _readable(report: ExportReport) -> str:
     if card.random_weights:
         lines.append("RANDOM WEIGHTS: for latency studies only")
     lines += warning_lines(report.warnings)
-    return "\n".join(lines)
+    return "\n".join((*lines, *report.remarks))

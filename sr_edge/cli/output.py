@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sr_edge.bundle.plain import json_text, to_plain
+from sr_edge.bundle.plain import json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,12 +18,6 @@ SHOWN_WARNINGS = 4
 
 Show = Callable[[object, "RenderableType"], None]
 Report = Callable[[str, int, int], None]
-
-
-def with_remarks(document: object, remarks: Sequence[str]) -> object:
-    """A result as plain values, with the remarks on how the network was read beside its fields."""
-    plain = to_plain(document)
-    return {**plain, "remarks": list(remarks)} if isinstance(plain, dict) else plain
 
 
 @contextmanager

@@ -219,8 +219,9 @@ def _refuse_without_weights(root: object) -> None:
     if kind is None:
         raise Unreadable("holds no tensors; give a checkpoint of network weights")
     raise Unreadable(
-        f"holds a whole object of the class {kind}, whose code would have to run, so it was refused; if you trust it, save "
-        f"the weights alone where that class is installed: torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)"
+        f"holds a whole object of the class {kind}, whose code would have to run, so it was refused; if you trust it, "
+        f"save the weights alone where that class is installed: "
+        f"torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)"
     )
 
 
