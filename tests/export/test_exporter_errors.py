@@ -25,7 +25,7 @@ from tests.export.odd_networks import (
     PoolingNetwork,
 )
 
-FAILING = {  # network: what its line must tell
+FAILING: dict[type[nn.Module], tuple[str, ...]] = {  # network: what its line must tell
     PoolingNetwork: ("adaptive_max_pool2d", "in body.0 (PoolingNetwork)"),
     CustomFunctionNetwork: ("fft_fft2",),
     FourierNetwork: ("fft_fft2", "in body.0 (FourierNetwork)"),
