@@ -1,9 +1,9 @@
 """Keeps what does not depend on the picture out of a trace: sizes, masks, tables, folded weights.
 
 torch's exporter records every operator that a network calls, also those that build an attention mask from zeros or
-reckon a pooling size from the height. It then has no ONNX form for some of them (adaptive pooling to a computed size) or
-writes a wrong one (a mask that is filled slice by slice). For one tile size all of this is constant. A `ConstantParts`
-mode computes it with the recording paused, so that the trace holds the results.
+compute a pooling size from the height. It then has no ONNX form for some of them (adaptive pooling to a computed size),
+or writes a wrong one (a mask that is filled slice by slice). For one tile size all of this is constant. A
+`ConstantParts` mode computes it with the recording paused, so that the trace holds the results.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ def _plain_sort(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _recording_paused() -> Iterator[None]:
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)  # type: ignore[arg-type]  # None ends the recording, which its stub leaves out
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # its stub leaves it out
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
-        torch._C._set_tracing_state(state)  # type: ignore[arg-type]
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.patches import CheckPatch, Patch, PatchKind, check_patches
-from sr_edge.export.proof import ProvenGraph, in_half_precision, prove
+from sr_edge.export.proof import ProvenGraph, in_half_precision, prove, trace_and_prove
 from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
@@ -108,13 +109,14 @@ def export_onnx(
     targets = require_known_targets(targets)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
-    progress("tracing")
-    traced = trace(network, tile, dynamic)
     pictures = check_patches(tile, patches)
-    proven = prove(traced, model.module, pictures, form, progress)
-    _require_portable(proven.graph, form, dynamic, targets)
     if dynamic:
+        progress("tracing")
+        proven = prove(trace(network, tile, dynamic), model.module, pictures, form, progress)
         _require_free_sides(proven.graph, model, tile)
+    else:
+        require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
+        proven = trace_and_prove(network, model.module, tile, pictures, form, require, progress)
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__

@@ -37,7 +37,7 @@ def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> or
         ExportError: ONNX Runtime refuses the graph.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error is raised as an exception, too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

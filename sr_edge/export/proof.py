@@ -11,12 +11,14 @@ from torch import nn
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import Float16Check, check_float16
 from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.constant_parts import WithConstantParts
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes
 from sr_edge.export.metadata import Form
 from sr_edge.export.patches import CheckPatch
 from sr_edge.export.simplify import simplify
-from sr_edge.spec import Control
+from sr_edge.export.tracing import trace
+from sr_edge.spec import Control, TileSpec
 
 Progress = Callable[[str], None]
 
@@ -38,6 +40,53 @@ class ProvenGraph:
     parity: Parity
     float16: Float16Check | None = None
     remarks: tuple[str, ...] = ()
+
+
+def trace_and_prove(
+    network: nn.Module,
+    module: nn.Module,
+    tile: TileSpec,
+    patches: Sequence[CheckPatch],
+    form: Form,
+    require: Callable[[onnx.ModelProto], object],
+    progress: Progress,
+) -> ProvenGraph:
+    """The graph of one tile size: as the network is traced, or where that fails with its constant parts kept out.
+
+    Args:
+        network: what to trace: the static form, or the network itself.
+        module: the network in PyTorch.
+        tile: height and width.
+        patches: what to compare on.
+        form: which form is traced; a message advises what else to try.
+        require: raises ExportError for a graph that cannot be deployed.
+        progress: called with the name of each step before it starts.
+
+    Raises:
+        ExportError: neither way gives a graph that is the network's function and can be deployed; of the second way.
+    """
+    try:
+        return _traced_and_proven(network, module, tile, patches, form, require, progress)
+    except ExportError as error:
+        failure = error
+    proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, form, require, progress)
+    remark = f"sizes and all that does not depend on the picture were computed before tracing, without which: {failure}"
+    return replace(proven, remarks=(remark, *proven.remarks))
+
+
+def _traced_and_proven(
+    network: nn.Module,
+    module: nn.Module,
+    tile: TileSpec,
+    patches: Sequence[CheckPatch],
+    form: Form,
+    require: Callable[[onnx.ModelProto], object],
+    progress: Progress,
+) -> ProvenGraph:
+    progress("tracing")
+    proven = prove(trace(network, tile), module, patches, form, progress)
+    require(proven.graph)
+    return proven
 
 
 def prove(

@@ -161,13 +161,13 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
 
     @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
     def test_resizing(self, mode: str) -> None:
-        settings: dict[str, Any] = {
+        choices: dict[str, dict[str, Any]] = {
             "nearest": {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
             "linear": {"coordinate_transformation_mode": "half_pixel"},
             "cubic": {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
-        }[mode]
+        }
         scales = {"": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **settings)
+        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **choices[mode])
         method = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
         self.equal(found, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
 
