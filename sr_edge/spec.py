@@ -193,6 +193,25 @@ class ModelCard:
         if self.scale < 1:
             raise UsageError(f"scale {self.scale} is not a magnification; use 1, 2, 3, 4, 8 or 16")
 
+    @property
+    def usual_tile(self) -> TileSpec:
+        """USUAL_TILE, or the next larger square tile that the network takes."""
+        side = max(USUAL_TILE.height, self.minimum_px)
+        side = -(-side // self.multiple_px) * self.multiple_px
+        return TileSpec(side, side)
+
+    def require_tile(self, tile: TileSpec) -> None:
+        """Raises TileError, naming a tile that would do, unless the network takes this one."""
+        tile.require_multiple_of(self.multiple_px)
+        if min(tile.height, tile.width) < self.minimum_px:
+            raise TileError(
+                f"tile {tile} is too small for {self.name}; both sides must be at least {self.minimum_px} pixels, for "
+                f"example --tile {self.usual_tile}"
+            )
+        if self.square_tiles and tile.height != tile.width:
+            side = max(tile.height, tile.width)
+            raise TileError(f"tile {tile} is not square, as {self.name} needs it; pass --tile {side}x{side}")
+
 
 @dataclass(frozen=True)
 class Latency:

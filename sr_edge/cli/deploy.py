@@ -74,7 +74,7 @@ def deploy(
     images: Pictures = None,
     out: Out = None,
     scale: Scale = None,
-    tile: Tile = "96x96",
+    tile: Tile = None,
     hr: Originals = None,
     lr: Halves = None,
     runtimes: Runtimes = "all",

@@ -70,7 +70,7 @@ def export(
     out: Out,
     model: Model = None,
     scale: Scale = None,
-    tile: Tile = "96x96",
+    tile: Tile = None,
     io: Io = FrameFormat.FLOAT_NCHW,
     precision: OnePrecision = FloatPrecision.FP32,
     form: OneForm = FormName.STATIC,

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError, UsageError
-from sr_edge.spec import USUAL_TILE, Precision, TileSpec
+from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.cli.output import Report
@@ -66,7 +66,7 @@ def float_graph(network: Network, tile: str | None, progress: Report) -> Iterato
             yield graph
     else:
         with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
-            yield _exported(network, tile or str(USUAL_TILE), Path(folder) / "model.onnx", progress)
+            yield _exported(network, tile, Path(folder) / "model.onnx", progress)
 
 
 def _require_no_torch_options(network: Network) -> None:
@@ -103,7 +103,7 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
         yield _from_file(bundle.file(artifact), tile)
 
 
-def _exported(network: Network, tile: str, path: Path, progress: Report) -> FloatGraph:
+def _exported(network: Network, tile: str | None, path: Path, progress: Report) -> FloatGraph:
     from sr_edge.cli.tiles import chosen_tile, requested_tile
     from sr_edge.export import export_best_form
     from sr_edge.models import load_model

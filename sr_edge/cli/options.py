@@ -23,7 +23,12 @@ Scale = Annotated[
     int | None, typer.Option(help="Magnification: 1, 2, 3, 4, 8 or 16; of checkpoints it is found.", show_default=False)
 ]
 Tile = Annotated[
-    str, typer.Option(metavar="HEIGHTxWIDTH|auto", help="Input size in low-resolution pixels; auto measures.")
+    str | None,
+    typer.Option(
+        metavar="HEIGHTxWIDTH|auto",
+        help="Input size in low-resolution pixels; auto measures. Left out: 96x96, or larger where needed.",
+        show_default=False,
+    ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: .pth, .pt, .ckpt, .safetensors.", show_default=False)]
 BlendWith = Annotated[

@@ -15,13 +15,13 @@ STAGE = "choosing the tile"
 MAX_PIXELS = 1 << 22
 
 
-def requested_tile(text: str) -> TileSpec | None:
-    """The tile that --tile names; None for "auto", which needs the network first.
+def requested_tile(text: str | None) -> TileSpec | None:
+    """The tile that --tile names; None where it was left out, and for "auto", which needs the network first.
 
     Raises:
         TileError: unreadable, or too large.
     """
-    if text.strip().lower() == AUTO:
+    if text is None or text.strip().lower() == AUTO:
         return None
     tile = TileSpec.parse(text)
     if tile.height * tile.width > MAX_PIXELS:
@@ -29,15 +29,19 @@ def requested_tile(text: str) -> TileSpec | None:
     return tile
 
 
-def chosen_tile(text: str, model: LoadedModel, progress: Report) -> TileSpec:
+def chosen_tile(text: str | None, model: LoadedModel, progress: Report) -> TileSpec:
     """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
+
+    Left out, it is the usual one, or where the network does not take that, one that it takes.
 
     Raises:
         TileError: unreadable, too large, or it does not fit the network.
     """
+    if text is None:
+        return model.tile or model.card.usual_tile
     tile = requested_tile(text)
     if tile is not None:
-        tile.require_multiple_of(model.card.multiple_px)
+        model.card.require_tile(tile)
         return tile
     candidates = candidate_tiles(model.card)
     runtime = preferred_runtime()

@@ -146,6 +146,7 @@ def _build(
         write_bundle(out, manifest, staging)
     notes = [
         *model.remarks,
+        *filter(None, [floats.reports[0].form_reason]),
         *(remark for report in floats.reports for remark in report.remarks),
         *filter(None, [tile_note]),
         *((account.sentence, *account.warnings) if account else ()),

@@ -47,7 +47,7 @@ class DeployPlan:
 
 def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
     """Raises TileError unless the network takes the tile and neighbours can overlap as they should."""
-    tile.require_multiple_of(card.multiple_px)
+    card.require_tile(tile)
     if min(tile.height, tile.width) <= card.overlap_px:
         raise TileError(
             f"tile {tile} leaves nothing beside the {card.overlap_px} pixels by which tiles of {card.name} overlap; "

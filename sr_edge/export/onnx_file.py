@@ -194,7 +194,7 @@ def _require_usable(model: LoadedModel, tile: TileSpec, precision: Precision, pa
         raise UsageError(
             f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result"
         )
-    tile.require_multiple_of(model.card.multiple_px)
+    model.card.require_tile(tile)
     wanted = (1, 3, tile.height, tile.width)
     for patch in patches:
         if patch.shape != wanted or patch.dtype != "float32":

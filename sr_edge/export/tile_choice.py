@@ -68,7 +68,7 @@ def choose_tile(
     """
     tiles = candidate_tiles(card) if candidates is None else tuple(candidates)
     for tile in tiles:
-        tile.require_multiple_of(card.multiple_px)
+        card.require_tile(tile)
         new_output_pixels(tile, card)
     costs = tuple(measure(tile) for tile in tiles)
     allowed = [cost for cost in costs if memory_limit_bytes is None or cost.memory_bytes <= memory_limit_bytes]

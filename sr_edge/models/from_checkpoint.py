@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from sr_edge.errors import TileError, UsageError, WeightsError
+from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import (
     Blend,
     Candidate,
@@ -25,7 +25,7 @@ from sr_edge.models.loaded import LoadedModel, in_unit_range
 from sr_edge.models.probing import prepared, probe_network, require_picture_only
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
 from sr_edge.models.weights import detect, fit_weights, fitting, nearest_registered, require_finite
-from sr_edge.spec import USUAL_TILE, ModelCard, TileSpec
+from sr_edge.spec import ModelCard, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.models.spandrel_networks import RecognisedNetwork
@@ -187,10 +187,12 @@ def _deployable(
         square_tiles=network.square,
         tiling=network.tiling,
     )
-    probe_network(module, str(path), _fitting_tile(card, tile), network.scale)
+    tried = tile or card.usual_tile
+    card.require_tile(tried)
+    probe_network(module, str(path), tried, network.scale)
     prepared(module)  # whatever the network kept of its first runs
     said = (*_remarks(checkpoint, taken), *remarks, *filter(None, [network.remark]))
-    return LoadedModel(module, card, network.architecture, said, network.state)
+    return LoadedModel(module, card, network.architecture, said, network.state, tried)
 
 
 def _from_script(
@@ -209,34 +211,18 @@ def _from_script(
     plain, remarks = prepared(ScriptNetwork(script))
     require_picture_only(plain, str(path))
     module = in_unit_range(plain, input_range).eval()
+    probe = probe_network(module, str(path), tile, scale)
     card = ModelCard(
         name=path.stem,
-        scale=probe_network(module, str(path), tile or USUAL_TILE, scale),
+        scale=probe.scale,
         parameters=count_parameters(plain),
+        multiple_px=probe.multiple_px,
         input_range=input_range,
         weights_source=f"{path.name}, a TorchScript program",
         weights_sha256=checkpoint.sha256,
     )
     said = f"{path.name} is a TorchScript program: it is traced as it is, and no file of weights can rebuild it"
-    return LoadedModel(module, card, "", (said, *remarks))
-
-
-def _fitting_tile(card: ModelCard, tile: TileSpec | None) -> TileSpec:
-    """The tile asked for, or the usual one, larger where the network needs it; raises TileError for one that is not."""
-    if tile is None:
-        side = max(USUAL_TILE.height, card.minimum_px)
-        side = -(-side // card.multiple_px) * card.multiple_px
-        return TileSpec(side, side)
-    tile.require_multiple_of(card.multiple_px)
-    if min(tile.height, tile.width) < card.minimum_px:
-        raise TileError(
-            f"tile {tile} is too small for {card.family}; both sides must be at least {card.minimum_px} pixels, "
-            f"for example --tile {_fitting_tile(card, None)}"
-        )
-    if card.square_tiles and tile.height != tile.width:
-        side = max(tile.height, tile.width)
-        raise TileError(f"tile {tile} is not square, as {card.family} needs it; pass --tile {side}x{side}")
-    return tile
+    return LoadedModel(module, card, "", (said, *remarks), tile=probe.tile)
 
 
 def _values(taken: Candidate, blend: Sequence[Blend]) -> tuple[State, str]:

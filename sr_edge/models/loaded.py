@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sr_edge.controls import Controls
 from sr_edge.models.controlled import Baked, controls_of
-from sr_edge.spec import ModelCard
+from sr_edge.spec import ModelCard, TileSpec
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class LoadedModel:
             or "spandrel/FAMILY"; empty where nothing does.
         remarks: what its user should know of how it was read, one sentence each.
         state: the weights from which `architecture` is rebuilt, where their keys are not those of the module.
+        tile: what a network that is not registered was tried with, and takes; None for registered ones.
     """
 
     module: nn.Module
@@ -31,6 +32,7 @@ class LoadedModel:
     architecture: str = ""
     remarks: tuple[str, ...] = ()
     state: Mapping[str, Tensor] | None = None
+    tile: TileSpec | None = None
 
 
 class ScaledRange(nn.Module):

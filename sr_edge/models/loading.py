@@ -17,7 +17,7 @@ from sr_edge.models.from_checkpoint import fill, load_file, registered_card
 from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
 from sr_edge.models.probing import prepared, probe_network, require_picture_only
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture, model_names
-from sr_edge.spec import USUAL_TILE, ModelCard, TileSpec
+from sr_edge.spec import ModelCard, TileSpec
 
 __all__ = ["LoadedModel", "ScaledRange", "bake", "innermost", "load_model", "names_checkpoint", "reopen_model"]
 
@@ -151,10 +151,12 @@ def _load_factory(
         source, more = fill(network, read_checkpoint(weights), blend)
         remarks += more
     module = in_unit_range(network, input_range).eval()
+    probe = probe_network(module, arch, tile, scale)
     card = ModelCard(
         name=arch,
-        scale=probe_network(module, arch, tile or USUAL_TILE, scale),
+        scale=probe.scale,
         parameters=count_parameters(network),
+        multiple_px=probe.multiple_px,
         input_range=input_range,
         random_weights=random_weights,
         weights_source=source,
@@ -162,4 +164,4 @@ def _load_factory(
         controls=controls_of(network),
     )
     prepared(module)  # whatever the network kept of its first runs
-    return LoadedModel(module, card, arch, remarks)
+    return LoadedModel(module, card, arch, remarks, tile=probe.tile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,23 @@ FRAMES = (3, 5, 7)
 MAX_TRIAL_PIXELS = 512 * 512
 
 
+class TileMisfit(TileError):
+    """A network does not take a tile, and takes another: `fitting`, whose sides are multiples of `multiple_px`."""
+
+    def __init__(self, message: str, fitting: TileSpec, multiple_px: int) -> None:
+        super().__init__(message)
+        self.fitting = fitting
+        self.multiple_px = multiple_px
+
+
 def explained_failure(network: nn.Module, name: str, tile: TileSpec, message: str) -> SrEdgeError:
     """The error for a network that raised `message` on a picture of `tile` pixels."""
-    working = _working_tiles(network, tile)
-    if working:
-        return TileError(f"{name} cannot take a {tile} tile ({message}); {working}")
+    found = f"{name} cannot take a {tile} tile ({message})"
+    for multiple, larger in _by_multiples(network, tile):
+        wanted = f"both sides must be multiples of {multiple}, for example --tile {larger}"
+        return TileMisfit(f"{found}; {wanted}", larger, multiple)
+    for other in filter(partial(_takes, network), _other_tiles(tile)):
+        return TileMisfit(f"{found}; it takes {other}, so pass --tile {other}", other, 1)
     small = TileSpec(min(tile.height, 64), min(tile.width, 64))
     for channels in CHANNELS:
         if _runs(network, (1, channels, small.height, small.width)):
@@ -34,18 +47,14 @@ def explained_failure(network: nn.Module, name: str, tile: TileSpec, message: st
     return WeightsError(f"{name} cannot run on a 1x3x{tile} picture: {message}")
 
 
-def _working_tiles(network: nn.Module, tile: TileSpec) -> str:
-    """Which tiles the network takes instead, as a clause; empty where none was found."""
+def _by_multiples(network: nn.Module, tile: TileSpec) -> Iterator[tuple[int, TileSpec]]:
+    """Numbers that must divide both sides, the smallest first, each with the next larger tile."""
     for multiple in MULTIPLES:
         if tile.height % multiple == 0 and tile.width % multiple == 0:
             continue
         larger = TileSpec(*(-(-side // multiple) * multiple for side in (tile.height, tile.width)))
         if _takes(network, larger) and _takes(network, _oblong(larger, multiple)):
-            return f"both sides must be multiples of {multiple}, for example --tile {larger}"
-    for other in _other_tiles(tile):
-        if _takes(network, other):
-            return f"it takes {other}, so pass --tile {other}"
-    return ""
+            yield multiple, larger
 
 
 def _oblong(tile: TileSpec, multiple: int) -> TileSpec:

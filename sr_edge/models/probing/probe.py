@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import ScriptNetwork
 from sr_edge.models.checkpoints.bounds import first_line, shown
-from sr_edge.models.probing.failures import explained_failure
+from sr_edge.models.probing.failures import TileMisfit, explained_failure
 from sr_edge.models.probing.randomness import RandomOperators
-from sr_edge.spec import TileSpec
+from sr_edge.spec import USUAL_TILE, TileSpec
 
 SCALES = (1, 2, 3, 4, 8, 16)
 """Ratios of output to input that are accepted, exact and the same in both directions."""
@@ -23,23 +24,38 @@ EQUAL = 1e-4
 """Share of the largest output by which two runs may differ: order of summation, and nothing else."""
 
 
-def probe_network(network: nn.Module, name: str, tile: TileSpec, scale: int | None = None) -> int:
+@dataclass(frozen=True)
+class Probe:
+    """What trying a network tells: its scale, a tile that it takes, and what divides the sides of its tiles."""
+
+    scale: int
+    tile: TileSpec
+    multiple_px: int = 1
+
+
+def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: int | None = None) -> Probe:
     """Runs `network` twice on a picture of `tile` pixels.
 
     Args:
         network: takes RGB (1, 3, height, width) in [0, 1]; in eval mode.
         name: what messages call it.
-        tile: the tile that it is to be deployed with.
+        tile: what it is to be deployed with; None tries the usual one, and another where it does not take that.
         scale: what its user says; None to find it.
-
-    Returns:
-        its scale.
 
     Raises:
         UsageError: it takes more than a picture, gives something else than one picture, or has another scale.
-        TileError: it does not take this tile, but others.
+        TileMisfit: it does not take this tile, but others.
         WeightsError: it fails on any picture, gives NaN, or is random.
     """
+    try:
+        return Probe(_scale_at(network, name, tile or USUAL_TILE, scale), tile or USUAL_TILE)
+    except TileMisfit as misfit:
+        if tile is not None:
+            raise
+        return Probe(_scale_at(network, name, misfit.fitting, scale), misfit.fitting, misfit.multiple_px)
+
+
+def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) -> int:
     operators = RandomOperators()
     picture = torch.rand(1, 3, tile.height, tile.width, generator=torch.Generator().manual_seed(SEED))
     # Not in inference mode: tensors that a network keeps from this run could not be used afterwards.

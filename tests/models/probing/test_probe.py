@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from sr_edge.errors import SrEdgeError, TileError, UsageError, WeightsError
 from sr_edge.models import load_model
-from sr_edge.models.probing import probe_network
+from sr_edge.models.probing import TileMisfit, probe_network
 from sr_edge.models.probing.probe import SCALES
-from sr_edge.spec import TileSpec
+from sr_edge.spec import USUAL_TILE, TileSpec
 
 TILE = TileSpec(36, 52)
 
@@ -40,7 +40,7 @@ class Resized(nn.Module):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_scale_is_found(scale: int) -> None:
-    assert probe_network(Resized(scale, scale), "net", TileSpec(6, 10)) == scale
+    assert probe_network(Resized(scale, scale), "net", TileSpec(6, 10)).scale == scale
 
 
 @pytest.mark.parametrize("factors", [(5, 5), (2, 3), (0.5, 0.5), (1.5, 1.5), (32, 32)])
@@ -58,7 +58,7 @@ def test_a_network_that_pads_and_crops_is_taken_and_one_that_only_crops_is_not()
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x)[..., 1:-1, 1:-1]
 
-    assert probe_network(Padded(), "net", TILE) == 2
+    assert probe_network(Padded(), "net", TILE).scale == 2
     with pytest.raises(UsageError, match="70x102"):
         probe_network(Cropped(), "net", TILE)
 
@@ -194,3 +194,31 @@ def test_random_networks_are_named_with_the_cause(network: type[nn.Module], caus
 
 def test_a_network_that_only_has_a_dropout_is_not_random() -> None:
     probe_network(nn.Sequential(Body(), nn.Dropout(0.5)).eval(), "net", TILE)
+
+
+class InWindows(nn.Module):
+    """Takes sides that are multiples of `window` only, or one size only."""
+
+    def __init__(self, window: int, only: TileSpec | None = None) -> None:
+        super().__init__()
+        self.window = window
+        self.only = only
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        if height % self.window or width % self.window or self.only not in (None, TileSpec(height, width)):
+            raise RuntimeError(f"cannot cut {height}x{width} into windows")
+        return nn.functional.interpolate(x, scale_factor=2.0)
+
+
+def test_without_a_tile_one_is_found_that_the_network_takes() -> None:
+    probe = probe_network(InWindows(64), "net", None)
+    assert (probe.tile, probe.multiple_px, probe.scale) == (TileSpec(128, 128), 64, 2)
+    assert probe_network(InWindows(1), "net", None).tile == USUAL_TILE
+    assert probe_network(InWindows(64, TileSpec(64, 64)), "net", None).tile == TileSpec(64, 64)
+
+
+def test_a_tile_that_was_asked_for_is_not_replaced() -> None:
+    with pytest.raises(TileMisfit) as caught:
+        probe_network(InWindows(64), "net", TileSpec(96, 96))
+    assert (caught.value.fitting, caught.value.multiple_px) == (TileSpec(128, 128), 64)
