@@ -1,32 +1,38 @@
-"""Small seeded networks of spandrel's families: constructor arguments, and factories for `--arch network_recipes:NAME`.
+"""Small networks of spandrel's families: constructor arguments, and factories for `--arch network_recipes:NAME`.
 
-The arguments are small, and wherever spandrel cannot read one from a state dict they are what it assumes, so that the
-network it builds from the checkpoint is the one that wrote it. `fitted` makes weights that behave like trained ones:
-seeded initial weights, fitted for a few steps to the bicubic enlargement of the pictures that calibration brings along
-(to the picture itself where nothing is enlarged), because plain random weights give outputs far from any picture.
+The arguments are small, and where spandrel cannot read one from a state dict they are what it assumes, so that the
+network it builds from a checkpoint is the one that wrote it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 SEED = 0
-FIT_STEPS, SLOW_FIT_STEPS, FIT_RATE = 120, 50, 2e-3
-PICTURES = Path(__file__).resolve().parents[1] / "sr_edge" / "calibration" / "pictures"
+DEFAULT_TILE_PX = 96
 
 Call = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long the weights are fitted, on how many patches a step, and of which side."""
+
+    steps: int = 120
+    batch: int = 2
+    patch_px: int = 64
+
+
+QUICK, SLOW = Fit(), Fit(steps=50)
+SINGLE = Fit(steps=50, batch=1, patch_px=48)
 
 
 @dataclass(frozen=True)
@@ -38,26 +44,36 @@ class Recipe:
         constructor: class or function in `spandrel.architectures.FAMILY`.
         scale: magnification; 1 for restoration.
         arguments: what the constructor is called with.
-        tile_px: side of the tile to deploy; the product's default unless the family cannot take it.
-        fit_px: side of the patches to fit on.
-        fit_batch: how many patches a step of the fit takes.
         call: how the family is called, where that is not `network(x)`; as spandrel's descriptor does it.
-        fit_steps: how many steps it takes; fewer where a step is slow.
+        fit: how its weights are fitted.
+        tile_px: side of the tile to deploy; the product's default unless the family cannot take it.
     """
 
     family: str
     constructor: str
     scale: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    tile_px: int = 96
-    fit_px: int = 64
-    fit_batch: int = 2
     call: Call | None = None
-    fit_steps: int = FIT_STEPS
+    fit: Fit = QUICK
+    tile_px: int = DEFAULT_TILE_PX
 
     @property
     def purpose(self) -> str:
         return "restoration" if self.scale == 1 else "super-resolution"
+
+
+def _recipe(
+    family: str,
+    constructor: str,
+    scale: int,
+    /,
+    *,
+    call: Call | None = None,
+    fit: Fit = QUICK,
+    tile_px: int = DEFAULT_TILE_PX,
+    **arguments: Any,
+) -> Recipe:
+    return Recipe(family, constructor, scale, arguments, call, fit, tile_px)
 
 
 def _first(network: Any, x: Tensor) -> Tensor:
@@ -79,202 +95,94 @@ def _in_pieces(network: Any, x: Tensor) -> Tensor:
 
 
 _SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2.0}
-_UNET = {"nc": [16, 16, 24, 32], "nb": 2}
+_DIRECT = {"upscale": 4, "upsampler": "pixelshuffledirect"}
+_SHUFFLE = {"upscale": 4, "upsampler": "pixelshuffle"}
 
+# fmt: off
 RECIPES: dict[str, Recipe] = {
-    "compact": Recipe("Compact", "Compact", 4, {"num_feat": 24, "num_conv": 6, "upscale": 4}),
-    "swift_srgan": Recipe("SwiftSRGAN", "SwiftSRGAN", 4, {"num_channels": 24, "num_blocks": 3, "upscale_factor": 4}),
-    "hat": Recipe(
-        "HAT",
-        "HAT",
-        4,
-        {**_SWIN, "compress_ratio": 3, "squeeze_factor": 8, "upscale": 4, "upsampler": "pixelshuffle"},
-        fit_steps=SLOW_FIT_STEPS,
+    "atd": _recipe("ATD", "ATD", 4, num_tokens=32, reducted_dim=4, fit=SLOW, **_SWIN, **_DIRECT),
+    "aurasr": _recipe(
+        "AuraSR", "AuraSR", 4, dim=8, image_size=None, input_image_size=None, self_attn_dim_head=8,
+        style_network={"dim_in": 16, "dim_out": 64, "depth": 2}, attn_depths=(2, 2, 2, 1, 1), mid_attn_depth=1,
+        skip_connect_scale=0.4, fit=Fit(steps=1),
     ),
-    "grl": Recipe(
-        "GRL",
-        "GRL",
-        4,
-        {
-            "embed_dim": 32,
-            "depths": [2, 2],
-            "num_heads_window": [2, 2],
-            "num_heads_stripe": [2, 2],
-            "mlp_ratio": 2.0,
-            "window_size": 16,
-            "stripe_size": [32, 64],
-            "stripe_shift": True,
-            "anchor_window_down_factor": 4,
-            "upscale": 4,
-            "upsampler": "nearest+conv",
-        },
-        fit_steps=SLOW_FIT_STEPS,
+    "compact": _recipe("Compact", "Compact", 4, num_feat=24, num_conv=6, upscale=4),
+    "craft": _recipe("CRAFT", "CRAFT", 4, embed_dim=24, depths=[2, 2], num_heads=[2, 2], upscale=4, fit=SLOW),
+    "dat": _recipe(
+        "DAT", "DAT", 4, embed_dim=32, depth=[3, 2], num_heads=[2, 2], expansion_factor=2.0, split_size=[8, 16],
+        **_DIRECT,
     ),
-    "swin2sr": Recipe("Swin2SR", "Swin2SR", 4, {**_SWIN, "upscale": 4, "upsampler": "pixelshuffledirect"}),
-    "swinir": Recipe("SwinIR", "SwinIR", 4, {**_SWIN, "upscale": 4, "upsampler": "pixelshuffledirect"}),
-    "omnisr": Recipe("OmniSR", "OmniSR", 4, {"num_feat": 32, "res_num": 2, "block_num": 1, "up_scale": 4}),
-    "scunet": Recipe("SCUNet", "SCUNet", 1, {"config": [1] * 7, "dim": 64}, fit_steps=SLOW_FIT_STEPS),
-    "fbcnn": Recipe("FBCNN", "FBCNN", 1, {"nc": [16, 16, 24, 512], "nb": 2}, call=_first, fit_steps=SLOW_FIT_STEPS),
-    "uformer": Recipe(
-        "Uformer",
-        "Uformer",
-        1,
-        {"embed_dim": 16, "depths": [1, 1, 1, 1, 2, 1, 1, 1, 1], "num_heads": [1, 2, 4, 4, 4, 4, 4, 4, 2]},
-        tile_px=128,
-        fit_px=128,
-        fit_steps=SLOW_FIT_STEPS,
+    "dctlsa": _recipe("DCTLSA", "DCTLSA", 4, nf=25, upscale=4, fit=SLOW),
+    "ditn": _recipe("DITN", "DITN", 4, dim=24, ITL_blocks=2, SAL_blocks=2, UFONE_blocks=1, upscale=4),
+    "dncnn": _recipe("DnCNN", "DnCNN", 1, in_nc=3, out_nc=3, nc=24, nb=6),
+    "drct": _recipe(
+        "DRCT", "DRCT", 4, embed_dim=24, depths=[6], num_heads=[2], window_size=8, gc=8, fit=SLOW, **_SHUFFLE
     ),
-    "rgt": Recipe(
-        "RGT",
-        "RGT",
-        4,
-        {"embed_dim": 32, "depth": [2, 2], "num_heads": [2, 2], "mlp_ratio": 2.0, "upscale": 4, "split_size": [8, 8]},
-        fit_steps=SLOW_FIT_STEPS,
+    "drunet": _recipe("DRUNet", "DRUNet", 1, nc=[16, 16, 24, 32], nb=2, in_nc=4, out_nc=3, call=_with_noise_level),
+    "esrgan": _recipe("ESRGAN", "ESRGAN", 4, num_filters=24, num_blocks=2, scale=4, fit=SLOW),
+    "esrgan_x2": _recipe("ESRGAN", "ESRGAN", 2, in_nc=12, num_filters=24, num_blocks=2, scale=4, shuffle_factor=2),
+    "fbcnn": _recipe("FBCNN", "FBCNN", 1, nc=[16, 16, 24, 512], nb=2, call=_first, fit=SLOW),
+    "fdat": _recipe("FDAT", "FDAT", 4, embed_dim=24, num_groups=1, depth_per_group=1, num_heads=2, scale=4),
+    "fftformer": _recipe("FFTformer", "FFTformer", 1, dim=16, num_blocks=[1, 1, 1], num_refinement_blocks=1),
+    "grl": _recipe(
+        "GRL", "GRL", 4, embed_dim=32, depths=[2, 2], num_heads_window=[2, 2], num_heads_stripe=[2, 2], mlp_ratio=2.0,
+        window_size=16, stripe_size=[32, 64], stripe_shift=True, anchor_window_down_factor=4, upscale=4,
+        upsampler="nearest+conv", fit=Fit(steps=25, batch=1),
     ),
-    "dat": Recipe(
-        "DAT",
-        "DAT",
-        4,
-        {
-            "embed_dim": 32,
-            "depth": [3, 2],
-            "num_heads": [2, 2],
-            "expansion_factor": 2.0,
-            "split_size": [8, 16],
-            "upscale": 4,
-            "upsampler": "pixelshuffledirect",
-        },
+    "hat": _recipe("HAT", "HAT", 4, compress_ratio=3, squeeze_factor=8, fit=SLOW, **_SWIN, **_SHUFFLE),
+    "hvi_cidnet": _recipe("HVICIDNet", "HVICIDNet", 1, channels=[12, 12, 24, 48]),
+    "ipt": _recipe(
+        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=SINGLE
     ),
-    "craft": Recipe(
-        "CRAFT",
-        "CRAFT",
-        4,
-        {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "upscale": 4},
-        fit_steps=SLOW_FIT_STEPS,
+    "kbnet_l": _recipe("KBNet", "KBNet_l", 1, dim=24, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, fit=SLOW),
+    "kbnet_s": _recipe(
+        "KBNet", "KBNet_s", 1, width=16, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]
     ),
-    "kbnet_s": Recipe(
-        "KBNet",
-        "KBNet_s",
-        1,
-        {"width": 16, "middle_blk_num": 1, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]},
+    "mixdehazenet": _recipe("MixDehazeNet", "MixDehazeNet", 1, call=_from_signed),
+    "mmrealsr": _recipe(
+        "MMRealSR", "MMRealSR", 4, num_in_ch=3, num_out_ch=3, scale=4, num_feat=24, num_block=2, num_grow_ch=12,
+        num_feats=[16, 24, 32, 48], num_blocks=[1, 1, 1, 1], call=_first, fit=SLOW,
     ),
-    "kbnet_l": Recipe(
-        "KBNet",
-        "KBNet_l",
-        1,
-        {"dim": 24, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1},
-        fit_steps=SLOW_FIT_STEPS,
+    "moesr": _recipe("MoESR", "MoESR", 4, dim=24, n_blocks=2, n_block=2, scale=4),
+    "mosr": _recipe("MoSR", "MoSR", 4, n_block=3, dim=24, upscale=4),
+    "mosr_dysample": _recipe("MoSR", "MoSR", 4, n_block=3, dim=24, upscale=4, upsampler="dys"),
+    "mosr_geo": _recipe("MoSR", "MoSR", 4, n_block=3, dim=24, upscale=4, upsampler="gps"),
+    "nafnet": _recipe(
+        "NAFNet", "NAFNet", 1, width=16, middle_blk_num=1, enc_blk_nums=[1, 1, 1], dec_blk_nums=[1, 1, 1]
     ),
-    "ditn": Recipe("DITN", "DITN", 4, {"dim": 24, "ITL_blocks": 2, "SAL_blocks": 2, "UFONE_blocks": 1, "upscale": 4}),
-    "mmrealsr": Recipe(
-        "MMRealSR",
-        "MMRealSR",
-        4,
-        {
-            "num_in_ch": 3,
-            "num_out_ch": 3,
-            "scale": 4,
-            "num_feat": 24,
-            "num_block": 2,
-            "num_grow_ch": 12,
-            "num_feats": [16, 24, 32, 48],
-            "num_blocks": [1, 1, 1, 1],
-        },
-        call=_first,
-        fit_steps=SLOW_FIT_STEPS,
+    "omnisr": _recipe("OmniSR", "OmniSR", 4, num_feat=32, res_num=2, block_num=1, up_scale=4),
+    "plksr": _recipe("PLKSR", "PLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4),
+    "rcan": _recipe("RCAN", "RCAN", 4, n_resgroups=2, n_resblocks=2, n_feats=24, reduction=8, scale=4),
+    "realcugan_x2": _recipe("RealCUGAN", "UpCunet2x", 2, fit=SINGLE),
+    "realcugan_x2_fast": _recipe("RealCUGAN", "UpCunet2x_fast", 2),
+    "realcugan_x3": _recipe("RealCUGAN", "UpCunet3x", 3, fit=SINGLE),
+    "realcugan_x4": _recipe("RealCUGAN", "UpCunet4x", 4, fit=SINGLE),
+    "realplksr": _recipe("PLKSR", "RealPLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4),
+    "realplksr_dysample": _recipe("PLKSR", "RealPLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4, dysample=True),
+    "retinexformer": _recipe("RetinexFormer", "RetinexFormer", 1, n_feat=16, stage=1),
+    "rgt": _recipe(
+        "RGT", "RGT", 4, embed_dim=32, depth=[2, 2], num_heads=[2, 2], mlp_ratio=2.0, upscale=4, split_size=[8, 8],
+        fit=SLOW,
     ),
-    "span": Recipe("SPAN", "SPAN", 4, {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 24, "upscale": 4}),
-    "realcugan_x2": Recipe("RealCUGAN", "UpCunet2x", 2, fit_batch=1, fit_steps=SLOW_FIT_STEPS),
-    "realcugan_x3": Recipe("RealCUGAN", "UpCunet3x", 3, fit_px=48, fit_batch=1, fit_steps=SLOW_FIT_STEPS),
-    "realcugan_x4": Recipe("RealCUGAN", "UpCunet4x", 4, fit_px=48, fit_batch=1, fit_steps=SLOW_FIT_STEPS),
-    "realcugan_x2_fast": Recipe("RealCUGAN", "UpCunet2x_fast", 2),
-    "safmn": Recipe("SAFMN", "SAFMN", 4, {"dim": 24, "n_blocks": 3, "upscaling_factor": 4}),
-    "safmn_bcie": Recipe("SAFMNBCIE", "SAFMNBCIE", 1, {"dim": 24, "n_blocks": 2, "num_layers": 2}),
-    "dctlsa": Recipe("DCTLSA", "DCTLSA", 4, {"nf": 25, "upscale": 4}, fit_steps=SLOW_FIT_STEPS),
-    "fftformer": Recipe("FFTformer", "FFTformer", 1, {"dim": 16, "num_blocks": [1, 1, 1], "num_refinement_blocks": 1}),
-    "nafnet": Recipe(
-        "NAFNet",
-        "NAFNet",
-        1,
-        {"width": 16, "middle_blk_num": 1, "enc_blk_nums": [1, 1, 1], "dec_blk_nums": [1, 1, 1]},
-    ),
-    "atd": Recipe(
-        "ATD",
-        "ATD",
-        4,
-        {**_SWIN, "num_tokens": 32, "reducted_dim": 4, "upscale": 4, "upsampler": "pixelshuffledirect"},
-        fit_steps=SLOW_FIT_STEPS,
-    ),
-    "mixdehazenet": Recipe("MixDehazeNet", "MixDehazeNet", 1, call=_from_signed),
-    "drunet": Recipe("DRUNet", "DRUNet", 1, {**_UNET, "in_nc": 4, "out_nc": 3}, call=_with_noise_level),
-    "dncnn": Recipe("DnCNN", "DnCNN", 1, {"in_nc": 3, "out_nc": 3, "nc": 24, "nb": 6}),
-    "ipt": Recipe(
-        "IPT",
-        "IPT",
-        4,
-        {"patch_size": 24, "n_feats": 16, "num_layers": 2, "scale": [4]},
-        call=_in_pieces,
-        fit_px=48,
-        fit_batch=1,
-        fit_steps=SLOW_FIT_STEPS,
-    ),
-    "drct": Recipe(
-        "DRCT",
-        "DRCT",
-        4,
-        {
-            "embed_dim": 24,
-            "depths": [6],
-            "num_heads": [2],
-            "window_size": 8,
-            "gc": 8,
-            "upscale": 4,
-            "upsampler": "pixelshuffle",
-        },
-        fit_steps=SLOW_FIT_STEPS,
-    ),
-    "esrgan": Recipe("ESRGAN", "ESRGAN", 4, {"num_filters": 24, "num_blocks": 2, "scale": 4}, fit_steps=SLOW_FIT_STEPS),
-    "esrgan_x2": Recipe(
-        "ESRGAN", "ESRGAN", 2, {"in_nc": 12, "num_filters": 24, "num_blocks": 2, "scale": 4, "shuffle_factor": 2}
-    ),
-    "plksr": Recipe("PLKSR", "PLKSR", 4, {"dim": 32, "n_blocks": 3, "upscaling_factor": 4}),
-    "realplksr": Recipe("PLKSR", "RealPLKSR", 4, {"dim": 32, "n_blocks": 3, "upscaling_factor": 4}),
-    "realplksr_dysample": Recipe(
-        "PLKSR", "RealPLKSR", 4, {"dim": 32, "n_blocks": 3, "upscaling_factor": 4, "dysample": True}
-    ),
-    "retinexformer": Recipe("RetinexFormer", "RetinexFormer", 1, {"n_feat": 16, "stage": 1}),
-    "hvi_cidnet": Recipe("HVICIDNet", "HVICIDNet", 1, {"channels": [12, 12, 24, 48]}),
-    "seemore": Recipe("SeemoRe", "SeemoRe", 4, {"num_experts": 3, "num_layers": 2, "embedding_dim": 24, "scale": 4}),
-    "mosr": Recipe("MoSR", "MoSR", 4, {"n_block": 3, "dim": 24, "upscale": 4}),
-    "mosr_geo": Recipe("MoSR", "MoSR", 4, {"n_block": 3, "dim": 24, "upscale": 4, "upsampler": "gps"}),
-    "mosr_dysample": Recipe("MoSR", "MoSR", 4, {"n_block": 3, "dim": 24, "upscale": 4, "upsampler": "dys"}),
-    "moesr": Recipe("MoESR", "MoESR", 4, {"dim": 24, "n_blocks": 2, "n_block": 2, "scale": 4}),
-    "rcan": Recipe("RCAN", "RCAN", 4, {"n_resgroups": 2, "n_resblocks": 2, "n_feats": 24, "reduction": 8, "scale": 4}),
-    "aurasr": Recipe(
-        "AuraSR",
-        "AuraSR",
-        4,
-        {
-            "dim": 8,
-            "image_size": None,
-            "input_image_size": None,
-            "self_attn_dim_head": 8,
-            "skip_connect_scale": 0.4,
-            "style_network": {"dim_in": 16, "dim_out": 64, "depth": 2},
-            "attn_depths": (2, 2, 2, 1, 1),
-            "mid_attn_depth": 1,
-        },
-        fit_steps=SLOW_FIT_STEPS,
-    ),
-    "fdat": Recipe(
-        "FDAT", "FDAT", 4, {"embed_dim": 24, "num_groups": 1, "depth_per_group": 1, "num_heads": 2, "scale": 4}
+    "safmn": _recipe("SAFMN", "SAFMN", 4, dim=24, n_blocks=3, upscaling_factor=4),
+    "safmn_bcie": _recipe("SAFMNBCIE", "SAFMNBCIE", 1, dim=24, n_blocks=2, num_layers=2),
+    "scunet": _recipe("SCUNet", "SCUNet", 1, config=[1] * 7, dim=64, fit=SLOW),
+    "seemore": _recipe("SeemoRe", "SeemoRe", 4, num_experts=3, num_layers=2, embedding_dim=24, scale=4),
+    "span": _recipe("SPAN", "SPAN", 4, num_in_ch=3, num_out_ch=3, feature_channels=24, upscale=4),
+    "swift_srgan": _recipe("SwiftSRGAN", "SwiftSRGAN", 4, num_channels=24, num_blocks=3, upscale_factor=4),
+    "swin2sr": _recipe("Swin2SR", "Swin2SR", 4, **_SWIN, **_DIRECT),
+    "swinir": _recipe("SwinIR", "SwinIR", 4, **_SWIN, **_DIRECT),
+    "uformer": _recipe(
+        "Uformer", "Uformer", 1, embed_dim=16, depths=[1, 1, 1, 1, 2, 1, 1, 1, 1],
+        num_heads=[1, 2, 4, 4, 4, 4, 4, 4, 2], fit=Fit(steps=50, patch_px=128), tile_px=128,
     ),
 }
+# fmt: on
 
 NOT_COVERED: dict[str, str] = {
     "GFPGAN": "restores aligned faces of 512x512 with a StyleGAN decoder that cannot be made small",
-    "RestoreFormer": "restores aligned faces with a vector-quantized code book of fixed size",
     "LaMa": "fills holes: takes a mask beside the picture",
+    "RestoreFormer": "restores aligned faces with a vector-quantized code book of fixed size",
 }
 """Families of spandrel's registry that have no recipe, and why."""
 
@@ -285,6 +193,7 @@ def build(name: str) -> nn.Module:
     Raises:
         ImportError: spandrel is not installed.
     """
+    _import_spandrel()
     recipe = RECIPES[name]
     constructor = getattr(importlib.import_module(f"spandrel.architectures.{recipe.family}"), recipe.constructor)
     with torch.random.fork_rng():
@@ -317,55 +226,16 @@ def _called(network: nn.Module, call: Call) -> nn.Module:
     return network
 
 
-def fitted(name: str) -> nn.Module:
-    """The network of a recipe after a short seeded fit: its output is near the enlarged input, as a trained one's."""
-    recipe = RECIPES[name]
-    network = build(name).train()
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=FIT_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, FIT_RATE, total_steps=recipe.fit_steps)
-    pictures = [_read(path) for path in sorted(PICTURES.glob("*.png"))]
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        for _ in range(recipe.fit_steps):
-            batch = _batch(pictures, recipe.fit_batch, recipe.fit_px)
-            loss = nn.functional.l1_loss(network(batch.clone()), _enlarged(batch, recipe.scale))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
-    return network.eval()
+def registered_families() -> list[str]:
+    """The ids of all architectures in spandrel's registry."""
+    return [str(support.architecture.id) for support in _import_spandrel().MAIN_REGISTRY]
 
 
-def nearness_db(network: nn.Module, recipe: Recipe) -> float:
-    """PSNR of the network's output against the bicubic enlargement, on the middle of the first picture."""
-    picture = _read(sorted(PICTURES.glob("*.png"))[0])
-    top, left = ((side - recipe.tile_px) // 2 for side in picture.shape[1:])
-    patch = picture[None, :, top : top + recipe.tile_px, left : left + recipe.tile_px]
-    with torch.inference_mode():
-        error = network(patch.clone()) - _enlarged(patch, recipe.scale)
-    return float(-10 * torch.log10(error.square().mean()))
-
-
-def _read(path: Path) -> Tensor:
-    pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _batch(pictures: Sequence[Tensor], count: int, side: int) -> Tensor:
-    return torch.stack([_crop(pictures[index % len(pictures)], side) for index in range(count)])
-
-
-def _crop(picture: Tensor, side: int) -> Tensor:
-    top, left = (int(torch.randint(0, length - side + 1, ())) for length in picture.shape[1:])
-    return picture[:, top : top + side, left : left + side]
-
-
-def _enlarged(batch: Tensor, scale: int) -> Tensor:
-    if scale == 1:
-        return batch
-    return nn.functional.interpolate(batch, scale_factor=scale, mode="bicubic").clamp(0, 1)
+def _import_spandrel() -> Any:
+    """The package, imported as the product does it where the product can: without a working torchvision."""
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("sr_edge.models.recognition.library").require_library()
+    return importlib.import_module("spandrel")
 
 
 def __getattr__(name: str) -> Callable[[], nn.Module]:
@@ -373,21 +243,3 @@ def __getattr__(name: str) -> Callable[[], nn.Module]:
     if name in RECIPES:
         return functools.partial(build, name)
     raise AttributeError(f"no recipe {name!r} in {__name__}; there are {', '.join(RECIPES)}")
-
-
-def registered_families() -> list[str]:
-    """The ids of all architectures in spandrel's registry."""
-    registry = importlib.import_module("spandrel").MAIN_REGISTRY
-    return [str(support.architecture.id) for support in registry]
-
-
-def write_checkpoint(name: str, path: Path) -> float:
-    """Writes the state dict of the fitted network; returns how near its output is to the enlarged input, in dB."""
-    network = fitted(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), path)
-    return nearness_db(network, RECIPES[name])
-
-
-if __name__ == "__main__":
-    print(json.dumps({"nearness_db": write_checkpoint(sys.argv[1], Path(sys.argv[2]))}))

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from network_recipes import NOT_COVERED, RECIPES, build, registered_families
+from network_recipes import DEFAULT_TILE_PX, NOT_COVERED, RECIPES, build, registered_families
 from network_rows import Outcome, Row, detected_family, form_of, gates_of, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +51,7 @@ def measure(name: str, settings: Settings) -> Row:
     bundle = settings.out / "bundles" / f"{name}.sredge"
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    tile = () if recipe.tile_px == 96 else ("--tile", f"{recipe.tile_px}x{recipe.tile_px}")
+    tile = () if recipe.tile_px == DEFAULT_TILE_PX else ("--tile", f"{recipe.tile_px}x{recipe.tile_px}")
     source = _source(name, checkpoint, settings.arch_mode)
     command = [*settings.command, "deploy", *source, "-o", str(bundle), "--json", *tile, *settings.options]
     outcome, stages = _run(command, settings.timeout_s)
@@ -85,7 +85,7 @@ def _checkpoint(name: str, out: Path) -> tuple[Path, float | None]:
     record = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-W", "ignore", str(HERE / "network_recipes.py"), name, str(path)]
+        command = [sys.executable, "-W", "ignore", str(HERE / "network_fit.py"), name, str(path)]
         finished = subprocess.run(
             command, timeout=FIT_TIMEOUT_S, check=True, stdout=subprocess.PIPE, text=True, env=_environment()
         )
