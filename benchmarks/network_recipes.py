@@ -107,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
         skip_connect_scale=0.4, fit=Fit(steps=1),
     ),
     "compact": _recipe("Compact", "Compact", 4, num_feat=24, num_conv=6, upscale=4),
-    "craft": _recipe("CRAFT", "CRAFT", 4, embed_dim=24, depths=[2, 2], num_heads=[2, 2], upscale=4, fit=SLOW),
+    "craft": _recipe("CRAFT", "CRAFT", 4, embed_dim=48, depths=[2, 2], num_heads=[2, 2], upscale=4, fit=SLOW),
     "dat": _recipe(
         "DAT", "DAT", 4, embed_dim=32, depth=[3, 2], num_heads=[2, 2], expansion_factor=2.0, split_size=[8, 16],
         **_DIRECT,

@@ -115,9 +115,11 @@ def counts(rows: Iterable[Row]) -> dict[str, Counter[str]]:
     return {gate: Counter(row.gates[gate] for row in rows) for gate in GATES}
 
 
-def markdown(rows: Sequence[Row], uncovered: Mapping[str, str], heading: str) -> str:
+def markdown(rows: Sequence[Row], uncovered: Mapping[str, str], heading: str, how: str) -> str:
     """The page: the table of networks, the counts of every gate, and the families without a recipe."""
-    return "\n".join([f"# {heading}", "", *_networks(rows), "", *_counts(rows), "", *_uncovered(uncovered), ""])
+    return "\n".join(
+        [f"# {heading}", "", f"`{how}`", "", *_networks(rows), "", *_counts(rows), "", *_uncovered(uncovered), ""]
+    )
 
 
 def _networks(rows: Sequence[Row]) -> Iterator[str]:

@@ -43,6 +43,12 @@ class Settings:
     options: tuple[str, ...]
     arch_mode: bool
 
+    @property
+    def how(self) -> str:
+        """One line for the tables: how the networks were deployed."""
+        source = "--arch network_recipes:NAME --weights NAME.pth" if self.arch_mode else "NAME.pth"
+        return " ".join(("sr-edge deploy", source, *self.options)) + f", at most {self.timeout_s:.0f} s each"
+
 
 def measure(name: str, settings: Settings) -> Row:
     """Writes the checkpoint of a recipe unless it exists, deploys it and says how that went."""
@@ -136,14 +142,20 @@ def uncovered_families() -> dict[str, str]:
     return {family: NOT_COVERED.get(family, "no recipe has been written yet") for family in missing}
 
 
-def write_tables(out: Path, heading: str) -> None:
+def write_tables(settings: Settings, heading: str) -> None:
     """Writes networks.json and networks.md from the rows there are, in the order of the recipes."""
+    out = settings.out
     files = [out / "rows" / f"{name}.json" for name in RECIPES]
     rows = [Row(**json.loads(file.read_text())) for file in files if file.exists()]
     uncovered = uncovered_families()
-    document = {"heading": heading, "rows": [asdict(row) for row in rows], "not_covered": uncovered}
+    document = {
+        "heading": heading,
+        "how": settings.how,
+        "rows": [asdict(row) for row in rows],
+        "not_covered": uncovered,
+    }
     (out / "networks.json").write_text(json.dumps(document, indent=1) + "\n")
-    (out / "networks.md").write_text(markdown(rows, uncovered, heading))
+    (out / "networks.md").write_text(markdown(rows, uncovered, heading, settings.how))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -174,11 +186,11 @@ def main() -> None:
         if arguments.again or not file.exists():
             row = measure(name, settings)
             file.write_text(json.dumps(asdict(row), indent=1) + "\n")
-            write_tables(out, arguments.heading)
+            write_tables(settings, arguments.heading)
             stopped = next((gate for gate, verdict in row.gates.items() if verdict == "refused"), "")
             print(f"{name}: {f'refused by {stopped}' if stopped else 'deployed'} in {row.seconds:.0f} s: {row.reason}")
             sys.stdout.flush()
-    write_tables(out, arguments.heading)
+    write_tables(settings, arguments.heading)
     print((out / "networks.md").read_text())
 
 
