@@ -26,13 +26,12 @@ Call = Callable[[Any, Tensor], Tensor]
 class Fit:
     """How long the weights are fitted, on how many patches a step, and of which side."""
 
-    steps: int = 120
+    steps: int = 100
     batch: int = 2
-    patch_px: int = 64
+    patch_px: int = 48
 
 
-QUICK, SLOW = Fit(), Fit(steps=50)
-SINGLE = Fit(steps=50, batch=1, patch_px=48)
+QUICK, SLOW = Fit(), Fit(steps=30)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ RECIPES: dict[str, Recipe] = {
         skip_connect_scale=0.4, fit=Fit(steps=1),
     ),
     "compact": _recipe("Compact", "Compact", 4, num_feat=24, num_conv=6, upscale=4),
-    "craft": _recipe("CRAFT", "CRAFT", 4, embed_dim=48, depths=[2, 2], num_heads=[2, 2], upscale=4, fit=SLOW),
+    "craft": _recipe("CRAFT", "CRAFT", 4, embed_dim=32, depths=[1, 1], num_heads=[2, 2], upscale=4, fit=SLOW),
     "dat": _recipe(
         "DAT", "DAT", 4, embed_dim=32, depth=[3, 2], num_heads=[2, 2], expansion_factor=2.0, split_size=[8, 16],
         **_DIRECT,
@@ -123,16 +122,18 @@ RECIPES: dict[str, Recipe] = {
     "esrgan_x2": _recipe("ESRGAN", "ESRGAN", 2, in_nc=12, num_filters=24, num_blocks=2, scale=4, shuffle_factor=2),
     "fbcnn": _recipe("FBCNN", "FBCNN", 1, nc=[16, 16, 24, 512], nb=2, call=_first, fit=SLOW),
     "fdat": _recipe("FDAT", "FDAT", 4, embed_dim=24, num_groups=1, depth_per_group=1, num_heads=2, scale=4),
-    "fftformer": _recipe("FFTformer", "FFTformer", 1, dim=16, num_blocks=[1, 1, 1], num_refinement_blocks=1),
+    "fftformer": _recipe(
+        "FFTformer", "FFTformer", 1, dim=16, num_blocks=[1, 1, 1], num_refinement_blocks=1, fit=Fit(patch_px=64)
+    ),
     "grl": _recipe(
         "GRL", "GRL", 4, embed_dim=32, depths=[2, 2], num_heads_window=[2, 2], num_heads_stripe=[2, 2], mlp_ratio=2.0,
         window_size=16, stripe_size=[32, 64], stripe_shift=True, anchor_window_down_factor=4, upscale=4,
-        upsampler="nearest+conv", fit=Fit(steps=25, batch=1),
+        upsampler="nearest+conv", fit=Fit(steps=20),
     ),
     "hat": _recipe("HAT", "HAT", 4, compress_ratio=3, squeeze_factor=8, fit=SLOW, **_SWIN, **_SHUFFLE),
     "hvi_cidnet": _recipe("HVICIDNet", "HVICIDNet", 1, channels=[12, 12, 24, 48]),
     "ipt": _recipe(
-        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=SINGLE
+        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=Fit(steps=30, batch=1)
     ),
     "kbnet_l": _recipe("KBNet", "KBNet_l", 1, dim=24, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, fit=SLOW),
     "kbnet_s": _recipe(
@@ -153,10 +154,10 @@ RECIPES: dict[str, Recipe] = {
     "omnisr": _recipe("OmniSR", "OmniSR", 4, num_feat=32, res_num=2, block_num=1, up_scale=4),
     "plksr": _recipe("PLKSR", "PLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4),
     "rcan": _recipe("RCAN", "RCAN", 4, n_resgroups=2, n_resblocks=2, n_feats=24, reduction=8, scale=4),
-    "realcugan_x2": _recipe("RealCUGAN", "UpCunet2x", 2, fit=SINGLE),
+    "realcugan_x2": _recipe("RealCUGAN", "UpCunet2x", 2, fit=SLOW),
     "realcugan_x2_fast": _recipe("RealCUGAN", "UpCunet2x_fast", 2),
-    "realcugan_x3": _recipe("RealCUGAN", "UpCunet3x", 3, fit=SINGLE),
-    "realcugan_x4": _recipe("RealCUGAN", "UpCunet4x", 4, fit=SINGLE),
+    "realcugan_x3": _recipe("RealCUGAN", "UpCunet3x", 3, fit=SLOW),
+    "realcugan_x4": _recipe("RealCUGAN", "UpCunet4x", 4, fit=SLOW),
     "realplksr": _recipe("PLKSR", "RealPLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4),
     "realplksr_dysample": _recipe("PLKSR", "RealPLKSR", 4, dim=32, n_blocks=3, upscaling_factor=4, dysample=True),
     "retinexformer": _recipe("RetinexFormer", "RetinexFormer", 1, n_feat=16, stage=1),
@@ -174,7 +175,7 @@ RECIPES: dict[str, Recipe] = {
     "swinir": _recipe("SwinIR", "SwinIR", 4, **_SWIN, **_DIRECT),
     "uformer": _recipe(
         "Uformer", "Uformer", 1, embed_dim=16, depths=[1, 1, 1, 1, 2, 1, 1, 1, 1],
-        num_heads=[1, 2, 4, 4, 4, 4, 4, 4, 2], fit=Fit(steps=50, patch_px=128), tile_px=128,
+        num_heads=[1, 2, 4, 4, 4, 4, 4, 4, 2], fit=Fit(steps=40, patch_px=128), tile_px=128,
     ),
 }
 # fmt: on

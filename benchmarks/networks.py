@@ -52,15 +52,16 @@ class Settings:
 
 def measure(name: str, settings: Settings) -> Row:
     """Writes the checkpoint of a recipe unless it exists, deploys it and says how that went."""
+    try:
+        checkpoint, nearness_db = _checkpoint(name, settings.out)
+    except subprocess.SubprocessError as error:
+        return _row(name, Outcome(None, {}, f"no checkpoint was written: {error}", 0.0), (), None)
+    outcome, stages = _run(_command(name, checkpoint, settings), settings.timeout_s)
+    return _row(name, outcome, stages, nearness_db)
+
+
+def _row(name: str, outcome: Outcome, stages: Sequence[str], nearness_db: float | None) -> Row:
     recipe = RECIPES[name]
-    checkpoint, nearness_db = _checkpoint(name, settings.out)
-    bundle = settings.out / "bundles" / f"{name}.sredge"
-    shutil.rmtree(bundle, ignore_errors=True)
-    bundle.parent.mkdir(parents=True, exist_ok=True)
-    tile = () if recipe.tile_px == DEFAULT_TILE_PX else ("--tile", f"{recipe.tile_px}x{recipe.tile_px}")
-    source = _source(name, checkpoint, settings.arch_mode)
-    command = [*settings.command, "deploy", *source, "-o", str(bundle), "--json", *tile, *settings.options]
-    outcome, stages = _run(command, settings.timeout_s)
     return Row(
         name=name,
         family=recipe.family,
@@ -77,6 +78,16 @@ def measure(name: str, settings: Settings) -> Row:
         note=str(outcome.document.get("note", "")),
         stages=stages,
     )
+
+
+def _command(name: str, checkpoint: Path, settings: Settings) -> list[str]:
+    bundle = settings.out / "bundles" / f"{name}.sredge"
+    shutil.rmtree(bundle, ignore_errors=True)
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    tile_px = RECIPES[name].tile_px
+    tile = () if tile_px == DEFAULT_TILE_PX else ("--tile", f"{tile_px}x{tile_px}")
+    source = _source(name, checkpoint, settings.arch_mode)
+    return [*settings.command, "deploy", *source, "-o", str(bundle), "--json", *tile, *settings.options]
 
 
 def _source(name: str, checkpoint: Path, arch_mode: bool) -> list[str]:
