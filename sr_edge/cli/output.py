@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sr_edge.bundle.plain import json_text
+from sr_edge.bundle.plain import json_text, to_plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PIPE_WIDTH = 200
+SHOWN_WARNINGS = 4
 
 Show = Callable[[object, "RenderableType"], None]
 Report = Callable[[str, int, int], None]
+
+
+def with_remarks(document: object, remarks: Sequence[str]) -> object:
+    """A result as plain values, with the remarks on how the network was read beside its fields."""
+    plain = to_plain(document)
+    return {**plain, "remarks": list(remarks)} if isinstance(plain, dict) else plain
 
 
 @contextmanager
@@ -35,6 +42,14 @@ def result_on_stdout(as_json: bool) -> Iterator[Show]:
                 _print_readable(readable, stdout)
 
         yield show
+
+
+def warning_lines(warnings: Iterable[str]) -> list[str]:
+    """What people read of warnings: each once, and of many only the first."""
+    distinct = list(dict.fromkeys(warnings))
+    lines = [f"warning: {warning}" for warning in distinct[:SHOWN_WARNINGS]]
+    left = len(distinct) - len(lines)
+    return [*lines, f"{left} more warning{'s' if left > 1 else ''}; --json lists all"] if left else lines
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
