@@ -1,7 +1,7 @@
 """Weights that behave like trained ones, for the small networks of network_recipes.py.
 
 Plain random weights give outputs far from any picture, and gates that judge pictures say nothing about them. So seeded
-initial weights are fitted for a few steps to the bicubic enlargement of the pictures that calibration brings along (to
+initial weights are fitted for a few steps to the bicubic enlargement of the two pictures that come along (to
 the picture itself where nothing is enlarged): L1 loss, Adam, one cycle of the learning rate.
 
 python benchmarks/network_fit.py NAME FILE writes the state dict of one network.
@@ -21,16 +21,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 RATE, GRADIENT_NORM = 2e-3, 1.0
-PICTURES = Path(__file__).resolve().parents[1] / "sr_edge" / "calibration" / "pictures"
+PICTURES = Path(__file__).resolve().parents[1] / "sr_edge" / "export" / "pictures"
 
 
-def fitted(name: str) -> nn.Module:
-    """The network of a recipe after its fit, in eval mode."""
+def fitted(name: str, steps: int | None = None) -> nn.Module:
+    """The network of a recipe in eval mode, after its fit or after so many steps."""
     recipe = RECIPES[name]
     network = build(name).train()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=RATE)
-    steps = recipe.fit.steps
+    steps = recipe.fit.steps if steps is None else steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1)
     pictures = read_pictures()
     with torch.random.fork_rng():
@@ -64,7 +64,7 @@ def enlarged(batch: Tensor, scale: int) -> Tensor:
 
 
 def read_pictures() -> list[Tensor]:
-    """The pictures of calibration, float (3, height, width) in [0, 1]."""
+    """The pictures that come along, float (3, height, width) in [0, 1]."""
     pictures = [np.asarray(Image.open(path).convert("RGB"), np.float32) for path in sorted(PICTURES.glob("*.png"))]
     return [torch.from_numpy(pixels / 255).permute(2, 0, 1) for pixels in pictures]
 
@@ -79,6 +79,7 @@ def _crop(picture: Tensor, side: int) -> Tensor:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # equal sums whatever the machine
     name, path = sys.argv[1], Path(sys.argv[2])
     network = fitted(name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,11 @@ def form_of(outcome: Outcome) -> str:
     return str(exports[0].get("metadata", {}).get("form", ""))
 
 
+def note_of(outcome: Outcome) -> str:
+    """What the deployment remarked, in one line; older products wrote one note, newer ones a list."""
+    return " ".join((outcome.document.get("note") or "", *outcome.document.get("notes", ()))).strip()
+
+
 def detected_family(outcome: Outcome) -> str:
     """The family that the product recognised in the checkpoint, as the bundle's card has it."""
     card = outcome.document.get("manifest", {}).get("card", {})

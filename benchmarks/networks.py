@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from network_recipes import DEFAULT_TILE_PX, NOT_COVERED, RECIPES, build, registered_families
-from network_rows import Outcome, Row, detected_family, form_of, gates_of, markdown
+from network_rows import Outcome, Row, detected_family, form_of, gates_of, markdown, note_of
 
 HERE = Path(__file__).resolve().parent
 FIT_TIMEOUT_S = 600
@@ -54,8 +54,9 @@ def measure(name: str, settings: Settings) -> Row:
     """Writes the checkpoint of a recipe unless it exists, deploys it and says how that went."""
     try:
         checkpoint, nearness_db = _checkpoint(name, settings.out)
-    except subprocess.SubprocessError as error:
-        return _row(name, Outcome(None, {}, f"no checkpoint was written: {error}", 0.0), (), None)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = [line for line in str(error.stderr or error).splitlines() if line.strip()]
+        return _row(name, Outcome(None, {}, f"no checkpoint was written: {said[-1]}", 0.0), (), None)
     outcome, stages = _run(_command(name, checkpoint, settings), settings.timeout_s)
     return _row(name, outcome, stages, nearness_db)
 
@@ -75,7 +76,7 @@ def _row(name: str, outcome: Outcome, stages: Sequence[str], nearness_db: float 
         reason=outcome.line,
         seconds=outcome.seconds,
         exit_code=outcome.exit_code,
-        note=str(outcome.document.get("note", "")),
+        note=note_of(outcome),
         stages=stages,
     )
 
@@ -104,7 +105,7 @@ def _checkpoint(name: str, out: Path) -> tuple[Path, float | None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-W", "ignore", str(HERE / "network_fit.py"), name, str(path)]
         finished = subprocess.run(
-            command, timeout=FIT_TIMEOUT_S, check=True, stdout=subprocess.PIPE, text=True, env=_environment()
+            command, timeout=FIT_TIMEOUT_S, check=True, capture_output=True, text=True, env=_environment()
         )
         record.write_text(finished.stdout)
     found = json.loads(record.read_text()) if record.exists() else {}

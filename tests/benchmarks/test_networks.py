@@ -84,3 +84,9 @@ def test_a_golden_frame_that_is_missed_refuses_the_self_test(rows: Any) -> None:
 def test_a_deployment_that_takes_too_long_is_refused_where_it_stood(rows: Any) -> None:
     verdicts = rows.gates_of(rows.Outcome(None, {}, "no result within 9 s", 9.0), ["exporting"])
     assert verdicts["export"] == "refused"
+
+
+def test_the_fit_ends_nearer_to_the_enlarged_picture(recipes: Any) -> None:
+    fit = importlib.import_module("network_fit")
+    plain, fitted = recipes.build("compact"), fit.fitted("compact", steps=8)
+    assert fit.nearness_db(fitted, 4, 32) > fit.nearness_db(plain, 4, 32) + 3
