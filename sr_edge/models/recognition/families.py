@@ -1,6 +1,6 @@
 """The families that spandrel recognises, what each is for, which are loaded here, and the licence of their code.
 
-A licence is named where its text was read, in spandrel's repository or in that of the architecture's authors. spandrel
+A licence is named where the makers of the code, or of its published checkpoints, state one. spandrel
 itself only says of all of them together that they are permissive (MIT, Apache-2.0, public domain).
 """
 
