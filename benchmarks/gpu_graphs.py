@@ -1,0 +1,43 @@
+"""Writes the graphs that gpu.py compares: both forms in fp16, the static one in INT8 too, all for uint8 frames."""
+
+from __future__ import annotations
+
+from gpu_contenders import Network
+
+from sr_edge.calibration import calibrate, quantize_onnx
+from sr_edge.export import to_fp16, to_static
+from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.onnx_file import save_model, take_uint8_frames
+from sr_edge.export.patches import worst_case_patches
+from sr_edge.export.simplify import simplify
+from sr_edge.export.tracing import trace
+from sr_edge.spec import FrameFormat, Precision, Spelling
+
+WRITTEN = ((Precision.FP16, Form.STATIC), (Precision.FP16, Form.TRACED), (Precision.INT8, Form.STATIC))
+
+
+def has_graphs(network: Network) -> bool:
+    """Whether everything that `write_graphs` writes is there."""
+    return all(network.graph(*kind).is_file() for kind in WRITTEN)
+
+
+def write_graphs(network: Network) -> None:
+    """Graphs with uint8 frames; INT8 has an fp16 rest. Each file appears under its name only when complete.
+
+    Raises:
+        TileError: the network does not take the tile.
+    """
+    loaded, tile = network.load(), network.tile
+    tile.require_multiple_of(loaded.card.multiple_px)
+    modules = {Form.STATIC: to_static(loaded.module, tile.height, tile.width), Form.TRACED: loaded.module}
+    for form, module in modules.items():
+        floats, half = simplify(trace(module, tile)), network.graph(Precision.FP16, form)
+        write_metadata(floats, GraphMetadata(loaded.card, form, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "", ""))
+        save_model(to_fp16(floats), half)
+        take_uint8_frames(half)
+        if form is Form.STATIC:
+            base, int8 = network.graph(Precision.FP32, form), network.graph(Precision.INT8, form)
+            save_model(floats, base)
+            quantize_onnx(base, calibrate(base, worst_case_patches(tile)), int8, Spelling.S8, Precision.FP16)
+            take_uint8_frames(int8)
+            base.unlink()

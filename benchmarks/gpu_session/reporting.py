@@ -1,0 +1,54 @@
+"""What a session and its steps tell each other: what a step is given, and the figures that it hands over."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpu_session.process import FIGURES_VARIABLE
+
+from sr_edge.bundle.plain import json_text
+
+CONTEXT_VARIABLE = "SR_EDGE_GPU_SESSION_CONTEXT"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the session tells a step.
+
+    Attributes:
+        material: the folder with prepared bundles and graphs.
+        limit_s: how long the step may run.
+        rehearsal: whether a stand-in takes the device's place; sizes are small then.
+        figures: the figures of earlier steps that later ones need, by step.
+    """
+
+    material: str = "gpu-material"
+    limit_s: float = 60.0
+    rehearsal: bool = False
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_environment(self) -> dict[str, str]:
+        """The variable in which a step's process finds this."""
+        return {CONTEXT_VARIABLE: json.dumps({**vars(self), "figures": dict(self.figures)})}
+
+
+def context() -> Context:
+    """What this step was given; a step that is run by hand gets the defaults."""
+    text = os.environ.get(CONTEXT_VARIABLE)
+    return Context(**json.loads(text)) if text else Context()
+
+
+def publish(figures: object) -> None:
+    """Hands figures to the session, in place of those handed over before; by hand, they are printed."""
+    text = json_text(figures)
+    descriptor = os.environ.get(FIGURES_VARIABLE)
+    if descriptor is None:
+        print(text, end="", flush=True)
+        return
+    line = json.dumps(json.loads(text)).encode() + b"\n"
+    while line:
+        line = line[os.write(int(descriptor), line) :]
