@@ -8,7 +8,7 @@ VENV_PY := .venv/bin/python
 .PHONY: help venv demo test check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.toml
 	@PYTHON="$(PYTHON)" scripts/make_venv .venv
@@ -25,11 +25,11 @@ check: venv ## what must be green before a commit: lint, format, types, import l
 bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
 	@$(VENV_PY) benchmarks/run_all.py
 
-bench-gpu: ## an NVIDIA GPU in 12 minutes with any Python, as it is: PY=, WHEELS=, BUDGET_S=, RESULTS=, MATERIAL=; writes gpu-results/
+bench-gpu: ## an NVIDIA GPU, in 12 minutes, with any Python as it is: PY= WHEELS= RESULTS= MATERIAL= BUDGET_S= ONLY=
 	@$(PY) benchmarks/bench_gpu.py $(if $(WHEELS),--libraries "$(WHEELS)") $(if $(BUDGET_S),--budget $(BUDGET_S)) \
 		$(if $(RESULTS),--results "$(RESULTS)") $(if $(MATERIAL),--material "$(MATERIAL)") $(if $(ONLY),--only $(ONLY))
 
-bench-gpu-prepare: venv ## what bench-gpu measures, made beforehand, to be copied to the GPU: gpu-material/
+bench-gpu-prepare: venv ## what bench-gpu measures, made beforehand in gpu-material/, to be copied to the GPU
 	@PYTHONPATH="$(CURDIR)/benchmarks:$(CURDIR)" $(VENV_PY) -m gpu_session material --prepare "$(or $(MATERIAL),gpu-material)"
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036  # whoever runs this may have any Python
-    sys.exit(f"this is Python {sys.version.split()[0]}; bench_gpu.py needs 3.10 or newer: PY=/path/to/python make bench-gpu")
+    sys.exit(
+        f"this is Python {sys.version.split()[0]}; bench_gpu.py needs 3.10 or newer: PY=/path/to/python make bench-gpu"
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # for sr_edge, where it is not installed
@@ -45,7 +47,9 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--publish", type=Path, metavar="GPU_JSON", help="run nothing; write docs/ from a session")
     arguments = parser.parse_args()
     if not 0 < arguments.budget <= LONGEST_BUDGET_S:
-        parser.error(f"a budget of {arguments.budget:g} s cannot be kept; give more than 0 and at most {LONGEST_BUDGET_S:g}")
+        parser.error(
+            f"a budget of {arguments.budget:g} s cannot be kept; give more than 0 and at most {LONGEST_BUDGET_S:g}"
+        )
     return arguments
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from gpu_contenders import Contender, Network, open_contender
-from gpu_rates import DeviceRates, graph_costs, roofline_ms
+from gpu_rates import DeviceRates
+from gpu_roofline import graph_costs, roofline_ms
 
 from sr_edge.bench.on_device import MeasuresOnDevice
 from sr_edge.bench.rows import DeviceFigures
@@ -40,7 +41,7 @@ class GpuRow:
         tile_ms: a tile's way from the host's memory and back.
         of_static: the traced form's time as a multiple of the static form's in the same round.
         peak_share: the network's multiply-accumulates in `tile_ms` beside those of a large matmul.
-        roofline_share: the time at this GPU's roofline (`gpu_rates`) as a share of `tile_ms`.
+        roofline_share: the time at this GPU's roofline (`gpu_roofline`) as a share of `tile_ms`.
         fps: whole pictures per second by their names.
         on_device: what a session measures by the GPU's own clock.
     """
@@ -88,6 +89,8 @@ def measure_system(
     with ExitStack() as stack:
         opened = {entry: _opened(entry, network, plan.device, stack) for entry in entries}
         sessions = {entry: session for entry, session in opened.items() if not isinstance(session, str)}
+        if not sessions:
+            return [_unavailable(network.name, entry, str(reason)) for entry, reason in opened.items()]
         turns = dict(zip(sessions, take_turns(list(sessions.values()), plan.rounds, WARM_UP), strict=True))
         work = _Work(network, plan.rates)
         rows = [
@@ -119,31 +122,25 @@ def _opened(entry: Contender, network: Network, device: str, stack: ExitStack) -
 
 
 class _Work:
-    """What a network has to compute on a tile, as far as it can be known here."""
+    """What a network has to compute on a tile, as far as it can be known here, and how long that takes at best."""
 
     def __init__(self, network: Network, rates: DeviceRates) -> None:
         self.system = network.name
         self._rates = rates
         graph = network.graph(Precision.FP16, Form.STATIC)
         self._costs = graph_costs(graph) if graph.is_file() else ()
-        self.macs = _counted_macs(network) or sum(cost.macs for cost in self._costs)
+        try:
+            self._macs = network.count_macs()
+        except ImportError:
+            self._macs = 0
 
     def peak_share(self, precision: Precision, tile_ms: float) -> float | None:
         peak = self._rates.matmul_macs_per_s.get(str(precision))
-        return self.macs / (tile_ms / 1e3) / peak if peak and self.macs else None
+        return self._macs / (tile_ms / 1e3) / peak if peak and self._macs else None
 
     def roofline_share(self, precision: Precision, tile_ms: float) -> float | None:
         shortest_ms = roofline_ms(self._costs, precision, self._rates)
         return shortest_ms / tile_ms if shortest_ms else None
-
-
-def _counted_macs(network: Network) -> int:
-    """By the training form, whatever graph it became; 0 without torch, which alone can count it."""
-    try:
-        from sr_edge.models.macs import count_macs
-    except ImportError:
-        return 0
-    return count_macs(network.load().module, network.tile.height, network.tile.width)
 
 
 def _unavailable(system: str, entry: Contender, reason: str) -> GpuRow:

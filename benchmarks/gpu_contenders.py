@@ -25,6 +25,7 @@ SCALE = 2
 EAGER, COMPILED = "torch", "torch.compile"
 TENSORRTS = ("tensorrt", "tensorrt-rtx")
 _FLOATS = ((Precision.FP16, Form.STATIC), (Precision.FP16, Form.TRACED))
+_INT8 = (Precision.INT8, Form.STATIC)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def contenders() -> tuple[Contender, ...]:
     """All but torch.compile, which takes its time to compile and so is measured apart."""
     entries = []
     for name in working_tensorrts():
-        entries += [Contender(name, *kind) for kind in (*_FLOATS, (Precision.INT8, Form.STATIC))]
+        entries += [Contender(name, *kind) for kind in (*_FLOATS, _INT8)]
     for name in ("onnxruntime", EAGER):
         entries += [Contender(name, *kind) for kind in _FLOATS]
     return tuple(entries)
@@ -77,6 +78,24 @@ class Network:
     def graph(self, precision: Precision, form: Form) -> Path:
         return self.folder / f"{self.name}.{form}.{precision}.onnx"
 
+    @property
+    def macs_file(self) -> Path:
+        """Holds the multiply-accumulates of the training form on a tile."""
+        return self.folder / f"{self.name}.macs"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that `write_graphs` writes."""
+        return (*(self.graph(*kind) for kind in (*_FLOATS, _INT8)), self.macs_file)
+
+    def count_macs(self) -> int:
+        """Multiply-accumulates of the training form on a tile; raises ImportError where neither file nor torch is."""
+        if self.macs_file.is_file():
+            return int(self.macs_file.read_text(encoding="utf-8"))
+        from sr_edge.models.macs import count_macs
+
+        return count_macs(self.load().module, self.tile.height, self.tile.width)
+
 
 def open_contender(contender: Contender, network: Network, device: str) -> Session:
     """The contender's session; raises SrEdgeError with the reason why it cannot take part here."""
@@ -89,7 +108,9 @@ def open_contender(contender: Contender, network: Network, device: str) -> Sessi
     is_int8 = contender.precision is Precision.INT8
     graph = network.graph(contender.precision, contender.form)
     if not graph.is_file():
-        raise RuntimeUnavailable(f"there is no graph {graph.name}; prepare it with `make bench-gpu-prepare`")
+        raise RuntimeUnavailable(
+            f"{network.folder} has no graphs of {network.name}; prepare them with `make bench-gpu-prepare`"
+        )
     request = SessionRequest(
         artifact=graph,
         card=read_metadata(onnx.load(graph)).card,

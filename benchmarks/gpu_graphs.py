@@ -1,4 +1,4 @@
-"""Writes the graphs that gpu.py compares: both forms in fp16, the static one in INT8 too, all for uint8 frames."""
+"""Writes the graphs that gpu.py compares, and how much the network computes, which takes torch a while to count."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ from sr_edge.export.onnx_file import save_model, take_uint8_frames
 from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
+from sr_edge.models.macs import count_macs
 from sr_edge.spec import FrameFormat, Precision, Spelling
-
-WRITTEN = ((Precision.FP16, Form.STATIC), (Precision.FP16, Form.TRACED), (Precision.INT8, Form.STATIC))
-
-
-def has_graphs(network: Network) -> bool:
-    """Whether everything that `write_graphs` writes is there."""
-    return all(network.graph(*kind).is_file() for kind in WRITTEN)
 
 
 def write_graphs(network: Network) -> None:
-    """Graphs with uint8 frames; INT8 has an fp16 rest. Each file appears under its name only when complete.
+    """Both forms in fp16, the static one in INT8 with an fp16 rest too, all for uint8 frames.
 
     Raises:
         TileError: the network does not take the tile.
     """
     loaded, tile = network.load(), network.tile
     tile.require_multiple_of(loaded.card.multiple_px)
+    network.macs_file.write_text(f"{count_macs(loaded.module, tile.height, tile.width)}\n", encoding="utf-8")
     modules = {Form.STATIC: to_static(loaded.module, tile.height, tile.width), Form.TRACED: loaded.module}
     for form, module in modules.items():
         floats, half = simplify(trace(module, tile)), network.graph(Precision.FP16, form)

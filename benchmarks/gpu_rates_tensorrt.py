@@ -84,9 +84,7 @@ def _matmul_rate(runtime: str, cuda: Cuda, side: int) -> float:
                 raise EngineError(f"{library.name} cannot set up the engine to run; no matmul was measured")
             return context
 
-        ports = Ports(
-            Port("input", (side, side), np.dtype(np.uint8)), (), Port("output", (1, 1), np.dtype(np.float32))
-        )
+        ports = Ports(Port("input", (side, side), np.dtype(np.uint8)), (), Port("output", (1, 1), np.dtype(np.float32)))
         engine = TensorRtEngine(cuda, ports, new_context, slots=1)
         tile, out = np.full((side, side), 1, np.uint8), np.empty((1, 1), np.float32)
         try:

@@ -70,7 +70,17 @@ def _engines(report: Kept) -> Iterator[str]:
     """Bundled networks in TensorRT."""
     if not report["engines"]:
         return
-    headings = ("bundle", "runtime", "precision", "ran", "ready after s", "golden dB", "at least", "tile ms", "MB device")
+    headings = (
+        "bundle",
+        "runtime",
+        "precision",
+        "ran",
+        "ready after s",
+        "golden dB",
+        "at least",
+        "tile ms",
+        "MB device",
+    )
     table = [row_of(headings), "|---|---|---|---|" + "---:|" * 5]
     table += [row_of(_engine_cells(row)) for row in report["engines"]]
     yield "\n".join(table)

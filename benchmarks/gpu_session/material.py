@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_session.plan import BUNDLED_NETWORKS, COMPARED_NETWORKS
-
 from sr_edge.errors import RuntimeUnavailable
 
 COMPARED_TILE = "192x192"

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import page_gpu
-from gpu_session.gpu_report import Document, gpu_report
 from page_cells import row_of
 
-_REHEARSAL = (
-    "**A rehearsal: a stand-in took the GPU's place. These figures say nothing about any GPU and may not be published.**"
-)
+from gpu_session.gpu_report import Document, gpu_report
+
+_REHEARSAL = "**A rehearsal: a stand-in took the GPU's place. These figures say nothing about any GPU and may not be published.**"
 
 
 def session_page(document: Document) -> str:

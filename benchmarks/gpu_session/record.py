@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ class RecordFiles:
         """Writes document and page, each whole or not at all; returns whether both are on the disk."""
         document = record.document()
         texts = {self.json_file: json.dumps(document, indent=1) + "\n", self.page_file: session_page(document)}
-        return all([self._attempt(lambda file=file, text=text: _replace(file, text)) for file, text in texts.items()])
+        return all([self._attempt(partial(_replace, file, text)) for file, text in texts.items()])  # noqa: C419  # both
 
     def begin_step(self, step: StepRecord) -> None:
         """A heading in the log; each step has so many lines of it."""
@@ -113,7 +115,7 @@ class RecordFiles:
 
         self._attempt(write)
 
-    def _attempt(self, write: Any) -> bool:
+    def _attempt(self, write: Callable[[], object]) -> bool:
         try:
             write()
         except OSError as error:

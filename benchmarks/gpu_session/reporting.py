@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpu_session.process import FIGURES_VARIABLE
-
 from sr_edge.bundle.plain import json_text
+from sr_edge.errors import RuntimeUnavailable
 
 CONTEXT_VARIABLE = "SR_EDGE_GPU_SESSION_CONTEXT"
 
@@ -30,6 +30,12 @@ class Context:
     limit_s: float = 60.0
     rehearsal: bool = False
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_gpu(self) -> None:
+        """Raises RuntimeUnavailable where the doctor came to its end and found no GPU; else it may be tried."""
+        doctor = self.figures.get("doctor")
+        if doctor and doctor["complete"] and not doctor["device"]:
+            raise RuntimeUnavailable("the doctor found no NVIDIA GPU here")
 
     def as_environment(self) -> dict[str, str]:
         """The variable in which a step's process finds this."""

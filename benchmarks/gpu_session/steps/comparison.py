@@ -11,9 +11,9 @@ from typing import Any
 from gpu import PICTURES, GpuRow, Plan, measure_system
 from gpu_contenders import COMPILED, Network, compiled_pairs, contenders
 from gpu_rates import DeviceRates
+
 from gpu_session.material import COMPARED_TILE, Material
 from gpu_session.reporting import context, publish
-
 from sr_edge.bundle.plain import from_plain
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.spec import TileSpec
@@ -54,7 +54,7 @@ def measure_compiled(network: Network, plan: Plan) -> list[GpuRow]:
             last[:] = [row for row in found if row.runtime == COMPILED]
             publish_rows([*done, *last], plan)
 
-        measure_system(network, pair, plan, keep)
+        keep(measure_system(network, pair, plan, keep))
         rows += measured
     return rows
 
@@ -69,4 +69,13 @@ def main(arguments: Sequence[str]) -> None:
     network = Network(chosen.network, plan.tile, Material(Path(given.material)).graphs)
     rows = measure_compiled(network, plan) if chosen.compiled else measure(network, plan)
     if all(row.reason for row in rows):
-        raise RuntimeUnavailable("; ".join(dict.fromkeys(f"{row.runtime}: {row.reason}" for row in rows)))
+        publish_rows(rows, plan)
+        raise RuntimeUnavailable("; ".join(reasons_by_runtime(rows)))
+
+
+def reasons_by_runtime(rows: Sequence[GpuRow]) -> list[str]:
+    """Each reason once, with the runtimes that gave it."""
+    runtimes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        runtimes.setdefault(row.reason, {})[row.runtime] = None
+    return [f"{', '.join(names)}: {reason}" for reason, names in runtimes.items()]

@@ -139,6 +139,17 @@ def device_of(parts: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def obstacles(parts: dict[str, Any], problems: dict[str, str]) -> list[str]:
+    """Why each part that could know a GPU knows none."""
+    closed = [
+        f"{provider}: {told}" for provider, told in parts.get("cuda_devices", {}).items() if isinstance(told, str)
+    ]
+    torch = parts.get("torch_device")
+    without = [f"torch {torch['version']} sees no CUDA device"] if torch and not torch["works"] else []
+    absent = [problems[name] for name in ("nvidia_smi", "cuda_devices", "torch_device") if name in problems]
+    return [*absent, *closed, *without]
+
+
 def main(arguments: Sequence[str]) -> None:
     parts: dict[str, Any] = {}
     problems: dict[str, str] = {}
@@ -148,10 +159,11 @@ def main(arguments: Sequence[str]) -> None:
         except Exception as error:  # whatever a library raises while it is imported or asked
             if not isinstance(error, (ImportError, LookupError)):
                 traceback.print_exc()
-            problems[part.__name__] = f"{type(error).__name__}: {error}".partition("\n")[0]
-        publish({**parts, "device": device_of(parts), "problems": problems})
+            problems[part.__name__] = str(error).partition("\n")[0] or type(error).__name__
+        complete = part is PARTS[-1]
+        publish({**parts, "device": device_of(parts), "problems": problems, "complete": complete})
     for name, problem in problems.items():
         print(f"{name}: {problem}")
     if device_of(parts) is None:
-        print(f"no NVIDIA GPU was found here: {problems.get('nvidia_smi', 'no part knows one')}")
+        print(f"no NVIDIA GPU was found: {'; '.join(obstacles(parts, problems))}")
         sys.exit(NOT_POSSIBLE)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_contenders import TENSORRTS
+
 from gpu_session.material import Material
 from gpu_session.reporting import context, publish
-
 from sr_edge.bench.golden import replay_golden
 from sr_edge.bench.on_device import MeasuresOnDevice
 from sr_edge.bench.rows import DeviceFigures

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+
 from gpu_session.material import Material
 from gpu_session.reporting import context, publish
 from gpu_session.steps.engines import working_tensorrt
-
 from sr_edge.bench.golden import replay_golden
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError

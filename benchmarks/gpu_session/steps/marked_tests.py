@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_session.process import NOT_POSSIBLE

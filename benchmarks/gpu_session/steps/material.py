@@ -1,18 +1,21 @@
 """Makes the bundles and graphs that a session measures: before it, with `make bench-gpu-prepare`, or as a step of it.
 
-What is there already is kept. As a step it makes nothing unless there is a GPU, and goes on until its time is up.
+What is there already is kept. As a step it goes on until its time is up.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpu_contenders import Network
+
 from gpu_session.material import BUNDLE_TILE, COMPARED_TILE, Item, Material, items
 from gpu_session.reporting import context, publish
-
 from sr_edge.errors import RuntimeUnavailable
+from sr_edge.spec import TileSpec
 
 
 def prepare(material: Material, wanted: Sequence[Item]) -> list[str]:
@@ -32,12 +35,11 @@ def prepare(material: Material, wanted: Sequence[Item]) -> list[str]:
 def is_there(material: Material, item: Item) -> bool:
     if item.is_bundle:
         return material.bundle(item.network).is_dir()
-    return all(file.is_file() for file in _graph_files(material, item.network))
+    return all(file.is_file() for file in compared_network(material, item.network).files)
 
 
-def _graph_files(material: Material, network: str) -> list[Path]:
-    kinds = ("static.fp16", "traced.fp16", "static.int8")
-    return [material.graphs / f"{network}.{kind}.onnx" for kind in kinds]
+def compared_network(material: Material, name: str) -> Network:
+    return Network(name, TileSpec.parse(COMPARED_TILE), material.graphs)
 
 
 def make(material: Material, item: Item) -> None:
@@ -48,20 +50,14 @@ def make(material: Material, item: Item) -> None:
         name, _, scale = item.network.rpartition("-x")
         write_slim_bundle(name, int(scale), BUNDLE_TILE, material.bundle(item.network))
         return
-    from gpu_contenders import Network
     from gpu_graphs import write_graphs
 
-    from sr_edge.spec import TileSpec
-
     material.graphs.mkdir(parents=True, exist_ok=True)
-    write_graphs(Network(item.network, TileSpec.parse(COMPARED_TILE), material.graphs))
-
-
-def require_gpu() -> None:
-    """Raises RuntimeUnavailable where the session found none."""
-    doctor = context().figures.get("doctor")
-    if not (doctor and doctor["device"]):
-        raise RuntimeUnavailable("no NVIDIA GPU was found, so nothing is made that only a GPU would measure")
+    with tempfile.TemporaryDirectory(dir=material.folder) as folder:
+        unfinished = Network(item.network, TileSpec.parse(COMPARED_TILE), Path(folder))
+        write_graphs(unfinished)
+        for made, kept in zip(unfinished.files, compared_network(material, item.network).files, strict=True):
+            made.replace(kept)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -71,10 +67,6 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     material = Material(chosen.prepare or Path(context().material))
     wanted = [item for item in items() if not chosen.only or item.network in chosen.only]
-    missing = [item for item in wanted if not is_there(material, item)]
-    if missing and not chosen.prepare:
-        publish({"there": [str(item) for item in wanted if item not in missing], "problems": []})
-        require_gpu()
     problems = prepare(material, wanted)
     if problems:
         raise RuntimeUnavailable("; ".join(dict.fromkeys(problems)))

@@ -13,7 +13,6 @@ from typing import Any
 
 from gpu_session.gpu_report import gpu_report, has_measurements
 from gpu_session.record import SCHEMA_VERSION
-
 from sr_edge.errors import UsageError
 
 COMMAND = "make bench-gpu"
@@ -22,7 +21,9 @@ COMMAND = "make bench-gpu"
 def kept_figures(document: dict[str, Any]) -> dict[str, Any]:
     """What docs/results keeps of a session; raises UsageError where there is nothing to publish."""
     if document.get("schema_version") != SCHEMA_VERSION:
-        raise UsageError("this is no document of this version's sessions; give the gpu.json that `make bench-gpu` wrote")
+        raise UsageError(
+            "this is no document of this version's sessions; give the gpu.json that `make bench-gpu` wrote"
+        )
     if document["rehearsal"]:
         raise UsageError("this session was a rehearsal with a stand-in for the GPU; only a real one is published")
     report = gpu_report(document)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from gpu_rates import DeviceRates
-from gpu_session.reporting import context, publish
 
+from gpu_rates import DeviceRates
+
+from gpu_session.reporting import context, publish
 from sr_edge.errors import RuntimeUnavailable
 
 REHEARSAL_SIDE = 128
