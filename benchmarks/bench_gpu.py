@@ -1,11 +1,11 @@
 """Everything about an NVIDIA GPU that is at hand for fifteen minutes, in one command and at most twelve of them.
 
 Runs with any Python from 3.10 on, installs nothing, needs no network: what the interpreter lacks costs the steps that
-need it, and the page says so. Writes gpu.json, gpu.md and gpu.log to a folder of results, again after every step.
+need it, and the page says so. Writes gpu.json, gpu.md and gpu.log to a folder of the session's own, again after every step.
 
     make bench-gpu                            with python3; `PY=/path/to/python make bench-gpu` with another
     python3 benchmarks/bench_gpu.py --only doctor engines-convnet-tiny-x2        these steps alone
-    python3 benchmarks/bench_gpu.py --publish gpu-results/gpu.json               a session's figures into docs/
+    python3 benchmarks/bench_gpu.py --publish gpu-results/.../gpu.json           a session's figures into docs/
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036  # whoever runs this may have any Python
@@ -37,7 +38,9 @@ PUBLISHING_S = 15.0
 def parsed_arguments() -> argparse.Namespace:
     names = [step.name for step in standard_steps()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=ROOT / "gpu-results", help="folder for what is found")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "gpu-results", help="each session has a folder of its own in it"
+    )
     parser.add_argument("--material", type=Path, default=ROOT / "gpu-material", help="what bench-gpu-prepare made")
     parser.add_argument(
         "--libraries", default="", metavar=f"FOLDER[{os.pathsep}FOLDER]", help="wheels or unpacked packages to use"
@@ -82,7 +85,7 @@ def main() -> int:
     libraries = tuple(Path(folder) for folder in arguments.libraries.split(os.pathsep) if folder)
     plan = SessionPlan(
         sys.executable,
-        arguments.results,
+        arguments.results / time.strftime("%Y%m%d-%H%M%S"),
         chosen_steps(arguments.only),
         arguments.budget,
         libraries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,8 +99,9 @@ def _copy_rate(cuda: Cuda, size_bytes: int) -> float:
     """Bytes read and written per second by a copy within the device's memory."""
     if cuda.provider != "cuda-python":
         raise RuntimeUnavailable(f"a copy is measured through cuda-python, here is {cuda.provider}")
-    from sr_edge.runtimes.cuda_python import cudart
+    from sr_edge.runtimes import cuda_python  # after the provider has been found to be there
 
+    cudart: Any = vars(cuda_python)["cudart"]
     kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
     with cuda.current():
         stream, source, target = cuda.create_stream(), cuda.allocate(size_bytes), cuda.allocate(size_bytes)

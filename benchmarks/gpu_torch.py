@@ -69,7 +69,7 @@ class OnFrames(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         """Upscales (1, height, width, 3)."""
-        upscaled = self.network(frame.permute(0, 3, 1, 2).float() / 255)
+        upscaled: Tensor = self.network(frame.permute(0, 3, 1, 2).float() / 255)
         return (255 * upscaled.float()).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -10,7 +10,10 @@ from page_cells import row_of
 
 from gpu_session.gpu_report import Document, gpu_report
 
-_REHEARSAL = "**A rehearsal: a stand-in took the GPU's place. These figures say nothing about any GPU and may not be published.**"
+_REHEARSAL = (
+    "**A rehearsal: a stand-in took the GPU's place. These figures say nothing about any GPU, and publishing them is "
+    "refused.**"
+)
 
 
 def session_page(document: Document) -> str:
@@ -41,19 +44,21 @@ def _head(document: Document) -> Iterator[str]:
 def _steps(document: Document) -> Iterator[str]:
     yield "## Step by step"
     headings = ("step", "ended", "s", "MHz", "W", "°C", "why")
-    rows = [row_of(_step_cells(step)) for step in document["steps"]]
+    reasons = ["", *(step["reason"] for step in document["steps"])]
+    rows = [row_of(_step_cells(step, last)) for step, last in zip(document["steps"], reasons, strict=False)]
     yield "\n".join([row_of(headings), "|---|---|---:|---:|---:|---:|---|", *rows])
     for step in document["steps"]:
         if step["status"] in ("failed", "crashed", "timed out") and step["last_lines"]:
             yield f"{step['title']}, its last lines:\n\n```\n" + "\n".join(step["last_lines"]) + "\n```"
 
 
-def _step_cells(step: Mapping[str, Any]) -> tuple[str, ...]:
+def _step_cells(step: Mapping[str, Any], last_reason: str) -> tuple[str, ...]:
     after = step["after"] or {}
     readings = (after.get(name) for name in ("clock_mhz", "power_w", "temperature_c"))
     seconds = f"{step['seconds']:.1f}" if step["seconds"] else ""
     told = ("" if value is None else f"{value:.0f}" for value in readings)
-    return step["title"], step["status"], seconds, *told, step["reason"].replace("|", "\\|")
+    reason = "as above" if step["reason"] and step["reason"] == last_reason else step["reason"].replace("|", "\\|")
+    return step["title"], step["status"], seconds, *told, reason
 
 
 def _measured(document: Document) -> Iterator[str]:

@@ -58,7 +58,7 @@ def standard_steps() -> tuple[Step, ...]:
     """The whole session in order of worth."""
     first, *others = BUNDLED_NETWORKS
     return (
-        module_step("doctor", "Driver, device, memory, libraries", "doctor", (), 45, 0.25),
+        module_step("doctor", "Driver, device, memory, libraries", "doctor", (), 60, 0.25),
         module_step("material", "Bundles and graphs to measure", "material", (), 120, 0.35),
         _engines_step(first, 90, 0.45),
         module_step("features", f"CUDA graph, uint8, zero copy, providers: {first}", "features", (first,), 75, 0.5),

@@ -37,7 +37,6 @@ def step_environment(
         "LD_LIBRARY_PATH": _joined(paths.shared_libraries, environment.get("LD_LIBRARY_PATH")),
         "PATH": _joined(paths.programs, environment.get("PATH", os.defpath)),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONFAULTHANDLER": "1",
         "PIP_NO_INDEX": "1",
         "HF_HUB_OFFLINE": "1",

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,21 +77,22 @@ class Session:
         )
 
     def run(self) -> SessionRecord:
-        """Runs everything; Ctrl-C and a request to end (SIGTERM) end the step at hand and skip the others."""
+        """Runs everything; Ctrl-C and requests to end (SIGTERM, SIGHUP) end the step at hand and skip the others."""
         steps = list(self._plan.steps)
         if self._plan.libraries:
             folders = tuple(str(folder.resolve()) for folder in self._plan.libraries)
             steps.insert(0, libraries_step(folders, str(self._plan.scratch.resolve() / "libraries")))
         self.record.steps = [StepRecord(step.name, step.title, reason="not begun") for step in steps]
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             for step, kept in zip(steps, self.record.steps, strict=True):
                 self._run_step(step, kept)
         except KeyboardInterrupt:
             self._note_interruption()
         finally:
-            signal.signal(signal.SIGTERM, previous)
             self._finish()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         return self.record
 
     @property
@@ -180,4 +182,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a terminal that is gone costs nothing but its lines
+        print(line, file=sys.stderr, flush=True)

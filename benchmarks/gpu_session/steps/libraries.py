@@ -11,6 +11,7 @@ import argparse
 import lzma
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from gpu_session.search_paths import SearchPaths
 _PART = re.compile(r"(?P<name>.+)\.xz(?:\.part\d+)?")
 _SHARED_LIBRARY = re.compile(r"lib.+\.so(\.\d+)*")
 _BLOCK_BYTES = 1 << 20
+_PYTHON = f"cp{sys.version_info.major}{sys.version_info.minor}"
 
 
 @dataclass
@@ -42,6 +44,9 @@ def unpack_all(sources: Sequence[Path], target: Path) -> Unpacked:
             unpacked.problems.append(f"there is no {source}")
             continue
         for name, parts in archives(source).items():
+            if not fits_interpreter(name):
+                unpacked.problems.append(f"{name} is for another Python than {_PYTHON}")
+                continue
             try:
                 _unpack(name, parts, target)
                 unpacked.files.append(name)
@@ -61,6 +66,14 @@ def archives(source: Path) -> dict[str, list[Path]]:
         if file.is_file() and (match or file.suffix == ".whl"):
             found.setdefault(match["name"] if match else file.name, []).append(file)
     return found
+
+
+def fits_interpreter(name: str) -> bool:
+    """Whether a wheel of this name holds modules for this interpreter; what is no wheel fits any."""
+    if not name.endswith(".whl"):
+        return True
+    *_, python, abi, _ = name[: -len(".whl")].split("-")
+    return abi == "abi3" or not {"py3", "py2.py3", _PYTHON}.isdisjoint({python, *python.split(".")})
 
 
 def search_paths(folders: Sequence[Path]) -> SearchPaths:

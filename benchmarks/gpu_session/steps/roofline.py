@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gpu_rates import DeviceRates
 
@@ -15,7 +16,7 @@ REHEARSAL_BYTES = 1 << 20
 
 def measured_rates(rehearsal: bool) -> DeviceRates:
     """Through PyTorch where it sees the GPU, else through TensorRT; raises RuntimeUnavailable with both reasons."""
-    sizes = {"matmul_side": REHEARSAL_SIDE, "copy_bytes": REHEARSAL_BYTES} if rehearsal else {}
+    sizes: dict[str, Any] = {"matmul_side": REHEARSAL_SIDE, "copy_bytes": REHEARSAL_BYTES} if rehearsal else {}
     try:
         import gpu_rates_torch
 
