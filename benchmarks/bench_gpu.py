@@ -1,7 +1,7 @@
 """Everything about an NVIDIA GPU that is at hand for fifteen minutes, in one command and at most twelve of them.
 
 Runs with any Python from 3.10 on, installs nothing, needs no network: what the interpreter lacks costs the steps that
-need it, and the page says so. Writes gpu.json, gpu.md and gpu.log to a folder of the session's own, again after every step.
+need it, and the page says so. Writes gpu.json, gpu.md and gpu.log to a folder of its own, again after every step.
 
     make bench-gpu                            with python3; `PY=/path/to/python make bench-gpu` with another
     python3 benchmarks/bench_gpu.py --only doctor engines-convnet-tiny-x2        these steps alone

@@ -34,7 +34,7 @@ def _head(document: Document) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in (doctor.get("packages") or {}).items())
     python = (doctor.get("interpreter") or {}).get("python", "of an unknown version")
     yield f"Python {python}; packages: {versions or 'none that matter'}"
-    told = doctor.get("nvidia_smi")
+    told = next((reading for step in document["steps"] for reading in (step["before"], step["after"]) if reading), None)
     if told:
         yield f"{told['name']}, driver {told['driver']}, compute capability {told['compute_capability']}"
     if document["telemetry"]:

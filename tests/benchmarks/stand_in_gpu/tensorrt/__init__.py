@@ -7,6 +7,7 @@ out of and into the memory of the CUDA that stands in beside this.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from enum import IntEnum
 from types import SimpleNamespace
@@ -69,7 +70,7 @@ _TYPES: dict[int, DataType] = {
     onnx.TensorProto.INT8: DataType.INT8,
     onnx.TensorProto.UINT8: DataType.UINT8,
 }
-_ELEMENTS: dict[str, type] = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+_ELEMENTS = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _KINDS = {
     "Conv": LayerType.CONVOLUTION,
     "ConvTranspose": LayerType.DECONVOLUTION,
@@ -219,9 +220,7 @@ class Engine:
             for name, found in zip(outputs, self._session.run(outputs, inputs), strict=True):
                 views[name][...] = found
 
-        elements = {
-            name: np.uint8 if port.type == "tensor(uint8)" else np.float32 for name, port in self._ports.items()
-        }
+        elements = {name: _ELEMENTS[port.type] for name, port in self._ports.items()}
         shapes = {name: self.get_tensor_shape(name) for name in self._ports}
         return Context(run, shapes, elements)
 
@@ -233,7 +232,7 @@ class Context:
         self,
         run: Callable[[dict[str, npt.NDArray[Any]]], None],
         shapes: dict[str, tuple[int, ...]],
-        elements: dict[str, type],
+        elements: dict[str, str],
     ) -> None:
         self._run, self._shapes, self._elements = run, shapes, elements
         self._addresses: dict[str, int] = {}
@@ -252,6 +251,5 @@ class Context:
 
     def _view(self, name: str, address: int) -> npt.NDArray[Any]:
         element, shape = np.dtype(self._elements[name]), self._shapes[name]
-        size_bytes = int(np.prod(shape)) * element.itemsize
-        memory = (ctypes.c_uint8 * size_bytes).from_address(address)
-        return np.frombuffer(memory, element).reshape(shape)
+        memory = (ctypes.c_uint8 * (math.prod(shape) * element.itemsize)).from_address(address)
+        return np.ctypeslib.as_array(memory).view(element).reshape(shape)
