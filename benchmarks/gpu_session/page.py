@@ -61,9 +61,10 @@ def _step_cells(step: Mapping[str, Any], last_reason: str) -> tuple[str, ...]:
     return step["title"], step["status"], seconds, *told, reason
 
 
-def _measured(document: Document) -> Iterator[str]:
-    report = gpu_report(document)
-    if report is None:
-        return
-    yield "## What was measured"
-    yield from page_gpu.gpu(report)
+def _measured(document: Document) -> list[str]:
+    """Figures come from processes that may have ended in the middle: what of them is odd does not cost the page."""
+    try:
+        report = gpu_report(document)
+        return [] if report is None else ["## What was measured", *page_gpu.gpu(report)]
+    except Exception as error:  # whatever is missing or of another type
+        return [f"The figures cannot be shown here ({type(error).__name__}: {error}); they are in gpu.json."]

@@ -21,13 +21,11 @@ class Context:
 
     Attributes:
         material: the folder with prepared bundles and graphs.
-        limit_s: how long the step may run.
         rehearsal: whether a stand-in takes the device's place; sizes are small then.
         figures: the figures of earlier steps that later ones need, by step.
     """
 
     material: str = "gpu-material"
-    limit_s: float = 60.0
     rehearsal: bool = False
     figures: Mapping[str, Any] = field(default_factory=dict)
 

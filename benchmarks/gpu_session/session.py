@@ -110,7 +110,7 @@ class Session:
         _tell(f"{kept.started_s:5.0f} s  {step.title} (at most {limit_s:.0f} s) ...")
         ending = run_process(
             (self._plan.python, *step.arguments),
-            self._environment(limit_s),
+            self._environment(),
             ROOT,
             limit_s,
             on_output=lambda line: self._hear(kept, line),
@@ -127,11 +127,10 @@ class Session:
         usable_s = self._plan.budget_s - min(RESERVE_S, RESERVE_SHARE * self._plan.budget_s)
         return min(step.limit_s, step.until * usable_s - self.elapsed_s)
 
-    def _environment(self, limit_s: float) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         figures = {name: self.record.figures_of(name) for name in CONTEXT_STEPS}
         context = Context(
             material=str(self._plan.material.resolve()),
-            limit_s=limit_s,
             rehearsal=self.record.rehearsal,
             figures={name: told for name, told in figures.items() if told is not None},
         )

@@ -94,6 +94,12 @@ def test_the_last_lines_of_what_went_wrong_are_on_the_page(gpu: GpuSession) -> N
     assert "frame 1\nframe 2" in page
 
 
+def test_odd_figures_do_not_cost_the_page(gpu: GpuSession) -> None:
+    steps = [step_document("doctor", doctor_figures()), step_document("engines-a", {"rows": [{"network": "a"}]})]
+    page = gpu.page.session_page(document(*steps, step_document("compare-a", "no object")))
+    assert "title of compare-a" in page and "in gpu.json" in page
+
+
 def test_a_refusal_leaves_the_rest_of_the_page(gpu: GpuSession) -> None:
     """TensorRT-RTX on compute capability 9.0."""
     steps = [
