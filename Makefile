@@ -30,7 +30,7 @@ bench-gpu: ## an NVIDIA GPU, in 12 minutes, with any Python as it is: PY= WHEELS
 		$(if $(RESULTS),--results "$(RESULTS)") $(if $(MATERIAL),--material "$(MATERIAL)") $(if $(ONLY),--only $(ONLY))
 
 bench-gpu-prepare: venv ## what bench-gpu measures, made beforehand in gpu-material/, to be copied to the GPU
-	@PYTHONPATH="$(CURDIR)/benchmarks:$(CURDIR)" $(VENV_PY) -m gpu_session material --prepare "$(or $(MATERIAL),gpu-material)"
+	@PYTHONPATH="$(CURDIR)/benchmarks:$(CURDIR)" $(VENV_PY) -m gpu_session prepare --into "$(or $(MATERIAL),gpu-material)"
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
 	@PYTHON="$(PYTHON)" scripts/device_env

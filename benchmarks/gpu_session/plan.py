@@ -60,10 +60,10 @@ def standard_steps() -> tuple[Step, ...]:
     first, *others = BUNDLED_NETWORKS
     return (
         module_step("doctor", "Driver, device, memory, libraries", "doctor", (), 60, 0.25),
-        module_step("material", "Bundles and graphs to measure", "material", (), 120, 0.35),
+        module_step("prepare", "Bundles and graphs that are missing", "prepare", (), 100, 0.35),
         _engines_step(first, 90, 0.45),
         module_step("features", f"CUDA graph, uint8, zero copy, providers: {first}", "features", (first,), 75, 0.5),
-        *(_engines_step(network, 60, 0.55) for network in others),
+        *(_engines_step(network, 90, 0.55) for network in others),
         module_step("roofline", "Copy bandwidth and matmul rate of this GPU", "roofline", (), 40, 0.6),
         *(
             module_step(f"compare-{name}", f"Runtimes beside PyTorch: {name}", "comparison", (name,), 80, 0.8)

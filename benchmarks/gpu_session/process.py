@@ -132,11 +132,17 @@ def _listen(process: subprocess.Popen[bytes], pipes: Mapping[int, _Lines], deadl
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Ends the process and all that it started; what the kernel does not let go of is left behind."""
-    for number, patience_s in ((signal.SIGTERM, _TERMINATE_S), (signal.SIGKILL, _KILL_S)):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+    try:
+        _signal_group(process, signal.SIGTERM, _TERMINATE_S)
+    finally:  # a second Ctrl-C must not leave a process behind that holds the GPU
+        _signal_group(process, signal.SIGKILL, _KILL_S)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals, patience_s: float) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
 
 
 def _ending(exit_code: int | None, ended: bool, limit_s: float, last_words: str, seconds: float) -> Ending:

@@ -6,6 +6,7 @@ What is there already is kept. As a step it goes on until its time is up.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +15,26 @@ from gpu_contenders import Network
 
 from gpu_session.material import BUNDLE_TILE, COMPARED_TILE, Item, Material, items
 from gpu_session.reporting import context, publish
-from sr_edge.errors import RuntimeUnavailable
+from sr_edge.errors import RuntimeUnavailable, SrEdgeError
 from sr_edge.spec import TileSpec
+
+_UNFINISHED = ".unfinished-"
 
 
 def prepare(material: Material, wanted: Sequence[Item]) -> list[str]:
     """Makes what is missing, in order; tells after each item what is there, and returns what could not be made."""
     problems: list[str] = []
+    for leftover in material.folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     for item in wanted:
         if not is_there(material, item):
             print(f"making the {item} ...", flush=True)
             try:
                 make(material, item)
             except ImportError as error:
-                problems.append(f"{item}: this interpreter lacks what makes it: {error}")
+                problems.append(f"this interpreter lacks what makes the {item}: {error}")
+            except SrEdgeError as error:
+                problems.append(f"the {item} cannot be made: {error}")
         publish({"there": [str(item) for item in wanted if is_there(material, item)], "problems": problems})
     return problems
 
@@ -53,7 +60,7 @@ def make(material: Material, item: Item) -> None:
     from gpu_graphs import write_graphs
 
     material.graphs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=material.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=material.folder) as folder:
         unfinished = Network(item.network, TileSpec.parse(COMPARED_TILE), Path(folder))
         write_graphs(unfinished)
         for made, kept in zip(unfinished.files, compared_network(material, item.network).files, strict=True):
@@ -62,10 +69,10 @@ def make(material: Material, item: Item) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="make everything there, GPU or not")
-    parser.add_argument("--only", nargs="+", default=(), metavar="NETWORK", help="with --prepare: of these alone")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="where; the default is what the session says")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NETWORK", help="these alone")
     chosen = parser.parse_args(arguments)
-    material = Material(chosen.prepare or Path(context().material))
+    material = Material(chosen.into or Path(context().material))
     wanted = [item for item in items() if not chosen.only or item.network in chosen.only]
     problems = prepare(material, wanted)
     if problems:
