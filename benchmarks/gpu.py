@@ -26,7 +26,7 @@ from sr_edge.errors import EngineError, SrEdgeError
 from sr_edge.export.metadata import Form
 from sr_edge.frames import Frame
 from sr_edge.runtimes import Session, Spread, StageTimes, paired_ratio, random_tile, take_turns
-from sr_edge.spec import Latency, Precision, TileSpec
+from sr_edge.spec import Latency, Precision
 from sr_edge.upscaler import Upscaler
 
 PICTURES = {"270p": (270, 480), "540p": (540, 960), "1080p": (1080, 1920)}
@@ -50,6 +50,7 @@ class GpuRow:
     runtime: str
     precision: str
     form: str
+    tile: str
     version: str = ""
     note: str = ""
     tile_ms: Latency | None = None
@@ -65,7 +66,6 @@ class GpuRow:
 class Plan:
     """What to measure a network with; a size of picture is repeated for at most `picture_s`, but runs once at least."""
 
-    tile: TileSpec
     rounds: int
     pictures: Mapping[str, tuple[int, int]]
     device: str
@@ -90,11 +90,11 @@ def measure_system(
         opened = {entry: _opened(entry, network, plan.device, stack) for entry in entries}
         sessions = {entry: session for entry, session in opened.items() if not isinstance(session, str)}
         if not sessions:
-            return [_unavailable(network.name, entry, str(reason)) for entry, reason in opened.items()]
+            return [_unavailable(network, entry, str(reason)) for entry, reason in opened.items()]
         turns = dict(zip(sessions, take_turns(list(sessions.values()), plan.rounds, WARM_UP), strict=True))
         work = _Work(network, plan.rates)
         rows = [
-            _unavailable(network.name, entry, session)
+            _unavailable(network, entry, session)
             if isinstance(session, str)
             else _row(entry, session, turns, work, plan)
             for entry, session in opened.items()
@@ -125,7 +125,7 @@ class _Work:
     """What a network has to compute on a tile, as far as it can be known here, and how long that takes at best."""
 
     def __init__(self, network: Network, rates: DeviceRates) -> None:
-        self.system = network.name
+        self.system, self.tile = network.name, str(network.tile)
         self._rates = rates
         graph = network.graph(Precision.FP16, Form.STATIC)
         self._costs = graph_costs(graph) if graph.is_file() else ()
@@ -143,8 +143,9 @@ class _Work:
         return shortest_ms / tile_ms if shortest_ms else None
 
 
-def _unavailable(system: str, entry: Contender, reason: str) -> GpuRow:
-    return GpuRow(system, entry.runtime, str(entry.precision), str(entry.form), reason=reason)
+def _unavailable(network: Network, entry: Contender, reason: str) -> GpuRow:
+    names = (network.name, entry.runtime, str(entry.precision), str(entry.form), str(network.tile))
+    return GpuRow(*names, reason=reason)
 
 
 def _row(
@@ -159,6 +160,7 @@ def _row(
         entry.runtime,
         str(entry.precision),
         str(entry.form),
+        work.tile,
         version=session.spec.version,
         note="; ".join(filter(None, (session.spec.note, obstacle))),
         tile_ms=tile_ms,

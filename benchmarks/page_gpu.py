@@ -50,12 +50,15 @@ def gpu(report: Kept) -> Iterator[str]:
 
 def _comparison(report: Kept, ran: Sequence[Kept]) -> Iterator[str]:
     pictures = list(next((row["fps"] for row in ran if row["fps"]), {}))
-    headings = ("system", "runtime", "precision", "form", "tile ms", "p99", "x static", "share", "roofline", *pictures)
-    table = [row_of(headings), "|---|---|---|---|" + "---:|" * (5 + len(pictures))]
+    names, measured = ("system", "tile", "runtime", "precision", "form"), ("tile ms", "p99", "x static", "share")
+    table = [
+        row_of((*names, *measured, "roofline", *pictures)),
+        "|---|---|---|---|---|" + "---:|" * (5 + len(pictures)),
+    ]
     table += [row_of(_gpu_cells(row, pictures)) for row in ran]
     yield "\n".join(table)
     yield (
-        f"x2, tile {report['tile']}, uint8 frames in the host's memory to uint8 frames there, {report['rounds']} "
+        f"x2, uint8 frames in the host's memory to uint8 frames there, {report['rounds']} "
         "rounds, all runtimes of a system in turn (torch.compile beside torch, apart from the others); medians. "
         "x static: the traced form's time as a multiple of the static form's, a ratio a round. share: "
         "multiply-accumulates of the network in that time, beside the rate of a large matmul of that precision. "
@@ -147,7 +150,7 @@ def _gpu_device(report: Kept) -> str:
 def _gpu_cells(row: Kept, pictures: Sequence[str]) -> tuple[str, ...]:
     ratio, share, roofline = row["of_static"], row["peak_share"], row["roofline_share"]
     return (
-        *(row[name] for name in ("system", "runtime", "precision", "form")),
+        *(row[name] for name in ("system", "tile", "runtime", "precision", "form")),
         f"{row['tile_ms']['p50_ms']:.2f}",
         f"{row['tile_ms']['p99_ms']:.2f}",
         f"{ratio['median']:.2f}" if ratio else "",

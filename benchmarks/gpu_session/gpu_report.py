@@ -35,7 +35,6 @@ def gpu_report(document: Document) -> dict[str, Any] | None:
         "matmul_macs_per_s": rates.get("matmul_macs_per_s", {}),
         "copy_bytes_per_s": rates.get("copy_bytes_per_s"),
         "rates_source": rates.get("source", ""),
-        "tile": compared[0]["tile"] if compared else "",
         "rounds": compared[0]["rounds"] if compared else 0,
         "rows": [row for figures in compared for row in figures["rows"]],
         "engines": [row for figures in figures_of(document, "engines-") for row in figures["rows"]],

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_session.plan import BUNDLED_NETWORKS, COMPARED_NETWORKS
-from sr_edge.errors import RuntimeUnavailable
+from gpu_contenders import Network
 
-COMPARED_TILE = "192x192"
+from gpu_session.plan import BUNDLED_NETWORKS, COMPARED_NETWORKS, COMPARED_TILES
+from sr_edge.errors import RuntimeUnavailable
+from sr_edge.spec import TileSpec
+
 BUNDLE_TILE = "96x96"
 
 
@@ -44,6 +46,10 @@ class Material:
     @property
     def graphs(self) -> Path:
         return self.folder / "graphs"
+
+    def compared(self, network: str) -> Network:
+        """A network that is compared, with its tile; its graphs are kept here once they have been prepared."""
+        return Network(network, TileSpec.parse(COMPARED_TILES[network]), self.graphs)
 
     def bundle(self, network: str) -> Path:
         """Where the bundle of `network` ("convnet-tiny-x2") is kept."""

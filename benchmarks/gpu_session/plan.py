@@ -21,8 +21,15 @@ BUNDLED_NETWORKS = (
 )
 """Networks whose bundles are tried in TensorRT, the smallest first; one scale of each."""
 
-COMPARED_NETWORKS = ("taylor-swinir-light", "labnet-tiny", "lcoan-tiny", "convnet-light")
-"""Networks on which the runtimes are compared with PyTorch, x2."""
+COMPARED_TILES = {
+    "taylor-swinir-light": "96x96",  # its traced form takes four times the memory at twice the side: over 20 GB
+    "labnet-tiny": "192x192",
+    "lcoan-tiny": "192x192",
+    "convnet-light": "192x192",
+}
+"""Networks on which the runtimes are compared with PyTorch, x2, and their tiles."""
+
+COMPARED_NETWORKS = tuple(COMPARED_TILES)
 
 
 @dataclass(frozen=True)

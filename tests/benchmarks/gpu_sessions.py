@@ -102,7 +102,15 @@ def device_figures() -> dict[str, Any]:
 def compared_row(runtime: str, form: str, **measured: Any) -> dict[str, Any]:
     """A row of gpu.py; without measurements it has a reason."""
     row: dict[str, Any] = dict.fromkeys(("tile_ms", "of_static", "peak_share", "roofline_share", "on_device"))
-    row |= {"system": "convnet-light", "runtime": runtime, "precision": "fp16", "form": form, "version": "", "note": ""}
+    row |= {
+        "system": "convnet-light",
+        "tile": "192x192",
+        "runtime": runtime,
+        "precision": "fp16",
+        "form": form,
+        "version": "",
+        "note": "",
+    }
     return {**row, "fps": {}, "reason": "" if measured else f"no {runtime} here", **measured}
 
 

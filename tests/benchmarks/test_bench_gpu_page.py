@@ -60,8 +60,8 @@ def measured_session(**changes: Any) -> dict[str, Any]:
         step_document("features", {"network": "convnet-tiny-x2", "runtime": "tensorrt", "checks": checks}),
         step_document("engines-swinir-light-x2", None, "timed out", reason="ended after its limit of 60 s"),
         step_document("roofline", rates),
-        step_document("compare-convnet-light", {"tile": "192x192", "rounds": 20, "rows": compared}),
-        step_document("compile-convnet-light", {"tile": "192x192", "rounds": 20, "rows": compiled}),
+        step_document("compare-convnet-light", {"rounds": 20, "rows": compared}),
+        step_document("compile-convnet-light", {"rounds": 20, "rows": compiled}),
         step_document("gpu-tests", {"passed": 12, "failed": 0, "skipped": 3, "error": 0, "reasons": []}),
     ]
     return document(*steps, **changes)
@@ -72,8 +72,8 @@ def test_the_page_has_every_step_and_what_it_measured(gpu: GpuSession) -> None:
     assert "| title of engines-swinir-light-x2 | timed out | 2.0 | 1980 | 350 | 41 | ended after" in page
     assert "Made-up GPU, driver 580.1, compute capability 9.0" in page
     assert "| convnet-tiny-x2 | tensorrt | fp16 | fp16 | 12.0 | 61.5 | 45 | 0.500 | 6.0 |" in page
-    assert "| convnet-light | tensorrt | fp16 | static | 2.00 | 2.00 |  | 25.0% | 50.0% | 120.5 |" in page
-    assert "| convnet-light | tensorrt | fp16 | traced | 2.00 | 2.00 | 1.75 |  |  |  |" in page
+    assert "| convnet-light | 192x192 | tensorrt | fp16 | static | 2.00 | 2.00 |  | 25.0% | 50.0% | 120.5 |" in page
+    assert "| convnet-light | 192x192 | tensorrt | fp16 | traced | 2.00 | 2.00 | 1.75 |  |  |  |" in page
     assert "torch.compile" in page and "12 passed" in page and "4,300 GB a second" in page
 
 
@@ -110,7 +110,7 @@ def test_a_refusal_leaves_the_rest_of_the_page(gpu: GpuSession) -> None:
     told = document(*steps)
     page = gpu.page.session_page(told)
     assert page.count(REFUSAL) == 2  # in the table once, and once with all the steps that it kept from being done
-    assert "| convnet-light | tensorrt | fp16 | static |" in page
+    assert "| convnet-light | 192x192 | tensorrt | fp16 | static |" in page
     assert gpu.publishing.kept_figures(told)["figures"]["engines"] == []
 
 
@@ -157,7 +157,7 @@ def test_a_session_is_published_from_its_document(
     kept = json.loads((tmp_path / "results" / "gpu.json").read_text(encoding="utf-8"))
     assert kept["figures"]["device"] == "Made-up GPU" and kept["commands"] == ["make bench-gpu"]
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    assert "## On an NVIDIA GPU, x2" in page and "| convnet-light | tensorrt | fp16 | static | 2.00 |" in page
+    assert "## On an NVIDIA GPU, x2" in page and "| convnet-light | 192x192 | tensorrt | fp16 | static | 2.00 |" in page
 
 
 def test_what_is_never_published(gpu: GpuSession) -> None:

@@ -71,7 +71,7 @@ def test_torch_competes_through_the_same_functions(
         contender("torch.compile", FP32, Form.TRACED),
         contender("onnxruntime", FP16, Form.STATIC),
     ]
-    plan = scripts.gpu.Plan(TILE, 2, {"small": (30, 40)}, "cpu", scripts.rates.DeviceRates({"fp32": 1e9}, 1e9))
+    plan = scripts.gpu.Plan(2, {"small": (30, 40)}, "cpu", scripts.rates.DeviceRates({"fp32": 1e9}, 1e9))
     network = scripts.contenders.Network("convnet-tiny", TILE, tmp_path)
     told: list[Any] = []
     static, traced, compiled, absent = scripts.gpu.measure_system(network, entries, plan, told.append)
@@ -91,7 +91,7 @@ def test_graphs_are_read_from_files_and_compete(scripts: Scripts, tmp_path: Path
     assert all(file.is_file() for file in network.files) and len(list(tmp_path.iterdir())) == len(network.files)
     assert network.count_macs() == count_macs(network.load().module, 24, 24)
     entries = [scripts.contenders.Contender("onnxruntime", FP16, form) for form in Form]
-    plan = scripts.gpu.Plan(TILE, 1, {}, "cpu", scripts.rates.DeviceRates())
+    plan = scripts.gpu.Plan(1, {}, "cpu", scripts.rates.DeviceRates())
     rows = scripts.gpu.measure_system(network, entries, plan)
     assert all("fp16" in row.reason for row in rows)  # a CPU has no fp16 kernels, so that nothing ran
 

@@ -12,11 +12,10 @@ from gpu import PICTURES, GpuRow, Plan, measure_system
 from gpu_contenders import COMPILED, Network, compiled_pairs, contenders
 from gpu_rates import DeviceRates
 
-from gpu_session.material import COMPARED_TILE, Material
+from gpu_session.material import Material
 from gpu_session.reporting import context, publish
 from sr_edge.bundle.plain import from_plain
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.spec import TileSpec
 
 ROUNDS = 20
 REHEARSAL_ROUNDS = 2
@@ -27,7 +26,6 @@ def plan_of(rehearsal: bool, figures: dict[str, Any]) -> Plan:
     """What to measure; without the rates of an earlier step the shares stay empty."""
     rates = from_plain(DeviceRates, figures["roofline"], "roofline") if "roofline" in figures else DeviceRates()
     return Plan(
-        TileSpec.parse(COMPARED_TILE),
         REHEARSAL_ROUNDS if rehearsal else ROUNDS,
         REHEARSAL_PICTURES if rehearsal else PICTURES,
         "cuda",
@@ -36,7 +34,7 @@ def plan_of(rehearsal: bool, figures: dict[str, Any]) -> Plan:
 
 
 def publish_rows(rows: Sequence[GpuRow], plan: Plan) -> None:
-    publish({"tile": str(plan.tile), "rounds": plan.rounds, "rows": [asdict(row) for row in rows]})
+    publish({"rounds": plan.rounds, "rows": [asdict(row) for row in rows]})
 
 
 def measure(network: Network, plan: Plan) -> list[GpuRow]:
@@ -66,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser.parse_args(arguments)
     given = context()
     plan = plan_of(given.rehearsal, dict(given.figures))
-    network = Network(chosen.network, plan.tile, Material(Path(given.material)).graphs)
+    network = Material(Path(given.material)).compared(chosen.network)
     rows = measure_compiled(network, plan) if chosen.compiled else measure(network, plan)
     if all(row.reason for row in rows):
         publish_rows(rows, plan)

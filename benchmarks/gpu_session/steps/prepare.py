@@ -9,14 +9,12 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from gpu_contenders import Network
-
-from gpu_session.material import BUNDLE_TILE, COMPARED_TILE, Item, Material, items
+from gpu_session.material import BUNDLE_TILE, Item, Material, items
 from gpu_session.reporting import context, publish
 from sr_edge.errors import RuntimeUnavailable, SrEdgeError
-from sr_edge.spec import TileSpec
 
 _UNFINISHED = ".unfinished-"
 
@@ -42,11 +40,7 @@ def prepare(material: Material, wanted: Sequence[Item]) -> list[str]:
 def is_there(material: Material, item: Item) -> bool:
     if item.is_bundle:
         return material.bundle(item.network).is_dir()
-    return all(file.is_file() for file in compared_network(material, item.network).files)
-
-
-def compared_network(material: Material, name: str) -> Network:
-    return Network(name, TileSpec.parse(COMPARED_TILE), material.graphs)
+    return all(file.is_file() for file in material.compared(item.network).files)
 
 
 def make(material: Material, item: Item) -> None:
@@ -61,9 +55,10 @@ def make(material: Material, item: Item) -> None:
 
     material.graphs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=material.folder) as folder:
-        unfinished = Network(item.network, TileSpec.parse(COMPARED_TILE), Path(folder))
+        finished = material.compared(item.network)
+        unfinished = replace(finished, folder=Path(folder))
         write_graphs(unfinished)
-        for made, kept in zip(unfinished.files, compared_network(material, item.network).files, strict=True):
+        for made, kept in zip(unfinished.files, finished.files, strict=True):
             made.replace(kept)
 
 
