@@ -44,10 +44,8 @@ def unpack_all(sources: Sequence[Path], target: Path) -> Unpacked:
             unpacked.problems.append(f"there is no {source}")
             continue
         for name, parts in archives(source).items():
-            if not fits_interpreter(name):
-                unpacked.problems.append(f"{name} is for another Python than {_PYTHON}")
-                continue
             try:
+                require_fitting(name)
                 _unpack(name, parts, target)
                 unpacked.files.append(name)
             except (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
@@ -68,12 +66,13 @@ def archives(source: Path) -> dict[str, list[Path]]:
     return found
 
 
-def fits_interpreter(name: str) -> bool:
-    """Whether a wheel of this name holds modules for this interpreter; what is no wheel fits any."""
+def require_fitting(name: str) -> None:
+    """Raises ValueError for a wheel whose modules are for another interpreter; what is no wheel fits any."""
     if not name.endswith(".whl"):
-        return True
+        return
     *_, python, abi, _ = name[: -len(".whl")].split("-")
-    return abi == "abi3" or not {"py3", "py2.py3", _PYTHON}.isdisjoint({python, *python.split(".")})
+    if abi != "abi3" and {"py3", _PYTHON}.isdisjoint(python.split(".")):
+        raise ValueError(f"it is for {python}, this interpreter is {_PYTHON}")
 
 
 def search_paths(folders: Sequence[Path]) -> SearchPaths:
