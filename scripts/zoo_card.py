@@ -154,7 +154,7 @@ def int8_scores(model: LoadedModel, pairs: PairSet, degradation: Degradation, da
         for row in report.bench.rows
         if row.quality is not None and row.quality.hr is not None
     }
-    return {"runtime": "onnxruntime", "tile": str(TILE), "psnr_db": found, "note": report.note}
+    return {"runtime": "onnxruntime", "tile": str(TILE), "psnr_db": found, "note": " ".join(report.notes)}
 
 
 def degraded(data: Path, scale: int, degradation: Degradation) -> list[Frame]:

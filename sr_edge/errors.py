@@ -8,6 +8,8 @@
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     ├── ExportError              a graph could not be written, or is not what was promised
+    │   └── NotDeployable        a rule that holds everywhere, or a target that was asked for, refuses the graph
+    │       └── NotStatic        a network has no form with constant shapes; its traced form may do
     ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
     │   ├── NothingToQuantize    no layer of the network can be INT8
     │   ├── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
@@ -63,6 +65,14 @@ class StreamError(SrEdgeError):
 
 
 class ExportError(SrEdgeError):
+    pass
+
+
+class NotDeployable(ExportError):
+    pass
+
+
+class NotStatic(NotDeployable):
     pass
 
 

@@ -8,6 +8,7 @@ side. MATLAB's `rgb2ycbcr` of an 8-bit picture rounds the luma once more; papers
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,19 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
-from sr_edge.frames import Frame, require_frame, white_level
+from sr_edge.frames import Batch, Frame, require_frame, white_level
+
+MOST_COLOR_SHIFT = 0.5 / 255
+"""Half a level of 8 bits, which a flat area shows as a tint once it is rounded."""
+
+LEAST_SSIM = 0.99
+"""Structural similarity to the float network's picture below which a patch has lost detail."""
 
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
 _WHITE = 255.0
+_RGB_WEIGHTS = np.array([65.481, 128.553, 24.966])
+_GRAY_WEIGHTS = np.array([219.0])
 
 
 def luma(frame_hwc: Frame) -> npt.NDArray[np.float64]:
@@ -35,7 +44,7 @@ def luma(frame_hwc: Frame) -> npt.NDArray[np.float64]:
     levels = frame_hwc.astype(np.float64)
     if frame_hwc.dtype == np.uint16:
         levels = np.rint(levels * (_WHITE / white_level(np.uint16)))
-    weights = np.array([65.481, 128.553, 24.966]) if levels.shape[2] == 3 else np.array([219.0])
+    weights = _RGB_WEIGHTS if levels.shape[2] == 3 else _GRAY_WEIGHTS
     weighted: npt.NDArray[np.float64] = levels @ (weights / _WHITE)
     return weighted + 16.0
 
@@ -59,7 +68,11 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
     Raises:
         FrameError: the sizes differ, or the window does not fit inside the border.
     """
-    x, y = _inner_lumas(frame_hwc, reference_hwc, border, smallest=_SSIM_WINDOW_PX)
+    return _ssim(*_inner_lumas(frame_hwc, reference_hwc, border, smallest=_SSIM_WINDOW_PX))
+
+
+def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """Of two planes whose white is 235 of 255."""
     mean_x, mean_y = _windowed(x), _windowed(y)
     variance_x = _windowed(x * x) - mean_x**2
     variance_y = _windowed(y * y) - mean_y**2
@@ -69,6 +82,50 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
     return float(similarity.mean())
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near a network in a lower precision stays to its float32 picture, on one patch; the peak is 1.0.
+
+    `color_shift` is the largest change of a channel's mean, as a share of white. All are of pictures clipped to
+    [0, 1], which is what a file or a screen shows.
+    """
+
+    psnr_db: float
+    ssim: float
+    color_shift: float
+
+    @property
+    def flaw(self) -> str:
+        """What is wrong beside the noise, or "": detail lost, or a tint."""
+        if not self.ssim >= LEAST_SSIM:
+            return f"SSIM {self.ssim:.4f} to the float picture, at least {LEAST_SSIM:g} wanted"
+        if not self.color_shift <= MOST_COLOR_SHIFT:
+            return f"colours shifted by {255 * self.color_shift:.2f} of 255 levels, at most {255 * MOST_COLOR_SHIFT:g}"
+        return ""
+
+
+def fidelity(found_nchw: Batch, wanted_nchw: Batch) -> Fidelity:
+    """Compares two renderings of one patch, (1, 1 or 3, height, width); anything not finite is infinitely far.
+
+    The SSIM is the one of `ssim_y`, of luma that was not rounded; a picture smaller than its window is one window.
+    """
+    if not (np.isfinite(found_nchw).all() and np.isfinite(wanted_nchw).all()):
+        return Fidelity(-math.inf, -1.0, math.inf)
+    found, wanted = (np.clip(batch[0].astype(np.float64), 0.0, 1.0) for batch in (found_nchw, wanted_nchw))
+    square = float(np.mean(np.square(found - wanted)))
+    shift = float(np.abs(found.mean((1, 2)) - wanted.mean((1, 2))).max())
+    return Fidelity(
+        math.inf if square == 0.0 else -10.0 * math.log10(square),
+        _ssim(_luma_of(found), _luma_of(wanted)),
+        shift,
+    )
+
+
+def _luma_of(channels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    weights = _RGB_WEIGHTS if len(channels) == 3 else _GRAY_WEIGHTS
+    return np.asarray(np.tensordot(weights, channels, axes=1) + 16.0)
 
 
 def _inner_lumas(
@@ -94,11 +151,11 @@ def _size(frame_hwc: npt.NDArray[Any]) -> str:
 
 
 def _windowed(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gaussian-weighted mean at every place where the whole window lies in the plane."""
-    offsets = np.arange(_SSIM_WINDOW_PX) - _SSIM_WINDOW_PX // 2
-    weights: npt.NDArray[np.float64] = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
-    weights /= weights.sum()
+    """Gaussian-weighted mean wherever the whole window, cut to the plane's size, lies in the plane."""
     mean = plane
     for axis in (0, 1):
-        mean = sliding_window_view(mean, _SSIM_WINDOW_PX, axis=axis) @ weights
+        size = min(_SSIM_WINDOW_PX, plane.shape[axis])
+        offsets = np.arange(size) - (size - 1) / 2
+        weights: npt.NDArray[np.float64] = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
+        mean = sliding_window_view(mean, size, axis=axis) @ (weights / weights.sum())
     return mean

@@ -12,7 +12,7 @@ import pytest
 
 from sr_edge.errors import FrameError
 from sr_edge.image_files import list_pictures, read_picture
-from sr_edge.metrics import luma, psnr_y_db, ssim_y
+from sr_edge.metrics import fidelity, luma, psnr_y_db, ssim_y
 from sr_edge.resize import crop_to_multiple, resize_bicubic
 
 
@@ -119,3 +119,45 @@ def test_bicubic_on_set5_has_its_published_ssim(shared_data: Path, scale: int, p
         lr = read_picture(shared_data / "test" / "set5" / f"lr_x{scale}" / path.name).pixels
         found.append(ssim_y(resize_bicubic(lr, scale), hr, scale))
     assert np.mean(found) == pytest.approx(published, abs=0.001)
+
+
+class TestFidelity:
+    """Of a picture in lower precision to the float picture, which the gates judge by."""
+
+    picture = np.random.default_rng(5).uniform(0.1, 0.9, (1, 3, 24, 24)).astype(np.float32)
+
+    def test_equal_pictures_have_no_flaw(self) -> None:
+        kept = fidelity(self.picture, self.picture)
+        assert (kept.psnr_db, kept.color_shift, kept.flaw) == (math.inf, 0.0, "")
+        assert kept.ssim == pytest.approx(1.0)
+
+    def test_it_is_the_ssim_of_luma_that_was_not_rounded(self) -> None:
+        frames = [noise(6, 24, 24, 3), noise(7, 24, 24, 3)]
+        batches = [(frame.transpose(2, 0, 1)[np.newaxis] / 255).astype(np.float32) for frame in frames]
+        first, second = frames
+        assert fidelity(*batches).ssim == pytest.approx(ssim_y(first, second, 0), abs=1e-6)
+
+    def test_a_tint_is_a_flaw_and_noise_of_that_size_is_none(self) -> None:
+        tinted, noisy = self.picture.copy(), self.picture.copy()
+        tinted[:, 2] += np.float32(0.75 / 255)
+        noisy[:, 2] += (0.75 / 255 * (-1.0) ** np.indices((24, 24)).sum(0)).astype(np.float32)
+        assert fidelity(tinted, self.picture).flaw
+        assert not fidelity(noisy, self.picture).flaw
+
+    def test_lost_detail_is_a_flaw(self) -> None:
+        smoothed = np.full_like(self.picture, self.picture.mean())
+        assert fidelity(smoothed, self.picture).ssim < 0.5
+        assert fidelity(smoothed, self.picture).flaw
+
+    def test_what_is_beyond_white_does_not_count(self) -> None:
+        assert fidelity(np.full_like(self.picture, 3.0), np.ones_like(self.picture)).psnr_db == math.inf
+
+    def test_a_number_that_is_not_finite_is_infinitely_far(self) -> None:
+        broken = self.picture.copy()
+        broken[0, 1, 2, 3] = np.inf
+        assert fidelity(broken, self.picture).psnr_db == -math.inf
+        assert fidelity(broken, self.picture).flaw
+
+    def test_a_picture_smaller_than_the_window_has_one_window(self) -> None:
+        small = self.picture[:, :1, :5, :4]
+        assert fidelity(small, small).ssim == pytest.approx(1.0)

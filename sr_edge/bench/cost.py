@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
-
 from sr_edge.bench.protocol import OpenVariant
 from sr_edge.bench.rows import Row
-from sr_edge.calibration.quality import Plane, best_known_db, cost_of_noise_db, luma
+from sr_edge.calibration.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError
 from sr_edge.runtimes.session import Batch, Session
@@ -30,20 +28,20 @@ def with_costs(
     exact = next((found for found in sound if found.precision is sessions[found].spec.ran is Precision.FP32), None)
     if not patches or exact is None:
         return list(rows)
-    wanted = _planes(sessions[exact], patches, controls)
+    wanted = _pictures(sessions[exact], patches, controls)
 
     def costed(row: Row) -> Row:
         if row.quality is None:
             return row
         try:
-            found = _planes(sessions[row.variant], patches, controls)
+            found = _pictures(sessions[row.variant], patches, controls)
         except EngineError as error:
             return replace(row, remarks=(*row.remarks, str(error)))
-        noise_power = float(np.mean([np.square(ours - exact) for ours, exact in zip(found, wanted, strict=True)]))
-        return replace(row, quality=replace(row.quality, cost_db=cost_of_noise_db(noise_power, best_known_db(scale))))
+        cost_db = cost_of_pictures_db(found, wanted, best_known_db(scale))
+        return replace(row, quality=replace(row.quality, cost_db=cost_db))
 
     return [costed(row) for row in rows]
 
 
-def _planes(session: Session, patches: Sequence[Batch], controls: Controls) -> list[Plane]:
-    return [luma(cast(Batch, session.run(patch, controls))) for patch in patches]
+def _pictures(session: Session, patches: Sequence[Batch], controls: Controls) -> list[Batch]:
+    return [cast(Batch, session.run(patch, controls)) for patch in patches]

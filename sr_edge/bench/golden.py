@@ -79,9 +79,9 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
     """Runs every golden frame of the variant's precision through an open session."""
     pairs = read_golden(bundle, variant.precision)
     if not pairs:
-        return SelfTest(
-            variant, session.spec.ran, reason=f"the bundle has no golden frames for {variant.precision}; deploy again"
-        )
+        missing = f"the bundle has no golden frames for {variant.precision}; deploy again"
+        reason = bundle.manifest.left_out.get(str(variant.precision), missing)
+        return SelfTest(variant, session.spec.ran, reason=reason)
     try:
         outputs = _replayed(pairs, session)
     except (EngineError, FrameError) as error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from sr_edge.bench.rows import Row
 from sr_edge.bundle import Bundle
@@ -56,6 +57,8 @@ class OpenVariant:
     """A variant that runs: its session and how it was asked for; closed by `open_variants`.
 
     Where a file of the right precision is computed in another one, `remarks` says so and `session.spec.ran` which.
+    `timed` is False for a half-precision file that this runtime computes in another precision: its time would say
+    nothing of the device that the file is for.
     """
 
     variant: Variant
@@ -63,6 +66,10 @@ class OpenVariant:
     session: Session
     start_up: StartUp
     remarks: tuple[str, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        return self.variant.precision is not Precision.FP16 or self.session.spec.ran is Precision.FP16
 
 
 @contextmanager
@@ -136,15 +143,25 @@ def timed(
     controls: Controls,
     progress: Progress = no_progress,
 ) -> list[Row]:
-    """The rows with latencies, all open variants run in turn; `rows` belong to `opened` one by one."""
-    sessions = [entry.session for entry in opened if isinstance(entry, OpenVariant)]
-    if not sessions:
-        return list(rows)
+    """The rows with latencies, all timed variants run in turn; `rows` belong to `opened` one by one."""
+    sessions = [entry.session for entry in opened if is_timed(entry)]
     progress("latency", 0, 1)
-    turns = iter(take_turns(sessions, rounds, warm_up, controls))
+    turns = iter(take_turns(sessions, rounds, warm_up, controls) if sessions else ())
     progress("latency", 1, 1)
     pairs = zip(rows, opened, strict=True)
-    return [_with_latency(row, next(turns)) if isinstance(entry, OpenVariant) else row for row, entry in pairs]
+    return [_with_latency(row, next(turns)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
+
+
+def _not_timed(row: Row) -> Row:
+    if row.spec is None:
+        return row
+    remark = f"tested and not timed: {row.variant.runtime} computes this half-precision file in {row.spec.ran} here"
+    return replace(row, remarks=(*row.remarks, remark))
+
+
+def is_timed(entry: OpenVariant | Row) -> TypeGuard[OpenVariant]:
+    """Whether an entry runs here and its time means something."""
+    return isinstance(entry, OpenVariant) and entry.timed
 
 
 def _with_latency(row: Row, times: Sequence[StageTimes]) -> Row:
@@ -158,7 +175,7 @@ def with_peak_memory(
     measured = []
     for index, (row, entry) in enumerate(zip(rows, opened, strict=True)):
         progress("memory", index, len(rows))
-        measured.append(_row_with_memory(row, entry) if isinstance(entry, OpenVariant) else row)
+        measured.append(_row_with_memory(row, entry) if is_timed(entry) else row)
     progress("memory", len(rows), len(rows))
     return measured
 

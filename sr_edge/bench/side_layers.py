@@ -18,10 +18,10 @@ from sr_edge.bench.protocol import Progress, no_progress
 from sr_edge.bench.side_names import REAL_FLOAT16, TORCH
 from sr_edge.bench.sides import OpenSide
 from sr_edge.errors import ExportError
-from sr_edge.export.float16 import run_float16
+from sr_edge.export.checks.float16 import run_float16
+from sr_edge.export.graph import read_onnx
 from sr_edge.export.layers import LayerDifference, WatchedRun, compare_layers
 from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.scan import read_onnx
 from sr_edge.spec import Precision
 
 TOLERANCES: Mapping[Precision, float] = {

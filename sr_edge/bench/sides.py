@@ -230,10 +230,9 @@ def open_side(side: FoundSide, tile: TileSpec, controls: Controls, stack: ExitSt
 
 
 def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
-    from sr_edge.export.float16 import run_float16
-    from sr_edge.export.graph import picture_inputs
+    from sr_edge.export.checks.float16 import run_float16
+    from sr_edge.export.graph import picture_inputs, read_onnx
     from sr_edge.export.onnx_run import feed_of
-    from sr_edge.export.scan import read_onnx
 
     request = side.request
     if request.float_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:

@@ -13,8 +13,10 @@ from rich.console import Group
 from rich.table import Table
 
 from sr_edge.bench.environment import Environment
+from sr_edge.bench.quality import HrScores
 from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
 from sr_edge.runtimes.variants import Variant
+from sr_edge.spec import Precision
 from sr_edge.whole_file import whole_file
 
 HEADINGS = (
@@ -133,10 +135,22 @@ def _baseline(report: BenchReport) -> list[str]:
     if report.bicubic is None:
         return []
     scores = report.bicubic
-    return [
+    compared = (
         f"dB HR, SSIM HR: luma against {len(scores.pictures)} originals, border of {report.card.scale} pixels "
         f"left out; bicubic has {scores.psnr_y_db:.3f} dB, {scores.ssim_y:.4f}"
-    ]
+    )
+    return [compared, _NOT_TRAINED_FOR_PSNR] if _loses_to_bicubic(report, scores) else [compared]
+
+
+_NOT_TRAINED_FOR_PSNR = (
+    "the network has fewer decibels than bicubic on these originals, as networks trained with adversarial losses "
+    "usually have: look at the pictures; dB HR ranks nothing, dB float tells what a precision changes"
+)
+
+
+def _loses_to_bicubic(report: BenchReport, bicubic: HrScores) -> bool:
+    exact = [row.quality.hr for row in report.rows if row.variant.precision is Precision.FP32 and row.quality]
+    return any(scores is not None and scores.psnr_y_db < bicubic.psnr_y_db for scores in exact)
 
 
 def rich_report(report: BenchReport) -> Group:

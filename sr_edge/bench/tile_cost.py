@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from sr_edge.export import TileCost, export_onnx
+from sr_edge.export import TileCost, export_best_form
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
 from sr_edge.spec import Precision, TileSpec
@@ -20,7 +20,7 @@ def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
         SrEdgeError: the export or the runtime failed.
     """
     with tempfile.TemporaryDirectory(prefix="sr-edge-tile-") as folder:
-        report = export_onnx(model, tile, Path(folder) / "model.onnx")
+        report = export_best_form(model, tile, Path(folder) / "model.onnx")
         request = SessionRequest(report.path, report.metadata.card, tile, Precision.FP32)
         memory = measure_memory(runtime, request)
         with open_request(runtime, request) as session:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sr_edge.bench.side_names import CHECKPOINTS, SideName
 from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
-from sr_edge.export import export_onnx
+from sr_edge.export import export_best_form
 from sr_edge.models import LoadedModel, load_model, model_names
 from sr_edge.models.loading import bake, innermost
 from sr_edge.runtimes import SessionRequest
@@ -56,5 +56,5 @@ def export_side(request: SessionRequest, folder: Path) -> Path:
     else:
         model = load_model(arch, card.scale, request.artifact)
     path = folder / "exported.onnx"
-    export_onnx(bake(model, card.baked), request.tile, path)
+    export_best_form(bake(model, card.baked), request.tile, path)
     return path

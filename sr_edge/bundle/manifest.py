@@ -106,7 +106,8 @@ class Manifest:
 
     `architecture` is what the torch runtime rebuilds the network from, with the weights artifact: a model's
     name, or `package.module:factory`; empty where the bundle has no weights. `tools` maps each program that
-    took part to its version, `licences` each part to its licence.
+    took part to its version, `licences` each part to its licence. `left_out` maps each precision that the network was
+    tried in and cannot be run in to the reason.
     """
 
     card: ModelCard
@@ -117,6 +118,7 @@ class Manifest:
     calibration: CalibrationRecord | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     licences: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -43,7 +43,8 @@ class Account:
     """A calibration that keeps a budget, and how it came about.
 
     `rest_db` is what the float network loses by the rest's precision alone, in the timed runtime; it and the drop of
-    `choice` are within the budget together.
+    `choice` are within the budget together. `originals_db` is what INT8 loses against originals, which decides nothing;
+    None where there were none.
     """
 
     calibration: Calibration
@@ -54,6 +55,7 @@ class Account:
     latency: LatencyMs | None
     warnings: tuple[str, ...]
     rest_db: float = 0.0
+    originals_db: float | None = None
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
@@ -68,11 +70,23 @@ class Account:
             f"{len(self.choice.int8)} of {self._possible} possible layers became INT8 and cost "
             f"{self.choice.drop_db:.3f} dB {self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
         )
-        return f"{said}; {self._tuning_said()}{self._time_said()}{self._price_said()}{self._target_said()}."
+        parts = (
+            self._originals_said(),
+            self._tuning_said(),
+            self._time_said(),
+            self._price_said(),
+            self._target_said(),
+        )
+        return f"{said}; {''.join(parts)}."
 
     @property
     def _possible(self) -> int:
         return sum(row.noise_db is not None for row in self.layers)
+
+    def _originals_said(self) -> str:
+        if self.originals_db is None:
+            return ""
+        return f"against the originals, which decide nothing, {self.originals_db:.3f} dB of PSNR of luma; "
 
     def _tuning_said(self) -> str:
         found = self.calibration.finetuning
@@ -126,10 +140,11 @@ class Account:
         """What all layers in INT8, whatever the budget, would do for the target."""
         if self.latency is None or not self.float_for_budget:
             return ""
-        most_db = next(point.drop_db for point in self.choice.curve if point.int8_layers == self._possible)
+        costs_db = [point.drop_db for point in self.choice.curve if point.int8_layers == self._possible]
+        cost = f"for {costs_db[0]:.3f} dB" if costs_db else "and an output that is not finite"
         all_ms = self.latency.all_int8_ms
         would = "would meet it" if all_ms <= wanted_ms else "would not meet it either"
-        return f"; all in INT8 {would}, with {all_ms:.2f} ms for {most_db:.3f} dB"
+        return f"; all in INT8 {would}, with {all_ms:.2f} ms {cost}"
 
 
 def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[LayerRow, ...]:

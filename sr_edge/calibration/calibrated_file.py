@@ -7,28 +7,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.calibration.account import Account
+from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.pareto import write_curve
 from sr_edge.calibration.post_training import quantize_onnx
 from sr_edge.calibration.quality import HeldOut
 from sr_edge.calibration.tuning import Order, StageProgress, calibrate_within
 from sr_edge.calibration.watched import Batch
-from sr_edge.errors import CacheMismatch
+from sr_edge.errors import CacheMismatch, UsageError
+from sr_edge.export.checks.findings import summarize
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.targets import readers_of
 from sr_edge.spec import Precision, Spelling
 
 
 @dataclass(frozen=True)
 class CalibratedFile:
-    """What was written: the INT8 graph at `path`, and the `files` of its curve."""
+    """What was written: the INT8 graph at `path`, and the `files` of its curve; `warnings` are those of the graph."""
 
     path: Path
     spelling: Spelling
     account: Account
     files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def cache_beside(out: Path) -> Path:
     """Where the cache of an INT8 graph lies unless another file was named."""
     return out.with_suffix(".calibration.json")
+
+
+def choose_spelling(spelling: Spelling | None, targets: Sequence[str], runtime: str) -> Spelling:
+    """The spelling named, or the one that all targets read, or OpenVINO's where layers are timed there.
+
+    Args:
+        spelling: None leaves the choice.
+        targets: runtimes that must take the file.
+        runtime: where layers are timed; empty where they are not.
+
+    Raises:
+        UsageError: no one file is for all the targets.
+    """
+    usual = (Spelling.U8, Spelling.S8) if runtime else (Spelling.S8, Spelling.U8)
+    candidates = usual if spelling is None else (spelling,)
+    fitting = [candidate for candidate in candidates if set(targets) <= set(readers_of(candidate))]
+    if fitting:
+        return fitting[0]
+    if spelling is None:
+        raise UsageError(f"no one INT8 file is for {', '.join(targets)}; calibrate twice, or deploy, which writes both")
+    others = [target for target in targets if target not in readers_of(spelling)]
+    raise UsageError(f"{', '.join(others)} does not read the {spelling} spelling; leave --spelling out")
 
 
 def calibrate_file(
@@ -41,6 +68,7 @@ def calibrate_file(
     *,
     cache: Path | None = None,
     recalibrate: bool = False,
+    targets: Sequence[str] = (),
     progress: StageProgress = lambda stage, done, total: None,
 ) -> CalibratedFile:
     """`calibrate_within`, then everything that belongs to its result.
@@ -49,14 +77,19 @@ def calibrate_file(
         source: the float32 graph.
         out: the INT8 graph; the curve's JSON and picture and, unless `cache` names it, the cache lie beside it.
         batches, held_out, order, recalibrate, progress: as in `calibrate_within`.
-        spelling: None takes OpenVINO's where that was timed, and everybody else's otherwise.
+        spelling: None takes the one that the targets read, or OpenVINO's where that was timed.
         cache: a file that must fit; one that an earlier run left beside `out` is replaced where it does not.
+        targets: runtimes that must take the INT8 graph; what they refuse in the float one is found before any work.
 
     Raises:
+        UsageError: no one file is for all the targets.
+        ExportError: a target refuses the graph.
         CacheMismatch: `cache` was made from another graph, other patches or by another method.
         CalibrationError: whatever `calibrate_within` raises; or a file cannot be written.
     """
     kept = cache or cache_beside(out)
+    spelled = choose_spelling(spelling, targets, order.runtime)
+    findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(spelled))
 
     def work(again: bool) -> Account:
         return calibrate_within(source, batches, held_out, order, progress=progress, cache=kept, recalibrate=again)
@@ -67,8 +100,7 @@ def calibrate_file(
         if cache is not None:
             raise
         account = work(True)
-    spelled = spelling or (Spelling.U8 if order.runtime else Spelling.S8)
     rest = Precision.FP16 if order.rest is Precision.FP16 else Precision.FP32
-    quantize_onnx(source, account.calibration, out, spelled, rest)
+    quantize_onnx(source, account.calibration, out, spelled, rest, targets)
     files = write_curve(account, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
-    return CalibratedFile(out, spelled, account, files)
+    return CalibratedFile(out, spelled, account, files, summarize(findings))

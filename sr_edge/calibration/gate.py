@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize, UsageError
 
 DropDb = Callable[[Collection[str]], float]
-"""What these layers in INT8 cost together, in dB."""
+"""What these layers in INT8 cost together, in dB; infinite where an output is not finite."""
 
 CURVE = (0.0, 0.05, 0.25, 0.6)
 """What share of the layers is left float at the points of the curve that are always there."""
@@ -39,7 +40,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Point:
-    """One set of INT8 layers on the way from most to fewest: its joint cost in dB, and its time or MMAC left float."""
+    """One set of INT8 layers on the way from most to fewest: its joint cost in dB, and its time or MMAC left float.
+
+    A set of infinite cost is no point of the curve.
+    """
 
     int8_layers: int
     drop_db: float
@@ -147,7 +151,8 @@ class Gate:
             self.drop_db(round(share * (len(self._order) - 1)))
 
     def _points(self) -> tuple[Point, ...]:
-        found = [Point(len(int8), drop, self._timings.cost(int8)) for int8, drop in self._known.items()]
+        finite = {int8: drop for int8, drop in self._known.items() if math.isfinite(drop)}
+        found = [Point(len(int8), drop, self._timings.cost(int8)) for int8, drop in finite.items()]
         found.append(Point(0, 0.0, self._timings.cost(())))
         return tuple(sorted(found, key=lambda point: (point.cost, point.drop_db)))
 

@@ -20,9 +20,6 @@ from sr_edge.spec import TileSpec
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-PICTURES = Path(__file__).with_name("pictures")
-"""Two low-resolution photographs for those who have none at hand (examples/pictures/README.md says whose they are)."""
-
 PATCHES = 40
 VIDEO_FRAMES = 20
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)

@@ -23,6 +23,8 @@ from sr_edge.calibration.search import SEARCH, Found
 from sr_edge.calibration.sites import find_sites
 from sr_edge.calibration.watched import Batch, Progress, require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes, worst_cases_of
 from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
@@ -121,6 +123,7 @@ def quantize_onnx(
     out: Path,
     spelling: Spelling = Spelling.S8,
     rest: Precision = Precision.FP32,
+    targets: Sequence[str] = (),
 ) -> Path:
     """Writes the INT8 graph of the model that was calibrated.
 
@@ -130,12 +133,14 @@ def quantize_onnx(
         out: the file to write, whole or not at all.
         spelling: S8 for TensorRT and ONNX Runtime, U8 for OpenVINO; the values are the same.
         rest: precision of everything that is not INT8: FP32, or FP16 with float32 islands.
+        targets: runtimes that must take the graph, of those that read this spelling (`readers_of`).
 
     Returns:
         `out`.
 
     Raises:
         CalibrationError: the calibration belongs to another model file, or the result is not a valid graph.
+        ExportError: a target refuses the graph; nothing is written.
     """
     found = sha256_of(onnx_path) if onnx_path.is_file() else "none"
     if found != calibration.provenance.model_sha256:
@@ -144,6 +149,8 @@ def quantize_onnx(
             f"{found[:12]}; calibrate this model"
         )
     model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
+    if targets:
+        require_deployable(model, targets, static=False, intended=readers_of(spelling))
     write_output(out, model.SerializeToString(deterministic=True))
     return out
 

@@ -1,11 +1,14 @@
-"""What INT8 costs in decibels, on patches that calibration has not seen.
+"""What INT8 costs, on patches that calibration has not seen, compared with the float network's own output.
 
-Where the held-out patches have originals, the cost is PSNR of luma, float less INT8, as papers measure it (pooled over
-each picture, then the mean over pictures, a border of `scale` pixels left out of every patch).
+The noise that INT8 adds stands for decibels: a network that restores a picture with mean squared error F and gets
+independent noise Q has F + Q, which is `10 log10(1 + Q/F)` decibels less. F is that of the best networks known, so that
+all others lose less than the number says. Noise is not all that can go wrong: detail that the worst patch loses (SSIM
+to the float picture) and a tint (a channel's mean that moves) count as decibels, too, and the largest of the three is
+the cost.
 
-Where they have none, the noise that INT8 adds to the float output stands for it: a network that restores a picture with
-mean squared error F and gets independent noise Q has F + Q, which is `10 log10(1 + Q/F)` decibels less. F is that of
-the best networks known, so that all others lose less than the number says.
+Originals, where the held-out patches have them, decide nothing: a network trained with adversarial losses is further
+from them than bicubic interpolation is, and noise may bring it nearer. The PSNR of luma against them is shown, as
+papers measure it: pooled over each picture, then the mean over pictures, a border of `scale` pixels left out.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
+from sr_edge.metrics import fidelity
 from sr_edge.spec import Control
 
 BEST_KNOWN_DB = {2: 38.5, 3: 35.0, 4: 33.0}
@@ -30,6 +34,12 @@ OTHER_SCALES_DB = 40.0
 """Restoration at the same size, and scales that papers do not report."""
 
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+
+SSIM_PER_DB = 0.2
+"""A loss of 0.01 in SSIM counts as 0.05 dB. White noise of 0.05 dB alone loses less than that."""
+
+COLOR_SHIFT_PER_DB = 10.0 / 255.0
+"""A channel's mean that moves by half a level of 8 bits counts as 0.05 dB: a flat area shows it as a tint."""
 
 Plane = npt.NDArray[np.float64]
 
@@ -71,8 +81,8 @@ class Judge:
         self._graph = graph
         self._white = np.float32(white)
         self._has_truth = all(with_truth)
-        pairs = [(held, {}) for held in held_out] if self._has_truth else checked_pairs(held_out, controls)
-        self._runs: list[tuple[HeldOut, Controls]] = [*pairs]
+        self._runs: list[tuple[HeldOut, Controls]] = [*checked_pairs(held_out, controls)]
+        self._at_defaults = self._runs[: len(held_out)]
         self._floats = [self._run(held, setting, ()) for held, setting in self._runs]
         self._drops_db: dict[frozenset[str], float] = {}
         first = held_out[0]
@@ -80,30 +90,27 @@ class Judge:
         self._require_fitting_originals()
 
     @property
-    def assumed_db(self) -> float | None:
-        """The PSNR that the network is taken to have; None where originals tell."""
-        return None if self._has_truth else best_known_db(self.scale)
+    def assumed_db(self) -> float:
+        """The PSNR that the network is taken to have."""
+        return best_known_db(self.scale)
 
     @property
     def meaning(self) -> str:
         """What the decibels are, in words."""
         count = len({id(held) for held, _ in self._runs})
-        if self._has_truth:
-            return f"PSNR of luma against the originals of {count} held-out patches"
         return (
-            f"noise against the float output on {count} held-out patches, for a picture that the float network "
-            f"restores with {self.assumed_db:g} dB"
+            f"noise, lost detail or tint, whichever counts most, against the float output on {count} held-out patches, "
+            f"for a picture that the float network restores with {self.assumed_db:g} dB"
         )
 
     def noise_power(self, int8: Collection[str], patches: int | None = None) -> float:
         """Mean squared difference of luma from the float output, white squared; on the first `patches` only."""
         runs = list(zip(self._runs, self._floats, strict=True))[:patches]
-        return _mean_power([self._run(held, setting, int8) - wanted for (held, setting), wanted in runs])
+        return _mean_power([(self._run(held, setting, int8), wanted) for (held, setting), wanted in runs])
 
     def db_of_noise(self, noise_power: float) -> float:
-        """What noise of that power costs a picture that the float network restores as it does these, or as assumed."""
-        float_db = self.assumed_db if self.assumed_db is not None else self._psnr_db(self._floats)
-        return cost_of_noise_db(noise_power, float_db)
+        """What noise of that power costs a picture that the float network restores as assumed."""
+        return cost_of_noise_db(noise_power, self.assumed_db)
 
     def drop_db(self, int8: Collection[str]) -> float:
         """What these layers cost together; asked again, it remembers."""
@@ -114,39 +121,57 @@ class Judge:
 
     def drop_db_in(self, run: Callable[[Batch, Controls], Batch]) -> float:
         """What it costs to run the float network in another way: `run` gives its output for a patch and controls."""
-        return self._drop_db([self._luma(run(held.patch * self._white, setting)) for held, setting in self._runs])
+        return self._drop_db([run(held.patch * self._white, setting) / self._white for held, setting in self._runs])
 
-    def _drop_db(self, found: Sequence[Plane]) -> float:
-        if self.assumed_db is None:
-            return self._psnr_db(self._floats) - self._psnr_db(found)
-        errors = [plane - wanted for plane, wanted in zip(found, self._floats, strict=True)]
-        return self.db_of_noise(_mean_power(errors))
+    def drop_on_originals_db(self, int8: Collection[str]) -> float | None:
+        """What these layers cost in PSNR of luma against the originals, which decides nothing; None without any."""
+        if not self._has_truth:
+            return None
+        found = [self._run(held, setting, int8) for held, setting in self._at_defaults]
+        return self._psnr_db(self._floats[: len(found)]) - self._psnr_db(found)
 
-    def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Plane:
-        return self._luma(self._graph.run(held.patch * self._white, int8, setting))
+    def _drop_db(self, found: Sequence[Batch]) -> float:
+        return cost_of_pictures_db(found, self._floats, self.assumed_db)
 
-    def _luma(self, output: Batch) -> Plane:
-        return luma(output / self._white)
+    def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Batch:
+        picture: Batch = self._graph.run(held.patch * self._white, int8, setting) / self._white
+        return picture
 
-    def _psnr_db(self, planes: Sequence[Plane]) -> float:
+    def _psnr_db(self, pictures: Sequence[Batch]) -> float:
         errors: dict[str, list[float]] = {}
-        for (held, _), plane in zip(self._runs, planes, strict=True):
+        for (held, _), picture in zip(self._at_defaults, pictures, strict=True):
             assert held.original is not None  # for mypy: __init__ has made sure
             inner = np.s_[self.scale : -self.scale, self.scale : -self.scale]
-            errors.setdefault(held.picture, []).append(float(np.mean(np.square((plane - luma(held.original))[inner]))))
+            difference = (luma(picture) - luma(held.original))[inner]
+            errors.setdefault(held.picture, []).append(float(np.mean(np.square(difference))))
         return float(np.mean([-10.0 * math.log10(max(float(np.mean(found)), 1e-12)) for found in errors.values()]))
 
     def _require_fitting_originals(self) -> None:
-        for (held, _), plane in zip(self._runs, self._floats, strict=True):
-            if held.original is not None and held.original.shape[2:] != plane.shape:
+        for (held, _), picture in zip(self._runs, self._floats, strict=True):
+            if held.original is not None and held.original.shape[2:] != picture.shape[2:]:
                 raise CalibrationError(
                     f"the original of a held-out patch has {held.original.shape[2:]} pixels, the graph gives "
-                    f"{plane.shape}; give originals {self.scale} times the size of the patches"
+                    f"{picture.shape[2:]}; give originals {self.scale} times the size of the patches"
                 )
 
 
-def _mean_power(errors: Sequence[Plane]) -> float:
-    return float(np.mean([np.mean(np.square(error)) for error in errors]))
+def cost_of_pictures_db(found: Sequence[Batch], wanted: Sequence[Batch], float_db: float) -> float:
+    """What these pictures cost against those of the float network, all float NCHW in [0, 1].
+
+    The largest of three: their noise in luma, the detail that the worst of them loses, the tint of the worst of them.
+    """
+    pairs = list(zip(found, wanted, strict=True))
+    kept = [fidelity(picture, exact) for picture, exact in pairs]
+    if not all(math.isfinite(each.color_shift) for each in kept):
+        return math.inf
+    detail_db = (1.0 - min(each.ssim for each in kept)) / SSIM_PER_DB
+    tint_db = max(each.color_shift for each in kept) / COLOR_SHIFT_PER_DB
+    return max(cost_of_noise_db(_mean_power(pairs), float_db), detail_db, tint_db)
+
+
+def _mean_power(pairs: Sequence[tuple[Batch, Batch]]) -> float:
+    """Mean squared difference of luma."""
+    return float(np.mean([np.mean(np.square(luma(found) - luma(wanted))) for found, wanted in pairs]))
 
 
 def luma(batch_nchw: Batch) -> Plane:

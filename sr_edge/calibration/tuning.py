@@ -123,7 +123,7 @@ def calibrate_within(
     Args:
         onnx_path: the float32 graph.
         batches: calibration patches in [0, 1], black to white; some in hard black and white are added.
-        held_out: other patches, to judge by; with their originals where there are some.
+        held_out: other patches, to judge by; what is lost against their originals, where there are some, is shown.
         order: budget, method, runtime.
         progress: called with (stage, steps done, steps in all).
         cache: as in `calibrate`; it also keeps noises and times, so that an interrupted run goes on where it was.
@@ -167,7 +167,8 @@ def calibrate_within(
     require_same_meaning(model, chosen, patch, order.runtime, order.threads)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
-    return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db)
+    originals_db = judge.drop_on_originals_db(choice.int8)
+    return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db, originals_db)
 
 
 def _ranges(

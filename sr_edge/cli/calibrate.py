@@ -12,7 +12,9 @@ import typer
 
 from sr_edge.cli.options import (
     Arch,
+    BlendWith,
     Exclude,
+    ForTargets,
     Images,
     Include,
     InputRange,
@@ -24,6 +26,7 @@ from sr_edge.cli.options import (
     Scale,
     Threads,
     Weights,
+    read_targets,
     require_another_file,
 )
 from sr_edge.errors import CalibrationInterrupted
@@ -44,11 +47,16 @@ Out = Annotated[
 FileOrModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="An fp32 .onnx file, a bundle, or a name (`sr-edge models`).", show_default=False
+        metavar="MODEL",
+        help="An fp32 .onnx file, a bundle, a checkpoint, or a name (`sr-edge models`).",
+        show_default=False,
     ),
 ]
 Judges = Annotated[
-    Path | None, typer.Option("--hr", metavar="DIR", help="Originals to judge decibels by.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--hr", metavar="DIR", help="Originals to show decibels against; they decide nothing.", show_default=False
+    ),
 ]
 LatencyTarget = Annotated[
     float | None, typer.Option(metavar="MS", help="The best quality that takes at most this.", show_default=False)
@@ -92,6 +100,7 @@ def calibrate(
     runtime: TimedIn = None,
     rest: Rest = Precision.FP32,
     spelling: OneSpelling = None,
+    for_targets: ForTargets = None,
     method: Method = "search",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
     exclude: Exclude = [],  # noqa: B006
@@ -103,6 +112,7 @@ def calibrate(
     threads: Threads = None,
     scale: Scale = None,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -116,9 +126,10 @@ def calibrate(
     for file in (out, cache):
         if file is not None:
             require_output_file(file)
+    targets = read_targets(for_targets)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import Budget, Order, calibrate_file, calibration_patches
-        from sr_edge.calibration.calibrated_file import cache_beside
+        from sr_edge.calibration.calibrated_file import cache_beside, choose_spelling
         from sr_edge.calibration.tuning import timed_runtime
         from sr_edge.cli.float_graph import Network, float_graph
 
@@ -132,8 +143,9 @@ def calibrate(
             threads,
             finetune=finetune,
         )
+        spelling = choose_spelling(spelling, targets, order.runtime)
         warnings: list[str] = []
-        network = Network(model, scale, weights, random_weights, arch, input_range)
+        network = Network(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
             work = partial(
                 calibrate_file,
@@ -145,10 +157,11 @@ def calibrate(
                 spelling,
                 cache=cache,
                 recalibrate=recalibrate,
+                targets=targets,
                 progress=progress,
             )
             written = _resumable(work, cache or cache_beside(out), recalibrate)
-        said = tuple(dict.fromkeys((*warnings, *written.account.warnings)))
+        said = tuple(dict.fromkeys((*warnings, *written.warnings, *written.account.warnings)))
         written = replace(written, account=replace(written.account, warnings=said))
         show(_document(graph, written), _readable(graph, written))
 
@@ -191,6 +204,7 @@ def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
         "tile": graph.tile,
         "remark": graph.remark,
         "sentence": account.sentence,
+        "originals_db": account.originals_db,
         "warnings": account.warnings,
         "layers": account.layers,
         "curve": curve_document(account),
@@ -202,11 +216,13 @@ def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
 def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     from rich.console import Group
 
+    from sr_edge.cli.output import warning_lines
+
     account, files = written.account, ", ".join(map(str, written.files))
     said = f"{written.path} ({written.spelling} spelling); the curve of decibels against time: {files}"
     if len(written.files) == 1:
         said += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
-    warnings = [f"warning: {warning}" for warning in account.warnings]
+    warnings = warning_lines(account.warnings)
     remarks = [graph.remark] if graph.remark else []
     return Group(_layer_table(account), *remarks, *warnings, said, account.sentence)
 

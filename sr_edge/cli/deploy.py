@@ -12,7 +12,9 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Bake,
+    BlendWith,
     Exclude,
+    ForTargets,
     Halves,
     Include,
     InputRange,
@@ -31,6 +33,7 @@ from sr_edge.cli.options import (
     Tile,
     Weights,
     read_settings,
+    read_targets,
 )
 from sr_edge.whole_file import require_output
 
@@ -76,6 +79,7 @@ def deploy(
     lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
+    for_targets: ForTargets = None,
     method: Method = "search",
     max_drop_db: MaxDropDb = 0.05,
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -85,6 +89,7 @@ def deploy(
     tile_needs: TileNeeds = True,
     threads: Threads = None,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -94,19 +99,23 @@ def deploy(
     """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    constants = read_settings(bake)
+    constants, targets = read_settings(bake), read_targets(for_targets)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
-        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.cli.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading import bake as bake_controls
 
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            others = [Blend.parse(text) for text in blend]
+            asked = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            network = bake_controls(network, constants)
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,
@@ -121,6 +130,7 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                targets=targets,
             )
             target = out or _named_after(network.card)
             require_output(target)
@@ -139,11 +149,12 @@ def _readable(report: DeployReport) -> Group:
     from rich.console import Group
 
     from sr_edge.bench import rich_report
+    from sr_edge.cli.output import warning_lines
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
-    notes = [report.note] if report.note else []
-    return Group(rich_report(report.bench), *notes, written, *_advice(report.recommendations))
+    warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
+    return Group(rich_report(report.bench), *report.notes, *warnings, written, *_advice(report.recommendations))
 
 
 def _advice(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:

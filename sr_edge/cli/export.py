@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,8 @@ import typer
 from sr_edge.cli.options import (
     Arch,
     Bake,
+    BlendWith,
+    ForTargets,
     InputRange,
     Io,
     Json,
@@ -20,6 +23,7 @@ from sr_edge.cli.options import (
     Tile,
     Weights,
     read_settings,
+    read_targets,
     require_another_file,
 )
 from sr_edge.spec import FrameFormat
@@ -51,12 +55,6 @@ Out = Annotated[
 OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
 OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
 Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
-Release = Annotated[
-    str | None,
-    typer.Option(
-        "--for", metavar="tensorrt-VERSION", help="Check it for a release: tensorrt-10.3.", show_default=False
-    ),
-]
 Pictures = Annotated[
     Path | None,
     typer.Option(
@@ -77,10 +75,11 @@ def export(
     precision: OnePrecision = FloatPrecision.FP32,
     form: OneForm = FormName.STATIC,
     dynamic: Dynamic = False,
-    target: Release = None,
+    for_targets: ForTargets = None,
     images: Pictures = None,
     tile_needs: TileNeeds = False,
     weights: Weights = None,
+    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeights = False,
     arch: Arch = None,
     input_range: InputRange = 1.0,
@@ -90,20 +89,24 @@ def export(
     """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    require_another_file(out, weights)
+    require_another_file(out, weights, Path(model) if model is not None else None)
     require_output_file(out)
-    constants = read_settings(bake)
+    constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import calibration_patches
-        from sr_edge.cli.tiles import chosen_tile
+        from sr_edge.cli.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading import bake as bake_controls
         from sr_edge.models.tile_safety import with_tile_needs
         from sr_edge.spec import Precision
 
         with progress_on_stderr() as progress:
-            network = bake_controls(load_model(model, scale, weights, random_weights, arch, input_range), constants)
+            others = [Blend.parse(text) for text in blend]
+            asked = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
@@ -115,14 +118,17 @@ def export(
                 io=io,
                 precision=Precision(precision.value),
                 dynamic=dynamic,
-                target=target,
+                targets=targets,
                 patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
+        report = replace(report, remarks=(*network.remarks, *report.remarks))
         show(report, _readable(report))
 
 
 def _readable(report: ExportReport) -> str:
+    from sr_edge.cli.output import warning_lines
+
     metadata, parity = report.metadata, report.parity
     card = metadata.card
     size = f"tile {metadata.tile}" if metadata.tile else "any size"
@@ -135,4 +141,5 @@ def _readable(report: ExportReport) -> str:
         lines.append(f"controls: {', '.join(map(str, card.controls))}")
     if card.random_weights:
         lines.append("RANDOM WEIGHTS: for latency studies only")
-    return "\n".join(lines)
+    lines += warning_lines(report.warnings)
+    return "\n".join((*lines, *report.remarks))

@@ -50,16 +50,16 @@ def export_trtexec(
             raise UsageError(f"{graph} lies in the bundle, whose files stay as they were proven; write it elsewhere")
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
+        from sr_edge.export.checks.rules import require_deployable
+        from sr_edge.export.checks.tensorrt_releases import find_release
         from sr_edge.export.served_graph import served_graph
         from sr_edge.export.serving import ServedBy
-        from sr_edge.export.tensorrt_releases import find_release
-        from sr_edge.export.tensorrt_rules import require_for_tensorrt
         from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
 
         release = find_release(target)
         with open_bundle(bundle) as opened:
             served = served_graph(opened, ServedBy.TENSORRT, precision, rest, io)
-            require_for_tensorrt(served.model, target)
+            require_deployable(served.model, [target], static=False, intended=[target])
             path = _written(served, graph) if graph is not None else _in_bundle(opened, served)
             files = TrtexecFiles(path, Path(f"{path.stem}.plan"), Path("timing.cache"))
             words = trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)

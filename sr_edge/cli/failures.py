@@ -16,8 +16,18 @@ from sr_edge.errors import SrEdgeError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
+LONGEST_LINE = 1000
+"""Characters of a message: what a library says may hold a whole graph."""
 
-_EXTRAS = {"av": "camera", "matplotlib": "train", "starlette": "preview", "uvicorn": "preview", "websockets": "preview"}
+_EXTRAS = {
+    "av": "camera",
+    "einops": "spandrel",
+    "matplotlib": "train",
+    "spandrel": "spandrel",
+    "starlette": "preview",
+    "uvicorn": "preview",
+    "websockets": "preview",
+}
 """Which extra brings a package; all others that a device may lack come with `export`."""
 
 # Newer typer releases carry their own copy of click, so its base class is reached through typer.
@@ -98,5 +108,7 @@ def _explained_os_error(error: OSError) -> str:
 
 def _said(code: int, message: str) -> int:
     line = " ".join(message.split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[:LONGEST_LINE]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
     print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
     return code

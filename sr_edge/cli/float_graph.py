@@ -29,6 +29,7 @@ class Network:
     random_weights: bool = False
     arch: str | None = None
     input_range: float = 1.0
+    blend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def float_graph(network: Network, tile: str | None, progress: Report) -> Iterato
     if path is not None and path.suffix == ".onnx":
         _require_no_torch_options(network)
         yield _from_file(path, tile, network.input_range)
-    elif path is not None and (path.exists() or path.suffix in (".sredge", ".zip")):
+    elif path is not None and (path.is_dir() or path.suffix in (".sredge", ".zip")):
         _require_no_torch_options(network)
         with _from_bundle(path, tile) as graph:
             yield graph
@@ -75,6 +76,7 @@ def _require_no_torch_options(network: Network) -> None:
         "--weights": network.weights is not None,
         "--random-weights": network.random_weights,
         "--arch": network.arch is not None,
+        "--blend": bool(network.blend),
     }
     said = ", ".join(option for option, is_given in given.items() if is_given)
     if said:
@@ -102,9 +104,10 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
 
 
 def _exported(network: Network, tile: str, path: Path, progress: Report) -> FloatGraph:
-    from sr_edge.cli.tiles import chosen_tile
-    from sr_edge.export import export_onnx
+    from sr_edge.cli.tiles import chosen_tile, requested_tile
+    from sr_edge.export import export_best_form
     from sr_edge.models import load_model
+    from sr_edge.models.checkpoints import Blend
 
     loaded = load_model(
         network.model,
@@ -113,7 +116,10 @@ def _exported(network: Network, tile: str, path: Path, progress: Report) -> Floa
         network.random_weights,
         network.arch,
         network.input_range,
+        blend=[Blend.parse(text) for text in network.blend],
+        tile=requested_tile(tile),
     )
     chosen = chosen_tile(tile, loaded, progress)
-    export_onnx(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
-    return FloatGraph(path, chosen)
+    report = export_best_form(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
+    remarks = (*loaded.remarks, report.form_reason, *report.remarks)
+    return FloatGraph(path, chosen, remark="; ".join(filter(None, remarks)))

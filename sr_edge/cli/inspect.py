@@ -35,6 +35,7 @@ def _facts(manifest: Manifest) -> str:
     card, calibration = manifest.card, manifest.calibration
     lines = {
         "model": f"{card.name} x{card.scale}, {card.parameters:,} parameters",
+        "family": _family(card),
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
@@ -42,11 +43,18 @@ def _facts(manifest: Manifest) -> str:
         "controls": _controls(card),
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
+        "left out": "; ".join(f"{name}: {reason}" for name, reason in manifest.left_out.items()),
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in manifest.licences.items()) or "not recorded",
         "created": manifest.created or "not recorded",
     }
-    return "\n".join(f"{name:10}{value}" for name, value in lines.items()) + "\n"
+    return "\n".join(f"{name:10}{value}" for name, value in lines.items() if value) + "\n"
+
+
+def _family(card: ModelCard) -> str:
+    """What was recognised in a user's checkpoint; "" for our own models."""
+    known = [card.family, card.purpose, *(f"{name} {value}" for name, value in card.hyper_parameters.items())]
+    return ", ".join(filter(None, known))
 
 
 def _tile_needs(needs: TileNeeds | None) -> str:

@@ -1,8 +1,10 @@
-"""`sr-edge models`: the networks known by name."""
+"""`sr-edge models`: the networks known by name, and the families recognised in a checkpoint."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sr_edge.cli.options import Json
 
@@ -10,19 +12,50 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from sr_edge.models.model_list import ModelRow
+    from sr_edge.models.spandrel_networks import FamilyRow
 
 GIGA = 1e9
 
+Families = Annotated[
+    bool, typer.Option("--families", help="List the families that are recognised in a checkpoint instead.")
+]
 
-def models(as_json: Json = False) -> None:
+
+def models(families: Families = False, as_json: Json = False) -> None:
     """List the models, their sizes, what tiles they need and bundled weights."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:
-        from sr_edge.models import model_rows
+        if families:
+            from sr_edge.models.recognition.library import INSTALL, is_installed
+            from sr_edge.models.spandrel_networks import family_rows
 
-        rows = model_rows()
-        show({"models": rows}, _table(rows))
+            recognised, installed = family_rows(), is_installed()
+            document = {"families": recognised, "spandrel": {"installed": installed, "install": INSTALL}}
+            show(document, family_table(recognised, "" if installed else INSTALL))
+        else:
+            from sr_edge.models import model_rows
+
+            rows = model_rows()
+            show({"models": rows}, _table(rows))
+
+
+def family_table(rows: list[FamilyRow], install: str) -> Group:
+    """The families; `install` is the command that brings what recognises them, empty where that is there."""
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table("family", "purpose", "licence of its code", "loaded")
+    for row in rows:
+        loaded = "no" if row.refused else f"yes, as {row.registered}" if row.registered else "yes"
+        table.add_row(row.name, row.purpose, row.licence, loaded)
+    missing = f"spandrel, which recognises them, is not installed; run: {install}\n" if install else ""
+    refused = "\n".join(f"{row.name} is not loaded: {row.refused}." for row in rows if row.refused)
+    return Group(
+        table,
+        f"{missing}A checkpoint's own licence is its publisher's. 'not stated': spandrel says of all these families "
+        f"together that their code is under permissive licences.\n{refused}",
+    )
 
 
 def _table(rows: list[ModelRow]) -> Group:

@@ -15,19 +15,27 @@ BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .sredge fo
 
 Model = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="A name (`sr-edge models`); may be left out with --weights or --arch."),
+    typer.Argument(
+        metavar="MODEL", help="A checkpoint, or a name (`sr-edge models`); may be left out with --weights or --arch."
+    ),
 ]
-Scale = Annotated[int | None, typer.Option(help="Magnification: 2, 3 or 4.", show_default=False)]
+Scale = Annotated[
+    int | None, typer.Option(help="Magnification: 1, 2, 3, 4, 8 or 16; of checkpoints it is found.", show_default=False)
+]
 Tile = Annotated[
     str, typer.Option(metavar="HEIGHTxWIDTH|auto", help="Input size in low-resolution pixels; auto measures.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint: .pth, .pt or .safetensors.", show_default=False)]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint: .pth, .pt, .ckpt, .safetensors.", show_default=False)]
+BlendWith = Annotated[
+    list[str],
+    typer.Option("--blend", metavar="FILE=SHARE", help="Add a checkpoint, 0.3 of it; repeatable.", show_default=False),
+]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Seeded random weights, for latency studies.")]
 Arch = Annotated[
     str | None,
     typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Any PyTorch model; runs its code.", show_default=False),
 ]
-InputRange = Annotated[float, typer.Option(help="What a model of --arch calls white: 1 or 255.")]
+InputRange = Annotated[float, typer.Option(help="Input range of a network of your own: 1 for 0-1, 255 for 0-255.")]
 
 Bake = Annotated[
     list[str], typer.Option(metavar="NAME=NUMBER", help="Make a control a constant; repeatable.", show_default=False)
@@ -74,6 +82,26 @@ Halves = Annotated[
     Path | None,
     typer.Option("--lr", metavar="DIR", help="Their low-resolution halves; made where left out.", show_default=False),
 ]
+
+
+ForTargets = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="TARGET[,TARGET]",
+        help="Runtimes that must take the result: tensorrt-10.3, openvino.",
+        show_default=False,
+    ),
+]
+
+
+def read_targets(text: str | None) -> tuple[str, ...]:
+    """The names of `--for`, each once; raises UnknownNameError where one is no target."""
+    if text is None:
+        return ()
+    from sr_edge.export.checks.targets import require_known_targets
+
+    return require_known_targets(name.strip() for name in text.split(","))
 
 
 def read_settings(texts: list[str]) -> dict[str, float]:

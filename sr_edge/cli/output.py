@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PIPE_WIDTH = 200
+SHOWN_WARNINGS = 4
 
 Show = Callable[[object, "RenderableType"], None]
 Report = Callable[[str, int, int], None]
@@ -35,6 +36,14 @@ def result_on_stdout(as_json: bool) -> Iterator[Show]:
                 _print_readable(readable, stdout)
 
         yield show
+
+
+def warning_lines(warnings: Iterable[str]) -> list[str]:
+    """What people read of warnings: each once, and of many only the first."""
+    distinct = list(dict.fromkeys(warnings))
+    lines = [f"warning: {warning}" for warning in distinct[:SHOWN_WARNINGS]]
+    left = len(distinct) - len(lines)
+    return [*lines, f"{left} more warning{'s' if left > 1 else ''}; --json lists all"] if left else lines
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:

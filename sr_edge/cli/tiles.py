@@ -15,18 +15,28 @@ STAGE = "choosing the tile"
 MAX_PIXELS = 1 << 22
 
 
+def requested_tile(text: str) -> TileSpec | None:
+    """The tile that --tile names; None for "auto", which needs the network first.
+
+    Raises:
+        TileError: unreadable, or too large.
+    """
+    if text.strip().lower() == AUTO:
+        return None
+    tile = TileSpec.parse(text)
+    if tile.height * tile.width > MAX_PIXELS:
+        raise TileError(f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels; larger pictures are cut into tiles")
+    return tile
+
+
 def chosen_tile(text: str, model: LoadedModel, progress: Report) -> TileSpec:
     """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
 
     Raises:
         TileError: unreadable, too large, or it does not fit the network.
     """
-    if text.strip().lower() != AUTO:
-        tile = TileSpec.parse(text)
-        if tile.height * tile.width > MAX_PIXELS:
-            raise TileError(
-                f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels; larger pictures are cut into tiles"
-            )
+    tile = requested_tile(text)
+    if tile is not None:
         tile.require_multiple_of(model.card.multiple_px)
         return tile
     candidates = candidate_tiles(model.card)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from sr_edge.bench.golden import psnr_rgb_db
 from sr_edge.bench.protocol import Progress
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.controls import Controls, telling_setting
-from sr_edge.deploy.graphs import INT8_GRAPHS
-from sr_edge.deploy.manifest import WEIGHTS_FILE
+from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
+from sr_edge.errors import SrEdgeError
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
-from sr_edge.runtimes import SessionRequest, open_request
+from sr_edge.models import LoadedModel
+from sr_edge.models.reference import reference_frame
+from sr_edge.runtimes import SessionRequest, open_request, supports
 from sr_edge.runtimes.session import Frame
 from sr_edge.spec import ModelCard, Precision, Spelling
 
@@ -32,10 +36,28 @@ GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
 """What tells a sound kernel from a wrong one: rounding stays well above these, wrong arithmetic below 30 dB."""
 
 
+@dataclass(frozen=True)
+class Golden:
+    """The golden frames that were written, and why bf16 has none; "" where it has, or was not asked for."""
+
+    frames: tuple[GoldenFrame, ...]
+    no_bf16: str = ""
+
+
 def write_golden(
-    card: ModelCard, plan: DeployPlan, images: Path, staging: Path, progress: Progress
-) -> tuple[GoldenFrame, ...]:
-    """Golden outputs by the two references: eager torch for floats, ONNX Runtime for INT8."""
+    model: LoadedModel,
+    plan: DeployPlan,
+    precisions: Sequence[Precision],
+    images: Path,
+    staging: Path,
+    progress: Progress,
+) -> Golden:
+    """Golden outputs by the two references: the network in PyTorch for floats, ONNX Runtime for INT8.
+
+    bf16 is no file but a way to run the fp32 one. A network that loses its picture in it here gets no golden frames for
+    it, since no runtime could reproduce them.
+    """
+    card = model.card
     (staging / "golden").mkdir()
     batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
@@ -44,17 +66,18 @@ def write_golden(
     runs = [(frame, setting) for setting in settings for frame in frames]
     sources = [(file, setting) for setting in settings for file in files]
     progress("golden frames", 0, 2)
-    outputs = {Precision.FP32: _run_reference("torch", WEIGHTS_FILE, Precision.FP32, card, plan, runs, staging)}
+    outputs = {Precision.FP32: [reference_frame(model, frame, setting) for frame, setting in runs]}
     progress("golden frames", 1, 2)
-    if Precision.INT8 in plan.precisions:
-        file = INT8_GRAPHS[0].file
-        outputs[Precision.INT8] = _run_reference("onnxruntime", file, Precision.INT8, card, plan, runs, staging)
+    if Precision.INT8 in precisions:
+        outputs[Precision.INT8] = _int8_frames(card, plan, runs, staging)
+    asked = Precision.BF16 in precisions
+    no_bf16 = _flaw_of_bf16(card, plan, runs, outputs[Precision.FP32], staging) if asked else ""
     progress("golden frames", 2, 2)
     written = {
         reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
         for reference, found in outputs.items()
     }
-    return tuple(
+    golden = tuple(
         GoldenFrame(
             source,
             output,
@@ -64,9 +87,39 @@ def write_golden(
             sha256_of(staging / output),
             setting,
         )
-        for precision in plan.precisions
+        for precision in precisions
+        if not (precision is Precision.BF16 and no_bf16)
         for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
     )
+    return Golden(golden, no_bf16)
+
+
+def _flaw_of_bf16(
+    card: ModelCard,
+    plan: DeployPlan,
+    runs: Sequence[tuple[Frame, Controls]],
+    wanted: Sequence[Frame],
+    staging: Path,
+) -> str:
+    """Why bf16 loses the picture in a runtime that computes it here, or ""."""
+    for runtime in plan.runtimes:
+        if runtime == "torch" or not supports(runtime, Precision.BF16):
+            continue
+        request = SessionRequest(
+            artifact=staging / FLOAT_GRAPHS[0].file,
+            card=card,
+            tile=plan.tile,
+            precision=Precision.BF16,
+            threads=plan.threads,
+        )
+        try:
+            found = _frames_of(runtime, request, runs)
+        except SrEdgeError:  # the benchmark reports what does not run
+            continue
+        psnr_db, least_db = psnr_rgb_db(found, wanted), GOLDEN_MIN_PSNR_DB[Precision.BF16]
+        if psnr_db < least_db:
+            return f"bf16 in {runtime} gives {psnr_db:.1f} dB against fp32 on golden frames, {least_db:g} wanted"
+    return ""
 
 
 def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
@@ -74,26 +127,22 @@ def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
     return [{}, telling_setting(card.controls)] if card.controls else [{}]
 
 
-def _run_reference(
-    runtime: str,
-    file: str,
-    precision: Precision,
-    card: ModelCard,
-    plan: DeployPlan,
-    runs: Sequence[tuple[Frame, Controls]],
-    staging: Path,
+def _int8_frames(
+    card: ModelCard, plan: DeployPlan, runs: Sequence[tuple[Frame, Controls]], staging: Path
 ) -> list[Frame]:
     request = SessionRequest(
-        artifact=staging / file,
+        artifact=staging / INT8_GRAPHS[0].file,
         card=card,
         tile=plan.tile,
-        precision=precision,
-        spelling=Spelling.S8 if precision is Precision.INT8 else None,
+        precision=Precision.INT8,
+        spelling=Spelling.S8,
         threads=plan.threads,
         allow_other_precision=True,
-        architecture=card.name,
-        options={"architecture": card.name} if runtime == "torch" else None,
     )
+    return _frames_of("onnxruntime", request, runs)
+
+
+def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Frame, Controls]]) -> list[Frame]:
     with open_request(runtime, request) as session:
         return [cast(Frame, session.run(frame, setting)) for frame, setting in runs]
 

@@ -11,8 +11,9 @@ from sr_edge.calibration import Account, Budget, HeldOut, Order, calibrate_withi
 from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
-from sr_edge.errors import NothingToQuantize
-from sr_edge.export import ExportReport, derive_onnx, export_onnx
+from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
+from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable
+from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
@@ -55,41 +56,96 @@ INT8_GRAPHS = (
 )
 
 
-def graph_files(plan: DeployPlan) -> tuple[GraphFile, ...]:
-    """All that are made for the plan's precisions."""
-    return tuple(graph for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS) if graph.precision in plan.precisions)
+def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[GraphFile, ...]:
+    """All that belong to a bundle of these precisions; none that computes in half precision unless that was proven."""
+    return tuple(
+        graph
+        for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
+        if graph.precision in precisions and (half_precision or graph.rest is not Precision.FP16)
+    )
+
+
+@dataclass(frozen=True)
+class FloatExports:
+    """The float graphs that were written, and why none computes in half precision; "" where that was proven."""
+
+    reports: tuple[ExportReport, ...]
+    no_half_precision: str = ""
 
 
 def export_all(
     model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
-) -> tuple[ExportReport, ...]:
-    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it."""
-    first, *others = [graph for graph in FLOAT_GRAPHS if graph.precision in plan.precisions]
-    pictures = patches[:PARITY_PATCHES]
-    progress("exporting", 0, 1 + len(others))
-    reports = [export_onnx(model, plan.tile, staging / first.file, patches=pictures)]
-    for index, graph in enumerate(others, start=1):
-        progress("exporting", index, 1 + len(others))
-        file = staging / graph.file
-        reports.append(derive_onnx(reports[0], file, io=graph.io, precision=graph.precision, patches=pictures))
-    progress("exporting", 1 + len(others), 1 + len(others))
-    return tuple(reports)
+) -> FloatExports:
+    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
+
+    The first report's `form_reason` says why it is the traced form, where the network has no static one. INT8 graphs
+    come with a half-precision rest as well, so half precision is proven for them, too. A network that loses its picture
+    in half precision is exported without it.
+
+    Raises:
+        NotDeployable: a graph is not static, or a target that the plan names refuses it.
+        ExportError: the fp32 graph is not the network's function.
+    """
+    first, *others = [graph for graph in FLOAT_GRAPHS if _is_made(graph, plan.precisions)]
+    pictures, total = patches[:PARITY_PATCHES], 1 + len(others)
+    progress("exporting", 0, total)
+    base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=pictures)
+    written = {first: base}
+    for graph in others:
+        progress("exporting", len(written), total)
+        same_precision = next((made for made in written.values() if made.metadata.precision is graph.precision), base)
+        try:
+            written[graph] = derive_onnx(
+                same_precision,
+                staging / graph.file,
+                io=graph.io,
+                precision=graph.precision,
+                targets=plan.targets,
+                patches=pictures,
+            )
+        except NotDeployable:
+            raise
+        except ExportError as error:
+            if graph.precision is not Precision.FP16 or isinstance(error.__cause__, OSError):
+                raise
+            return FloatExports(tuple(written.values()), str(error))
+    progress("exporting", total, total)
+    return FloatExports(tuple(written.values()))
+
+
+def _is_made(graph: GraphFile, precisions: Sequence[Precision]) -> bool:
+    """Whether it belongs to the bundle, or proves half precision for the rest of INT8 graphs."""
+    proves_int8 = (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
+    return graph.precision in precisions or (proves_int8 and Precision.INT8 in precisions)
 
 
 def quantize_all(
-    plan: DeployPlan, patches: Sequence[Batch], held_out: Sequence[HeldOut], staging: Path, progress: Progress
+    plan: DeployPlan,
+    half_precision: bool,
+    patches: Sequence[Batch],
+    held_out: Sequence[HeldOut],
+    staging: Path,
+    progress: Progress,
 ) -> Account:
-    """The INT8 graphs, from the first float one; raises NothingToQuantize where no layer keeps the budget."""
+    """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
+
+    Raises:
+        NothingToQuantize: no layer keeps the budget.
+        ExportError: one of the plan's targets refuses a graph that is meant for it.
+    """
     source = staging / FLOAT_GRAPHS[0].file
     account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, account.calibration)
-    for index, graph in enumerate(INT8_GRAPHS):
-        progress("quantizing", index, len(INT8_GRAPHS))
+    graphs = graph_files([Precision.INT8], half_precision)
+    for index, graph in enumerate(graphs):
+        progress("quantizing", index, len(graphs))
         file = staging / graph.file
         quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
-    progress("quantizing", len(INT8_GRAPHS), len(INT8_GRAPHS))
+        if plan.targets:  # what is wrong with a graph for everybody was found in the float one
+            require_deployable(file, plan.targets, static=False, intended=readers_of(graph.spelling))
+    progress("quantizing", len(graphs), len(graphs))
     return account
 
 

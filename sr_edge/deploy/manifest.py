@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sr_edge.bench.environment import tool_versions
 from sr_edge.bundle import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest, sha256_of
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration
-from sr_edge.deploy.graphs import CACHE_FILE, graph_files
+from sr_edge.deploy.graphs import CACHE_FILE, GraphFile
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.models import LoadedModel
 from sr_edge.models.loading import innermost
@@ -21,20 +22,23 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def write_network_weights(model: LoadedModel, staging: Path) -> None:
     """The network's state, for the torch runtime."""
-    state = innermost(model.module).state_dict()
+    state = model.state if model.state is not None else innermost(model.module).state_dict()
     write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in state.items()})
 
 
 def manifest_of(
     card: ModelCard,
+    architecture: str,
     plan: DeployPlan,
+    graphs: Sequence[GraphFile],
     calibration: Calibration | None,
     golden: tuple[GoldenFrame, ...],
+    left_out: Mapping[Precision, str],
     staging: Path,
 ) -> Manifest:
-    """Of the files in `staging`."""
+    """Of the files in `staging`; a network that PyTorch cannot rebuild has no weights among them."""
     shape = (1, 3, plan.tile.height, plan.tile.width)
-    graphs = [
+    artifacts = [
         Artifact(
             graph.file,
             ArtifactKind.ONNX,
@@ -45,29 +49,38 @@ def manifest_of(
             shape,
             sha256_of(staging / graph.file),
         )
-        for graph in graph_files(plan)
+        for graph in graphs
     ]
-    weights = Artifact(
-        WEIGHTS_FILE,
-        ArtifactKind.WEIGHTS,
-        Precision.FP32,
-        Precision.FP32,
-        None,
-        FrameFormat.FLOAT_NCHW,
-        shape,
-        sha256_of(staging / WEIGHTS_FILE),
-    )
+    if architecture:
+        artifacts.append(
+            Artifact(
+                WEIGHTS_FILE,
+                ArtifactKind.WEIGHTS,
+                Precision.FP32,
+                Precision.FP32,
+                None,
+                FrameFormat.FLOAT_NCHW,
+                shape,
+                sha256_of(staging / WEIGHTS_FILE),
+            )
+        )
     return Manifest(
         card=card,
         tile=plan.tile,
-        artifacts=(*graphs, weights),
+        artifacts=tuple(artifacts),
         golden=golden,
-        architecture=card.name,
+        architecture=architecture,
         calibration=_calibration_record(calibration, staging) if calibration else None,
         tools=tool_versions(),
-        licences={"weights": card.licence or "not stated by their maker"},
+        licences=_licences(card),
+        left_out={str(precision): reason for precision, reason in left_out.items()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _licences(card: ModelCard) -> dict[str, str]:
+    weights = {"weights": card.licence or "not stated by their maker"}
+    return {**weights, "architecture": card.architecture_licence} if card.architecture_licence else weights
 
 
 def _calibration_record(calibration: Calibration, staging: Path) -> CalibrationRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
@@ -12,19 +12,29 @@ from sr_edge.bench.quality import pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
-from sr_edge.calibration import PICTURES, HeldOut, calibration_patches, held_out_patches
+from sr_edge.calibration import Account, HeldOut, calibration_patches, held_out_patches
+from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
-from sr_edge.deploy.graphs import CACHE_FILE, export_all, quantize_all
+from sr_edge.deploy.graphs import CACHE_FILE, export_all, graph_files, quantize_all
 from sr_edge.deploy.manifest import manifest_of, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
 from sr_edge.deploy.recommendation import Recommendation, recommend
-from sr_edge.errors import BundleError, EngineError, NothingToQuantize, SrEdgeError
+from sr_edge.errors import (
+    BundleError,
+    CalibrationError,
+    CalibrationInterrupted,
+    EngineError,
+    ExportError,
+    SrEdgeError,
+    WeightsError,
+)
 from sr_edge.export import ExportReport
+from sr_edge.export.patches import PICTURES
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tile_safety import measured_size, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output
 
 _NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures like those that the device will see."
@@ -34,14 +44,15 @@ _NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures 
 class DeployReport:
     """The bundle that was written and what was measured on it.
 
-    `note` says what INT8 cost, or why it is not in it; `recommendations` what to run, one for each runtime.
+    `notes` say what INT8 cost and what else must be known of the bundle, such as precisions that were left out of it
+    (`Manifest.left_out`); `recommendations` what to run, one for each runtime.
     """
 
     path: Path
     manifest: Manifest
     exports: tuple[ExportReport, ...]
     bench: BenchReport
-    note: str = ""
+    notes: tuple[str, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
 
     @property
@@ -72,7 +83,8 @@ def deploy_network(
         plan: tile, runtimes, precisions and settings.
         progress: called with (stage, steps done, steps in all).
 
-    A network in which nothing can be INT8 is deployed in float only, and the report's note says so.
+    A precision that the network cannot be deployed in, such as INT8 where no layer keeps the budget, is left out with
+    its reason; fp32 is always there.
 
     Raises:
         SrEdgeError: whatever the stages raise; nothing is left behind unless the bundle was complete.
@@ -94,9 +106,9 @@ def deploy_network(
             progress=progress,
             patches=[held.patch for held in held_out],
         )
-    note = built.note if images is not None else f"{built.note} {_NOT_YOUR_PICTURES}".strip()
+    notes = built.notes if images is not None else (*built.notes, _NOT_YOUR_PICTURES)
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
-    return DeployReport(out, built.manifest, built.exports, bench, note, advice)
+    return DeployReport(out, built.manifest, built.exports, bench, notes, advice)
 
 
 @dataclass(frozen=True)
@@ -106,46 +118,79 @@ class _Built:
     manifest: Manifest
     exports: tuple[ExportReport, ...]
     precisions: Sequence[Precision]
-    note: str
+    notes: tuple[str, ...]
 
 
 def _build(
     model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: Progress
 ) -> _Built:
-    note, quantized = "", None
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
-        if plan.with_tile_needs:
-            model = _with_tile_needs(model, images, plan.tile, progress)
-        exports = export_all(model, plan, patches, staging, progress)
-        try:
-            if Precision.INT8 in plan.precisions:
-                account = quantize_all(plan, patches, held_out, staging, progress)
-                quantized, note = account.calibration, " ".join((account.sentence, *account.warnings))
-        except NothingToQuantize as error:
-            if plan.include or plan.exclude:
-                raise
-            (staging / CACHE_FILE).unlink(missing_ok=True)
-            plan, note = _without_int8(plan), f"float only: {error}"
-        write_network_weights(model, staging)
-        card = exports[0].metadata.card
-        golden = write_golden(card, plan, images, staging, progress)
-        manifest = manifest_of(card, plan, quantized, golden, staging)
+        model, tile_note = _with_tile_needs(model, images, plan, progress)
+        floats = export_all(model, plan, patches, staging, progress)
+        left_out = {Precision.FP16: floats.no_half_precision} if floats.no_half_precision else {}
+        int8 = _quantized(plan, not left_out, patches, held_out, staging, progress)
+        if isinstance(int8, SrEdgeError):
+            left_out[Precision.INT8] = str(int8)
+        precisions = [precision for precision in plan.precisions if precision not in left_out]
+        graphs = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
+        if model.architecture:
+            write_network_weights(model, staging)
+        golden = write_golden(model, plan, precisions, images, staging, progress)
+        if golden.no_bf16:
+            left_out[Precision.BF16] = golden.no_bf16
+            precisions.remove(Precision.BF16)
+        account = int8 if isinstance(int8, Account) else None
+        card, calibration = floats.reports[0].metadata.card, account.calibration if account else None
+        manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
-    return _Built(manifest, exports, plan.precisions, note)
+    notes = [
+        *model.remarks,
+        *(remark for report in floats.reports for remark in report.remarks),
+        *filter(None, [tile_note]),
+        *((account.sentence, *account.warnings) if account else ()),
+        *(f"{precision} is left out: {reason}" for precision, reason in left_out.items()),
+    ]
+    return _Built(manifest, floats.reports, precisions, tuple(dict.fromkeys(notes)))
 
 
-def _with_tile_needs(model: LoadedModel, images: Path, tile: TileSpec, progress: Progress) -> LoadedModel:
-    """What tiles do to a piece of one of the pictures, in the card."""
+def _quantized(
+    plan: DeployPlan,
+    half_precision: bool,
+    patches: Sequence[Batch],
+    held_out: Sequence[HeldOut],
+    staging: Path,
+    progress: Progress,
+) -> Account | SrEdgeError | None:
+    """What INT8 became, why it could not be made, or None where it was not asked for.
+
+    Layers that the user named must become INT8, or the whole fails.
+    """
+    if Precision.INT8 not in plan.precisions:
+        return None
+    try:
+        return quantize_all(plan, half_precision, patches, held_out, staging, progress)
+    except (CalibrationError, ExportError, EngineError) as error:
+        must_succeed = plan.include or plan.exclude or isinstance(error, CalibrationInterrupted)
+        if must_succeed or isinstance(error.__cause__, OSError):
+            raise
+        (staging / CACHE_FILE).unlink(missing_ok=True)
+        return error
+
+
+def _with_tile_needs(model: LoadedModel, images: Path, plan: DeployPlan, progress: Progress) -> tuple[LoadedModel, str]:
+    """What tiles do to a piece of one of the pictures, in the card; or a note that says why that is not known."""
+    if not plan.with_tile_needs:
+        return model, ""
     progress("measuring what tiles do", 0, 1)
-    (piece,) = calibration_patches(images, measured_size(tile, model.card.overlap_px), count=1, seed=GOLDEN_SEED)
-    measured = with_tile_needs(model, tile, frame_from_batch(piece))
+    size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
+    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED)
+    try:
+        measured, note = with_tile_needs(model, plan.tile, frame_from_batch(piece)), ""
+    except WeightsError as error:
+        measured, note = model, f"what tiles do to pictures is not known: {error}"
     progress("measuring what tiles do", 1, 1)
-    return measured
-
-
-def _without_int8(plan: DeployPlan) -> DeployPlan:
-    return replace(plan, precisions=[precision for precision in plan.precisions if precision is not Precision.INT8])
+    return measured, note
 
 
 @contextmanager

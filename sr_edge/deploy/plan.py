@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_edge.calibration.search import SEARCH
 from sr_edge.errors import TileError, UsageError
+from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.spec import ModelCard, Precision, TileSpec
 
 
@@ -19,7 +20,8 @@ class DeployPlan:
     on, `lr` their low-resolution halves (None makes them). `with_tile_needs` measures what tiles of this size do
     to pictures (`sr_edge.models.tile_safety`), which the card then tells. INT8 may cost `max_drop_db`, judged on
     held-out patches of the calibration pictures, never on `hr`, which stays an independent test. Layers are timed where
-    the bundle is for one runtime that tells its layers' times; no one runtime's times hold for several.
+    the bundle is for one runtime that tells its layers' times; no one runtime's times hold for several. Every graph
+    that one of `targets` (names of `sr_edge.export.TARGET_NAMES`) would read must be one that it takes.
     """
 
     tile: TileSpec
@@ -35,8 +37,10 @@ class DeployPlan:
     hr: Path | None = None
     lr: Path | None = None
     with_tile_needs: bool = True
+    targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        require_known_targets(self.targets)
         if Precision.FP32 not in self.precisions:
             raise UsageError("a bundle always holds fp32, which the others are made from; add fp32 to the precisions")
 

@@ -107,7 +107,8 @@ def _flaw(row: Row, max_drop_db: float) -> str:
     if row.self_test is None or not row.self_test.passed:
         return "misses the golden frames"
     if row.variant.precision is not Precision.FP32 and not cost_db(row) <= max_drop_db:
-        return f"costs {cost_db(row):.3f} dB"
+        cost = cost_db(row)
+        return f"costs {cost:.3f} dB" if math.isfinite(cost) else "could not be compared with fp32"
     return ""
 
 

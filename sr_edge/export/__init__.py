@@ -9,42 +9,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sr_edge.export.checks.findings import Finding, Severity
+    from sr_edge.export.checks.float16 import Float16Check, Float16Run, check_float16, run_float16
+    from sr_edge.export.checks.parity import Parity, compare_with_torch
+    from sr_edge.export.checks.rules import check_graph, require_deployable
+    from sr_edge.export.checks.targets import TARGET_NAMES
     from sr_edge.export.digest import graph_digest
-    from sr_edge.export.float16 import Float16Check, Float16Run, check_float16, run_float16
+    from sr_edge.export.form_choice import export_best_form
     from sr_edge.export.fp16 import to_fp16
     from sr_edge.export.frame_io import wrap_uint8
     from sr_edge.export.metadata import Form, GraphMetadata, read_metadata
     from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
-    from sr_edge.export.parity import Parity, compare_with_torch
-    from sr_edge.export.scan import Finding, require_static, scan_graph
     from sr_edge.export.static import REWRITES, to_static
-    from sr_edge.export.tensorrt_rules import check_for_tensorrt, require_for_tensorrt
     from sr_edge.export.tile_choice import TileChoice, TileCost, candidate_tiles, choose_tile
 
 _HOME = {
     "ExportReport": "onnx_file",
-    "Finding": "scan",
-    "Float16Check": "float16",
-    "Float16Run": "float16",
+    "Finding": "checks.findings",
+    "Float16Check": "checks.float16",
+    "Float16Run": "checks.float16",
     "Form": "metadata",
     "GraphMetadata": "metadata",
-    "Parity": "parity",
+    "Parity": "checks.parity",
     "REWRITES": "static",
+    "Severity": "checks.findings",
+    "TARGET_NAMES": "checks.targets",
     "TileChoice": "tile_choice",
     "TileCost": "tile_choice",
     "candidate_tiles": "tile_choice",
-    "check_float16": "float16",
-    "check_for_tensorrt": "tensorrt_rules",
+    "check_float16": "checks.float16",
+    "check_graph": "checks.rules",
     "choose_tile": "tile_choice",
-    "compare_with_torch": "parity",
+    "compare_with_torch": "checks.parity",
     "derive_onnx": "onnx_file",
+    "export_best_form": "form_choice",
     "export_onnx": "onnx_file",
     "graph_digest": "digest",
     "read_metadata": "metadata",
-    "require_for_tensorrt": "tensorrt_rules",
-    "require_static": "scan",
-    "run_float16": "float16",
-    "scan_graph": "scan",
+    "require_deployable": "checks.rules",
+    "run_float16": "checks.float16",
     "to_fp16": "fp16",
     "to_static": "static",
     "wrap_uint8": "frame_io",
@@ -52,6 +55,7 @@ _HOME = {
 
 __all__ = [
     "REWRITES",
+    "TARGET_NAMES",
     "ExportReport",
     "Finding",
     "Float16Check",
@@ -59,21 +63,21 @@ __all__ = [
     "Form",
     "GraphMetadata",
     "Parity",
+    "Severity",
     "TileChoice",
     "TileCost",
     "candidate_tiles",
     "check_float16",
-    "check_for_tensorrt",
+    "check_graph",
     "choose_tile",
     "compare_with_torch",
     "derive_onnx",
+    "export_best_form",
     "export_onnx",
     "graph_digest",
     "read_metadata",
-    "require_for_tensorrt",
-    "require_static",
+    "require_deployable",
     "run_float16",
-    "scan_graph",
     "to_fp16",
     "to_static",
     "wrap_uint8",

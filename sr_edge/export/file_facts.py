@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 
 from sr_edge.errors import ExportError
-from sr_edge.export.graph import picture_inputs, view_graph
+from sr_edge.export.graph import picture_inputs, read_onnx, view_graph
 from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata
 from sr_edge.export.onnx_run import Tensor, feed_of, run_onnxruntime
-from sr_edge.export.scan import read_onnx
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 
 TRIED_SIDE_PX = 48

@@ -5,9 +5,10 @@ Passes ask this view and then build a new model; the view never changes anything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,10 @@ class GraphView:
         node = self.nodes[at]
         return node.name or f"{node.op_type}#{at}"
 
+    def of_types(self, operators: Collection[str]) -> Iterator[tuple[str, onnx.NodeProto]]:
+        """The nodes of these operators, each with its name."""
+        return ((self.name(at), node) for at, node in enumerate(self.nodes) if node.op_type in operators)
+
     def computed_inputs(self, at: int) -> tuple[str, ...]:
         """The node's inputs that are not constants."""
         return tuple(tensor for tensor in self.nodes[at].input if tensor and tensor not in self.constants)
@@ -76,6 +81,19 @@ class GraphView:
 
     def is_float(self, tensor: str) -> bool:
         return self.types.get(tensor) in FLOAT_TYPES
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Loads an ONNX file; raises ExportError when it is absent or is no ONNX file."""
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError as error:
+        raise ExportError(f"no file {path}; pass a .onnx file") from error
+    except Exception as error:  # protobuf's and onnx's parse errors share no base class
+        raise ExportError(f"{path} is not a readable ONNX file ({error}); export it again") from error
+    if not model.graph.node:
+        raise ExportError(f"{path} has no graph; export it again")
+    return model
 
 
 def view_graph(model: onnx.ModelProto) -> GraphView:

@@ -13,19 +13,18 @@ import onnx
 import torch
 from torch import nn
 
-from sr_edge.errors import ExportError, UsageError
-from sr_edge.export.float16 import Float16Check, check_float16
-from sr_edge.export.fp16 import to_fp16
+from sr_edge.errors import ExportError, NotStatic, UsageError
+from sr_edge.export.checks.findings import summarize
+from sr_edge.export.checks.float16 import Float16Check
+from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.inner_tensors import observe_magnitudes
+from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
-from sr_edge.export.parity import Parity, Patch, compare_with_torch
-from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.scan import TENSORRT_RULES, read_onnx, require_static
-from sr_edge.export.simplify import simplify
+from sr_edge.export.patches import CheckPatch, Patch, PatchKind, check_patches
+from sr_edge.export.proof import ProvenGraph, in_half_precision, prove
 from sr_edge.export.static import forms_of, to_static
-from sr_edge.export.tensorrt_releases import find_release
-from sr_edge.export.tensorrt_rules import require_for_tensorrt
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
@@ -35,15 +34,22 @@ Progress = Callable[[str], None]
 
 DISTRIBUTION = "sr-edge"
 
-# Float32 through some hundred layers, summed in another order: 24-layer networks stay under a tenth of this.
-PARITY_BOUND = 1e-4
 DYNAMIC_SIDE_PX = 48  # of the pictures that a dynamic graph is checked on when no tile is at hand
+_TRY_TRACED = "--form traced exports the network as it is written"
 OTHER_SIZES = ((1, 1), (-1, 2))  # what is added to a dynamic graph's tile to see whether other sizes work
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how it was proven; `float16` is None unless the graph is in half precision."""
+    """What was written and how it was proven.
+
+    Attributes:
+        float16: None unless the graph is in half precision.
+        remarks: what must be known of the checks: worst cases that were excused or lose in half precision, or a
+            simplification that was left out.
+        warnings: what is known against the graph without making it useless, one line for each rule.
+        form_reason: why the network is exported as traced although its static form was wanted; else empty.
+    """
 
     path: Path
     metadata: GraphMetadata
@@ -52,6 +58,9 @@ class ExportReport:
     nodes: int
     parity: Parity
     float16: Float16Check | None
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    form_reason: str = ""
 
 
 def export_onnx(
@@ -63,15 +72,16 @@ def export_onnx(
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
     dynamic: bool = False,
-    target: str | None = None,
+    targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
     """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
-    The fp32 graph is compared with the PyTorch network on `patches` and on worst cases; a static form must pass
-    `scan_graph`; a half-precision graph must lose no more than 0.02 dB in real float16 arithmetic. The file
-    appears under its name only when complete, and equal input gives equal bytes.
+    The fp32 graph is compared with the PyTorch network on photographs, flat pictures and worst cases
+    (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph must lose no more
+    than 0.02 dB on photographs and flat pictures in real float16 arithmetic. The file appears under its name only when
+    complete, and equal input gives equal bytes.
 
     Args:
         model: the network and its card; it is left alone.
@@ -81,38 +91,35 @@ def export_onnx(
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; INT8 is made by calibration.
         dynamic: free height and width, for networks that allow it.
-        target: a TensorRT release whose parser must take the graph, such as "tensorrt-10.3" (`check_for_tensorrt`).
-        patches: real pictures, float32 (1, 3, height, width) in [0, 1] of the tile's size, to compare on.
+        targets: the runtimes that must take the graph, such as "tensorrt-10.3"; what others refuse is a warning.
+        patches: photographs, float32 (1, 3, height, width) in [0, 1] of the tile's size, to compare on; without any,
+            two that are bundled.
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: `path` cannot be written, the precision is not one that export writes, the target is unknown, or a
+        UsageError: `path` cannot be written, the precision is not one that export writes, a target is unknown, or a
             patch is not of the tile's size.
         TileError: the tile does not fit the network.
+        NotStatic: the static form was wanted and the network has none, whereas its traced form may do.
         ExportError: the network has no ONNX form, or a check failed; nothing is written.
     """
     require_output_file(path)
     _require_usable(model, tile, precision, patches)
-    if target is not None:
-        find_release(target)
+    targets = require_known_targets(targets)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
     progress("tracing")
     traced = trace(network, tile, dynamic)
-    progress("simplifying")
-    graph = simplify(traced)
-    _require_portable(graph, form, dynamic)
-    progress("comparing with PyTorch")
-    pictures = (*patches, *worst_case_patches(tile))
-    parity = compare_with_torch(graph, model.module, pictures)
-    parity.require_within(PARITY_BOUND)
+    pictures = check_patches(tile, patches)
+    proven = prove(traced, model.module, pictures, form, progress)
+    _require_portable(proven.graph, form, dynamic, targets)
     if dynamic:
-        _require_free_sides(graph, model, tile)
+        _require_free_sides(proven.graph, model, tile)
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
     )
-    return _finish(graph, metadata, parity, path, pictures, progress, target)
+    return _finish(proven, metadata, path, pictures, progress, targets)
 
 
 def derive_onnx(
@@ -121,6 +128,7 @@ def derive_onnx(
     *,
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
+    targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Progress = lambda step: None,
 ) -> ExportReport:
@@ -129,22 +137,23 @@ def derive_onnx(
     The bytes are those that `export_onnx` would have written. Arguments as there.
 
     Args:
-        base: the report of an fp32 export with float frames, whose file is still in place.
+        base: the report of an export with float frames, in fp32 or in `precision` already, whose file is in place.
 
     Raises:
         UsageError: `base` is not such an export, or the precision is not one that export writes.
         ExportError: the file is gone or changed, or a check failed; nothing is written.
     """
     found = base.metadata
-    if (found.precision, found.io) != (Precision.FP32, FrameFormat.FLOAT_NCHW):
-        raise UsageError(f"{base.path} is {found.precision} with {found.io} frames; derive from the fp32 float export")
     _require_writable(precision)
+    if found.io is not FrameFormat.FLOAT_NCHW or found.precision not in (Precision.FP32, precision):
+        raise UsageError(f"{base.path} is {found.precision} with {found.io} frames; derive from the fp32 float export")
     graph = read_onnx(base.path)
     if hashlib.sha256(base.path.read_bytes()).hexdigest() != base.sha256:
         raise ExportError(f"{base.path} has changed since it was exported; export it again")
-    pictures = (*patches, *worst_case_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX)))
+    pictures = check_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX), patches)
     metadata = dataclasses.replace(found, precision=precision, io=io)
-    return _finish(graph, metadata, base.parity, path, pictures, progress)
+    proven = ProvenGraph(graph, base.parity, base.float16, base.remarks)
+    return _finish(proven, metadata, path, pictures, progress, require_known_targets(targets))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> bytes:
@@ -201,7 +210,10 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     """The module to trace and the choices made in it, per layer."""
     if form is Form.TRACED:
         return model.module, {}
-    twin = to_static(model.module, tile.height, tile.width)
+    try:
+        twin = to_static(model.module, tile.height, tile.width)
+    except ExportError as error:
+        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
             f"the static form of {model.card.name} is made for one tile size; leave --dynamic out, "
@@ -214,8 +226,9 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
     step = model.card.multiple_px
     for rows, columns in OTHER_SIZES:
         other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
+        photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
         try:
-            compare_with_torch(graph, model.module, worst_case_patches(other)[-1:]).require_within(PARITY_BOUND)
+            compare_with_torch(graph, model.module, photographs[:1]).require_within("its sizes are constants")
         except (ExportError, RuntimeError) as error:  # torch raises RuntimeError
             raise ExportError(
                 f"{model.card.name} traced at {tile} is wrong at {other}: it does not allow dynamic sizes; "
@@ -223,41 +236,41 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
             ) from error
 
 
-def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool) -> None:
-    if form is Form.TRACED:
-        return
-    if dynamic:
-        require_static(graph, TENSORRT_RULES)
-    else:
-        require_static(graph)
+def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
+    """What warnings the graph has; raises ExportError where a rule or a target refuses it."""
+    try:
+        findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
+    except NotStatic as error:
+        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
+    return summarize(findings)
 
 
 def _finish(
-    graph: onnx.ModelProto,
+    proven: ProvenGraph,
     metadata: GraphMetadata,
-    parity: Parity,
     path: Path,
-    pictures: Sequence[Patch],
+    pictures: Sequence[CheckPatch],
     progress: Progress,
-    target: str | None = None,
+    targets: Sequence[str],
 ) -> ExportReport:
-    """Takes a proven fp32 graph to the precision and frame format that `metadata` names, and writes it."""
-    check = None
-    if metadata.precision is Precision.FP16:
-        progress("converting to half precision")
-        half = to_fp16(graph, magnitudes=observe_magnitudes(graph, pictures, metadata.card.controls))
-        progress("checking in float16 arithmetic")
-        check = check_float16(half, graph, pictures, metadata.card.controls)
-        check.require_within()
-        graph = half
+    """Takes a proven graph to the precision and frame format that `metadata` names, and writes it."""
+    if metadata.precision is Precision.FP16 and proven.float16 is None:
+        proven = in_half_precision(proven, pictures, metadata.card.controls, progress)
+    graph = proven.graph
     if metadata.io is FrameFormat.UINT8_NHWC:
         graph = wrap_uint8(graph)
-    _require_portable(graph, metadata.form, metadata.tile is None)
-    if target is not None:
-        require_for_tensorrt(graph, target)
+    warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)
     data = save_model(graph, path)
     return ExportReport(
-        path, metadata, hashlib.sha256(data).hexdigest(), len(data), len(graph.graph.node), parity, check
+        path,
+        metadata,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+        len(graph.graph.node),
+        proven.parity,
+        proven.float16,
+        proven.remarks,
+        warnings,
     )

@@ -10,8 +10,8 @@ import onnx
 from sr_edge.bundle import Artifact, ArtifactKind, Bundle
 from sr_edge.errors import PrecisionUnavailable
 from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import read_metadata, write_metadata
-from sr_edge.export.scan import read_onnx
 from sr_edge.export.serving import ServedBy
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.spec import FrameFormat, Precision, Spelling

@@ -1,4 +1,4 @@
-"""Simplification by onnxsim, trusted only after the simplified graph gave the same numbers as the original."""
+"""Simplification by onnxsim; export trusts its result only after comparing it with the PyTorch network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxsim  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
-from sr_edge.export.onnx_run import Tensor, open_onnxruntime, random_inputs, run_session
 
 STDERR = 2
-CHECKS = 2
-RELATIVE_BOUND = 1e-5  # constant folding re-associates sums: a few float32 ulps of the largest output value
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -25,16 +21,17 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Explicit Cast nodes stay: onnxsim removes only casts to the type a tensor already has.
 
+    onnxsim's own comparison on random input is off: a network may amplify the rounding of such input a thousandfold.
+    Whoever calls this compares the result on pictures (`sr_edge.export.checks.parity`).
+
     Raises:
-        ExportError: onnxsim failed, or the simplified graph differs on seeded random inputs by more than
-            RELATIVE_BOUND of the largest output value.
+        ExportError: onnxsim failed.
     """
     try:
         with _native_stderr_muted():
             simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
         raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
-    _require_equal(model, simplified)
     return simplified
 
 
@@ -50,22 +47,3 @@ def _native_stderr_muted() -> Iterator[None]:
     finally:
         os.dup2(original, STDERR)
         os.close(original)
-
-
-def _require_equal(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
-    sessions = open_onnxruntime(before), open_onnxruntime(after)
-    for seed in range(CHECKS):
-        inputs = random_inputs(before, seed)
-        original, simplified = (run_session(session, inputs) for session in sessions)
-        for name, expected in original.items():
-            _require_close(name, simplified[name], expected)
-
-
-def _require_close(name: str, found: Tensor, expected: Tensor) -> None:
-    error = float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
-    bound = RELATIVE_BOUND * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
-    if not error <= bound:
-        raise ExportError(
-            f"the simplified graph differs from the exported one by {error:.3g} in {name!r} (bound {bound:.3g}); "
-            "report the network, and pin the onnxsim version of constraints.txt meanwhile"
-        )

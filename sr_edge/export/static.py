@@ -54,12 +54,14 @@ REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
 def to_static(module: nn.Module, height: int, width: int) -> nn.Module:
     """The deployed form of `module` for inputs of (1, 3, height, width), in eval mode; `module` stays as it is.
 
+    A network without any layer that has a twin is its own deployed form: it is returned, and not copied.
+
     Raises:
         TileError: the network cannot take this size.
         ExportError: a layer that needs a twin gets inputs of several shapes.
     """
     shapes = _input_shapes(module, height, width)
-    return _rewritten(module, shapes).eval()
+    return _rewritten(module, shapes).eval() if shapes else module.eval()
 
 
 def forms_of(static: nn.Module) -> dict[str, str]:

@@ -15,8 +15,10 @@ import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from sr_edge.errors import ExportError
+from sr_edge.errors import ExportError, SrEdgeError
+from sr_edge.export.exporter_errors import exporter_reason
 from sr_edge.export.graph import default_opset
+from sr_edge.export.native_output import NativeOutput, captured_native_output
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.spec import TileSpec
 
@@ -40,18 +42,30 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
     the caller must test, since tracing bakes Python integers in without a word.
 
     Raises:
-        ExportError: the exporter has no ONNX form for an operator, or wrote another opset.
+        ExportError: the exporter has no ONNX form for an operator, the network cannot be run, or the exporter wrote
+            another opset.
     """
     with tempfile.TemporaryDirectory(prefix="sr-edge-") as folder:
         file = Path(folder) / "traced.onnx"
+        printed = NativeOutput()
         try:
-            _export(module.eval(), tile, dynamic, file)
-        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-            raise ExportError(f"the network has no ONNX form at opset {OPSET}: {error}") from error
+            with captured_native_output() as printed:
+                _export(module.eval(), tile, dynamic, file)
+        except (SrEdgeError, MemoryError):
+            raise
+        except Exception as error:  # the exporter's own, and whatever the network's code raises while it is recorded
+            raise ExportError(_failure(error, printed)) from error
         model = onnx.load(file)
     if default_opset(model) != OPSET:
         raise ExportError(f"the exporter wrote opset {default_opset(model)}, not {OPSET}; install the pinned torch")
     return model
+
+
+def _failure(error: Exception, printed: NativeOutput) -> str:
+    return (
+        f"the network has no ONNX form at opset {OPSET}: {exporter_reason(error, printed.text)}; "
+        "write that part with other operators of torch (docs/export.md)"
+    )
 
 
 def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:
@@ -60,6 +74,7 @@ def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> Non
         for message in _EXPECTED_DEPRECATIONS:
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
         torch.onnx.export(
             module,
             (torch.zeros(1, 3, tile.height, tile.width), *control_tensors(controls)),

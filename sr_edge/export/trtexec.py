@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 
+from sr_edge.export.checks.tensorrt_releases import TensorRTRelease
 from sr_edge.export.graph import picture_inputs
-from sr_edge.export.tensorrt_releases import TensorRTRelease
 from sr_edge.spec import FrameFormat, TileSpec
 
 ALWAYS_STRONGLY_TYPED = (11, 0)

@@ -1,67 +1,28 @@
-"""From a name, weights or a factory of the user's to a network with its card."""
+"""From a name, a checkpoint or a factory of the user's to a network with its card."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib
-import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from sr_edge.controls import Controls
-from sr_edge.errors import UsageError, WeightsError
-from sr_edge.models.controlled import Baked, controls_of
-from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
-from sr_edge.models.weights import detect, fit_weights, read_weights
-from sr_edge.spec import ModelCard
+from sr_edge.bundle import sha256_of
+from sr_edge.errors import UsageError
+from sr_edge.models.checkpoints import SUFFIXES, Blend, read_checkpoint
+from sr_edge.models.controlled import controls_of
+from sr_edge.models.factories import RANDOM_SEED, call_factory
+from sr_edge.models.from_checkpoint import fill, load_file, registered_card
+from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
+from sr_edge.models.probing import prepared, probe_network, require_picture_only
+from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture, model_names
+from sr_edge.spec import USUAL_TILE, ModelCard, TileSpec
 
-RANDOM_SEED = 0
-BUNDLED_LICENCE = "Apache-2.0"
+__all__ = ["LoadedModel", "ScaledRange", "bake", "innermost", "load_model", "names_checkpoint", "reopen_model"]
 
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network in eval mode that maps RGB (batch, 3, h, w) in [0, 1] to `card.scale` times the size."""
-
-    module: nn.Module
-    card: ModelCard
-
-
-class ScaledRange(nn.Module):
-    """Lets a network that works in [0, input_range] be used in [0, 1]."""
-
-    def __init__(self, network: nn.Module, input_range: float) -> None:
-        super().__init__()
-        self.network = network
-        self.input_range = input_range
-        self.controls = controls_of(network)
-
-    def forward(self, x: Tensor, *controls: Tensor) -> Tensor:
-        return self.network(x * self.input_range, *controls) / self.input_range
-
-
-def bake(model: LoadedModel, values: Controls) -> LoadedModel:
-    """The same network with these controls as constants, and a card that says so; `model` is left alone.
-
-    Raises:
-        UsageError: a name that the network has not, or a value out of range.
-    """
-    if not values:
-        return model
-    module = Baked(model.module, values).eval()
-    baked = {**model.card.baked, **values}
-    return LoadedModel(module, dataclasses.replace(model.card, controls=module.controls, baked=baked))
-
-
-def innermost(module: nn.Module) -> nn.Module:
-    """The network itself, whose weights a checkpoint holds, without what was wrapped around it."""
-    while isinstance(module, (ScaledRange, Baked)):
-        module = module.network
-    return module
+SPANDREL = "spandrel/"
+"""What the architectures of networks that spandrel recognised begin with."""
 
 
 def load_model(
@@ -71,62 +32,97 @@ def load_model(
     random_weights: bool = False,
     arch: str | None = None,
     input_range: float = 1.0,
+    *,
+    blend: Sequence[Blend] = (),
+    tile: TileSpec | None = None,
 ) -> LoadedModel:
     """Builds a network and fills it.
 
     Args:
-        name: a registered name such as "taylor-swinir-tiny"; None detects it from `weights`.
-        scale: magnification; None detects it from `weights`.
-        weights: a checkpoint (.pth, .pt, .safetensors); None takes the bundled weights, or those that `arch` gives.
+        name: a registered name such as "taylor-swinir-tiny", or the path of a checkpoint, which is the same as
+            `weights`; None detects the network from `weights`.
+        scale: magnification; None detects it from `weights`, or by running the network of `arch`.
+        weights: a checkpoint; None takes the bundled weights, or those that `arch` gives.
         random_weights: seeded random weights instead, for latency studies; marked in the card.
         arch: "package.module:factory" of a network that is not registered; called without arguments.
         input_range: what that network's input ranges up to (1 or 255).
+        blend: other checkpoints of the same network, which are added to `weights` with their shares.
+        tile: what a network that is not registered is tried with; None takes the usual one, larger where needed.
 
     Raises:
         UnknownNameError, UsageError: the name, scale or factory is wrong, or there are no bundled weights.
-        WeightsError: the checkpoint is unreadable, unsafe or does not fit.
+        TileError: the network does not take this tile.
+        WeightsError: the checkpoint is unreadable, unsafe or does not fit, or the network cannot be deployed.
     """
+    if name is not None and names_checkpoint(name):
+        if weights is not None:
+            raise UsageError(f"{name} is a checkpoint, and so is --weights {weights}; give one (--blend adds others)")
+        weights, name = Path(name), None
     if weights is not None and random_weights:
         raise UsageError("--weights and --random-weights exclude each other; leave one out")
+    if blend and (random_weights or (weights is None and arch is not None)):
+        raise UsageError("--blend adds a checkpoint to another one; give that one, too, by its path or --weights")
     if arch is not None:
-        return _load_foreign(arch, scale, weights, random_weights, input_range)
-    if input_range != 1.0:
-        raise UsageError("--input-range is for networks of your own (--arch); registered ones take [0, 1]")
+        return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
     if random_weights:
-        return _load_random(name, scale)
-    if weights is None:
-        weights = _require_bundled(name, scale)
-    state = read_weights(weights)
-    name, scale = detect(state, name, scale)
-    module = build_network(name, scale)
-    fit_weights(module, state, str(weights))
-    bundled = weights == bundled_weights(name, scale)
-    return LoadedModel(
-        module,
-        _card(
-            name,
-            scale,
-            module,
-            weights_source="bundled" if bundled else weights.name,
-            weights_sha256=_digest(weights),
-            licence=BUNDLED_LICENCE if bundled else "",
-        ),
-    )
+        return _load_random(name, scale, input_range)
+    return load_file(weights or _require_bundled(name, scale), name, scale, input_range, blend, tile)
 
 
-def _load_random(name: str | None, scale: int | None) -> LoadedModel:
+def names_checkpoint(name: str) -> bool:
+    """Whether a MODEL argument is a path: no registered name, and a file or named like a checkpoint."""
+    return name not in model_names() and (Path(name).suffix in SUFFIXES or Path(name).exists())
+
+
+def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedModel:
+    """Rebuilds a network that was deployed before, from its own file of weights; it is not tried again.
+
+    Args:
+        architecture: as `LoadedModel.architecture`; the code of "package.module:factory" is called.
+        card: its card.
+        weights: its state as safetensors, with the keys of the network itself.
+
+    Raises:
+        WeightsError: the file is unreadable or does not fit.
+        UsageError: the factory cannot be called, or its network has other controls.
+    """
+    checkpoint = read_checkpoint(weights)
+    if architecture.startswith(SPANDREL):
+        from sr_edge.models.spandrel_networks import load_family
+
+        network = load_family(architecture, checkpoint.sets[0].state, card.hyper_parameters)
+    else:
+        made = call_factory(architecture) if ":" in architecture else build_network(architecture, card.scale)
+        network, _ = prepared(made)
+        fill(network, checkpoint, keys_as_they_are=True)
+    prepared(network)
+    module = network if architecture in model_names() else in_unit_range(network, card.input_range).eval()
+    return LoadedModel(module, dataclasses.replace(card, controls=controls_of(module), baked={}), architecture)
+
+
+def _load_random(name: str | None, scale: int | None, input_range: float) -> LoadedModel:
     if name is None or scale is None:
         raise UsageError("random weights need a model name and --scale, for example taylor-swinir-tiny --scale 2")
+    if input_range != 1.0:
+        raise UsageError(
+            "--input-range is for networks of your own, such as those of --arch; registered ones take [0, 1]"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
         module = build_network(name, scale)
     source = f"random, seed {RANDOM_SEED}"
-    return LoadedModel(module, _card(name, scale, module, random_weights=True, weights_source=source))
+    return LoadedModel(
+        module.requires_grad_(False),
+        registered_card(name, scale, module, random_weights=True, weights_source=source),
+        architecture=name,
+    )
 
 
 def _require_bundled(name: str | None, scale: int | None) -> Path:
     if name is None:
-        raise UsageError("say which model: a name (see `sr-edge models`), --weights FILE, or --arch module:factory")
+        raise UsageError(
+            "say which model: a name (see `sr-edge models`), the path of a checkpoint, or --arch module:factory"
+        )
     find_architecture(name)
     if scale is None:
         raise UsageError(f"say which magnification {name} is for: pass --scale 2, 3 or 4")
@@ -139,88 +135,31 @@ def _require_bundled(name: str | None, scale: int | None) -> Path:
     return path
 
 
-def _load_foreign(
-    arch: str, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
+def _load_factory(
+    arch: str,
+    scale: int | None,
+    weights: Path | None,
+    random_weights: bool,
+    input_range: float,
+    blend: Sequence[Blend],
+    tile: TileSpec | None,
 ) -> LoadedModel:
-    if scale is None:
-        raise UsageError(f"say the magnification of {arch}: pass --scale")
-    with torch.random.fork_rng():
-        torch.manual_seed(RANDOM_SEED)
-        network = _call_factory(arch)
+    network, remarks = prepared(call_factory(arch))
+    require_picture_only(network, arch)
+    source = f"random, seed {RANDOM_SEED}" if random_weights else arch
     if weights is not None:
-        fit_weights(network, read_weights(weights), str(weights))
-    module = network if input_range == 1.0 else ScaledRange(network, input_range)
+        source, more = fill(network, read_checkpoint(weights), blend)
+        remarks += more
+    module = in_unit_range(network, input_range).eval()
     card = ModelCard(
         name=arch,
-        scale=scale,
+        scale=probe_network(module, arch, tile or USUAL_TILE, scale),
         parameters=count_parameters(network),
         input_range=input_range,
         random_weights=random_weights,
-        weights_source=weights.name if weights else f"random, seed {RANDOM_SEED}" if random_weights else arch,
-        weights_sha256=_digest(weights) if weights else "",
+        weights_source=source,
+        weights_sha256=sha256_of(weights) if weights else "",
         controls=controls_of(network),
     )
-    _require_scale(module, card)
-    return LoadedModel(module.eval(), card)
-
-
-def _call_factory(arch: str) -> nn.Module:
-    module_name, _, factory_name = arch.partition(":")
-    if not module_name or not factory_name:
-        raise UsageError(f"cannot read {arch!r} as a factory; write package.module:factory")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        network = getattr(importlib.import_module(module_name), factory_name)()
-    except Exception as error:  # whatever the user's code raises
-        raise UsageError(
-            f"cannot call {arch}: {type(error).__name__}: {error}; it must be importable and take no arguments"
-        ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"{arch} gave a {type(network).__name__}; it must return a torch.nn.Module")
-    return network
-
-
-def _require_scale(module: nn.Module, card: ModelCard) -> None:
-    side = 48
-    try:
-        with torch.inference_mode():
-            answer = module.eval()(torch.zeros(1, 3, side, side))
-    except Exception as error:  # whatever the user's code raises
-        raise WeightsError(f"{card.name} cannot run on a 1x3x{side}x{side} picture: {error}") from error
-    if not isinstance(answer, Tensor):
-        raise UsageError(f"{card.name} gave a {type(answer).__name__}; it must return one tensor, the picture")
-    found = tuple(answer.shape)
-    wanted = (1, 3, side * card.scale, side * card.scale)
-    if found != wanted:
-        raise UsageError(f"{card.name} turns 1x3x{side}x{side} into {found}, not {wanted}; check --scale {card.scale}")
-
-
-def _card(
-    name: str,
-    scale: int,
-    module: nn.Module,
-    random_weights: bool = False,
-    weights_source: str = "",
-    weights_sha256: str = "",
-    licence: str = "",
-) -> ModelCard:
-    architecture, _ = find_architecture(name)
-    return ModelCard(
-        name=name,
-        scale=scale,
-        parameters=count_parameters(module),
-        multiple_px=architecture.multiple_px,
-        overlap_px=architecture.overlap_px,
-        global_statistics=architecture.global_statistics,
-        random_weights=random_weights,
-        weights_source=weights_source,
-        weights_sha256=weights_sha256,
-        licence=licence,
-        controls=controls_of(module),
-    )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    prepared(module)  # whatever the network kept of its first runs
+    return LoadedModel(module, card, arch, remarks)

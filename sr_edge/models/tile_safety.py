@@ -65,7 +65,7 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
         WeightsError: the network cannot run on a picture of that size.
     """
     overlap_px = model.card.overlap_px
-    size = measured_size(tile, overlap_px)
+    size = measured_size(tile, overlap_px, model.card.multiple_px)
     frame = wave_frame(size.height, size.width) if frame_hwc is None else frame_hwc
     try:
         needs = measure_tile_needs(model, tile, overlap_px, frame)
@@ -77,14 +77,18 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
     return dataclasses.replace(model, card=dataclasses.replace(model.card, tile_needs=needs))
 
 
-def measured_size(tile: TileSpec, overlap_px: int) -> TileSpec:
-    """The smallest picture that has a seam: two tiles side by side. Raises TileError where they cannot overlap."""
+def measured_size(tile: TileSpec, overlap_px: int, multiple_px: int = 1) -> TileSpec:
+    """The smallest picture of a legal size that has a seam: two tiles side by side.
+
+    Raises TileError where they cannot overlap.
+    """
     if min(tile.height, tile.width) <= overlap_px:
         raise TileError(
             f"tile {tile} leaves nothing beside the {overlap_px} pixels by which tiles overlap, so that their needs "
             f"cannot be measured; both sides must be above {overlap_px}"
         )
-    return TileSpec(tile.height, 2 * tile.width - overlap_px)
+    least = 2 * tile.width - overlap_px
+    return TileSpec(tile.height, -(-least // multiple_px) * multiple_px)
 
 
 def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, frame_hwc: Frame) -> TileNeeds:

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import RuntimeUnavailable, UsageError
-from sr_edge.models import LoadedModel, load_model
+from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
-from sr_edge.models.loading import bake
+from sr_edge.models.loading import bake, reopen_model
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
 from sr_edge.runtimes.executed import executed_precision, require_possible
@@ -170,15 +170,13 @@ def _load(request: SessionRequest) -> nn.Module:
     if options:
         raise UsageError(f"torch has no option {next(iter(options))!r}; it has {TRUST_OPTION!r} only")
     if ":" not in architecture:
-        return _baked(load_model(architecture, request.card.scale, weights=request.artifact), request)
+        return _baked(reopen_model(architecture, request.card, request.artifact), request)
     if trusted != architecture:
         raise UsageError(
             f"the network is built by code of its own, {architecture}; if you trust it, pass --trust {architecture} "
             f'(in Python, options={{"{TRUST_OPTION}": "{architecture}"}}), else choose another runtime'
         )
-    card = request.card
-    model = load_model(None, card.scale, weights=request.artifact, arch=architecture, input_range=card.input_range)
-    return _baked(model, request)
+    return _baked(reopen_model(architecture, request.card, request.artifact), request)
 
 
 def _baked(model: LoadedModel, request: SessionRequest) -> nn.Module:

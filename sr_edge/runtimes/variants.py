@@ -57,7 +57,10 @@ def _listed(text: str, kind: str) -> list[str]:
 def variants_of(
     bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
 ) -> list[Variant]:
-    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that."""
+    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that.
+
+    A rest in a precision that the network was left out of is no variant.
+    """
     found = []
     for runtime in runtimes:
         for precision in precisions:
@@ -69,6 +72,8 @@ def variants_of(
 
 def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
     for rest in MIXED_RESTS:
+        if str(rest) in bundle.manifest.left_out:
+            continue
         try:
             module = load_runtime(runtime)
             artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, rest, None)

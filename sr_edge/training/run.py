@@ -145,7 +145,7 @@ def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, proce
 
 def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
     if start:
-        return load_model(name, scale, start).module
+        return load_model(name, scale, start).module.requires_grad_(True)
     network = build_network(name, scale)
     start_as_enlarger(network)
     return network

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.models.weights import read_weights
+from sr_edge.models.checkpoints import read_weights
 
 WIDTHS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and convolutions of each stage; a stage's last one is looked at, the next begins after a maximum pool."""

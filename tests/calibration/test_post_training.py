@@ -224,7 +224,6 @@ class TestRefusals:
 def test_the_public_names_are_exactly_these() -> None:
     assert sr_edge.calibration.__all__ == [
         "OBSERVERS",
-        "PICTURES",
         "Account",
         "Budget",
         "CalibratedFile",

@@ -130,7 +130,9 @@ def test_equal_input_gives_equal_bytes(
     assert written[0] == written[1]
 
 
-def test_originals_turn_the_judge_to_true_decibels(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> None:
+def test_decibels_against_originals_are_shown_and_decide_nothing(
+    graph: Path, batches: list[Batch], held_out: list[HeldOut]
+) -> None:
     """The truth is the float output plus noise at 45 dB, so the float PSNR is known."""
     floats, noise = WatchedGraph(onnx.load(graph)), np.random.default_rng(0)
     paired = []
@@ -143,12 +145,15 @@ def test_originals_turn_the_judge_to_true_decibels(graph: Path, batches: list[Ba
     calibration = calibrate(graph, batches[:4], ends_float=False)
     judge = Judge(SwitchedGraph(load_graph(graph), calibration), paired)
     assert judge.scale == 2
-    assert judge.assumed_db is None
-    assert judge.drop_db(()) == 0.0
+    assert judge.drop_db(()) == judge.drop_on_originals_db(()) == 0.0
     power = judge.noise_power(calibration.int8_nodes)
-    assert judge.drop_db(calibration.int8_nodes) == pytest.approx(10 * np.log10(1 + power * 10**4.5), abs=0.05)
+    shown_db = judge.drop_on_originals_db(calibration.int8_nodes)
+    assert shown_db == pytest.approx(10 * np.log10(1 + power * 10**4.5), abs=0.05)
+    without = Judge(SwitchedGraph(load_graph(graph), calibration), held_out)
+    assert judge.drop_db(calibration.int8_nodes) == without.drop_db(calibration.int8_nodes)
+    assert without.drop_on_originals_db(calibration.int8_nodes) is None
     account = calibrate_within(graph, batches[:4], paired, Order())
-    assert "PSNR of luma against the originals of 4 held-out patches" in account.sentence
+    assert account.originals_db is not None and f"{account.originals_db:.3f} dB of PSNR" in account.sentence
 
 
 def test_held_out_patches_with_and_without_originals_do_not_mix(

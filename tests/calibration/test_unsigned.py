@@ -26,7 +26,7 @@ from sr_edge.calibration import (
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.hard_edges import COUNT, hard_edged
 from sr_edge.calibration.openvino_times import output_of
-from sr_edge.calibration.patches import PICTURES, calibration_patches, held_out_patches
+from sr_edge.calibration.patches import calibration_patches, held_out_patches
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import Sampled, Statistics, search_range
 from sr_edge.calibration.switched import SwitchedGraph
@@ -35,6 +35,7 @@ from sr_edge.calibration.watched import Batch
 from sr_edge.calibration.weights import int8_weight
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph
+from sr_edge.export.patches import PICTURES
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
 from sr_edge.spec import Precision, Spelling, TileSpec

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sr_edge.bench.comparison import PICTURES as UNSEEN
-from sr_edge.calibration import PICTURES
+from sr_edge.export.patches import PICTURES
 from sr_edge.frames import batch_from_frame, frame_from_batch
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.metrics import psnr_y_db

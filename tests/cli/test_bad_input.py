@@ -218,7 +218,7 @@ def test_a_tile_that_cannot_be_deployed(
     "stage",
     [
         "sr_edge.deploy.network.calibration_patches",
-        "sr_edge.deploy.graphs.export_onnx",
+        "sr_edge.deploy.graphs.export_best_form",
         "sr_edge.deploy.graphs.calibrate_within",
         "sr_edge.deploy.graphs.quantize_onnx",
         "sr_edge.deploy.manifest.write_weights",

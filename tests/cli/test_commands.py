@@ -7,16 +7,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sr_edge.bundle import open_bundle, sha256_of
+from sr_edge.cli.models import family_table
 from sr_edge.export import TileCost
 from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture, write_picture
+from sr_edge.models.spandrel_networks import family_rows
 from sr_edge.spec import TileSpec
 
 SrEdge = Callable[..., Any]
@@ -55,6 +59,22 @@ def test_models_lists_parameter_counts(sr_edge: SrEdge) -> None:
     rows = {row["name"]: row for row in json_of(sr_edge, "models")["models"]}
     assert rows["taylor-swinir-m"]["parameters"]["2"] == 11_704_103
     assert "11,704,103" in sr_edge("models").stdout
+
+
+def test_models_lists_the_families_recognised_in_a_checkpoint(sr_edge: SrEdge) -> None:
+    document = json_of(sr_edge, "models", "--families")
+    assert "spandrel/Compact" in {row["architecture"] for row in document["families"]}
+    assert "Compact (SRVGGNetCompact)" in sr_edge("models", "--families").stdout
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_word_of_the_families_is_cut(width: int) -> None:
+    text = StringIO()
+    rows = family_rows()
+    Console(file=text, width=width).print(family_table(rows, 'pip install "sr-edge[spandrel]"'), crop=False)
+    words = {word for row in rows for cell in (row.name, row.purpose, row.licence) for word in cell.split()}
+    assert [word for word in words if word not in text.getvalue()] == []
+    assert max(map(len, text.getvalue().splitlines())) <= width
 
 
 def test_doctor_names_every_runtime(sr_edge: SrEdge) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import onnx
 import pytest
 
-from sr_edge.bundle import Artifact, open_bundle
-from sr_edge.export.tensorrt_releases import TENSORRT_RELEASES, find_release
+from sr_edge.bundle import ArtifactKind, open_bundle
+from sr_edge.errors import ExportError
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, find_release
 from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
-from sr_edge.spec import FrameFormat, TileSpec
+from sr_edge.spec import FrameFormat, Spelling, TileSpec
 
 SrEdge = Callable[..., Any]
 """The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
@@ -117,35 +119,17 @@ def test_export_for_a_release_takes_what_its_parser_takes(sr_edge: SrEdge, tmp_p
     assert not (tmp_path / "other.onnx").exists()
 
 
-def test_export_for_a_release_writes_nothing_that_its_parser_refuses(
-    sr_edge: SrEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ranked.py").write_text(
-        "from torch import nn\n"
-        "class Ranked(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.up = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))\n"
-        "    def forward(self, x):\n"
-        "        values, _ = self.up(x).flatten(1).topk(3840)\n"
-        "        return self.up(x) + values[:, :1, None, None]\n"
-        "def network():\n"
-        "    return Ranked()\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    arguments = ("--arch", "ranked:network", "--scale", "2", "--random-weights", "--tile", "40", "--form", "traced")
-    outcome = sr_edge("export", *arguments, "--for", "tensorrt-10.3", "-o", "ranked.onnx")
-    assert outcome.code == 1
-    assert "TensorRT 10.3 would refuse the graph: TopK" in outcome.error and "k = 3840" in outcome.error
-    assert not (tmp_path / "ranked.onnx").exists()
-
-
-def test_every_graph_of_a_bundle_but_the_u8_spelling_is_for_the_oldest_release(bundle: Path) -> None:
-    from sr_edge.export import check_for_tensorrt
-
-    def findings(artifact: Artifact) -> tuple[Any, ...]:
-        return check_for_tensorrt(opened.file(artifact), TENSORRT_RELEASES[0].name)
+def test_every_graph_of_a_bundle_is_for_the_targets_that_read_its_spelling(bundle: Path) -> None:
+    from sr_edge.export import check_graph
+    from sr_edge.export.checks.targets import readers_of
 
     with open_bundle(bundle) as opened:
-        refused = {item.file for item in opened.manifest.artifacts if item.file.endswith("onnx") and findings(item)}
-    assert refused == {"model.int8-u8.onnx", "model.int8-u8.uint8.onnx"}
+        graphs = [item for item in opened.manifest.artifacts if item.kind is ArtifactKind.ONNX]
+        for item in graphs:
+            readers = readers_of(item.spelling)
+            assert check_graph(opened.file(item), readers, intended=readers) == (), item.file
+        unsigned = [item for item in graphs if item.spelling is Spelling.U8]
+        assert unsigned
+        for item in unsigned:
+            with pytest.raises(ExportError):
+                require_deployable(opened.file(item), [TENSORRT_RELEASES[0].name])

@@ -16,8 +16,8 @@ import pytest
 import typer
 
 from sr_edge.cli.app import app
-from sr_edge.cli.failures import run_command
-from sr_edge.errors import BundleError, TileError
+from sr_edge.cli.failures import LONGEST_LINE, run_command
+from sr_edge.errors import BundleError, ExportError, TileError
 
 
 def raising(error: BaseException) -> Callable[..., object]:
@@ -56,6 +56,16 @@ def test_each_error_is_one_line(
     assert printed.out == ""
     assert printed.err.startswith(line)
     assert printed.err.count("\n") == 1
+
+
+def test_a_message_that_holds_a_graph_is_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+    assert run_command(raising(ExportError("%1 = Add(%2) " * 10_000)), []) == 1
+    printed = capsys.readouterr().err
+    assert len(printed) < LONGEST_LINE + 100
+    assert "SR_EDGE_DEBUG=1" in printed and printed.count("\n") == 1
 
 
 def test_an_interrupted_import_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:

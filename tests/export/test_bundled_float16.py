@@ -10,18 +10,18 @@ import onnx
 import pytest
 
 from sr_edge.errors import ExportError
-from sr_edge.export.float16 import check_float16
+from sr_edge.export.checks.float16 import check_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.graph import GraphView, view_graph
 from sr_edge.export.inner_tensors import observe_magnitudes
 from sr_edge.export.islands import FORCED_RULES, find_islands
-from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.spec import Control, TileSpec
+from tests.export.counted import counted_worst_cases
 
 MOST_LOSS_DB = 0.01
 HOT = 2.0**14
@@ -80,8 +80,8 @@ def _outermost(view: GraphView, forwards: bool) -> set[int]:
 @pytest.mark.parametrize("weights", BUNDLED, ids=lambda path: path.stem)
 def test_a_bundled_network_loses_next_to_nothing(weights: Path) -> None:
     graph, tile, controls = bundled_graph(weights)
-    patches = worst_case_patches(tile)[:2]
-    half = to_fp16(graph, magnitudes=observe_magnitudes(graph, patches, controls))
+    patches = counted_worst_cases(tile)[:2]
+    half = to_fp16(graph, magnitudes=observe_magnitudes(graph, [patch.batch for patch in patches], controls))
     check = check_float16(half, graph, patches, controls)
     check.require_within(MOST_LOSS_DB)
     assert check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
@@ -90,16 +90,16 @@ def test_a_bundled_network_loses_next_to_nothing(weights: Path) -> None:
 @pytest.mark.parametrize("weights", BUNDLED, ids=lambda path: path.stem)
 def test_a_bundled_network_with_hot_features_holds_where_the_naive_cast_fails(weights: Path) -> None:
     graph, tile, controls = bundled_graph(weights)
-    hot, patches = heated(graph, HOT), worst_case_patches(tile)[1:2]
+    hot, patches = heated(graph, HOT), counted_worst_cases(tile)[1:2]
     with pytest.raises(ExportError, match=r"in float16 node|float16 costs"):
         check_float16(to_fp16(hot, FORCED_RULES), hot, patches, controls).require_within(MOST_LOSS_DB)
-    magnitudes = observe_magnitudes(hot, patches, controls)
+    magnitudes = observe_magnitudes(hot, [patch.batch for patch in patches], controls)
     assert "out_of_range" in find_islands(view_graph(hot), magnitudes=magnitudes).values()
     check_float16(to_fp16(hot, magnitudes=magnitudes), hot, patches, controls).require_within(MOST_LOSS_DB)
 
 
 def test_structure_alone_cannot_know_how_large_a_convolution_gets() -> None:
     graph, tile, controls = bundled_graph(next(path for path in BUNDLED if path.stem == "convnet-light-x2"))
-    hot, patches = heated(graph, HOT), worst_case_patches(tile)[1:2]
+    hot, patches = heated(graph, HOT), counted_worst_cases(tile)[1:2]
     with pytest.raises(ExportError, match=r"in float16 node '/middle\.\d+/Conv' overflows"):
         check_float16(to_fp16(hot), hot, patches, controls).require_within(MOST_LOSS_DB)

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.counting_sort import CountingSort, block_length
 from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.scan import scan_graph
 
 Indices = npt.NDArray[np.int64]
 CASES = [(64, 32), (384, 128), (385, 128), (769, 128), (1, 4), (9216, 128)]
@@ -108,7 +108,7 @@ def matmuls_of(compiled: Any) -> list[Any]:
 
 def test_the_graph_is_static_and_counts_in_integers() -> None:
     graph = graph_of(SortOf(769, 128), torch.zeros(769, 1))
-    assert scan_graph(graph) == ()
+    assert check_graph(graph) == ()
     operators = {node.op_type for node in graph.graph.node}
     assert not operators & {"TopK", "CumSum", "NonZero", "Einsum", "ArgMax"}
     types = {value.name: value.type.tensor_type.elem_type for value in graph.graph.value_info}

@@ -18,8 +18,8 @@ def test_every_public_name_loads_and_no_other() -> None:
         _ = sr_edge.export.nothing
 
 
-PASSES = ("graph", "fp16", "frame_io", "scan", "metadata", "onnx_run", "digest")
-HAND_OVERS = ("tensorrt_rules", "served_graph", "serving", "triton", "trtexec")
+PASSES = ("graph", "fp16", "frame_io", "checks.rules", "metadata", "onnx_run", "digest")
+HAND_OVERS = ("checks.targets", "served_graph", "serving", "triton", "trtexec")
 
 
 @pytest.mark.parametrize("modules", [PASSES, HAND_OVERS])

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export import float16_kernels
-from sr_edge.export.float16 import check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks import float16_kernels
+from sr_edge.export.checks.float16 import Float16Check, check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks.parity import difference
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.islands import FORCED_RULES
 from sr_edge.export.onnx_run import Tensor, random_inputs, run_onnxruntime
-from sr_edge.export.parity import compare_outputs
-from sr_edge.export.patches import worst_case_patches
+from sr_edge.export.patches import CheckPatch, PatchKind, worst_case_patches
+from sr_edge.export.simplify import simplify
+from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
+from tests.export.counted import counted_worst_cases, photographs
+
+
+class Cancelling(nn.Module):
+    """Loses the picture where it is added to something large and taken back: every value fits into float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        large = 4096.0 * (1.0 + x.repeat(1, 4, 1, 1))
+        return nn.functional.pixel_shuffle((large + self.first(x)) - large, 2)
 
 
 def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
     hot_attention_graph: onnx.ModelProto, tile: TileSpec
 ) -> None:
-    patches = worst_case_patches(tile)
+    patches = counted_worst_cases(tile)
     control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES), hot_attention_graph, patches)
     assert control.first_overflow == "/norm/Pow"
     with pytest.raises(ExportError, match=r"'/norm/Pow' overflows.*fp32_"):
@@ -37,7 +55,7 @@ def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
 def test_the_static_twin_of_hot_features_holds_where_its_naive_cast_gives_nan(
     hot_taylor_graph: onnx.ModelProto, taylor_tile: TileSpec
 ) -> None:
-    patches = worst_case_patches(taylor_tile)
+    patches = counted_worst_cases(taylor_tile)
     control = check_float16(to_fp16(hot_taylor_graph, FORCED_RULES), hot_taylor_graph, patches)
     assert control.psnr_db == -math.inf  # a NaN reached the picture
     with pytest.raises(ExportError, match="fp32_inverse_std"):
@@ -51,14 +69,14 @@ def test_onnxruntime_cannot_tell_which_is_why_the_checker_exists(
     naive = to_fp16(hot_attention_graph, FORCED_RULES)
     inputs = {"input": worst_case_patches(tile)[1]}
     expected = run_onnxruntime(hot_attention_graph, inputs)["output"]
-    in_runtime = compare_outputs([run_onnxruntime(naive, inputs)["output"]], [expected])
-    in_float16 = compare_outputs([run_float16(naive, inputs).outputs["output"]], [expected])
+    in_runtime = difference(run_onnxruntime(naive, inputs)["output"], expected)
+    in_float16 = difference(run_float16(naive, inputs).outputs["output"], expected)
     assert in_runtime.psnr_db > 60.0
     assert in_float16.psnr_db < 30.0
 
 
 def test_ordinary_features_lose_next_to_nothing(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
     check.require_within()
     assert 50.0 < check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
 
@@ -70,7 +88,7 @@ def test_a_float32_graph_runs_as_float32(attention_graph: onnx.ModelProto) -> No
 
 
 def test_more_loss_than_allowed_is_refused(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, worst_case_patches(tile))
+    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
     with pytest.raises(ExportError, match="float16 costs"):
         check.require_within(1e-6)
 
@@ -108,6 +126,71 @@ def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
     found = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
     assert found.dtype == np.float16
     np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
+
+
+def one_node(operator: str, inputs: dict[str, Tensor], constants: dict[str, Tensor], **attributes: Any) -> Tensor:
+    """What a node makes of float16 inputs in the check's arithmetic; "" names an input that is left out."""
+    node = onnx.helper.make_node(operator, [*inputs, *constants], ["y"], **attributes)
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, value.shape)
+        for name, value in inputs.items()
+    ]
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items() if name]
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, None)
+    graph = onnx.helper.make_graph([node], "g", values, [output], initializer=weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    return run_float16(model, inputs).outputs["y"]
+
+
+class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
+    """Each equals torch's float32 result, rounded once."""
+
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((1, 4, 6, 5)).astype(np.float16)
+    wide = torch.from_numpy(x.astype(np.float32))
+
+    def equal(self, found: Tensor, expected: torch.Tensor) -> None:
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
+
+    def test_sampling_at_any_place(self) -> None:
+        grid = self.generator.uniform(-1, 1, (1, 3, 7, 2)).astype(np.float16)
+        found = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
+        places = torch.from_numpy(grid.astype(np.float32))
+        self.equal(found, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
+
+    @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+    def test_resizing(self, mode: str) -> None:
+        settings: dict[str, Any] = {
+            "nearest": {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            "linear": {"coordinate_transformation_mode": "half_pixel"},
+            "cubic": {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
+        }[mode]
+        scales = {"": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **settings)
+        method = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
+        self.equal(found, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
+
+    def test_transposed_convolution(self) -> None:
+        weight = self.generator.standard_normal((4, 3, 4, 4)).astype(np.float16)
+        found = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
+        kernel = torch.from_numpy(weight.astype(np.float32))
+        self.equal(found, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
+
+    def test_convolution_with_unequal_padding(self) -> None:
+        weight = self.generator.standard_normal((3, 4, 3, 3)).astype(np.float16)
+        found = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
+        kernel = torch.from_numpy(weight.astype(np.float32))
+        self.equal(found, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
+
+    def test_what_overflows_in_float16_is_infinite(self) -> None:
+        large = np.full((1, 1, 2, 2), 60000, np.float16)
+        found = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
+        assert np.isinf(found).all()
+
+    def test_an_operator_that_no_kernel_computes_is_an_export_error(self) -> None:
+        with pytest.raises(ExportError):
+            one_node("GridSample", {"x": self.x, "grid": np.zeros((1, 3, 7, 2), np.float16)}, {}, mode="unknown")
 
 
 def half_model(
@@ -192,7 +275,42 @@ def test_a_kernel_that_computes_in_another_type_is_noticed(
 
     monkeypatch.setattr(float16_kernels.Conv, "_run", upcast)
     with pytest.raises(ExportError, match="worthless"):
-        check_float16(to_fp16(shuffle_graph), shuffle_graph, worst_case_patches(tile)[:1])
+        check_float16(to_fp16(shuffle_graph), shuffle_graph, counted_worst_cases(tile)[:1])
+
+
+def test_a_worst_case_is_reported_with_its_layer_and_does_not_decide(
+    hot_attention_graph: onnx.ModelProto, attention_graph: onnx.ModelProto, tile: TileSpec
+) -> None:
+    """Squares of hot features overflow in the naive cast; a photograph that is black has none."""
+    black, binary, _ = worst_case_patches(tile)
+    patches = [*photographs([black]), CheckPatch("binary noise", PatchKind.WORST_CASE, binary)]
+    check = check_float16(to_fp16(attention_graph, FORCED_RULES), attention_graph, patches)
+    check.require_within(0.5)
+    lossy = replace(check.patches[1], fidelity=replace(check.patches[1].fidelity, psnr_db=30.0), loses_in="Conv '/x'")
+    reported = Float16Check((check.patches[0], lossy))
+    reported.require_within()
+    (remark,) = reported.remarks
+    assert "binary noise" in remark and "Conv '/x'" in remark
+
+
+def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
+    torch.manual_seed(0)
+    graph = simplify(trace(Cancelling(), tile))
+    binary = worst_case_patches(tile)[1]
+    check = check_float16(to_fp16(graph), graph, [CheckPatch("binary noise", PatchKind.WORST_CASE, binary)])
+    check.require_within()
+    assert check.patches[0].loses_in.split()[0] in ("Add", "Mul", "Sub")
+    assert check.remarks
+
+
+@pytest.mark.parametrize("kind", [PatchKind.PHOTOGRAPH, PatchKind.FLAT])
+def test_a_picture_that_loses_decides(kind: PatchKind, tile: TileSpec) -> None:
+    torch.manual_seed(0)
+    graph = simplify(trace(Cancelling(), tile))
+    grey = np.full((1, 3, tile.height, tile.width), 0.5, np.float32)
+    check = check_float16(to_fp16(graph), graph, [CheckPatch("grey", kind, grey)])
+    with pytest.raises(ExportError):
+        check.require_within()
 
 
 def test_the_loss_of_added_noise() -> None:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import ExportError
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.graph import view_graph
 from sr_edge.export.inner_tensors import observe_magnitudes, with_outputs
 from sr_edge.export.islands import FORCED_RULES, find_islands
 from sr_edge.export.onnx_run import random_inputs, run_onnxruntime
 from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.scan import scan_graph
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
@@ -45,7 +45,7 @@ def types_of(model: onnx.ModelProto) -> Iterator[tuple[str, set[int]]]:
 def test_the_graph_is_strongly_typed_with_half_weights(attention_graph: onnx.ModelProto) -> None:
     half = to_fp16(attention_graph)
     onnx.checker.check_model(half, full_check=True)
-    assert scan_graph(half) == ()
+    assert check_graph(half) == ()
     found = list(types_of(half))
     assert all(len(types) == 1 for _, types in found)
     assert {HALF} == {kind for operator, types in found if operator == "Conv" for kind in types}
@@ -240,7 +240,7 @@ QUANTIZED = """g (float[1,3,4,4] x) => (float[1,2,4,4] z)
 def test_int8_convolutions_keep_their_fp32_scales_and_the_rest_is_half() -> None:
     half = to_fp16(graph(QUANTIZED))
     onnx.checker.check_model(half, full_check=True)
-    assert scan_graph(half) == ()
+    assert check_graph(half) == ()
     kinds = dict(types_of(half))
     assert kinds["Conv"] == {FLOAT}
     assert kinds["Relu"] == {HALF}

@@ -9,10 +9,10 @@ import pytest
 from torch import nn
 
 from sr_edge.errors import ExportError
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.scan import scan_graph
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
 
@@ -70,7 +70,7 @@ def test_openvino_is_bit_equal_to_frames_handled_on_the_host(float_graph: onnx.M
 def test_names_stay_and_the_graph_is_sound(float_graph: onnx.ModelProto) -> None:
     wrapped = wrap_uint8(float_graph)
     onnx.checker.check_model(wrapped, full_check=True)
-    assert scan_graph(wrapped) == ()
+    assert check_graph(wrapped) == ()
     rows, columns = (dim.dim_value for dim in float_graph.graph.output[0].type.tensor_type.shape.dim[2:])
     for value, name, shape in (
         (wrapped.graph.input[0], "input", [1, 12, 16, 3]),

@@ -11,7 +11,7 @@ import pytest
 
 from sr_edge.errors import ExportError
 from sr_edge.export import layers as layers_module
-from sr_edge.export.float16 import run_float16
+from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.islands import FORCED_RULES

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.errors import ExportError
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.clustered import (
     NearestCentroid,
     StaticLCoAN,
@@ -22,7 +23,6 @@ from sr_edge.export.clustered import (
     moved_share,
 )
 from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.scan import scan_graph
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
@@ -224,7 +224,7 @@ def tiny_graph() -> onnx.ModelProto:
 
 
 def test_graph_is_static_and_portable(tiny_graph: onnx.ModelProto) -> None:
-    assert scan_graph(tiny_graph) == ()
+    assert check_graph(tiny_graph) == ()
     operators = {node.op_type for node in tiny_graph.graph.node}
     assert not operators & {"TopK", "CumSum", "NonZero", "Einsum", "ArgMax", "Range", "Shape"}
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import onnx
 import onnxsim  # type: ignore[import-untyped]
 import pytest
@@ -38,22 +37,6 @@ def test_pixel_shuffle_is_one_depth_to_space(shuffle_graph: onnx.ModelProto) -> 
 def test_casts_of_a_half_graph_survive(attention_graph: onnx.ModelProto) -> None:
     half = to_fp16(attention_graph)
     assert operators(simplify(half)).count("Cast") == operators(half).count("Cast") > 0
-
-
-def test_a_simplification_that_changes_the_numbers_is_refused(
-    shuffle_graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spoil(model: onnx.ModelProto, check_n: int) -> tuple[onnx.ModelProto, bool]:
-        spoilt = onnx.ModelProto()
-        spoilt.CopyFrom(model)
-        weight = next(tensor for tensor in spoilt.graph.initializer if tensor.name == "last.weight")
-        values = onnx.numpy_helper.to_array(weight) * np.float32(1.001)
-        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
-        return spoilt, True
-
-    monkeypatch.setattr(onnxsim, "simplify", spoil)
-    with pytest.raises(ExportError, match="simplified graph differs"):
-        simplify(shuffle_graph)
 
 
 def test_the_native_chatter_of_onnxsim_is_muted_and_ours_is_not(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from sr_edge.calibration.sites import find_sites
 from sr_edge.export.affine import Affine, side_by_side
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.lstea import StaticReconstruction
 from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.scan import scan_graph
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
@@ -180,7 +180,7 @@ def test_exports_are_static_and_survive_half_precision(name: str, tmp_path: Path
     report = export_onnx(small_models()[name], TileSpec(12, 12), tmp_path / "half.onnx", precision=Precision.FP16)
     assert report.float16 is not None and report.float16.psnr_db > 60.0
     model = onnx.load(report.path)
-    assert not scan_graph(model)
+    assert not check_graph(model)
     kept = {node.name for node in model.graph.node if "fp32" in node.name}
     assert kept and not [node.op_type for node in model.graph.node if node.op_type in ("Einsum", "CumSum", "Shape")]
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sr_edge.errors import ExportError, TileError
+from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.graph import view_graph
 from sr_edge.export.metadata import Form
 from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.scan import scan_graph
 from sr_edge.export.static import to_static
 from sr_edge.export.swinir import LARGEST_SCORE, score_limits
 from sr_edge.models import LoadedModel
@@ -80,7 +80,7 @@ def test_only_windows_that_wrap_around_are_masked() -> None:
 def test_the_graph_is_static_and_has_one_mask_for_all_heads_and_blocks(tmp_path: Path) -> None:
     path = export_onnx(small(), TILE, tmp_path / "swinir.onnx").path
     model = onnx.load(path)
-    assert scan_graph(model) == ()
+    assert check_graph(model) == ()
     masks = [
         value for value in view_graph(model).constants.values() if value.ndim == 4 and value.min() == -LARGEST_SCORE
     ]

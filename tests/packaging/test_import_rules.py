@@ -29,8 +29,11 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "starlette": ("camera/preview/",),
     "uvicorn": ("camera/preview/",),
     "gi": ("gstreamer/bindings.py",),
+    "spandrel": (),
+    "torchvision": (),
+    "einops": (),
 }
-"""Who may import it; TensorRT itself is only imported by name, in runtimes/tensorrt_api.py."""
+"""Who may import it; imported by name only: TensorRT in runtimes/tensorrt_api.py, spandrel in models/recognition."""
 CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")
 
 

@@ -80,7 +80,13 @@ def _taken_types() -> Iterator[tuple[str, frozenset[int]]]:
             yield operator, types
 
 
-_TYPES: Mapping[str, frozenset[int]] = dict(_taken_types())
+SUPPORTED_TYPES: Mapping[str, frozenset[int]] = dict(_taken_types())
+"""What each operator takes as data, in the numbers of onnx.TensorProto, in the newest release of the table."""
+
+
+def first_release_with(operator: str) -> Version:
+    """The version that brought an operator of `SUPPORTED_TYPES`; (0, 0) where every release of the table has it."""
+    return _FIRST_IN.get(operator, (0, 0))
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,6 @@ class TensorRTRelease:
     def name(self) -> str:
         """As the command line has it: tensorrt-10.3."""
         return "tensorrt-{}.{}".format(*self.version)
-
-    @property
-    def types(self) -> Mapping[str, frozenset[int]]:
-        """What each operator takes as data, by operator, in the numbers of onnx.TensorProto; no others are taken."""
-        return {name: types for name, types in _TYPES.items() if _FIRST_IN.get(name, (0, 0)) <= self.version}
 
     def __str__(self) -> str:
         return "TensorRT {}.{}".format(*self.version)

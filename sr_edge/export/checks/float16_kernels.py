@@ -2,12 +2,14 @@
 
 onnx's own kernels of convolutions, products and sums round every partial sum, or walk through Python for every
 element. Its elementwise ones, numpy's, round each result as float16 arithmetic must, but one number at a time: torch
-gives the same bits ten times faster. It finds replacements by class name. What is not listed here runs in numpy.
+gives the same bits ten times faster. Its kernels of resizing, sampling and pooling walk through Python, too, or lack
+modes: ONNX Runtime computes such a node in float32 and the result is rounded once. It finds replacements by class name.
+What is not listed here runs in numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,11 @@ import torch
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_add, op_div, op_mul, op_sub
 
-from sr_edge.errors import ExportError
-from sr_edge.export.onnx_run import Tensor
+from sr_edge.export.onnx_run import Tensor, run_onnxruntime
 
 HALF_BITS_OF_INF = 0x7C00
+IR_VERSION = 8
+"""Of models of one node; every ONNX Runtime that we run on reads it."""
 
 
 def as_torch(x: Tensor) -> torch.Tensor:
@@ -55,6 +58,38 @@ def elementwise(standard: type[OpRun], half: Callable[[torch.Tensor, torch.Tenso
     return type(standard.__name__, (standard,), {"_run": run})
 
 
+def in_onnxruntime(operator: str) -> type[OpRun]:
+    """A kernel that has ONNX Runtime compute the node in float32, and rounds the results to the type of its inputs."""
+
+    def run(self: OpRun, *inputs: Tensor | None, **attributes: Any) -> tuple[Tensor, ...]:
+        is_half = any(value is not None and value.dtype == np.float16 for value in inputs)
+        values = [value if value is None or value.dtype != np.float16 else value.astype(np.float32) for value in inputs]
+        found = _run_alone(self.onnx_node, values, self.run_params["opsets"])
+        return tuple(
+            rounded(as_torch(value), np.float16) if is_half and value.dtype == np.float32 else value for value in found
+        )
+
+    return type(operator, (OpRun,), {"op_domain": "", "_run": run})
+
+
+def _run_alone(node: onnx.NodeProto, values: Sequence[Tensor | None], opsets: Mapping[str, int]) -> list[Tensor]:
+    """The outputs of one node, as a model of its own."""
+    kinds = {name: value for name, value in zip(node.input, values, strict=True) if name and value is not None}
+    taken = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in kinds.items()
+    ]
+    names = [name for name in node.output if name]
+    given = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "node", taken, given),
+        opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+        ir_version=IR_VERSION,
+    )
+    found = run_onnxruntime(model, kinds)
+    return [found[name] for name in names]
+
+
 class Cast(OpRun):
     op_domain = ""
 
@@ -84,6 +119,10 @@ class Gemm(OpRun):
         return (rounded(product + bias, a.dtype),)
 
 
+_UNCOMMON_CONV = in_onnxruntime("Conv")
+"""Of other sides than two, or padded unequally."""
+
+
 class Conv(OpRun):
     op_domain = ""
 
@@ -91,9 +130,8 @@ class Conv(OpRun):
         sides = weight.ndim - 2
         pads = attributes.get("pads") or [0] * (2 * sides)
         if attributes.get("auto_pad") not in (None, "NOTSET") or list(pads[:sides]) != list(pads[sides:]) or sides != 2:
-            raise ExportError(
-                "the float16 check knows 2-D convolutions with equal, explicit padding on both sides only"
-            )
+            inputs = [value for value in (x, weight, bias) if value is not None]
+            return _UNCOMMON_CONV._run(self, *inputs)  # type: ignore[no-untyped-call]  # onnx states no types here
         result = torch.nn.functional.conv2d(
             widened(x),
             widened(weight),
@@ -168,4 +206,6 @@ KERNELS: tuple[type[OpRun], ...] = (
     elementwise(op_sub.Sub, torch.sub),
     elementwise(op_mul.Mul, torch.mul),
     elementwise(op_div.Div, torch.div),
+    *map(in_onnxruntime, ("AveragePool", "ConvTranspose", "Einsum", "GridSample", "InstanceNormalization")),
+    *map(in_onnxruntime, ("LayerNormalization", "LpPool", "MaxPool", "Resize")),
 )

@@ -1,0 +1,239 @@
+"""Runs a half-precision graph in real float16 arithmetic, and judges what half precision costs, patch by patch.
+
+Photographs and flat pictures decide. On a worst case half precision may lose more; what it loses there, and in which
+layer, is reported.
+
+No CPU runtime computes in fp16 (ONNX Runtime and OpenVINO run such graphs in fp32 or bf16, casts and all), so a
+test through them proves nothing. Here every fp16 tensor is a numpy float16 array that really rounds and overflows.
+Convolutions, matmuls and sums multiply exactly, add up in float32 and round once at the end, as tensor cores do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from sr_edge.controls import checked_pairs
+from sr_edge.errors import ExportError
+from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
+from sr_edge.export.graph import view_graph
+from sr_edge.export.layers import WatchedRun, compare_layers
+from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
+from sr_edge.export.patches import CheckPatch, PatchKind
+from sr_edge.metrics import Fidelity, fidelity
+from sr_edge.spec import Control
+
+QUALITY_DB = 40.0
+LOSS_BOUND_DB = 0.02
+
+
+@dataclass(frozen=True)
+class Float16Run:
+    """Outputs by name, and the first node whose output was not finite ("" when all were)."""
+
+    outputs: Tensors
+    first_overflow: str
+
+
+@dataclass(frozen=True)
+class PatchFloat16:
+    """What half precision costs on one patch: the fp16 picture against the fp32 one, both clipped to [0, 1].
+
+    `first_overflow` is the first node whose output is not finite. `loses_in` names the layer that adds most of the
+    error; it is looked for on a worst case alone that loses more than LOSS_BOUND_DB.
+    """
+
+    patch: str
+    kind: PatchKind
+    fidelity: Fidelity
+    first_overflow: str = ""
+    loses_in: str = ""
+
+    @property
+    def loss_db(self) -> float:
+        """What a picture that is QUALITY_DB away from the truth loses by that much independent noise."""
+        return noise_loss_db(self.fidelity.psnr_db)
+
+    def flaw(self, bound_db: float) -> str:
+        """Why half precision is not good enough here, or ""."""
+        if self.first_overflow:
+            return f"in float16 node {self.first_overflow!r} overflows on {self.patch}"
+        if not self.loss_db <= bound_db:
+            return (
+                f"float16 costs {self.loss_db:.3f} dB on {self.patch} (allowed {bound_db:g}; PSNR against fp32 "
+                f"{self.fidelity.psnr_db:.1f} dB)"
+            )
+        return f"float16 changes {self.patch}: {self.fidelity.flaw}" if self.fidelity.flaw else ""
+
+    @property
+    def remark(self) -> str:
+        """The flaw, and the layer that causes most of it where that was looked for."""
+        return self.flaw(LOSS_BOUND_DB) + (f", most of it in {self.loses_in}" if self.loses_in else "")
+
+
+@dataclass(frozen=True)
+class Float16Check:
+    """What half precision costs on all patches."""
+
+    patches: tuple[PatchFloat16, ...]
+
+    @property
+    def psnr_db(self) -> float:
+        """Against fp32, on the worst photograph or flat picture."""
+        return min((found.fidelity.psnr_db for found in self._pictures), default=math.inf)
+
+    @property
+    def loss_db(self) -> float:
+        """On the worst photograph or flat picture."""
+        return max((found.loss_db for found in self._pictures), default=0.0)
+
+    @property
+    def first_overflow(self) -> str:
+        """The first node that overflows on a photograph or flat picture, or ""."""
+        return next((found.first_overflow for found in self._pictures if found.first_overflow), "")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What half precision loses on worst cases, which do not decide."""
+        worst_cases = [found for found in self.patches if found.kind is PatchKind.WORST_CASE]
+        return tuple(found.remark for found in worst_cases if found.flaw(LOSS_BOUND_DB))
+
+    def require_within(self, bound_db: float = LOSS_BOUND_DB) -> None:
+        """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`."""
+        flaw = next(filter(None, (found.flaw(bound_db) for found in self._pictures)), "")
+        if flaw:
+            raise ExportError(
+                f"{flaw}; put what that layer computes into a module named fp32_... to keep it in float32, or deploy "
+                "this network in fp32"
+            )
+
+    @property
+    def _pictures(self) -> list[PatchFloat16]:
+        return [found for found in self.patches if found.kind is not PatchKind.WORST_CASE]
+
+
+def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
+    """Runs `model` with numpy's float16 for every fp16 tensor; results that are no longer needed are dropped.
+
+    Raises:
+        ExportError: a node cannot go on with what float16 made of its inputs (a rounded index, out of bounds), or gave
+            another type than the graph says, so that the arithmetic was not float16.
+    """
+    view = view_graph(model)
+    evaluator = _evaluator(model)
+    pending = Counter(tensor for node in evaluator.rt_nodes_ for tensor in node.input)
+    pending.update(view.output_names)
+    alive: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
+    first_overflow = ""
+    with np.errstate(all="ignore"):
+        for at, node in enumerate(evaluator.rt_nodes_):
+            results = _results(node, [alive[name] for name in node.input], view.name(at))
+            for name, result in zip(node.output, results, strict=False):  # optional outputs may be unnamed
+                _require_type(view.types.get(name), result, view.name(at))
+                if not first_overflow and result.dtype.kind == "f" and not all_finite(result):
+                    first_overflow = view.name(at)
+                alive[name] = result
+            pending.subtract(node.input)
+            for name in {*node.input, *node.output}:
+                if name and pending[name] <= 0:
+                    alive.pop(name, None)
+    return Float16Run({output.name: alive[output.name] for output in model.graph.output}, first_overflow)
+
+
+def _evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    try:
+        return ReferenceEvaluator(model, new_ops=list(KERNELS))
+    except Exception as error:  # onnx's own, of an operator that it has no kernel for
+        raise ExportError(
+            f"the float16 check cannot compute this graph ({error}); deploy this network in fp32"
+        ) from error
+
+
+def check_float16(
+    half: onnx.ModelProto, full: onnx.ModelProto, patches: Sequence[CheckPatch], controls: Sequence[Control] = ()
+) -> Float16Check:
+    """Compares the fp16 graph in real float16 arithmetic with the fp32 graph in ONNX Runtime, patch by patch.
+
+    A graph with controls is compared at their defaults and at their extremes (`checked_pairs`).
+
+    Raises:
+        ExportError: the evaluator failed its control (a product that must overflow in float16 did not).
+    """
+    _require_real_float16()
+    session = open_onnxruntime(full)
+    source, result = full.graph.input[0].name, full.graph.output[0].name
+    checked = []
+    for patch, setting in checked_pairs(patches, controls):
+        feed = feed_of(source, patch.batch, setting)
+        run = run_float16(half, feed)
+        found = run.outputs[result].astype(np.float32)
+        kept = fidelity(found, run_session(session, feed)[result])
+        checked.append(PatchFloat16(patch.name, patch.kind, kept, run.first_overflow))
+        if patch.kind is PatchKind.WORST_CASE and checked[-1].flaw(LOSS_BOUND_DB) and not run.first_overflow:
+            checked[-1] = replace(checked[-1], loses_in=_layer_that_loses(half, full, patch, setting))
+    return Float16Check(tuple(checked))
+
+
+def _layer_that_loses(
+    half: onnx.ModelProto, full: onnx.ModelProto, patch: CheckPatch, setting: Mapping[str, float]
+) -> str:
+    """The layer that adds most error to that of its inputs, by relative error against fp32."""
+    compared = compare_layers(
+        WatchedRun(full, run_onnxruntime),
+        WatchedRun(half, lambda graph, feed: run_float16(graph, feed).outputs),
+        patch.batch,
+        tolerance=0.0,
+        controls=(setting, setting),
+    )
+    worst = max(compared.layers, key=lambda layer: layer.added_error)
+    return f"{worst.operator} {worst.name!r}"
+
+
+def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
+    """What a picture `quality_db` from the truth loses when independent noise `psnr_db` below the peak is added."""
+    return 10.0 * math.log10(1.0 + 10.0 ** ((quality_db - psnr_db) / 10.0)) if psnr_db > -1e3 else math.inf
+
+
+def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
+    try:
+        found: Sequence[Tensor] = node.run(*inputs)
+    except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise of an index, a shape, or an unknown mode
+        raise ExportError(
+            f"in float16 node {name!r} fails ({error}); put what it computes into a module named fp32_... to keep it "
+            "in float32, or deploy this network in fp32"
+        ) from error
+    return found
+
+
+def _require_type(stated: int | None, result: Tensor, node: str) -> None:
+    if stated is not None and onnx.helper.tensor_dtype_to_np_dtype(stated) != result.dtype:
+        raise ExportError(f"the float16 check computed {node!r} in {result.dtype}; its verdict would be worthless")
+
+
+def _require_real_float16() -> None:
+    """300 * 300 = 90000 must be infinite, and 1 + 2^-12 must be 1, or the arithmetic is not float16."""
+    half = onnx.TensorProto.FLOAT16
+    shape = (1, 1, 1, 1)
+    kinds = ("Mul", "Conv", "MatMul")
+    nodes = [onnx.helper.make_node(kind, ["x", "x"], [kind]) for kind in kinds]
+    nodes.append(onnx.helper.make_node("Add", ["one", "tiny"], ["Add"]))
+    names = {"x": 300.0, "one": 1.0, "tiny": 2.0**-12}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "control",
+        [onnx.helper.make_tensor_value_info(name, half, shape) for name in names],
+        [onnx.helper.make_tensor_value_info(name, half, shape) for name in (*kinds, "Add")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    outputs = run_float16(model, {name: np.full(shape, value, np.float16) for name, value in names.items()}).outputs
+    if not all(np.isinf(outputs[kind]).all() for kind in kinds) or outputs["Add"].item() != 1.0:
+        raise ExportError(
+            "the float16 check does not compute in float16 on this machine; its verdict would be worthless"
+        )

@@ -1,0 +1,69 @@
+"""A PyTorch network in float64 arithmetic: the reference that shows how exact its own float32 arithmetic is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from sr_edge.models.controlled import control_tensors, controls_of
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def run_float64(
+    module: nn.Module, batch: npt.NDArray[np.float32], controls: Mapping[str, float]
+) -> npt.NDArray[np.float64]:
+    """Runs `module`, which keeps its float32 weights, with every operator computed in float64.
+
+    Args:
+        module: in eval mode; it is left alone.
+        batch: float32 (1, channels, height, width).
+        controls: values of the network's run-time scalars.
+
+    Raises:
+        Exception: whatever the network raises, if it insists on float32.
+    """
+    scalars = control_tensors(controls_of(module), controls)
+    inputs = tuple(value.double() for value in (torch.from_numpy(batch), *scalars))
+    # Not inference mode: there a dispatch mode sees compound operators, whose parts would stay in float32.
+    with torch.no_grad(), _default_float64(), _InFloat64():  # type: ignore[no-untyped-call]
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            output = copy.deepcopy(module).double()(*inputs)  # a script's parameters cannot be lent to one call
+        else:
+            state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            output = functional_call(module, {name: _widened(value) for name, value in state.items()}, inputs)
+    return np.asarray(output.numpy(), dtype=np.float64)
+
+
+class _InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class is untyped
+    """Widens every floating-point operand, and every floating-point type that the network asks for by name."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*tree_map(_widened, args), **tree_map(_widened, kwargs or {}))
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.dtype in _NARROW else value
+    return torch.float64 if value in _NARROW and isinstance(value, torch.dtype) else value
+
+
+@contextmanager
+def _default_float64() -> Iterator[None]:
+    """Tensors that the network creates in its forward pass are float64, too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

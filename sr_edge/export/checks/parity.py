@@ -1,0 +1,201 @@
+"""Is the ONNX graph the same function as the PyTorch module? ONNX Runtime answers, patch by patch.
+
+Two sound implementations of one network differ by rounding, and some networks amplify rounding: on binary noise their
+activations reach 1e3 and PyTorch's own float32 output is further from its float64 output than any bound for pictures.
+So a worst-case patch on which the graph differs by more than PARITY_BOUND is excused if the network itself is unstable
+there, that is, if float32 and float64 in PyTorch differ by more than NOISE_SHARE of white; the graph must then stay
+within NOISE_MULTIPLE of that difference. Photographs and flat pictures are never excused, nor is a network that needs
+more than MOST_EXCUSED of its worst cases excused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from sr_edge.controls import checked_pairs
+from sr_edge.errors import ExportError
+from sr_edge.export.checks.decisions import PictureDecisions
+from sr_edge.export.checks.float64 import run_float64
+from sr_edge.export.onnx_run import Tensor, feed_of, open_onnxruntime, run_session
+from sr_edge.export.patches import CheckPatch, PatchKind
+from sr_edge.models.controlled import control_tensors, controls_of
+
+PARITY_BOUND = 1e-4
+"""Of white. Float32 through some hundred layers, summed in another order, stays under a tenth of this on pictures."""
+
+NOISE_SHARE = 1e-5
+"""Of white: from here on a network's own float32 rounding counts as noise that may excuse a worst case."""
+
+NOISE_MULTIPLE = 10.0
+"""The graph may differ by so many times that noise: another order of summation, not another function."""
+
+MOST_EXCUSED = 0.5
+"""The share of the worst cases that may be excused."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two renderings of one patch are apart, for a peak of 1.0; infinite where one of them is not finite."""
+
+    max_abs_error: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class PatchParity:
+    """The graph against PyTorch on one patch.
+
+    `own_noise` is the largest difference between float32 and float64 in PyTorch. It is measured only where a worst case
+    exceeds PARITY_BOUND, and None elsewhere; `noise_failure` says why it could not be measured.
+    """
+
+    patch: str
+    kind: PatchKind
+    difference: Difference
+    own_noise: float | None = None
+    noise_failure: str = ""
+
+    @property
+    def excused(self) -> bool:
+        """Whether the network's own noise, and not the graph, explains a difference above PARITY_BOUND."""
+        return self.own_noise is not None and self.own_noise > NOISE_SHARE
+
+    @property
+    def bound(self) -> float:
+        """The largest difference allowed, as a share of white."""
+        return NOISE_MULTIPLE * self.own_noise if self.own_noise is not None and self.excused else PARITY_BOUND
+
+    @property
+    def passed(self) -> bool:
+        return self.difference.max_abs_error <= self.bound
+
+    def __str__(self) -> str:
+        noise = (
+            ""
+            if self.own_noise is None
+            else (f", where PyTorch's float32 output differs from its float64 output by {self.own_noise:.2g}")
+        )
+        unknown = f", whose numerical noise could not be measured ({self.noise_failure})" if self.noise_failure else ""
+        return f"{self.difference.max_abs_error:.3g} of white on {self.patch}{noise}{unknown}"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The graph against PyTorch on all patches."""
+
+    patches: tuple[PatchParity, ...]
+
+    @property
+    def max_abs_error(self) -> float:
+        """The largest difference on the patches that were not excused, as a share of white."""
+        return max((found.difference.max_abs_error for found in self._counted), default=0.0)
+
+    @property
+    def psnr_db(self) -> float:
+        """The PSNR of the worst patch that was not excused."""
+        return min((found.difference.psnr_db for found in self._counted), default=math.inf)
+
+    @property
+    def excused(self) -> tuple[PatchParity, ...]:
+        return tuple(found for found in self.patches if found.excused)
+
+    @property
+    def passed(self) -> bool:
+        return self._refusal() is None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known of the patches that were excused: the graph's difference and the network's own noise."""
+        return tuple(f"the graph differs by {found}: excused as the network's own rounding" for found in self.excused)
+
+    def require_within(self, advice: str) -> None:
+        """Raises ExportError, which ends with `advice`, unless every patch that counts is within its bound."""
+        refusal = self._refusal()
+        if refusal is not None:
+            raise ExportError(f"{refusal}; {advice}")
+
+    @property
+    def _counted(self) -> list[PatchParity]:
+        return [found for found in self.patches if not found.excused]
+
+    def _refusal(self) -> str | None:
+        failed = next((found for found in self.patches if not found.passed), None)
+        if failed is not None:
+            return (
+                f"the ONNX graph differs from the PyTorch module by {failed} (allowed {failed.bound:.3g}, "
+                f"PSNR {failed.difference.psnr_db:.1f} dB)"
+            )
+        worst_cases = [found for found in self.patches if found.kind is PatchKind.WORST_CASE]
+        if len(self.excused) > MOST_EXCUSED * len(worst_cases):
+            return (
+                f"{len(self.excused)} of {len(worst_cases)} worst cases exceed the bound of {PARITY_BOUND:g} and the "
+                f"network is numerically unstable on them, for example {self.excused[0]}; more than half cannot be "
+                "excused"
+            )
+        return None
+
+
+def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches: Sequence[CheckPatch]) -> Parity:
+    """Runs every patch through ONNX Runtime and through `module`.
+
+    A network with controls runs at their defaults and at their extremes (`checked_pairs`).
+
+    Raises:
+        ExportError: there are no patches, the two give different shapes, ONNX Runtime cannot run the graph, or the
+            network takes decisions that no trace can carry (`sr_edge.export.checks.decisions`).
+    """
+    if not patches:
+        raise ExportError("there is nothing to compare the graph on; pass at least one patch")
+    session = open_onnxruntime(model)
+    source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
+    controls, decisions = controls_of(module), PictureDecisions()
+    compared = []
+    for patch, setting in checked_pairs(patches, controls):
+        scalars = control_tensors(controls, setting)
+        with torch.inference_mode(), decisions.watched():
+            expected = module(torch.from_numpy(patch.batch), *scalars)
+        found = run_session(session, feed_of(source, patch.batch, setting))[result]
+        compared.append(_compared(module, patch, setting, found, expected.numpy()))
+    decisions.require_none()
+    return Parity(tuple(compared))
+
+
+def difference(found: Tensor, expected: Tensor) -> Difference:
+    """Compares two renderings of one patch; raises ExportError when their shapes differ."""
+    if found.shape != expected.shape:
+        raise ExportError(f"the graph gives {found.shape}, the PyTorch module {expected.shape}; the export is wrong")
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return Difference(math.inf, -math.inf)
+    errors = found.astype(np.float64) - expected.astype(np.float64)
+    square = float(np.mean(np.square(errors)))
+    return Difference(float(np.abs(errors).max()), math.inf if square == 0.0 else -10.0 * math.log10(square))
+
+
+def _compared(
+    module: nn.Module, patch: CheckPatch, setting: Mapping[str, float], found: Tensor, expected: Tensor
+) -> PatchParity:
+    apart = difference(found, expected)
+    name = (
+        f"{patch.name} at {', '.join(f'{key}={value:g}' for key, value in setting.items())}" if setting else patch.name
+    )
+    if patch.kind is not PatchKind.WORST_CASE or apart.max_abs_error <= PARITY_BOUND:
+        return PatchParity(name, patch.kind, apart)
+    try:
+        exact = run_float64(module, patch.batch, setting)
+    except Exception as error:  # whatever the network's own code raises in an arithmetic it was not written for
+        return PatchParity(name, patch.kind, apart, noise_failure=f"{type(error).__name__} in float64")
+    return PatchParity(name, patch.kind, apart, own_noise=_finite_noise(expected, exact))
+
+
+def _finite_noise(expected: Tensor, exact: Tensor) -> float | None:
+    """None where the network gives no finite numbers there: a NaN is no noise, and excuses nothing."""
+    noise = difference(expected, exact).max_abs_error
+    return noise if math.isfinite(noise) else None

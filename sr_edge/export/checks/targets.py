@@ -1,0 +1,68 @@
+"""The runtimes that a graph can be checked for, by the names that `--for` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from sr_edge.errors import UnknownNameError
+from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, Version
+from sr_edge.spec import Spelling
+
+
+class Library(str, Enum):
+    """What rules distinguish: a runtime, whatever its version."""
+
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One name of `--for`; only the releases of TensorRT have a version."""
+
+    name: str
+    library: Library
+    version: Version | None = None
+
+
+TARGETS: tuple[Target, ...] = (
+    *(Target(release.name, Library.TENSORRT, release.version) for release in TENSORRT_RELEASES),
+    Target("tensorrt-rtx", Library.TENSORRT_RTX),
+    Target("openvino", Library.OPENVINO),
+    Target("onnxruntime", Library.ONNXRUNTIME),
+)
+TARGET_NAMES: tuple[str, ...] = tuple(target.name for target in TARGETS)
+
+_READERS = {  # of an INT8 graph, by how its activations are written
+    Spelling.S8: (Library.TENSORRT, Library.TENSORRT_RTX, Library.ONNXRUNTIME),
+    Spelling.U8: (Library.OPENVINO, Library.ONNXRUNTIME),
+}
+
+
+def require_known_targets(names: Iterable[str]) -> tuple[str, ...]:
+    """`names`, each once; raises UnknownNameError where one is no target."""
+    known = tuple(dict.fromkeys(names))
+    for name in known:
+        if name not in TARGET_NAMES:
+            raise UnknownNameError("target", name, list(TARGET_NAMES))
+    return known
+
+
+def readers_of(spelling: Spelling | None) -> tuple[str, ...]:
+    """The targets that an INT8 graph with activations of that type is for; every target where None, a float graph."""
+    if spelling is None:
+        return TARGET_NAMES
+    return tuple(target.name for target in TARGETS if target.library in _READERS[spelling])
+
+
+def describe_targets(names: Sequence[str]) -> str:
+    """Names for a sentence: all releases of TensorRT, with or without TensorRT for RTX, in two words."""
+    releases = [target.name for target in TARGETS if target.library is Library.TENSORRT]
+    if not set(releases) <= set(names):
+        return ", ".join(names)
+    others = [name for name in names if name not in releases]
+    return ", ".join(["every TensorRT release", *others])

@@ -1,0 +1,327 @@
+"""What the ONNX parser and the builder of TensorRT refuse, release by release.
+
+The table of operators is in tensorrt_releases.py, with its sources; the restrictions below are those that the same
+documents state beside each operator. Where documents disagree, or say less than a compiler does, TensorRT for RTX 1.7
+decided, which parses and builds without a GPU (`tests/export/checks/test_tensorrt_for_rtx.py` repeats it):
+
+- TopK: the parser's document says k < 3840, the layer's k <= 3840, and builders from 10.3 on refuse with "K exceeds
+  the maximum value allowed (3840)"; 3840 builds, 3841 does not.
+- Rank: 8 dimensions build, 9 do not parse (nvinfer1::Dims::MAX_DIMS is 8).
+- Resize with antialias does not parse ("Antialiasing is not supported currently").
+- Einsum and CumSum build. CumSum is in the parsers since 8.0; since 10.8 it is a layer of its own, which gives the
+  results of the first one for all where several differ in axis or direction (onnx-tensorrt issue 1034, TensorRT issues
+  4513 and 4551, open, with programs that reproduce it on 10.11).
+- float64 is computed in float32 ("TensorRT will attempt to cast DOUBLE down to FLOAT").
+- Squeeze and Unsqueeze: since 10.7 the axes may be computed from constants, never from the picture.
+- TensorRT for RTX takes what only full TensorRT refuses (unsorted TopK, pooling of one side, mixed float types, larger
+  tensors) and has no kernel or plugin for DeformConv, DFT, NonZero and NonMaxSuppression.
+
+A clean result says that nothing is known against the graph, not that it builds; what stands inside If, Loop and Scan
+is not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from sr_edge.export.checks.findings import NEVER, Problem
+from sr_edge.export.checks.tensorrt_releases import (
+    OLDEST_OPSET,
+    SUPPORTED_TYPES,
+    TENSORRT_RELEASES,
+    Version,
+    first_release_with,
+)
+from sr_edge.export.graph import GraphView, attribute, default_opset
+
+MAX_RANK = 8  # nvinfer1::Dims::MAX_DIMS
+MAX_ELEMENTS = 2**31 - 1  # of one tensor: volumes are counted in 32 bits
+MAX_TOP_K = 3840
+
+_INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_REDUCTIONS = (
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare",
+)  # fmt: skip
+_CONSTANT_INPUT = {"CumSum": 1, "OneHot": 1, **dict.fromkeys(_REDUCTIONS, 1)}
+_POOLING = ("AveragePool", "LpPool", "MaxPool")
+_RESIZE = {  # attribute: its default, what is taken; cubic is in every release's bindings, not in the documents
+    "mode": ("nearest", ("nearest", "linear", "cubic")),
+    "coordinate_transformation_mode": (
+        "half_pixel",
+        ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners"),
+    ),
+    "nearest_mode": ("round_prefer_floor", ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")),
+    "keep_aspect_ratio_policy": ("stretch", ("stretch",)),
+}
+_NOT_IN_RTX = frozenset({"DeformConv", "DFT", "NonMaxSuppression", "NonZero"})
+
+
+def opset(view: GraphView) -> Iterator[Problem]:
+    """The version of the standard operator set."""
+    version = default_opset(view.model)
+    reading = [release.version for release in TENSORRT_RELEASES if OLDEST_OPSET <= version <= release.newest_opset]
+    first, last = TENSORRT_RELEASES[0], TENSORRT_RELEASES[-1]
+    read = f"{first} reads {OLDEST_OPSET} to {first.newest_opset}, {last} to {last.newest_opset}"
+    why = f"it is opset {version}; {read}"
+    before = min(reading, default=NEVER)
+    yield Problem("opset_import", "model", why, "export with opset 17, which every release reads", before=before)
+
+
+def operators(view: GraphView) -> Iterator[Problem]:
+    """Operators that the parser does not know."""
+    for at, node in enumerate(view.nodes):
+        if node.domain not in _STANDARD_DOMAINS:
+            why = f"domain {node.domain!r} needs a plugin"
+            yield Problem(view.name(at), node.op_type, why, "use standard operators")
+        else:
+            before = first_release_with(node.op_type) if node.op_type in SUPPORTED_TYPES else NEVER
+            yield Problem(
+                view.name(at), node.op_type, "there is no such operator", "write it with other operators", before=before
+            )
+
+
+def operators_of_rtx(view: GraphView) -> Iterator[Problem]:
+    """Operators that TensorRT has and TensorRT for RTX has not."""
+    for name, node in view.of_types(_NOT_IN_RTX):
+        yield Problem(name, node.op_type, "TensorRT for RTX does not build it", "write it with other operators")
+
+
+def data_types(view: GraphView) -> Iterator[Problem]:
+    """Operators that the parser knows in other types of data; float64 is a rule of its own."""
+    for at, node in enumerate(view.nodes):
+        if node.op_type not in SUPPORTED_TYPES:
+            continue
+        supported = SUPPORTED_TYPES[node.op_type]
+        for tensor in _data_tensors(node):
+            element = view.types.get(tensor, TensorProto.UNDEFINED)
+            if element not in (TensorProto.UNDEFINED, TensorProto.DOUBLE, *supported):
+                names = ", ".join(sorted(map(_type_name, supported)))
+                why = f"{tensor!r} is {_type_name(element)}; TensorRT takes {names}"
+                yield Problem(view.name(at), node.op_type, why, "cast to one of these types in front of it")
+
+
+def _data_tensors(node: onnx.NodeProto) -> list[str]:
+    """What the documents' column of types is about; a Cast has it on both sides."""
+    position = {"Where": 1, "OneHot": 2, "ConstantOfShape": 1}.get(node.op_type, 0)
+    tensors = list(node.input[position : position + 1]) or list(node.output[:1])
+    return [*tensors, *node.output] if node.op_type in ("Cast", "CastLike") else tensors
+
+
+def float64(view: GraphView) -> Iterator[Problem]:
+    """Tensors of float64."""
+    for at, node in enumerate(view.nodes):
+        if any(view.types.get(tensor) == TensorProto.DOUBLE for tensor in (*node.input, *node.output)):
+            why = "float64 is computed in float32"
+            yield Problem(view.name(at), node.op_type, why, "export a float32 network")
+
+
+def uint8_inside(view: GraphView) -> Iterator[Problem]:
+    """uint8 anywhere but in the graph's inputs and outputs."""
+    border = {value.name for value in (*view.model.graph.input, *view.model.graph.output)}
+    for at, node in enumerate(view.nodes):
+        for tensor in node.output:
+            if view.types.get(tensor) == TensorProto.UINT8 and tensor not in border:
+                why = "uint8 is taken only as an input or output of the graph"
+                yield Problem(view.name(at), node.op_type, why, "cast to float, or quantize to int8 (--spelling s8)")
+
+
+def quantization(view: GraphView) -> Iterator[Problem]:
+    """Quantization with a zero point other than 0, of 16 bits, or of a bias in int32."""
+    for name, node in view.of_types(["QuantizeLinear", "DequantizeLinear"]):
+        quantized = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
+        if len(node.input) > 2 and node.input[2] and not _is_zero(view, node.input[2]):
+            why = "a zero point other than 0 is refused"
+            yield Problem(name, node.op_type, why, "write the s8 spelling (--spelling s8)")
+        if view.types.get(quantized) in (TensorProto.INT16, TensorProto.UINT16):
+            yield Problem(name, node.op_type, "16-bit quantization is refused", "quantize to 8 bits")
+        if view.types.get(quantized) == TensorProto.INT32:
+            yield Problem(name, node.op_type, "an int32 bias is refused", "keep the bias in float")
+
+
+def mixed_float_types(view: GraphView) -> Iterator[Problem]:
+    """Nodes that mix fp16 and fp32 inputs, which a strongly typed network refuses."""
+    mixed = {TensorProto.FLOAT, TensorProto.FLOAT16}
+    for at, node in enumerate(view.nodes):
+        if node.op_type != "Resize" and mixed <= {view.types.get(tensor, 0) for tensor in node.input if tensor}:
+            yield Problem(view.name(at), node.op_type, "it mixes fp16 and fp32 inputs", "cast its inputs to one type")
+
+
+def ranks(view: GraphView) -> Iterator[Problem]:
+    """Tensors of more than eight dimensions."""
+    for at, node in enumerate(view.nodes):
+        for tensor in dict.fromkeys((*node.input, *node.output)):
+            rank = len(view.shapes.get(tensor, ()))
+            if rank > MAX_RANK:
+                why = f"{tensor!r} has {rank} dimensions; TensorRT has at most {MAX_RANK}"
+                yield Problem(view.name(at), node.op_type, why, "merge dimensions of its reshape")
+
+
+def tensor_sizes(view: GraphView) -> Iterator[Problem]:
+    """Tensors of more elements than 32 bits can count."""
+    for at, node in enumerate(view.nodes):
+        for tensor in dict.fromkeys((*node.input, *node.output)):
+            elements = math.prod(dim for dim in view.shapes.get(tensor, ()) if isinstance(dim, int))
+            if elements > MAX_ELEMENTS:
+                why = f"{tensor!r} has {elements:,} elements; TensorRT counts to {MAX_ELEMENTS:,}"
+                yield Problem(view.name(at), node.op_type, why, "export a smaller tile")
+
+
+def top_k(view: GraphView) -> Iterator[Problem]:
+    """TopK of more than 3840 values."""
+    for name, node in view.of_types(["TopK"]):
+        constant = view.constants.get(node.input[1]) if len(node.input) > 1 else None
+        if constant is not None and (count := int(np.ravel(constant)[0])) > MAX_TOP_K:
+            why = f"k = {count}; TensorRT takes {MAX_TOP_K} at most"
+            yield Problem(name, "TopK", why, "rank by a counting sort, or work on smaller tiles")
+
+
+def unsorted_top_k(view: GraphView) -> Iterator[Problem]:
+    """TopK that leaves the order of its values open."""
+    for name, node in view.of_types(["TopK"]):
+        if _integer(node, "sorted", 1) != 1:
+            yield Problem(name, "TopK", "only sorted values are available", "set sorted = 1")
+
+
+def differing_cumulative_sums(view: GraphView) -> Iterator[Problem]:
+    """Several CumSum nodes that differ in axis or direction, of which 10.8 and later compute only one kind."""
+    nodes = list(view.of_types(["CumSum"]))
+    kinds = {_cumulation(view, node) for _, node in nodes}
+    for name, _ in nodes if len(kinds) > 1 else ():
+        why = "several CumSum nodes of different axes or directions all give the result of one"
+        yield Problem(name, "CumSum", why, "multiply by constant triangular matrices", since=(10, 8))
+
+
+def _cumulation(view: GraphView, node: onnx.NodeProto) -> tuple[int | str, int, int]:
+    """What one CumSum does: its axis counted from the end, exclusive, reverse."""
+    constant = view.constants.get(node.input[1])
+    axis: int | str = node.input[1]
+    if constant is not None:
+        axis = int(np.ravel(constant)[0])
+        axis -= len(view.shapes.get(node.input[0], ())) if axis >= 0 else 0
+    return axis, _integer(node, "exclusive", 0), _integer(node, "reverse", 0)
+
+
+def build_time_constants(view: GraphView) -> Iterator[Problem]:
+    """Inputs that must be constants."""
+    remedy = "write it with Python integers in forward"
+    for name, node in view.of_types(_CONSTANT_INPUT):
+        tensor = _input(node, _CONSTANT_INPUT[node.op_type])
+        if tensor and tensor not in view.constants:
+            yield Problem(name, node.op_type, f"its input {tensor!r} is computed; a constant is wanted", remedy)
+    for name, node in view.of_types(["Squeeze", "Unsqueeze"]):
+        tensor = _input(node, 1)
+        if tensor and tensor not in view.constants:
+            before = (10, 7) if _comes_of_constants(view, tensor) else NEVER
+            why = f"its input {tensor!r} is computed; a constant is wanted"
+            yield Problem(name, node.op_type, why, remedy, before=before)
+
+
+def _comes_of_constants(view: GraphView, tensor: str) -> bool:
+    """Whether no input of the graph has a part in it."""
+    waiting, seen = [tensor], {tensor}
+    while waiting:
+        current = waiting.pop()
+        if current in view.constants:
+            continue
+        if current not in view.producer:
+            return False
+        sources = {source for source in view.nodes[view.producer[current]].input if source} - seen
+        seen |= sources
+        waiting += sources
+    return True
+
+
+def resizing(view: GraphView) -> Iterator[Problem]:
+    """Ways to resize that TensorRT does not have."""
+    for name, node in view.of_types(["Resize"]):
+        for key, (default, supported) in _RESIZE.items():
+            value = _text(node, key, default)
+            if value not in supported:
+                why = f"{key} is {value}; TensorRT takes {', '.join(supported)}"
+                yield Problem(name, "Resize", why, "resize in one of these ways")
+        if _integer(node, "antialias", 0):
+            yield Problem(name, "Resize", "antialias is refused", "resize without antialias")
+
+
+def pooled_sides(view: GraphView) -> Iterator[Problem]:
+    """Pooling of other than two or three sides."""
+    for name, node in view.of_types(_POOLING):
+        kernel = attribute(node, "kernel_shape")
+        if kernel is not None and len(kernel.ints) not in (2, 3):
+            why = f"it pools {len(kernel.ints)} sides; TensorRT pools 2 or 3"
+            yield Problem(name, node.op_type, why, "add a side of 1 by a reshape")
+
+
+def pooling(view: GraphView) -> Iterator[Problem]:
+    """Pooling that is dilated or gives indices."""
+    for name, node in view.of_types(_POOLING):
+        dilations = attribute(node, "dilations")
+        if dilations is not None and set(dilations.ints) - {1}:
+            yield Problem(name, node.op_type, "dilated pooling is refused", "pool without dilations")
+        if node.op_type == "MaxPool" and _output(node, 1):
+            yield Problem(name, "MaxPool", "indices are not available", "use only its first output")
+
+
+def further_restrictions(view: GraphView) -> Iterator[Problem]:
+    """What the documents say beside single operators."""
+    for at, node in enumerate(view.nodes):
+        for why, remedy, before in _restrictions(view, node):
+            yield Problem(view.name(at), node.op_type, why, remedy, before=before)
+
+
+def _restrictions(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str, Version]]:
+    if node.op_type == "LayerNormalization" and any(node.output[1:]):
+        yield "only its first output is available", "compute mean and deviation apart", NEVER
+    if node.op_type == "ScatterND" and _text(node, "reduction", "none") != "none":
+        yield "it scatters without a reduction only", "add the parts with arithmetic", NEVER
+    if node.op_type == "GridSample" and len(view.shapes.get(node.input[0], ())) > 4:
+        yield "pictures of 4 dimensions only are sampled before 11.2", "sample slice by slice", (11, 2)
+    if node.op_type == "Einsum" and _is_special_einsum(_text(node, "equation", "")):
+        yield "before 10.12 there is no ellipsis and no diagonal", "write it as a matrix product", (10, 12)
+    if node.op_type == "Pad" and _input(node, 3):
+        yield "before 10.4 there are no axes", "pad all axes, those that stay with 0", (10, 4)
+    if node.op_type == "Pow":
+        base, exponent = (view.types.get(tensor) for tensor in node.input[:2])
+        if base in _INTEGERS or exponent in _INTEGERS:
+            last = (10, 12) if base in _INTEGERS else (10, 8)
+            yield "integers are raised to a power from {}.{} on".format(*last), "cast to float, or multiply", last
+
+
+def _is_special_einsum(equation: str) -> bool:
+    terms = re.split(r",|->", equation.replace(" ", ""))
+    return "." in equation or any(len(set(term)) < len(term) for term in terms)
+
+
+def _input(node: onnx.NodeProto, position: int) -> str:
+    return node.input[position] if position < len(node.input) else ""
+
+
+def _output(node: onnx.NodeProto, position: int) -> str:
+    return node.output[position] if position < len(node.output) else ""
+
+
+def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
+    value = attribute(node, name)
+    return default if value is None else int(value.i)
+
+
+def _text(node: onnx.NodeProto, name: str, default: str) -> str:
+    value = attribute(node, name)
+    return default if value is None else value.s.decode()
+
+
+def _is_zero(view: GraphView, tensor: str) -> bool:
+    value = view.constants.get(tensor)
+    return value is not None and not np.any(value)
+
+
+def _type_name(element: int) -> str:
+    return str(TensorProto.DataType.Name(element)).lower()

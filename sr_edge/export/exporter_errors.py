@@ -1,0 +1,47 @@
+"""What torch's exporter means, in one line: its own messages hold the graph, 40,000 to 213,000 characters of it."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 300
+"""Characters of a reason with its place."""
+
+_OPERATOR = re.compile(r"operator '?((?:\w+::)?\w+)")
+_SCOPE = re.compile(r"scope: (\S+)")
+_END = re.compile(r"\s*(?:\[Caused by|\(node defined in|Please feel free to|Defined at:|\n|graph\()")
+
+
+def exporter_reason(error: Exception, printed: str) -> str:
+    """Why an export failed, and in which module of the network, where that can be told.
+
+    Args:
+        error: what the exporter raised, or what the network raised while it was recorded.
+        printed: what the exporter printed meanwhile: the graph, line by line with the module each comes from.
+    """
+    text = str(error).strip()
+    meaning = " ".join(_END.split(text, maxsplit=1)[0].split()).rstrip(" .:") or type(error).__name__
+    if not type(error).__module__.startswith("torch.onnx") and type(error) is not RuntimeError:
+        meaning = f"{type(error).__name__}: {meaning}"
+    place = _place(_line_of_operator(text, printed)) or _place(text.partition("[Caused by")[2])
+    return _shortened(meaning, LONGEST - len(place)) + place
+
+
+def _line_of_operator(text: str, printed: str) -> str:
+    operator = _OPERATOR.search(text)
+    name = operator[1].split("::")[-1] if operator else ""
+    return next((line for line in printed.splitlines() if name and f"::{name}(" in line), "")
+
+
+def _place(text: str) -> str:
+    """The module of the first scope in `text`, such as "__main__.Net::/__main__.Block::body.0": in body.0 (Block)."""
+    scope = _SCOPE.search(text)
+    if scope is None:
+        return ""
+    types, names = zip(*(part.rpartition("::")[::2] for part in scope[1].split("/")), strict=True)
+    path, kind = ".".join(filter(None, names)), types[-1].rpartition(".")[2]
+    return f", in {path} ({kind})" if path else f", in {kind}"
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 4].rstrip() + " ..."

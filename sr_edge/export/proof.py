@@ -1,0 +1,88 @@
+"""A traced graph proven to be its network: simplified, compared with PyTorch, in half precision judged by pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+from torch import nn
+
+from sr_edge.errors import ExportError
+from sr_edge.export.checks.float16 import Float16Check, check_float16
+from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.inner_tensors import observe_magnitudes
+from sr_edge.export.metadata import Form
+from sr_edge.export.patches import CheckPatch
+from sr_edge.export.simplify import simplify
+from sr_edge.spec import Control
+
+Progress = Callable[[str], None]
+
+_ADVICE = {
+    Form.STATIC: "export with --form traced, which takes the network without its static rewrites",
+    Form.TRACED: "the exporter changes what this network computes: report it with the network's code",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ProvenGraph:
+    """A graph with float frames, and what proved it.
+
+    `float16` is None while the graph is in fp32. `remarks` are what must be known of the checks: worst cases that were
+    excused or lose in half precision, or a simplification that was left out.
+    """
+
+    graph: onnx.ModelProto
+    parity: Parity
+    float16: Float16Check | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def prove(
+    traced: onnx.ModelProto, module: nn.Module, patches: Sequence[CheckPatch], form: Form, progress: Progress
+) -> ProvenGraph:
+    """The simplified graph, or the traced one where simplification fails or changes what the network computes.
+
+    Comparing the simplified graph with PyTorch proves both steps at once; the traced graph is compared only where that
+    fails, to tell which of the two steps is at fault.
+
+    Args:
+        traced: as the exporter wrote it.
+        module: the network in PyTorch.
+        patches: what to compare on.
+        form: which form was traced; a message advises what else to try.
+        progress: called with the name of each step before it starts.
+
+    Raises:
+        ExportError: neither graph gives the pictures that PyTorch gives.
+    """
+    progress("simplifying")
+    try:
+        simplified, failure = simplify(traced), ""
+    except ExportError as error:
+        simplified, failure = traced, str(error)
+    progress("comparing with PyTorch")
+    parity = compare_with_torch(simplified, module, patches)
+    remarks = (f"exported without simplification: {failure}",) if failure else ()
+    if not parity.passed and not failure:
+        original = compare_with_torch(traced, module, patches)
+        if original.passed:
+            changed = f"after simplification the graph differs by {parity.max_abs_error:.3g} of white"
+            simplified, parity, remarks = traced, original, (f"exported without simplification: {changed}",)
+    parity.require_within(_ADVICE[form])
+    return ProvenGraph(simplified, parity, remarks=(*remarks, *parity.remarks))
+
+
+def in_half_precision(
+    proven: ProvenGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: Progress
+) -> ProvenGraph:
+    """The same graph in fp16 with fp32 islands; raises ExportError where it loses a photograph or flat picture."""
+    progress("converting to half precision")
+    magnitudes = observe_magnitudes(proven.graph, [patch.batch for patch in patches], controls)
+    half = to_fp16(proven.graph, magnitudes=magnitudes)
+    progress("checking in float16 arithmetic")
+    check = check_float16(half, proven.graph, patches, controls)
+    check.require_within()
+    return replace(proven, graph=half, float16=check, remarks=(*proven.remarks, *check.remarks))

@@ -1,0 +1,74 @@
+"""How much a checkpoint may hold, and the one border at which readers' exceptions become one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sr_edge.errors import SrEdgeError, WeightsError
+
+MAX_PICKLE_BYTES = 1 << 28
+MAX_PICKLE_OPCODES = 3_000_000
+MAX_DEPTH = 32
+MAX_MAPPINGS = 100_000
+MAX_SETS = 32
+MAX_DIMENSIONS = 16
+
+GROWTH = 8
+"""How much larger the float32 tensors of a set may be than the whole file: 4 for float8, twice for tied weights."""
+
+SLACK_BYTES = 1 << 26
+"""What they may be larger beside that: small buffers are often stored as expanded views."""
+
+MAX_MESSAGE = 200
+
+
+class Unreadable(WeightsError):
+    """What is wrong with a checkpoint, as a clause that follows its path."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a reader raises in this block becomes a WeightsError of one line that begins with the path.
+
+    torch's and safetensors' readers raise whatever a damaged file leads them to, RecursionError, IndexError and
+    struct.error among others, so that no list of them is complete.
+    """
+    try:
+        yield
+    except Unreadable as error:
+        raise WeightsError(f"{path} {error}") from error
+    except SrEdgeError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}; check its path") from error
+    except MemoryError as error:
+        raise WeightsError(f"{path} needs more memory than there is; close other programs") from error
+    except Exception as error:
+        raise WeightsError(
+            f"{path} is no readable checkpoint, or is cut short ({first_line(error)}); copy it again"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of what an exception says, on one line; its type where it says nothing."""
+    # A KeyError is only what a reader stumbled over, such as "101".
+    text = "" if isinstance(error, KeyError) else str(error).strip()
+    return shown(text.partition("\n")[0]) or type(error).__name__
+
+
+def shown(text: str) -> str:
+    """A text from a file or a library as part of a message: on one line, and not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "..."
+
+
+def require_bounded(elements: int, file_bytes: int, name: str) -> None:
+    """Raises Unreadable where tensors, as float32, are out of all proportion to the file that they are stored in."""
+    needed = 4 * elements
+    if needed > GROWTH * file_bytes + SLACK_BYTES:
+        raise Unreadable(
+            f"describes tensors of {needed / 1e9:,.1f} GB in {name or 'its top level'}, but is a file of "
+            f"{file_bytes:,} bytes; save the state_dict with contiguous tensors"
+        )

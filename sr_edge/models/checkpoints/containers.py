@@ -1,0 +1,192 @@
+"""The files that tensors are stored in: torch's zip archives, its older format, plain pickles, and safetensors."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, cast
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from sr_edge.models.checkpoints.bounds import GROWTH, MAX_PICKLE_BYTES, SLACK_BYTES, Unreadable
+from sr_edge.models.checkpoints.pickled import Interpreter
+from sr_edge.models.checkpoints.stored import TENSOR_BUILDERS, Storage, StoredTensor, storage_dtype
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LOCAL_HEADER_BYTES = 30
+_SAFETENSORS_TYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
+    "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16,
+    "U8": torch.uint8, "BOOL": torch.bool, "C64": torch.complex64,
+}  # fmt: skip
+
+
+def read_range(path: Path, offset: int, count: int) -> bytes:
+    """`count` bytes of a file; raises Unreadable where it is shorter."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(count) if offset + count <= path.stat().st_size else b""
+    if len(data) != count:
+        raise Unreadable("is cut short; copy it again")
+    return data
+
+
+class ZipArchive:
+    """A zip archive of torch, whose entries have a folder in common.
+
+    Raises:
+        Unreadable: the archive would unpack to much more than the file holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with zipfile.ZipFile(path) as archive:
+            self._entries = {info.filename: info for info in archive.infolist()}
+        size = path.stat().st_size
+        unpacked = sum(info.file_size for info in self._entries.values())
+        if unpacked > GROWTH * size + SLACK_BYTES:
+            raise Unreadable(
+                f"would unpack to {unpacked / 1e9:,.1f} GB, but is a file of {size:,} bytes; save the state_dict again"
+            )
+        pickles = [name for name in self._entries if name.rpartition("/")[2] == "data.pkl"]
+        self.folder = min(pickles, key=len).removesuffix("data.pkl") if pickles else ""
+
+    def names(self) -> list[str]:
+        """The entries, without the folder that they have in common."""
+        return [name.removeprefix(self.folder) for name in self._entries]
+
+    def entry(self, name: str, limit: int = MAX_PICKLE_BYTES) -> bytes:
+        """A whole entry; raises Unreadable for one of more than `limit` bytes."""
+        info = self._entries[self.folder + name]
+        if info.file_size > limit:
+            raise Unreadable(f"holds {name} of {info.file_size:,} bytes; save the state_dict alone")
+        return self._range(info, 0, info.file_size)
+
+    def storage(self, identity: object) -> Storage:
+        """The storage that a persistent id ("storage", class, key, device, elements) names."""
+        kind, key, elements = _storage_identity(identity)
+        dtype = storage_dtype(kind)
+        info = self._entries.get(f"{self.folder}data/{key}")
+        if info is None or info.file_size < elements * dtype.itemsize:
+            raise Unreadable(f"lacks the bytes of its storage {key}; copy it again")
+        return Storage(dtype, elements, partial(self._range, info))
+
+    def _range(self, info: zipfile.ZipInfo, offset: int, count: int) -> bytes:
+        if info.compress_type != zipfile.ZIP_STORED:
+            with zipfile.ZipFile(self.path) as archive, archive.open(info) as entry:
+                return entry.read()[offset : offset + count]
+        # Read in place: zipfile insists on check sums, which torch can be told to leave out.
+        header = read_range(self.path, info.header_offset, _LOCAL_HEADER_BYTES)
+        name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+        begin = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+        return read_range(self.path, begin + offset, count)
+
+
+def read_zip(archive: ZipArchive) -> object:
+    """What `torch.save` stored in a zip archive, with descriptions in the place of tensors."""
+    if "byteorder" in archive.names() and archive.entry("byteorder").strip() == b"big":
+        raise Unreadable("was written on a big-endian machine; save it again on a little-endian one")
+    return Interpreter(TENSOR_BUILDERS, archive.storage).read(io.BytesIO(archive.entry("data.pkl")))
+
+
+def read_stream(path: Path) -> object:
+    """What torch before 1.6, or `pickle.dump`, stored, with descriptions in the place of tensors.
+
+    torch's older format is a row of pickles (a magic number, a version, facts about the machine, the object, the keys
+    of the storages), and behind them each storage: its number of elements as int64, then its bytes.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        stream = cast("IO[bytes]", mapped)
+        first = _plain(stream)
+        if first != LEGACY_MAGIC:
+            return first
+        _plain(stream), _plain(stream)
+        storages = _LegacyStorages(path)
+        root = Interpreter(TENSOR_BUILDERS, storages.storage).read(stream)
+        storages.locate(_plain(stream), mapped.tell())
+        return root
+
+
+def _plain(stream: IO[bytes]) -> object:
+    return Interpreter(TENSOR_BUILDERS, _no_storage).read(stream)
+
+
+def _no_storage(_: object) -> object:
+    raise Unreadable("is a pickle with tensors outside of it; write it by torch.save")
+
+
+class _LegacyStorages:
+    """Storages of the older format; where their bytes are is known only after the pickle was read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
+
+    def storage(self, identity: object) -> object:
+        if isinstance(identity, tuple) and identity[:1] == ("module",):
+            return identity[1]  # ("module", class, source file, source): the class of a whole pickled module
+        kind, key, elements = _storage_identity(identity)
+        dtype = storage_dtype(kind)
+        self._bytes[key] = elements * dtype.itemsize
+        view = identity[5] if isinstance(identity, tuple) and len(identity) > 5 else None
+        first, count = (view[1], view[2]) if isinstance(view, tuple) else (0, elements)
+        if not 0 <= first <= first + count <= elements:
+            raise Unreadable("holds a view that reaches beyond its storage; copy it again")
+        return Storage(dtype, count, partial(self._range, key, first * dtype.itemsize))
+
+    def locate(self, keys: object, position: int) -> None:
+        """Finds the storages, which follow each other from `position` on in the order of `keys`."""
+        size = self._path.stat().st_size
+        for key in map(str, keys if isinstance(keys, list) else []):
+            position += 8
+            self._offsets[key] = position
+            position += self._bytes.get(key, 0)
+        if position > size:
+            raise Unreadable("is cut short; copy it again")
+
+    def _range(self, key: str, begin: int, offset: int, count: int) -> bytes:
+        return read_range(self._path, self._offsets[key] + begin + offset, count)
+
+
+def _storage_identity(identity: object) -> tuple[object, str, int]:
+    if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] not in ("storage", b"storage"):
+        raise Unreadable("refers to something outside of it that is no storage; save the state_dict alone")
+    _, kind, key, _, elements = identity[:5]
+    if type(elements) is not int or elements < 0:
+        raise Unreadable("holds a storage without a proper size; copy it again")
+    return kind, str(key), elements
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, object], dict[str, str]]:
+    """The tensors of a safetensors file, as descriptions, and its metadata."""
+    with safe_open(path, framework="pt") as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+        tensors = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
+        metadata = dict(file.metadata() or {})
+    state: dict[str, object] = {
+        key: StoredTensor(
+            shape,
+            _SAFETENSORS_TYPES.get(dtype, torch.uint8),
+            _reader(path, key),
+            "" if dtype in _SAFETENSORS_TYPES else dtype,
+        )
+        for key, (shape, dtype) in tensors.items()
+    }
+    return state, metadata
+
+
+def _reader(path: Path, key: str) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        with safe_open(path, framework="pt") as file:
+            return cast(Tensor, file.get_tensor(key))
+
+    return read

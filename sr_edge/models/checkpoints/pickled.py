@@ -1,0 +1,293 @@
+"""Reads a pickle as data: an interpreter of its opcodes that imports nothing and calls nothing that the file names.
+
+`torch.load(weights_only=True)` refuses every file whose hyper-parameters are objects, as those of Lightning are, and
+it allocates whatever a file asks for. Here a class or function is only a `Name`, an object made of it a `Record` that
+keeps its arguments unused, and a tensor the description that `stored.py` makes. The format is that of the standard
+library's `pickletools`, which also decodes the arguments of the opcodes.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from sr_edge.models.checkpoints.bounds import MAX_PICKLE_OPCODES, Unreadable, shown
+
+Builders = Mapping[str, Callable[..., object]]
+
+_MAPPINGS = {"collections.OrderedDict", "collections.Counter", "collections.defaultdict", "builtins.dict"}
+_ARGUMENT_PUSHED = {
+    "INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
+    "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
+_NO_EFFECT = ("PROTO", "FRAME", "READONLY_BUFFER")
+_DANGEROUS_MODULES = {
+    "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "runpy", "importlib", "pty", "ctypes", "code",
+    "webbrowser", "commands", "popen2",
+}  # fmt: skip
+_DANGEROUS_BUILTINS = {"eval", "exec", "execfile", "compile", "open", "__import__", "breakpoint"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Name:
+    """A class or function that a pickle names; it is never imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return shown(f"{self.module}.{self.name}")
+
+
+@dataclass(eq=False, repr=False)
+class Record:
+    """An object that was not built: the class that the file names, and what it would have been filled with."""
+
+    kind: str
+    arguments: object = ()
+    state: object = None
+    items: dict[object, object] = field(default_factory=dict)
+    elements: list[object] = field(default_factory=list)
+
+
+class Interpreter:
+    """Runs the opcodes of one pickle.
+
+    Args:
+        builders: what stands for the functions that rebuild tensors, by their full names.
+        storage: what a persistent id, with which torch refers to the bytes of a tensor, stands for.
+    """
+
+    def __init__(self, builders: Builders, storage: Callable[[object], object]) -> None:
+        self._builders = builders
+        self._storage = storage
+        self._stack: list[Any] = []  # whatever a file holds
+        self._marked: list[list[Any]] = []
+        self._memo: dict[int, object] = {}
+        self._opcodes = 0
+
+    def read(self, stream: IO[bytes]) -> object:
+        """The object that the pickle at the position of `stream` describes.
+
+        Raises:
+            Unreadable: it has too many opcodes, or would call a function that runs code.
+            Exception: whatever a malformed pickle leads to; the caller makes one line of it.
+        """
+        for opcode, argument, _ in pickletools.genops(stream):
+            self._charge(1)
+            if opcode.name == "STOP":
+                return self._stack.pop()
+            self._step(opcode.name, argument)
+        raise Unreadable("ends in the middle of its pickle; copy it again")
+
+    def _charge(self, work: int) -> None:
+        self._opcodes += work
+        if self._opcodes > MAX_PICKLE_OPCODES:
+            raise Unreadable(f"holds a pickle of more than {MAX_PICKLE_OPCODES:,} steps; save the state_dict alone")
+
+    def _step(self, opcode: str, argument: Any) -> None:
+        if opcode in _ARGUMENT_PUSHED:
+            self._stack.append(argument)
+        elif opcode not in _NO_EFFECT:
+            step = getattr(self, f"_on_{opcode.lower()}", None)
+            if step is None:
+                raise Unreadable(
+                    f"uses the pickle opcode {opcode}, which no checkpoint needs; save the state_dict alone"
+                )
+            step(argument)
+
+    def _pop_to_mark(self) -> list[Any]:
+        above, self._stack = self._stack, self._marked.pop()
+        return above
+
+    def _on_none(self, _: object) -> None:
+        self._stack.append(None)
+
+    def _on_newtrue(self, _: object) -> None:
+        self._stack.append(True)
+
+    def _on_newfalse(self, _: object) -> None:
+        self._stack.append(False)
+
+    def _on_mark(self, _: object) -> None:
+        self._marked.append(self._stack)
+        self._stack = []
+
+    def _on_pop(self, _: object) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._pop_to_mark()
+
+    def _on_pop_mark(self, _: object) -> None:
+        self._pop_to_mark()
+
+    def _on_dup(self, _: object) -> None:
+        self._stack.append(self._stack[-1])
+
+    def _on_put(self, index: int) -> None:
+        self._memo[index] = self._stack[-1]
+
+    def _on_get(self, index: int) -> None:
+        self._stack.append(self._memo[index])
+
+    _on_binput = _on_long_binput = _on_put
+    _on_binget = _on_long_binget = _on_get
+
+    def _on_memoize(self, _: object) -> None:
+        self._memo[len(self._memo)] = self._stack[-1]
+
+    def _on_empty_tuple(self, _: object) -> None:
+        self._stack.append(())
+
+    def _on_tuple1(self, _: object) -> None:
+        self._stack[-1:] = [tuple(self._stack[-1:])]
+
+    def _on_tuple2(self, _: object) -> None:
+        self._stack[-2:] = [tuple(self._stack[-2:])]
+
+    def _on_tuple3(self, _: object) -> None:
+        self._stack[-3:] = [tuple(self._stack[-3:])]
+
+    def _on_tuple(self, _: object) -> None:
+        elements = self._pop_to_mark()
+        self._stack.append(tuple(elements))
+
+    def _on_empty_list(self, _: object) -> None:
+        self._stack.append([])
+
+    def _on_list(self, _: object) -> None:
+        elements = self._pop_to_mark()
+        self._stack.append(elements)
+
+    # Sets become lists: the elements of a set are hashed, and hashing nested tuples can take for ever.
+    _on_empty_set = _on_empty_list
+    _on_frozenset = _on_list
+
+    def _on_empty_dict(self, _: object) -> None:
+        self._stack.append({})
+
+    def _on_dict(self, _: object) -> None:
+        pairs = self._pop_to_mark()
+        mapping: dict[object, object] = {}
+        _set_items(mapping, pairs)
+        self._stack.append(mapping)
+
+    def _on_append(self, _: object) -> None:
+        element = self._stack.pop()
+        _elements_of(self._stack[-1]).append(element)
+
+    def _on_appends(self, _: object) -> None:
+        elements = self._pop_to_mark()
+        _elements_of(self._stack[-1]).extend(elements)
+
+    _on_additems = _on_appends
+
+    def _on_setitem(self, _: object) -> None:
+        pair = self._stack[-2:]
+        del self._stack[-2:]
+        _set_items(_items_of(self._stack[-1]), pair)
+
+    def _on_setitems(self, _: object) -> None:
+        pairs = self._pop_to_mark()
+        _set_items(_items_of(self._stack[-1]), pairs)
+
+    def _on_global(self, both: str) -> None:
+        module, _, name = both.partition(" ")
+        self._stack.append(Name(module, name))
+
+    def _on_stack_global(self, _: object) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        self._stack.append(Name(str(module), str(name)) if type(name) is type(module) is str else Name("?", "?"))
+
+    def _on_reduce(self, _: object) -> None:
+        arguments, function = self._stack.pop(), self._stack.pop()
+        self._stack.append(self._made(function, arguments))
+
+    _on_newobj = _on_reduce
+
+    def _on_newobj_ex(self, _: object) -> None:
+        self._stack.pop()
+        self._on_reduce(_)
+
+    def _on_obj(self, _: object) -> None:
+        kind, *arguments = self._pop_to_mark()
+        self._stack.append(self._made(kind, tuple(arguments)))
+
+    def _on_inst(self, both: str) -> None:
+        arguments = tuple(self._pop_to_mark())
+        self._on_global(both)
+        self._stack[-1] = self._made(self._stack[-1], arguments)
+
+    def _on_build(self, _: object) -> None:
+        state, target = self._stack.pop(), self._stack[-1]
+        if isinstance(target, Record):
+            target.state = state
+
+    def _on_persid(self, identity: str) -> None:
+        self._stack.append(self._storage(identity))
+
+    def _on_binpersid(self, _: object) -> None:
+        self._stack.append(self._storage(self._stack.pop()))
+
+    def _made(self, function: object, arguments: object) -> object:
+        """What calling `function` stands for: a mapping, the description of a tensor, or a record."""
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
+            return Record("an object")
+        full_name = str(function)
+        if full_name in _MAPPINGS:
+            return self._mapping(arguments)
+        if full_name in self._builders:
+            return self._builders[full_name](*arguments)
+        if full_name == "torch._tensor._rebuild_from_type_v2":
+            return self._made(*arguments[:3:2])
+        _require_harmless(function)
+        if function.module in ("copyreg", "copy_reg") and arguments and isinstance(arguments[0], Name):
+            return Record(str(arguments[0]), arguments[1:])
+        return Record(full_name, arguments)
+
+    def _mapping(self, arguments: tuple[object, ...]) -> dict[object, object]:
+        """An OrderedDict or the like, whose items may come as one argument: as pairs, or as a mapping."""
+        mapping: dict[object, object] = {}
+        for argument in arguments:
+            pairs = argument.items() if isinstance(argument, dict) else argument if isinstance(argument, list) else ()
+            self._charge(len(pairs))
+            for pair in pairs:
+                _set_items(mapping, list(pair))
+        return mapping
+
+
+def _require_harmless(function: Name) -> None:
+    module = function.module.partition(".")[0]
+    is_builtin = module in ("builtins", "__builtin__") and function.name in _DANGEROUS_BUILTINS
+    if module in _DANGEROUS_MODULES or is_builtin:
+        raise Unreadable(
+            f"would call {function}, which can run foreign code, so it was refused; do not load it anywhere, and get "
+            f"the weights from a source that you trust"
+        )
+
+
+def _items_of(target: object) -> dict[object, object]:
+    if isinstance(target, Record):
+        return target.items
+    if isinstance(target, dict):
+        return target
+    raise Unreadable("sets items of what is no mapping; copy it again")
+
+
+def _elements_of(target: object) -> list[object]:
+    if isinstance(target, Record):
+        return target.elements
+    if isinstance(target, list):
+        return target
+    raise Unreadable("appends to what is no list; copy it again")
+
+
+def _set_items(mapping: dict[object, object], pairs: list[object]) -> None:
+    """Keys that are no plain values name no weights, and hashing nested tuples can take for ever: left out."""
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if key is None or type(key) in (str, int, float, bool, bytes):
+            mapping[key] = value

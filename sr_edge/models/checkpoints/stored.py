@@ -1,0 +1,171 @@
+"""Tensors as a file describes them: shape and type at once, values only when they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sr_edge.models.checkpoints.bounds import MAX_DIMENSIONS, Unreadable
+from sr_edge.models.checkpoints.pickled import Name
+
+ReadBytes = Callable[[int, int], bytes]
+"""`read(offset, count)`: bytes of one storage."""
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
+    "UntypedStorage": torch.uint8,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Storage:
+    """The bytes behind one or several tensors."""
+
+    dtype: torch.dtype
+    elements: int
+    read: ReadBytes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredTensor:
+    """A tensor in a file.
+
+    Args:
+        shape: its shape.
+        dtype: its element type; of a quantized one, that of its integers.
+        read: gives its values, as they are stored.
+        unusable: why the values cannot be read as plain numbers ("sparse"); empty for most.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+    unusable: str = ""
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    def outline(self) -> Tensor:
+        """Shape and type as a tensor on the meta device, which has no values."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+
+def storage_dtype(kind: object) -> torch.dtype:
+    """The element type that the class of a storage stands for."""
+    name = kind.name if isinstance(kind, Name) else str(kind)
+    dtype = _STORAGES.get(name)
+    if dtype is None:
+        raise Unreadable(f"stores tensors as {name}, which is not known here; save the state_dict in float32")
+    return dtype
+
+
+def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> StoredTensor:
+    return _strided(storage, offset, size, stride, None)
+
+
+def _rebuild_tensor_v3(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    _gradient: object,
+    _hooks: object,
+    dtype: object,
+    *_: object,
+) -> StoredTensor:
+    """A tensor of one of the newer types, whose storage is bytes."""
+    wanted = getattr(torch, dtype.name, None) if isinstance(dtype, Name) and dtype.module == "torch" else None
+    if not isinstance(wanted, torch.dtype):
+        raise Unreadable("stores tensors of an unknown type; save the state_dict in float32")
+    return _strided(storage, offset, size, stride, wanted)
+
+
+def _strided(storage: object, offset: object, size: object, stride: object, dtype: torch.dtype | None) -> StoredTensor:
+    if not isinstance(storage, Storage):
+        raise Unreadable("holds a tensor without a storage; save the state_dict alone")
+    shape, strides, (first,) = _integers(size), _integers(stride), _integers((offset,))
+    dtype = dtype or storage.dtype
+    width = dtype.itemsize
+    extent = (
+        sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) + 1 if math.prod(shape) else 0
+    )
+    if (first + extent) * width > storage.elements * storage.dtype.itemsize:
+        raise Unreadable("holds a tensor that reaches beyond its storage; copy it again")
+
+    def read() -> Tensor:
+        if not extent:
+            return torch.empty(shape, dtype=dtype)
+        values = bytearray(storage.read(first * width, extent * width))
+        return torch.frombuffer(values, dtype=dtype).as_strided(shape, strides)
+
+    return StoredTensor(shape, dtype, read)
+
+
+def _integers(values: object) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
+        raise Unreadable("holds a tensor without a proper shape; copy it again")
+    if any(type(value) is not int or not 0 <= value < 1 << 48 for value in values):
+        raise Unreadable("holds a tensor with an impossible shape; copy it again")
+    return tuple(values)
+
+
+def _unusable(kind: str, shape: object, dtype: torch.dtype = torch.float32) -> StoredTensor:
+    def read() -> Tensor:
+        raise Unreadable(f"stores {kind} tensors; save the state_dict of the float network with plain ones")
+
+    return StoredTensor(_integers(shape), dtype, read, kind)
+
+
+def _rebuild_quantized(storage: object, offset: object, size: object, *_: object) -> StoredTensor:
+    return _unusable("quantized", size, storage.dtype if isinstance(storage, Storage) else torch.int8)
+
+
+def _rebuild_sparse(_layout: object, parts: object) -> StoredTensor:
+    shapes = [part for part in parts if isinstance(part, tuple)] if isinstance(parts, tuple) else []
+    return _unusable("sparse", shapes[0] if shapes else ())
+
+
+def _rebuild_meta(_dtype: object, size: object, *_: object) -> StoredTensor:
+    return _unusable("meta", size)
+
+
+def _first(value: object, *_: object) -> object:
+    return value
+
+
+def _size(values: Sequence[int] = ()) -> tuple[int, ...]:
+    return _integers(values)
+
+
+TENSOR_BUILDERS: dict[str, Callable[..., object]] = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch.nn.parameter.Parameter": _first,
+    "torch._utils._rebuild_qtensor": _rebuild_quantized,
+    "torch._utils._rebuild_sparse_tensor": _rebuild_sparse,
+    "torch._utils._rebuild_meta_tensor_no_storage": _rebuild_meta,
+    "torch.Size": _size,
+}
+"""What stands for the functions with which torch rebuilds tensors."""

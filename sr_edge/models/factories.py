@@ -1,0 +1,41 @@
+"""Networks of the user's own code, given as package.module:factory."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sr_edge.errors import UsageError
+from sr_edge.models.checkpoints.bounds import shown
+
+RANDOM_SEED = 0
+
+
+def call_factory(arch: str) -> nn.Module:
+    """What "package.module:factory" returns, with seeded random numbers; the current folder is importable.
+
+    Raises:
+        UsageError: it cannot be imported or called, or returns no module.
+    """
+    module_name, _, factory_name = arch.partition(":")
+    if not module_name or not factory_name:
+        raise UsageError(f"cannot read {arch!r} as a factory; write package.module:factory")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(RANDOM_SEED)
+            network = getattr(importlib.import_module(module_name), factory_name)()
+    except Exception as error:  # whatever the user's code raises
+        raise UsageError(
+            f"cannot call {arch}: {type(error).__name__}: {shown(str(error))}; "
+            f"it must be importable and take no arguments"
+        ) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{arch} gave a {type(network).__name__}; it must return a torch.nn.Module")
+    return network

@@ -1,0 +1,124 @@
+"""Runs a network on one picture of the tile asked for, and says what it is, or what it is instead of one that fits."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sr_edge.errors import UsageError, WeightsError
+from sr_edge.models.checkpoints import ScriptNetwork
+from sr_edge.models.checkpoints.bounds import first_line, shown
+from sr_edge.models.probing.failures import explained_failure
+from sr_edge.models.probing.randomness import RandomOperators
+from sr_edge.spec import TileSpec
+
+SCALES = (1, 2, 3, 4, 8, 16)
+"""Ratios of output to input that are accepted, exact and the same in both directions."""
+
+SEED = 0
+EQUAL = 1e-4
+"""Share of the largest output by which two runs may differ: order of summation, and nothing else."""
+
+
+def probe_network(network: nn.Module, name: str, tile: TileSpec, scale: int | None = None) -> int:
+    """Runs `network` twice on a picture of `tile` pixels.
+
+    Args:
+        network: takes RGB (1, 3, height, width) in [0, 1]; in eval mode.
+        name: what messages call it.
+        tile: the tile that it is to be deployed with.
+        scale: what its user says; None to find it.
+
+    Returns:
+        its scale.
+
+    Raises:
+        UsageError: it takes more than a picture, gives something else than one picture, or has another scale.
+        TileError: it does not take this tile, but others.
+        WeightsError: it fails on any picture, gives NaN, or is random.
+    """
+    operators = RandomOperators()
+    picture = torch.rand(1, 3, tile.height, tile.width, generator=torch.Generator().manual_seed(SEED))
+    # Not in inference mode: tensors that a network keeps from this run could not be used afterwards.
+    with torch.no_grad():
+        try:
+            with operators:
+                first = network(picture)
+            upscaled = _require_picture(first, name)
+            ratio = _require_ratio(tuple(upscaled.shape), name, tile, scale)
+            again = network(picture)
+        except (UsageError, WeightsError):
+            raise
+        except Exception as error:  # whatever the network's code raises
+            raise explained_failure(network, name, tile, _message(error)) from error
+    _require_finite_and_deterministic(upscaled, again, name, operators)
+    return ratio
+
+
+def require_picture_only(network: nn.Module, name: str) -> None:
+    """Raises UsageError where `forward` cannot be called with a picture alone."""
+    needed = _required_arguments(network)[1:]
+    if needed:
+        raise UsageError(
+            f"{name} takes {', '.join(needed)} beside the picture, as diffusion networks take a timestep; "
+            f"only networks that upscale a picture in one run can be deployed"
+        )
+
+
+def _required_arguments(network: nn.Module) -> Sequence[str]:
+    if isinstance(network, ScriptNetwork):
+        arguments = network.script.forward.schema.arguments[1:]  # type: ignore[attr-defined]
+        return [argument.name for argument in arguments if not argument.has_default_value()]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(network.forward).parameters.values()
+    required = [p for p in parameters if p.default is inspect.Parameter.empty]
+    named = [p.name for p in required if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return [p.name for p in required if p.kind in positional] + named
+
+
+def _message(error: Exception) -> str:
+    """The line that says something: for TorchScript the last one, behind its trace."""
+    lines = str(error).strip().splitlines()
+    is_script = len(lines) > 1 and "TorchScript interpreter" in lines[0]
+    return shown(lines[-1]) if is_script else first_line(error)
+
+
+def _require_picture(answer: object, name: str) -> Tensor:
+    if not isinstance(answer, Tensor):
+        raise UsageError(f"{name} gave a {type(answer).__name__}; it must return one tensor, the picture")
+    shape = tuple(answer.shape)
+    if answer.dim() == 2:
+        raise UsageError(f"{name} gives {shape}, as a classifier does; it must return a picture (1, 3, height, width)")
+    if answer.dim() != 4 or shape[0] != 1:
+        raise UsageError(f"{name} gives {shape}; it must return one picture (1, 3, height, width)")
+    if shape[1] != 3:
+        raise UsageError(
+            f"{name} gives {shape[1]} channels of a picture with 3; networks from RGB to RGB are supported"
+        )
+    if answer.dtype != torch.float32:
+        raise UsageError(f"{name} gives {answer.dtype} from float32; take the conversion out of its forward")
+    return answer
+
+
+def _require_ratio(shape: tuple[int, ...], name: str, tile: TileSpec, scale: int | None) -> int:
+    height, width = shape[2:]
+    ratio = height // tile.height
+    if ratio not in SCALES or (height, width) != (ratio * tile.height, ratio * tile.width):
+        raise UsageError(
+            f"{name} turns {tile} pixels into {height}x{width}; the output must be exactly "
+            f"{', '.join(map(str, SCALES))} times the tile, the same in both directions"
+        )
+    if scale not in (None, ratio):
+        raise UsageError(f"{name} turns {tile} pixels into {height}x{width}, which is x{ratio}; check --scale {scale}")
+    return ratio
+
+
+def _require_finite_and_deterministic(first: Tensor, again: object, name: str, operators: RandomOperators) -> None:
+    if not first.isfinite().all():
+        raise WeightsError(f"{name} gives NaN or infinite values on a picture; check its weights and --input-range")
+    tolerance = EQUAL * max(1.0, float(first.abs().max()))
+    if not isinstance(again, Tensor) or again.shape != first.shape or (again - first).abs().max() > tolerance:
+        raise WeightsError(f"{name} gives another picture each time, in eval mode, too: {operators.described()}")

@@ -1,0 +1,38 @@
+"""Finds what draws random numbers in a network that is to be deterministic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATTENTION = "scaled_dot_product"
+"""Attention has the tag for its dropout, also where that is off."""
+
+_DROPOUT = {"bernoulli", "bernoulli_", "native_dropout"}
+
+
+class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
+    """Collects the names of the operators that draw random numbers while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if torch.Tag.nondeterministic_seeded in func.tags and _ATTENTION not in name:
+            self.names[name] = None
+        return func(*args, **(kwargs or {}))
+
+    def described(self) -> str:
+        """The cause, as a clause."""
+        if not self.names:
+            return "no torch operator draws random numbers, so look for Python's random or NumPy in its forward"
+        if _DROPOUT & set(self.names):
+            return (
+                f"its forward calls {', '.join(self.names)}, most likely functional.dropout without "
+                f"training=self.training; pass training=False there"
+            )
+        return f"its forward calls {', '.join(self.names)}; replace the random numbers by constants"

@@ -1,0 +1,1 @@
+"""Families of networks that spandrel recognises in a checkpoint: their table, their keys, the library itself."""

@@ -1,0 +1,201 @@
+"""Networks that are recognised by the keys and shapes of a checkpoint, with the package spandrel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sr_edge.errors import UnknownNameError, WeightsError
+from sr_edge.models.recognition.attempts import Misfit, attempt, load_as
+from sr_edge.models.recognition.families import (
+    FAMILIES,
+    PREFIX,
+    RESTORATION,
+    SUPER_RESOLUTION,
+    Family,
+    FamilyRow,
+    family_rows,
+    find_family,
+)
+from sr_edge.models.recognition.hyper_parameters import first_difference, hyper_parameters_of
+from sr_edge.models.recognition.library import INSTALL, find_library, require_library
+from sr_edge.models.recognition.signatures import nearest_family
+from sr_edge.models.recognition.wording import misfit_text, resemblance_text
+from sr_edge.spec import Tiling
+
+__all__ = [
+    "FamilyCall",
+    "FamilyRow",
+    "RecognisedNetwork",
+    "describe_unrecognised",
+    "family_rows",
+    "load_family",
+    "recognise",
+]
+
+WRAPPED = "network."
+
+
+@dataclass(frozen=True)
+class RecognisedNetwork:
+    """A network of one of spandrel's families with its weights, and what spandrel knows of it.
+
+    Attributes:
+        module: in eval mode, float32; maps (batch, input_channels, h, w) in [0, 1] to `scale` times the size.
+        architecture: "spandrel/" and spandrel's id; `load_family` builds the network again from it and `state`.
+        family: the name that papers and users have for it.
+        scale: magnification; 1 for restoration.
+        input_channels: of the picture; 3 for RGB.
+        output_channels: of the picture; 3 for RGB.
+        multiple_px: divides the sides of every picture that the network takes.
+        minimum_px: the smallest side.
+        square: whether pictures must be square.
+        tiling: whether tiles suit it, as far as spandrel knows.
+        purpose: what it was made for, in words.
+        architecture_licence: SPDX identifier of the architecture's code, or "not stated".
+        weights_licence: SPDX identifier of these weights; empty where unknown.
+        hyper_parameters: as read from keys and shapes.
+        state: the weights under the keys in which they were recognised. A bundle must keep these: from the keys of
+            `module` some families cannot be read again, since sizes are told by tables that the module does not keep.
+        remark: what the user should know of the environment; empty for nothing.
+    """
+
+    module: nn.Module
+    architecture: str
+    family: str
+    scale: int
+    input_channels: int
+    output_channels: int
+    multiple_px: int
+    minimum_px: int
+    square: bool
+    tiling: Tiling
+    purpose: str
+    architecture_licence: str
+    weights_licence: str
+    hyper_parameters: Mapping[str, str]
+    state: Mapping[str, Tensor]
+    remark: str = ""
+
+
+class FamilyCall(nn.Module):
+    """A network whose family is not called as `network(x)`: one of several results, a noise map beside the picture."""
+
+    def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self._call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._call(self.network, x)
+
+
+def recognise(state: Mapping[str, Tensor]) -> RecognisedNetwork | None:
+    """The network whose keys and shapes `state` has.
+
+    Args:
+        state: tensors by name, without training wrappers. Tables that the checkpoint holds beside the weights, such as
+            `relative_position_index` and `attn_mask`, must be in it: sizes are read from their shapes.
+
+    Returns:
+        None where no family fits, or where spandrel is not installed; `describe_unrecognised` says which.
+
+    Raises:
+        WeightsError: the weights are those of a network for another purpose (faces, inpainting), or are integers.
+        UsageError: spandrel is installed and cannot be imported.
+    """
+    library = find_library()
+    if library is None:
+        return None
+    descriptor = attempt(library, state).descriptor
+    return None if descriptor is None else _recognised(descriptor, state, library.remark)
+
+
+def load_family(
+    architecture: str, state: Mapping[str, Tensor], hyper_parameters: Mapping[str, str] | None = None
+) -> nn.Module:
+    """Builds a recognised network again, as a bundle keeps it.
+
+    Args:
+        architecture: RecognisedNetwork.architecture, such as "spandrel/Compact".
+        state: RecognisedNetwork.state.
+        hyper_parameters: RecognisedNetwork.hyper_parameters, to be compared with those of the network that is built.
+
+    Raises:
+        UsageError: spandrel is absent or cannot be imported.
+        UnknownNameError: the installed spandrel has no such architecture.
+        WeightsError: the state is not one of this family, or gives other hyper-parameters.
+    """
+    library = require_library()
+    registry = library.spandrel.MAIN_REGISTRY
+    support = registry.get(architecture.removeprefix(PREFIX)) if architecture.startswith(PREFIX) else None
+    if support is None:
+        raise UnknownNameError(
+            "architecture", architecture, sorted(PREFIX + entry.architecture.id for entry in registry)
+        )
+    if all(key.startswith(WRAPPED) for key in state):
+        state = {key.removeprefix(WRAPPED): value for key, value in state.items()}
+    found = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
+    if isinstance(found, Misfit):
+        raise WeightsError(f"the weights do not fit {found.family.name}; {misfit_text(found)}")
+    if hyper_parameters is not None and (other := first_difference(hyper_parameters_of(found), hyper_parameters)):
+        raise WeightsError(f"the weights give another network than {architecture} was: {other}; make the bundle again")
+    return _module(found)
+
+
+def describe_unrecognised(state: Mapping[str, Tensor]) -> str:
+    """A clause on why no family fits: the nearest one and the first keys that differ, or that none is near.
+
+    Where spandrel is not installed it says so, and how to install it.
+    """
+    library = find_library()
+    near = nearest_family(state)
+    if near is None:
+        return f"the keys resemble none of the {len(FAMILIES)} families of image networks that spandrel recognises"
+    family = find_family(near.family)
+    if library is None:
+        return f"{resemblance_text(family, near)}; spandrel, which builds that family, is not installed; run: {INSTALL}"
+    misfit = next((misfit for misfit in attempt(library, state).misfits if misfit.family == family), None)
+    if misfit is None or (near.missing and not misfit.misshapen):
+        return resemblance_text(family, near)
+    return f"the nearest known family is {family.name}; {misfit_text(misfit)}"
+
+
+def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> RecognisedNetwork:
+    family = find_family(str(descriptor.architecture.id), str(descriptor.architecture.name))
+    sizes = descriptor.size_requirements
+    return RecognisedNetwork(
+        module=_module(descriptor),
+        architecture=PREFIX + family.id,
+        family=family.name,
+        scale=int(descriptor.scale),
+        input_channels=int(descriptor.input_channels),
+        output_channels=int(descriptor.output_channels),
+        multiple_px=int(sizes.multiple_of),
+        minimum_px=max(1, int(sizes.minimum)),
+        square=bool(sizes.square),
+        tiling=Tiling[descriptor.tiling.name],
+        purpose=_purpose(descriptor.purpose, family),
+        architecture_licence=family.licence,
+        weights_licence="",
+        hyper_parameters=hyper_parameters_of(descriptor),
+        state=state,
+        remark=remark,
+    )
+
+
+def _module(descriptor: Any) -> nn.Module:
+    """The network in eval mode, wrapped where its family is called in a way of its own."""
+    network: nn.Module = descriptor.model.float().eval()
+    # spandrel has no public name for it. The usual call, `model(image)`, is defined beside the descriptor's class.
+    call = descriptor._call_fn
+    return network if call.__module__ == type(descriptor).__module__ else FamilyCall(network, call).eval()
+
+
+def _purpose(kind: str, family: Family) -> str:
+    if kind == "SR":
+        return SUPER_RESOLUTION
+    return RESTORATION if family.purpose == SUPER_RESOLUTION else family.purpose

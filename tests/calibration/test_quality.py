@@ -1,0 +1,71 @@
+"""What INT8 costs beside noise: detail that a patch loses, and a tint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import cast
+
+import numpy as np
+import pytest
+
+from sr_edge.calibration.gate import Budget, choose_layers
+from sr_edge.calibration.quality import HeldOut, Judge, cost_of_noise_db, cost_of_pictures_db
+from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.watched import Batch
+from sr_edge.errors import NothingToQuantize
+
+BUDGET_DB = 0.05
+TINT = 0.75 / 255
+
+
+class PretendGraph:
+    """Doubles a picture; its layer "tint" reddens it in INT8, its layer "noise" makes as much noise without a tint."""
+
+    def run(self, batch: Batch, int8: Collection[str], controls: Mapping[str, float] | None = None) -> Batch:
+        large = batch.repeat(2, axis=2).repeat(2, axis=3)
+        if "tint" in int8:
+            large[:, 0] += TINT
+        if "noise" in int8:
+            large[:, 0] += TINT * (-1.0) ** np.indices(large.shape[2:]).sum(0)
+        return large.astype(np.float32)
+
+
+@pytest.fixture
+def judge() -> Judge:
+    generator = np.random.default_rng(0)
+    patches = [generator.uniform(0.2, 0.8, (1, 3, 24, 24)).astype(np.float32) for _ in range(2)]
+    return Judge(cast(SwitchedGraph, PretendGraph()), [HeldOut(patch) for patch in patches])
+
+
+def test_a_tint_costs_more_than_equal_noise(judge: Judge) -> None:
+    assert judge.drop_db(["noise"]) < BUDGET_DB
+    assert judge.drop_db(["tint"]) == pytest.approx(0.075, rel=0.01)
+    assert judge.drop_db(["tint", "noise"]) > BUDGET_DB
+
+
+def test_the_gate_leaves_the_layer_that_tints_in_float(judge: Judge) -> None:
+    single_db = {name: judge.db_of_noise(judge.noise_power([name])) for name in ("tint", "noise")}
+    timings = Timings({"tint": 1.0, "noise": 2.0}, "openvino", float_ms=5.0, int8_ms=2.0)
+    assert choose_layers(single_db, timings, judge.drop_db, Budget(BUDGET_DB)).int8 == ("noise",)
+    assert choose_layers(single_db, timings, judge.drop_db, Budget(2 * BUDGET_DB)).int8 == ("tint", "noise")
+    with pytest.raises(NothingToQuantize):
+        choose_layers({"tint": single_db["tint"]}, timings, judge.drop_db, Budget(BUDGET_DB))
+
+
+def test_detail_that_one_patch_loses_counts_although_the_mean_noise_is_small() -> None:
+    flat = np.full((1, 3, 48, 48), 0.5, np.float32)
+    texture = (flat + 0.02 * (-1.0) ** np.indices((48, 48)).sum(0)).astype(np.float32)
+    others = [flat] * 63
+    noise_db = cost_of_noise_db(float(np.mean((0.02 * 219 / 255) ** 2)) / 64, 33.0)
+    assert noise_db < BUDGET_DB
+    assert cost_of_pictures_db([flat, *others], [texture, *others], 33.0) > BUDGET_DB
+
+
+def test_pictures_that_are_equal_cost_nothing_and_those_that_are_not_finite_everything() -> None:
+    picture = np.random.default_rng(0).random((1, 3, 16, 16)).astype(np.float32)
+    assert cost_of_pictures_db([picture], [picture], 33.0) == pytest.approx(0.0, abs=1e-9)
+    broken = picture.copy()
+    broken[0, 0, 0, 0] = np.nan
+    assert cost_of_pictures_db([broken], [picture], 33.0) == math.inf
