@@ -1,30 +1,36 @@
-# `make` alone prints the list. Everything runs in .venv, which needs nothing but Python 3.10+ and is made on first use.
+# `make` alone prints the list. Everything runs in .venv, which needs nothing but Python 3.10+ and is made on first use;
+# bench-gpu alone takes any interpreter as it is: PY=/path/to/python make bench-gpu
 PYTHON ?=
-PY := .venv/bin/python
+PY ?= python3
+VENV_PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-gpu device-env setup-gst setup-browser
+.PHONY: help venv demo test check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.toml
 	@PYTHON="$(PYTHON)" scripts/make_venv .venv
 
 demo: venv ## bundled weights to a verified INT8 deployment, with a before/after picture in demo-output/
-	@$(PY) scripts/demo.py
+	@$(VENV_PY) scripts/demo.py
 
 test: venv ## the whole test suite, two files at a time
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(VENV_PY) -m pytest -n 2 --dist loadfile
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check
 
 bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
-	@$(PY) benchmarks/run_all.py
+	@$(VENV_PY) benchmarks/run_all.py
 
-bench-gpu: venv ## the figures of an NVIDIA GPU, on a machine that has one; writes docs/results/gpu.json and docs/benchmarks.md
-	@$(PY) benchmarks/run_all.py --only gpu
+bench-gpu: ## an NVIDIA GPU, in 12 minutes, with any Python as it is: PY= WHEELS= RESULTS= MATERIAL= BUDGET_S= ONLY=
+	@$(PY) benchmarks/bench_gpu.py $(if $(WHEELS),--libraries "$(WHEELS)") $(if $(BUDGET_S),--budget $(BUDGET_S)) \
+		$(if $(RESULTS),--results "$(RESULTS)") $(if $(MATERIAL),--material "$(MATERIAL)") $(if $(ONLY),--only $(ONLY))
+
+bench-gpu-prepare: venv ## what bench-gpu measures, made beforehand in gpu-material/, to be copied to the GPU
+	@PYTHONPATH="$(CURDIR)/benchmarks:$(CURDIR)" $(VENV_PY) -m gpu_session prepare --into "$(or $(MATERIAL),gpu-material)"
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
 	@PYTHON="$(PYTHON)" scripts/device_env

@@ -6,9 +6,10 @@ Leave the machine alone meanwhile. The figures are kept in docs/results, one JSO
     python benchmarks/run_all.py --only forms     some of them; the page keeps the figures of the others
     python benchmarks/run_all.py --only           none of them; the page is written again from what is kept
     python benchmarks/run_all.py --only int8 --networks swinir-light-x2     of this one network, the others stay
-    python benchmarks/run_all.py --only gpu       those of an NVIDIA GPU, which are not among "all": make bench-gpu
     python benchmarks/run_all.py --only comparisons     networks that are trained for it, an hour and more; nor these:
         of runs/zoo it takes the light pair, which `python -m scripts.train_zoo --work runs/zoo` trains
+
+Those of an NVIDIA GPU are not among them: `make bench-gpu` measures and keeps them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from sr_edge.bench import describe_environment, write_text
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+GPU = "gpu"
+"""Kept by `bench_gpu.py`, shown on the page with the others."""
 _DEPLOY = (
     "sr-edge deploy {} --random-weights --scale 2 --images examples/pictures/calibration --runtimes openvino --runs 3"
 )
@@ -58,7 +61,6 @@ STEPS = {  # name: a command that prints its figures as JSON, or writes them to 
     "start-up": "python benchmarks/start_up.py --json {json}",
     "device": "scripts/device_env openvino convnet.sredge --json {json}",
 }
-GPU_STEPS = {"gpu": "python benchmarks/gpu.py --json {json}"}
 TRAINED_STEPS = {"comparisons": "python benchmarks/paper_comparisons.py --seeds 1 --pair runs/zoo --json {json}"}
 
 
@@ -87,7 +89,7 @@ def named_networks(figures: Any) -> set[str]:
 
 def run_step(name: str, folder: Path) -> None:
     """Runs one benchmark, with the bundles that it names, and keeps its figures."""
-    command, figures = {**STEPS, **GPU_STEPS, **TRAINED_STEPS}[name], folder / f"{name}.json"
+    command, figures = {**STEPS, **TRAINED_STEPS}[name], folder / f"{name}.json"
     needed = [BUNDLES[word] for word in command.split() if word in BUNDLES]
     for deploy in needed:
         if not (folder / deploy.split()[-1]).exists():
@@ -102,8 +104,21 @@ def run_step(name: str, folder: Path) -> None:
         "commands": [*needed, command.replace(" --json {json}", "")],
         "figures": json.loads(document),
     }
+    keep(name, kept)
+
+
+def keep(name: str, kept: Any) -> None:
+    """Writes the figures of one benchmark to docs/results."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_text(RESULTS / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+
+
+def write_page() -> str:
+    """Writes the page from everything that is kept and returns its path within the repository."""
+    files = {name: RESULTS / f"{name}.json" for name in (*STEPS, GPU, *TRAINED_STEPS)}
+    kept = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    write_text(PAGE, benchmarks_page(kept))
+    return str(PAGE.relative_to(ROOT))
 
 
 def run(command: str, folder: Path, figures: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -116,7 +131,7 @@ def run(command: str, folder: Path, figures: Path | None = None) -> subprocess.C
 
 
 def main() -> None:
-    names = [*STEPS, *GPU_STEPS, *TRAINED_STEPS]
+    names = [*STEPS, *TRAINED_STEPS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=names, default=list(STEPS), metavar="NAME", help=", ".join(names))
     parser.add_argument("--networks", nargs="+", metavar="NAME-xSCALE", help="with --only int8 or float16: these alone")
@@ -129,10 +144,7 @@ def main() -> None:
         else:
             for name in args.only:
                 run_step(name, Path(folder))
-    files = {name: RESULTS / f"{name}.json" for name in names}
-    kept = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
-    write_text(PAGE, benchmarks_page(kept))
-    print(f"wrote {PAGE.relative_to(ROOT)}")
+    print(f"wrote {write_page()}")
 
 
 if __name__ == "__main__":

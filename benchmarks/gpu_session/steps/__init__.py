@@ -1,0 +1,1 @@
+"""The steps of a session. Each module has a `main`, which `python -m gpu_session NAME` runs."""
