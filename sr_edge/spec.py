@@ -161,8 +161,9 @@ class ModelCard:
     None where nobody measured them.
 
     The remaining fields describe a network that was recognised in a user's checkpoint: its architecture family, the
-    hyper-parameters read from the shapes, what it was trained for, the licence of the architecture's code, the
-    smallest side of a tile, whether tiles must be square, and whether tiling suits it. `licence` is the weights'.
+    hyper-parameters read from the shapes, what it was trained for, the licence of the architecture's code, how many
+    channels go in and come out, the smallest side of a tile, whether tiles must be square, and whether tiling suits it.
+    `licence` is the weights'.
     """
 
     name: str
@@ -185,6 +186,8 @@ class ModelCard:
     hyper_parameters: Mapping[str, str] = field(default_factory=dict)
     purpose: str = ""
     architecture_licence: str = ""
+    input_channels: int = 3
+    output_channels: int = 3
     minimum_px: int = 1
     square_tiles: bool = False
     tiling: Tiling = Tiling.SUPPORTED

@@ -112,11 +112,11 @@ def export_onnx(
     pictures = check_patches(tile, patches)
     if dynamic:
         progress("tracing")
-        proven = prove(trace(network, tile, dynamic), model.module, pictures, form, progress)
+        proven = prove(trace(network, tile, dynamic), model.module, pictures, progress)
         _require_free_sides(proven.graph, model, tile)
     else:
         require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
-        proven = trace_and_prove(network, model.module, tile, pictures, form, require, progress)
+        proven = trace_and_prove(network, model.module, tile, pictures, require, progress)
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__

@@ -14,7 +14,6 @@ from sr_edge.export.checks.parity import Parity, compare_with_torch
 from sr_edge.export.constant_parts import WithConstantParts
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes
-from sr_edge.export.metadata import Form
 from sr_edge.export.patches import CheckPatch
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
@@ -22,10 +21,8 @@ from sr_edge.spec import Control, TileSpec
 
 Progress = Callable[[str], None]
 
-_ADVICE = {
-    Form.STATIC: "export with --form traced, which takes the network without its static rewrites",
-    Form.TRACED: "the exporter changes what this network computes: report it with the network's code",
-}
+_WITHOUT_REWRITES = "export with --form traced, which takes the network without its static rewrites"
+_REPORT = "the exporter changes what this network computes: report it with the network's code"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +44,6 @@ def trace_and_prove(
     module: nn.Module,
     tile: TileSpec,
     patches: Sequence[CheckPatch],
-    form: Form,
     require: Callable[[onnx.ModelProto], object],
     progress: Progress,
 ) -> ProvenGraph:
@@ -58,18 +54,18 @@ def trace_and_prove(
         module: the network in PyTorch.
         tile: height and width.
         patches: what to compare on.
-        form: which form is traced; a message advises what else to try.
         require: raises ExportError for a graph that cannot be deployed.
         progress: called with the name of each step before it starts.
 
     Raises:
         ExportError: neither way gives a graph that is the network's function and can be deployed; of the second way.
     """
+    advice = _REPORT if network is module else _WITHOUT_REWRITES
     try:
-        return _traced_and_proven(network, module, tile, patches, form, require, progress)
+        return _traced_and_proven(network, module, tile, patches, advice, require, progress)
     except ExportError as error:
         failure = error
-    proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, form, require, progress)
+    proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, advice, require, progress)
     remark = f"sizes and all that does not depend on the picture were computed before tracing, without which: {failure}"
     return replace(proven, remarks=(remark, *proven.remarks))
 
@@ -79,18 +75,22 @@ def _traced_and_proven(
     module: nn.Module,
     tile: TileSpec,
     patches: Sequence[CheckPatch],
-    form: Form,
+    advice: str,
     require: Callable[[onnx.ModelProto], object],
     progress: Progress,
 ) -> ProvenGraph:
     progress("tracing")
-    proven = prove(trace(network, tile), module, patches, form, progress)
+    proven = prove(trace(network, tile), module, patches, progress, advice)
     require(proven.graph)
     return proven
 
 
 def prove(
-    traced: onnx.ModelProto, module: nn.Module, patches: Sequence[CheckPatch], form: Form, progress: Progress
+    traced: onnx.ModelProto,
+    module: nn.Module,
+    patches: Sequence[CheckPatch],
+    progress: Progress,
+    advice: str = _REPORT,
 ) -> ProvenGraph:
     """The simplified graph, or the traced one where simplification fails or changes what the network computes.
 
@@ -101,8 +101,8 @@ def prove(
         traced: as the exporter wrote it.
         module: the network in PyTorch.
         patches: what to compare on.
-        form: which form was traced; a message advises what else to try.
         progress: called with the name of each step before it starts.
+        advice: what an error says to do next.
 
     Raises:
         ExportError: neither graph gives the pictures that PyTorch gives.
@@ -120,7 +120,7 @@ def prove(
         if original.passed:
             changed = f"after simplification the graph differs by {parity.max_abs_error:.3g} of white"
             simplified, parity, remarks = traced, original, (f"exported without simplification: {changed}",)
-    parity.require_within(_ADVICE[form])
+    parity.require_within(advice)
     return ProvenGraph(simplified, parity, remarks=(*remarks, *parity.remarks))
 
 

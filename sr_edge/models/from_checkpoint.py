@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from sr_edge.models.loaded import LoadedModel, in_unit_range
 from sr_edge.models.probing import prepared, probe_network, require_picture_only
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
 from sr_edge.models.weights import detect, fit_weights, fitting, nearest_registered, require_finite
-from sr_edge.spec import ModelCard, TileSpec
+from sr_edge.spec import ModelCard, TileSpec, Tiling
 
 if TYPE_CHECKING:
     from sr_edge.models.spandrel_networks import RecognisedNetwork
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 BUNDLED_LICENCE = "Apache-2.0"
 LICENCE_KEYS = ("license", "licence", "modelspec.license")
 """Where the metadata of a safetensors file says under which licence the weights are."""
+
+_TILING: Mapping[Tiling, str] = {
+    Tiling.SUPPORTED: "",
+    Tiling.DISCOURAGED: "networks of this family look at the whole picture: tiles may differ visibly from each other",
+    Tiling.INTERNAL: "networks of this family cut pictures into pieces of their own: deploy a tile of such a piece",
+}
 
 SHOWN_SETS = 6
 SHOWN_KEYS = 3
@@ -183,6 +189,8 @@ def _deployable(
         hyper_parameters=dict(network.hyper_parameters),
         purpose=network.purpose,
         architecture_licence=network.architecture_licence,
+        input_channels=network.input_channels,
+        output_channels=network.output_channels,
         minimum_px=network.minimum_px,
         square_tiles=network.square,
         tiling=network.tiling,
@@ -191,7 +199,7 @@ def _deployable(
     card.require_tile(tried)
     probe_network(module, str(path), tried, network.scale)
     prepared(module)  # whatever the network kept of its first runs
-    said = (*_remarks(checkpoint, taken), *remarks, *filter(None, [network.remark]))
+    said = (*_remarks(checkpoint, taken), *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
     return LoadedModel(module, card, network.architecture, said, network.state, tried)
 
 

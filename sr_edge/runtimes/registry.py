@@ -213,6 +213,11 @@ def request_from_bundle(
 def _no_artifact(
     bundle: Bundle, runtime: str, precision: Precision, rest: Precision, io: FrameFormat | None
 ) -> PrecisionUnavailable:
+    left_out = bundle.manifest.left_out.get(str(precision))
+    if left_out is not None:
+        return PrecisionUnavailable(
+            f"{bundle.path.name} was deployed without {precision}: {left_out}; choose another precision"
+        )
     wanted = f"{precision}, rest {rest}" if precision is Precision.INT8 else str(precision)
     frames = f" with {io} frames" if io else ""
     there = ", ".join(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
