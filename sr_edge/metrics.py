@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Batch, Frame, require_frame, white_level
@@ -106,13 +105,22 @@ class Fidelity:
         return ""
 
 
+LOST = Fidelity(-math.inf, -1.0, math.inf)
+"""Of a picture that could not be computed, or is not finite."""
+
+
+def cost_of_noise_db(noise_power: float, float_db: float) -> float:
+    """What noise of that power (white squared) costs a picture that the float network restores with `float_db`."""
+    return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
+
+
 def fidelity(found_nchw: Batch, wanted_nchw: Batch) -> Fidelity:
     """Compares two renderings of one patch, (1, 1 or 3, height, width); anything not finite is infinitely far.
 
     The SSIM is the one of `ssim_y`, of luma that was not rounded; a picture smaller than its window is one window.
     """
     if not (np.isfinite(found_nchw).all() and np.isfinite(wanted_nchw).all()):
-        return Fidelity(-math.inf, -1.0, math.inf)
+        return LOST
     found, wanted = (np.clip(batch[0].astype(np.float64), 0.0, 1.0) for batch in (found_nchw, wanted_nchw))
     square = float(np.mean(np.square(found - wanted)))
     shift = float(np.abs(found.mean((1, 2)) - wanted.mean((1, 2))).max())
@@ -157,5 +165,9 @@ def _windowed(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         size = min(_SSIM_WINDOW_PX, plane.shape[axis])
         offsets = np.arange(size) - (size - 1) / 2
         weights: npt.NDArray[np.float64] = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
-        mean = sliding_window_view(mean, size, axis=axis) @ (weights / weights.sum())
+        last = mean.shape[axis] - size + 1
+        # One pass over the plane for each tap: three times as fast as a product with a view of all windows.
+        shifted = [np.moveaxis(mean, axis, 0)[tap : tap + last] for tap in range(size)]
+        total = sum(weight * part for weight, part in zip(weights / weights.sum(), shifted, strict=True))
+        mean = np.moveaxis(np.asarray(total), 0, axis)
     return mean

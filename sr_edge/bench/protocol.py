@@ -155,7 +155,7 @@ def timed(
 def _not_timed(row: Row) -> Row:
     if row.spec is None:
         return row
-    remark = f"tested and not timed: {row.variant.runtime} computes this half-precision file in {row.spec.ran} here"
+    remark = f"self-tested in {row.spec.ran}, in which {row.variant.runtime} computes this file here, and not timed"
     return replace(row, remarks=(*row.remarks, remark))
 
 

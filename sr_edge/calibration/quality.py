@@ -24,7 +24,7 @@ from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
-from sr_edge.metrics import fidelity
+from sr_edge.metrics import cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 
 BEST_KNOWN_DB = {2: 38.5, 3: 35.0, 4: 33.0}
@@ -47,11 +47,6 @@ Plane = npt.NDArray[np.float64]
 def best_known_db(scale: int) -> float:
     """The PSNR that a network without originals is taken to have."""
     return BEST_KNOWN_DB.get(scale, OTHER_SCALES_DB)
-
-
-def cost_of_noise_db(noise_power: float, float_db: float) -> float:
-    """What noise of that power (white squared) costs a picture that the float network restores with `float_db`."""
-    return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,7 @@ def write_golden(
     if Precision.INT8 in precisions:
         outputs[Precision.INT8] = _int8_frames(card, plan, runs, staging)
     asked = Precision.BF16 in precisions
-    no_bf16 = _flaw_of_bf16(card, plan, runs, outputs[Precision.FP32], staging) if asked else ""
+    no_bf16 = _flaw_of_bf16(model, plan, runs, outputs[Precision.FP32], staging) if asked else ""
     progress("golden frames", 2, 2)
     written = {
         reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
@@ -95,31 +95,39 @@ def write_golden(
 
 
 def _flaw_of_bf16(
-    card: ModelCard,
+    model: LoadedModel,
     plan: DeployPlan,
     runs: Sequence[tuple[Frame, Controls]],
     wanted: Sequence[Frame],
     staging: Path,
 ) -> str:
     """Why bf16 loses the picture in a runtime that computes it here, or ""."""
+    least_db = GOLDEN_MIN_PSNR_DB[Precision.BF16]
     for runtime in plan.runtimes:
-        if runtime == "torch" or not supports(runtime, Precision.BF16):
+        if not supports(runtime, Precision.BF16):
             continue
-        request = SessionRequest(
-            artifact=staging / FLOAT_GRAPHS[0].file,
-            card=card,
-            tile=plan.tile,
-            precision=Precision.BF16,
-            threads=plan.threads,
-        )
         try:
-            found = _frames_of(runtime, request, runs)
+            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), wanted)
         except SrEdgeError:  # the benchmark reports what does not run
             continue
-        psnr_db, least_db = psnr_rgb_db(found, wanted), GOLDEN_MIN_PSNR_DB[Precision.BF16]
         if psnr_db < least_db:
             return f"bf16 in {runtime} gives {psnr_db:.1f} dB against fp32 on golden frames, {least_db:g} wanted"
     return ""
+
+
+def _bf16_frames(
+    runtime: str, model: LoadedModel, plan: DeployPlan, runs: Sequence[tuple[Frame, Controls]], staging: Path
+) -> list[Frame]:
+    if runtime == "torch":
+        return [reference_frame(model, frame, setting, bfloat16=True) for frame, setting in runs]
+    request = SessionRequest(
+        artifact=staging / FLOAT_GRAPHS[0].file,
+        card=model.card,
+        tile=plan.tile,
+        precision=Precision.BF16,
+        threads=plan.threads,
+    )
+    return _frames_of(runtime, request, runs)
 
 
 def _golden_settings(card: ModelCard) -> list[dict[str, float]]:

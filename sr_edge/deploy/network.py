@@ -13,9 +13,10 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import Account, HeldOut, calibration_patches, held_out_patches
+from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
-from sr_edge.deploy.graphs import CACHE_FILE, export_all, graph_files, quantize_all
+from sr_edge.deploy.graphs import export_all, graph_files, quantize_all
 from sr_edge.deploy.manifest import manifest_of, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
 from sr_edge.deploy.recommendation import Recommendation, recommend
@@ -25,6 +26,7 @@ from sr_edge.errors import (
     CalibrationInterrupted,
     EngineError,
     ExportError,
+    NotDeployable,
     SrEdgeError,
     WeightsError,
 )
@@ -126,6 +128,7 @@ def _build(
 ) -> _Built:
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
+        require_usable(patches)
         model, tile_note = _with_tile_needs(model, images, plan, progress)
         floats = export_all(model, plan, patches, staging, progress)
         left_out = {Precision.FP16: floats.no_half_precision} if floats.no_half_precision else {}
@@ -171,11 +174,11 @@ def _quantized(
         return None
     try:
         return quantize_all(plan, half_precision, patches, held_out, staging, progress)
+    except (NotDeployable, CalibrationInterrupted):
+        raise
     except (CalibrationError, ExportError, EngineError) as error:
-        must_succeed = plan.include or plan.exclude or isinstance(error, CalibrationInterrupted)
-        if must_succeed or isinstance(error.__cause__, OSError):
+        if plan.include or plan.exclude or isinstance(error.__cause__, OSError):
             raise
-        (staging / CACHE_FILE).unlink(missing_ok=True)
         return error
 
 

@@ -46,8 +46,8 @@ class ConstantParts(TorchFunctionMode):
 
     def __init__(self, *inputs: Tensor) -> None:
         super().__init__()
-        self._kept: list[Tensor] = []  # alive, so that no other tensor gets one of the identities below
-        self._dependent: set[int] = set()
+        self._kept: list[Tensor] = []  # alive, so that no other tensor gets one of the storages below
+        self._dependent: set[int] = set()  # by storage: what is written through a view is written
         self._mark(inputs)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -63,7 +63,7 @@ class ConstantParts(TorchFunctionMode):
 
     def _depends(self, value: object) -> bool:
         if isinstance(value, Tensor):
-            return id(value) in self._dependent
+            return _storage(value) in self._dependent
         if isinstance(value, dict):
             return any(map(self._depends, value.values()))
         return isinstance(value, (list, tuple)) and any(map(self._depends, value))
@@ -71,12 +71,16 @@ class ConstantParts(TorchFunctionMode):
     def _mark(self, value: object) -> None:
         if isinstance(value, Tensor):
             self._kept.append(value)
-            self._dependent.add(id(value))
+            self._dependent.add(_storage(value))
         elif isinstance(value, dict):
             self._mark(list(value.values()))
         elif isinstance(value, (list, tuple)):
             for part in value:
                 self._mark(part)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def _asks_for_a_size(func: Any) -> bool:

@@ -47,7 +47,7 @@ def tensor_bytes(view: GraphView, tensor: str) -> int:
 def observe_magnitudes(
     model: onnx.ModelProto, patches: Sequence[npt.NDArray[np.float32]], controls: Sequence[Control] = ()
 ) -> dict[str, float]:
-    """The largest magnitude that every float32 tensor of the graph takes on the patches, by name.
+    """The largest magnitude that every float32 tensor of the graph takes on the patches, by name; a mask's is infinite.
 
     Each is found inside the graph, so that no tensor outlives its readers. A graph with controls runs at their
     defaults and at their extremes (`checked_pairs`).
@@ -58,8 +58,7 @@ def observe_magnitudes(
         controls: the graph's scalar inputs.
 
     Raises:
-        ExportError: a tensor is infinite in float32 already, or the graph cannot be run. (NaN is not looked for: what
-            compares the pictures finds it.)
+        ExportError: the graph cannot be run. (NaN is not looked for: what compares the pictures finds it.)
     """
     view = view_graph(model)
     made = [tensor for node in view.nodes for tensor in node.output if tensor]
@@ -69,7 +68,7 @@ def observe_magnitudes(
     for patch, setting in checked_pairs(patches, controls):
         found = run_session(session, feed_patch(model, patch, setting))
         for name in tensors:
-            largest[name] = max(largest[name], _finite(name, float(found[name + _MAGNITUDE])))
+            largest[name] = max(largest[name], float(found[name + _MAGNITUDE]))
     return largest
 
 
@@ -108,9 +107,3 @@ def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.Mod
         graph.node.append(onnx.helper.make_node("ReduceMax", [sizes], [largest], keepdims=0))
         graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, ()))
     return watched
-
-
-def _finite(name: str, magnitude: float) -> float:
-    if not math.isfinite(magnitude):
-        raise ExportError(f"tensor {name!r} is infinite in float32 already; check the weights")
-    return magnitude

@@ -105,7 +105,8 @@ def export_onnx(
         ExportError: the network has no ONNX form, or a check failed; nothing is written.
     """
     require_output_file(path)
-    _require_usable(model, tile, precision, patches)
+    _require_writable(precision)
+    _require_usable(model, tile, patches)
     targets = require_known_targets(targets)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
@@ -189,11 +190,7 @@ def take_uint8_frames(path: Path) -> None:
     save_model(graph, path)
 
 
-def _require_usable(model: LoadedModel, tile: TileSpec, precision: Precision, patches: Sequence[Patch]) -> None:
-    if precision not in (Precision.FP32, Precision.FP16):
-        raise UsageError(
-            f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result"
-        )
+def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]) -> None:
     model.card.require_tile(tile)
     wanted = (1, 3, tile.height, tile.width)
     for patch in patches:
@@ -231,7 +228,7 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
         photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
         try:
             compare_with_torch(graph, model.module, photographs[:1]).require_within("its sizes are constants")
-        except (ExportError, RuntimeError) as error:  # torch raises RuntimeError
+        except Exception as error:  # ours, and whatever the network raises of a size that it does not take
             raise ExportError(
                 f"{model.card.name} traced at {tile} is wrong at {other}: it does not allow dynamic sizes; "
                 f"leave --dynamic out ({error})"

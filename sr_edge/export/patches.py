@@ -45,10 +45,12 @@ def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[Ch
 
     Args:
         tile: height and width.
-        photographs: float32 (1, 3, height, width) in [0, 1]; without any, two bundled photographs are taken.
+        photographs: float32 (1, 3, height, width) in [0, 1]; one of the bundled ones joins them, since a user's may be
+            black, and without any both bundled ones are taken.
     """
-    given = list(photographs) or [_centre_of(path, tile) for path in list_pictures(PICTURES)]
-    named = [(f"photograph {number}", PatchKind.PHOTOGRAPH, batch) for number, batch in enumerate(given, start=1)]
+    bundled = [_centre_of(path, tile) for path in list_pictures(PICTURES)]
+    taken = [*photographs, *(bundled[:1] if photographs else bundled)]
+    named = [(f"photograph {number}", PatchKind.PHOTOGRAPH, batch) for number, batch in enumerate(taken, start=1)]
     black, binary, step = worst_case_patches(tile)
     named += [
         ("black", PatchKind.FLAT, black),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx
 from torch import nn
 
-from sr_edge.errors import ExportError
+from sr_edge.errors import ExportError, NotDeployable, NotStatic
 from sr_edge.export.checks.float16 import Float16Check, check_float16
 from sr_edge.export.checks.parity import Parity, compare_with_torch
 from sr_edge.export.constant_parts import WithConstantParts
@@ -58,15 +58,25 @@ def trace_and_prove(
         progress: called with the name of each step before it starts.
 
     Raises:
-        ExportError: neither way gives a graph that is the network's function and can be deployed; of the second way.
+        NotDeployable: a rule that holds everywhere or a target refuses the graph, or the network decides in Python.
+        ExportError: neither way gives a graph that is the network's function; of the second way.
     """
     advice = _REPORT if network is module else _WITHOUT_REWRITES
     try:
         return _traced_and_proven(network, module, tile, patches, advice, require, progress)
     except ExportError as error:
+        # Constants change neither what a target refuses nor what the network decides.
+        if isinstance(error, NotDeployable) and not isinstance(error, NotStatic):
+            raise
         failure = error
-    proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, advice, require, progress)
-    remark = f"sizes and all that does not depend on the picture were computed before tracing, without which: {failure}"
+    try:
+        proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, advice, require, progress)
+    except ExportError:
+        if isinstance(failure, NotStatic):  # the traced form may do
+            raise failure from failure.__cause__
+        raise
+    reason = str(failure).partition(";")[0]
+    remark = f"what does not depend on the picture was computed before tracing, since the plain trace failed: {reason}"
     return replace(proven, remarks=(remark, *proven.remarks))
 
 
@@ -111,17 +121,23 @@ def prove(
     try:
         simplified, failure = simplify(traced), ""
     except ExportError as error:
-        simplified, failure = traced, str(error)
+        simplified, failure = traced, f"it is as it was ({error})"
     progress("comparing with PyTorch")
-    parity = compare_with_torch(simplified, module, patches)
-    remarks = (f"exported without simplification: {failure}",) if failure else ()
-    if not parity.passed and not failure:
-        original = compare_with_torch(traced, module, patches)
-        if original.passed:
-            changed = f"after simplification the graph differs by {parity.max_abs_error:.3g} of white"
-            simplified, parity, remarks = traced, original, (f"exported without simplification: {changed}",)
-    parity.require_within(advice)
-    return ProvenGraph(simplified, parity, remarks=(*remarks, *parity.remarks))
+    graph = simplified
+    if not failure:
+        try:
+            parity = compare_with_torch(simplified, module, patches)
+            failure = parity.refusal
+        except NotDeployable:
+            raise
+        except ExportError as error:
+            failure = str(error)
+    if failure:
+        graph, parity = traced, compare_with_torch(traced, module, patches)
+    if parity.refusal:
+        raise ExportError(f"{parity.refusal}; {advice}")
+    remarks = (f"exported without simplification, after which {failure}",) if failure else ()
+    return ProvenGraph(graph, parity, remarks=(*remarks, *parity.remarks))
 
 
 def in_half_precision(

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import onnx
 import onnxsim  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
-
-STDERR = 2
+from sr_edge.export.native_output import captured_native_output
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,22 +21,8 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         ExportError: onnxsim failed.
     """
     try:
-        with _native_stderr_muted():
+        with captured_native_output():  # it warns of every constant that it folds a round later
             simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
         raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
     return simplified
-
-
-@contextmanager
-def _native_stderr_muted() -> Iterator[None]:
-    """Mutes onnxsim's C++ core, which warns on file descriptor 2 of every constant that it folds a round later."""
-    sys.stderr.flush()
-    original = os.dup(STDERR)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), STDERR)
-        yield
-    finally:
-        os.dup2(original, STDERR)
-        os.close(original)

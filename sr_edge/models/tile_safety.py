@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sr_edge.errors import TileError, WeightsError
+from sr_edge.errors import SrEdgeError, TileError, WeightsError
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch, white_level
 from sr_edge.models.global_statistics import Statistics, has_global_statistics, statistics_of, tapped
 from sr_edge.models.loading import LoadedModel
@@ -69,7 +69,9 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
     frame = wave_frame(size.height, size.width) if frame_hwc is None else frame_hwc
     try:
         needs = measure_tile_needs(model, tile, overlap_px, frame)
-    except RuntimeError as error:  # torch's, of a network that takes some sizes only
+    except SrEdgeError:
+        raise
+    except Exception as error:  # whatever a user's network raises that takes some sizes only
         raise WeightsError(
             f"{model.card.name} cannot run on a picture of {TileSpec(*frame.shape[:2])}, which its tiles are measured "
             f"against ({error}); leave that out with --no-tile-needs"

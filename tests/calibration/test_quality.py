@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.gate import Budget, choose_layers
-from sr_edge.calibration.quality import HeldOut, Judge, cost_of_noise_db, cost_of_pictures_db
+from sr_edge.calibration.quality import HeldOut, Judge, cost_of_pictures_db
 from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import NothingToQuantize
+from sr_edge.metrics import cost_of_noise_db
 
 BUDGET_DB = 0.05
 TINT = 0.75 / 255

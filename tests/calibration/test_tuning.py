@@ -29,7 +29,7 @@ from sr_edge.calibration import (
 )
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.quality import Judge, luma
+from sr_edge.calibration.quality import Judge, cost_of_pictures_db
 from sr_edge.calibration.switched import SwitchedGraph
 from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch, WatchedGraph
@@ -86,18 +86,11 @@ def test_what_was_judged_is_what_is_written(
     account: Account, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:
     """The number in the account is measured again on the files of both spellings."""
+    wanted = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
     for spelling in Spelling:
         written = onnx.load(quantize_onnx(graph, account.calibration, tmp_path / f"{spelling}.onnx", spelling))
-        noises = [
-            np.mean(
-                np.square(
-                    luma(run_as_written(written, held.patch)) - luma(run_as_written(onnx.load(graph), held.patch))
-                )
-            )
-            for held in held_out
-        ]
-        drop_db = 10.0 * np.log10(1.0 + np.mean(noises) * 10.0**3.85)
-        assert drop_db == pytest.approx(account.choice.drop_db, rel=0.02)
+        found = [run_as_written(written, held.patch) for held in held_out]
+        assert cost_of_pictures_db(found, wanted, 38.5) == pytest.approx(account.choice.drop_db, rel=0.02)
 
 
 def test_a_tighter_budget_keeps_more_float_and_says_so(
@@ -106,8 +99,8 @@ def test_a_tighter_budget_keeps_more_float_and_says_so(
     generous = calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf"))))
     assert len(generous.choice.int8) == 5
     assert generous.float_for_budget == ()
-    tight = calibrate_within(graph, batches[:4], held_out, Order(Budget(generous.choice.drop_db / 3)))
-    assert tight.choice.drop_db <= generous.choice.drop_db / 3
+    tight = calibrate_within(graph, batches[:4], held_out, Order(Budget(generous.choice.drop_db / 2)))
+    assert tight.choice.drop_db <= generous.choice.drop_db / 2
     kept = 5 - len(tight.choice.int8)
     assert kept == len(tight.float_for_budget) > 0
     assert f"for the sake of quality {kept} of them stay" in tight.sentence

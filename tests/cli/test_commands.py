@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from sr_edge.bundle import open_bundle, sha256_of
+from sr_edge.cli.export import CHECKED_PATCHES
 from sr_edge.cli.models import family_table
 from sr_edge.export import TileCost
 from sr_edge.frames import Picture
@@ -114,8 +115,12 @@ def test_export_checks_fp16_on_pictures_too(sr_edge: SrEdge, tmp_path: Path, pic
     tiny = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--precision", "fp16")
     without = json_of(sr_edge, "export", *tiny, "-o", tmp_path / "without.onnx")
     checked = json_of(sr_edge, "export", *tiny, "--images", pictures, "-o", tmp_path / "with.onnx")
-    assert checked["float16"]["psnr_db"] <= without["float16"]["psnr_db"]
-    assert checked["parity"]["psnr_db"] != without["parity"]["psnr_db"]
+    for check in ("float16", "parity"):
+        photographs = [
+            [patch for patch in document[check]["patches"] if patch["kind"] == "photograph"]
+            for document in (without, checked)
+        ]
+        assert [len(found) for found in photographs] == [2, CHECKED_PATCHES + 1]
     assert "absent" in sr_edge("export", *tiny, "--images", tmp_path / "absent", "-o", tmp_path / "no.onnx").error
 
 

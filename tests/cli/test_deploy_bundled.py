@@ -34,7 +34,7 @@ def test_every_bundled_network_is_deployed_by_its_name(
     assert [path.name for path in tmp_path.iterdir()] == [f"{title}.sredge"]
     with open_bundle(tmp_path / f"{title}.sredge") as bundle:
         assert (bundle.manifest.card.name, bundle.manifest.card.scale) == (name, int(scale))
-    assert "two pictures that come along" in json.loads(outcome.stdout)["note"]
+    assert "two pictures that come along" in json.loads(outcome.stdout)["notes"][-1]
 
 
 def test_a_bundle_of_that_name_is_not_overwritten_by_chance(

@@ -122,3 +122,20 @@ def test_the_modules_parameters_and_the_callers_modes_are_as_before() -> None:
     trace(WithConstantParts(network), TILE)
     assert not torch.onnx.is_in_onnx_export()
     assert torch._C._get_tracing_state() is None
+
+
+class WritesThroughAView(Upscaling):
+    def changed(self, x: Tensor) -> Tensor:
+        table = torch.zeros((1, 3, 24, 16))
+        table[:, :, ::2][..., ::2] = x[:, :, ::2, ::2]
+        return x + table
+
+
+def test_what_is_written_through_a_view_is_never_exported_as_a_constant(tmp_path: Path) -> None:
+    """The recording cannot follow it; comparing with PyTorch refuses such a graph, and the plain trace is right."""
+    network = WritesThroughAView().eval()
+    assert not compare_with_torch(
+        simplify(trace(WithConstantParts(network), TILE)), network, check_patches(TILE)
+    ).passed
+    model = LoadedModel(network, ModelCard(name="net", scale=2, parameters=0))
+    assert export_onnx(model, TILE, tmp_path / "net.onnx").parity.passed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,17 @@ from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks import float16_kernels
-from sr_edge.export.checks.float16 import Float16Check, check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks.float16 import check_float16, noise_loss_db, run_float16
 from sr_edge.export.checks.parity import difference
 from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.inner_tensors import observe_magnitudes
 from sr_edge.export.islands import FORCED_RULES
 from sr_edge.export.onnx_run import Tensor, random_inputs, run_onnxruntime
-from sr_edge.export.patches import CheckPatch, PatchKind, worst_case_patches
+from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
-from tests.export.counted import counted_worst_cases, photographs
+from tests.export.counted import counted_worst_cases
 
 
 class Cancelling(nn.Module):
@@ -278,21 +278,6 @@ def test_a_kernel_that_computes_in_another_type_is_noticed(
         check_float16(to_fp16(shuffle_graph), shuffle_graph, counted_worst_cases(tile)[:1])
 
 
-def test_a_worst_case_is_reported_with_its_layer_and_does_not_decide(
-    hot_attention_graph: onnx.ModelProto, attention_graph: onnx.ModelProto, tile: TileSpec
-) -> None:
-    """Squares of hot features overflow in the naive cast; a photograph that is black has none."""
-    black, binary, _ = worst_case_patches(tile)
-    patches = [*photographs([black]), CheckPatch("binary noise", PatchKind.WORST_CASE, binary)]
-    check = check_float16(to_fp16(attention_graph, FORCED_RULES), attention_graph, patches)
-    check.require_within(0.5)
-    lossy = replace(check.patches[1], fidelity=replace(check.patches[1].fidelity, psnr_db=30.0), loses_in="Conv '/x'")
-    reported = Float16Check((check.patches[0], lossy))
-    reported.require_within()
-    (remark,) = reported.remarks
-    assert "binary noise" in remark and "Conv '/x'" in remark
-
-
 def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
     torch.manual_seed(0)
     graph = simplify(trace(Cancelling(), tile))
@@ -318,3 +303,44 @@ def test_the_loss_of_added_noise() -> None:
     assert noise_loss_db(63.4) == pytest.approx(0.0198, abs=1e-3)
     assert noise_loss_db(math.inf) == 0.0
     assert noise_loss_db(-math.inf) == math.inf
+
+
+class Masked(nn.Module):
+    """Attention over rows with a mask of minus infinity, as many transformers write it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = x.transpose(2, 3) @ x
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        weights = torch.softmax(scores.masked_fill(mask, -torch.inf), -1)
+        return nn.functional.interpolate(x @ weights.transpose(2, 3), scale_factor=2.0)
+
+
+def test_infinity_in_a_mask_is_no_overflow(tile: TileSpec) -> None:
+    graph = simplify(trace(Masked(), tile))
+    patches = counted_worst_cases(tile)
+    magnitudes = observe_magnitudes(graph, [patch.batch for patch in patches])
+    assert math.inf in magnitudes.values()
+    check = check_float16(to_fp16(graph, magnitudes=magnitudes), graph, patches)
+    check.require_within()
+
+
+class Bursting(nn.Module):
+    """Holds photographs, and overflows float16 on contrasts as hard as those of binary noise alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        contrast = (x[..., 1:] - x[..., :-1]).abs().mean()
+        burst = (torch.relu(contrast - 0.4) * 6e4).square()
+        return nn.functional.interpolate((x + burst) - burst, scale_factor=2.0)
+
+
+def test_a_worst_case_that_overflows_is_reported_and_the_photographs_decide(tile: TileSpec) -> None:
+    graph = simplify(trace(Bursting(), tile))
+    patches = check_patches(tile)
+    check = check_float16(to_fp16(graph, FORCED_RULES), graph, patches)
+    check.require_within()
+    (worst,) = [found for found in check.patches if found.patch == "binary noise"]
+    assert worst.first_overflow and worst.loss_db > 1.0
+    assert len(check.remarks) == 1
+    counted = [CheckPatch(patch.name, PatchKind.PHOTOGRAPH, patch.batch) for patch in patches]
+    with pytest.raises(ExportError):
+        check_float16(to_fp16(graph, FORCED_RULES), graph, counted).require_within()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxsim  # type: ignore[import-untyped]
 import pytest
 import torch
 from torch import Tensor, nn
@@ -258,3 +259,24 @@ def test_an_invalid_graph_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="not valid ONNX"):
         save_model(onnx.parser.parse_model(text), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("spoilt", ["other numbers", "no graph at all"])
+def test_a_simplification_that_is_wrong_is_left_out_and_said(
+    shuffle_net: nn.Module, tile: TileSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    def spoil(model: onnx.ModelProto, check_n: int) -> tuple[onnx.ModelProto, bool]:
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        if spoilt == "no graph at all":
+            changed.graph.node[0].op_type = "NoSuchOperator"
+            return changed, True
+        weight = next(tensor for tensor in changed.graph.initializer if tensor.name == "last.weight")
+        values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        return changed, True
+
+    monkeypatch.setattr(onnxsim, "simplify", spoil)
+    report = export_onnx(loaded(shuffle_net), tile, tmp_path / "net.onnx")
+    assert report.parity.passed
+    assert any("without simplification" in remark for remark in report.remarks)

@@ -234,10 +234,11 @@ def test_the_patches_hold_photographs_flat_pictures_and_worst_cases(tile: TileSp
     assert len({found.name for found in patches}) == len(patches)
 
 
-def test_given_photographs_take_the_place_of_the_bundled_ones(tile: TileSpec) -> None:
+def test_a_bundled_photograph_joins_those_given(tile: TileSpec) -> None:
     mine = np.full((1, 3, tile.height, tile.width), 0.25, np.float32)
     taken = [found.batch for found in check_patches(tile, [mine]) if found.kind is PatchKind.PHOTOGRAPH]
-    assert len(taken) == 1 and taken[0] is mine
+    assert len(taken) == 2 and taken[0] is mine
+    assert taken[1].std() > 0.05
 
 
 def test_a_bundled_photograph_smaller_than_the_tile_is_continued() -> None:
@@ -321,3 +322,21 @@ def test_a_number_that_is_the_same_for_every_picture_is_no_decision() -> None:
     torch.manual_seed(0)
     network = Guarded().eval()
     assert not refused(simplify(trace(network, TILE)), network)
+
+
+class WritesIntoItsTable(nn.Module):
+    """Keeps a float32 tensor in a plain attribute and writes into it whenever it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.zeros(1, 3, TILE.height, TILE.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.table.copy_(x)
+        return nn.functional.interpolate(self.table * 0.5, scale_factor=2.0)
+
+
+def test_the_float64_reference_sees_what_a_network_writes_into_its_own_tensors() -> None:
+    batch = worst_case_patches(TILE)[2]
+    expected = WritesIntoItsTable()(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(run_float64(WritesIntoItsTable(), batch, {}), expected, atol=1e-6)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sr_edge.errors import ExportError
+from sr_edge.errors import NotDeployable
 
 _PLAIN = (bool, int, float, complex, str)
 
@@ -36,9 +36,9 @@ class PictureDecisions:
         self._note(watch)
 
     def require_none(self) -> None:
-        """Raises ExportError where the runs that were watched took different numbers."""
+        """Raises NotDeployable where the runs that were watched took different numbers."""
         if self._where:
-            raise ExportError(
+            raise NotDeployable(
                 f"the network decides in Python by what is in the picture ({self._where} gives other numbers on other "
                 "pictures), and a traced graph would keep the decision of one picture; compute with tensors there, for "
                 "example torch.where or a sum over all branches"

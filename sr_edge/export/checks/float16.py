@@ -27,7 +27,7 @@ from sr_edge.export.graph import view_graph
 from sr_edge.export.layers import WatchedRun, compare_layers
 from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
 from sr_edge.export.patches import CheckPatch, PatchKind
-from sr_edge.metrics import Fidelity, fidelity
+from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
@@ -46,8 +46,11 @@ class Float16Run:
 class PatchFloat16:
     """What half precision costs on one patch: the fp16 picture against the fp32 one, both clipped to [0, 1].
 
-    `first_overflow` is the first node whose output is not finite. `loses_in` names the layer that adds most of the
-    error; it is looked for on a worst case alone that loses more than LOSS_BOUND_DB.
+    Attributes:
+        first_overflow: the first node whose output is not finite; a flaw only where the picture shows it, since a mask
+            may hold infinity.
+        loses_in: the layer that adds most of the error, looked for on a worst case that loses more than LOSS_BOUND_DB.
+        failure: why a worst case could not be computed.
     """
 
     patch: str
@@ -55,6 +58,7 @@ class PatchFloat16:
     fidelity: Fidelity
     first_overflow: str = ""
     loses_in: str = ""
+    failure: str = ""
 
     @property
     def loss_db(self) -> float:
@@ -63,9 +67,11 @@ class PatchFloat16:
 
     def flaw(self, bound_db: float) -> str:
         """Why half precision is not good enough here, or ""."""
-        if self.first_overflow:
-            return f"in float16 node {self.first_overflow!r} overflows on {self.patch}"
+        if self.failure:
+            return f"on {self.patch} {self.failure}"
         if not self.loss_db <= bound_db:
+            if self.first_overflow:
+                return f"in float16 node {self.first_overflow!r} overflows on {self.patch}"
             return (
                 f"float16 costs {self.loss_db:.3f} dB on {self.patch} (allowed {bound_db:g}; PSNR against fp32 "
                 f"{self.fidelity.psnr_db:.1f} dB)"
@@ -172,9 +178,14 @@ def check_float16(
     checked = []
     for patch, setting in checked_pairs(patches, controls):
         feed = feed_of(source, patch.batch, setting)
-        run = run_float16(half, feed)
-        found = run.outputs[result].astype(np.float32)
-        kept = fidelity(found, run_session(session, feed)[result])
+        try:
+            run = run_float16(half, feed)
+        except ExportError as error:
+            if patch.kind is not PatchKind.WORST_CASE:
+                raise
+            checked.append(PatchFloat16(patch.name, patch.kind, LOST, failure=str(error)))
+            continue
+        kept = fidelity(run.outputs[result].astype(np.float32), run_session(session, feed)[result])
         checked.append(PatchFloat16(patch.name, patch.kind, kept, run.first_overflow))
         if patch.kind is PatchKind.WORST_CASE and checked[-1].flaw(LOSS_BOUND_DB) and not run.first_overflow:
             checked[-1] = replace(checked[-1], loses_in=_layer_that_loses(half, full, patch, setting))
@@ -184,21 +195,24 @@ def check_float16(
 def _layer_that_loses(
     half: onnx.ModelProto, full: onnx.ModelProto, patch: CheckPatch, setting: Mapping[str, float]
 ) -> str:
-    """The layer that adds most error to that of its inputs, by relative error against fp32."""
-    compared = compare_layers(
-        WatchedRun(full, run_onnxruntime),
-        WatchedRun(half, lambda graph, feed: run_float16(graph, feed).outputs),
-        patch.batch,
-        tolerance=0.0,
-        controls=(setting, setting),
-    )
+    """The layer that adds most error to that of its inputs, by relative error against fp32; "" where that fails."""
+    try:
+        compared = compare_layers(
+            WatchedRun(full, run_onnxruntime),
+            WatchedRun(half, lambda graph, feed: run_float16(graph, feed).outputs),
+            patch.batch,
+            tolerance=0.0,
+            controls=(setting, setting),
+        )
+    except ExportError:  # the loss is reported without it
+        return ""
     worst = max(compared.layers, key=lambda layer: layer.added_error)
     return f"{worst.operator} {worst.name!r}"
 
 
 def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
     """What a picture `quality_db` from the truth loses when independent noise `psnr_db` below the peak is added."""
-    return 10.0 * math.log10(1.0 + 10.0 ** ((quality_db - psnr_db) / 10.0)) if psnr_db > -1e3 else math.inf
+    return cost_of_noise_db(10.0 ** (-psnr_db / 10.0), quality_db) if psnr_db > -1e3 else math.inf
 
 
 def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:

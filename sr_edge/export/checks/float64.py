@@ -49,7 +49,12 @@ class _InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Widens every floating-point operand, and every floating-point type that the network asks for by name."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*tree_map(_widened, args), **tree_map(_widened, kwargs or {}))
+        widened = tree_map(_widened, args)
+        result = func(*widened, **tree_map(_widened, kwargs or {}))
+        for formal, given, wide in zip(func._schema.arguments, args, widened, strict=False):
+            if formal.alias_info is not None and formal.alias_info.is_write and wide is not given:
+                given.copy_(wide)  # a float32 tensor that the network keeps, and writes into
+        return result
 
 
 def _widened(value: Any) -> Any:

@@ -109,7 +109,7 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        return self._refusal() is None
+        return not self.refusal
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -118,15 +118,16 @@ class Parity:
 
     def require_within(self, advice: str) -> None:
         """Raises ExportError, which ends with `advice`, unless every patch that counts is within its bound."""
-        refusal = self._refusal()
-        if refusal is not None:
-            raise ExportError(f"{refusal}; {advice}")
+        if self.refusal:
+            raise ExportError(f"{self.refusal}; {advice}")
 
     @property
     def _counted(self) -> list[PatchParity]:
         return [found for found in self.patches if not found.excused]
 
-    def _refusal(self) -> str | None:
+    @property
+    def refusal(self) -> str:
+        """Why the graph is not taken for the network, or ""."""
         failed = next((found for found in self.patches if not found.passed), None)
         if failed is not None:
             return (
@@ -140,7 +141,7 @@ class Parity:
                 f"network is numerically unstable on them, for example {self.excused[0]}; more than half cannot be "
                 "excused"
             )
-        return None
+        return ""
 
 
 def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches: Sequence[CheckPatch]) -> Parity:
