@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Batch, Frame, require_frame, white_level
@@ -25,6 +26,7 @@ LEAST_SSIM = 0.99
 
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
+_FIDELITY_STEP_PX = 4
 _WHITE = 255.0
 _RGB_WEIGHTS = np.array([65.481, 128.553, 24.966])
 _GRAY_WEIGHTS = np.array([219.0])
@@ -70,12 +72,12 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
     return _ssim(*_inner_lumas(frame_hwc, reference_hwc, border, smallest=_SSIM_WINDOW_PX))
 
 
-def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    """Of two planes whose white is 235 of 255."""
-    mean_x, mean_y = _windowed(x), _windowed(y)
-    variance_x = _windowed(x * x) - mean_x**2
-    variance_y = _windowed(y * y) - mean_y**2
-    covariance = _windowed(x * y) - mean_x * mean_y
+def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], step: int = 1) -> float:
+    """Of two planes whose white is 235 of 255, from windows `step` pixels apart."""
+    mean_x, mean_y = _windowed(x, step), _windowed(y, step)
+    variance_x = _windowed(x * x, step) - mean_x**2
+    variance_y = _windowed(y * y, step) - mean_y**2
+    covariance = _windowed(x * y, step) - mean_x * mean_y
     c1, c2 = (0.01 * _WHITE) ** 2, (0.03 * _WHITE) ** 2
     similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
@@ -117,7 +119,8 @@ def cost_of_noise_db(noise_power: float, float_db: float) -> float:
 def fidelity(found_nchw: Batch, wanted_nchw: Batch) -> Fidelity:
     """Compares two renderings of one patch, (1, 1 or 3, height, width); anything not finite is infinitely far.
 
-    The SSIM is the one of `ssim_y`, of luma that was not rounded; a picture smaller than its window is one window.
+    The SSIM is the one of `ssim_y` from windows four pixels apart, a tenth of the work, of luma that was not rounded; a
+    picture smaller than its window is one window.
     """
     if not (np.isfinite(found_nchw).all() and np.isfinite(wanted_nchw).all()):
         return LOST
@@ -126,7 +129,7 @@ def fidelity(found_nchw: Batch, wanted_nchw: Batch) -> Fidelity:
     shift = float(np.abs(found.mean((1, 2)) - wanted.mean((1, 2))).max())
     return Fidelity(
         math.inf if square == 0.0 else -10.0 * math.log10(square),
-        _ssim(_luma_of(found), _luma_of(wanted)),
+        _ssim(_luma_of(found), _luma_of(wanted), _FIDELITY_STEP_PX),
         shift,
     )
 
@@ -158,16 +161,13 @@ def _size(frame_hwc: npt.NDArray[Any]) -> str:
     return f"{frame_hwc.shape[1]}x{frame_hwc.shape[0]}"
 
 
-def _windowed(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gaussian-weighted mean wherever the whole window, cut to the plane's size, lies in the plane."""
+def _windowed(plane: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
+    """Gaussian-weighted mean of windows, cut to the plane's size, `step` pixels apart and wholly in the plane."""
     mean = plane
     for axis in (0, 1):
         size = min(_SSIM_WINDOW_PX, plane.shape[axis])
         offsets = np.arange(size) - (size - 1) / 2
         weights: npt.NDArray[np.float64] = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA_PX**2))
-        last = mean.shape[axis] - size + 1
-        # One pass over the plane for each tap: three times as fast as a product with a view of all windows.
-        shifted = [np.moveaxis(mean, axis, 0)[tap : tap + last] for tap in range(size)]
-        total = sum(weight * part for weight, part in zip(weights / weights.sum(), shifted, strict=True))
-        mean = np.moveaxis(np.asarray(total), 0, axis)
+        windows = np.moveaxis(sliding_window_view(mean, size, axis=axis), axis, 0)[::step]
+        mean = np.moveaxis(windows @ (weights / weights.sum()), 0, axis)
     return mean

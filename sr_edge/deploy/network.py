@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from sr_edge.calibration import Account, HeldOut, calibration_patches, held_out_
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
-from sr_edge.deploy.graphs import export_all, graph_files, quantize_all
+from sr_edge.deploy.graphs import FloatExports, export_all, graph_files, quantize_all
 from sr_edge.deploy.manifest import manifest_of, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
 from sr_edge.deploy.recommendation import Recommendation, recommend
@@ -147,15 +147,24 @@ def _build(
         card, calibration = floats.reports[0].metadata.card, account.calibration if account else None
         manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
-    notes = [
-        *model.remarks,
-        *filter(None, [floats.reports[0].form_reason]),
-        *(remark for report in floats.reports for remark in report.remarks),
-        *filter(None, [tile_note]),
-        *((account.sentence, *account.warnings) if account else ()),
-        *(f"{precision} is left out: {reason}" for precision, reason in left_out.items()),
-    ]
-    return _Built(manifest, floats.reports, precisions, tuple(dict.fromkeys(notes)))
+    notes = _notes(model, floats, tile_note, account, left_out)
+    return _Built(manifest, floats.reports, precisions, notes)
+
+
+def _notes(
+    model: LoadedModel,
+    floats: FloatExports,
+    tile_note: str,
+    account: Account | None,
+    left_out: Mapping[Precision, str],
+) -> tuple[str, ...]:
+    """What must be known of a bundle, each sentence once."""
+    first = floats.reports[0]
+    said = [*model.remarks, first.form_reason, tile_note]
+    said += [remark for report in floats.reports for remark in report.remarks]
+    said += [account.sentence, *account.warnings] if account else []
+    said += [f"{precision} is left out: {reason}" for precision, reason in left_out.items()]
+    return tuple(dict.fromkeys(filter(None, said)))
 
 
 def _quantized(
