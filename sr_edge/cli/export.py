@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -123,11 +124,12 @@ def export(
                 progress=lambda step: progress(step, 1, 1),
             )
         report = replace(report, remarks=(*network.remarks, *report.remarks))
-        show(report, _readable(report))
+        show(report, _readable(report, targets))
 
 
-def _readable(report: ExportReport) -> str:
+def _readable(report: ExportReport, targets: Sequence[str]) -> str:
     from sr_edge.cli.output import warning_lines
+    from sr_edge.export.checks.float16 import LOSS_BOUND_DB
 
     metadata, parity = report.metadata, report.parity
     card = metadata.card
@@ -137,6 +139,13 @@ def _readable(report: ExportReport) -> str:
         f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
         f"fp32 graph against PyTorch: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
     ]
+    if report.float16 is not None:
+        lines.append(
+            f"fp16 against fp32, in float16 arithmetic: {report.float16.psnr_db:.1f} dB, costs "
+            f"{report.float16.loss_db:.3f} dB on photographs and flat pictures ({LOSS_BOUND_DB:g} allowed)"
+        )
+    if targets:
+        lines.append(f"no rule for {', '.join(targets)} refuses it")
     if card.controls:
         lines.append(f"controls: {', '.join(map(str, card.controls))}")
     if card.random_weights:

@@ -18,6 +18,7 @@ from sr_edge.errors import ExportError, NotStatic, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.float16 import Float16Check
 from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.checks.resemblance import resemblance_remark
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.frame_io import wrap_uint8
@@ -118,6 +119,8 @@ def export_onnx(
     else:
         require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
         proven = trace_and_prove(network, model.module, tile, pictures, require, progress)
+    resemblance = "" if model.card.random_weights else resemblance_remark(model, pictures[0])
+    proven = dataclasses.replace(proven, remarks=(*filter(None, [resemblance]), *proven.remarks))
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__

@@ -80,8 +80,9 @@ class PatchFloat16:
 
     @property
     def remark(self) -> str:
-        """The flaw, and the layer that causes most of it where that was looked for."""
-        return self.flaw(LOSS_BOUND_DB) + (f", most of it in {self.loses_in}" if self.loses_in else "")
+        """The flaw on a worst case, and the layer that causes most of it where that was looked for."""
+        layer = f", most of it in {self.loses_in}" if self.loses_in else ""
+        return f"on a synthetic worst case, which decides nothing: {self.flaw(LOSS_BOUND_DB)}{layer}"
 
 
 @dataclass(frozen=True)

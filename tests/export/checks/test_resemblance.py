@@ -1,0 +1,30 @@
+"""A network written without its normalisation fits every weight, and its output is gray: that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sr_edge.export.onnx_file import export_onnx
+from sr_edge.models import LoadedModel
+from sr_edge.spec import ModelCard, TileSpec
+
+
+class Enlarging(nn.Module):
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(x * self.gain, scale_factor=2.0, mode="bilinear")
+
+
+@pytest.mark.parametrize(("gain", "is_said"), [(1.0, False), (0.9, False), (1 / 255, True), (255.0, True)])
+def test_an_output_that_is_another_picture_is_said(gain: float, is_said: bool, tmp_path: Path) -> None:
+    model = LoadedModel(Enlarging(gain).eval(), ModelCard(name="net", scale=2, parameters=0))
+    report = export_onnx(model, TileSpec(32, 32), tmp_path / "net.onnx")
+    assert bool(report.remarks) is is_said
+    assert torch.is_inference_mode_enabled() is False
