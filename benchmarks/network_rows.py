@@ -15,10 +15,10 @@ GATES = ("load", "export", "simplify", "rules", "parity", "fp16", "int8", "bundl
 
 _REFUSALS: tuple[tuple[str, str], ...] = (
     (r"float16|half precision|GridSample interpolation", "fp16"),
-    (r"no ONNX form|exporter", "export"),
+    (r"differs from the PyTorch|the graph gives|the PyTorch module", "parity"),
+    (r"no ONNX form|exporter|decides in Python", "export"),
     (r"onnxsim|simplified graph|cannot run the graph", "simplify"),
     (r"graph is not static|TensorRT|shapes or types contradict", "rules"),
-    (r"differs from the PyTorch|the graph gives|the PyTorch module", "parity"),
     (r"cannot run on a|gave a |turns 1x3|cannot call|checkpoint|weights|recogni|holds no|does not fit|--scale", "load"),
     (r"did not reproduce", "self-test"),
     (r"INT8|calibrat|quanti", "int8"),
