@@ -93,10 +93,17 @@ def _outline(name: str, scale: int) -> nn.Module:
         return build_network(name, scale)
 
 
+@cache
+def _wanted(name: str, scale: int) -> frozenset[str]:
+    return frozenset(_outline(name, scale).state_dict())
+
+
 def _misfits(state: State, name: str) -> dict[tuple[str, int], int]:
     """How many keys do not fit, for each scale of one network; where most do not, the first scale stands for all."""
     counts: dict[tuple[str, int], int] = {}
     for scale in SCALES:
+        if len(state) > 2 * len(_wanted(name, scale)):  # at least half of them are unexpected: none is looked at
+            return {(name, other): len(state) for other in SCALES}
         counts[name, scale] = sum(map(len, differences(state, _outline(name, scale))))
         if counts[name, scale] > len(state):
             return {(name, other): counts[name, scale] for other in SCALES}

@@ -20,6 +20,8 @@ SIGNATURES_FILE = Path(__file__).with_name("signatures.json")
 """Written by scripts/make_family_signatures.py: for each family the patterns of each form of its state dicts."""
 LEAST_STATE_SHARE, LEAST_FORM_SHARE = 0.3, 0.15
 """How much of the state, and of the family's form, must agree by weight before the family is named."""
+MAX_PARTS = 24
+"""Of a key, counted from its end: endings of a key of a thousand parts would take a million."""
 FEW_FAMILIES = 3
 """One whole key at least must agree that no more families than this have: transformers of any kind share endings."""
 
@@ -82,7 +84,9 @@ def _is_distinctive(patterns: Iterable[str], endings: frozenset[str], form: Sequ
 
 def _endings(patterns: Iterable[str]) -> frozenset[str]:
     parts = [pattern.split(".") for pattern in patterns]
-    return frozenset(".".join(part[start:]) for part in parts for start in range(max(1, len(part) - 1)))
+    return frozenset(
+        ".".join(part[start:]) for part in parts for start in range(max(0, len(part) - MAX_PARTS), max(1, len(part) - 1))
+    )
 
 
 def _weight(endings: frozenset[str]) -> float:
