@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,20 @@ from sr_edge.models.checkpoints import (
     read_checkpoint,
 )
 from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints.numbers import float_keys, require_finite
 from sr_edge.models.controlled import controls_of
 from sr_edge.models.loaded import LoadedModel, in_unit_range
-from sr_edge.models.probing import prepared, probe_network, require_picture_only
+from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
-from sr_edge.models.weights import detect, fit_weights, fitting, nearest_registered, require_finite
+from sr_edge.models.weights import detect, fit_weights, fitting, nearest_registered
 from sr_edge.spec import ModelCard, TileSpec, Tiling
 
 if TYPE_CHECKING:
+    from sr_edge.models.recognition.attempts import Misfit
     from sr_edge.models.spandrel_networks import RecognisedNetwork
+
+Misfits = dict[tuple[int, frozenset[str]], Sequence["Misfit"]]
+"""Why sets of weights fit no family, by `_view`."""
 
 BUNDLED_LICENCE = "Apache-2.0"
 LICENCE_KEYS = ("license", "licence", "modelspec.license")
@@ -42,6 +48,8 @@ _TILING: Mapping[Tiling, str] = {
 
 SHOWN_SETS = 6
 SHOWN_KEYS = 3
+DESCRIBED = 16
+"""Candidates that are compared with the families where nothing fits."""
 
 
 def load_file(
@@ -67,9 +75,27 @@ def load_file(
     return _recognised(checkpoint, candidates, scale, input_range, blend, tile)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The values for a network, and what its card says of them: what they are, and their licence where it is stated."""
+
+    state: State
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a network was filled with, for its card, and remarks on how it was read."""
+
+    source: str
+    licence: str
+    remarks: tuple[str, ...]
+
+
 def fill(
     network: nn.Module, checkpoint: Checkpoint, blend: Sequence[Blend] = (), keys_as_they_are: bool = False
-) -> tuple[str, tuple[str, ...]]:
+) -> Filled:
     """Copies the weights of a checkpoint into a network that they must fit exactly.
 
     Args:
@@ -78,17 +104,14 @@ def fill(
         blend: checkpoints to add.
         keys_as_they_are: whether no other reading of the keys is tried.
 
-    Returns:
-        what the weights are, for the model card, and remarks on how they were read.
-
     Raises:
         WeightsError: nothing fits; what differs is listed.
     """
     candidates = list(checkpoint.candidates())[: 1 if keys_as_they_are else None]
-    taken = fitting(candidates, network, str(checkpoint.path))
-    state, source = _values(taken, blend)
-    fit_weights(network, state, str(checkpoint.path))
-    return source, _remarks(checkpoint, taken)
+    taken = fitting(candidates, network.state_dict(), str(checkpoint.path))
+    weights = _weights(checkpoint, taken, taken.load(), blend)
+    fit_weights(network, weights.state, str(checkpoint.path))
+    return Filled(weights.source, weights.licence, _remarks(checkpoint, taken))
 
 
 def registered_card(
@@ -119,16 +142,16 @@ def registered_card(
 
 def _registered(checkpoint: Checkpoint, taken: Candidate, name: str, scale: int, blend: Sequence[Blend]) -> LoadedModel:
     module = build_network(name, scale).requires_grad_(False)
-    state, source = _values(taken, blend)
-    fit_weights(module, state, str(checkpoint.path))
-    bundled = checkpoint.path == bundled_weights(name, scale)
+    bundled = bundled_weights(name, scale)
+    weights = _weights(checkpoint, taken, taken.load(), blend, bundled)
+    fit_weights(module, weights.state, str(checkpoint.path))
     card = registered_card(
         name,
         scale,
         module,
-        weights_source="bundled" if bundled and not blend else source,
+        weights_source="bundled" if checkpoint.path == bundled and not blend else weights.source,
         weights_sha256=checkpoint.sha256,
-        licence=BUNDLED_LICENCE if bundled else _stated_licence(checkpoint),
+        licence=weights.licence,
     )
     return LoadedModel(module, card, name, _remarks(checkpoint, taken))
 
@@ -142,26 +165,48 @@ def _recognised(
     tile: TileSpec | None,
 ) -> LoadedModel:
     """The network that spandrel builds for the first candidate of which it knows the family."""
+    from sr_edge.models.spandrel_networks import recognition_of
+
+    misfits: Misfits = {}
+    for taken in candidates:
+        view = _view(taken)
+        if not view[1] or view in misfits:  # spandrel leaves some prefixes out by itself
+            continue
+        state = taken.load()
+        recognition = recognition_of(state)
+        if recognition.network is not None:
+            weights = _weights(checkpoint, taken, state, blend)
+            network = _blended_network(weights, checkpoint) if blend else recognition.network
+            require_finite(weights.state, str(checkpoint.path), float_keys(weights.state))
+            return _deployable(checkpoint, taken, network, weights, scale, input_range, tile)
+        misfits[view] = recognition.misfits
+    raise WeightsError(_nothing_fits(checkpoint, candidates, misfits))
+
+
+def _view(candidate: Candidate) -> tuple[int, frozenset[str]]:
+    """The set, and the keys that spandrel would see; none where it knows no family for them."""
+    from sr_edge.models.spandrel_networks import canonical_keys
+
+    return id(candidate.set), canonical_keys(candidate.outline)
+
+
+def _blended_network(weights: Weights, checkpoint: Checkpoint) -> RecognisedNetwork:
     from sr_edge.models.spandrel_networks import recognise
 
-    for taken in candidates:
-        state, source = taken.load(), ""
-        network = recognise(state)
-        if network is None:
-            continue
-        require_finite(state, str(checkpoint.path), [key for key in state if state[key].is_floating_point()])
-        if blend:
-            state, source = blended(taken, state, blend)
-            network = recognise(state) or network
-        return _deployable(checkpoint, taken, network, source or _source(taken.set), scale, input_range, tile)
-    raise WeightsError(_nothing_fits(checkpoint, candidates))
+    network = recognise(weights.state)
+    if network is None:
+        raise WeightsError(
+            f"{checkpoint.path} is recognised alone and not when it is blended, since its family reads sizes from "
+            f"values; leave --blend out"
+        )
+    return network
 
 
 def _deployable(
     checkpoint: Checkpoint,
     taken: Candidate,
     network: RecognisedNetwork,
-    source: str,
+    weights: Weights,
     scale: int | None,
     input_range: float,
     tile: TileSpec | None,
@@ -182,9 +227,9 @@ def _deployable(
         parameters=count_parameters(plain),
         multiple_px=network.multiple_px,
         input_range=input_range,
-        weights_source=source,
+        weights_source=weights.source,
         weights_sha256=checkpoint.sha256,
-        licence=network.weights_licence or _stated_licence(checkpoint),
+        licence=weights.licence,
         family=network.family,
         hyper_parameters=dict(network.hyper_parameters),
         purpose=network.purpose,
@@ -197,7 +242,12 @@ def _deployable(
     )
     tried = tile or card.usual_tile
     card.require_tile(tried)
-    probe_network(module, str(path), tried, network.scale)
+    probed = probe_network(module, str(path), tried)
+    if probed.scale != network.scale:
+        raise WeightsError(
+            f"{path} looks like a network of {network.family} x{network.scale} and makes pictures of x{probed.scale}; "
+            f"its weights are not what their keys say, so pass --arch package.module:factory"
+        )
     prepared(module)  # whatever the network kept of its first runs
     said = (*_remarks(checkpoint, taken), *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
     return LoadedModel(module, card, network.architecture, said, network.state, tried)
@@ -219,23 +269,36 @@ def _from_script(
     plain, remarks = prepared(ScriptNetwork(script))
     require_picture_only(plain, str(path))
     module = in_unit_range(plain, input_range).eval()
-    probe = probe_network(module, str(path), tile, scale)
+    probe = probe_sizes(module, str(path), probe_network(module, str(path), tile, scale))
     card = ModelCard(
         name=path.stem,
         scale=probe.scale,
         parameters=count_parameters(plain),
         multiple_px=probe.multiple_px,
+        minimum_px=probe.minimum_px,
+        square_tiles=probe.square,
         input_range=input_range,
         weights_source=f"{path.name}, a TorchScript program",
         weights_sha256=checkpoint.sha256,
     )
     said = f"{path.name} is a TorchScript program: it is traced as it is, and no file of weights can rebuild it"
-    return LoadedModel(module, card, "", (said, *remarks), tile=probe.tile)
+    return LoadedModel(module, card, "", (said, *remarks, *probe.remarks), tile=probe.tile)
 
 
-def _values(taken: Candidate, blend: Sequence[Blend]) -> tuple[State, str]:
-    state = taken.load()
-    return blended(taken, state, blend) if blend else (state, _source(taken.set))
+def _weights(
+    checkpoint: Checkpoint, taken: Candidate, state: State, blend: Sequence[Blend], bundled: Path | None = None
+) -> Weights:
+    """The values of `taken`, blended with others; `bundled` is the path of the weights that ship with the package."""
+    if not blend:
+        return Weights(state, _source(taken.set), _licence([checkpoint], bundled))
+    blend_of = blended(taken, state, blend)
+    return Weights(blend_of.state, blend_of.described, _licence([checkpoint, *blend_of.others], bundled))
+
+
+def _licence(checkpoints: Sequence[Checkpoint], bundled: Path | None) -> str:
+    """The licences of all checkpoints of a blend; empty where one of them states none."""
+    stated = [BUNDLED_LICENCE if each.path == bundled else _stated_licence(each) for each in checkpoints]
+    return " AND ".join(dict.fromkeys(stated)) if all(stated) else ""
 
 
 def _source(taken: StateSet) -> str:
@@ -272,13 +335,22 @@ def _listed(sets: Sequence[StateSet]) -> str:
     return ", ".join(map(_described, sets[:SHOWN_SETS])) + more
 
 
-def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate]) -> str:
-    from sr_edge.models.spandrel_networks import describe_unrecognised
-
-    near = nearest_registered(candidates) or describe_unrecognised(candidates[0].load())
+def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], misfits: Misfits) -> str:
+    """What a checkpoint holds, and which network comes nearest."""
+    near = nearest_registered(candidates) or _nearest_family(candidates[:DESCRIBED], misfits)
     clauses = (
         f"{checkpoint.path} fits no network here; it holds {_listed(checkpoint.sets)}",
         near,
         "for a network of your own pass --arch package.module:factory",
     )
     return "; ".join(filter(None, clauses))
+
+
+def _nearest_family(candidates: Sequence[Candidate], misfits: Misfits) -> str:
+    """What differs from the family that one of the candidates resembles most."""
+    from sr_edge.models.recognition.signatures import nearest_family
+    from sr_edge.models.spandrel_networks import describe_unrecognised
+
+    alike = [(near.alikeness if (near := nearest_family(found.outline)) else 0.0) for found in candidates]
+    best = candidates[alike.index(max(alike))]
+    return describe_unrecognised(best.outline, misfits.get(_view(best), ()))

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from sr_edge.models.checkpoints.bounds import MAX_DEPTH, MAX_MAPPINGS, MAX_SETS, MAX_TENSORS, Unreadable, require_short, shown
+from sr_edge.models.checkpoints.bounds import (
+    MAX_DEPTH,
+    MAX_MAPPINGS,
+    MAX_SETS,
+    MAX_TENSORS,
+    Unreadable,
+    require_short,
+    shown,
+)
 from sr_edge.models.checkpoints.pickled import Record
 from sr_edge.models.checkpoints.stored import StoredTensor
 

@@ -74,7 +74,9 @@ def storage_dtype(kind: object) -> torch.dtype:
     name = kind.name if isinstance(kind, Name) else kind if isinstance(kind, str) else ""
     dtype = _STORAGES.get(name)
     if dtype is None:
-        raise Unreadable(f"stores tensors as {shown(name) or 'an object'}, which is not known here; save the state_dict in float32")
+        raise Unreadable(
+            f"stores tensors as {shown(name) or 'an object'}, which is not known here; save the state_dict in float32"
+        )
     return dtype
 
 

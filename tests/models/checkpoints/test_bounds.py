@@ -170,7 +170,8 @@ def write_pickle(path: Path, data: bytes) -> None:
 
 def write_legacy_keys(path: Path) -> None:
     """torch's older format, in which the key of a storage is a tuple that takes for ever to print."""
-    head = (pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}, {}))
+    parts: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {}, {})
+    head = (pickle.dumps(part, 2) for part in parts)
     path.write_bytes(b"".join(head) + b"\x80\x02](" + NESTED_TUPLE + b"e.")
 
 
