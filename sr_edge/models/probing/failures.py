@@ -63,6 +63,8 @@ def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
 def _another_tile(trials: Trials, name: str, tile: TileSpec, message: str) -> SrEdgeError | None:
     found = f"{name} cannot take a {tile} tile ({message})"
     for multiple, larger in _by_multiples(trials, tile):
+        if trials.upscales(oblong(larger, 1)):  # it was the smallest side alone
+            return TileMisfit(f"{found}; it takes larger ones, for example --tile {larger}", larger, 1)
         wanted = f"both sides must be multiples of {multiple}, for example --tile {larger}"
         return TileMisfit(f"{found}; {wanted}", larger, multiple)
     for other in filter(trials.upscales, _other_tiles(tile)):
