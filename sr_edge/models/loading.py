@@ -15,14 +15,12 @@ from sr_edge.models.controlled import controls_of
 from sr_edge.models.factories import RANDOM_SEED, call_factory
 from sr_edge.models.from_checkpoint import fill, load_file, registered_card
 from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
-from sr_edge.models.probing import prepared, probe_network, require_picture_only
+from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
+from sr_edge.models.recognition.families import SPANDREL_PREFIX
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture, model_names
-from sr_edge.spec import ModelCard, TileSpec
+from sr_edge.spec import Control, ModelCard, TileSpec
 
 __all__ = ["LoadedModel", "ScaledRange", "bake", "innermost", "load_model", "names_checkpoint", "reopen_model"]
-
-SPANDREL = "spandrel/"
-"""What the architectures of networks that spandrel recognised begin with."""
 
 
 def load_model(
@@ -87,7 +85,7 @@ def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedMod
         UsageError: the factory cannot be called, or its network has other controls.
     """
     checkpoint = read_checkpoint(weights)
-    if architecture.startswith(SPANDREL):
+    if architecture.startswith(SPANDREL_PREFIX):
         from sr_edge.models.spandrel_networks import load_family
 
         network = load_family(architecture, checkpoint.sets[0].state, card.hyper_parameters)
@@ -97,7 +95,20 @@ def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedMod
         fill(network, checkpoint, keys_as_they_are=True)
     prepared(network)
     module = network if architecture in model_names() else in_unit_range(network, card.input_range).eval()
-    return LoadedModel(module, dataclasses.replace(card, controls=controls_of(module), baked={}), architecture)
+    controls = controls_of(module)
+    _require_controls(architecture, controls, card)
+    return LoadedModel(module, dataclasses.replace(card, controls=controls, baked={}), architecture)
+
+
+def _require_controls(architecture: str, controls: tuple[Control, ...], card: ModelCard) -> None:
+    """Raises UsageError unless a network declares what its card has, as scalars and as constants."""
+    scalars = tuple(control for control in controls if control.name not in card.baked)
+    if scalars != card.controls or len(scalars) + len(card.baked) != len(controls):
+        declared = ", ".join(map(str, controls)) or "no controls"
+        wanted = ", ".join([*map(str, card.controls), *card.baked]) or "none"
+        raise UsageError(
+            f"{architecture} has {declared}, but was deployed with {wanted}; its code was changed, so deploy it again"
+        )
 
 
 def _load_random(name: str | None, scale: int | None, input_range: float) -> LoadedModel:
@@ -146,22 +157,25 @@ def _load_factory(
 ) -> LoadedModel:
     network, remarks = prepared(call_factory(arch))
     require_picture_only(network, arch)
-    source = f"random, seed {RANDOM_SEED}" if random_weights else arch
+    source, licence = f"random, seed {RANDOM_SEED}" if random_weights else arch, ""
     if weights is not None:
-        source, more = fill(network, read_checkpoint(weights), blend)
-        remarks += more
+        filled = fill(network, read_checkpoint(weights), blend)
+        source, licence, remarks = filled.source, filled.licence, (*remarks, *filled.remarks)
     module = in_unit_range(network, input_range).eval()
-    probe = probe_network(module, arch, tile, scale)
+    probe = probe_sizes(module, arch, probe_network(module, arch, tile, scale))
     card = ModelCard(
         name=arch,
         scale=probe.scale,
         parameters=count_parameters(network),
         multiple_px=probe.multiple_px,
+        minimum_px=probe.minimum_px,
+        square_tiles=probe.square,
         input_range=input_range,
         random_weights=random_weights,
         weights_source=source,
         weights_sha256=sha256_of(weights) if weights else "",
+        licence=licence,
         controls=controls_of(network),
     )
     prepared(module)  # whatever the network kept of its first runs
-    return LoadedModel(module, card, arch, remarks, tile=probe.tile)
+    return LoadedModel(module, card, arch, (*remarks, *probe.remarks), tile=probe.tile)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
-from sr_edge.models.recognition.attempts import Misfit, attempt, load_as
+from sr_edge.models.recognition.attempts import Misfit, attempt, has_telling_keys, load_as
 from sr_edge.models.recognition.families import (
     FAMILIES,
-    PREFIX,
     RESTORATION,
+    SPANDREL_PREFIX,
     SUPER_RESOLUTION,
     Family,
     FamilyRow,
@@ -30,13 +30,14 @@ __all__ = [
     "FamilyCall",
     "FamilyRow",
     "RecognisedNetwork",
+    "Recognition",
+    "canonical_keys",
     "describe_unrecognised",
     "family_rows",
     "load_family",
     "recognise",
+    "recognition_of",
 ]
-
-WRAPPED = "network."
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class RecognisedNetwork:
         tiling: whether tiles suit it, as far as spandrel knows.
         purpose: what it was made for, in words.
         architecture_licence: SPDX identifier of the architecture's code, or "not stated".
-        weights_licence: SPDX identifier of these weights; empty where unknown.
         hyper_parameters: as read from keys and shapes.
         state: the weights under the keys in which they were recognised. A bundle must keep these: from the keys of
             `module` some families cannot be read again, since sizes are told by tables that the module does not keep.
@@ -75,10 +75,17 @@ class RecognisedNetwork:
     tiling: Tiling
     purpose: str
     architecture_licence: str
-    weights_licence: str
     hyper_parameters: Mapping[str, str]
     state: Mapping[str, Tensor]
     remark: str = ""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What spandrel made of a state: a network, or why none of the families whose telling keys it has fits."""
+
+    network: RecognisedNetwork | None
+    misfits: tuple[Misfit, ...] = ()
 
 
 class FamilyCall(nn.Module):
@@ -107,11 +114,30 @@ def recognise(state: Mapping[str, Tensor]) -> RecognisedNetwork | None:
         WeightsError: the weights are those of a network for another purpose (faces, inpainting), or are integers.
         UsageError: spandrel is installed and cannot be imported.
     """
+    return recognition_of(state).network
+
+
+def recognition_of(state: Mapping[str, Tensor]) -> Recognition:
+    """As `recognise`, with what is wrong where no family fits."""
     library = find_library()
     if library is None:
-        return None
-    descriptor = attempt(library, state).descriptor
-    return None if descriptor is None else _recognised(descriptor, state, library.remark)
+        return Recognition(None)
+    found = attempt(library, state)
+    network = None if found.descriptor is None else _recognised(found.descriptor, state, library.remark)
+    return Recognition(network, found.misfits)
+
+
+def canonical_keys(outline: Mapping[str, Tensor]) -> frozenset[str]:
+    """The keys under which spandrel would look at these weights; none where they have the telling keys of no family.
+
+    Args:
+        outline: values are not looked at, so that tensors on the meta device will do.
+    """
+    library = find_library()
+    if library is None:
+        return frozenset()
+    canonical = library.spandrel.canonicalize_state_dict(dict(outline))
+    return frozenset(canonical if has_telling_keys(library, canonical) else ())
 
 
 def load_family(
@@ -131,13 +157,13 @@ def load_family(
     """
     library = require_library()
     registry = library.spandrel.MAIN_REGISTRY
-    support = registry.get(architecture.removeprefix(PREFIX)) if architecture.startswith(PREFIX) else None
+    support = (
+        registry.get(architecture.removeprefix(SPANDREL_PREFIX)) if architecture.startswith(SPANDREL_PREFIX) else None
+    )
     if support is None:
         raise UnknownNameError(
-            "architecture", architecture, sorted(PREFIX + entry.architecture.id for entry in registry)
+            "architecture", architecture, sorted(SPANDREL_PREFIX + entry.architecture.id for entry in registry)
         )
-    if all(key.startswith(WRAPPED) for key in state):
-        state = {key.removeprefix(WRAPPED): value for key, value in state.items()}
     found = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
     if isinstance(found, Misfit):
         raise WeightsError(f"the weights do not fit {found.family.name}; {misfit_text(found)}")
@@ -146,10 +172,14 @@ def load_family(
     return _module(found)
 
 
-def describe_unrecognised(state: Mapping[str, Tensor]) -> str:
+def describe_unrecognised(state: Mapping[str, Tensor], misfits: Sequence[Misfit] | None = None) -> str:
     """A clause on why no family fits: the nearest one and the first keys that differ, or that none is near.
 
     Where spandrel is not installed it says so, and how to install it.
+
+    Args:
+        state: an outline on the meta device will do where `misfits` are given.
+        misfits: what `recognition_of` found; None tries the families.
     """
     library = find_library()
     near = nearest_family(state)
@@ -158,7 +188,8 @@ def describe_unrecognised(state: Mapping[str, Tensor]) -> str:
     family = find_family(near.family)
     if library is None:
         return f"{resemblance_text(family, near)}; spandrel, which builds that family, is not installed; run: {INSTALL}"
-    misfit = next((misfit for misfit in attempt(library, state).misfits if misfit.family == family), None)
+    tried = attempt(library, state).misfits if misfits is None else misfits
+    misfit = next((misfit for misfit in tried if misfit.family == family), None)
     if misfit is None or (near.missing and not misfit.misshapen):
         return resemblance_text(family, near)
     return f"the nearest known family is {family.name}; {misfit_text(misfit)}"
@@ -169,7 +200,7 @@ def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> Re
     sizes = descriptor.size_requirements
     return RecognisedNetwork(
         module=_module(descriptor),
-        architecture=PREFIX + family.id,
+        architecture=SPANDREL_PREFIX + family.id,
         family=family.name,
         scale=int(descriptor.scale),
         input_channels=int(descriptor.input_channels),
@@ -180,7 +211,6 @@ def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> Re
         tiling=Tiling[descriptor.tiling.name],
         purpose=_purpose(descriptor.purpose, family),
         architecture_licence=family.licence,
-        weights_licence="",
         hyper_parameters=hyper_parameters_of(descriptor),
         state=state,
         remark=remark,

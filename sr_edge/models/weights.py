@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import Candidate, State
 from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints.numbers import require_finite
 from sr_edge.models.registry import SCALES, build_network, find_architecture, model_names
 
 SHOWN = 5
@@ -22,13 +23,21 @@ _DISPENSABLE = re.compile(r"(^|\.)num_batches_tracked$")
 
 def learnt_state(network: nn.Module) -> State:
     """What a file of weights must hold: parameters and learnt buffers, but no tables that follow from the sizes."""
-    return {key: value for key, value in network.state_dict().items() if not key.endswith("relative_position_index")}
+    return {key: value for key, value in network.state_dict().items() if _is_learnt(key)}
 
 
-def differences(state: Mapping[str, Tensor], network: nn.Module) -> tuple[list[str], list[str], list[str]]:
-    """Keys that the network misses, does not know, and has in another shape. Values are not looked at."""
-    wanted = network.state_dict()
-    missing = [key for key in learnt_state(network) if key not in state and not _DISPENSABLE.search(key)]
+def _is_learnt(key: str) -> bool:
+    return not key.endswith("relative_position_index")
+
+
+def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """Keys that a network misses, does not know, and has in another shape. Values are not looked at.
+
+    Args:
+        state: what a file holds.
+        wanted: the network's `state_dict`.
+    """
+    missing = [key for key in wanted if key not in state and _is_learnt(key) and not _DISPENSABLE.search(key)]
     unexpected = [shown(key) for key in state if key not in wanted]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -44,41 +53,29 @@ def fit_weights(network: nn.Module, state: State, source: str) -> None:
     Raises:
         WeightsError: keys or shapes do not fit (the first are listed), or values are integers, NaN or infinite.
     """
-    problems = _described_differences(state, network)
+    wanted = network.state_dict()
+    problems = _described_differences(state, wanted)
     if problems:
         raise WeightsError(f"{source} does not fit the network; {problems}")
-    wanted = network.state_dict()
     require_finite(state, source, [key for key in state if wanted[key].is_floating_point()])
     network.load_state_dict(state, strict=False)
 
 
-def require_finite(state: State, source: str, numbers: Iterable[str]) -> None:
-    """Raises WeightsError where one of `numbers`, keys of `state`, holds integers, NaN or infinite values."""
-    for key in numbers:
-        if not state[key].is_floating_point():
-            kind = str(state[key].dtype).removeprefix("torch.")
-            raise WeightsError(
-                f"{source} holds {kind} in {shown(key)}; take the float checkpoint that it was made from"
-            )
-        if not state[key].isfinite().all():
-            raise WeightsError(f"{source} holds NaN or infinite values in {shown(key)}; take an earlier checkpoint")
-
-
-def fitting(candidates: Sequence[Candidate], network: nn.Module, source: str) -> Candidate:
-    """The first candidate whose keys and shapes are those of `network`.
+def fitting(candidates: Sequence[Candidate], wanted: Mapping[str, Tensor], source: str) -> Candidate:
+    """The first candidate whose keys and shapes are those of `wanted`, the `state_dict` of a network.
 
     Raises:
         WeightsError: none; what differs from the nearest is listed.
     """
-    misfits = {id(found): sum(map(len, differences(found.outline, network))) for found in candidates}
+    misfits = {id(found): sum(map(len, differences(found.outline, wanted))) for found in candidates}
     nearest = min(candidates, key=lambda found: misfits[id(found)])
     if misfits[id(nearest)] == 0:
         return nearest
-    raise WeightsError(f"{source} does not fit the network; {_described_differences(nearest.outline, network)}")
+    raise WeightsError(f"{source} does not fit the network; {_described_differences(nearest.outline, wanted)}")
 
 
-def _described_differences(state: Mapping[str, Tensor], network: nn.Module) -> str:
-    kinds = zip(("missing", "unexpected", "mis-shaped"), differences(state, network), strict=True)
+def _described_differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    kinds = zip(("missing", "unexpected", "mis-shaped"), differences(state, wanted), strict=True)
     return "; ".join(f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in kinds if keys)
 
 
@@ -87,16 +84,18 @@ def _shorten(keys: list[str]) -> str:
 
 
 @cache
-def _outline(name: str, scale: int) -> nn.Module:
-    """The network without memory for its weights: building the large ones takes a second, so once."""
+def _outline(name: str, scale: int) -> Mapping[str, Tensor]:
+    """What a network wants, without memory for its weights: building the large ones takes a second, so once."""
     with torch.device("meta"):
-        return build_network(name, scale)
+        return dict(build_network(name, scale).state_dict())
 
 
 def _misfits(state: State, name: str) -> dict[tuple[str, int], int]:
     """How many keys do not fit, for each scale of one network; where most do not, the first scale stands for all."""
     counts: dict[tuple[str, int], int] = {}
     for scale in SCALES:
+        if len(state) > 2 * len(_outline(name, scale)):  # at least half of them are unexpected: none is looked at
+            return {(name, other): len(state) for other in SCALES}
         counts[name, scale] = sum(map(len, differences(state, _outline(name, scale))))
         if counts[name, scale] > len(state):
             return {(name, other): counts[name, scale] for other in SCALES}
@@ -137,7 +136,7 @@ def detect(candidates: Sequence[Candidate], name: str | None, scale: int | None)
 def _raise_misfit(candidates: Sequence[Candidate], name: str, scale: int | None) -> None:
     source = str(candidates[0].set.path)
     outlines = [_outline(name, known) for known in ([scale] if scale else SCALES)]
-    nearest = min(outlines, key=lambda network: min(sum(map(len, differences(c.outline, network))) for c in candidates))
+    nearest = min(outlines, key=lambda wanted: min(sum(map(len, differences(c.outline, wanted))) for c in candidates))
     fitting(candidates, nearest, source)
 
 

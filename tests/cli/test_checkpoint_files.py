@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,44 @@ class Wrapped(nn.Module):
     def forward(self, x):
         return self.{name}(x)
 """
+
+FOREIGN = """
+from torch import nn
+from torch.nn import functional
+
+class Diffusion(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.ConvTranspose2d(8, 3, 2, 2)
+        self.time = nn.Linear(1, 8)
+
+    def forward(self, sample, timestep, encoder_hidden_states=None):
+        return self.up(self.down(sample) + self.time(timestep)[..., None, None])
+
+class Video(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(15, 12, 3, padding=1)
+
+    def forward(self, frames):
+        batch, count, channels, height, width = frames.shape
+        return functional.pixel_shuffle(self.conv(frames.reshape(batch, count * channels, height, width)), 2)
+"""
+
+BLOCKED = """
+import sys
+from sr_edge.cli.app import app
+from sr_edge.cli.failures import run_command
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "spandrel":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.exit(run_command(app, sys.argv[1:]))
+"""
+"""The command line where spandrel is not installed."""
 
 QUICK = ("--tile", "24", "--runs", "1", "--no-memory", "--no-tile-needs", "--precisions", "fp32")
 
@@ -122,6 +162,61 @@ def test_bad_files_leave_nothing_behind(
     assert outcome.code in (1, 2)
     assert str(path) in outcome.error
     assert not out.exists()
+
+
+def outputs_of(command: str, folder: Path, pictures: Path) -> tuple[Path, list[str | Path]]:
+    out = folder / ("out.sredge" if command == "deploy" else "out.onnx")
+    return out, [*(() if command == "export" else ("--images", pictures)), "-o", out]
+
+
+@pytest.mark.parametrize("command", ["export", "deploy", "calibrate"])
+@pytest.mark.parametrize(("factory", "word"), [("Diffusion", "timestep"), ("Video", "frames")])
+def test_networks_that_take_more_than_a_picture_leave_nothing_behind(
+    sr_edge: SrEdge,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    factory: str,
+    word: str,
+) -> None:
+    (tmp_path / "foreign_networks.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path)
+    out, options = outputs_of(command, tmp_path, pictures)
+    before = set(tmp_path.iterdir())
+    outcome = sr_edge(command, "--arch", f"foreign_networks:{factory}", *options)
+    assert outcome.code == 2
+    assert word in outcome.error
+    assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == before
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["export", "deploy", "calibrate"])
+def test_a_whole_pickled_module_leaves_nothing_behind(
+    sr_edge: SrEdge, pictures: Path, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "whole.pth"
+    torch.save(build_network("convnet-tiny", 2), path)
+    _, options = outputs_of(command, tmp_path, pictures)
+    outcome = sr_edge(command, path, *options)
+    assert outcome.code == 1
+    assert "state_dict" in outcome.error
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("command", ["export", "deploy", "calibrate"])
+def test_a_family_whose_code_is_missing_leaves_nothing_behind(pictures: Path, tmp_path: Path, command: str) -> None:
+    shapes = {"0.weight": (8, 3, 3, 3), "0.bias": (8,), "1.weight": (8,), "2.weight": (12, 8, 3, 3), "2.bias": (12,)}
+    path = tmp_path / "compact.pth"
+    torch.save({f"module.body.{key}": torch.zeros(shape) for key, shape in shapes.items()}, path)
+    _, options = outputs_of(command, tmp_path, pictures)
+    arguments = [sys.executable, "-c", BLOCKED, command, path, *options]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("sr-edge: ")]
+    assert "Compact" in line and "spandrel" in line
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_path_and_weights_are_one_too_many(sr_edge: SrEdge, checkpoint: Path, tmp_path: Path) -> None:

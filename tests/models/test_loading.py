@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import os
 import pickle
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +16,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sr_edge.errors import UsageError, WeightsError
+from sr_edge.export.static import to_static
 from sr_edge.models import build_network, bundled_weights, load_model, model_names
+from sr_edge.models.checkpoints import StateSet
+from sr_edge.models.loading import innermost, reopen_model
 from sr_edge.models.registry import SCALES
+from sr_edge.spec import Control
+
+needs_spandrel = pytest.mark.skipif(
+    importlib.util.find_spec("spandrel") is None, reason="spandrel is not installed; scripts/make_venv brings it"
+)
 
 NAME, SCALE = "convnet-tiny", 3
 
@@ -219,6 +231,95 @@ def test_weights_that_fit_nothing_show_the_keys_that_differ_from_the_nearest(
     torch.save(state, path)
     with pytest.raises(WeightsError, match=r"nearest is convnet-tiny x3; 1 missing: last\.bias; 1 unexpected: extra"):
         load_model(None, None, path)
+
+
+def compact(layers: int = 2) -> dict[str, torch.Tensor]:
+    """The weights of a small network of spandrel's family Compact."""
+    shapes = {"0.weight": (8, 3, 3, 3), "0.bias": (8,), "1.weight": (8,)}
+    for index in range(2, 2 + 2 * layers, 2):
+        shapes.update({f"{index}.weight": (8, 8, 3, 3), f"{index}.bias": (8,), f"{index + 1}.weight": (8,)})
+    shapes.update({f"{2 + 2 * layers}.weight": (12, 8, 3, 3), f"{2 + 2 * layers}.bias": (12,)})
+    return {f"body.{key}": torch.full(shape, 0.1) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "a.b.c."])
+def test_the_family_that_comes_nearest_is_named_behind_any_prefix(tmp_path: Path, prefix: str) -> None:
+    damaged = compact()
+    del damaged["body.2.weight"]
+    path = tmp_path / "weights.pth"
+    torch.save({prefix + key: value for key, value in damaged.items()}, path)
+    with pytest.raises(WeightsError, match=r"Compact.*body\.2\.weight"):
+        load_model(None, None, path)
+
+
+@needs_spandrel
+def test_each_weight_of_a_file_is_read_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.pth"
+    read: list[tuple[str, ...]] = []
+    load = StateSet.load
+
+    def counted(self: StateSet, keys: Any) -> dict[str, torch.Tensor]:
+        read.append(tuple(keys))
+        return load(self, keys)
+
+    monkeypatch.setattr(StateSet, "load", counted)
+    torch.save({"stranger": {"a.weight": torch.zeros(3)}, "params": compact()}, path)
+    load_model(None, None, path)
+    assert read == [tuple(compact())]
+    read.clear()
+    damaged = {f"module.{key}": value for key, value in compact().items() if key != "body.2.weight"}
+    torch.save({"stranger": {"a.weight": torch.zeros(3)}, "params": damaged}, path)
+    with pytest.raises(WeightsError):
+        load_model(None, None, path)
+    assert read == [tuple(damaged)]
+
+
+def test_a_network_that_was_deployed_with_other_controls_is_not_reopened(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    model = load_model(NAME, SCALE, random_weights=True)
+    save_file(model.module.state_dict(), path)
+    assert reopen_model(NAME, model.card, path).card.controls == ()
+    control = Control("strength", 0.5, 0, 1)
+    for card in (
+        dataclasses.replace(model.card, controls=(control,)),
+        dataclasses.replace(model.card, baked={"strength": 0.5}),
+    ):
+        with pytest.raises(UsageError):
+            reopen_model(NAME, card, path)
+
+
+class Locked(nn.Module):
+    """Keeps what `copy.deepcopy` refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.lock = threading.Lock()
+        self.numbers = (number for number in range(3))
+        self.file = Path(__file__).open("rb")  # noqa: SIM115  # it stays open, as such networks keep it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.lock:
+            return nn.functional.pixel_shuffle(self.conv(x), 2)
+
+
+@pytest.mark.parametrize("input_range", [1.0, 255.0])
+def test_a_network_that_cannot_be_copied_is_deployed_as_it_is(input_range: float) -> None:
+    model = load_model(None, None, arch=f"{__name__}:Locked", input_range=input_range)
+    picture = torch.rand(1, 3, 24, 32)
+    wanted = model.module(picture)
+    assert torch.equal(to_static(model.module, 24, 32)(picture), wanted)
+    kept = innermost(model.module)
+    assert isinstance(kept, Locked)
+    kept.file.close()
+
+
+@needs_spandrel
+def test_a_recognised_network_whose_scale_is_another_is_not_blamed_on_an_option(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(compact(), path)
+    with pytest.raises(UsageError, match="pass --scale 2"):
+        load_model(None, 3, path)
 
 
 def test_integer_weights_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

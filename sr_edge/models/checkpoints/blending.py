@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints.bounds import shown
-from sr_edge.models.checkpoints.reader import Candidate, State, read_checkpoint
+from sr_edge.models.checkpoints.numbers import float_keys, require_finite
+from sr_edge.models.checkpoints.reader import Candidate, Checkpoint, State, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,39 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UsageError(f"{self.path} is to have a share of {self.share:g}; give a number from 0 to 1")
+            raise UsageError(f"the share of {self.path} must be between 0 and 1, not {self.share:g}")
 
     @classmethod
     def parse(cls, text: str) -> Blend:
         """Reads FILE=SHARE; raises UsageError for anything else."""
         name, _, number = text.rpartition("=")
+        share: float | None
         try:
             share = float(number)
         except ValueError:
-            share = -1.0
-        if not name or share < 0:
+            share = None
+        if not name or share is None:
             raise UsageError(f"cannot read {text!r} as a blend; write FILE=SHARE, for example other.pth=0.3")
         return cls(Path(name), share)
 
 
-def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> tuple[State, str]:
-    """The weighted sum of checkpoints, and a sentence that says what it was made from.
+@dataclass(frozen=True)
+class Blended:
+    """The weighted sum of checkpoints.
+
+    Args:
+        state: its values.
+        described: a sentence that says what it was made from.
+        others: the checkpoints that were added.
+    """
+
+    state: State
+    described: str
+    others: tuple[Checkpoint, ...]
+
+
+def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> Blended:
+    """The weighted sum of checkpoints.
 
     Args:
         taken: the weights that fit the network.
@@ -45,35 +62,53 @@ def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> tuple[St
 
     Raises:
         UsageError: the shares are more than 1 in all.
-        WeightsError: a checkpoint is unreadable, or has other keys or shapes.
+        WeightsError: a checkpoint is unreadable, has other keys, shapes or whole numbers in the place of floats, or
+            holds NaN or infinite values.
     """
     rest = 1 - sum(other.share for other in others)
     if rest < -1e-9:
         raise UsageError(f"the blended checkpoints have a share of {1 - rest:g} in all; it must not be more than 1")
-    shapes = {key: tensor.shape for key, tensor in taken.outline.items()}
-    sums = {key: value * max(rest, 0.0) if value.is_floating_point() else value for key, value in state.items()}
+    learnt = float_keys(state)
+    require_finite(state, str(taken.set.path), learnt)
+    sums = {**state, **{key: state[key] * max(rest, 0.0) for key in learnt}}
     described = [f"{max(rest, 0.0):g} of {taken.set.path.name}"]
+    checkpoints = []
     for other in others:
         checkpoint = read_checkpoint(other.path)
-        match = next((found for found in checkpoint.candidates() if _shapes(found) == shapes), None)
-        if match is None:
-            raise WeightsError(_difference(other.path, list(checkpoint.candidates())[:1], taken))
-        for key, value in match.load().items():
-            if value.is_floating_point():
-                sums[key] += value * other.share
+        added = _matching(checkpoint, taken).load()
+        require_finite(added, str(other.path), learnt)
+        for key in learnt:
+            sums[key] += added[key] * other.share
         described.append(f"{other.share:g} of {other.path.name} (SHA-256 {checkpoint.sha256})")
-    return sums, f"blended: {', '.join(described)}"
+        checkpoints.append(checkpoint)
+    return Blended(sums, f"blended: {', '.join(described)}", tuple(checkpoints))
 
 
-def _shapes(candidate: Candidate) -> dict[str, tuple[int, ...]]:
-    return {key: tensor.shape for key, tensor in candidate.outline.items()}
+def _matching(checkpoint: Checkpoint, taken: Candidate) -> Candidate:
+    """The first weights of a checkpoint with the keys, shapes and kinds of `taken`; raises WeightsError for none."""
+    wanted = _kinds(taken)
+    candidates = list(checkpoint.candidates())
+    nearest = min(candidates, key=lambda found: len(_kinds(found).items() ^ wanted.items()))
+    if _kinds(nearest) != wanted:
+        raise WeightsError(_difference(nearest, taken))
+    return nearest
 
 
-def _difference(path: Path, first: list[Candidate], taken: Candidate) -> str:
-    ours, theirs = _shapes(taken), _shapes(first[0]) if first else {}
+def _kinds(candidate: Candidate) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Shapes, and whether they are of floats: which precision they have makes no difference."""
+    return {key: (tuple(tensor.shape), tensor.is_floating_point()) for key, tensor in candidate.outline.items()}
+
+
+def _difference(nearest: Candidate, taken: Candidate) -> str:
+    ours, theirs = _kinds(taken), _kinds(nearest)
     key = next(key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key))
-    was, wanted = (tuple(shapes[key]) if key in shapes else "absent" for shapes in (theirs, ours))
+    was, wanted = _described(nearest, key), _described(taken, key)
     return (
-        f"{path} cannot be blended with {taken.set.path}: {shown(key)} is {was} instead of {wanted}; "
+        f"{nearest.set.path} cannot be blended with {taken.set.path}: {shown(key)} is {was} instead of {wanted}; "
         f"both must be checkpoints of one network"
     )
+
+
+def _described(candidate: Candidate, key: str) -> str:
+    tensor = candidate.outline.get(key)
+    return "absent" if tensor is None else f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"

@@ -13,6 +13,15 @@ MAX_PICKLE_OPCODES = 3_000_000
 MAX_DEPTH = 32
 MAX_MAPPINGS = 100_000
 MAX_SETS = 32
+MAX_TENSORS = 20_000
+"""In one set of weights."""
+
+MAX_CANDIDATES = 64
+"""Ways to read a file that are compared with networks, in all sets together."""
+
+MAX_NAME = 1024
+"""Characters in a key, a class or the key of a storage."""
+
 MAX_DIMENSIONS = 16
 
 GROWTH = 8
@@ -62,6 +71,12 @@ def shown(text: str) -> str:
     """A text from a file or a library as part of a message: on one line, and not too long."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "..."
+
+
+def require_short(key: str | bytes) -> None:
+    """Raises Unreadable for a key that no network has: what is done with keys can take the square of their length."""
+    if len(key) > MAX_NAME:
+        raise Unreadable(f"has a key of {len(key):,} characters; save the state_dict alone")
 
 
 def require_bounded(elements: int, file_bytes: int, name: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sr_edge.models.checkpoints.bounds import GROWTH, MAX_PICKLE_BYTES, SLACK_BYTES, Unreadable
+from sr_edge.models.checkpoints.bounds import GROWTH, MAX_NAME, MAX_PICKLE_BYTES, SLACK_BYTES, Unreadable
 from sr_edge.models.checkpoints.pickled import Interpreter
 from sr_edge.models.checkpoints.stored import TENSOR_BUILDERS, Storage, StoredTensor, storage_dtype
 
@@ -57,6 +57,7 @@ class ZipArchive:
                 f"would unpack to {unpacked / 1e9:,.1f} GB, but is a file of {size:,} bytes; save the state_dict again"
             )
         pickles = [name for name in self._entries if name.rpartition("/")[2] == "data.pkl"]
+        self._unpacked: tuple[str, bytes] = ("", b"")
         self.folder = min(pickles, key=len).removesuffix("data.pkl") if pickles else ""
 
     def names(self) -> list[str]:
@@ -81,13 +82,19 @@ class ZipArchive:
 
     def _range(self, info: zipfile.ZipInfo, offset: int, count: int) -> bytes:
         if info.compress_type != zipfile.ZIP_STORED:
-            with zipfile.ZipFile(self.path) as archive, archive.open(info) as entry:
-                return entry.read()[offset : offset + count]
+            return self._whole(info)[offset : offset + count]
         # Read in place: zipfile insists on check sums, which torch can be told to leave out.
         header = read_range(self.path, info.header_offset, _LOCAL_HEADER_BYTES)
         name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
         begin = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
         return read_range(self.path, begin + offset, count)
+
+    def _whole(self, info: zipfile.ZipInfo) -> bytes:
+        """A compressed entry; the last one is kept, as thousands of tensors can be views of one storage."""
+        if self._unpacked[0] != info.filename:
+            with zipfile.ZipFile(self.path) as archive:
+                self._unpacked = info.filename, archive.read(info)
+        return self._unpacked[1]
 
 
 def read_zip(archive: ZipArchive) -> object:
@@ -146,7 +153,7 @@ class _LegacyStorages:
     def locate(self, keys: object, position: int) -> None:
         """Finds the storages, which follow each other from `position` on in the order of `keys`."""
         size = self._path.stat().st_size
-        for key in map(str, keys if isinstance(keys, list) else []):
+        for key in map(_storage_key, keys if isinstance(keys, list) else []):
             position += 8
             self._offsets[key] = position
             position += self._bytes.get(key, 0)
@@ -163,7 +170,14 @@ def _storage_identity(identity: object) -> tuple[object, str, int]:
     _, kind, key, _, elements = identity[:5]
     if type(elements) is not int or elements < 0:
         raise Unreadable("holds a storage without a proper size; copy it again")
-    return kind, str(key), elements
+    return kind, _storage_key(key), elements
+
+
+def _storage_key(key: object) -> str:
+    """The text of a nested tuple, as a key could be, can be longer than any memory."""
+    if type(key) not in (str, int) or (isinstance(key, str) and len(key) > MAX_NAME):
+        raise Unreadable("holds a storage without a proper key; copy it again")
+    return str(key)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, object], dict[str, str]]:

@@ -6,8 +6,17 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
-from sr_edge.models.checkpoints.bounds import MAX_DEPTH, MAX_MAPPINGS, MAX_SETS, Unreadable, shown
+from sr_edge.models.checkpoints.bounds import (
+    MAX_DEPTH,
+    MAX_MAPPINGS,
+    MAX_SETS,
+    MAX_TENSORS,
+    Unreadable,
+    require_short,
+    shown,
+)
 from sr_edge.models.checkpoints.pickled import Record
 from sr_edge.models.checkpoints.stored import StoredTensor
 
@@ -28,7 +37,16 @@ _TRAINING_ONLY = re.compile(
 )
 """Names under which trainers keep what is not deployed."""
 
+MAX_STRIPPED = 6
+"""Names that are left out in front of all keys; trainers put two or three there."""
+
+MAX_NETWORKS = 4
+"""Copies of a network in one set that are tried alone; trainers keep two."""
+
 _OPTIMIZERS = re.compile(r"(lr_)?(optim|sched)\w*|loops|rng\w*|(\w+_)?scaler|amp", re.IGNORECASE)
+
+
+_Nested = dict[object, object] | list[object] | tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -50,43 +68,57 @@ def tensor_mappings(root: object) -> list[tuple[str, dict[str, StoredTensor]]]:
     """Every mapping of tensors in what a file holds, with its path in it, those that are most likely meant first.
 
     Raises:
-        Unreadable: it is nested too deeply, or holds too many mappings.
+        Unreadable: it is nested too deeply, or holds too many mappings or tensors.
     """
     found: list[tuple[str, dict[str, StoredTensor]]] = []
     for path, mapping in _mappings(root):
         tensors = {str(key): value for key, value in mapping.items() if isinstance(value, StoredTensor)}
         if tensors and any(isinstance(key, str) for key in mapping):
+            _require_usual(tensors)
             found.append((path, tensors))
     found.sort(key=lambda entry: (_preference(entry[0]), -len(entry[1])))
     return found[:MAX_SETS]
 
 
+def _require_usual(tensors: Mapping[str, StoredTensor]) -> None:
+    if len(tensors) > MAX_TENSORS:
+        raise Unreadable(f"holds {len(tensors):,} tensors, more than image networks have; save their weights alone")
+    for key in tensors:
+        require_short(key)
+
+
 def _mappings(root: object) -> Iterator[tuple[str, Mapping[object, object]]]:
     """Every mapping once, also where the objects of a file refer to each other in a circle."""
-    pending: deque[tuple[str, int, object]] = deque([("", 0, root)])
+    pending: deque[tuple[str, int, _Nested]] = deque()
     visited: set[int] = set()
-    while pending:
-        path, depth, value = pending.popleft()
-        if isinstance(value, Record):
-            value = value.items  # a mapping of a class of its own
-        if not isinstance(value, (dict, list, tuple)) or id(value) in visited:
-            continue
+
+    def note(path: str, depth: int, value: _Nested) -> None:
+        if id(value) in visited:
+            return
         visited.add(id(value))
         if depth > MAX_DEPTH or len(visited) > MAX_MAPPINGS:
             raise Unreadable(
                 f"is nested more than {MAX_DEPTH} levels deep, or holds more than {MAX_MAPPINGS:,} mappings and lists; "
                 f"save the state_dict alone"
             )
+        pending.append((shown(path.strip(".")), depth, value))
+
+    for value in _nested(root):
+        note("", 0, value)
+    while pending:
+        path, depth, value = pending.popleft()
         if isinstance(value, dict):
             yield path, value
-        pending += [(f"{path}.{name}".strip("."), depth + 1, inner) for name, inner in _children(value)]
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            for child in _nested(inner):
+                if not _OPTIMIZERS.fullmatch(str(key)):
+                    note(f"{path}.{key}", depth + 1, child)
 
 
-def _children(value: dict[object, object] | list[object] | tuple[object, ...]) -> Iterable[tuple[str, object]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items:
-        if isinstance(inner, (dict, list, tuple, Record)) and not _OPTIMIZERS.fullmatch(str(key)):
-            yield shown(str(key)), inner
+def _nested(value: object) -> tuple[_Nested, ...]:
+    """The value, if it can hold others; of an object of an unknown class the items, if it is a mapping."""
+    held = value.items if isinstance(value, Record) else value
+    return (held,) if isinstance(held, (dict, list, tuple)) else ()
 
 
 def _preference(path: str) -> int:
@@ -112,7 +144,7 @@ def readings(keys: Iterable[str]) -> Iterator[Reading]:
     if left_out and weights:
         yield Reading("", weights, left_out)
     yield from _without_prefixes("", weights, left_out)
-    for name, rest in _networks_of_trainers(weights):
+    for name, rest in islice(_networks_of_trainers(weights), MAX_NETWORKS):
         below = {key.removeprefix(f"{name}."): key for key in weights if key.startswith(f"{name}.")}
         others = (*left_out, *rest)
         yield Reading(f"{name}.", below, others)
@@ -126,7 +158,9 @@ def is_training_wrapper(prefix: str) -> bool:
 
 def _without_prefixes(prefix: str, keys: Mapping[str, str], left_out: tuple[str, ...]) -> Iterator[Reading]:
     """The same keys without what they all begin with, one name after the other."""
-    while keys and all("." in key for key in keys) and len({key.partition(".")[0] for key in keys}) == 1:
+    for _ in range(MAX_STRIPPED):
+        if not keys or not all("." in key for key in keys) or len({key.partition(".")[0] for key in keys}) > 1:
+            return
         name = next(iter(keys)).partition(".")[0]
         prefix += f"{name}."
         keys = {key.removeprefix(f"{name}."): original for key, original in keys.items()}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from sr_edge.models.checkpoints.bounds import MAX_PICKLE_OPCODES, Unreadable, shown
+from sr_edge.models.checkpoints.bounds import MAX_NAME, MAX_PICKLE_OPCODES, Unreadable, require_short, shown
 
 Builders = Mapping[str, Callable[..., object]]
 
@@ -197,11 +197,11 @@ class Interpreter:
 
     def _on_global(self, both: str) -> None:
         module, _, name = both.partition(" ")
-        self._stack.append(Name(module, name))
+        self._stack.append(_name(module, name))
 
     def _on_stack_global(self, _: object) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(Name(str(module), str(name)) if type(name) is type(module) is str else Name("?", "?"))
+        self._stack.append(_name(module, name) if type(name) is type(module) is str else Name("?", "?"))
 
     def _on_reduce(self, _: object) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
@@ -237,6 +237,8 @@ class Interpreter:
         """What calling `function` stands for: a mapping, the description of a tensor, or a record."""
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             return Record("an object")
+        # A tuple of a million elements can be the argument of a million calls.
+        self._charge(len(arguments))
         full_name = str(function)
         if full_name in _MAPPINGS:
             return self._mapping(arguments)
@@ -256,8 +258,16 @@ class Interpreter:
             pairs = argument.items() if isinstance(argument, dict) else argument if isinstance(argument, list) else ()
             self._charge(len(pairs))
             for pair in pairs:
+                if type(pair) not in (tuple, list) or len(pair) != 2:
+                    raise Unreadable("fills a mapping with what are no pairs; copy it again")
                 _set_items(mapping, list(pair))
         return mapping
+
+
+def _name(module: str, name: str) -> Name:
+    if len(module) + len(name) > MAX_NAME:
+        raise Unreadable(f"names a class in more than {MAX_NAME:,} characters; save the state_dict alone")
+    return Name(module, name)
 
 
 def _require_harmless(function: Name) -> None:
@@ -289,5 +299,8 @@ def _elements_of(target: object) -> list[object]:
 def _set_items(mapping: dict[object, object], pairs: list[object]) -> None:
     """Keys that are no plain values name no weights, and hashing nested tuples can take for ever: left out."""
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if isinstance(key, (str, bytes)):
+            # One long string can be the key of a million mappings, and each is looked at.
+            require_short(key)
         if key is None or type(key) in (str, int, float, bool, bytes):
             mapping[key] = value

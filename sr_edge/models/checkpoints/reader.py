@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
-from sr_edge.models.checkpoints.bounds import Unreadable, reading, require_bounded
+from sr_edge.models.checkpoints.bounds import MAX_CANDIDATES, Unreadable, reading, require_bounded
 from sr_edge.models.checkpoints.containers import ZipArchive, read_safetensors, read_stream, read_zip
 from sr_edge.models.checkpoints.layouts import Reading, is_training_wrapper, readings, tensor_mappings
 from sr_edge.models.checkpoints.pickled import Record
@@ -121,10 +122,12 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def candidates(self) -> Iterator[Candidate]:
-        """Every set in every reading: all sets with their keys as they are, then without prefixes."""
-        for found in self.sets:
-            for way in readings(found.outline):
-                yield Candidate(found, way)
+        """The sets in their order, each in every reading: with its keys as they are, then without prefixes.
+
+        A file of many sets in many readings gives MAX_CANDIDATES only.
+        """
+        every = (Candidate(found, way) for found in self.sets for way in readings(found.outline))
+        return islice(every, MAX_CANDIDATES)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sr_edge.models.checkpoints.bounds import MAX_DIMENSIONS, Unreadable
+from sr_edge.models.checkpoints.bounds import MAX_DIMENSIONS, Unreadable, shown
 from sr_edge.models.checkpoints.pickled import Name
 
 ReadBytes = Callable[[int, int], bytes]
@@ -71,10 +71,12 @@ class StoredTensor:
 
 def storage_dtype(kind: object) -> torch.dtype:
     """The element type that the class of a storage stands for."""
-    name = kind.name if isinstance(kind, Name) else str(kind)
+    name = kind.name if isinstance(kind, Name) else kind if isinstance(kind, str) else ""
     dtype = _STORAGES.get(name)
     if dtype is None:
-        raise Unreadable(f"stores tensors as {name}, which is not known here; save the state_dict in float32")
+        raise Unreadable(
+            f"stores tensors as {shown(name) or 'an object'}, which is not known here; save the state_dict in float32"
+        )
     return dtype
 
 
@@ -140,7 +142,8 @@ def _rebuild_quantized(storage: object, offset: object, size: object, *_: object
 
 
 def _rebuild_sparse(_layout: object, parts: object) -> StoredTensor:
-    shapes = [part for part in parts if isinstance(part, tuple)] if isinstance(parts, tuple) else []
+    """`parts` are two to four: indices, values and the shape."""
+    shapes = [part for part in parts[:4] if isinstance(part, tuple)] if isinstance(parts, tuple) else []
     return _unusable("sparse", shapes[0] if shapes else ())
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sr_edge.errors import SrEdgeError, TileError, UsageError, WeightsError
+from sr_edge.models.probing.trials import TrialLimit, Trials
 from sr_edge.spec import TileSpec
 
 MULTIPLES = (2, 3, 4, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 FIXED_SIDES = (48, 64, 128, 224, 256)
 CHANNELS = (1, 4, 2, 6, 9, 12)
 FRAMES = (3, 5, 7)
-MAX_TRIAL_PIXELS = 512 * 512
+SMALL_PX = 64
 
 
 class TileMisfit(TileError):
@@ -27,37 +26,63 @@ class TileMisfit(TileError):
         self.multiple_px = multiple_px
 
 
-def explained_failure(network: nn.Module, name: str, tile: TileSpec, message: str) -> SrEdgeError:
-    """The error for a network that raised `message` on a picture of `tile` pixels."""
-    found = f"{name} cannot take a {tile} tile ({message})"
-    for multiple, larger in _by_multiples(network, tile):
-        wanted = f"both sides must be multiples of {multiple}, for example --tile {larger}"
-        return TileMisfit(f"{found}; {wanted}", larger, multiple)
-    for other in filter(partial(_takes, network), _other_tiles(tile)):
-        return TileMisfit(f"{found}; it takes {other}, so pass --tile {other}", other, 1)
-    small = TileSpec(min(tile.height, 64), min(tile.width, 64))
+def explained_failure(
+    network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None
+) -> SrEdgeError:
+    """The error for a network that raised `message` on a picture of `tile` pixels.
+
+    Args:
+        limit: of what is tried to find the cause; None for the usual one.
+    """
+    trials = Trials(network, limit or TrialLimit())
+    misfit = _another_input(trials, name) or _another_tile(trials, name, tile, message)
+    return misfit or WeightsError(
+        f"{name} cannot run on a 1x3x{tile} picture ({message}), nor on any of {trials.runs} inputs of other sizes, "
+        f"channels and numbers of frames; check its code, or pass the --tile that it was made for"
+    )
+
+
+def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
+    """The error for a network that takes other channels, or several frames; found on a small picture.
+
+    A network that takes RGB there fails at its tile for the size alone, and may take any number of channels.
+    """
+    sides = (SMALL_PX, SMALL_PX)
+    if trials.answer((1, 3, *sides)):
+        return None
     for channels in CHANNELS:
-        if _runs(network, (1, channels, small.height, small.width)):
+        if trials.answer((1, channels, *sides)):
             noun = "channel" if channels == 1 else "channels"
             return UsageError(f"{name} takes pictures of {channels} {noun}; networks from RGB to RGB are supported")
     for frames in FRAMES:
-        shapes = ((1, frames, 3, small.height, small.width), (1, 3, frames, small.height, small.width))
-        if any(_runs(network, shape) for shape in shapes):
+        if trials.answer((1, frames, 3, *sides)) or trials.answer((1, 3, frames, *sides)):
             return UsageError(f"{name} takes several frames of a video at once; networks that take one are supported")
-    return WeightsError(f"{name} cannot run on a 1x3x{tile} picture: {message}")
+    return None
 
 
-def _by_multiples(network: nn.Module, tile: TileSpec) -> Iterator[tuple[int, TileSpec]]:
+def _another_tile(trials: Trials, name: str, tile: TileSpec, message: str) -> SrEdgeError | None:
+    found = f"{name} cannot take a {tile} tile ({message})"
+    for multiple, larger in _by_multiples(trials, tile):
+        if trials.upscales(oblong(larger, 1)):  # it was the smallest side alone
+            return TileMisfit(f"{found}; it takes larger ones, for example --tile {larger}", larger, 1)
+        wanted = f"both sides must be multiples of {multiple}, for example --tile {larger}"
+        return TileMisfit(f"{found}; {wanted}", larger, multiple)
+    for other in filter(trials.upscales, _other_tiles(tile)):
+        return TileMisfit(f"{found}; it takes {other}, so pass --tile {other}", other, 1)
+    return None
+
+
+def _by_multiples(trials: Trials, tile: TileSpec) -> Iterator[tuple[int, TileSpec]]:
     """Numbers that must divide both sides, the smallest first, each with the next larger tile."""
     for multiple in MULTIPLES:
         if tile.height % multiple == 0 and tile.width % multiple == 0:
             continue
         larger = TileSpec(*(-(-side // multiple) * multiple for side in (tile.height, tile.width)))
-        if _takes(network, larger) and _takes(network, _oblong(larger, multiple)):
+        if trials.upscales(larger) and trials.upscales(oblong(larger, multiple)):
             yield multiple, larger
 
 
-def _oblong(tile: TileSpec, multiple: int) -> TileSpec:
+def oblong(tile: TileSpec, multiple: int) -> TileSpec:
     """Another tile, larger by steps of `multiple`, that is not square."""
     more = TileSpec(tile.height + multiple, tile.width + 2 * multiple)
     return more if more.height != more.width else TileSpec(more.height + multiple, more.width)
@@ -69,17 +94,3 @@ def _other_tiles(tile: TileSpec) -> Iterator[TileSpec]:
         yield TileSpec(max(tile.height, tile.width), max(tile.height, tile.width))
     for side in FIXED_SIDES:
         yield TileSpec(side, side)
-
-
-def _takes(network: nn.Module, tile: TileSpec) -> bool:
-    return tile.height * tile.width <= MAX_TRIAL_PIXELS and _runs(network, (1, 3, tile.height, tile.width))
-
-
-def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether the network gives a picture, or a row of them, of an input of this shape."""
-    try:
-        with torch.no_grad():
-            answer = network(torch.zeros(shape))
-    except Exception:  # whatever the network's code raises
-        return False
-    return isinstance(answer, Tensor) and answer.dim() >= 4

@@ -26,11 +26,23 @@ EQUAL = 1e-4
 
 @dataclass(frozen=True)
 class Probe:
-    """What trying a network tells: its scale, a tile that it takes, and what divides the sides of its tiles."""
+    """What trying a network tells.
+
+    Args:
+        scale: ratio of output to input.
+        tile: one that it takes.
+        multiple_px: divides the sides of its tiles.
+        minimum_px: the smallest side of a tile.
+        square: whether tiles must be square.
+        remarks: what its user should know.
+    """
 
     scale: int
     tile: TileSpec
     multiple_px: int = 1
+    minimum_px: int = 1
+    square: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: int | None = None) -> Probe:

@@ -55,6 +55,11 @@ def attempt(library: Library, state: State) -> Attempt:
     return Attempt(misfits=tuple(misfits))
 
 
+def has_telling_keys(library: Library, canonical: State) -> bool:
+    """Whether one of spandrel's families would be tried; only keys are looked at."""
+    return any(support.detect(canonical) for support in library.spandrel.MAIN_REGISTRY.architectures("detection"))
+
+
 def load_as(architecture: Any, state: State) -> Any:
     """spandrel's descriptor of `state` as a network of `architecture`, or the Misfit.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PREFIX = "spandrel/"
+SPANDREL_PREFIX = "spandrel/"
 """In front of spandrel's id in a manifest: "spandrel/Compact"."""
 NOT_STATED = "not stated"
 SUPER_RESOLUTION = "super-resolution"
@@ -106,4 +106,4 @@ class FamilyRow:
 def family_rows() -> list[FamilyRow]:
     """Every family in the order of its name; needs no spandrel."""
     ordered = sorted(FAMILIES, key=lambda family: family.name.lower())
-    return [FamilyRow(PREFIX + f.id, f.name, f.purpose, f.licence, f.refused, f.registered) for f in ordered]
+    return [FamilyRow(SPANDREL_PREFIX + f.id, f.name, f.purpose, f.licence, f.refused, f.registered) for f in ordered]

@@ -20,6 +20,8 @@ SIGNATURES_FILE = Path(__file__).with_name("signatures.json")
 """Written by scripts/make_family_signatures.py: for each family the patterns of each form of its state dicts."""
 LEAST_STATE_SHARE, LEAST_FORM_SHARE = 0.3, 0.15
 """How much of the state, and of the family's form, must agree by weight before the family is named."""
+MAX_PARTS = 24
+"""Of a key, counted from its end: endings of a key of a thousand parts would take a million."""
 FEW_FAMILIES = 3
 """One whole key at least must agree that no more families than this have: transformers of any kind share endings."""
 
@@ -30,11 +32,13 @@ class Resemblance:
 
     Attributes:
         family: spandrel's id.
+        alikeness: from 0 to 1, how much of both agrees.
         missing: keys that the family has and the state has not, one of each kind, the index of a block written as 0.
         unexpected: keys of the state that the family has not, one of each kind.
     """
 
     family: str
+    alikeness: float
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
@@ -53,20 +57,21 @@ def nearest_family(keys: Iterable[str]) -> Resemblance | None:
     """The family whose keys are most like `keys`; None where none is alike enough to be named."""
     patterns = patterns_of(keys)
     endings = _endings(patterns)
-    alike = [(_alikeness(endings, form_endings), family, form) for family, form, form_endings in _forms()]
-    _, family, form = max(alike, key=lambda candidate: candidate[0])
+    weight = _weight(endings)
+    # Harmonic mean of the shares, by weight, of the state and of the form that both have.
+    alike = [
+        (2 * _weight(endings & form_endings) / (weight + form_weight), family, form)
+        for family, form, form_endings, form_weight in _forms()
+    ]
+    alikeness, family, form = max(alike, key=lambda candidate: candidate[0])
     if not _is_distinctive(patterns, endings, form):
         return None
     return Resemblance(
         family,
+        alikeness,
         tuple(pattern.replace("#", "0") for pattern in form if pattern not in patterns),
         tuple(key for pattern, key in patterns.items() if pattern not in form),
     )
-
-
-def _alikeness(state: frozenset[str], form: frozenset[str]) -> float:
-    """Harmonic mean of the shares, by weight, of the state and of the form that both have."""
-    return 2 * _weight(state & form) / (_weight(state) + _weight(form))
 
 
 def _is_distinctive(patterns: Iterable[str], endings: frozenset[str], form: Sequence[str]) -> bool:
@@ -82,7 +87,11 @@ def _is_distinctive(patterns: Iterable[str], endings: frozenset[str], form: Sequ
 
 def _endings(patterns: Iterable[str]) -> frozenset[str]:
     parts = [pattern.split(".") for pattern in patterns]
-    return frozenset(".".join(part[start:]) for part in parts for start in range(max(1, len(part) - 1)))
+    return frozenset(
+        ".".join(part[start:])
+        for part in parts
+        for start in range(max(0, len(part) - MAX_PARTS), max(1, len(part) - 1))
+    )
 
 
 def _weight(endings: frozenset[str]) -> float:
@@ -90,26 +99,32 @@ def _weight(endings: frozenset[str]) -> float:
 
 
 @cache
-def _forms() -> list[tuple[str, list[str], frozenset[str]]]:
+def _signatures() -> list[tuple[str, list[str], frozenset[str]]]:
     """Family, patterns and endings of every form."""
     signatures: Mapping[str, list[list[str]]] = json.loads(SIGNATURES_FILE.read_text(encoding="utf-8"))
     return [(family, form, _endings(form)) for family, forms in signatures.items() for form in forms]
 
 
 @cache
+def _forms() -> list[tuple[str, list[str], frozenset[str], float]]:
+    """The same with the weight of the endings, for which all forms are counted."""
+    return [(family, form, endings, _weight(endings)) for family, form, endings in _signatures()]
+
+
+@cache
 def _family_count() -> int:
-    return len({family for family, _, _ in _forms()})
+    return len({family for family, _, _ in _signatures()})
 
 
 @cache
 def _frequencies() -> Counter[str]:
     """In how many families an ending is found."""
-    pairs = {(family, ending) for family, _, endings in _forms() for ending in endings}
+    pairs = {(family, ending) for family, _, endings in _signatures() for ending in endings}
     return Counter(ending for _, ending in pairs)
 
 
 @cache
 def _key_frequencies() -> Counter[str]:
     """In how many families a whole key is found."""
-    pairs = {(family, pattern) for family, form, _ in _forms() for pattern in form}
+    pairs = {(family, pattern) for family, form, _ in _signatures() for pattern in form}
     return Counter(pattern for _, pattern in pairs)

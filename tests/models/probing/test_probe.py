@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.nn import functional
 
 from sr_edge.errors import SrEdgeError, TileError, UsageError, WeightsError
 from sr_edge.models import load_model
-from sr_edge.models.probing import TileMisfit, probe_network
+from sr_edge.models.probing import TileMisfit, TrialLimit, probe_network, probe_sizes
+from sr_edge.models.probing.failures import explained_failure
 from sr_edge.models.probing.probe import SCALES
 from sr_edge.spec import USUAL_TILE, TileSpec
 
@@ -216,6 +218,106 @@ def test_without_a_tile_one_is_found_that_the_network_takes() -> None:
     assert (probe.tile, probe.multiple_px, probe.scale) == (TileSpec(128, 128), 64, 2)
     assert probe_network(InWindows(1), "net", None).tile == USUAL_TILE
     assert probe_network(InWindows(64, TileSpec(64, 64)), "net", None).tile == TileSpec(64, 64)
+
+
+class Positions(nn.Module):
+    """Takes one size, whose positions it has learnt."""
+
+    def __init__(self, height: int = 64, width: int = 64) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, 3, height, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x + self.positions, scale_factor=2.0)
+
+
+class Halves(nn.Module):
+    """Takes any size, and loses a row and a column of odd ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=4.0)
+
+
+def sizes(network: nn.Module, tile: TileSpec | None, **limit: Any) -> tuple[int, int, bool]:
+    probe = probe_sizes(network, "net", probe_network(network, "net", tile), TrialLimit(**limit))
+    return probe.multiple_px, probe.minimum_px, probe.square
+
+
+@pytest.mark.parametrize(
+    ("network", "tile", "needs"),
+    [
+        (InWindows(1), USUAL_TILE, (1, 1, False)),
+        (InWindows(8), USUAL_TILE, (8, 1, False)),
+        (InWindows(12), USUAL_TILE, (12, 1, False)),
+        (InWindows(96), USUAL_TILE, (96, 1, False)),
+        (InWindows(8), TileSpec(512, 768), (8, 1, False)),
+        (InWindows(48), TileSpec(480, 480), (48, 1, False)),
+        (InWindows(7), TileSpec(28, 35), (7, 1, False)),
+        (Halves(), USUAL_TILE, (2, 1, False)),
+        (Square(), USUAL_TILE, (1, 1, True)),
+        (Positions(), None, (64, 64, True)),
+        (Positions(36, 52), TILE, (4, 36, False)),
+    ],
+)
+def test_what_divides_the_sides_is_found_beside_a_tile_that_fits(
+    network: nn.Module, tile: TileSpec | None, needs: tuple[int, int, bool]
+) -> None:
+    assert sizes(network, tile, runs=10) == needs
+
+
+def test_the_limit_is_kept_and_nothing_is_promised_then() -> None:
+    shapes = []
+
+    class Counting(InWindows):
+        def forward(self, x: Tensor) -> Tensor:
+            shapes.append(x.shape)
+            return super().forward(x)
+
+    assert sizes(Counting(8), USUAL_TILE, runs=1) == (96, 96, True)
+    assert len(shapes) == 2 + 1
+    assert sizes(Counting(8), USUAL_TILE, clock=iter(range(0, 1000, 21)).__next__) == (96, 96, True)
+    assert len(shapes) == 2 + 1 + 2
+
+
+def test_the_card_of_a_foreign_network_has_its_sizes() -> None:
+    global FACTORY
+    FACTORY = Windows
+    assert load_model(None, None, arch=f"{__name__}:made").card.multiple_px == 8
+    FACTORY = Positions
+    model = load_model(None, None, arch=f"{__name__}:made")
+    assert (model.tile, model.card.multiple_px, model.card.square_tiles) == (TileSpec(64, 64), 64, True)
+    assert "--tile 64x64" in " ".join(model.remarks)
+
+
+def test_few_and_small_pictures_name_a_network_that_fails() -> None:
+    shapes = []
+
+    class Failing(Body):
+        def forward(self, x: Tensor) -> Tensor:
+            shapes.append(tuple(x.shape))
+            return super().forward(x)
+
+    with pytest.raises(UsageError):
+        probe_network(Failing(4), "net", TileSpec(512, 512))
+    assert len(shapes) <= 5 and all(max(shape) <= 64 for shape in shapes[1:])
+    shapes.clear()
+    error = explained_failure(Failing(5), "net", TILE, "why", TrialLimit(runs=7))
+    assert isinstance(error, WeightsError) and len(shapes) == 7
+    shapes.clear()
+    explained_failure(Failing(5), "net", TILE, "why", TrialLimit(seconds=3, clock=iter(range(100)).__next__))
+    assert len(shapes) == 2
+
+
+def test_a_smallest_side_is_not_called_a_multiple() -> None:
+    class Padded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.interpolate(functional.pad(x, (30, 30, 30, 30), "reflect"), scale_factor=2.0)[
+                ..., 60:-60, 60:-60
+            ]
+
+    with pytest.raises(TileMisfit) as caught:
+        probe_network(Padded(), "net", TileSpec(24, 24))
+    assert caught.value.multiple_px == 1
 
 
 def test_a_tile_that_was_asked_for_is_not_replaced() -> None:

@@ -1,0 +1,27 @@
+"""Whether the values of weights are numbers that a network can compute with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from sr_edge.errors import WeightsError
+from sr_edge.models.checkpoints.bounds import shown
+
+
+def float_keys(state: Mapping[str, Tensor]) -> list[str]:
+    """The keys of floating-point tensors: what is learnt, and no counters."""
+    return [key for key, value in state.items() if value.is_floating_point()]
+
+
+def require_finite(state: Mapping[str, Tensor], source: str, keys: Iterable[str]) -> None:
+    """Raises WeightsError where a tensor under one of `keys` holds integers, NaN or infinite values."""
+    for key in keys:
+        if not state[key].is_floating_point():
+            kind = str(state[key].dtype).removeprefix("torch.")
+            raise WeightsError(
+                f"{source} holds {kind} in {shown(key)}; take the float checkpoint that it was made from"
+            )
+        if not state[key].isfinite().all():
+            raise WeightsError(f"{source} holds NaN or infinite values in {shown(key)}; take an earlier checkpoint")

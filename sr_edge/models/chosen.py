@@ -1,0 +1,76 @@
+"""What was chosen from a checkpoint for a network: the values, blended or not, their licence, remarks on the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, State, StateSet, blended
+from sr_edge.models.checkpoints.bounds import shown
+
+BUNDLED_LICENCE = "Apache-2.0"
+LICENCE_KEYS = ("license", "licence", "modelspec.license")
+"""Where the metadata of a safetensors file says under which licence the weights are."""
+
+SHOWN_SETS = 6
+SHOWN_KEYS = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The values for a network, and what its card says of them: what they are, and their licence where it is stated."""
+
+    state: State
+    source: str
+    licence: str
+
+
+def chosen_weights(
+    checkpoint: Checkpoint, taken: Candidate, state: State, blend: Sequence[Blend], bundled: Path | None = None
+) -> Weights:
+    """The values of `taken`, blended with others; `bundled` is the path of the weights that ship with the package."""
+    if not blend:
+        return Weights(state, _source(taken.set), _licence([checkpoint], bundled))
+    blend_of = blended(taken, state, blend)
+    return Weights(blend_of.state, blend_of.described, _licence([checkpoint, *blend_of.others], bundled))
+
+
+def _licence(checkpoints: Sequence[Checkpoint], bundled: Path | None) -> str:
+    """The licences of all checkpoints of a blend; empty where one of them states none."""
+    stated = [BUNDLED_LICENCE if each.path == bundled else _stated_licence(each) for each in checkpoints]
+    return " AND ".join(dict.fromkeys(stated)) if all(stated) else ""
+
+
+def _source(taken: StateSet) -> str:
+    return ", ".join(filter(None, (taken.path.name, taken.name)))
+
+
+def _stated_licence(checkpoint: Checkpoint) -> str:
+    return shown(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
+
+
+def layout_remarks(checkpoint: Checkpoint, taken: Candidate) -> tuple[str, ...]:
+    """What was taken from a checkpoint, and what else was in it; nothing where there was no choice."""
+    prefix, left_out = taken.reading.prefix, taken.reading.left_out
+    others = [found for found in checkpoint.sets if found is not taken.set]
+    if not (prefix or left_out or others):
+        return ()
+    said = f"{checkpoint.path.name}: took {_described(taken.set)}"
+    if prefix:
+        said += f", the keys without {shown(prefix)!r}"
+    if left_out:
+        keys = ", ".join(map(shown, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
+        said += f", without {len(left_out)} keys that the network has no use for ({keys})"
+    if others:
+        said += f"; the file also holds {listed_sets(others)}"
+    return (said,)
+
+
+def _described(found: StateSet) -> str:
+    return f"{found} ({len(found.outline)} tensors, {found.elements / 1e6:.2f} M values)"
+
+
+def listed_sets(sets: Sequence[StateSet]) -> str:
+    more = f", and {len(sets) - SHOWN_SETS} more" if len(sets) > SHOWN_SETS else ""
+    return ", ".join(map(_described, sets[:SHOWN_SETS])) + more
