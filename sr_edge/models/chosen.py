@@ -19,21 +19,31 @@ SHOWN_KEYS = 3
 
 @dataclass(frozen=True)
 class Weights:
-    """The values for a network, and what its card says of them: what they are, and their licence where it is stated."""
+    """The values for a network.
+
+    Attributes:
+        state: by key.
+        source: what they are, for the card.
+        licence: theirs, where it is stated.
+        remarks: what was taken from the file and what was left, and what was blended.
+    """
 
     state: State
     source: str
     licence: str
+    remarks: tuple[str, ...]
 
 
 def chosen_weights(
     checkpoint: Checkpoint, taken: Candidate, state: State, blend: Sequence[Blend], bundled: Path | None = None
 ) -> Weights:
     """The values of `taken`, blended with others; `bundled` is the path of the weights that ship with the package."""
+    remarks = _layout_remarks(checkpoint, taken)
     if not blend:
-        return Weights(state, _source(taken.set), _licence([checkpoint], bundled))
+        return Weights(state, _source(taken.set), _licence([checkpoint], bundled), remarks)
     blend_of = blended(taken, state, blend)
-    return Weights(blend_of.state, blend_of.described, _licence([checkpoint, *blend_of.others], bundled))
+    licence = _licence([checkpoint, *blend_of.others], bundled)
+    return Weights(blend_of.state, blend_of.described, licence, (*remarks, f"weights {blend_of.described}"))
 
 
 def _licence(checkpoints: Sequence[Checkpoint], bundled: Path | None) -> str:
@@ -50,7 +60,7 @@ def _stated_licence(checkpoint: Checkpoint) -> str:
     return shown(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
 
 
-def layout_remarks(checkpoint: Checkpoint, taken: Candidate) -> tuple[str, ...]:
+def _layout_remarks(checkpoint: Checkpoint, taken: Candidate) -> tuple[str, ...]:
     """What was taken from a checkpoint, and what else was in it; nothing where there was no choice."""
     prefix, left_out = taken.reading.prefix, taken.reading.left_out
     others = [found for found in checkpoint.sets if found is not taken.set]

@@ -16,7 +16,7 @@ from sr_edge.models.checkpoints import (
     ScriptNetwork,
     read_checkpoint,
 )
-from sr_edge.models.chosen import chosen_weights, layout_remarks
+from sr_edge.models.chosen import chosen_weights
 from sr_edge.models.controlled import controls_of
 from sr_edge.models.loaded import LoadedModel, in_unit_range
 from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
@@ -76,7 +76,7 @@ def fill(
     taken = fitting(candidates, network.state_dict(), str(checkpoint.path))
     weights = chosen_weights(checkpoint, taken, taken.load(), blend)
     fit_weights(network, weights.state, str(checkpoint.path))
-    return Filled(weights.source, weights.licence, layout_remarks(checkpoint, taken))
+    return Filled(weights.source, weights.licence, weights.remarks)
 
 
 def registered_card(
@@ -118,7 +118,8 @@ def _registered(checkpoint: Checkpoint, taken: Candidate, name: str, scale: int,
         weights_sha256=checkpoint.sha256,
         licence=weights.licence,
     )
-    return LoadedModel(module, card, name, layout_remarks(checkpoint, taken))
+    recognised = () if checkpoint.path == bundled else (f"{checkpoint.path.name} is recognised as {name} x{scale}",)
+    return LoadedModel(module, card, name, (*recognised, *weights.remarks))
 
 
 def _from_script(

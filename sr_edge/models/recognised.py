@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint
 from sr_edge.models.checkpoints.numbers import float_keys, require_finite
-from sr_edge.models.chosen import Weights, chosen_weights, layout_remarks, listed_sets
+from sr_edge.models.chosen import Weights, chosen_weights, listed_sets
 from sr_edge.models.loaded import LoadedModel, in_unit_range
 from sr_edge.models.probing import prepared, probe_network
 from sr_edge.models.registry import count_parameters
@@ -54,7 +54,7 @@ def load_recognised(
             weights = chosen_weights(checkpoint, taken, state, blend)
             network = _blended_network(weights, checkpoint) if blend else recognition.network
             require_finite(weights.state, str(checkpoint.path), float_keys(weights.state))
-            return _deployable(checkpoint, taken, network, weights, scale, input_range, tile)
+            return _deployable(checkpoint, network, weights, scale, input_range, tile)
         misfits[view] = recognition.misfits
     raise WeightsError(_nothing_fits(checkpoint, candidates, misfits))
 
@@ -80,7 +80,6 @@ def _blended_network(weights: Weights, checkpoint: Checkpoint) -> RecognisedNetw
 
 def _deployable(
     checkpoint: Checkpoint,
-    taken: Candidate,
     network: RecognisedNetwork,
     weights: Weights,
     scale: int | None,
@@ -125,7 +124,11 @@ def _deployable(
             f"its weights are not what their keys say, so pass --arch package.module:factory"
         )
     prepared(module)  # whatever the network kept of its first runs
-    said = (*layout_remarks(checkpoint, taken), *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
+    recognised = (
+        f"{path.name} is recognised as {network.family} x{network.scale}, {network.purpose}; licence of the "
+        f"architecture's code: {network.architecture_licence}"
+    )
+    said = (recognised, *weights.remarks, *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
     return LoadedModel(module, card, network.architecture, said, network.state, tried)
 
 
