@@ -39,6 +39,8 @@ def require_output_file(path: Path) -> None:
     """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is a device or a pipe, which would be replaced; give the name of a file to write")
     if path.exists() and not os.access(path, os.W_OK):
         raise UsageError(f"{path} cannot be written: its rights forbid it; change them or give another name")
     require_output(path)

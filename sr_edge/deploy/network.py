@@ -36,10 +36,14 @@ from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tile_safety import measured_size, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
-from sr_edge.spec import Precision
+from sr_edge.spec import ModelCard, Precision
 from sr_edge.whole_file import require_output
 
 _NOT_YOUR_PICTURES = "Calibrated on two pictures that come along: give pictures like those that the device will see."
+
+
+VISIBLE_TILES_DB = 45.0
+"""PSNR between tiled and whole below which seams or levels are seen."""
 
 
 @dataclass(frozen=True)
@@ -199,11 +203,24 @@ def _with_tile_needs(model: LoadedModel, images: Path, plan: DeployPlan, progres
     size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
     (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED)
     try:
-        measured, note = with_tile_needs(model, plan.tile, frame_from_batch(piece)), ""
+        measured = with_tile_needs(model, plan.tile, frame_from_batch(piece))
+        note = _tiling_note(measured.card)
     except WeightsError as error:
         measured, note = model, f"what tiles do to pictures is not known: {error}"
     progress("measuring what tiles do", 1, 1)
     return measured, note
+
+
+def _tiling_note(card: ModelCard) -> str:
+    """That tiles change what the network makes of a picture, where they do."""
+    needs = card.tile_needs
+    if needs is None or needs.own_db >= VISIBLE_TILES_DB:
+        return ""
+    return (
+        f"tiles change the picture: {needs.own_db:.1f} dB between {needs.tile} tiles and the whole of "
+        f"{needs.measured_on}, and less on larger pictures if the network looks at all of a picture; choose a larger "
+        "tile"
+    )
 
 
 @contextmanager

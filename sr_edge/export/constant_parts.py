@@ -14,14 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
+from sr_edge.export.dependence import Dependence, asks_for_a_size
 from sr_edge.models.controlled import controls_of
-
-_QUERIES = frozenset({"size", "numel", "dim", "ndimension", "stride", "nelement", "__len__", "is_contiguous"})
-"""Methods whose result depends on sizes alone; recorded, they become tensors."""
-
-_SIZE_ATTRIBUTES = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.ndim.__get__", "torch.Tensor.dtype.__get__"})
 
 
 class WithConstantParts(nn.Module):
@@ -46,50 +42,16 @@ class ConstantParts(TorchFunctionMode):
 
     def __init__(self, *inputs: Tensor) -> None:
         super().__init__()
-        self._kept: list[Tensor] = []  # alive, so that no other tensor gets one of the storages below
-        self._dependent: set[int] = set()  # by storage: what is written through a view is written
-        self._mark(inputs)
+        self._dependence = Dependence(*inputs, keep_alive=True)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = _plain_sort(func, kwargs or {})
-        if _asks_for_a_size(func) or not self._depends((args, kwargs)):
+        if asks_for_a_size(func) or not self._dependence.holds((args, kwargs)):
             with _recording_paused():
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        self._mark(result)
-        if _writes_in_place(func):
-            self._mark(args[:1])
+        self._dependence.follow(func, args, result)
         return result
-
-    def _depends(self, value: object) -> bool:
-        if isinstance(value, Tensor):
-            return _storage(value) in self._dependent
-        if isinstance(value, dict):
-            return any(map(self._depends, value.values()))
-        return isinstance(value, (list, tuple)) and any(map(self._depends, value))
-
-    def _mark(self, value: object) -> None:
-        if isinstance(value, Tensor):
-            self._kept.append(value)
-            self._dependent.add(_storage(value))
-        elif isinstance(value, dict):
-            self._mark(list(value.values()))
-        elif isinstance(value, (list, tuple)):
-            for part in value:
-                self._mark(part)
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def _asks_for_a_size(func: Any) -> bool:
-    return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _SIZE_ATTRIBUTES
-
-
-def _writes_in_place(func: Any) -> bool:
-    name = getattr(func, "__name__", "")
-    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) or name in ("__iadd__", "__imul__")
 
 
 def _plain_sort(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,16 @@ def worst_case_patches(tile: TileSpec) -> tuple[Patch, ...]:
     step = np.where(columns < tile.width // 2, 0.1, 0.9) + 0.1 * generator.random(shape)
     pictures = (np.zeros(shape), binary, step)
     return tuple(np.ascontiguousarray(picture, dtype=np.float32) for picture in pictures)
+
+
+def colour_casts(photograph: Patch) -> Iterator[Patch]:
+    """A photograph tinted in each colour and pair of colours, dark, bright, inverted, gray and saturated."""
+    for red, green, blue in product((0.3, 1.0), repeat=3):
+        yield photograph * np.array([red, green, blue], np.float32)[:, np.newaxis, np.newaxis]
+    gray = photograph.mean(1, keepdims=True)
+    others = (photograph * 0.05, 1.0 - 0.05 * (1.0 - photograph), 1.0 - photograph, gray.repeat(3, axis=1))
+    for other in (*others, np.clip(gray + 3.0 * (photograph - gray), 0.0, 1.0)):
+        yield np.ascontiguousarray(other, dtype=np.float32)
 
 
 def _centre_of(path: Path, tile: TileSpec) -> Patch:

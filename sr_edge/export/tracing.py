@@ -61,6 +61,14 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
     return model
 
 
+def _without_scripts(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
+    """The module, or a recording by torch.jit where parts of it are TorchScript, which the exporter refuses."""
+    if not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return module
+    recorded: nn.Module = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+    return recorded
+
+
 def _failure(error: Exception, printed: NativeOutput) -> str:
     return (
         f"the network has no ONNX form at opset {OPSET}: {exporter_reason(error, printed.text)}; "
@@ -75,9 +83,10 @@ def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> Non
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
+        inputs = (torch.zeros(1, 3, tile.height, tile.width), *control_tensors(controls))
         torch.onnx.export(
-            module,
-            (torch.zeros(1, 3, tile.height, tile.width), *control_tensors(controls)),
+            _without_scripts(module, inputs),
+            inputs,
             file,
             dynamo=False,
             opset_version=OPSET,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sr_edge.models.factories import RANDOM_SEED, call_factory
 from sr_edge.models.from_checkpoint import fill, load_file, registered_card
 from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
 from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
+from sr_edge.models.probing.probe import SCALES
 from sr_edge.models.recognition.families import SPANDREL_PREFIX
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture, model_names
 from sr_edge.spec import Control, ModelCard, TileSpec
@@ -56,6 +58,12 @@ def load_model(
         if weights is not None:
             raise UsageError(f"{name} is a checkpoint, and so is --weights {weights}; give one (--blend adds others)")
         weights, name = Path(name), None
+    if arch is not None and name is not None:
+        raise UsageError(f"{name} and --arch {arch} name two networks; leave one out")
+    if scale is not None and scale not in SCALES:
+        raise UsageError(f"scale {scale} is not a magnification; use {', '.join(map(str, SCALES))}")
+    if not (math.isfinite(input_range) and input_range > 0.0):
+        raise UsageError(f"an input range of {input_range:g} is not possible; give 1 for 0-1, or 255 for 0-255")
     if weights is not None and random_weights:
         raise UsageError("--weights and --random-weights exclude each other; leave one out")
     if blend and (random_weights or (weights is None and arch is not None)):

@@ -318,10 +318,39 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
         compare_with_torch(graph, network, patches)
 
 
-def test_a_number_that_is_the_same_for_every_picture_is_no_decision() -> None:
+def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said() -> None:
     torch.manual_seed(0)
     network = Guarded().eval()
-    assert not refused(simplify(trace(network, TILE)), network)
+    graph = simplify(trace(network, TILE))
+    assert not refused(graph, network)
+    (remark,) = compare_with_torch(graph, network, check_patches(TILE)).remarks
+    assert "__bool__" in remark
+
+
+class GreenExpert(Experts):
+    """Asks another expert for green pictures alone, of which no check patch is one."""
+
+    def choice(self, x: Tensor) -> int:
+        red, green, blue = x.mean((0, 2, 3))
+        return int(torch.stack([torch.full((), 0.08), green - torch.maximum(red, blue)]).argmax())
+
+
+def test_a_decision_that_only_the_colour_of_a_picture_shows_is_refused() -> None:
+    torch.manual_seed(0)
+    network = GreenExpert().eval()
+    assert len({network.choice(torch.from_numpy(patch.batch)) for patch in check_patches(TILE)}) == 1
+    with pytest.raises(ExportError):
+        compare_with_torch(simplify(trace(network, TILE)), network, check_patches(TILE))
+
+
+class ThroughNumpy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(torch.from_numpy(x.numpy() * 0.5), scale_factor=2.0)
+
+
+def test_a_graph_that_the_picture_does_not_enter_is_refused() -> None:
+    with pytest.raises(ExportError):
+        compare_with_torch(trace(ThroughNumpy(), TILE), ThroughNumpy(), check_patches(TILE))
 
 
 class WritesIntoItsTable(nn.Module):

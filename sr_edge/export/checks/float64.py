@@ -33,16 +33,25 @@ def run_float64(
     Raises:
         Exception: whatever the network raises, if it insists on float32.
     """
+    module = _copied(module)
     scalars = control_tensors(controls_of(module), controls)
     inputs = tuple(value.double() for value in (torch.from_numpy(batch), *scalars))
     # Not inference mode: there a dispatch mode sees compound operators, whose parts would stay in float32.
     with torch.no_grad(), _default_float64(), _InFloat64():  # type: ignore[no-untyped-call]
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-            output = copy.deepcopy(module).double()(*inputs)  # a script's parameters cannot be lent to one call
+            output = module.double()(*inputs)  # a script's parameters cannot be lent to one call
         else:
             state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             output = functional_call(module, {name: _widened(value) for name, value in state.items()}, inputs)
     return np.asarray(output.numpy(), dtype=np.float64)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy, so that tables which the network keeps for a size stay in float32; itself where it cannot be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # whatever an attribute raises that cannot be copied, such as a lock
+        return module
 
 
 class _InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class is untyped

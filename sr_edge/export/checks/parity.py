@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from sr_edge.controls import checked_pairs
-from sr_edge.errors import ExportError
+from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.decisions import PictureDecisions
 from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.onnx_run import Tensor, feed_of, open_onnxruntime, run_session
@@ -89,9 +89,10 @@ class PatchParity:
 
 @dataclass(frozen=True)
 class Parity:
-    """The graph against PyTorch on all patches."""
+    """The graph against PyTorch on all patches; `doubts` are what comparing patches cannot rule out."""
 
     patches: tuple[PatchParity, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def max_abs_error(self) -> float:
@@ -113,8 +114,9 @@ class Parity:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What must be known of the patches that were excused: the graph's difference and the network's own noise."""
-        return tuple(f"the graph differs by {found}: excused as the network's own rounding" for found in self.excused)
+        """The graph's difference and the network's own noise on patches that were excused, and the doubts."""
+        excused = (f"the graph differs by {found}: excused as the network's own rounding" for found in self.excused)
+        return (*excused, *self.doubts)
 
     def require_within(self, advice: str) -> None:
         """Raises ExportError, which ends with `advice`, unless every patch that counts is within its bound."""
@@ -156,17 +158,23 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
     if not patches:
         raise ExportError("there is nothing to compare the graph on; pass at least one patch")
     session = open_onnxruntime(model)
+    if not session.get_inputs():
+        raise NotDeployable(
+            "the output does not depend on the picture in the graph: the network takes it out of torch, for example "
+            "through NumPy or .data; compute with tensors all the way"
+        )
     source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
     controls, decisions = controls_of(module), PictureDecisions()
     compared = []
     for patch, setting in checked_pairs(patches, controls):
-        scalars = control_tensors(controls, setting)
-        with torch.inference_mode(), decisions.watched():
-            expected = module(torch.from_numpy(patch.batch), *scalars)
+        x, scalars = torch.from_numpy(patch.batch), control_tensors(controls, setting)
+        with torch.inference_mode(), decisions.watched(x, *scalars):
+            expected = module(x, *scalars)
         found = run_session(session, feed_of(source, patch.batch, setting))[result]
         compared.append(_compared(module, patch, setting, found, expected.numpy()))
+    decisions.try_others(module, patches[0].batch, control_tensors(controls))
     decisions.require_none()
-    return Parity(tuple(compared))
+    return Parity(tuple(compared), decisions.remarks)
 
 
 def difference(found: Tensor, expected: Tensor) -> Difference:

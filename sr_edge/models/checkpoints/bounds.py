@@ -68,8 +68,8 @@ def first_line(error: BaseException) -> str:
 
 
 def shown(text: str) -> str:
-    """A text from a file or a library as part of a message: on one line, and not too long."""
-    line = " ".join(text.split())
+    """A text from a file or a library as part of a message: on one line, not too long, without control characters."""
+    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: i
     Raises:
         UsageError: it takes more than a picture, gives something else than one picture, or has another scale.
         TileMisfit: it does not take this tile, but others.
-        WeightsError: it fails on any picture, gives NaN, or is random.
+        WeightsError: it fails on any picture, gives NaN, is random, or keeps something of the first picture.
     """
     try:
         return Probe(_scale_at(network, name, tile or USUAL_TILE, scale), tile or USUAL_TILE)
@@ -68,8 +69,9 @@ def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: i
 
 
 def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) -> int:
-    operators = RandomOperators()
-    picture = torch.rand(1, 3, tile.height, tile.width, generator=torch.Generator().manual_seed(SEED))
+    operators, fresh = RandomOperators(), _untouched_copy(network)
+    generator = torch.Generator().manual_seed(SEED)
+    picture, another = (torch.rand(1, 3, tile.height, tile.width, generator=generator) for _ in range(2))
     # Not in inference mode: tensors that a network keeps from this run could not be used afterwards.
     with torch.no_grad():
         try:
@@ -83,7 +85,37 @@ def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) 
         except Exception as error:  # whatever the network's code raises
             raise explained_failure(network, name, tile, _message(error)) from error
     _require_finite_and_deterministic(upscaled, again, name, operators)
+    if fresh is not None and _differ(upscaled, _second_output(fresh, another, picture)):
+        raise WeightsError(
+            f"{name} keeps something of the first picture that it is given, or draws weights then, so that its output "
+            "depends on what came before; compute it in every call, or store it in the checkpoint"
+        )
     return ratio
+
+
+def _untouched_copy(network: nn.Module) -> nn.Module | None:
+    """A copy that has seen no picture; None where the network cannot be copied."""
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # whatever an attribute raises that cannot be copied, such as a lock
+        return None
+
+
+def _second_output(network: nn.Module, first: Tensor, second: Tensor) -> object:
+    """What a network makes of a picture after another one; None where that fails."""
+    try:
+        with torch.no_grad():
+            network(first)
+            return network(second)
+    except Exception:  # whatever the network's code raises where it misses what it kept of its first picture
+        return None
+
+
+def _differ(first: Tensor, again: object) -> bool:
+    tolerance = EQUAL * max(1.0, float(first.abs().max()))
+    if not isinstance(again, Tensor) or again.shape != first.shape:
+        return True
+    return bool((again - first).abs().max() > tolerance)
 
 
 def require_picture_only(network: nn.Module, name: str) -> None:
@@ -147,6 +179,5 @@ def _require_ratio(shape: tuple[int, ...], name: str, tile: TileSpec, scale: int
 def _require_finite_and_deterministic(first: Tensor, again: object, name: str, operators: RandomOperators) -> None:
     if not first.isfinite().all():
         raise WeightsError(f"{name} gives NaN or infinite values on a picture; check its weights and --input-range")
-    tolerance = EQUAL * max(1.0, float(first.abs().max()))
-    if not isinstance(again, Tensor) or again.shape != first.shape or (again - first).abs().max() > tolerance:
+    if _differ(first, again):
         raise WeightsError(f"{name} gives another picture each time, in eval mode, too: {operators.described()}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
+from sr_edge.export.onnx_file import export_onnx
 from sr_edge.models import load_model
 from sr_edge.models.checkpoints import Blend, read_checkpoint
 from sr_edge.models.loading import innermost
@@ -110,3 +113,20 @@ def test_a_program_that_was_cut_short(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         read_checkpoint(path)
     assert "\n" not in str(caught.value)
+
+
+def traced(network: nn.Module) -> Any:
+    return torch.jit.trace(network, torch.rand(1, 3, 12, 16))  # type: ignore[no-untyped-call]
+
+
+def scripted(network: nn.Module) -> Any:
+    return torch.jit.script(network)
+
+
+@pytest.mark.parametrize("make", [traced, scripted])
+def test_a_program_is_exported_and_compared(make: Callable[[nn.Module], Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.jit.save(make(Doubler().eval()), tmp_path / "net.pt")
+    report = export_onnx(load_model(str(tmp_path / "net.pt"), None, tile=TILE), TILE, tmp_path / "net.onnx")
+    assert report.parity.passed
+    assert report.metadata.card.scale == 2
