@@ -145,7 +145,7 @@ def test_control_of_a_network_without(session: Session, batches: list[Array]) ->
 def test_controls_that_the_card_does_not_tell_of(runtime: str, toys: Any) -> None:
     request = toys.request_for(runtime, network="Controlled")
     unaware = replace(request, card=replace(request.card, controls=()))
-    with pytest.raises(UsageError, match=r"takes the controls alpha, beta, its card tells of none"):
+    with pytest.raises(UsageError, match="alpha"):
         open_request(runtime, unaware)
 
 
