@@ -94,27 +94,27 @@ class Float16Check:
     @property
     def psnr_db(self) -> float:
         """Against fp32, on the worst photograph or flat picture."""
-        return min((found.fidelity.psnr_db for found in self._pictures), default=math.inf)
+        return min((result.fidelity.psnr_db for result in self._pictures), default=math.inf)
 
     @property
     def loss_db(self) -> float:
         """On the worst photograph or flat picture."""
-        return max((found.loss_db for found in self._pictures), default=0.0)
+        return max((result.loss_db for result in self._pictures), default=0.0)
 
     @property
     def first_overflow(self) -> str:
         """The first node that overflows on a photograph or flat picture, or ""."""
-        return next((found.first_overflow for found in self._pictures if found.first_overflow), "")
+        return next((result.first_overflow for result in self._pictures if result.first_overflow), "")
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What half precision loses on worst cases, which do not decide."""
-        worst_cases = [found for found in self.patches if found.kind is PatchKind.WORST_CASE]
-        return tuple(found.remark for found in worst_cases if found.flaw(LOSS_BOUND_DB))
+        worst_cases = [result for result in self.patches if result.kind is PatchKind.WORST_CASE]
+        return tuple(result.remark for result in worst_cases if result.flaw(LOSS_BOUND_DB))
 
     def require_within(self, bound_db: float = LOSS_BOUND_DB) -> None:
         """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`."""
-        flaw = next(filter(None, (found.flaw(bound_db) for found in self._pictures)), "")
+        flaw = next(filter(None, (result.flaw(bound_db) for result in self._pictures)), "")
         if flaw:
             raise ExportError(
                 f"{flaw}; put what that layer computes into a module named fp32_... to keep it in float32, or deploy "
@@ -123,7 +123,7 @@ class Float16Check:
 
     @property
     def _pictures(self) -> list[PatchFloat16]:
-        return [found for found in self.patches if found.kind is not PatchKind.WORST_CASE]
+        return [result for result in self.patches if result.kind is not PatchKind.WORST_CASE]
 
 
 def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
@@ -218,13 +218,13 @@ def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
 
 def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
     try:
-        found: Sequence[Tensor] = node.run(*inputs)
+        result: Sequence[Tensor] = node.run(*inputs)
     except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise of an index, a shape, or an unknown mode
         raise ExportError(
             f"in float16 node {name!r} fails ({error}); put what it computes into a module named fp32_... to keep it "
             "in float32, or deploy this network in fp32"
         ) from error
-    return found
+    return result
 
 
 def _require_type(stated: int | None, result: Tensor, node: str) -> None:

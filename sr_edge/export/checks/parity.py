@@ -43,7 +43,7 @@ MOST_EXCUSED = 0.5
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two renderings of one patch are apart, for a peak of 1.0; infinite where one of them is not finite."""
+    """How far two renderings of one patch are measured, for a peak of 1.0; infinite where one of them is not finite."""
 
     max_abs_error: float
     psnr_db: float
@@ -97,16 +97,16 @@ class Parity:
     @property
     def max_abs_error(self) -> float:
         """The largest difference on the patches that were not excused, as a share of white."""
-        return max((found.difference.max_abs_error for found in self._counted), default=0.0)
+        return max((result.difference.max_abs_error for result in self._counted), default=0.0)
 
     @property
     def psnr_db(self) -> float:
         """The PSNR of the worst patch that was not excused."""
-        return min((found.difference.psnr_db for found in self._counted), default=math.inf)
+        return min((result.difference.psnr_db for result in self._counted), default=math.inf)
 
     @property
     def excused(self) -> tuple[PatchParity, ...]:
-        return tuple(found for found in self.patches if found.excused)
+        return tuple(result for result in self.patches if result.excused)
 
     @property
     def passed(self) -> bool:
@@ -115,7 +115,7 @@ class Parity:
     @property
     def remarks(self) -> tuple[str, ...]:
         """The graph's difference and the network's own noise on patches that were excused, and the doubts."""
-        excused = (f"the graph differs by {found}: excused as the network's own rounding" for found in self.excused)
+        excused = (f"the graph differs by {result}: excused as the network's own rounding" for result in self.excused)
         return (*excused, *self.doubts)
 
     def require_within(self, advice: str) -> None:
@@ -125,18 +125,18 @@ class Parity:
 
     @property
     def _counted(self) -> list[PatchParity]:
-        return [found for found in self.patches if not found.excused]
+        return [result for result in self.patches if not result.excused]
 
     @property
     def refusal(self) -> str:
         """Why the graph is not taken for the network, or ""."""
-        failed = next((found for found in self.patches if not found.passed), None)
+        failed = next((result for result in self.patches if not result.passed), None)
         if failed is not None:
             return (
                 f"the ONNX graph differs from the PyTorch module by {failed} (allowed {failed.bound:.3g}, "
                 f"PSNR {failed.difference.psnr_db:.1f} dB)"
             )
-        worst_cases = [found for found in self.patches if found.kind is PatchKind.WORST_CASE]
+        worst_cases = [result for result in self.patches if result.kind is PatchKind.WORST_CASE]
         if len(self.excused) > MOST_EXCUSED * len(worst_cases):
             return (
                 f"{len(self.excused)} of {len(worst_cases)} worst cases exceed the bound of {PARITY_BOUND:g} and the "
@@ -163,45 +163,45 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
             "the output does not depend on the picture in the graph: the network takes it out of torch, for example "
             "through NumPy or .data; compute with tensors all the way"
         )
-    source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
+    input_name, output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
     controls, decisions = controls_of(module), PictureDecisions()
     compared = []
     for patch, setting in checked_pairs(patches, controls):
         x, scalars = torch.from_numpy(patch.batch), control_tensors(controls, setting)
         with torch.inference_mode(), decisions.watched(x, *scalars):
             expected = module(x, *scalars)
-        found = run_session(session, feed_of(source, patch.batch, setting))[result]
-        compared.append(_compared(module, patch, setting, found, expected.numpy()))
+        actual = run_session(session, feed_of(input_name, patch.batch, setting))[output_name]
+        compared.append(_compared(module, patch, setting, actual, expected.numpy()))
     decisions.try_others(module, patches[0].batch, control_tensors(controls))
     decisions.require_none()
     return Parity(tuple(compared), decisions.remarks)
 
 
-def difference(found: Tensor, expected: Tensor) -> Difference:
+def difference(actual: Tensor, expected: Tensor) -> Difference:
     """Compares two renderings of one patch; raises ExportError when their shapes differ."""
-    if found.shape != expected.shape:
-        raise ExportError(f"the graph gives {found.shape}, the PyTorch module {expected.shape}; the export is wrong")
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+    if actual.shape != expected.shape:
+        raise ExportError(f"the graph gives {actual.shape}, the PyTorch module {expected.shape}; the export is wrong")
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return Difference(math.inf, -math.inf)
-    errors = found.astype(np.float64) - expected.astype(np.float64)
+    errors = actual.astype(np.float64) - expected.astype(np.float64)
     square = float(np.mean(np.square(errors)))
     return Difference(float(np.abs(errors).max()), math.inf if square == 0.0 else -10.0 * math.log10(square))
 
 
 def _compared(
-    module: nn.Module, patch: CheckPatch, setting: Mapping[str, float], found: Tensor, expected: Tensor
+    module: nn.Module, patch: CheckPatch, setting: Mapping[str, float], actual: Tensor, expected: Tensor
 ) -> PatchParity:
-    apart = difference(found, expected)
+    measured = difference(actual, expected)
     name = (
         f"{patch.name} at {', '.join(f'{key}={value:g}' for key, value in setting.items())}" if setting else patch.name
     )
-    if patch.kind is not PatchKind.WORST_CASE or apart.max_abs_error <= PARITY_BOUND:
-        return PatchParity(name, patch.kind, apart)
+    if patch.kind is not PatchKind.WORST_CASE or measured.max_abs_error <= PARITY_BOUND:
+        return PatchParity(name, patch.kind, measured)
     try:
         exact = run_float64(module, patch.batch, setting)
     except Exception as error:  # whatever the network's own code raises in an arithmetic it was not written for
-        return PatchParity(name, patch.kind, apart, noise_failure=f"{type(error).__name__} in float64")
-    return PatchParity(name, patch.kind, apart, own_noise=_finite_noise(expected, exact))
+        return PatchParity(name, patch.kind, measured, noise_failure=f"{type(error).__name__} in float64")
+    return PatchParity(name, patch.kind, measured, own_noise=_finite_noise(expected, exact))
 
 
 def _finite_noise(expected: Tensor, exact: Tensor) -> float | None:
