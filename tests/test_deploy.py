@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from sr_edge.bench import GoldenResult, SelfTest, Variant
+from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.calibration import Order
 from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
@@ -29,12 +31,12 @@ from sr_edge.errors import (
 )
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
-from sr_edge.models import load_model
+from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes import open_session
 from sr_edge.runtimes.tensorrt_api import Flavour
 from sr_edge.runtimes.tensorrt_compile import CompileOrder, compile_bundle
 from sr_edge.runtimes.tensorrt_options import BuildOptions
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
 from tests.runtimes.here import require_compiler
 
 TILE = TileSpec(20, 28)
@@ -327,3 +329,62 @@ class TestLayersAreTimed:
     def test_nowhere_where_the_bundle_is_for_several(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (order,) = self.orders(monkeypatch, tmp_path, ("onnxruntime", "openvino"), refused=False)
         assert (order.runtime, order.rest) == ("", Precision.FP32)
+
+
+class CancelsFeatures(nn.Module):
+    """Loses the picture in float16: it is added to something large and taken back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        large = 256.0 * (1.0 + x.repeat(1, 4, 1, 1))
+        return nn.functional.pixel_shuffle((large + self.first(x)) - large, 2)
+
+
+class CancelsWeights(nn.Module):
+    """Loses the picture in bfloat16, which has no 255.5, and not in float16: 256 times it less 255.5 times it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(6, 3, 1, bias=False)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.cat([256.0 * torch.eye(3), -255.5 * torch.eye(3)], 1)[..., None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        halved = self.mix(torch.cat([x, x], 1)) + 0.001  # off the ties in which half of a level is rounded either way
+        return nn.functional.interpolate(halved, scale_factor=2.0)
+
+
+@pytest.mark.parametrize(("network", "lost"), [(CancelsFeatures, Precision.FP16), (CancelsWeights, Precision.BF16)])
+def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
+    network: type[nn.Module], lost: Precision, pictures: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    card = ModelCard(name="cancelling", scale=2, parameters=18)
+    model = LoadedModel(network().eval().requires_grad_(False), card)
+    plan = DeployPlan(TILE, ("torch", "onnxruntime"), tuple(Precision), rounds=1, with_memory=False)
+    report = deploy_network(model, pictures, tmp_path / "x.sredge", plan)
+    left_out = report.manifest.left_out
+    assert str(lost) in left_out
+    assert all(reason in " ".join(report.notes) for reason in left_out.values())
+    half = [found for found in report.manifest.artifacts if Precision.FP16 in (found.precision, found.rest)]
+    assert bool(half) is ("fp16" not in left_out)
+    assert {str(frame.precision) for frame in report.manifest.golden}.isdisjoint(left_out)
+    assert report.failed == ()
+    with open_bundle(report.path) as bundle:
+        bundle.verify()
+        tests = self_test_bundle(bundle, variants_of(bundle, plan.runtimes, tuple(Precision)), OpenOptions())
+    assert all(test.passed for test in tests if test.results)
+    assert any(test.passed for test in tests)
+
+
+def test_a_half_precision_file_that_is_computed_in_float32_is_tested_and_not_timed(report: DeployReport) -> None:
+    rows = [row for row in report.bench.rows if row.variant.precision is Precision.FP16 and row.spec is not None]
+    in_float32 = [row for row in rows if row.spec is not None and row.spec.ran is not Precision.FP16]
+    assert {row.variant.runtime for row in in_float32} >= {"onnxruntime"}
+    for row in in_float32:
+        assert row.self_test is not None and row.self_test.passed
+        assert row.latency is None and row.memory is None and row.rounds_ms == ()
+        assert any("not timed" in remark for remark in row.remarks)
