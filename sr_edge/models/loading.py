@@ -60,7 +60,7 @@ def load_model(
         weights, name = Path(name), None
     if arch is not None and name is not None:
         raise UsageError(f"{name} and --arch {arch} name two networks; leave one out")
-    if scale is not None and scale not in SCALES:
+    if name is None and scale is not None and scale not in SCALES:  # a registered network says which it has
         raise UsageError(f"scale {scale} is not a magnification; use {', '.join(map(str, SCALES))}")
     if not (math.isfinite(input_range) and input_range > 0.0):
         raise UsageError(f"an input range of {input_range:g} is not possible; give 1 for 0-1, or 255 for 0-255")
