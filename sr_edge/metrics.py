@@ -116,20 +116,20 @@ def cost_of_noise_db(noise_power: float, float_db: float) -> float:
     return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
 
 
-def fidelity(found_nchw: Batch, wanted_nchw: Batch) -> Fidelity:
+def fidelity(output_nchw: Batch, reference_nchw: Batch) -> Fidelity:
     """Compares two renderings of one patch, (1, 1 or 3, height, width); anything not finite is infinitely far.
 
     The SSIM is the one of `ssim_y` from windows four pixels apart, a tenth of the work, of luma that was not rounded; a
     picture smaller than its window is one window.
     """
-    if not (np.isfinite(found_nchw).all() and np.isfinite(wanted_nchw).all()):
+    if not (np.isfinite(output_nchw).all() and np.isfinite(reference_nchw).all()):
         return LOST
-    found, wanted = (np.clip(batch[0].astype(np.float64), 0.0, 1.0) for batch in (found_nchw, wanted_nchw))
-    square = float(np.mean(np.square(found - wanted)))
-    shift = float(np.abs(found.mean((1, 2)) - wanted.mean((1, 2))).max())
+    output, reference = (np.clip(batch[0].astype(np.float64), 0.0, 1.0) for batch in (output_nchw, reference_nchw))
+    square = float(np.mean(np.square(output - reference)))
+    shift = float(np.abs(output.mean((1, 2)) - reference.mean((1, 2))).max())
     return Fidelity(
         math.inf if square == 0.0 else -10.0 * math.log10(square),
-        _ssim(_luma_of(found), _luma_of(wanted), _FIDELITY_STEP_PX),
+        _ssim(_luma_of(output), _luma_of(reference), _FIDELITY_STEP_PX),
         shift,
     )
 

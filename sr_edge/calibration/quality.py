@@ -122,11 +122,11 @@ class Judge:
         """What these layers cost in PSNR of luma against the originals, which decides nothing; None without any."""
         if not self._has_truth:
             return None
-        found = [self._run(held, setting, int8) for held, setting in self._at_defaults]
-        return self._psnr_db(self._floats[: len(found)]) - self._psnr_db(found)
+        outputs = [self._run(held, setting, int8) for held, setting in self._at_defaults]
+        return self._psnr_db(self._floats[: len(outputs)]) - self._psnr_db(outputs)
 
-    def _drop_db(self, found: Sequence[Batch]) -> float:
-        return cost_of_pictures_db(found, self._floats, self.assumed_db)
+    def _drop_db(self, outputs: Sequence[Batch]) -> float:
+        return cost_of_pictures_db(outputs, self._floats, self.assumed_db)
 
     def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Batch:
         picture: Batch = self._graph.run(held.patch * self._white, int8, setting) / self._white
@@ -150,12 +150,12 @@ class Judge:
                 )
 
 
-def cost_of_pictures_db(found: Sequence[Batch], wanted: Sequence[Batch], float_db: float) -> float:
+def cost_of_pictures_db(outputs: Sequence[Batch], references: Sequence[Batch], float_db: float) -> float:
     """What these pictures cost against those of the float network, all float NCHW in [0, 1].
 
     The largest of three: their noise in luma, the detail that the worst of them loses, the tint of the worst of them.
     """
-    pairs = list(zip(found, wanted, strict=True))
+    pairs = list(zip(outputs, references, strict=True))
     kept = [fidelity(picture, exact) for picture, exact in pairs]
     if not all(math.isfinite(each.color_shift) for each in kept):
         return math.inf
@@ -166,7 +166,7 @@ def cost_of_pictures_db(found: Sequence[Batch], wanted: Sequence[Batch], float_d
 
 def _mean_power(pairs: Sequence[tuple[Batch, Batch]]) -> float:
     """Mean squared difference of luma."""
-    return float(np.mean([np.mean(np.square(luma(found) - luma(wanted))) for found, wanted in pairs]))
+    return float(np.mean([np.mean(np.square(luma(output) - luma(reference))) for output, reference in pairs]))
 
 
 def luma(batch_nchw: Batch) -> Plane:

@@ -20,7 +20,8 @@ Model = Annotated[
     ),
 ]
 Scale = Annotated[
-    int | None, typer.Option(help="Magnification: 1, 2, 3, 4, 8 or 16; of checkpoints it is found.", show_default=False)
+    int | None,
+    typer.Option(help="Magnification: 1, 2, 3, 4, 8 or 16; detected where a checkpoint is given.", show_default=False),
 ]
 Tile = Annotated[
     str | None,

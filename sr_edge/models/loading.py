@@ -19,7 +19,14 @@ from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range,
 from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
 from sr_edge.models.probing.probe import SCALES
 from sr_edge.models.recognition.families import SPANDREL_PREFIX
-from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture, model_names
+from sr_edge.models.registry import (
+    build_network,
+    bundled_weights,
+    count_parameters,
+    find_architecture,
+    model_names,
+    require_scale,
+)
 from sr_edge.spec import Control, ModelCard, TileSpec
 
 __all__ = ["LoadedModel", "ScaledRange", "bake", "innermost", "load_model", "names_checkpoint", "reopen_model"]
@@ -145,6 +152,7 @@ def _require_bundled(name: str | None, scale: int | None) -> Path:
     find_architecture(name)
     if scale is None:
         raise UsageError(f"say which magnification {name} is for: pass --scale 2, 3 or 4")
+    require_scale(name, scale)
     path = bundled_weights(name, scale)
     if path is None:
         raise UsageError(

@@ -110,9 +110,14 @@ def find_architecture(name: str) -> tuple[Architecture, str]:
 def build_network(name: str, scale: int) -> nn.Module:
     """A freshly initialised network in eval mode; raises UnknownNameError, or UsageError for another scale."""
     architecture, size = find_architecture(name)
+    require_scale(name, scale)
+    return architecture.build(size, scale).eval()
+
+
+def require_scale(name: str, scale: int) -> None:
+    """Raises UsageError for a scale that registered networks do not come for."""
     if scale not in SCALES:
         raise UsageError(f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}")
-    return architecture.build(size, scale).eval()
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -116,6 +116,7 @@ def test_a_malicious_checkpoint_does_not_execute(
     ("arguments", "code", "message"),
     [
         (("convnet-tiny", "--scale", "5", "--random-weights"), 2, "comes for scales 2, 3, 4, not 5"),
+        (("convnet-tiny", "--scale", "5"), 2, "comes for scales 2, 3, 4, not 5"),
         (("convnet-tiny", "--random-weights"), 2, "--scale"),
         (("nonsense", "--scale", "2", "--random-weights"), 2, "unknown model 'nonsense'; choose one of: "),
         (("convnet-light", "--scale", "2", "--weights", "absent.pth"), 1, "absent.pth"),

@@ -65,13 +65,15 @@ def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> Blended:
         WeightsError: a checkpoint is unreadable, has other keys, shapes or whole numbers in the place of floats, or
             holds NaN or infinite values.
     """
-    rest = 1 - sum(other.share for other in others)
-    if rest < -1e-9:
-        raise UsageError(f"the blended checkpoints have a share of {1 - rest:g} in all; it must not be more than 1")
+    own_share = 1 - sum(other.share for other in others)
+    if own_share < -1e-9:
+        raise UsageError(
+            f"the blended checkpoints have a share of {1 - own_share:g} in all; it must not be more than 1"
+        )
     learnt = float_keys(state)
     require_finite(state, str(taken.set.path), learnt)
-    sums = {**state, **{key: state[key] * max(rest, 0.0) for key in learnt}}
-    described = [f"{max(rest, 0.0):g} of {taken.set.path.name}"]
+    sums = {**state, **{key: state[key] * max(own_share, 0.0) for key in learnt}}
+    described = [f"{max(own_share, 0.0):g} of {taken.set.path.name}"]
     checkpoints = []
     for other in others:
         checkpoint = read_checkpoint(other.path)
