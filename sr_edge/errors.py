@@ -21,16 +21,38 @@
     └── TrainingError            training cannot start or go on
         └── TrainingInterrupted  exit code 130: Ctrl-C; all steps are saved
 
-A message says what was found, what was wanted, and what to do next.
+Every error has the fields `problem`, `found`, `wanted` and `remedy`; its message is made of the first and the last.
 """
 
 from __future__ import annotations
 
 
 class SrEdgeError(Exception):
-    """Base of all deliberate errors; the command line prints it as one line and exits with `exit_code`."""
+    """Base of all deliberate errors; the command line prints it as one line and exits with `exit_code`.
+
+    `str()` of an error is `problem`, followed by `remedy` where there is one. Programs read the fields, never the text:
+
+    >>> error = TileError("height 250 is not a multiple of 96", found=250, wanted=96, remedy="pass --pad reflect")
+    >>> str(error)
+    'height 250 is not a multiple of 96; pass --pad reflect'
+    >>> error.found
+    250
+
+    Args:
+        problem: What is wrong, as one sentence without a full stop at its end.
+        found: The value that was refused: a number, a name, a path, a shape.
+        wanted: What would have been accepted: a value, the values to choose from, a range.
+        remedy: What to do about it, as an instruction.
+    """
 
     exit_code = 1
+
+    def __init__(self, problem: str, *, found: object = None, wanted: object = None, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        self.found = found
+        self.wanted = wanted
+        self.remedy = remedy
 
 
 class UsageError(SrEdgeError):
@@ -45,7 +67,9 @@ class UnknownNameError(UsageError):
     """
 
     def __init__(self, kind: str, found: str, known: list[str]) -> None:
-        super().__init__(f"unknown {kind} {found!r}; choose one of: {', '.join(known)}")
+        super().__init__(
+            f"unknown {kind} {found!r}", found=found, wanted=known, remedy=f"choose one of: {', '.join(known)}"
+        )
 
 
 class TileError(UsageError):
