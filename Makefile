@@ -3,9 +3,10 @@
 PYTHON ?=
 PY ?= python3
 VENV_PY := .venv/bin/python
+PYTEST_OPTIONS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+.PHONY: help venv demo test test-services check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -16,8 +17,11 @@ venv: ## make .venv, or bring it up to date with constraints.txt and pyproject.t
 demo: venv ## bundled weights to a verified INT8 deployment, with a before/after picture in demo-output/
 	@$(VENV_PY) scripts/demo.py
 
-test: venv ## the whole test suite, two files at a time
-	@$(VENV_PY) -m pytest -n 2 --dist loadfile
+test: venv ## the test suite, in two processes
+	@$(VENV_PY) -m pytest $(PYTEST_OPTIONS) -m "not services"
+
+test-services: venv ## the tests that need a server, a browser or a long run (GStreamer, RTSP, Chromium, the documented commands)
+	@$(VENV_PY) -m pytest $(PYTEST_OPTIONS) -m services
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check

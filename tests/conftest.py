@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, and the thread limit that keeps the suite fair to its neighbours."""
+"""Fixtures that several test modules share, and the limit of one core for each worker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ from typing import Any
 
 import pytest
 
-TORCH_THREADS = "2"
-
-# torch reads these when it is first imported, which is after this file.
+# One thread for each worker: two workers with two threads each are slower on two cores. torch reads these variables
+# when it is first imported, which is after this file.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, TORCH_THREADS)
+    os.environ.setdefault(variable, "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps each worker of pytest-xdist on a core of its own, so that the runtimes, too, start one thread.
+
+    Tests of servers and browsers keep all cores: their processes inherit the core of the worker that starts them.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity") and config.getoption("markexpr") != "services":
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import pytest
 
 from tests.benchmarks.gpu_sessions import ROOT, STAND_IN, bare_interpreter, plain_environment
 
+pytestmark = pytest.mark.services
+
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 BUDGET_S = 60
 

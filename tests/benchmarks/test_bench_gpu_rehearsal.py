@@ -22,6 +22,8 @@ from sr_edge.spec import Precision
 from tests.benchmarks.gpu_sessions import STAND_IN, GpuSession, bench_gpu, loaded, plain_environment
 from tests.runtimes.here import require_runtime
 
+pytestmark = pytest.mark.services
+
 NETWORK = "convnet-tiny-x2"
 REFUSING_RTX = """
 from enum import IntEnum

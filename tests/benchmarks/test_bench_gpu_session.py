@@ -16,6 +16,8 @@ import pytest
 
 from tests.benchmarks.gpu_sessions import GpuSession, bare_interpreter, bench_gpu, loaded, plain_environment, tells
 
+pytestmark = pytest.mark.services
+
 CRASHES = "import os, signal; print('about to crash', flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
 HANGS = "import time; print('waiting', flush=True); time.sleep(600)"
 HANGS_WITH_CHILD = """

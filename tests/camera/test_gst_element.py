@@ -15,6 +15,8 @@ from sr_edge.gstreamer.planes import PIXEL_FORMATS, BufferLayout
 from sr_edge.runtimes import Session
 from tests.camera.gst_here import GStreamer, require_gstreamer
 
+pytestmark = pytest.mark.services
+
 WIDTH, HEIGHT, FRAMES = 323, 181, 2
 SMALL = "video/x-raw,format=RGB,width=64,height=48"
 FULL_RGB = Colour(ColourRange.FULL, 0, 1, 13)

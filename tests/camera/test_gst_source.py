@@ -13,6 +13,8 @@ import pytest
 
 from tests.camera.stand_ins import PATIENCE_S
 
+pytestmark = pytest.mark.services
+
 SYSTEM_PYTHON = "/usr/bin/python3"
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """

@@ -33,6 +33,8 @@ from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
 from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
 
+pytestmark = pytest.mark.services
+
 SENDER = Path(__file__).with_name("sender.py")
 LISTEN = {"rtsp_flags": "listen", "listen_timeout": "20"}
 

@@ -26,6 +26,8 @@ from tests.camera.preview_here import (
     write_still,
 )
 
+pytestmark = pytest.mark.services
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 LIMIT_MS = 60_000

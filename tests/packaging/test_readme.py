@@ -88,11 +88,13 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.services
 def test_the_readmes_walk_makes_what_it_says(walked: Path) -> None:
     made = {path.name for path in walked.iterdir()}
     assert {"tiny-x2.sredge", "coffee-x2.png", "large"} <= made
 
 
+@pytest.mark.services
 def test_the_demos_picture_shows_more_than_bicubic(walked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "scripts")
     demo = importlib.import_module("demo")
@@ -102,6 +104,7 @@ def test_the_demos_picture_shows_more_than_bicubic(walked: Path, monkeypatch: py
     assert picture.shape[1] > 3 * picture.shape[0] // 2
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("page", [page for page in PAGES if page != README], ids=page_name)
 def test_the_commands_run_as_printed(page: Path, request: pytest.FixtureRequest) -> None:
     commands = commands_of(page.read_text(encoding="utf-8"))
