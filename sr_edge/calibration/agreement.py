@@ -10,6 +10,7 @@ import onnx
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.switched import SwitchedGraph, float_picture
+from sr_edge.calibration.timer import Timer
 from sr_edge.calibration.watched import Batch, WatchedGraph
 from sr_edge.errors import CalibrationError
 from sr_edge.spec import Precision, Spelling
@@ -19,7 +20,7 @@ AGREEMENT_DB = 45.0
 
 
 def require_same_meaning(
-    model: onnx.ModelProto, chosen: Calibration, patch: Batch, runtime: str, threads: int | None
+    model: onnx.ModelProto, chosen: Calibration, patch: Batch, runtime: str, timer: Timer, threads: int | None
 ) -> None:
     """Raises CalibrationError unless the written graph, and the one that `runtime` compiles, do what was judged.
 
@@ -27,23 +28,25 @@ def require_same_meaning(
         model: the float graph.
         chosen: with the layers that become INT8.
         patch: in the range of the graph's input.
-        runtime: "openvino", or empty for the written graph alone.
+        runtime: its name, or empty for the written graph alone.
+        timer: runs graphs in that runtime.
         threads: of the runtime.
     """
     judged = SwitchedGraph(model, chosen).run(patch, chosen.int8_nodes)
     written = WatchedGraph(insert_qdq(model, chosen, Spelling.S8), optimize=False).run(patch)[0]
     found = {"ONNX Runtime": float_picture(written)}
     if runtime:
-        from sr_edge.calibration.openvino_times import output_of
-
-        run = output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, threads)
-        found["OpenVINO"] = float_picture(run(patch, {}))
+        run = timer.output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, threads)
+        found[runtime] = float_picture(run(patch, {}))
     for computed_by, output in found.items():
         agreement_db = _agreement_db(output, judged)
         if agreement_db < AGREEMENT_DB:
             raise CalibrationError(
-                f"{computed_by} computes the INT8 graph otherwise than it is meant: {agreement_db:.1f} dB from it, "
-                f"wanted {AGREEMENT_DB:g}; keep layers float with --exclude, or report the network"
+                f"the INT8 graph run by {computed_by} differs from the arithmetic that its layers were chosen by: "
+                f"the PSNR is {agreement_db:.1f} dB and must be at least {AGREEMENT_DB:g} dB",
+                found=agreement_db,
+                wanted=AGREEMENT_DB,
+                remedy="keep layers float with --exclude, or report the network",
             )
 
 

@@ -16,6 +16,8 @@ _FORMAT = "sr_edge calibration 4"
 _READABLE = (_FORMAT, "sr_edge calibration 3", "sr_edge calibration 2")
 """Format 3 is the same without unsigned ranges, 2 also without fine-tuning."""
 
+_REPLACE = "delete it or recalibrate"
+
 
 def write_cache(path: Path, calibration: Calibration) -> None:
     """Writes the file whole or not at all; raises CalibrationError where it can't be written."""
@@ -33,32 +35,45 @@ def read_cache(path: Path) -> Calibration:
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CalibrationError(f"there is no calibration cache {path}; calibrate with pictures first") from None
+        raise CalibrationError(
+            f"the calibration cache {path} does not exist",
+            found=path,
+            wanted="a calibration cache",
+            remedy="calibrate with pictures first",
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    if not isinstance(document, dict) or document.get("format") not in _READABLE:
-        raise CalibrationError(f"{path} is no calibration cache of this version ({_FORMAT}); delete it or recalibrate")
-    body = document.get("calibration")
-    if _digest(body) != document.get("sha256"):
-        raise _damaged(path, "its content does not match its digest")
+        raise _damaged(path, str(error), path, "a readable calibration cache") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found not in _READABLE:
+        raise CalibrationError(
+            f"{path} is not a calibration cache of a format that can be read ({', '.join(_READABLE)})",
+            found=found,
+            wanted=_READABLE,
+            remedy=_REPLACE,
+        )
+    body, digest = document.get("calibration"), document.get("sha256")
+    if (actual := _digest(body)) != digest:
+        raise _damaged(path, "its content does not match its digest", actual, digest)
     try:
         return from_plain(Calibration, body, "calibration")
     except BundleError as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, str(error), path, "the fields of a calibration") from error
 
 
 def require_same(path: Path, found: Provenance, wanted: Provenance) -> None:
-    """Raises CacheMismatch, saying what differs, unless the cache was made from the same things."""
-    differences = []
-    if found.model_sha256 != wanted.model_sha256:
-        differences.append(f"another model ({found.model_sha256[:12]}, not {wanted.model_sha256[:12]})")
-    if found.patches_sha256 != wanted.patches_sha256:
-        differences.append("other calibration patches")
-    if found.method != wanted.method:
-        differences.append(f"the method {found.method!r}, not {wanted.method!r}")
-    if differences:
+    """Raises CacheMismatch unless the cache was made from the same things; `found` and `wanted` map what differs."""
+    words = {
+        "model_sha256": f"another model ({found.model_sha256[:12]}, not {wanted.model_sha256[:12]})",
+        "patches_sha256": "other calibration patches",
+        "method": f"the method {found.method!r}, not {wanted.method!r}",
+    }
+    differing = [name for name in words if getattr(found, name) != getattr(wanted, name)]
+    if differing:
         raise CacheMismatch(
-            f"the calibration cache {path} was made with {' and '.join(differences)}; delete it or recalibrate"
+            f"the calibration cache {path} was made with {' and '.join(words[name] for name in differing)}",
+            found={name: getattr(found, name) for name in differing},
+            wanted={name: getattr(wanted, name) for name in differing},
+            remedy=_REPLACE,
         )
 
 
@@ -67,5 +82,7 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, why: str) -> CalibrationError:
-    return CalibrationError(f"the calibration cache {path} is damaged ({why}); delete it or recalibrate")
+def _damaged(path: Path, why: str, found: object, wanted: object) -> CalibrationError:
+    return CalibrationError(
+        f"the calibration cache {path} is damaged ({why})", found=found, wanted=wanted, remedy=_REPLACE
+    )

@@ -53,9 +53,19 @@ def choose_spelling(spelling: Spelling | None, targets: Sequence[str], runtime: 
     if fitting:
         return fitting[0]
     if spelling is None:
-        raise UsageError(f"no one INT8 file is for {', '.join(targets)}; calibrate twice, or deploy, which writes both")
+        raise UsageError(
+            f"no single INT8 file can be read by all of {', '.join(targets)}",
+            found=tuple(targets),
+            wanted={each: readers_of(each) for each in Spelling},
+            remedy="calibrate once for each spelling, or use sr-edge deploy, which writes both",
+        )
     others = [target for target in targets if target not in readers_of(spelling)]
-    raise UsageError(f"{', '.join(others)} does not read the {spelling} spelling; leave --spelling out")
+    raise UsageError(
+        f"INT8 files with the spelling {spelling} cannot be read by {', '.join(others)}",
+        found=spelling,
+        wanted=tuple(each for each in Spelling if set(others) <= set(readers_of(each))),
+        remedy="leave out --spelling",
+    )
 
 
 def calibrate_file(

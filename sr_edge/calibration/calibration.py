@@ -136,8 +136,13 @@ class Calibration:
 
     def keep_float(self, nodes: Collection[str], reason: str) -> Calibration:
         """The same calibration with these INT8 layers switched to float; raises UsageError for any other name."""
-        strange = set(nodes) - set(self.int8_nodes)
+        strange = tuple(sorted(set(nodes) - set(self.int8_nodes)))
         if strange:
-            raise UsageError(f"cannot switch {', '.join(sorted(strange))} to float: no INT8 layer has that name")
+            raise UsageError(
+                f"cannot switch layers to float: no INT8 layer is named {' or '.join(strange)}",
+                found=strange,
+                wanted=self.int8_nodes,
+                remedy="choose from the calibration's int8_nodes",
+            )
         decisions = tuple(replace(d, int8=False, reason=reason) if d.node in nodes else d for d in self.decisions)
         return replace(self, decisions=decisions)

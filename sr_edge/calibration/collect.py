@@ -37,12 +37,14 @@ def collect_ranges(
     batches: Sequence[Batch],
     observer_type: type[Observer] | None,
     progress: Progress | None = None,
+    observed_bytes: int = OBSERVED_BYTES,
 ) -> Iterator[dict[str, Found]]:
     """What the search finds for the input tensor of each layer, over all batches, pass by pass.
 
     In a graph with controls the extremes of those count too. Channels that every reader multiplies by zero do not
     count: whatever INT8 makes of them is multiplied by zero again. Static twins of LayerNorm pass the mean on as such a
-    channel, of any size. A tensor's result does not depend on which others are searched.
+    channel, of any size. A tensor's result does not depend on which others are searched, so `observed_bytes`, which
+    limits how many are observed in one pass, changes only how often the graph runs.
 
     Raises:
         CalibrationError: there is no batch, its shape is not the graph's, or a tensor is not finite.
@@ -52,7 +54,7 @@ def collect_ranges(
     for layer in layers:
         readers.setdefault(layer.site.activation, []).append(layer)
     runs = checked_pairs(batches, Feeds(model).controls)
-    passes = list(passes_over(model, readers, batches[0].shape, SAMPLES))
+    passes = list(passes_over(model, readers, batches[0].shape, SAMPLES, observed_bytes))
     done, total = 0, len(passes) * len(runs) + len(readers)
     view = view_graph(model)
     for names in passes:
@@ -91,8 +93,10 @@ class _Watched:
         lowest, highest = values.min(axis=others), values.max(axis=others)
         if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
             raise CalibrationError(
-                f"tensor {self.name} is not finite ({lowest.min()} to {highest.max()}) on a calibration patch; "
-                "check the weights and that the pictures are in [0, 1]"
+                f"the tensor {self.name} is not finite ({lowest.min()} to {highest.max()}) on a calibration patch",
+                found=self.name,
+                wanted="finite values",
+                remedy="check the weights, and that the pictures are in [0, 1]",
             )
         self._lowest.append(lowest)
         self._highest.append(highest)
@@ -116,15 +120,19 @@ def _step(progress: Progress | None, done: int, total: int) -> int:
 
 
 def passes_over(
-    model: onnx.ModelProto, readers: Mapping[str, Sequence[Layer]], shape: tuple[int, ...], samples: int
+    model: onnx.ModelProto,
+    readers: Mapping[str, Sequence[Layer]],
+    shape: tuple[int, ...],
+    samples: int,
+    observed_bytes: int = OBSERVED_BYTES,
 ) -> Iterator[list[str]]:
-    """The tensors in groups of which all values, and `samples` columns for every reader, fit in OBSERVED_BYTES."""
+    """The tensors in groups of which all values, and `samples` columns for every reader, fit in `observed_bytes`."""
     sizes = _tensor_bytes(model, shape)
     group: list[str] = []
     group_bytes = 0
     for name, layers in readers.items():
         size = sizes.get(name, _UNKNOWN_BYTES) + samples * sum(map(_column_bytes, layers))
-        if group and group_bytes + size > OBSERVED_BYTES:
+        if group and group_bytes + size > observed_bytes:
             yield group
             group, group_bytes = [], 0
         group.append(name)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.calibration import Calibration, Finetuning, TensorRange, TunedTensor
-from sr_edge.calibration.collect import passes_over
+from sr_edge.calibration.collect import OBSERVED_BYTES, passes_over
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.coordinates import Quadratic, descend
 from sr_edge.calibration.qdq import smoothing_of
@@ -60,6 +60,9 @@ def finetune(
     steps: int,
     progress: Progress = lambda done, total: None,
     save: Callable[[Calibration], None] = lambda calibration: None,
+    *,
+    samples: int = SAMPLES,
+    observed_bytes: int = OBSERVED_BYTES,
 ) -> Calibration:
     """The calibration with fine-tuned tensors; those that it holds already for as many steps stay as they are.
 
@@ -70,6 +73,8 @@ def finetune(
         steps: sweeps over the weights of each layer.
         progress: called with (steps done, steps in all).
         save: called with what is found so far, so that an interrupted run can go on.
+        samples: output positions of each layer over all patches, to tune and to check on.
+        observed_bytes: memory for the tensors that are observed in one pass over the patches.
 
     Raises:
         CalibrationError: there is one patch only, and none to check on.
@@ -83,7 +88,8 @@ def finetune(
         readers.setdefault(layer.site.activation, []).append(layer)
     missing = {tensor: found for tensor, found in readers.items() if tensor not in done}
     plain = replace(calibration, finetuning=None)
-    for tensor, tuned in _tuned_tensors(model, plain, missing, batches, steps, progress):
+    passes = list(passes_over(model, missing, batches[0].shape, samples, observed_bytes))
+    for tensor, tuned in _tuned_tensors(model, plain, missing, passes, batches, steps, samples, progress):
         done[tensor] = tuned
         save(replace(calibration, finetuning=Finetuning(steps, dict(done))))
     return replace(calibration, finetuning=Finetuning(steps, done))
@@ -92,7 +98,13 @@ def finetune(
 def require_enough(patches: int) -> None:
     """Raises CalibrationError where so few patches cannot teach and check."""
     if patches < LEAST_PATCHES:
-        raise CalibrationError(f"fine-tuning needs at least {LEAST_PATCHES} patches, to tune and to check; give more")
+        raise CalibrationError(
+            f"fine-tuning needs at least {LEAST_PATCHES} calibration patches, some to tune on and others to check the "
+            f"result, but there {'is' if patches == 1 else 'are'} {patches}",
+            found=patches,
+            wanted=LEAST_PATCHES,
+            remedy="use more patches",
+        )
 
 
 def _has_range(layer: Layer, calibration: Calibration) -> bool:
@@ -105,16 +117,17 @@ def _tuned_tensors(
     model: onnx.ModelProto,
     plain: Calibration,
     readers: Mapping[str, Sequence[Layer]],
+    passes: Sequence[Sequence[str]],
     batches: Sequence[Batch],
     steps: int,
+    samples: int,
     progress: Progress,
 ) -> Iterator[tuple[str, TunedTensor]]:
     runs = checked_pairs(list(enumerate(batches)), Feeds(model).controls)
-    passes = list(passes_over(model, readers, batches[0].shape, SAMPLES))
     done, total = 0, len(passes) * len(runs) + len(readers)
     for names in passes:
         graph = WatchedGraph(model, names)
-        lessons = [_Lesson(name, readers[name], -(-SAMPLES // len(runs))) for name in names]
+        lessons = [_Lesson(name, readers[name], -(-samples // len(runs))) for name in names]
         for (index, batch), setting in runs:
             for lesson, values in zip(lessons, graph.run(batch, setting), strict=True):
                 lesson.observe(values, checking=index % CHECKED_SHARE == 1)

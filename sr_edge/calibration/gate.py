@@ -32,10 +32,19 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.max_drop_db >= 0.0:
             raise UsageError(
-                f"a budget of {self.max_drop_db} dB asks INT8 to be better than float; pass 0.05, for example"
+                f"the largest allowed drop is {self.max_drop_db} dB, but it cannot be below 0 dB: INT8 is not better "
+                "than float",
+                found=self.max_drop_db,
+                wanted="0 dB or more",
+                remedy="pass 0.05, for example",
             )
         if self.latency_ms is not None and not self.latency_ms > 0.0:
-            raise UsageError(f"a latency target of {self.latency_ms} ms cannot be met; give milliseconds above 0")
+            raise UsageError(
+                f"the latency target is {self.latency_ms} ms, but it must be above 0 ms",
+                found=self.latency_ms,
+                wanted="more than 0 ms",
+                remedy="pass a positive number of milliseconds",
+            )
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,11 @@ class Gate:
         if dropped == len(self._order):
             best = self.drop_db(dropped - 1)
             raise NothingToQuantize(
-                f"no INT8 layer stays within {max_drop_db:g} dB (the least noisy, {self._order[-1]}, costs {best:.2g} "
-                "dB); allow a larger drop or deploy the model in float"
+                f"no INT8 layer stays within {max_drop_db:g} dB: the least noisy one, {self._order[-1]}, costs "
+                f"{best:.2g} dB",
+                found=best,
+                wanted=max_drop_db,
+                remedy="allow a larger drop, or deploy the model in float",
             )
         return self._with_returns(dropped, max_drop_db)
 

@@ -20,13 +20,25 @@ def load_graph(path: Path) -> onnx.ModelProto:
         CalibrationError: the file is missing, is no ONNX model that onnx can bring to opset 13, or has several outputs.
     """
     if not path.is_file():
-        raise CalibrationError(f"{path} is not a file; export a model first: sr-edge export MODEL -o {path}")
+        raise CalibrationError(
+            f"{path} is not a file",
+            found=path,
+            wanted="an ONNX file",
+            remedy=f"export a model first: sr-edge export MODEL -o {path}",
+        )
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf raises its own types, which differ between its implementations
-        raise CalibrationError(f"{path} is not a readable ONNX file ({error}); export it again") from error
+        raise CalibrationError(
+            f"{path} is not a readable ONNX file ({_in_one_line(error)})",
+            found=path,
+            wanted="a readable ONNX file",
+            remedy="export it again",
+        ) from error
     if not model.graph.node:
-        raise CalibrationError(f"{path} holds no ONNX graph; export it again")
+        raise CalibrationError(
+            f"{path} contains no ONNX graph", found=path, wanted="an ONNX graph", remedy="export it again"
+        )
     _require_one_output(model, path)
     model = _with_opset_for_int8(model, path)
     _bypass_identities(model)
@@ -40,8 +52,11 @@ def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
     if len(names) > 1:
         inputs = [value.name for value in model.graph.input]
         raise CalibrationError(
-            f"{path} has {len(names)} outputs ({', '.join(names)}), and INT8 is judged by one; keep the picture alone: "
-            f"onnx.utils.extract_model({str(path)!r}, 'one.onnx', {inputs}, [{names[0]!r}])"
+            f"{path} has {len(names)} outputs ({', '.join(names)}), but INT8 calibration judges exactly one",
+            found=tuple(names),
+            wanted=1,
+            remedy="keep only the picture: "
+            f"onnx.utils.extract_model({str(path)!r}, 'one.onnx', {inputs}, [{names[0]!r}])",
         )
 
 
@@ -54,9 +69,16 @@ def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, FIRST_OPSET_PER_CHANNEL)
     except Exception as error:  # the converter raises its own types and RuntimeError
         raise CalibrationError(
-            f"{path} is written in opset {opset}, per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL}, and onnx cannot "
-            f"convert it ({error}); export it again at opset 17"
+            f"{path} is written in opset {opset}, but per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL}, and onnx "
+            f"cannot convert it ({_in_one_line(error)})",
+            found=opset,
+            wanted=FIRST_OPSET_PER_CHANNEL,
+            remedy="export it again at opset 17",
         ) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _bypass_identities(model: onnx.ModelProto) -> None:
@@ -100,7 +122,12 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     pictures = picture_inputs(model)
     if len(pictures) != 1:
         names = ", ".join([*(picture.name for picture in pictures), *scalar_inputs(model)])
-        raise CalibrationError(f"the graph needs one picture input of rank 4 and has {len(pictures)} (inputs: {names})")
+        raise CalibrationError(
+            f"the graph must have exactly one picture input of rank 4, but has {len(pictures)} (inputs: {names})",
+            found=len(pictures),
+            wanted=1,
+            remedy="export a network that takes one picture",
+        )
     return pictures[0]
 
 
@@ -113,10 +140,19 @@ def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
     found = _sides(path)
     if found is not None:
         if wanted not in (None, found):
-            raise CalibrationError(f"{path} takes tiles of {found}, not {wanted}; leave the tile out")
+            raise CalibrationError(
+                f"{path} takes tiles of {found}, not {wanted}",
+                found=wanted,
+                wanted=found,
+                remedy=f"leave out the tile size, or pass {found}",
+            )
         return found
     if wanted is None:
-        raise CalibrationError(f"{path} takes any height and width; say the patch size, for example a tile of 96x96")
+        raise CalibrationError(
+            f"{path} takes any height and width, so the size of the patches has to be given",
+            wanted="a tile size",
+            remedy="pass a tile size, for example 96x96",
+        )
     return wanted
 
 
@@ -142,7 +178,12 @@ def graph_channels(path: Path) -> int:
     axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
     found = picture.shape.dim[axis].dim_value
     if found not in (0, 1, 3):
-        raise CalibrationError(f"{path} takes {found} channels; pictures have 3, or 1 for luma")
+        raise CalibrationError(
+            f"{path} takes pictures with {found} channels, but only RGB (3) and luma (1) are supported",
+            found=found,
+            wanted=(1, 3),
+            remedy="choose a network for RGB or luma",
+        )
     return found or 3
 
 

@@ -4,6 +4,8 @@ A kernel's own counter does not tell: INT8 in one layer costs reorders and quant
 that wins alone can lose among others. So layers that play one role (the same name but for its numbers, the same
 weight) are taken out of INT8 together, and the whole graph tells what that changes. Graphs compared run in turn, so
 that what else the machine does falls on both, and the median of the rounds' ratios counts.
+
+The functions of this module make it a `Timer`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.watched import Batch, Feeds
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
+from sr_edge.runtimes import availability, describe_machine
 from sr_edge.spec import Precision, Spelling
 
 Role = tuple[str, ...]
@@ -90,7 +93,12 @@ def measure_savings(
         UsageError: the rest is not one that OpenVINO computes.
     """
     if rest not in _HINTS:
-        raise UsageError(f"the rest of an INT8 graph cannot be {rest}; choose fp32 or bf16")
+        raise UsageError(
+            f"OpenVINO cannot run the float layers of an INT8 graph in {rest}",
+            found=rest,
+            wanted=tuple(_HINTS),
+            remedy=f"choose one of: {', '.join(_HINTS)}",
+        )
 
     names = calibration.int8_nodes
 
@@ -147,28 +155,26 @@ class GraphTimes:
     """Milliseconds of one tile with any of the calibration's layers in INT8, each set measured once.
 
     Every graph runs in turn with the float one, and its share of that one's time counts: what the machine does at that
-    moment falls on both.
+    moment falls on both. `measure_ms` gives the milliseconds of graphs that are run in turn.
     """
 
     def __init__(
         self,
         model: onnx.ModelProto,
         calibration: Calibration,
-        batch: Batch,
-        rest: Precision,
-        threads: int | None,
+        measure_ms: Callable[[Sequence[onnx.ModelProto]], list[float]],
         float_ms: float,
     ) -> None:
         self._model = model
         self._calibration = calibration
-        self._settings = (batch, rest, threads)
+        self._measure_ms = measure_ms
         self._known: dict[frozenset[str], float] = {frozenset(): float_ms}
 
     def ms(self, int8: Collection[str]) -> float:
         key = frozenset(int8)
         if key not in self._known:
             graphs = [self._model, with_int8(self._model, self._calibration, key)]
-            now_float_ms, now_ms = measure_ms(graphs, *self._settings)
+            now_float_ms, now_ms = self._measure_ms(graphs)
             self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
         return self._known[key]
 
@@ -178,6 +184,13 @@ def output_of(
 ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
     """What the compiled graph gives first, for patches of the batch's size."""
     return TimedGraph(model, Feeds(model), batch, rest, threads).output
+
+
+def conditions(threads: int | None) -> str:
+    """What times hold for beside the graph and its tile: the versions of runtime and CPU, and the threads."""
+    machine, version = describe_machine(), availability("openvino").version
+    used = "any number of" if threads is None else threads
+    return f"openvino {version} on {machine.cpu}, {used} threads on {machine.usable_cores} cores"
 
 
 def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:

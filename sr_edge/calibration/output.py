@@ -18,4 +18,9 @@ def write_output(path: Path, content: bytes) -> None:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(content)
     except OSError as error:
-        raise CalibrationError(f"cannot write {path} ({error.strerror}); free space or choose another") from error
+        raise CalibrationError(
+            f"cannot write {path} ({error.strerror})",
+            found=path,
+            wanted="a path that can be written to",
+            remedy="free disk space or choose another path",
+        ) from error

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 PATCHES = 40
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WebP")
 VIDEO_FRAMES = 20
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 HELD_OUT_PIXELS = 16 * 64 * 64
@@ -61,7 +62,12 @@ def calibration_patches(
         FrameError: a picture is damaged, and there is no `warn`; the message names it.
     """
     if count < 1:
-        raise CalibrationError(f"{count} calibration patches were asked for; use at least 1, better {PATCHES}")
+        raise CalibrationError(
+            f"cannot calibrate on {count} patches",
+            found=count,
+            wanted=1,
+            remedy=f"request at least 1, preferably {PATCHES}",
+        )
     return _cut(source, tile, count, seed, channels, warn)
 
 
@@ -90,7 +96,11 @@ def _cut(
         share = (index + 1) * count // total - len(patches)
         patches += _pieces(frame_hwc, tile, share, generator, channels)
     if frame_hwc is None:
-        raise CalibrationError(f"no picture in {source} can be read; {'; '.join(seen.warnings())}")
+        raise CalibrationError(
+            f"none of the pictures in {source} can be read: {'; '.join(seen.warnings())}",
+            found=source,
+            wanted="pictures that can be read",
+        )
     patches += _pieces(frame_hwc, tile, count - len(patches), generator, channels)
     for warning in seen.warnings():
         if warn is not None:
@@ -146,9 +156,13 @@ def held_out_pairs(
     """
     large = [pair for pair in pairs if pair[1].shape[0] >= tile.height and pair[1].shape[1] >= tile.width]
     if not large:
-        sizes = ", ".join(f"{name} {lr.shape[1]}x{lr.shape[0]}" for name, lr, _ in pairs[:3])
+        sizes = {name: TileSpec(*lr.shape[:2]) for name, lr, _ in pairs[:3]}
         raise CalibrationError(
-            f"no low-resolution picture is as large as the patch of {tile} ({sizes}); give larger ones"
+            f"no low-resolution picture is as large as the {tile} patches that are cut from it "
+            f"({', '.join(f'{name} is {size}' for name, size in sizes.items())})",
+            found=sizes,
+            wanted=tile,
+            remedy="pass larger pictures",
         )
     generator = np.random.default_rng(seed)
     wanted = max(count or PER_TRUTH * held_out_count(tile), len(large))
@@ -187,13 +201,23 @@ def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | F
     """
     shift = 0.5 if between else 0.0
     if not source.exists():
-        raise CalibrationError(f"{source} does not exist; give a folder of pictures, one picture or a video")
+        raise CalibrationError(
+            f"{source} does not exist",
+            found=source,
+            wanted="a folder of pictures, a picture or a video",
+            remedy="pass a folder of pictures, a single picture or a video",
+        )
     if source.is_file() and source not in list_pictures(source.parent):
         yield from _video_frames(source, min(count, VIDEO_FRAMES), shift)
         return
     paths = [source] if source.is_file() else list_pictures(source, recursive=True)
     if not paths:
-        raise CalibrationError(f"no pictures in {source}; put some there (PNG, JPEG, TIFF, WebP) or give a video")
+        raise CalibrationError(
+            f"the folder {source} contains no pictures",
+            found=source,
+            wanted=PICTURE_FORMATS,
+            remedy=f"add pictures ({', '.join(PICTURE_FORMATS)}), or pass a video",
+        )
     for path in _evenly_chosen(paths, count, shift):
         yield _read(path), min(len(paths), count)
 
@@ -215,25 +239,45 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
     try:
         import av
     except ImportError:
-        raise CalibrationError("reading a video needs PyAV; install it with: pip install 'sr-edge[camera]'") from None
+        raise CalibrationError(
+            f"reading the video {path} requires PyAV, which is not installed",
+            found=path,
+            wanted="PyAV",
+            remedy="install it with: pip install 'sr-edge[camera]'",
+        ) from None
     try:
         with av.open(str(path)) as container:
-            start_s, length_s = _video_span(container)
+            start_s, length_s = _video_span(path, container)
             for index in range(count):
                 yield _frame_at(container, start_s + length_s * (index + shift) / count), count
     except (av.FFmpegError, StopIteration) as error:
-        raise CalibrationError(f"{path} is no readable picture or video ({error}); convert it to .mp4") from error
+        raise CalibrationError(
+            f"{path} cannot be read as a picture or as a video ({error})",
+            found=path,
+            wanted="a picture or a video",
+            remedy="convert it to .mp4",
+        ) from error
 
 
-def _video_span(container: InputContainer) -> tuple[float, float]:
+def _video_span(path: Path, container: InputContainer) -> tuple[float, float]:
     """Start and length in seconds."""
     if not container.streams.video:
-        raise CalibrationError(f"{container.name} has no video stream; give a video or a folder of pictures")
+        raise CalibrationError(
+            f"{path} has no video stream",
+            found=path,
+            wanted="a video stream",
+            remedy="pass a video or a folder of pictures",
+        )
     stream = container.streams.video[0]
     unit_s = float(stream.time_base or 0)
     length_s = stream.duration * unit_s if stream.duration else (container.duration or 0) / 1e6
     if length_s <= 0:
-        raise CalibrationError(f"{container.name} does not say how long it is; convert it to .mp4 or .mkv")
+        raise CalibrationError(
+            f"the video {path} does not state its duration",
+            found=path,
+            wanted="a video with a duration",
+            remedy="convert it to .mp4 or .mkv",
+        )
     return (stream.start_time or 0) * unit_s, length_s
 
 

@@ -77,8 +77,13 @@ def _first_match(name: str, patterns: Sequence[str]) -> str | None:
 
 def _require_match(pattern: str, sites: Sequence[Site]) -> None:
     if not any(fnmatchcase(site.node, pattern) for site in sites):
-        examples = ", ".join(site.node for site in sites[:3]) or "none, the graph has no weighted layer"
-        raise UsageError(f"the pattern {pattern!r} matches no layer; layers are named for example {examples}")
+        names = tuple(site.node for site in sites)
+        raise UsageError(
+            f"the pattern {pattern!r} matches no layer" + ("" if names else ": the graph has no weighted layer"),
+            found=pattern,
+            wanted=names,
+            remedy=f"use names such as {', '.join(names[:3])}" if names else "leave out the pattern",
+        )
 
 
 def _end_layers(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[str, str]:

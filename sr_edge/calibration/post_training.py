@@ -12,7 +12,7 @@ import onnx
 from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration.cache import read_cache, require_same, write_cache
 from sr_edge.calibration.calibration import Calibration, Provenance
-from sr_edge.calibration.collect import collect_ranges
+from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
@@ -43,6 +43,7 @@ def calibrate(
     progress: Progress | None = None,
     cache: Path | None = None,
     recalibrate: bool = False,
+    observed_bytes: int = OBSERVED_BYTES,
 ) -> Calibration:
     """Finds how every layer of a float graph is best made INT8, and decides by rules which ones become so.
 
@@ -59,6 +60,7 @@ def calibrate(
         cache: JSON file that holds the result, and during the work what is done so far. If it is there, its ranges are
             used instead of measuring; the decisions are always made anew, so that include and exclude may change.
         recalibrate: measure even if the cache is there, and replace it.
+        observed_bytes: memory for the tensors that are observed in one pass over the batches.
 
     Raises:
         CalibrationError: the graph or the batches are unusable, or the cache is damaged or was made from another
@@ -79,7 +81,7 @@ def calibrate(
     calibration = replace(known or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
     layers = possible_layers(model)
     missing = [layer for layer in layers.values() if layer.site.activation not in calibration.ranges]
-    for found in collect_ranges(model, missing, batches, observer_type, progress) if missing else ():
+    for found in collect_ranges(model, missing, batches, observer_type, progress, observed_bytes) if missing else ():
         calibration = _with_found(calibration, found)
         if cache is not None:
             write_cache(cache, calibration)
@@ -142,11 +144,14 @@ def quantize_onnx(
         CalibrationError: the calibration belongs to another model file, or the result is not a valid graph.
         ExportError: a target refuses the graph; nothing is written.
     """
-    found = sha256_of(onnx_path) if onnx_path.is_file() else "none"
-    if found != calibration.provenance.model_sha256:
+    found, wanted = sha256_of(onnx_path) if onnx_path.is_file() else None, calibration.provenance.model_sha256
+    if found != wanted:
+        instead = f"has {found[:12]}" if found else "is not a file"
         raise CalibrationError(
-            f"the calibration was made for model {calibration.provenance.model_sha256[:12]}, {onnx_path} is "
-            f"{found[:12]}; calibrate this model"
+            f"the calibration was made for the model with the SHA-256 {wanted[:12]}, but {onnx_path} {instead}",
+            found=found,
+            wanted=wanted,
+            remedy="calibrate this model",
         )
     model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
     if targets:
@@ -160,7 +165,12 @@ def quantized_model(
 ) -> onnx.ModelProto:
     """As `quantize_onnx`, in memory and without asking whose calibration it is."""
     if rest not in (Precision.FP32, Precision.FP16):
-        raise UsageError(f"the rest of an INT8 graph is written in {Precision.FP32} or {Precision.FP16}, not in {rest}")
+        raise UsageError(
+            f"the float layers of an INT8 graph cannot be written in {rest}",
+            found=rest,
+            wanted=(Precision.FP32, Precision.FP16),
+            remedy=f"choose {Precision.FP32} or {Precision.FP16}",
+        )
     quantized = insert_qdq(model, calibration, spelling)
     if rest is Precision.FP16:
         seen = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
@@ -169,7 +179,11 @@ def quantized_model(
     try:
         onnx.checker.check_model(quantized, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise CalibrationError(f"the INT8 graph is not valid ONNX ({error}); report the network") from error
+        raise CalibrationError(
+            f"the INT8 graph is not valid ONNX ({' '.join(str(error).split())})",
+            wanted="valid ONNX",
+            remedy="report the network",
+        ) from error
     return quantized
 
 
@@ -185,7 +199,12 @@ def _without_silent(calibration: Calibration, layers: Mapping[str, Layer]) -> Ca
     calibration = calibration.keep_float(silent, "its input was zero on every calibration patch")
     if not calibration.int8_nodes:
         why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"
-        raise NothingToQuantize(f"no layer would be INT8 ({why}); change include or exclude, or deploy it in float")
+        raise NothingToQuantize(
+            f"no layer can be INT8 ({why})",
+            found={decision.node: decision.reason for decision in calibration.decisions},
+            wanted="at least one INT8 layer",
+            remedy="change include or exclude, or deploy the model in float",
+        )
     return calibration
 
 

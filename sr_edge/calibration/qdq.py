@@ -249,7 +249,10 @@ def _require_opset(model: onnx.ModelProto) -> None:
     opset = default_opset(model)
     if opset < FIRST_OPSET_PER_CHANNEL:
         raise CalibrationError(
-            f"the graph's opset is {opset}; per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL} or later, export at 17"
+            f"the opset of the graph is {opset}, but per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL} or later",
+            found=opset,
+            wanted=FIRST_OPSET_PER_CHANNEL,
+            remedy="export it at opset 17",
         )
 
 
@@ -257,7 +260,13 @@ def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dic
     possible = possible_layers(model)
     for name in calibration.int8_nodes:
         if name not in possible or possible[name].site.activation not in calibration.ranges:
-            raise CalibrationError(f"the calibration does not fit this graph (layer {name}); calibrate it again")
+            raise CalibrationError(
+                f"the calibration does not fit this graph, in which the layer {name} has no INT8 range or cannot be "
+                "quantized",
+                found=name,
+                wanted=tuple(possible),
+                remedy="calibrate this graph again",
+            )
     return {name: possible[name] for name in calibration.int8_nodes}
 
 

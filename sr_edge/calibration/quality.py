@@ -69,10 +69,17 @@ class Judge:
         white: float = 1.0,
     ) -> None:
         if not held_out:
-            raise CalibrationError("no held-out patches to judge INT8 by; give more pictures")
+            raise CalibrationError(
+                "there are no held-out patches to judge INT8 by", found=0, wanted=1, remedy="pass more pictures"
+            )
         with_truth = [held.original is not None for held in held_out]
         if any(with_truth) and not all(with_truth):
-            raise CalibrationError("some held-out patches have originals and some have none; give all or none")
+            raise CalibrationError(
+                f"only {sum(with_truth)} of {len(held_out)} held-out patches have originals",
+                found=sum(with_truth),
+                wanted=(0, len(held_out)),
+                remedy="pass originals for all of them or for none",
+            )
         self._graph = graph
         self._white = np.float32(white)
         self._has_truth = all(with_truth)
@@ -144,10 +151,18 @@ class Judge:
     def _require_fitting_originals(self) -> None:
         for (held, _), picture in zip(self._runs, self._floats, strict=True):
             if held.original is not None and held.original.shape[2:] != picture.shape[2:]:
+                original_px, output_px = held.original.shape[2:], picture.shape[2:]
                 raise CalibrationError(
-                    f"the original of a held-out patch has {held.original.shape[2:]} pixels, the graph gives "
-                    f"{picture.shape[2:]}; give originals {self.scale} times the size of the patches"
+                    f"the original of a held-out patch is {_by(original_px)} pixels, but the output of the network is "
+                    f"{_by(output_px)}",
+                    found=original_px,
+                    wanted=output_px,
+                    remedy=f"pass originals {self.scale} times the size of the patches",
                 )
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def cost_of_pictures_db(outputs: Sequence[Batch], references: Sequence[Batch], float_db: float) -> float:

@@ -23,5 +23,10 @@ def graph_scale(path: Path, tile: TileSpec, channels: int = 3) -> int:
     output = float_picture(WatchedGraph(load_graph(path)).run(batch)[0])
     height, width = output.shape[-2:]
     if output.ndim != 4 or height % tile.height or width % tile.width or height // tile.height != width // tile.width:
-        raise CalibrationError(f"{path} makes {output.shape} of {batch.shape}; wanted a whole number of times as large")
+        raise CalibrationError(
+            f"{path} turns an input of shape {batch.shape} into an output of shape {output.shape}, which is not a "
+            "picture that is a whole number of times as large",
+            found=output.shape,
+            wanted="a picture a whole number of times as large",
+        )
     return int(height // tile.height)

@@ -43,7 +43,12 @@ def find_sites(model: onnx.ModelProto) -> tuple[Site, ...]:
     """
     quantized = next((node.name for node in model.graph.node if node.op_type == "QuantizeLinear"), None)
     if quantized is not None:
-        raise CalibrationError(f"the graph is quantized already (node {quantized}); calibrate the float model")
+        raise CalibrationError(
+            f"the graph is already quantized: its node {quantized} is a QuantizeLinear",
+            found=quantized,
+            wanted="a float graph",
+            remedy="calibrate the float model",
+        )
     view = view_graph(model)
     sites = [_site(view, at) for at, node in enumerate(view.nodes) if node.op_type in _CHANNEL_AXIS]
     spatial = {site.activation for site in sites if site.op_type in _SPATIAL and not site.obstacle}
@@ -86,7 +91,12 @@ def _weight_obstacle(node: onnx.NodeProto, weight: Constant) -> str:
     if weight.dtype != np.float32:
         return f"its weight is {weight.dtype}; INT8 is written from the float32 graph"
     if not np.isfinite(weight).all():
-        raise CalibrationError(f"the weight of node {node.name} holds NaN or infinity; train or export it again")
+        raise CalibrationError(
+            f"the weight of node {node.name} contains NaN or infinity",
+            found=node.name,
+            wanted="finite weights",
+            remedy="train or export the network again",
+        )
     rank = 4 if node.op_type in _SPATIAL else 2
     if weight.ndim != rank:
         return f"its weight has rank {weight.ndim}; INT8 takes one of rank {rank} in a {node.op_type}"

@@ -21,9 +21,12 @@ def require_float_misses(float_ms: float, budget: Budget, where: str) -> None:
     """Raises NothingToQuantize where the float graph, which has the best quality, meets the target."""
     if budget.latency_ms is not None and float_ms <= budget.latency_ms:
         raise NothingToQuantize(
-            f"float meets the target of {budget.latency_ms:g} ms: one tile takes {float_ms:.2f} ms {where}, and INT8 "
-            "would only cost quality, so nothing is written; deploy the model in float, or leave the target out for as "
-            f"much INT8 as {budget.max_drop_db:g} dB allow"
+            f"the float model already meets the latency target of {budget.latency_ms:g} ms: one tile takes "
+            f"{float_ms:.2f} ms {where}, and INT8 would only cost quality, so nothing is written",
+            found=float_ms,
+            wanted=budget.latency_ms,
+            remedy="deploy the model in float, or leave out the target to get as much INT8 as "
+            f"{budget.max_drop_db:g} dB allow",
         )
 
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
+from sr_edge.calibration import openvino_times
 from sr_edge.calibration.account import Account, LatencyMs, layer_rows
 from sr_edge.calibration.agreement import require_same_meaning
 from sr_edge.calibration.cache import write_cache
@@ -22,22 +22,23 @@ from sr_edge.calibration.gate import Budget, Choice, Gate, choose_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
+from sr_edge.calibration.limits import USUAL_LIMITS, Limits
+from sr_edge.calibration.openvino_times import GraphTimes, with_int8
 from sr_edge.calibration.post_training import calibrate, digest_of
 from sr_edge.calibration.quality import HeldOut, Judge
 from sr_edge.calibration.search import SEARCH
 from sr_edge.calibration.sensitivity import PATCHES, measure_noises
 from sr_edge.calibration.switched import SwitchedGraph, float_picture
 from sr_edge.calibration.target import choose_for_target, require_float_misses
+from sr_edge.calibration.timer import Timer
 from sr_edge.calibration.timings import Timings, counted_savings
+from sr_edge.calibration.unsigned import WHITES
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, require_batches
 from sr_edge.errors import NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
-from sr_edge.runtimes import availability, describe_machine
+from sr_edge.runtimes import availability
 from sr_edge.spec import Precision
-
-if TYPE_CHECKING:
-    from sr_edge.calibration.openvino_times import GraphTimes
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
@@ -49,8 +50,6 @@ NOT_TIMED = "none"
 
 USUAL_CHECKS = 8
 """Joint checks that the gate usually makes; only the progress bar asks."""
-
-_SAVE_EVERY = 8
 
 
 def timed_runtime(name: str | None) -> str:
@@ -65,10 +64,12 @@ def timed_runtime(name: str | None) -> str:
     if name == NOT_TIMED:
         return ""
     if name not in TIMED_RUNTIMES:
-        raise UnknownNameError("runtime to time layers in", name, [*TIMED_RUNTIMES, NOT_TIMED])
+        raise UnknownNameError("runtime for timing layers", name, [*TIMED_RUNTIMES, NOT_TIMED])
     found = availability(name)
     if not found.works:
-        raise RuntimeUnavailable(f"{name} cannot time layers here: {found.reason}; {found.how_to_install}")
+        raise RuntimeUnavailable(
+            f"{name} cannot time layers on this machine: {found.reason}", found=name, remedy=found.how_to_install
+        )
     return name
 
 
@@ -79,7 +80,7 @@ class Order:
     `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
     time is measured with the rest of the graph in `rest`, or empty: then multiply-accumulates stand for time. `white`
     is what the graph's input and output call white: 1, in some networks 255. `finetune` is how many sweeps of
-    fine-tuning each layer gets.
+    fine-tuning each layer gets. `timer` measures in that runtime.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -91,21 +92,40 @@ class Order:
     threads: int | None = None
     white: float = 1.0
     finetune: int = 0
+    timer: Timer = openvino_times
 
     def __post_init__(self) -> None:
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
-            raise UnknownNameError("runtime to time layers in", self.runtime, list(TIMED_RUNTIMES))
+            raise UnknownNameError("runtime for timing layers", self.runtime, list(TIMED_RUNTIMES))
         if self.budget.latency_ms is not None and not self.runtime:
             raise UsageError(
-                f"a latency target of {self.budget.latency_ms:g} ms needs a runtime that layers are timed in; name "
-                f"{' or '.join(TIMED_RUNTIMES)} where it is installed, or leave the target out"
+                f"a latency target of {self.budget.latency_ms:g} ms needs a runtime in which layers are timed",
+                found=self.budget.latency_ms,
+                wanted=TIMED_RUNTIMES,
+                remedy=f"choose {' or '.join(TIMED_RUNTIMES)} where it is installed, or leave out the target",
             )
         if self.rest is Precision.INT8:
-            raise UsageError("the rest of an INT8 graph stays float: fp32, bf16 or fp16, not int8")
+            floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
+            raise UsageError(
+                f"the float layers of an INT8 graph cannot run in {self.rest}",
+                found=self.rest,
+                wanted=floats,
+                remedy=f"choose one of: {', '.join(floats)}",
+            )
         if not (math.isfinite(self.white) and self.white > 0.0):
-            raise UsageError(f"a network cannot call {self.white:g} white; give 1 or 255 as its input range")
+            raise UsageError(
+                f"the input range is {self.white:g}, but it must be a finite number above 0",
+                found=self.white,
+                wanted=WHITES,
+                remedy=f"choose {' or '.join(f'{white:g}' for white in WHITES)}",
+            )
         if self.finetune < 0:
-            raise UsageError(f"fine-tuning by {self.finetune} steps is not possible; give 0 for none, or 20")
+            raise UsageError(
+                f"the number of fine-tuning steps is {self.finetune}, but it cannot be negative",
+                found=self.finetune,
+                wanted="0 or more",
+                remedy="choose 0 for no fine-tuning, or 20",
+            )
 
 
 def calibrate_within(
@@ -117,6 +137,7 @@ def calibrate_within(
     progress: StageProgress = lambda stage, done, total: None,
     cache: Path | None = None,
     recalibrate: bool = False,
+    limits: Limits = USUAL_LIMITS,
 ) -> Account:
     """Finds the INT8 layers that save most time and together lose no more than the budget.
 
@@ -128,6 +149,7 @@ def calibrate_within(
         progress: called with (stage, steps done, steps in all).
         cache: as in `calibrate`; it also keeps noises and times, so that an interrupted run goes on where it was.
         recalibrate: measure even if the cache is there, and replace it.
+        limits: of memory, samples and what an interruption can lose.
 
     Raises:
         CalibrationError: whatever `calibrate` raises; the patches show nothing; or the runtime computes another result.
@@ -139,14 +161,14 @@ def calibrate_within(
         require_enough(len(batches))
     patches, batches = batches, [patch * np.float32(order.white) for patch in (*batches, *hard_edged(batches))]
     float_ms = _float_missing_target_ms(onnx_path, batches, order)
-    calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate)
+    calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate, limits)
     model = load_graph(onnx_path)
     warnings = (*warnings, *filter(None, [range_warning(model, patches, order.white)]))
     if held_out:
         require_batches(model, [held.patch for held in held_out])
-    calibration = _finetuned(model, calibration, batches, order, progress, cache)
+    calibration = _finetuned(model, calibration, batches, order, progress, cache, limits)
     judge = Judge(SwitchedGraph(model, calibration), held_out, graph_controls(model), order.white)
-    sensitivity = _noises(calibration, judge, held_out, progress, cache)
+    sensitivity = _noises(calibration, judge, held_out, progress, cache, limits.save_every)
     calibration = replace(calibration, sensitivity=sensitivity)
     timings = _timings(model, calibration, batches[0], order, progress)
     calibration = replace(calibration, timings=timings)
@@ -164,7 +186,7 @@ def calibrate_within(
         within = replace(order, budget=budget)
         choice, latency = _fastest_as_a_whole(model, calibration, choice, judge, single_db, batches[0], within)
     chosen = _switched_to(calibration, choice, order.budget)
-    require_same_meaning(model, chosen, patch, order.runtime, order.threads)
+    require_same_meaning(model, chosen, patch, order.runtime, order.timer, order.threads)
     inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
     originals_db = judge.drop_on_originals_db(choice.int8)
@@ -178,6 +200,7 @@ def _ranges(
     progress: StageProgress,
     cache: Path | None,
     recalibrate: bool,
+    limits: Limits,
 ) -> Calibration:
     """Of every layer that could be INT8: the gate decides which of them are, the first and the last among them."""
     return calibrate(
@@ -190,6 +213,7 @@ def _ranges(
         progress=lambda done, total: progress("calibrating", done, total),
         cache=cache,
         recalibrate=recalibrate,
+        observed_bytes=limits.observed_bytes,
     )
 
 
@@ -200,6 +224,7 @@ def _finetuned(
     order: Order,
     progress: StageProgress,
     cache: Path | None,
+    limits: Limits,
 ) -> Calibration:
     if not order.finetune:
         return replace(calibration, finetuning=None)
@@ -210,11 +235,18 @@ def _finetuned(
         order.finetune,
         lambda done, total: progress("fine-tuning", done, total),
         lambda found: write_cache(cache, found) if cache is not None else None,
+        samples=limits.finetuning_samples,
+        observed_bytes=limits.observed_bytes,
     )
 
 
 def _noises(
-    calibration: Calibration, judge: Judge, held_out: Sequence[HeldOut], progress: StageProgress, cache: Path | None
+    calibration: Calibration,
+    judge: Judge,
+    held_out: Sequence[HeldOut],
+    progress: StageProgress,
+    cache: Path | None,
+    save_every: int,
 ) -> Sensitivity:
     steps = calibration.finetuning.steps if calibration.finetuning is not None else 0
     judged = [*(digest_of(held.patch) for held in held_out), f"fine-tuning {steps}" if steps else "", f"by {PATCHES}"]
@@ -225,7 +257,7 @@ def _noises(
     for index, noise in enumerate(measure_noises(judge, missing), start=1):
         noises[noise.node] = noise.noise_power
         progress("sensitivity", index, len(missing))
-        if cache is not None and index % _SAVE_EVERY == 0:
+        if cache is not None and index % save_every == 0:
             write_cache(cache, replace(calibration, sensitivity=Sensitivity(digest, dict(noises))))
     return Sensitivity(digest, noises)
 
@@ -243,10 +275,8 @@ def _timings(
     if not order.runtime:
         layers = possible_layers(model)
         return counted_savings(model, {name: layers[name] for name in names}, batch.shape)
-    from sr_edge.calibration.openvino_times import measure_savings
-
     progress("timing layers", 0, 1)
-    timings = measure_savings(model, calibration, batch, order.rest, order.threads)
+    timings = order.timer.measure_savings(model, calibration, batch, order.rest, order.threads)
     progress("timing layers", 1, 1)
     return replace(timings, measured_on=measured_on)
 
@@ -255,22 +285,15 @@ def _measured_on(batch: Batch, order: Order) -> str:
     """All that times hold for beside the graph; empty where none are measured."""
     if not order.runtime:
         return ""
-    machine, version = describe_machine(), availability(order.runtime).version
-    threads = "any number of" if order.threads is None else order.threads
     height, width = batch.shape[2:]
-    return (
-        f"{order.runtime} {version} on {machine.cpu}, {threads} threads on {machine.usable_cores} cores, tile "
-        f"{height}x{width}"
-    )
+    return f"{order.timer.conditions(order.threads)}, tile {height}x{width}"
 
 
 def _rest_drop_db(model: onnx.ModelProto, judge: Judge, patch: Batch, order: Order) -> float:
     """What the float network loses by running in the precision of the rest; nothing where no runtime is timed."""
     if not order.runtime or order.rest is Precision.FP32:
         return 0.0
-    from sr_edge.calibration.openvino_times import output_of
-
-    run = output_of(model, patch, order.rest, order.threads)
+    run = order.timer.output_of(model, patch, order.rest, order.threads)
     return max(0.0, judge.drop_db_in(lambda batch, setting: float_picture(run(batch, setting))))
 
 
@@ -278,8 +301,11 @@ def _left_for_int8(order: Order, rest_db: float) -> Budget:
     left_db = order.budget.max_drop_db - rest_db
     if left_db < 0.0:
         raise NothingToQuantize(
-            f"the rest in {order.rest} alone costs {rest_db:.3f} dB, more than the {order.budget.max_drop_db:g} dB "
-            f"that may be lost; leave the rest in {Precision.FP32}, or allow a larger drop"
+            f"running the float layers in {order.rest} alone costs {rest_db:.3f} dB, more than the "
+            f"{order.budget.max_drop_db:g} dB that may be lost",
+            found=rest_db,
+            wanted=order.budget.max_drop_db,
+            remedy=f"run the float layers in {Precision.FP32}, or allow a larger drop",
         )
     return replace(order.budget, max_drop_db=left_db)
 
@@ -288,11 +314,9 @@ def _float_missing_target_ms(onnx_path: Path, batches: Sequence[Batch], order: O
     """What one tile takes in float, measured first: where that meets the target nothing else needs to be."""
     if order.budget.latency_ms is None:
         return None
-    from sr_edge.calibration.openvino_times import measure_ms
-
     model = load_graph(onnx_path)
     require_batches(model, batches)
-    (float_ms,) = measure_ms([model], batches[0], order.rest, order.threads)
+    (float_ms,) = order.timer.measure_ms([model], batches[0], order.rest, order.threads)
     require_float_misses(float_ms, order.budget, f"in {order.runtime} with {order.rest}")
     return float_ms
 
@@ -303,9 +327,9 @@ def _graph_times(
     """None where no time is to be met."""
     if float_ms is None:
         return None
-    from sr_edge.calibration.openvino_times import GraphTimes
-
-    return GraphTimes(model, calibration, batch, order.rest, order.threads, float_ms)
+    return GraphTimes(
+        model, calibration, lambda graphs: order.timer.measure_ms(graphs, batch, order.rest, order.threads), float_ms
+    )
 
 
 def _choose(
@@ -375,11 +399,9 @@ def _times_ms(
     model: onnx.ModelProto, calibration: Calibration, sets: Sequence[tuple[str, ...]], batch: Batch, order: Order
 ) -> dict[tuple[str, ...], float]:
     """Of the float graph, (), and those with these layers in INT8, all in turn."""
-    from sr_edge.calibration.openvino_times import measure_ms, with_int8
-
     timed = list(dict.fromkeys([(), *sets]))
     graphs = [with_int8(model, calibration, int8) for int8 in timed]
-    return dict(zip(timed, measure_ms(graphs, batch, order.rest, order.threads), strict=True))
+    return dict(zip(timed, order.timer.measure_ms(graphs, batch, order.rest, order.threads), strict=True))
 
 
 def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:

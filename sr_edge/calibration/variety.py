@@ -35,14 +35,19 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
     if not shown.any():
         level = float(np.mean([batch.mean() for batch in batches]))
         raise CalibrationError(
-            f"all {len(batches)} calibration patches are of one colour (mean {level:.3f}, largest standard deviation "
-            f"{spreads.max():.4f}): nothing can be measured on them; give pictures like those that the network will see"
+            f"all {len(batches)} calibration patches show a single colour (mean {level:.3f}, largest standard "
+            f"deviation {spreads.max():.4f}), so nothing can be measured on them",
+            found=float(spreads.max()),
+            wanted=f"a standard deviation above {FLAT:.4f}",
+            remedy="pass pictures like those that the network will see",
         )
     distinct = len({_digest_of_any_turn(batch) for batch in batches})
     if distinct == 1 and len(batches) > 1:
         raise CalibrationError(
-            f"all {len(batches)} calibration patches are the same, up to mirroring and rotation; give several "
-            "pictures, or larger ones"
+            f"all {len(batches)} calibration patches are the same, up to mirroring and rotation",
+            found=distinct,
+            wanted=2,
+            remedy="pass several pictures, or larger ones",
         )
     return tuple(
         warning

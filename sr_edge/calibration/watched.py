@@ -73,7 +73,12 @@ class WatchedGraph:
 def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
     """Raises CalibrationError unless there are batches and each fits the graph's picture input."""
     if not batches:
-        raise CalibrationError("no calibration patches; give a folder of pictures, one picture or a video")
+        raise CalibrationError(
+            "there are no calibration patches",
+            found=0,
+            wanted=1,
+            remedy="pass a folder of pictures, a single picture or a video",
+        )
     picture = picture_input(model)
     wanted = [d.dim_value or None for d in picture.type.tensor_type.shape.dim]
     if picture.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
@@ -82,8 +87,10 @@ def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
         fits = len(batch.shape) == 4 and all(w in (None, s) for w, s in zip(wanted, batch.shape, strict=True))
         if not fits:
             raise CalibrationError(
-                f"a calibration patch has shape {batch.shape}, the graph takes {tuple(wanted)}; export the network for "
-                "single pictures of the patch's size"
+                f"a calibration patch has shape {batch.shape}, but the graph takes {tuple(wanted)}",
+                found=batch.shape,
+                wanted=tuple(wanted),
+                remedy="export the network for single pictures of the size of the patches",
             )
 
 

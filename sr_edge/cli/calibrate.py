@@ -175,7 +175,11 @@ def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: boo
         if _written_at(cache) == before:
             raise
     again = "the same command without --recalibrate" if recalibrate else "the same command"
-    raise CalibrationInterrupted(f"interrupted; what was measured is kept in {cache}: {again} goes on from there")
+    raise CalibrationInterrupted(
+        f"interrupted: all measurements so far are kept in {cache}",
+        found=cache,
+        remedy=f"run {again} to continue from there",
+    )
 
 
 def _written_at(file: Path) -> int | None:

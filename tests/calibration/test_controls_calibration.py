@@ -73,5 +73,5 @@ def test_int8_follows_the_float_graph_at_every_setting(
 
 
 def test_a_setting_out_of_range_is_refused(gain_file: Path, batches: list[Batch]) -> None:
-    with pytest.raises(UsageError, match="gain is 3"):
+    with pytest.raises(UsageError, match=r"gain\b.*\b3\b"):
         WatchedGraph(onnx.load(gain_file)).run(batches[0], {"gain": 3.0})

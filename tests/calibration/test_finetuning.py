@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from sr_edge.calibration import (
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
+from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import Sampled, Statistics, search_range
 from sr_edge.calibration.sites import Site
@@ -35,15 +35,10 @@ from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.spec import Spelling
 from tests.calibration.graphs import Run, Values
+from tests.expected_errors import raises
 
 STEPS = 4
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _few_samples() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sr_edge.calibration.finetuning.SAMPLES", 512)
-        yield
+FEW_SAMPLES = 512
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def plain(mixed_file: Path, batches: list[Batch]) -> Calibration:
 
 @pytest.fixture(scope="module")
 def tuned(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> Calibration:
-    return finetune(load_graph(mixed_file), plain, batches, STEPS)
+    return finetune(load_graph(mixed_file), plain, batches, STEPS, samples=FEW_SAMPLES)
 
 
 def outlier_layer(taps: Values) -> Layer:
@@ -143,7 +138,8 @@ class TestWithoutSteps:
 
         def written(finetune: int, cache: Path | None) -> bytes:
             order = Order(Budget(float("inf")), finetune=finetune)
-            account = calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache)
+            limits = Limits(finetuning_samples=FEW_SAMPLES)
+            account = calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache, limits=limits)
             return quantize_onnx(mixed_file, account.calibration, tmp_path / "x.onnx").read_bytes()
 
         never, with_steps = written(0, None), written(STEPS, cache)
@@ -162,15 +158,15 @@ class TestWithoutSteps:
 
 
 def test_one_patch_cannot_teach_and_check(mixed_file: Path, batches: list[Batch]) -> None:
-    with pytest.raises(CalibrationError, match="at least 2 patches"):
+    with raises(CalibrationError, found=1, wanted=2):
         calibrate_within(mixed_file, batches[:1], [HeldOut(batches[4])], Order(finetune=STEPS))
 
 
 class TestResuming:
     def test_an_interrupted_tuning_goes_on_where_it_was(
-        self, mixed_file: Path, batches: list[Batch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, mixed_file: Path, batches: list[Batch], tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("sr_edge.calibration.collect.OBSERVED_BYTES", 1)
+        limits = Limits(observed_bytes=1, finetuning_samples=FEW_SAMPLES)
         held_out, cache = [HeldOut(batch) for batch in batches[4:]], tmp_path / "cache.json"
         order = Order(Budget(float("inf")), finetune=STEPS)
 
@@ -180,7 +176,9 @@ class TestResuming:
                 if (stage, done) == ("fine-tuning", stop_at):
                     raise KeyboardInterrupt
 
-            return calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache, progress=progress)
+            return calibrate_within(
+                mixed_file, batches[:4], held_out, order, cache=cache, progress=progress, limits=limits
+            )
 
         first: list[tuple[str, int, int]] = []
         with pytest.raises(KeyboardInterrupt):
@@ -192,12 +190,12 @@ class TestResuming:
         resumed = run(-1, rest)
         tensors = len(resumed.calibration.ranges)
         assert next(step[2] for step in rest if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
-        assert resumed == calibrate_within(mixed_file, batches[:4], held_out, order)
+        assert resumed == calibrate_within(mixed_file, batches[:4], held_out, order, limits=limits)
         assert resumed.calibration.finetuning is not None
         assert "fine-tuning helped" in resumed.sentence
 
     def test_other_steps_are_tuned_anew(self, mixed_file: Path, tuned: Calibration, batches: list[Batch]) -> None:
-        again = finetune(load_graph(mixed_file), tuned, batches, STEPS + 1)
+        again = finetune(load_graph(mixed_file), tuned, batches, STEPS + 1, samples=FEW_SAMPLES)
         assert again.finetuning is not None
         assert again.finetuning.steps == STEPS + 1
         same: list[int] = []
@@ -206,10 +204,10 @@ class TestResuming:
 
 
 def test_one_patch_leaves_nothing_to_check_on(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> None:
-    with pytest.raises(CalibrationError, match="fine-tuning needs at least 2 patches"):
+    with raises(CalibrationError, found=1, wanted=2):
         finetune(load_graph(mixed_file), plain, batches[:1], STEPS)
 
 
 def test_fewer_than_no_steps_are_refused() -> None:
-    with pytest.raises(UsageError, match="-1 steps"):
+    with raises(UsageError, found=-1, wanted="0 or more"):
         Order(finetune=-1)

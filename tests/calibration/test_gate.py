@@ -9,6 +9,7 @@ import pytest
 from sr_edge.calibration.gate import Budget, choose_layers
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize, UsageError
+from tests.expected_errors import raises
 
 LAYERS = tuple("abcdefgh")
 ALIKE = Timings(dict.fromkeys(LAYERS, 1.0), "openvino", float_ms=20.0, int8_ms=12.0)
@@ -88,25 +89,23 @@ def test_the_curve_goes_from_all_layers_to_none_and_holds_what_was_measured() ->
 
 
 def test_a_budget_that_nothing_meets_is_an_error_with_the_number() -> None:
-    with pytest.raises(
-        NothingToQuantize, match=r"no INT8 layer stays within 0\.5 dB \(the least noisy, a, costs 1 dB\)"
-    ):
+    with raises(NothingToQuantize, found=1.0, wanted=0.5):
         choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(0.5))
 
 
 def test_a_budget_of_zero_admits_only_what_costs_nothing() -> None:
-    with pytest.raises(NothingToQuantize, match="no INT8 layer stays within 0 dB"):
+    with raises(NothingToQuantize, found=1e-4, wanted=0.0):
         choose_layers(SINGLE_DB, ALIKE, lambda int8: 1e-4 * len(int8), Budget(0.0))
     assert choose_layers(SINGLE_DB, ALIKE, lambda int8: -0.01, Budget(0.0)).int8 == LAYERS
 
 
 @pytest.mark.parametrize("budget", [-1.0, float("nan")])
 def test_a_budget_below_zero_is_refused(budget: float) -> None:
-    with pytest.raises(UsageError, match="asks INT8 to be better than float"):
+    with raises(UsageError, found=budget, wanted="0 dB or more"):
         Budget(budget)
 
 
 @pytest.mark.parametrize("latency_ms", [0.0, -3.0, float("nan")])
 def test_a_latency_that_nothing_can_have_is_refused(latency_ms: float) -> None:
-    with pytest.raises(UsageError, match="cannot be met"):
+    with raises(UsageError, found=latency_ms, wanted="more than 0 ms"):
         Budget(0.05, latency_ms)

@@ -8,6 +8,7 @@ import pytest
 from sr_edge.calibration.histogram import BINS, MagnitudeHistogram
 from sr_edge.calibration.observers import OBSERVERS, Observer, Values, observer_named
 from sr_edge.errors import UnknownNameError
+from tests.expected_errors import raises
 
 
 def normal_values(count: int = 200_000) -> Values:
@@ -31,7 +32,7 @@ def test_the_registry_has_the_four_methods_in_order() -> None:
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="min-max, percentile, entropy, mse"):
+    with raises(UnknownNameError, found="median", wanted=["min-max", "percentile", "entropy", "mse"]):
         observer_named("median")
 
 

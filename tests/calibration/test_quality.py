@@ -16,6 +16,7 @@ from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import NothingToQuantize
 from sr_edge.metrics import cost_of_noise_db
+from tests.expected_errors import raises
 
 BUDGET_DB = 0.05
 TINT = 0.75 / 255
@@ -51,7 +52,7 @@ def test_the_gate_leaves_the_layer_that_tints_in_float(judge: Judge) -> None:
     timings = Timings({"tint": 1.0, "noise": 2.0}, "openvino", float_ms=5.0, int8_ms=2.0)
     assert choose_layers(single_db, timings, judge.drop_db, Budget(BUDGET_DB)).int8 == ("noise",)
     assert choose_layers(single_db, timings, judge.drop_db, Budget(2 * BUDGET_DB)).int8 == ("tint", "noise")
-    with pytest.raises(NothingToQuantize):
+    with raises(NothingToQuantize, found=judge.drop_db(["tint"]), wanted=BUDGET_DB):
         choose_layers({"tint": single_db["tint"]}, timings, judge.drop_db, Budget(BUDGET_DB))
 
 

@@ -13,15 +13,18 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
+from sr_edge.calibration.calibrated_file import choose_spelling
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_sites
 from sr_edge.calibration.watched import Batch
+from sr_edge.errors import UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import describe_machine
 from sr_edge.spec import Spelling
 from tests.calibration.graphs import AGREEMENT_DB, TILE, PsnrDb, Run, of_nodes, parsed, random_weight
 from tests.calibration.networks import trained
+from tests.expected_errors import raises
 
 
 def transposed_convs() -> nn.Module:
@@ -162,6 +165,33 @@ def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
     assert numpy_helper.to_array(zero_point) == wanted
     assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (wanted == 0)
     assert "Clip" not in {node.op_type for node in signed.graph.node}
+
+
+class TestChoice:
+    @pytest.mark.parametrize(
+        ("targets", "runtime", "chosen"),
+        [
+            ((), "", Spelling.S8),
+            ((), "openvino", Spelling.U8),
+            (("openvino",), "", Spelling.U8),
+            (("onnxruntime", "tensorrt-rtx"), "openvino", Spelling.S8),
+        ],
+    )
+    def test_all_targets_read_the_chosen_spelling(
+        self, targets: tuple[str, ...], runtime: str, chosen: Spelling
+    ) -> None:
+        assert choose_spelling(None, targets, runtime) is chosen
+
+    def test_a_spelling_that_a_target_does_not_read_is_refused_with_one_that_it_reads(self) -> None:
+        assert choose_spelling(Spelling.S8, ("onnxruntime",), "openvino") is Spelling.S8
+        with raises(UsageError, found=Spelling.S8, wanted=(Spelling.U8,)) as caught:
+            choose_spelling(Spelling.S8, ("onnxruntime", "openvino"), "")
+        assert "openvino" in caught.value.problem
+        assert "onnxruntime" not in caught.value.problem
+
+    def test_targets_without_a_spelling_in_common_are_refused(self) -> None:
+        with raises(UsageError, found=("openvino", "tensorrt-rtx")):
+            choose_spelling(None, ("openvino", "tensorrt-rtx"), "")
 
 
 SUBGRAPH = """

@@ -21,6 +21,7 @@ from sr_edge.calibration import (
     PlacementPolicy,
     Provenance,
     TensorRange,
+    calibrate,
     calibrate_within,
 )
 from sr_edge.calibration.columns import possible_layers
@@ -217,25 +218,23 @@ class TestHardEdges:
         assert twin[0, 0, 5, 10] == 0.0
         assert twin[0, 0, 20, 10] == 1.0
 
-    def test_lettering_does_not_saturate_a_network_calibrated_on_photographs(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_lettering_does_not_saturate_a_network_calibrated_on_photographs(self, tmp_path: Path) -> None:
+        """`calibrate` alone adds no patches with hard edges."""
         tile, path = TileSpec(48, 48), tmp_path / "convnet.onnx"
         export_onnx(load_model("convnet-tiny", 2), tile, path)
-        with_edges = change_of_lettering(path, tile)
-        monkeypatch.setattr("sr_edge.calibration.tuning.hard_edged", lambda patches: [])
-        assert with_edges < 0.25 * change_of_lettering(path, tile)
+        patches, held_out = calibration_patches(PICTURES, tile), held_out_patches(PICTURES, tile)
+        with_edges = calibrate_within(path, patches, held_out, Order(Budget(math.inf))).calibration
+        without = calibrate(path, patches, ends_float=False)
+        assert change_of_lettering(path, tile, with_edges) < 0.25 * change_of_lettering(path, tile, without)
 
 
-def change_of_lettering(path: Path, tile: TileSpec) -> float:
+def change_of_lettering(path: Path, tile: TileSpec, calibration: Calibration) -> float:
     """Mean squared change of the output by INT8 in all layers, on white strokes three pixels wide."""
-    patches, held_out = calibration_patches(PICTURES, tile), held_out_patches(PICTURES, tile)
-    account = calibrate_within(path, patches, held_out, Order(Budget(math.inf)))
-    graph = SwitchedGraph(onnx.load(path), account.calibration)
+    graph = SwitchedGraph(onnx.load(path), calibration)
     lettering = np.zeros((1, 3, tile.height, tile.width), np.float32)
     for row in range(2, 44, 7):
         lettering[:, :, row : row + 3, 3:45] = 1.0
     lettering[:, :, :, 20:23] = 1.0
-    assert len(account.calibration.int8_nodes) == 6
-    change = graph.run(lettering, account.calibration.int8_nodes) - graph.run(lettering, [])
+    assert len(calibration.int8_nodes) == 6
+    change = graph.run(lettering, calibration.int8_nodes) - graph.run(lettering, [])
     return float(np.mean(np.square(change)))

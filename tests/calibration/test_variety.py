@@ -10,6 +10,7 @@ import pytest
 from sr_edge.calibration.variety import require_usable
 from sr_edge.errors import CalibrationError
 from tests.calibration.graphs import Batch
+from tests.expected_errors import raises
 
 
 def natural(count: int = 20, brightest: float = 1.0) -> list[Batch]:
@@ -27,15 +28,16 @@ def test_natural_patches_pass_without_a_word() -> None:
     assert require_usable(natural()) == ()
 
 
-@pytest.mark.parametrize(("level", "said"), [(0.0, "mean 0.000"), (0.5, "mean 0.500")])
-def test_flat_patches_are_refused(level: float, said: str) -> None:
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_flat_patches_are_refused(level: float) -> None:
     batches = [np.full((1, 3, 24, 24), level, np.float32)] * 10
-    with pytest.raises(CalibrationError, match=rf"all 10 calibration patches are of one colour \({said}, largest"):
+    with raises(CalibrationError, found=0.0) as caught:
         require_usable(batches)
+    assert f"{level:.3f}" in caught.value.problem
 
 
 def test_copies_of_one_patch_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="all 10 calibration patches are the same"):
+    with raises(CalibrationError, found=1, wanted=2):
         require_usable(natural(1) * 10)
 
 
@@ -44,9 +46,9 @@ def test_copies_of_one_patch_are_refused() -> None:
 )
 def test_mirrored_and_rotated_copies_are_copies(turned: Callable[[Batch], Batch]) -> None:
     (batch,) = natural(1)
-    with pytest.raises(CalibrationError, match="all 2 calibration patches are the same, up to mirroring and rotation"):
+    with raises(CalibrationError, found=1, wanted=2):
         require_usable([batch, turned(batch)])
-    with pytest.raises(CalibrationError, match="all 2 calibration patches are the same"):
+    with raises(CalibrationError, found=1, wanted=2):
         require_usable([batch[..., 8:], turned(batch[..., 8:])])
 
 

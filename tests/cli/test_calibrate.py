@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
@@ -35,6 +37,18 @@ def spelled_u8(path: Path) -> bool:
     tensors = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
     quantizers = [node for node in onnx.load(path).graph.node if node.op_type == "QuantizeLinear"]
     return {tensors[node.input[2]] for node in quantizers} == {onnx.TensorProto.UINT8}
+
+
+def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C as soon as the progress of that stage is printed."""
+    printed = Console.print
+
+    def print_or_interrupt(console: Console, *objects: object, **options: Any) -> None:
+        if f"{stage} ..." in objects:
+            raise KeyboardInterrupt
+        printed(console, *objects, **options)
+
+    monkeypatch.setattr(Console, "print", print_or_interrupt)
 
 
 def test_a_graph_becomes_int8_with_table_curve_and_sentence(
@@ -103,7 +117,8 @@ def test_a_cache_left_by_other_pictures_is_replaced_and_a_named_one_is_not(
     named = ("--cache", out.with_suffix(".calibration.json"))
     refused = sr_edge("calibrate", graph, "--images", pictures, *FAST, *named, "-o", out)
     assert refused.code == 1
-    assert "made with other calibration patches; delete it or recalibrate" in refused.error
+    assert str(out.with_suffix(".calibration.json")) in refused.error
+    assert "other calibration patches" in refused.error
     assert sr_edge("calibrate", graph, "--images", pictures, *FAST, *named, "--recalibrate", "-o", out).code == 0
 
 
@@ -111,17 +126,14 @@ def test_a_cache_left_by_other_pictures_is_replaced_and_a_named_one_is_not(
 def test_ctrl_c_says_that_the_cache_goes_on_from_there(
     sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch, again: tuple[str, ...]
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
     arguments = ("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "-o", out)
     with monkeypatch.context() as patch:
-        patch.setattr("sr_edge.calibration.tuning.choose_layers", interrupted)
+        interrupt_at("joint checks", patch)
         outcome = sr_edge(*arguments, *again)
     assert outcome.code == 130
     assert made(out) == {"model.int8.calibration.json"}
-    kept = f"interrupted; what was measured is kept in {out.with_suffix('.calibration.json')}: the same command"
-    assert f"{kept}{' without --recalibrate' * bool(again)} goes on from there" in outcome.error
+    assert str(out.with_suffix(".calibration.json")) in outcome.error
+    assert ("--recalibrate" in outcome.error) is bool(again)
     resumed = sr_edge(*arguments)
     assert resumed.code == 0
     assert "calibrating" not in resumed.stderr
@@ -130,14 +142,12 @@ def test_ctrl_c_says_that_the_cache_goes_on_from_there(
 def test_ctrl_c_before_anything_is_measured_promises_nothing(
     sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sr_edge.calibration.tuning.require_usable", interrupted)
+    interrupt_at("calibrating", monkeypatch)
     out.with_suffix(".calibration.json").write_text("of an earlier run")
-    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "-o", out)
+    outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "--recalibrate", "-o", out)
     assert outcome.code == 130
     assert outcome.error == "sr-edge: interrupted"
+    assert out.with_suffix(".calibration.json").read_text() == "of an earlier run"
 
 
 def test_decibels_against_originals_are_shown(
@@ -159,8 +169,7 @@ def test_originals_smaller_than_the_patch_say_so(
     arguments = ("--images", pictures, "--hr", tmp_path / "hr", *FAST, "-o", out)
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 1
-    assert "no low-resolution picture is as large as the patch" in outcome.error
-    assert "small.png 10x10" in outcome.error
+    assert all(part in outcome.error for part in ("small.png", "10x10", "24x24"))
 
 
 def test_pictures_smaller_than_the_patch_are_continued_by_reflection_and_said_to_be(
@@ -202,7 +211,7 @@ def test_copies_of_one_picture_no_larger_than_the_patch_are_refused(
     arguments = ("--images", tmp_path / "copies", "--runtime", "none", "-o", out)
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 1
-    assert "all 40 calibration patches are the same, up to mirroring and rotation" in outcome.error
+    assert "all 40 calibration patches are the same" in outcome.error
     assert made(out) == set()
 
 
@@ -213,39 +222,33 @@ def test_black_pictures_are_refused_and_nothing_is_left(
     write_picture(tmp_path / "black" / "0.png", Picture(np.zeros((40, 40, 3), np.uint8)))
     outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "black", *FAST, "-o", out)
     assert outcome.code == 1
-    assert (
-        "all 4 calibration patches are of one colour (mean 0.000, largest standard deviation 0.0000)" in outcome.error
-    )
+    assert all(part in outcome.error for part in ("all 4 calibration patches", "0.000,", "0.0000"))
     assert made(out) == set()
 
 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("--max-drop-db", "0"), 1, "no INT8 layer stays within 0 dB"),
-        (("--max-drop-db", "-1"), 2, "asks INT8 to be better than float"),
-        (("--finetune", "-1"), 2, "Invalid value for '--finetune'"),
-        (("--latency-target", "0"), 2, "a latency target of 0.0 ms cannot be met"),
-        (("--latency-target", "5", "--runtime", "none"), 2, "5 ms needs a runtime that layers are timed in"),
-        (("--rest", "int8"), 2, "the rest of an INT8 graph stays float"),
-        (("--input-range", "0", "--runtime", "none"), 2, "cannot call 0 white; give 1 or 255"),
-        (("--input-range", "nan", "--runtime", "none"), 2, "cannot call nan white"),
-        (("--scale", "3", "--random-weights"), 2, "--scale, --random-weights is for PyTorch networks"),
-        (("--method", "serch"), 2, "choose one of: search, min-max"),
-        (("--tile", "48"), 1, "leave the tile out"),
-        (
-            ("--runtime", "tensorflow"),
-            2,
-            "unknown runtime to time layers in 'tensorflow'; choose one of: openvino, none",
-        ),
+        (("--max-drop-db", "0"), 1, ("no INT8 layer", " 0 dB")),
+        (("--max-drop-db", "-1"), 2, ("-1.0", " 0 dB", "0.05")),
+        (("--finetune", "-1"), 2, ("'--finetune'",)),
+        (("--latency-target", "0"), 2, ("latency target", "0.0 ms", "above 0 ms")),
+        (("--latency-target", "5", "--runtime", "none"), 2, ("latency target", "5 ms", "openvino")),
+        (("--rest", "int8"), 2, ("int8", "fp32, bf16, fp16")),
+        (("--input-range", "0", "--runtime", "none"), 2, ("input range", "is 0", "1 or 255")),
+        (("--input-range", "nan", "--runtime", "none"), 2, ("input range", "nan", "1 or 255")),
+        (("--scale", "3", "--random-weights"), 2, ("--scale", "--random-weights", "PyTorch")),
+        (("--method", "serch"), 2, ("serch", "search, min-max")),
+        (("--tile", "48"), 1, ("24x24", "48x48")),
+        (("--runtime", "tensorflow"), 2, ("'tensorflow'", "openvino, none")),
     ],
 )
 def test_what_cannot_be_done_is_said_and_no_graph_is_written(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, options: tuple[str, ...], code: int, said: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, options: tuple[str, ...], code: int, said: tuple[str, ...]
 ) -> None:
     outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, "--patches", "4", *options, "-o", out)
     assert outcome.code == code
-    assert said in outcome.error
+    assert all(part in outcome.error for part in said), outcome.error
     assert "model.int8.onnx" not in made(out)
 
 
@@ -254,14 +257,15 @@ def test_a_latency_that_float_has_writes_nothing(sr_edge: SrEdge, bundle: Path, 
     arguments = ("--images", pictures, "--patches", "4", "--latency-target", "1e9", "-o", out)
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 1
-    assert "float meets the target of 1e+09 ms: one tile takes" in outcome.error
+    assert "1e+09 ms" in outcome.error
+    assert "float" in outcome.error
     assert made(out) == set()
 
 
 def test_a_quantized_graph_is_refused(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
     outcome = sr_edge("calibrate", bundle / "model.int8.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 1
-    assert "quantized already" in outcome.error
+    assert "already quantized" in outcome.error
 
 
 def test_a_graph_without_layers_is_refused(sr_edge: SrEdge, pictures: Path, tmp_path: Path, out: Path) -> None:
@@ -269,7 +273,7 @@ def test_a_graph_without_layers_is_refused(sr_edge: SrEdge, pictures: Path, tmp_
     onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}'), tmp_path / "relu.onnx")
     outcome = sr_edge("calibrate", tmp_path / "relu.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 1
-    assert "no layer would be INT8 (the graph has no weighted layer)" in outcome.error
+    assert "no weighted layer" in outcome.error
 
 
 def test_weights_that_are_not_finite_are_refused(
@@ -281,7 +285,8 @@ def test_weights_that_are_not_finite_are_refused(
     onnx.save(model, tmp_path / "nan.onnx")
     outcome = sr_edge("calibrate", tmp_path / "nan.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 1
-    assert "holds NaN or infinity" in outcome.error
+    assert "NaN" in outcome.error
+    assert tensor.name.removesuffix(".weight") in outcome.error.replace("/", ".")
 
 
 def test_a_bundle_stays_as_it_was(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:

@@ -1,0 +1,44 @@
+"""What calibration asks of a runtime in which layers are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.watched import Batch
+from sr_edge.controls import Controls
+from sr_edge.spec import Precision
+
+
+class Timer(Protocol):
+    """Times and runs graphs in one runtime, on tiles of the size of `batch`.
+
+    `rest` is the precision of all layers that are not INT8; `threads` None leaves their number to the runtime.
+    """
+
+    def measure_savings(
+        self, model: onnx.ModelProto, calibration: Calibration, batch: Batch, rest: Precision, threads: int | None
+    ) -> Timings:
+        """What each of the calibration's INT8 layers saves."""
+        ...
+
+    def measure_ms(
+        self, graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None
+    ) -> list[float]:
+        """Median milliseconds of each graph on one tile, the graphs being run in turn."""
+        ...
+
+    def output_of(
+        self, model: onnx.ModelProto, batch: Batch, rest: Precision, threads: int | None
+    ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
+        """Compiles the graph; gives its first output for a batch and the values of its controls."""
+        ...
+
+    def conditions(self, threads: int | None) -> str:
+        """What times hold for beside the graph and its tile, in words: runtime, version, CPU and threads."""
+        ...
