@@ -17,6 +17,7 @@ IDENTIFIERS, STRINGS, DOCSTRINGS, PAGES = "identifiers", "strings", "docstrings 
 PLACES = (IDENTIFIERS, STRINGS, DOCSTRINGS, PAGES)
 _NAME = re.compile(r"-{0,2}[A-Za-z_][\w-]*")
 _NAME_IN_PROSE = re.compile(r"`(-{0,2}[A-Za-z_][\w.-]*)`")
+_EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _OPTION_MAKERS = ("Option", "Argument")
 
 
@@ -47,9 +48,20 @@ def measure_vocabulary(checkout: Checkout) -> list[Measure]:
 
 def _texts_by_path(checkout: Checkout) -> Iterator[tuple[str, Iterable[Text]]]:
     for path, page in checkout.pages:
-        yield path, [Text(1, page, PAGES, is_public=True)]
+        yield path, [*_names_in_examples(page), Text(1, _EXAMPLE.sub(_blank, page), PAGES, is_public=True)]
     for file in checkout.sources:
         yield file.path, _texts(file, checkout.package)
+
+
+def _names_in_examples(page: str) -> Iterator[Text]:
+    for example in _EXAMPLE.finditer(page):
+        for name in _NAME.finditer(example[1]):
+            line = page.count("\n", 0, example.start(1) + name.start()) + 1
+            yield Text(line, name[0], PAGES, is_public=True, is_name=True)
+
+
+def _blank(example: re.Match[str]) -> str:
+    return "\n" * example[0].count("\n")
 
 
 def _occurrences(words: list[PrivateWord], text: Text) -> Iterator[tuple[PrivateWord, int]]:

@@ -63,7 +63,7 @@ def test_it(monkeypatch):
     assert "such" in str(caught.value)
 """,
     "README.md": "# Made up\n\nPass `--rest fp16`, and the `facts` are shown.\n",
-    "docs/page.md": "A folder that holds files.\n",
+    "docs/page.md": "A folder that holds files.\n\n```python\nfacts = read()\n```\n",
 }
 
 
@@ -141,13 +141,13 @@ def test_private_words(checkout: Checkout) -> None:
     """`found` of errors and `rest` of a partitioned string are right; a parameter `rest` of that function is not."""
     measures = measure_vocabulary(checkout)
     assert {name: value for name, value in values(measures).items() if value} == {
-        "private words in public places": 5,
+        "private words in public places": 6,
         "private words in identifiers": 1,
         "private words in strings": 2,
         "private words in docstrings and comments": 1,
-        "private words in README and docs": 3,
+        "private words in README and docs": 4,
         "private word 'rest'": 2,
-        "private word 'facts'": 3,
+        "private word 'facts'": 4,
         "private word 'holds'": 2,
     }
     assert places(measures, "private words in identifiers") == [
