@@ -41,7 +41,7 @@ def _functions(checkout: Checkout) -> list[Measure]:
     for file in checkout.sources:
         for function in file.functions():
             parameters, lines = _parameter_count(function), (function.end_lineno or 0) - function.lineno + 1
-            if parameters > MOST_PARAMETERS and not _is_command(file, function, checkout.package):
+            if parameters > MOST_PARAMETERS and not is_command(file, function, checkout.package):
                 wide.append(file.place(function.lineno, f"{function.name} has {parameters} parameters"))
             if lines > MOST_FUNCTION_LINES:
                 long.append(file.place(function.lineno, f"{function.name} has {lines} lines"))
@@ -58,7 +58,7 @@ def _parameter_count(function: FunctionNode) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
-def _is_command(file: SourceFile, function: FunctionNode, package: str) -> bool:
+def is_command(file: SourceFile, function: FunctionNode, package: str) -> bool:
     """Whether it is a command of the CLI: each is a public function of a module of the same name, or begins with it."""
     module = file.module.rpartition(".")[2]
     return file.path.startswith(f"{package}/cli/") and function.name.startswith(module)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from scripts.house.checkout import Checkout, Measure, SourceFile, dotted_name
+from scripts.house.layout import is_command
 from scripts.house.words import PRIVATE_WORDS, PrivateWord
 
 IDENTIFIERS, STRINGS, DOCSTRINGS, PAGES = "identifiers", "strings", "docstrings and comments", "README and docs"
@@ -153,8 +154,12 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _public_names(file: SourceFile, package: str) -> set[tuple[int, int]]:
-    """Where the fields of a bundle's manifest are declared: they are the keys of its file."""
-    if not re.match(rf"{package}/(?:bundle/|spec)", file.path):
-        return set()
-    fields = (node.target for node in file.nodes if isinstance(node, ast.AnnAssign))
-    return {(field.lineno, field.col_offset) for field in fields if isinstance(field, ast.Name)}
+    """Where the options of commands and the fields of a bundle's manifest, which are its keys, are declared."""
+    names: list[ast.expr | ast.arg] = []
+    if file.path.startswith(f"{package}/cli/"):
+        names += [
+            name for function in file.functions() for name in function.args.args if is_command(file, function, package)
+        ]
+    if re.match(rf"{package}/(?:bundle/|spec)", file.path):
+        names += [node.target for node in file.nodes if isinstance(node, ast.AnnAssign)]
+    return {(name.lineno, name.col_offset) for name in names}

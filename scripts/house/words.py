@@ -65,7 +65,12 @@ PRIVATE_WORDS = (
         f"^(?!.*(?:gate|target)).*(?:{CALIBRATION}|compile)",
     ),
     PrivateWord("Account", "CalibrationReport", r"_accounts?_", r"(?<!into )(?<!on )\baccounts?\b(?! for| of)"),
-    PrivateWord("Spelling", "ActivationType", r"_spell(?:ed|ing|ings)?_", r"\bspell(?:ed|ing|ings|s)?\b"),
+    PrivateWord(
+        "Spelling",
+        "ActivationType",
+        r"_spell(?:ed|ing|ings)?_",
+        r"(?<!check its )(?<!check the )\bspell(?:ed|ing|ings|s)?\b",
+    ),
     PrivateWord("Site", "QuantizableOp", r"_sites?_", r"\bsites?\b(?!-)(?<!-)", CALIBRATION),
     PrivateWord("switched", "fake-quant graph", r"_switch(?:ed|er|es)?_", r"\bswitch(?:ed|es)\b", CALIBRATION),
     PrivateWord("watched", "probe, instrumented graph", r"_watched_|_watching_", r"\bwatched\b"),
@@ -78,7 +83,7 @@ PRIVATE_WORDS = (
     ),
     PrivateWord("columns", "im2col", r"_columns?_", r"\bcolumns\b", r"sr_edge/calibration"),
     PrivateWord("enlarger", "frame upscaler", r"_enlargers?_", r"\benlargers?\b"),
-    PrivateWord("coordinates", "COMQ", r"_coordinates?_", r"\bcoordinates?\b", CALIBRATION),
+    PrivateWord("coordinates", "COMQ", r"_coordinates_", r"\bcoordinates\b", CALIBRATION),
     PrivateWord("passengers", "passthrough streams", r"_passengers?_", r"\bpassengers?\b"),
     PrivateWord(
         "meaning", "statistics detection", r"_meanings?_", r"\bby meaning\b|\bof no meaning\b|\bmeans? nothing to\b"
