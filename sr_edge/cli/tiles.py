@@ -29,7 +29,7 @@ def requested_tile(text: str | None) -> TileSpec | None:
             f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels",
             found=tile,
             wanted=MAX_PIXELS,
-            remedy="choose a smaller tile, since larger pictures are cut into tiles anyway",
+            remedy="choose a smaller one: pictures of any size are cut into tiles",
         )
     return tile
 

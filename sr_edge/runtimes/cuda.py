@@ -165,10 +165,16 @@ def open_cuda(index: int, provider: str | None = None) -> Cuda:
     return cuda
 
 
-def no_gpu(found: str, driver: str = "install the NVIDIA driver") -> RuntimeUnavailable:
-    """The error where CUDA reports `found` instead of GPUs; `driver` is what to do about the driver."""
+def no_gpu(found: str, cause: str = "", driver: str = "install the NVIDIA driver") -> RuntimeUnavailable:
+    """The error where CUDA reports `found` instead of GPUs.
+
+    Args:
+        found: CUDA's own name of the error, or its text.
+        cause: What that means, where it does not say so itself.
+        driver: What to do about the driver.
+    """
     return RuntimeUnavailable(
-        f"no NVIDIA GPU can be used here ({found})",
+        f"no NVIDIA GPU can be used here ({': '.join(filter(None, (found, cause)))})",
         found=found,
         wanted="an NVIDIA GPU and its driver",
         remedy=f"{driver}, or run the bundle in onnxruntime or openvino",

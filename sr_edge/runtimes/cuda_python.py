@@ -27,16 +27,14 @@ except ModuleNotFoundError:  # before 12.6.1 it was elsewhere
 
 PROVIDER = "cuda-python"
 _NON_BLOCKING_STREAM = 1
-_NEWER_DRIVER = (
-    "the driver is absent or older than this cuda-python supports: install a newer one, or an older cuda-python "
-    "(JetPack 6 needs cuda-python<13)"
-)
+_OLD_DRIVER = "the driver is absent, or older than this cuda-python supports"
+_NEWER_DRIVER = "install a newer driver, or an older cuda-python (JetPack 6 needs cuda-python<13)"
 
 
 def gpus() -> tuple[Gpu, ...]:
     error, count = cudart.cudaGetDeviceCount()
     if error == cudart.cudaError_t.cudaErrorInsufficientDriver:
-        raise no_gpu(error.name, _NEWER_DRIVER)
+        raise no_gpu(error.name, _OLD_DRIVER, _NEWER_DRIVER)
     if error != cudart.cudaError_t.cudaSuccess:
         raise no_gpu(error.name)
     return tuple(_gpu(index) for index in range(count))

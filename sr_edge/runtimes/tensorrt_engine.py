@@ -137,7 +137,7 @@ class TensorRtEngine:
     def _work(self, run: Callable[[], None]) -> None:
         if self._failure is not None:
             raise EngineError(
-                f"this session ended with an earlier error and runs no more tiles: {self._failure.problem}",
+                f"this session failed earlier and runs no more tiles: {self._failure.problem}",
                 found=self._failure.found,
                 remedy=ANOTHER_SESSION,
             )
