@@ -37,20 +37,24 @@ def selftest(
                 opened.verify()
                 variants = variants_of(opened, *chosen, device)
                 tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)
-        document = {"passed": _failure(tests) is None, "tests": [_document(test) for test in tests]}
+        failure = _failure(tests)
+        document = {"passed": failure is None, "tests": [_document(test) for test in tests]}
         show(document, _readable(tests))
-    failure = _failure(tests)
     if failure is not None:
-        raise EngineError(failure)
+        raise failure
 
 
-def _failure(tests: Sequence[SelfTest]) -> str | None:
-    failed = [f"{test.variant.runtime} {test.variant.label}" for test in tests if test.results and not test.passed]
+def _failure(tests: Sequence[SelfTest]) -> EngineError | None:
+    failed = tuple(f"{test.variant.runtime} {test.variant.label}" for test in tests if test.results and not test.passed)
     if failed:
-        return f"self-test failed in {', '.join(failed)}; deploy the model again, or update that runtime"
+        return EngineError(
+            f"self-test failed in {', '.join(failed)}",
+            found=failed,
+            remedy="deploy the model again, or update that runtime",
+        )
     if not any(test.results for test in tests):
-        reasons = "; ".join(dict.fromkeys(test.reason for test in tests))
-        return f"nothing could be tested here: {reasons}"
+        reasons = tuple(dict.fromkeys(test.reason for test in tests))
+        return EngineError(f"nothing could be tested here: {'; '.join(reasons)}", found=reasons)
     return None
 
 

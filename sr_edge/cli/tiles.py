@@ -25,7 +25,12 @@ def requested_tile(text: str | None) -> TileSpec | None:
         return None
     tile = TileSpec.parse(text)
     if tile.height * tile.width > MAX_PIXELS:
-        raise TileError(f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels; larger pictures are cut into tiles")
+        raise TileError(
+            f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels",
+            found=tile,
+            wanted=MAX_PIXELS,
+            remedy="choose a smaller one: pictures of any size are cut into tiles",
+        )
     return tile
 
 

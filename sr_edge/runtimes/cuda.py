@@ -6,7 +6,7 @@ Streams, events and graphs are plain handles: TensorRT takes them as integers to
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,19 +19,25 @@ from sr_edge.errors import EngineError, RuntimeUnavailable
 Bytes = npt.NDArray[np.uint8]
 
 
+ANOTHER_SESSION = "close the session and open another one"
+"""The remedy of an error that leaves the GPU's context unusable."""
+
+
 class CudaError(EngineError):
     """A CUDA call failed. What was in flight is lost; a session that had it must be closed."""
 
 
 class CudaOutOfMemory(CudaError):
-    """No room for `wanted_bytes` more."""
+    """An allocation failed. `wanted` is its size in bytes, `found` how many bytes of the GPU's memory are free."""
 
     def __init__(self, where: str, wanted_bytes: int, free_bytes: int) -> None:
         super().__init__(
-            f"{where} is out of memory: {wanted_bytes / 2**20:,.1f} MiB were wanted, {free_bytes / 2**20:,.1f} MiB are "
-            "free; close other programs, use a smaller tile, or fewer slots"
+            f"{where} is out of memory: {wanted_bytes / 2**20:,.1f} MiB were requested, {free_bytes / 2**20:,.1f} MiB "
+            "of the GPU's memory are free",
+            found=free_bytes,
+            wanted=wanted_bytes,
+            remedy="close other programs, use a smaller tile, or use fewer slots",
         )
-        self.wanted_bytes = wanted_bytes
 
 
 class GraphUnavailable(CudaError):
@@ -127,7 +133,7 @@ def provider_module(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     except ImportError as error:
         raise RuntimeUnavailable(
-            f"{name} is not installed or cannot be loaded ({error}); run: pip install {name}"
+            f"{name} is not installed or cannot be loaded ({error})", found=name, remedy=f"run: pip install {name}"
         ) from error
 
 
@@ -139,8 +145,12 @@ def first_provider() -> str:
             provider_module(name)
             return name
         except RuntimeUnavailable as error:
-            reasons.append(str(error))
-    raise RuntimeUnavailable("; ".join(reasons))
+            reasons.append(error.problem)
+    raise RuntimeUnavailable(
+        f"no Python bindings of CUDA can be loaded: {', '.join(reasons)}",
+        wanted=PROVIDERS,
+        remedy=f"run: {', or: '.join(f'pip install {name}' for name in PROVIDERS)}",
+    )
 
 
 def find_gpus(provider: str | None = None) -> tuple[Gpu, ...]:
@@ -155,7 +165,28 @@ def open_cuda(index: int, provider: str | None = None) -> Cuda:
     return cuda
 
 
-def no_gpu(reason: str) -> RuntimeUnavailable:
+def no_gpu(found: str, cause: str = "", driver: str = "install the NVIDIA driver") -> RuntimeUnavailable:
+    """The error where CUDA reports `found` instead of GPUs.
+
+    Args:
+        found: CUDA's own name of the error, or its text.
+        cause: What that means, where it does not say so itself.
+        driver: What to do about the driver.
+    """
     return RuntimeUnavailable(
-        f"no NVIDIA GPU can be used here ({reason}); install its driver, or run the bundle in onnxruntime or openvino"
+        f"no NVIDIA GPU can be used here ({': '.join(filter(None, (found, cause)))})",
+        found=found,
+        wanted="an NVIDIA GPU and its driver",
+        remedy=f"{driver}, or run the bundle in onnxruntime or openvino",
+    )
+
+
+def no_such_gpu(index: int, gpus: Sequence[Gpu]) -> RuntimeUnavailable:
+    """The error where `index` is beyond the GPUs of this machine."""
+    names = tuple(f"cuda:{gpu.index}" for gpu in gpus)
+    return RuntimeUnavailable(
+        f"this machine has no GPU cuda:{index}",
+        found=f"cuda:{index}",
+        wanted=names,
+        remedy=f"choose one of: {', '.join(names) or 'none'}",
     )

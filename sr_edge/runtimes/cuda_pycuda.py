@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 import pycuda.driver as driver  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes.cuda import CudaError, CudaOutOfMemory, Gpu, GraphUnavailable, HostBuffer, no_gpu
+from sr_edge.runtimes.cuda import (
+    ANOTHER_SESSION,
+    CudaError,
+    CudaOutOfMemory,
+    Gpu,
+    GraphUnavailable,
+    HostBuffer,
+    no_gpu,
+    no_such_gpu,
+)
 
 PROVIDER = "pycuda"
 _CAPTURE_THREAD_LOCAL = 1
@@ -28,7 +36,7 @@ def gpus() -> tuple[Gpu, ...]:
 def open_cuda(index: int) -> PyCuda:
     found = gpus()
     if index >= len(found):
-        raise RuntimeUnavailable(f"there is no cuda:{index}, only cuda:0 to cuda:{len(found) - 1}; choose one of those")
+        raise no_such_gpu(index, found)
     return PyCuda(found[index])
 
 
@@ -110,11 +118,13 @@ class PyCuda:
         finally:
             ended = _code("cuStreamEndCapture", handle, ctypes.byref(graph))
         if ended:
-            raise GraphUnavailable(f"the engine's work cannot be captured (CUDA error {ended})")
+            raise GraphUnavailable(f"the engine's work cannot be captured (CUDA error {ended})", found=ended)
         made = _code("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         _call("cuGraphDestroy", graph)
         if made or executable.value is None:
-            raise GraphUnavailable(f"the captured work makes no CUDA graph (CUDA error {made})")
+            raise GraphUnavailable(
+                f"the captured work cannot be instantiated as a CUDA graph (CUDA error {made})", found=made
+            )
         return executable.value
 
     def launch(self, graph: int, stream: int) -> None:
@@ -141,7 +151,7 @@ def _cuda_errors() -> Iterator[None]:
     try:
         yield
     except driver.Error as error:
-        raise CudaError(f"CUDA failed with {error}; close the session and open another one") from error
+        raise CudaError(f"CUDA failed with {error}", found=str(error), remedy=ANOTHER_SESSION) from error
 
 
 def _code(function: str, *arguments: object) -> int:
@@ -151,4 +161,4 @@ def _code(function: str, *arguments: object) -> int:
 def _call(function: str, *arguments: object) -> None:
     code = _code(function, *arguments)
     if code:
-        raise CudaError(f"CUDA failed in {function} with error {code}; close the session and open another one")
+        raise CudaError(f"CUDA failed in {function} with error {code}", found=code, remedy=ANOTHER_SESSION)

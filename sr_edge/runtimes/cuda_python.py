@@ -9,8 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes.cuda import CudaError, CudaOutOfMemory, Gpu, GraphUnavailable, HostBuffer, no_gpu
+from sr_edge.runtimes.cuda import (
+    ANOTHER_SESSION,
+    CudaError,
+    CudaOutOfMemory,
+    Gpu,
+    GraphUnavailable,
+    HostBuffer,
+    no_gpu,
+    no_such_gpu,
+)
 
 try:
     from cuda.bindings import runtime as cudart  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -19,20 +27,23 @@ except ModuleNotFoundError:  # before 12.6.1 it was elsewhere
 
 PROVIDER = "cuda-python"
 _NON_BLOCKING_STREAM = 1
-_DRIVER = ": no driver, or one older than this cuda-python; JetPack 6 wants cuda-python<13"
+_OLD_DRIVER = "the driver is absent, or older than this cuda-python supports"
+_NEWER_DRIVER = "install a newer driver, or an older cuda-python (JetPack 6 needs cuda-python<13)"
 
 
 def gpus() -> tuple[Gpu, ...]:
     error, count = cudart.cudaGetDeviceCount()
+    if error == cudart.cudaError_t.cudaErrorInsufficientDriver:
+        raise no_gpu(error.name, _OLD_DRIVER, _NEWER_DRIVER)
     if error != cudart.cudaError_t.cudaSuccess:
-        raise no_gpu(error.name + (_DRIVER if error == cudart.cudaError_t.cudaErrorInsufficientDriver else ""))
+        raise no_gpu(error.name)
     return tuple(_gpu(index) for index in range(count))
 
 
 def open_cuda(index: int) -> CudaPython:
     found = gpus()
     if index >= len(found):
-        raise RuntimeUnavailable(f"there is no cuda:{index}, only cuda:0 to cuda:{len(found) - 1}; choose one of those")
+        raise no_such_gpu(index, found)
     return CudaPython(found[index])
 
 
@@ -107,11 +118,13 @@ class CudaPython:
         finally:
             error, graph = cudart.cudaStreamEndCapture(stream)
         if error != cudart.cudaError_t.cudaSuccess:
-            raise GraphUnavailable(f"the engine's work cannot be captured ({error.name})")
+            raise GraphUnavailable(f"the engine's work cannot be captured ({error.name})", found=error.name)
         error, executable = cudart.cudaGraphInstantiate(graph, 0)
         _check(cudart.cudaGraphDestroy(graph))
         if error != cudart.cudaError_t.cudaSuccess:
-            raise GraphUnavailable(f"the captured work makes no CUDA graph ({error.name})")
+            raise GraphUnavailable(
+                f"the captured work cannot be instantiated as a CUDA graph ({error.name})", found=error.name
+            )
         return int(executable)
 
     def launch(self, graph: int, stream: int) -> None:
@@ -144,5 +157,5 @@ def _check(answer: tuple[Any, ...]) -> tuple[Any, ...]:
     if error != cudart.cudaError_t.cudaSuccess:
         text = cudart.cudaGetErrorString(error)[1]
         told = text.decode() if isinstance(text, bytes) else str(text)
-        raise CudaError(f"CUDA failed with {error.name}: {told}; close the session and open another one")
+        raise CudaError(f"CUDA failed with {error.name}: {told}", found=error.name, remedy=ANOTHER_SESSION)
     return tuple(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,11 +37,19 @@ def device_array(source: object) -> DeviceArray:
     if hasattr(source, "__dlpack__") and hasattr(source, "__dlpack_device__"):
         kind = int(source.__dlpack_device__()[0])
         if kind not in (_CUDA, _CUDA_MANAGED):
-            raise UsageError(f"the array is not in CUDA memory (DLPack device {kind}); hand host arrays to run()")
+            raise UsageError(
+                f"the array is not in CUDA memory (its DLPack device type is {kind})",
+                found=kind,
+                wanted=(_CUDA, _CUDA_MANAGED),
+                remedy="pass arrays in host memory to run()",
+            )
         return _from_dlpack(source, source.__dlpack__())
     raise UsageError(
-        f"a {type(source).__name__} tells no CUDA address; give an object with __cuda_array_interface__ or DLPack, "
-        "for example a cupy array or a torch tensor on cuda"
+        f"an object of type {type(source).__name__} does not expose an address in CUDA memory",
+        found=type(source).__name__,
+        wanted=("__cuda_array_interface__", "__dlpack__"),
+        remedy="pass an object with __cuda_array_interface__ or DLPack, for example a CuPy array or a PyTorch tensor "
+        "on cuda",
     )
 
 
@@ -82,9 +91,12 @@ def _from_dlpack(source: object, capsule: object) -> DeviceArray:
 
 
 def _require_contiguous(shape: Sequence[int], strides: Sequence[int]) -> None:
-    """`strides` in elements. A side of one may have any."""
-    expected = 1
-    for side, stride in zip(reversed(shape), reversed(list(strides)), strict=True):
-        if side != 1 and stride != expected:
-            raise UsageError(f"the CUDA array {list(shape)} is not contiguous; make a contiguous copy of it first")
-        expected *= side
+    """`strides` in elements. A dimension of size one may have any."""
+    contiguous = tuple(math.prod(shape[index + 1 :]) for index in range(len(shape)))
+    if any(size != 1 and stride != wanted for size, stride, wanted in zip(shape, strides, contiguous, strict=True)):
+        raise UsageError(
+            f"the CUDA array of shape {list(shape)} is not contiguous",
+            found=tuple(strides),
+            wanted=contiguous,
+            remedy="make a contiguous copy of it first",
+        )

@@ -12,7 +12,7 @@ from sr_edge.runtimes.cores import usable_cores
 from sr_edge.runtimes.registry import RUNTIMES, RuntimeEntry, availability
 from sr_edge.runtimes.session import Availability
 
-_CPUINFO = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 _TELLING_FLAGS = (
     "avx2",
     "avx512f",
@@ -64,9 +64,9 @@ def diagnose() -> Diagnosis:
     return Diagnosis(describe_machine(), reports)
 
 
-def describe_machine() -> Machine:
-    """Facts of the computer that a published figure must name."""
-    facts = _cpuinfo()
+def describe_machine(cpuinfo: Path = CPUINFO) -> Machine:
+    """Facts of the computer that a published figure must name; `cpuinfo` is Linux's description of the CPU."""
+    facts = _first_values(cpuinfo)
     flags = facts.get("flags") or facts.get("Features")
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -78,11 +78,11 @@ def describe_machine() -> Machine:
     )
 
 
-def _cpuinfo() -> dict[str, str]:
-    """The first value of every key in /proc/cpuinfo; empty where there is no such file."""
-    if not _CPUINFO.exists():
+def _first_values(cpuinfo: Path) -> dict[str, str]:
+    """The first value of every key; empty where there is no such file."""
+    if not cpuinfo.exists():
         return {}
-    pairs = (line.partition(":") for line in _CPUINFO.read_text().splitlines())
+    pairs = (line.partition(":") for line in cpuinfo.read_text().splitlines())
     facts: dict[str, str] = {}
     for key, _, value in pairs:
         facts.setdefault(key.strip(), value.strip())

@@ -162,8 +162,10 @@ class EngineCache:
             return "it has no readable record"
         if not hmac.compare_digest(record.tag, self._tag(record)):
             raise EngineError(
-                f"{path} was not built here, or its record was changed; loading an engine runs its code. If you trust "
-                f"where it is from, pass --trust-engine {path}, else delete it"
+                f"{path} was not built by this cache, or its record was changed, and loading an engine runs its code",
+                found=path,
+                wanted="an engine built by this cache",
+                remedy=f"if you trust its origin, pass --trust-engine {path}, else delete it",
             )
         found, wanted = record.key, key
         for item in fields(EngineKey):
@@ -227,7 +229,10 @@ class EngineCache:
             return path.open("w")
         except OSError as error:
             raise UsageError(
-                f"engines cannot be kept in {self.folder}: {error.strerror}; set {FOLDER_VARIABLE} to another folder"
+                f"engines cannot be stored in {self.folder}: {error.strerror}",
+                found=self.folder,
+                wanted="a writable folder",
+                remedy=f"set {FOLDER_VARIABLE} to another folder",
             ) from error
 
 

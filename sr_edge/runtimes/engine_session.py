@@ -102,11 +102,14 @@ def verified_spec(engine: Engine, request: SessionRequest, facts: EngineFacts) -
 
 
 def _require_controls(engine: Engine, request: SessionRequest) -> None:
-    told = {control.name for control in request.card.controls}
-    if set(engine.controls) != told:
+    declared = tuple(sorted(control.name for control in request.card.controls))
+    if set(engine.controls) != set(declared):
         raise UsageError(
-            f"{request.artifact.name} takes the controls {', '.join(engine.controls) or 'none'}, its card tells of "
-            f"{', '.join(sorted(told)) or 'none'}; open it with the card that it was exported with"
+            f"the controls of {request.artifact.name} are {', '.join(engine.controls) or 'none'}, but its model card "
+            f"declares {', '.join(declared) or 'none'}",
+            found=engine.controls,
+            wanted=declared,
+            remedy="open it with the model card that it was exported with",
         )
 
 
@@ -169,7 +172,12 @@ class EngineSession:
         self._require_open()
         future = self._tickets.pop(ticket, None)
         if future is None:
-            raise UsageError(f"ticket {ticket} was never given or is redeemed already; each is good for one result")
+            raise UsageError(
+                f"ticket {ticket} was never issued, or its result was taken already",
+                found=ticket,
+                wanted="a ticket whose result was not taken yet",
+                remedy="pass each ticket that submit() returns to result() once",
+            )
         return future.result()
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
@@ -205,7 +213,12 @@ class EngineSession:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise UsageError(f"this {self._spec.runtime} session is closed; open another one")
+            raise UsageError(
+                f"this {self._spec.runtime} session is closed",
+                found="closed",
+                wanted="an open session",
+                remedy="open another one",
+            )
 
     def _engine_tile(self, frames: Batch | Frame, slot: _Slot) -> Tile:
         """`frames` as the engine can read them: in place where possible, else through the slot's buffer."""

@@ -37,11 +37,11 @@ def executed_precision(layers: Mapping[Precision, int], quantized: int, rest: Pr
     return Executed(ran, rest, _note(int8, quantized, floats))
 
 
-def require_possible(request: SessionRequest, obstacles: Sequence[str | None]) -> None:
-    """Raises PrecisionUnavailable with the first obstacle unless other precisions are allowed."""
-    found = next((obstacle for obstacle in obstacles if obstacle), None)
-    if found and not request.allow_other_precision:
-        raise PrecisionUnavailable(found)
+def require_possible(request: SessionRequest, obstacles: Sequence[PrecisionUnavailable | None]) -> None:
+    """Raises the first of the obstacles unless other precisions are allowed."""
+    first = next((obstacle for obstacle in obstacles if obstacle), None)
+    if first and not request.allow_other_precision:
+        raise first
 
 
 def require_requested(request: SessionRequest, runtime: str, executed: Executed) -> None:
@@ -50,9 +50,11 @@ def require_requested(request: SessionRequest, runtime: str, executed: Executed)
         return
     detail = f" ({executed.note})" if executed.note else ""
     raise PrecisionUnavailable(
-        f"asked for {request.precision}, but {runtime} on {request.device} runs {request.artifact.name} in "
-        f"{executed.ran}{detail}; choose another runtime or precision "
-        "(in Python, allow_other_precision=True opens it all the same)"
+        f"{request.precision} was requested, but {runtime} on {request.device} runs {request.artifact.name} in "
+        f"{executed.ran}{detail}",
+        found=executed.ran,
+        wanted=request.precision,
+        remedy="choose another runtime or precision (in Python, allow_other_precision=True opens it all the same)",
     )
 
 

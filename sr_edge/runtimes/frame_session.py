@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
@@ -44,9 +45,22 @@ def open_frame_session(
     its own; a bundle must stay where it is.
     """
     path = bundle.path if isinstance(bundle, Bundle) else bundle
-    open_graph = partial(
-        open_session, path, runtime, precision, device, rest=rest, threads=threads, slots=slots, options=options
+    return session_over_graphs(
+        runtime,
+        partial(
+            open_session, path, runtime, precision, device, rest=rest, threads=threads, slots=slots, options=options
+        ),
     )
+
+
+class OpenGraph(Protocol):
+    """Opens a graph of one bundle: the one with frames of the format `io`, or the preferred one."""
+
+    def __call__(self, *, io: FrameFormat | None = None) -> Session: ...
+
+
+def session_over_graphs(runtime: str, open_graph: OpenGraph) -> Session:
+    """The session of `open_frame_session`, whatever opens the graphs."""
     if runtime.startswith("tensorrt"):
         return open_graph()
     try:
@@ -90,7 +104,12 @@ class FrameSession:
     def result(self, ticket: int) -> Batch | Frame:
         session = self._float if ticket % 2 else self._eight_bit
         if session is None:
-            raise UsageError(f"ticket {ticket} was never given; each that `submit` gives is good for one result")
+            raise UsageError(
+                f"ticket {ticket} was never issued",
+                found=ticket,
+                wanted="a ticket whose result was not taken yet",
+                remedy="pass each ticket that submit() returns to result() once",
+            )
         return session.result(ticket // 2)
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:

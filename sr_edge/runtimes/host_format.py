@@ -33,15 +33,30 @@ def format_of(frames: object, tile: TileSpec) -> FrameFormat:
         FrameFormat.FLOAT_NCHW: (1, 3, tile.height, tile.width),
         FrameFormat.UINT8_NHWC: (tile.height, tile.width, 3),
     }
-    wanted = "wanted float32 {} in [0, 1] or uint8 {}".format(*shapes.values())
+    accepted = "float32 {} in [0, 1] or uint8 {}".format(*shapes.values())
     if not isinstance(frames, np.ndarray):
-        raise UsageError(f"frames are a {type(frames).__name__}; {wanted}, as a numpy array")
+        raise UsageError(
+            f"frames of type {type(frames).__name__} are not a numpy array",
+            found=type(frames).__name__,
+            wanted="ndarray",
+            remedy=f"pass a numpy array, {accepted}",
+        )
     if frames.dtype not in (np.float32, np.uint8):
-        raise UsageError(f"frames are {frames.dtype} {frames.shape}; {wanted}: convert them first")
-    found = FrameFormat.FLOAT_NCHW if frames.dtype == np.float32 else FrameFormat.UINT8_NHWC
-    if frames.shape != shapes[found]:
-        raise TileError(f"frames are {frames.dtype} {frames.shape}; {wanted}: cut larger pictures into tiles")
-    return found
+        raise UsageError(
+            f"frames are {frames.dtype} {frames.shape}, but a session accepts float32 and uint8 only",
+            found=str(frames.dtype),
+            wanted=("float32", "uint8"),
+            remedy=f"convert them to {accepted}",
+        )
+    io = FrameFormat.FLOAT_NCHW if frames.dtype == np.float32 else FrameFormat.UINT8_NHWC
+    if frames.shape != shapes[io]:
+        raise TileError(
+            f"frames are {frames.dtype} {frames.shape}, but the tile of this session is {tile}",
+            found=frames.shape,
+            wanted=shapes[io],
+            remedy=f"pass {accepted}, and cut larger pictures into tiles",
+        )
+    return io
 
 
 def graph_shape(io: FrameFormat, tile: TileSpec) -> tuple[int, int, int, int]:
@@ -62,8 +77,11 @@ def require_graph(request: SessionRequest, found_in: Sequence[object], found_out
         )
         if not fits:
             raise TileError(
-                f"the {name} of {request.artifact.name} is {list(found)}; tile {request.tile}, scale "
-                f"{request.card.scale} and {request.io} frames want {list(wanted)}: open it as it was exported"
+                f"the {name} of {request.artifact.name} has the shape {list(found)}, but tile {request.tile}, scale "
+                f"{request.card.scale} and {request.io} frames need {list(wanted)}",
+                found=tuple(found),
+                wanted=wanted,
+                remedy="open it with the tile, scale and frame format that it was exported with",
             )
 
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 from sr_edge.bundle.plain import to_plain
-from sr_edge.errors import EngineError, UsageError
+from sr_edge.errors import EngineError
+from sr_edge.runtimes.meters import require_runs
 from sr_edge.runtimes.registry import find_entry
 from sr_edge.runtimes.session import SessionRequest
 from sr_edge.spec import Memory
@@ -26,16 +27,22 @@ def measure_memory(runtime: str, request: SessionRequest, runs: int = 3, timeout
         EngineError: the measuring process failed; the message has its last line.
     """
     find_entry(runtime)
-    if runs < 1:
-        raise UsageError(f"cannot measure {runs} runs; pass 1 or more")
+    require_runs(runs)
     order = json.dumps({"runtime": runtime, "runs": runs, "request": to_plain(request)})
     command = [sys.executable, "-m", PROBE_MODULE]
     try:
         done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"measuring the memory of {runtime} took over {timeout_s:g} s; try a smaller tile") from error
+        raise EngineError(
+            f"measuring the memory of {runtime} with {request.artifact.name} took longer than {timeout_s:g} s",
+            found=request.artifact,
+            wanted=timeout_s,
+            remedy="try a smaller tile",
+        ) from error
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER_PREFIX)]
     if done.returncode != 0 or not answers:
         told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EngineError(f"cannot measure the memory of {runtime} with {request.artifact.name}: {told[-1]}")
+        raise EngineError(
+            f"cannot measure the memory of {runtime} with {request.artifact.name}: {told[-1]}", found=request.artifact
+        )
     return Memory(**json.loads(answers[-1].removeprefix(ANSWER_PREFIX)))

@@ -93,7 +93,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
     frames = random_tile(session.spec.tile, io or session.spec.io)
     for _ in range(warm_up):
         session.run(frames)
-    return StageLatency.of([session.run_staged(frames)[1] for _ in range(_counted(runs))])
+    return StageLatency.of([session.run_staged(frames)[1] for _ in range(require_runs(runs))])
 
 
 def take_turns(
@@ -102,7 +102,7 @@ def take_turns(
     """What `interleaved` sums up: every timed run, by session and round."""
     frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
-    for index in range(warm_up + _counted(rounds)):
+    for index in range(warm_up + require_runs(rounds)):
         for session, tile, samples in zip(sessions, frames, times, strict=True):
             sample = session.run_staged(tile, controls)[1]
             if index >= warm_up:
@@ -140,7 +140,7 @@ def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> T
     slots = session.spec.slots
     in_flight: deque[int] = deque()
     started = time.perf_counter()
-    for _ in range(_counted(tiles)):
+    for _ in range(require_runs(tiles)):
         if len(in_flight) == slots:
             session.result(in_flight.popleft())
         in_flight.append(session.submit(frames))
@@ -162,7 +162,8 @@ def measure_start_up(open_it: Callable[[], Session]) -> StartUp:
         return StartUp(1e3 * (opened - started), 1e3 * (time.perf_counter() - started))
 
 
-def _counted(runs: int) -> int:
+def require_runs(runs: int) -> int:
+    """`runs`; raises UsageError where there are none to measure."""
     if runs < 1:
-        raise UsageError(f"cannot measure {runs} runs; pass 1 or more")
+        raise UsageError(f"cannot measure {runs} runs", found=runs, wanted="1 or more", remedy="pass 1 or more")
     return runs

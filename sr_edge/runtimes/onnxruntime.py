@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort  # type: ignore[import-untyped]  # ships no types
 
 from sr_edge.bundle import Artifact, ArtifactKind
-from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.cores import physical_cores
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
@@ -61,15 +61,17 @@ def availability() -> Availability:
     return Availability(works=True, version=ort.__version__, devices=devices)
 
 
-def obstacle(precision: Precision, device: str) -> str | None:
+def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     kind = _require_device(device)
     if precision in _PRECISIONS[kind]:
         return None
     reason = f"onnxruntime has no {precision} kernels on {kind}"
     if precision is Precision.FP16:
         reason += " and computes fp16 graphs in fp32 there"
-    sound = [possible for possible in _PRECISIONS[kind] if possible not in _CAVEATS.get(kind, {})]
-    return f"{reason}; it can run {', '.join(sound)}"
+    sound = tuple(possible for possible in _PRECISIONS[kind] if possible not in _CAVEATS.get(kind, {}))
+    return PrecisionUnavailable(
+        reason, found=precision, wanted=sound, remedy=f"choose a precision that it runs there: {', '.join(sound)}"
+    )
 
 
 def choose_artifact(
@@ -125,7 +127,9 @@ class _OnnxRuntimeEngine:
 
 def _create(request: SessionRequest, threads: int, optimized: Path | None) -> Any:
     provider = _PROVIDERS[_require_device(request.device)]
-    with vendor_errors(f"onnxruntime cannot load {request.artifact}", "export the model again, or check the options"):
+    with vendor_errors(
+        f"onnxruntime cannot load {request.artifact}", "export the model again, or check the options", request.artifact
+    ):
         session = ort.InferenceSession(
             request.artifact,
             _session_options(request, threads, optimized),
@@ -133,8 +137,10 @@ def _create(request: SessionRequest, threads: int, optimized: Path | None) -> An
         )
     if session.get_providers()[0] != provider:
         raise RuntimeUnavailable(
-            f"onnxruntime could not start {provider} and fell back to {session.get_providers()[0]}; check that the "
-            f"CUDA and cuDNN versions fit onnxruntime {ort.__version__}, or pass device cpu"
+            f"onnxruntime could not start {provider} and fell back to {session.get_providers()[0]}",
+            found=session.get_providers()[0],
+            wanted=provider,
+            remedy=f"check that the CUDA and cuDNN versions fit onnxruntime {ort.__version__}, or pass --device cpu",
         )
     return session
 
@@ -143,7 +149,12 @@ def _session_options(request: SessionRequest, threads: int, optimized: Path | No
     entries = dict(request.options or {})
     level = entries.pop(OPTIMIZATION_OPTION, "all")
     if level not in _OPTIMIZATION:
-        raise UsageError(f"{OPTIMIZATION_OPTION} {level!r} is none of: {', '.join(_OPTIMIZATION)}")
+        raise UsageError(
+            f"unknown {OPTIMIZATION_OPTION} {level!r}",
+            found=level,
+            wanted=tuple(_OPTIMIZATION),
+            remedy=f"choose one of: {', '.join(_OPTIMIZATION)}",
+        )
     options = ort.SessionOptions()
     options.graph_optimization_level = _OPTIMIZATION[level]
     options.intra_op_num_threads = threads
@@ -203,5 +214,10 @@ def _require_device(device: str) -> str:
     present = [name for name, provider in _PROVIDERS.items() if provider in ort.get_available_providers()]
     if kind in present and (index == "" or (kind == "cuda" and index.isdigit())):
         return kind
-    advice = "; for CUDA install onnxruntime-gpu instead of onnxruntime" if kind == "cuda" else ""
-    raise RuntimeUnavailable(f"onnxruntime has no device {device!r} here, only {', '.join(present)}{advice}")
+    advice = ", or install onnxruntime-gpu instead of onnxruntime for CUDA" if kind == "cuda" else ""
+    raise RuntimeUnavailable(
+        f"onnxruntime has no device {device!r} here",
+        found=device,
+        wanted=tuple(present),
+        remedy=f"choose one of: {', '.join(present)}{advice}",
+    )

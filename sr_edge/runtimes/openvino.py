@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sr_edge.bundle import Artifact, ArtifactKind
-from sr_edge.errors import RuntimeUnavailable
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
 from sr_edge.runtimes.executed import executed_precision, require_possible
@@ -63,13 +63,18 @@ def availability() -> Availability:
     return Availability(works=bool(devices), version=_version(), devices=devices, reason=reason)
 
 
-def obstacle(precision: Precision, device: str) -> str | None:
+def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     core = shared_core()
     name = _require_device(core, device)
     possible = _precisions(core, name)
     if precision in possible:
         return None
-    return f"openvino cannot compute {precision} on {name}; it can run {', '.join(possible)} there"
+    return PrecisionUnavailable(
+        f"openvino cannot compute {precision} on {name.lower()}",
+        found=precision,
+        wanted=possible,
+        remedy=f"choose a precision that it runs there: {', '.join(possible)}",
+    )
 
 
 def choose_artifact(
@@ -93,7 +98,9 @@ def open_request(request: SessionRequest) -> Session:
     started = time.perf_counter()
     model = _read(core, request)
     with vendor_errors(
-        f"OpenVINO cannot compile {request.artifact.name} for {device}", "check the file and the options"
+        f"OpenVINO cannot compile {request.artifact.name} for {device}",
+        "check the file and the options",
+        request.artifact,
     ):
         compiled = core.compile_model(model, device, _properties(request, float_precision))
     engine = _OpenVinoEngine(compiled, request.slots or DEFAULT_SLOTS)
@@ -140,7 +147,7 @@ def shared_core() -> Any:
 
 
 def _read(core: Any, request: SessionRequest) -> Any:
-    with vendor_errors(f"OpenVINO cannot read {request.artifact}", "export the model again"):
+    with vendor_errors(f"OpenVINO cannot read {request.artifact}", "export the model again", request.artifact):
         model = core.read_model(request.artifact)
         if model.inputs[0].partial_shape.is_dynamic:
             model.reshape({model.inputs[0]: list(graph_shape(request.io, request.tile))})
@@ -212,9 +219,12 @@ def _require_device(core: Any, device: str) -> str:
     found = core.available_devices
     if name in found or any(other.split(".")[0] == name for other in found):
         return name
+    present = tuple(other.lower() for other in found)
     raise RuntimeUnavailable(
-        f"openvino finds no device {device!r} here, only {', '.join(found).lower() or 'none'}; "
-        "choose one of those, or install the device's driver"
+        f"openvino finds no device {device!r} here",
+        found=device,
+        wanted=present,
+        remedy=f"choose one of: {', '.join(present) or 'none'}, or install the driver of the device",
     )
 
 

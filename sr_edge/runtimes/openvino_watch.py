@@ -24,7 +24,7 @@ def run_outputs(
         EngineError: OpenVINO refuses the graph or cannot run it.
     """
     core = shared_core()
-    with vendor_errors("OpenVINO cannot give the inner tensors", "compare in onnxruntime instead"):
+    with vendor_errors("OpenVINO cannot compute the inner tensors of the graph", "compare in onnxruntime instead"):
         compiled = core.compile_model(
             core.read_model(graph, b""), "CPU", {"INFERENCE_PRECISION_HINT": precision_hint(float_precision)}
         )

@@ -85,10 +85,13 @@ def load_runtime(name: str) -> Runtime:
         return cast(Runtime, importlib.import_module(entry.module))
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == entry.library
-        found = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
+        state = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
         source = f" ({entry.library} itself comes with {entry.comes_with})" if entry.comes_with else ""
         raise RuntimeUnavailable(
-            f"the library of runtime {name} {found}; run: {entry.how_to_install}{source}"
+            f"the library of runtime {name} {state}",
+            found=None if absent else str(error),
+            wanted=entry.library,
+            remedy=f"run: {entry.how_to_install}{source}",
         ) from error
 
 
@@ -105,7 +108,11 @@ def preferred_runtime() -> str:
     for name in PREFERRED_RUNTIMES:
         if availability(name).works:
             return name
-    raise RuntimeUnavailable("no runtime works here; `sr-edge doctor` says why and what to install")
+    raise RuntimeUnavailable(
+        f"none of the runtimes {', '.join(PREFERRED_RUNTIMES)} works here",
+        wanted=PREFERRED_RUNTIMES,
+        remedy="run `sr-edge doctor` to see why and what to install",
+    )
 
 
 def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
@@ -216,14 +223,19 @@ def _no_artifact(
     left_out = bundle.manifest.left_out.get(str(precision))
     if left_out is not None:
         return PrecisionUnavailable(
-            f"{bundle.path.name} was deployed without {precision}: {left_out}; choose another precision"
+            f"{bundle.path.name} was deployed without {precision}: {left_out}",
+            found=precision,
+            wanted=tuple(dict.fromkeys(artifact.precision for artifact in bundle.manifest.artifacts)),
+            remedy="choose another precision",
         )
-    wanted = f"{precision}, rest {rest}" if precision is Precision.INT8 else str(precision)
-    frames = f" with {io} frames" if io else ""
-    there = ", ".join(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
+    requested = f"{precision} with the other layers in {rest}" if precision is Precision.INT8 else str(precision)
+    frames = f" for {io} frames" if io else ""
+    present = tuple(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
     return PrecisionUnavailable(
-        f"{bundle.path.name} has no artifact that {runtime} can run in {wanted}{frames}; it has {there}. "
-        "Choose another runtime or precision, or deploy again with that one"
+        f"{bundle.path.name} has no artifact that {runtime} can run in {requested}{frames}, only {', '.join(present)}",
+        found=(precision, rest, io),
+        wanted=present,
+        remedy="choose another runtime or precision, or deploy again with that one",
     )
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
-from sr_edge.errors import UsageError
+from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.spec import Control, FrameFormat, Latency, ModelCard, Precision, Spelling, TileSpec
 
 Batch = npt.NDArray[np.float32]
@@ -48,9 +48,19 @@ class SessionRequest:
     def __post_init__(self) -> None:
         for name, value in (("threads", self.threads), ("slots", self.slots)):
             if value is not None and value < 1:
-                raise UsageError(f"{name} {value} is not a count; pass 1 or more, or leave it to the runtime")
+                raise UsageError(
+                    f"{name} is {value}",
+                    found=value,
+                    wanted="1 or more",
+                    remedy="pass 1 or more, or leave it out for the runtime to choose",
+                )
         if not self.artifact.is_file():
-            raise UsageError(f"no model file at {self.artifact}; export one with `sr-edge export`")
+            raise UsageError(
+                f"no model file at {self.artifact}",
+                found=self.artifact,
+                wanted="a model file",
+                remedy="export one with `sr-edge export`",
+            )
 
     @property
     def float_precision(self) -> Precision:
@@ -196,8 +206,8 @@ class Runtime(Protocol):
         """Version and devices of a library that could be imported."""
         ...
 
-    def obstacle(self, precision: Precision, device: str) -> str | None:
-        """Why `precision` cannot run on `device`, with what to do instead; None where it can.
+    def obstacle(self, precision: Precision, device: str) -> PrecisionUnavailable | None:
+        """The error that says why `precision` cannot run on `device` and what to do instead; None where it can.
 
         Raises:
             RuntimeUnavailable: there is no such device.

@@ -252,7 +252,7 @@ class Library:
         if self.flavour is Flavour.RTX:
             return "TensorRT-RTX builds for GPUs only"
         if self.numbers < _DLA_SINCE:
-            return f"DLA takes strongly typed networks from TensorRT 11.4.1 on, here is {self.version}"
+            return f"DLA accepts strongly typed networks from TensorRT 11.4.1 on, and this is {self.version}"
         return None
 
 
@@ -267,8 +267,11 @@ def load_library(flavour: Flavour) -> Library:
     library = Library(flavour, str(trt.__version__), trt)
     if flavour is Flavour.TENSORRT and not OLDEST <= library.numbers < TOO_NEW:
         raise RuntimeUnavailable(
-            f"found {library.name}, wanted tensorrt >= 10.3 and < 12; install one of those (JetPack 6.1 and newer "
-            "bring one), or run onnxruntime instead"
+            f"{library.name} is not supported",
+            found=library.version,
+            wanted=">=10.3,<12",
+            remedy="install tensorrt >= 10.3 and < 12 (JetPack 6.1 and newer include one), or use the runtime "
+            "onnxruntime instead",
         )
     return library
 

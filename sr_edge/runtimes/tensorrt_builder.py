@@ -26,7 +26,7 @@ from sr_edge.runtimes.tensorrt_api import (
 from sr_edge.runtimes.tensorrt_errors import CANCELLED, ParserIssue, build_failure, named_by_output, parser_failure
 from sr_edge.runtimes.tensorrt_log import EngineLayer, Listener, process_log
 from sr_edge.runtimes.tensorrt_network import MemoryNeed, NetworkTypes, memory_need, network_types
-from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
+from sr_edge.runtimes.tensorrt_options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
 from sr_edge.whole_file import whole_file
 
 Report = Callable[[str, int, int], None]
@@ -164,21 +164,38 @@ def _require_options(library: Library, options: BuildOptions) -> None:
     is_rtx = library.flavour is Flavour.RTX
     obstacle = library.dla_obstacle() if options.dla_core is not None else None
     if obstacle:
-        raise UsageError(f"--dla {options.dla_core} cannot be had: {obstacle}; leave --dla out to build for the GPU")
+        raise UsageError(
+            f"--dla {options.dla_core} is not possible: {obstacle}",
+            found=library.name,
+            wanted="tensorrt 11.4.1 or newer",
+            remedy="leave --dla out to build for the GPU",
+        )
     if options.compute_capability and not is_rtx:
-        raise UsageError("tensorrt builds for the GPU in this machine only; leave --compute-capability out")
+        raise UsageError(
+            f"tensorrt builds for the GPU of this machine only, not for compute capability "
+            f"{options.compute_capability}",
+            found=options.compute_capability,
+            remedy="leave --compute-capability out",
+        )
     known = rtx_compute_capabilities(library)
     if options.compute_capability and options.compute_capability not in known:
         raise UsageError(
-            f"{library.name} does not build for compute capability {options.compute_capability}; it builds for "
-            f"{', '.join(known)}"
+            f"{library.name} does not build for compute capability {options.compute_capability}",
+            found=options.compute_capability,
+            wanted=tuple(known),
+            remedy=f"choose one of: {', '.join(known)}",
         )
     if is_rtx and options.timing_cache is not None:
-        raise UsageError("TensorRT-RTX times nothing while it builds, so it has no timing cache; leave it out")
+        raise UsageError(
+            "TensorRT-RTX does not time kernels while it builds, so it has no timing cache",
+            found=options.timing_cache,
+            remedy="leave --timing-cache out",
+        )
     if is_rtx and options.compatible:
         raise UsageError(
-            f"{library.name} builds no {options.compatible[0]}-compatible engines; leave --compatible out and build "
-            "for each GPU with --compute-capability"
+            f"{library.name} cannot build {options.compatible[0]}-compatible engines",
+            found=options.compatible[0],
+            remedy="leave --compatible out and build for each GPU with --compute-capability",
         )
 
 
@@ -232,7 +249,7 @@ def _new_builder(library: Library, graph: Path, heard: Listener) -> TrtBuilder:
 def _failure(graph: Path, library: Library, heard: Listener, wanted_bytes: int, free_bytes: int | None) -> SrEdgeError:
     errors = heard.complaints()
     if any(CANCELLED in text for text in errors):
-        return EngineError(f"the build of {graph.name} was cancelled; nothing was written")
+        return EngineError(f"the build of {graph.name} was cancelled, and no engine was written", found=graph.name)
     return build_failure(graph.name, library.name, errors, wanted_bytes, free_bytes or 0)
 
 
@@ -278,8 +295,10 @@ def use_dla(
     trt = library.trt
     if core >= builder.num_DLA_cores:
         raise RuntimeUnavailable(
-            f"this machine has {builder.num_DLA_cores} DLA cores, no core {core}; choose another with --dla, "
-            "or leave it out to build for the GPU"
+            f"this machine has no DLA core {core}: it has {builder.num_DLA_cores} DLA cores, numbered from 0",
+            found=core,
+            wanted=range(builder.num_DLA_cores),
+            remedy="choose another core with --dla, or leave it out to build for the GPU",
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
@@ -296,11 +315,19 @@ def _add_profile(
     names = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
     if not names:
         if options.sizes is not None:
-            raise UsageError(f"the graph has one fixed size; leave --sizes {options.sizes} out, or export it dynamic")
+            raise UsageError(
+                "the graph has one fixed size, so it cannot be built for a range of sizes",
+                found=str(options.sizes),
+                remedy=f"leave --sizes {options.sizes} out, or export the model with a dynamic size",
+            )
         return
     sizes = options.sizes or (SizeRange(options.tile, options.tile, options.tile) if options.tile else None)
     if sizes is None:
-        raise UsageError("the graph leaves its size open; say which sizes the engine shall take with --sizes")
+        raise UsageError(
+            "the graph has a dynamic size, and no sizes were given to build for",
+            wanted=SIZES_FORM,
+            remedy=f"give the sizes that the engine must accept with --sizes {SIZES_FORM}",
+        )
     profile = builder.create_optimization_profile()
     shapes = [graph_shape(options.io, tile) for tile in (sizes.smallest, sizes.usual, sizes.largest)]
     for name in names:

@@ -34,7 +34,12 @@ class CompileOrder:
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"cuda(:[0-9]+)?", self.device) is None:
-            raise UsageError(f"no GPU is called {self.device!r}; pass cuda, or cuda:1 for the second")
+            raise UsageError(
+                f"{self.device!r} is not the name of a GPU",
+                found=self.device,
+                wanted=("cuda", "cuda:NUMBER"),
+                remedy="pass cuda, or cuda:1 for the second GPU",
+            )
 
     @property
     def gpu_index(self) -> int:

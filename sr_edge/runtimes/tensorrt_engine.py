@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import EngineError
-from sr_edge.runtimes.cuda import Cuda, CudaError, GraphUnavailable, HostBuffer
+from sr_edge.runtimes.cuda import ANOTHER_SESSION, Cuda, CudaError, GraphUnavailable, HostBuffer
 from sr_edge.runtimes.engine_session import ControlArrays
 from sr_edge.runtimes.host_format import Tile
 from sr_edge.runtimes.tensorrt_api import TrtIExecutionContext
@@ -136,7 +136,11 @@ class TensorRtEngine:
 
     def _work(self, run: Callable[[], None]) -> None:
         if self._failure is not None:
-            raise EngineError(f"this session broke earlier and runs nothing any more: {self._failure}")
+            raise EngineError(
+                f"this session failed earlier and runs no more tiles: {self._failure.problem}",
+                found=self._failure.found,
+                remedy=ANOTHER_SESSION,
+            )
         try:
             with self._cuda.current():
                 run()
@@ -218,7 +222,9 @@ class _Lane:
         except GraphUnavailable:
             raise
         except CudaError as error:
-            raise GraphUnavailable(f"the engine's work cannot be captured ({error})") from error
+            raise GraphUnavailable(
+                f"the engine's work cannot be captured ({error.problem})", found=error.found
+            ) from error
 
     def drop_graph(self) -> None:
         if self._graph is not None:
@@ -283,7 +289,7 @@ class _Lane:
 
     def _execute(self) -> None:
         if not self._require_context().execute_async_v3(self._stream):
-            raise CudaError("TensorRT could not queue a tile; close the session and open another one")
+            raise CudaError("TensorRT could not queue a tile", remedy=ANOTHER_SESSION)
 
     def _finish(self, out: Tile) -> None:
         self._copy_out()
@@ -292,7 +298,9 @@ class _Lane:
 
     def _require_context(self) -> TrtIExecutionContext:
         if self._context is None:
-            raise EngineError("the engine is closed; open another session")
+            raise EngineError(
+                "the engine is closed", found="closed", wanted="an open engine", remedy="open another session"
+            )
         return self._context
 
 

@@ -95,10 +95,20 @@ def adopted_engine(
         UsageError: there is no such file, or nothing in it.
     """
     if not engine.is_file():
-        raise UsageError(f"no engine at {engine}; give the file that you trust with --trust-engine")
+        raise UsageError(
+            f"no engine at {engine}",
+            found=engine,
+            wanted="an engine file",
+            remedy="pass the file that you trust with --trust-engine",
+        )
     plan = engine.read_bytes()
     if not plan:
-        raise UsageError(f"{engine} is empty; copy or build it again")
+        raise UsageError(
+            f"the engine {engine} is empty",
+            found=engine,
+            wanted="a file with content",
+            remedy="copy or build it again",
+        )
     note = "built elsewhere and vouched for; its precision is as told, not verified"
     rest = options.rest if options.precision is Precision.INT8 else options.precision
     key = engine_key(library, sha256_of(graph), options, target)

@@ -27,9 +27,9 @@ _SAYS_NOTHING = {"", "false"}
 
 _NODE_ADVICE = (
     ("Resize", "ntialias", "export the resize without antialiasing"),
-    ("QuantizeLinear", "zero point", "quantize symmetrically, with zero point 0: take the s8 spelling of the graph"),
+    ("QuantizeLinear", "zero point", "quantize symmetrically with zero point 0, as in the s8 graph of a bundle"),
     ("DequantizeLinear", "Int32", "keep the bias in float (in ONNX Runtime's quantizer QuantizeBias=False)"),
-    ("", "same input types", "put a Cast before one of its inputs: a strongly typed network mixes no types"),
+    ("", "same input types", "put a Cast before one of its inputs, since a strongly typed network needs equal types"),
     ("QLinear|Integer|Dynamic", "", "write INT8 as QuantizeLinear and DequantizeLinear, as `sr-edge calibrate` does"),
     ("", "lugin", "rewrite the layer with standard ONNX operators that TensorRT has"),
     ("", "", "rewrite the layer without this operator, or run the bundle in onnxruntime"),
@@ -40,10 +40,10 @@ _ABSENT_DRIVER = re.compile(r"driver version is insufficient|no CUDA-capable dev
 _WANTED_BYTES = re.compile(r"Requested amount of GPU memory \((\d+) bytes\)|allocat\w+ of (\d+) bytes", re.I)
 _BUILD_ADVICE = (
     (r"within workspace limit|insufficient workspace", "raise the workspace with --workspace"),
-    (r"FP32 GEMM is not supported", "this GPU multiplies fp32 matrices in no kernel of TensorRT-RTX; take fp16"),
+    (r"FP32 GEMM is not supported", "build it in fp16: TensorRT-RTX has no fp32 matrix multiplication for this GPU"),
     (r"libnvinfer_lean", "this installation has no lean runtime; leave out --compatible version"),
-    (r"no optimization profile", "give the sizes that it must take with --sizes"),
-    (r"FP8", "FP8 needs compute capability 8.9 or newer"),
+    (r"no optimization profile", "give the sizes that the engine must accept with --sizes"),
+    (r"FP8", "build it for compute capability 8.9 or newer, which FP8 needs"),
     (r"", "try another precision, or a lower --optimization-level"),
 )
 
@@ -61,12 +61,18 @@ class ParserIssue:
 def parser_failure(file: str, library: str, issues: Sequence[ParserIssue]) -> EngineError:
     """What to tell of a graph that the parser refused."""
     if not issues or not issues[0].operator:
-        return EngineError(f"{library} cannot read {file}: it is no ONNX model or is damaged; export the model again")
+        return EngineError(
+            f"{library} cannot read {file}: it is not an ONNX model or is damaged",
+            found=file,
+            remedy="export the model again",
+        )
     first = issues[0]
     where = f"node {first.node!r} ({first.operator})"
     others = f" ({len(issues) - 1} more nodes are refused)" if len(issues) > 1 else ""
     return EngineError(
-        f"{library} refuses {file}: {where}: {plain_reason(first.reason)}{others}; {_node_advice(first)}"
+        f"{library} refuses {file}: {where}: {plain_reason(first.reason)}{others}",
+        found=(first.node, first.operator),
+        remedy=_node_advice(first),
     )
 
 
@@ -88,22 +94,30 @@ def build_failure(file: str, library: str, errors: Sequence[str], wanted_bytes: 
     told = " ".join(errors)
     if _ABSENT_DRIVER.search(told):
         return RuntimeUnavailable(
-            f"{library} finds no NVIDIA GPU with a working driver here; install the driver, or build on the device"
+            f"{library} finds no NVIDIA GPU with a working driver here",
+            wanted="an NVIDIA GPU and its driver",
+            remedy="install the driver, or build on the device",
         )
     if "out of memory" in told.lower() or _WANTED_BYTES.search(told):
         return out_of_memory(f"{library} ran out of device memory building {file}", told, wanted_bytes, free_bytes)
     reason = plain_reason(errors[0]) if errors else "it gave no reason"
     advice = next(advice for pattern, advice in _BUILD_ADVICE if re.search(pattern, told))
-    return EngineError(f"{library} cannot build {file}: {reason}; {advice}")
+    return EngineError(f"{library} cannot build {file}: {reason}", found=file, remedy=advice)
 
 
 def out_of_memory(failed: str, told: str, wanted_bytes: int, free_bytes: int) -> EngineError:
-    """`failed`, with how much was needed: by the library's own words, else by our own estimate."""
+    """`failed`, with how much was needed: by the library's own words, else by our own estimate.
+
+    Its `wanted` is the memory needed and its `found` the memory that was free, in bytes; None where nobody knows.
+    """
     asked = _WANTED_BYTES.search(told)
     needed = int(next(group for group in asked.groups() if group)) if asked else wanted_bytes
     free = f", {free_bytes / 2**20:,.0f} MiB were free" if free_bytes else ""
     return EngineError(
-        f"{failed}: it needed {needed / 2**20:,.0f} MiB{free}; close other programs, use a smaller tile or workspace"
+        f"{failed}: it needed {needed / 2**20:,.0f} MiB{free}",
+        found=free_bytes or None,
+        wanted=needed,
+        remedy="close other programs, or use a smaller tile or workspace",
     )
 
 

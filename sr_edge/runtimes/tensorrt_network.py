@@ -27,16 +27,22 @@ class NetworkTypes:
 
     def require(self, precision: Precision, file: str) -> None:
         """Raises PrecisionUnavailable unless the network is of `precision`: TensorRT keeps the types of the graph."""
-        found = ", ".join(f"{count} in {kind}" for kind, count in self.counts.items()) or "none"
+        counts = ", ".join(f"{count} in {kind}" for kind, count in self.counts.items()) or "none"
         if precision is Precision.INT8 and not self.quantized:
             raise PrecisionUnavailable(
-                f"asked for int8, but {file} has no QuantizeLinear and DequantizeLinear around a layer (convolutions "
-                f"and matmuls: {found}); calibrate the model with `sr-edge calibrate` or `sr-edge deploy` first"
+                f"int8 was requested, but no layer of {file} is between QuantizeLinear and DequantizeLinear "
+                f"(convolutions and matrix multiplications: {counts})",
+                found=self.precision,
+                wanted=precision,
+                remedy="calibrate the model with `sr-edge calibrate` or `sr-edge deploy` first",
             )
         if self.precision is not precision:
             raise PrecisionUnavailable(
-                f"asked for {precision}, but {file} is written in {self.precision} (convolutions and matmuls: {found}) "
-                f"and TensorRT keeps a graph's types; ask for {self.precision}, or export the model in {precision}"
+                f"{precision} was requested, but {file} is written in {self.precision} (convolutions and matrix "
+                f"multiplications: {counts}), and TensorRT keeps the types of a graph",
+                found=self.precision,
+                wanted=precision,
+                remedy=f"request {self.precision}, or export the model in {precision}",
             )
 
     @property

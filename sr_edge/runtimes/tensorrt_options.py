@@ -14,6 +14,9 @@ MIN_LEVEL, MAX_LEVEL = 0, 5
 MAX_WORKSPACE_BYTES = 2**50
 """More than any device has, and still a number that every TensorRT can read."""
 
+SIZES_FORM = "SMALLEST,USUAL,LARGEST"
+_WRITE_SIZES = f"write {SIZES_FORM}, for example 64,96,256"
+
 
 class Compatibility(str, Enum):
     """Where else an engine shall run: other TensorRT versions, other GPUs from Ampere on."""
@@ -45,14 +48,16 @@ class SizeRange:
         for name in ("height", "width"):
             sides = [getattr(tile, name) for tile in (self.smallest, self.usual, self.largest)]
             if sides != sorted(sides):
-                raise TileError(f"sizes {self} are not in order; write SMALLEST,USUAL,LARGEST, for example 64,96,256")
+                raise TileError(
+                    f"sizes {self} are not in ascending order", found=str(self), wanted=SIZES_FORM, remedy=_WRITE_SIZES
+                )
 
     @classmethod
     def parse(cls, text: str) -> SizeRange:
         """Reads SMALLEST,USUAL,LARGEST, each as TileSpec does; raises TileError."""
         parts = text.split(",")
         if len(parts) != 3:
-            raise TileError(f"cannot read {text!r} as sizes; write SMALLEST,USUAL,LARGEST, for example 64,96,256")
+            raise TileError(f"cannot read {text!r} as sizes", found=text, wanted=SIZES_FORM, remedy=_WRITE_SIZES)
         return cls(*(TileSpec.parse(part) for part in parts))
 
     def require(self, tile: TileSpec) -> None:
@@ -60,7 +65,10 @@ class SizeRange:
         low, high = self.smallest, self.largest
         if not (low.height <= tile.height <= high.height and low.width <= tile.width <= high.width):
             raise TileError(
-                f"tile {tile} is outside the engine's sizes, {low} to {high}; compile it with other --sizes"
+                f"tile {tile} is outside the sizes of the engine, {low} to {high}",
+                found=tile,
+                wanted=(low, high),
+                remedy="compile it with other --sizes",
             )
 
     def __str__(self) -> str:
@@ -90,20 +98,32 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if not MIN_LEVEL <= self.optimization_level <= MAX_LEVEL:
-            raise UsageError(f"optimization level {self.optimization_level} is none; choose {MIN_LEVEL} to {MAX_LEVEL}")
-        if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise UsageError("a workspace of no bytes builds nothing; give for example --workspace 512")
-        if self.workspace_bytes is not None and self.workspace_bytes > MAX_WORKSPACE_BYTES:
             raise UsageError(
-                f"a workspace of {self.workspace_bytes >> 20:,} MiB is more than any device has; give for example "
-                "--workspace 512"
+                f"there is no optimization level {self.optimization_level}",
+                found=self.optimization_level,
+                wanted=range(MIN_LEVEL, MAX_LEVEL + 1),
+                remedy=f"choose {MIN_LEVEL} to {MAX_LEVEL}",
+            )
+        if self.workspace_bytes is not None and not 1 <= self.workspace_bytes <= MAX_WORKSPACE_BYTES:
+            size = "more memory than any device has" if self.workspace_bytes > 0 else "too little to build anything"
+            raise UsageError(
+                f"a workspace of {self.workspace_bytes >> 20:,} MiB is {size}",
+                found=self.workspace_bytes,
+                wanted=range(1, MAX_WORKSPACE_BYTES + 1),
+                remedy="give for example --workspace 512",
             )
         if self.compute_capability and re.fullmatch(r"\d+\.\d", self.compute_capability) is None:
             raise UsageError(
-                f"cannot read {self.compute_capability!r} as a compute capability; write it as NVIDIA does: 8.6"
+                f"cannot read {self.compute_capability!r} as a compute capability",
+                found=self.compute_capability,
+                wanted="MAJOR.MINOR",
+                remedy="write it as NVIDIA does, for example 8.6",
             )
         if self.dla_core is not None and self.precision is not Precision.FP16:
             raise UsageError(
-                f"DLA runs fp16 here, not {self.precision}: its INT8 wants implicit calibration, which TensorRT 11 no "
-                "longer has and sr-edge does not write; pass --precision fp16 with --dla, or leave --dla out"
+                f"sr-edge builds for DLA in fp16 only, not in {self.precision}: INT8 on DLA needs implicit "
+                "calibration, which TensorRT 11 has removed and sr-edge does not write",
+                found=self.precision,
+                wanted=Precision.FP16,
+                remedy="pass --precision fp16 with --dla, or leave --dla out",
             )

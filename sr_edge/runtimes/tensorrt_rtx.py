@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sr_edge.runtimes.tensorrt_api import Flavour
+from sr_edge.runtimes.tensorrt_api import Flavour, load_library
 from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
 
-_RUNTIME = TensorRtRuntime(Flavour.RTX)
+_RUNTIME = TensorRtRuntime(load_library(Flavour.RTX))
 
 availability = _RUNTIME.availability
 obstacle = _RUNTIME.obstacle

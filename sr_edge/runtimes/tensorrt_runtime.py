@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sr_edge.bundle import Artifact, ArtifactKind, sha256_of
-from sr_edge.errors import EngineError, RuntimeUnavailable, UsageError
+from sr_edge.errors import EngineError, PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.cuda import PROVIDERS, Cuda, Gpu, find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineFacts, verified_spec
 from sr_edge.runtimes.executed import Executed, require_possible
-from sr_edge.runtimes.gpu_state import read_gpu_state
+from sr_edge.runtimes.gpu_state import GpuState, read_gpu_state
 from sr_edge.runtimes.host_format import graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.tensorrt_api import (
-    Flavour,
     Library,
     TrtICudaEngine,
     TrtIExecutionContext,
     TrtModule,
-    load_library,
     rtx_compute_capabilities,
     rtx_engine,
 )
@@ -43,28 +42,43 @@ _OPTIONS = (*_BUILD_OPTIONS, "cuda_graph", "provider")
 _LOG = logging.getLogger(__name__)
 
 
-class TensorRtRuntime:
-    """`Runtime` over one flavour; imports the library when it is made."""
+@dataclass(frozen=True)
+class GpuAccess:
+    """How the GPUs of this machine are found, opened by index and provider, and asked for their power and clocks."""
 
-    def __init__(self, flavour: Flavour) -> None:
-        self._library = load_library(flavour)
+    find: Callable[[], tuple[Gpu, ...]] = find_gpus
+    open: Callable[[int, str | None], Cuda] = open_cuda
+    read_state: Callable[[int], GpuState | None] = read_gpu_state
+
+
+class TensorRtRuntime:
+    """`Runtime` over one imported TensorRT."""
+
+    def __init__(self, library: Library, access: GpuAccess = GpuAccess()) -> None:
+        self._library = library
+        self._access = access
 
     def availability(self) -> Availability:
         try:
-            gpus = find_gpus()
+            gpus = self._access.find()
         except RuntimeUnavailable as error:
             return Availability(works=False, version=self._library.version, reason=str(error))
-        refusals = [refusal for gpu in gpus if (refusal := self._refusal(gpu))]
+        refusals = [str(refusal) for gpu in gpus if (refusal := self._refusal(gpu))]
         devices = tuple(
             Device(_device_name(gpu.index), gpu.name, _PRECISIONS) for gpu in gpus if not self._refusal(gpu)
         )
         return Availability(bool(devices), self._library.version, devices, "; ".join(refusals) if not devices else "")
 
-    def obstacle(self, precision: Precision, device: str) -> str | None:
+    def obstacle(self, precision: Precision, device: str) -> PrecisionUnavailable | None:
         self._gpu(device)
         if precision in _PRECISIONS:
             return None
-        return f"{self._library.flavour} runs no {precision} graph of sr-edge; it can run {', '.join(_PRECISIONS)}"
+        return PrecisionUnavailable(
+            f"sr-edge has no {precision} graphs for {self._library.flavour}",
+            found=precision,
+            wanted=_PRECISIONS,
+            remedy=f"choose a precision that it runs: {', '.join(_PRECISIONS)}",
+        )
 
     def choose_artifact(
         self, artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
@@ -78,7 +92,7 @@ class TensorRtRuntime:
         settings = _settings(request)
         gpu = self._gpu(request.device)
         require_possible(request, [self.obstacle(kind, request.device) for kind in (request.precision, request.rest)])
-        cuda = open_cuda(gpu.index, settings.get("provider"))
+        cuda = self._access.open(gpu.index, settings.get("provider"))
         cache = EngineCache()
         started = time.perf_counter()
         with cuda.current():
@@ -98,7 +112,7 @@ class TensorRtRuntime:
         )
         spec = verified_spec(engine, request, facts)
         memory = DeviceMemory(slots * deserialized.device_memory_size_v2, notes.weights_bytes, engine.buffer_bytes)
-        return TensorRtSession(engine, spec, memory, lambda: read_gpu_state(gpu.index))
+        return TensorRtSession(engine, spec, memory, lambda: self._access.read_state(gpu.index))
 
     def _stored(
         self, request: SessionRequest, settings: dict[str, str], cuda: Cuda, cache: EngineCache
@@ -116,27 +130,33 @@ class TensorRtRuntime:
     def _gpu(self, device: str) -> Gpu:
         """The GPU called "cuda" or "cuda:1"; raises RuntimeUnavailable."""
         kind, _, index = device.partition(":")
-        gpus = find_gpus()
+        gpus = self._access.find()
         if kind != "cuda" or not (index == "" or index.isdigit()) or int(index or 0) >= len(gpus):
-            names = ", ".join(_device_name(gpu.index) for gpu in gpus)
+            names = tuple(_device_name(gpu.index) for gpu in gpus)
             raise RuntimeUnavailable(
-                f"{self._library.flavour} has no device {device!r} here, only {names}, and none called cpu; pass "
-                "--device cuda"
+                f"{self._library.flavour} has no device {device!r} here, only {', '.join(names)}, and does not run on "
+                "the cpu",
+                found=device,
+                wanted=names,
+                remedy="pass --device cuda",
             )
         gpu = gpus[int(index or 0)]
         refusal = self._refusal(gpu)
         if refusal:
-            raise RuntimeUnavailable(refusal)
+            raise refusal
         return gpu
 
-    def _refusal(self, gpu: Gpu) -> str | None:
+    def _refusal(self, gpu: Gpu) -> RuntimeUnavailable | None:
         """Why this library runs nothing on `gpu`."""
         known = rtx_compute_capabilities(self._library)
         if not known or gpu.compute_capability in known:
             return None
-        return (
+        return RuntimeUnavailable(
             f"{self._library.name} does not run on {gpu.name} (compute capability {gpu.compute_capability}), only on "
-            f"{', '.join(known)}; take runtime tensorrt or onnxruntime there"
+            f"{', '.join(known)}",
+            found=gpu.compute_capability,
+            wanted=tuple(known),
+            remedy="use the runtime tensorrt or onnxruntime there",
         )
 
 
@@ -168,8 +188,10 @@ def load_engine(library: Library, stored: StoredEngine) -> TrtICudaEngine:
     if engine is None:
         reason = plain_reason(heard.complaints()[0]) if heard.complaints() else "it gave no reason"
         raise EngineError(
-            f"{library.name} cannot load {stored.path.name}: {reason}; it was built for {stored.record.key.device}, "
-            f"compute capability {stored.record.key.compute_capability}: delete it and compile again on this device"
+            f"{library.name} cannot load {stored.path.name}, which was built for {stored.record.key.device}, compute "
+            f"capability {stored.record.key.compute_capability}: {reason}",
+            found=stored.path,
+            remedy="delete it and compile again on this device",
         )
     return engine
 
@@ -185,8 +207,11 @@ def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest
     outputs = [name for name in names if name not in inputs]
     if len(tiles) != 1 or len(outputs) != 1:
         raise EngineError(
-            f"{request.artifact.name} has {len(tiles)} pictures as inputs and {len(outputs)} outputs; a "
-            "super-resolution graph has one of each, export it with `sr-edge export`"
+            f"{request.artifact.name} has {len(tiles)} pictures as inputs and {len(outputs)} outputs, but a "
+            "super-resolution graph has one of each",
+            found=(len(tiles), len(outputs)),
+            wanted=(1, 1),
+            remedy="export it with `sr-edge export`",
         )
     tile, out = tiles[0], outputs[0]
     shapes = [[side if side >= 0 else None for side in engine.get_tensor_shape(name)] for name in (tile, out)]
@@ -248,17 +273,35 @@ def _settings(request: SessionRequest) -> dict[str, str]:
     settings = dict(request.options or {})
     unknown = sorted(set(settings) - set(_OPTIONS))
     if unknown:
-        raise UsageError(f"TensorRT has no option {unknown[0]!r}; choose from {', '.join(_OPTIONS)}")
-    if settings.get("cuda_graph", "on") not in ("on", "off"):
-        raise UsageError(f"cuda_graph is {settings['cuda_graph']!r}; pass on or off")
-    if settings.get("provider", PROVIDERS[0]) not in PROVIDERS:
-        raise UsageError(f"provider is {settings['provider']!r}; choose from {', '.join(PROVIDERS)}")
+        raise UsageError(
+            f"TensorRT has no option {unknown[0]!r}",
+            found=unknown[0],
+            wanted=_OPTIONS,
+            remedy=f"choose from {', '.join(_OPTIONS)}",
+        )
+    _require_choice(settings, "cuda_graph", ("on", "off"))
+    _require_choice(settings, "provider", PROVIDERS)
     return settings
+
+
+def _require_choice(settings: dict[str, str], name: str, choices: tuple[str, ...]) -> None:
+    if settings.get(name, choices[0]) not in choices:
+        raise UsageError(
+            f"{name} is {settings[name]!r}",
+            found=settings[name],
+            wanted=choices,
+            remedy=f"choose one of: {', '.join(choices)}",
+        )
 
 
 def _count(settings: dict[str, str], name: str) -> int:
     if not settings[name].isdigit():
-        raise UsageError(f"{name} is {settings[name]!r}; pass a whole number")
+        raise UsageError(
+            f"{name} is {settings[name]!r}, which is not a whole number",
+            found=settings[name],
+            wanted="a whole number",
+            remedy="pass a whole number",
+        )
     return int(settings[name])
 
 

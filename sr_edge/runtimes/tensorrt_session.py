@@ -11,7 +11,7 @@ from sr_edge.runtimes.device_array import device_array
 from sr_edge.runtimes.engine_session import EngineSession
 from sr_edge.runtimes.gpu_state import GpuState, clock_warning
 from sr_edge.runtimes.host_format import empty_tile, frames_from_tile, graph_shape, tile_from_frames
-from sr_edge.runtimes.meters import random_tile
+from sr_edge.runtimes.meters import random_tile, require_runs
 from sr_edge.runtimes.session import Batch, Frame, SessionSpec
 from sr_edge.runtimes.tensorrt_engine import DeviceTimes, TensorRtEngine
 from sr_edge.spec import FrameFormat, Latency
@@ -84,9 +84,20 @@ class TensorRtSession(EngineSession):
         wanted = graph_shape(self.spec.io, self.spec.tile)
         found = device_array(source)
         if found.shape not in (wanted, wanted[1:]):
-            raise TileError(f"the CUDA array is {list(found.shape)}; wanted {list(wanted)}, the session's own format")
+            raise TileError(
+                f"the CUDA array has the shape {list(found.shape)}, but the graph of this session takes {list(wanted)}",
+                found=found.shape,
+                wanted=wanted,
+                remedy=f"pass a tile of the shape {list(wanted)}",
+            )
         if found.typestr != _TYPES[self.spec.io]:
-            raise UsageError(f"the CUDA array is {found.typestr}; wanted {_TYPES[self.spec.io]}: convert it first")
+            raise UsageError(
+                f"the CUDA array is of the type {found.typestr}, but the graph of this session takes "
+                f"{_TYPES[self.spec.io]}",
+                found=found.typestr,
+                wanted=_TYPES[self.spec.io],
+                remedy="convert it first",
+            )
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
@@ -98,8 +109,7 @@ class TensorRtSession(EngineSession):
 
     def measure_on_device(self, runs: int = 20, warm_up: int = 3) -> DeviceLatency:
         """Times one tile at a time by CUDA's events, on a seeded random tile in the graph's own format."""
-        if runs < 1:
-            raise UsageError(f"cannot measure {runs} runs; pass 1 or more")
+        require_runs(runs)
         tile = tile_from_frames(random_tile(self.spec.tile, self.spec.io), self.spec.io)
         values = self._control_arrays(None)
         slot = self._claim()

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr_edge.bundle import Artifact, ArtifactKind
-from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.models.loading import bake, reopen_model
@@ -46,12 +46,17 @@ def availability() -> Availability:
     return Availability(works=True, version=_version(), devices=tuple(devices))
 
 
-def obstacle(precision: Precision, device: str) -> str | None:
+def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     found = _require_device(device)
     possible = _precisions(found)
     if precision in possible:
         return None
-    return f"torch, the float reference, does not run {precision} on {found}; it runs {', '.join(possible)} there"
+    return PrecisionUnavailable(
+        f"torch, the float reference, does not run {precision} on {found}",
+        found=precision,
+        wanted=possible,
+        remedy=f"choose a precision that it runs there: {', '.join(possible)}",
+    )
 
 
 def choose_artifact(
@@ -168,13 +173,21 @@ def _load(request: SessionRequest) -> nn.Module:
     options = dict(request.options or {})
     trusted = options.pop(TRUST_OPTION, None)
     if options:
-        raise UsageError(f"torch has no option {next(iter(options))!r}; it has {TRUST_OPTION!r} only")
+        unknown = next(iter(options))
+        raise UsageError(
+            f"torch has no option {unknown!r}",
+            found=unknown,
+            wanted=(TRUST_OPTION,),
+            remedy=f"pass {TRUST_OPTION!r} only",
+        )
     if ":" not in architecture:
         return _baked(reopen_model(architecture, request.card, request.artifact), request)
     if trusted != architecture:
         raise UsageError(
-            f"the network is built by code of its own, {architecture}; if you trust it, pass --trust {architecture} "
-            f'(in Python, options={{"{TRUST_OPTION}": "{architecture}"}}), else choose another runtime'
+            f"the network is built by code that is not part of sr-edge, {architecture}",
+            found=architecture,
+            remedy=f"if you trust it, pass --trust {architecture} "
+            f'(in Python, options={{"{TRUST_OPTION}": "{architecture}"}}), else choose another runtime',
         )
     return _baked(reopen_model(architecture, request.card, request.artifact), request)
 
@@ -186,17 +199,29 @@ def _baked(model: LoadedModel, request: SessionRequest) -> nn.Module:
 
 def _require_float_frames(request: SessionRequest) -> None:
     if request.io is not FrameFormat.FLOAT_NCHW:
-        raise UsageError(f"torch runs networks on float frames, not {request.io}; it converts uint8 frames itself")
+        raise UsageError(
+            f"torch runs networks on float frames, not on {request.io} frames",
+            found=request.io,
+            wanted=FrameFormat.FLOAT_NCHW,
+            remedy="open the float network, whose session converts uint8 frames itself",
+        )
 
 
 def _require_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise RuntimeUnavailable(f"torch knows no device {device!r}; choose cpu or cuda") from error
+        raise RuntimeUnavailable(
+            f"torch knows no device {device!r}", found=device, wanted=("cpu", "cuda"), remedy="choose cpu or cuda"
+        ) from error
     known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if found.type not in known or (found.index or 0) >= max(1, torch.cuda.device_count()):
-        raise RuntimeUnavailable(f"torch finds no device {device!r} here; choose one of: {', '.join(known)}")
+        raise RuntimeUnavailable(
+            f"torch finds no device {device!r} here",
+            found=device,
+            wanted=tuple(known),
+            remedy=f"choose one of: {', '.join(known)}",
+        )
     return found
 
 

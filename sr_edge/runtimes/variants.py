@@ -50,7 +50,12 @@ def choose_precisions(text: str) -> list[Precision]:
 def _listed(text: str, kind: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
-        raise UsageError(f"no {kind} in {text!r}; write all, or names separated by commas")
+        raise UsageError(
+            f"{text!r} names no {kind}",
+            found=text,
+            wanted="all, or names separated by commas",
+            remedy="write all, or names separated by commas",
+        )
     return list(dict.fromkeys(found))
 
 

@@ -11,14 +11,20 @@ _LONGEST_REASON = 300
 
 
 @contextmanager
-def vendor_errors(failed: str, advice: str) -> Iterator[None]:
-    """Turns whatever a library raises into EngineError("`failed`: the library's own words; `advice`")."""
+def vendor_errors(failed: str, advice: str, found: object = None) -> Iterator[None]:
+    """Turns whatever a library raises into EngineError("`failed`: the library's own words; `advice`").
+
+    Args:
+        failed: What the library could not do.
+        advice: The error's remedy.
+        found: What it could not do it with, for example the path of a graph; the error's `found`.
+    """
     try:
         yield
     except SrEdgeError:
         raise
     except Exception as error:  # each library has exceptions of its own, most of them plain RuntimeErrors
-        raise EngineError(f"{failed}: {reason_of(error)}; {advice}") from error
+        raise EngineError(f"{failed}: {reason_of(error)}", found=found, remedy=advice) from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from sr_edge.runtimes.cuda import Bytes, CudaError, CudaOutOfMemory, Gpu, GraphUnavailable, HostBuffer
+from sr_edge.runtimes.gpu_state import GpuState
+from sr_edge.runtimes.tensorrt_runtime import GpuAccess
 
 Work = Callable[[], None]
 ORIN = Gpu(0, "Orin", "8.7", 8 << 30, is_integrated=True)
@@ -111,6 +113,7 @@ class FakeCuda:
         self.enqueue(stream, lambda: self._events.update({event: float(next(self._clock))}))
 
     def elapsed_ms(self, earlier: int, later: int) -> float:
+        self._called("elapsed_ms")
         return self._events[later] - self._events[earlier]
 
     def capture(self, stream: int, work: Work) -> int:
@@ -134,6 +137,13 @@ class FakeCuda:
     def destroy_graph(self, graph: int) -> None:
         del self._graphs[graph]
         self.alive["graph"] -= 1
+
+    def is_capturing(self, stream: int) -> bool:
+        return stream in self._captures
+
+    def access(self, read_state: Callable[[], GpuState | None] = lambda: None) -> GpuAccess:
+        """To a machine that has this GPU and no other."""
+        return GpuAccess(lambda: (self.gpu,), lambda index, provider: self, lambda index: read_state())
 
     def enqueue(self, stream: int, work: Work) -> None:
         """What a fake context uses too."""

@@ -166,6 +166,8 @@ class FakeTensorRt:
         self.configs: list[FakeConfig] = []
         self.logger: Any = None
         self.loaded: list[bytes] = []
+        self.new_engine: Callable[[], Any] = lambda: fake_engine(self.cuda)
+        """What deserialising a plan gives; None where TensorRT refuses it."""
 
     def library(self, version: str = "11.4.1", flavour: Flavour = Flavour.TENSORRT) -> Library:
         return Library(flavour, version, self)  # type: ignore[arg-type]  # as much of it as is used
@@ -196,7 +198,7 @@ class FakeTensorRt:
 
     def _deserialize(self, plan: bytes) -> Any:
         self.loaded.append(plan)
-        return fake_engine(self.cuda)
+        return self.new_engine()
 
 
 class FakeKernels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,10 @@ from sr_edge.bench.tables import DEVICE_HEADINGS
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_folder, write_bundle
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import run_command
-from sr_edge.errors import EngineError
-from sr_edge.runtimes import registry, tensorrt_runtime
+from sr_edge.runtimes import find_entry
+from sr_edge.runtimes.cuda import CudaError
 from sr_edge.runtimes.gpu_state import GpuState
-from sr_edge.runtimes.tensorrt_api import Flavour
 from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
-from sr_edge.runtimes.tensorrt_session import TensorRtSession
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.runtimes.fake_cuda import FakeCuda
 from tests.runtimes.fake_tensorrt import FakeTensorRt
@@ -43,19 +42,24 @@ def bundle(toys: Any, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bench(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Bench:
+def cuda() -> FakeCuda:
+    return FakeCuda()
+
+
+@pytest.fixture
+def bench(
+    bundle: Path,
+    cuda: FakeCuda,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Bench:
     """Runs the command beside a fake GPU, whose clock falls between two readings; gives its standard output."""
-    cuda, clocks = FakeCuda(), itertools.cycle([1410.0, 1200.0])
-    library = FakeTensorRt(cuda).library()
+    clocks = itertools.cycle([1410.0, 1200.0])
+    access = cuda.access(lambda: GpuState("fake", 41.2, next(clocks), 1980.0, 46.0))
     monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tensorrt_runtime, "find_gpus", lambda: (cuda.gpu,))
-    monkeypatch.setattr(tensorrt_runtime, "open_cuda", lambda index, provider=None: cuda)
-    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda flavour: library)
-    state = "read_gpu_state"
-    monkeypatch.setattr(tensorrt_runtime, state, lambda index: GpuState("fake", 41.2, next(clocks), 1980.0, 46.0))
-    load = registry.load_runtime
-    on_gpu = TensorRtRuntime(Flavour.TENSORRT)
-    monkeypatch.setattr(registry, "load_runtime", lambda name: on_gpu if name == "tensorrt" else load(name))
+    on_gpu = TensorRtRuntime(FakeTensorRt(cuda).library(), access)
+    monkeypatch.setitem(sys.modules, find_entry("tensorrt").module, on_gpu)
 
     def run(*arguments: object, runtime: str = "tensorrt", device: str = "cuda") -> str:
         chosen = ("--runtimes", runtime, "--device", device, "--precisions", "fp32", "--runs", RUNS, "--no-memory")
@@ -96,11 +100,8 @@ def test_the_file_has_it_too(bench: Bench, tmp_path: Path) -> None:
     assert int(row["device_bytes"]) > 2 * 4096
 
 
-def test_a_device_that_fails_meanwhile_is_told_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: TensorRtSession, runs: int = 20, warm_up: int = 3) -> None:
-        raise EngineError("CUDA failed: the GPU has fallen off the bus")
-
-    monkeypatch.setattr(TensorRtSession, "measure_on_device", fail)
+def test_a_device_that_fails_meanwhile_is_told_of(bench: Bench, cuda: FakeCuda) -> None:
+    cuda.failures["elapsed_ms"] = CudaError("CUDA failed: the GPU has fallen off the bus")
     (row,) = json.loads(bench("--json"))["rows"]
     assert row["on_device"] is None and row["latency"] is not None
     assert row["remarks"] == ["CUDA failed: the GPU has fallen off the bus"]

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sr_edge.errors import RuntimeUnavailable, SrEdgeError, TileError, UsageError
+from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError, TileError, UsageError, WeightsError
 from sr_edge.runtimes import Session, SessionRequest, load_runtime, open_request
 from sr_edge.spec import FrameFormat, Precision, TileSpec
+from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float32]
 FLOAT_TOLERANCE = 2e-6
@@ -54,18 +55,20 @@ def test_read_only_and_strided_inputs(session: Session, batches: list[Array]) ->
 
 
 @pytest.mark.parametrize(
-    ("frames", "error", "told"),
+    ("frames", "error", "found", "wanted"),
     [
-        (np.zeros((1, 3, 24, 16), np.float32), TileError, r"\(1, 3, 24, 16\).*\(1, 3, 16, 24\)"),
-        (np.zeros((3, 16, 24), np.float32), TileError, r"\(3, 16, 24\)"),
-        (np.zeros((16, 24, 4), np.uint8), TileError, r"\(16, 24, 4\).*\(16, 24, 3\)"),
-        (np.zeros((1, 3, 16, 24), np.float64), UsageError, "float64.*wanted float32"),
-        ([[0.0]], UsageError, "list.*numpy"),
+        (np.zeros((1, 3, 24, 16), np.float32), TileError, (1, 3, 24, 16), (1, 3, 16, 24)),
+        (np.zeros((3, 16, 24), np.float32), TileError, (3, 16, 24), (1, 3, 16, 24)),
+        (np.zeros((16, 24, 4), np.uint8), TileError, (16, 24, 4), (16, 24, 3)),
+        (np.zeros((1, 3, 16, 24), np.float64), UsageError, "float64", ("float32", "uint8")),
+        ([[0.0]], UsageError, "list", "ndarray"),
     ],
 )
-def test_other_frames_are_refused(session: Session, frames: Any, error: type[Exception], told: str) -> None:
+def test_other_frames_are_refused(
+    session: Session, frames: Any, error: type[SrEdgeError], found: object, wanted: object
+) -> None:
     for call in (session.run, session.submit):
-        with pytest.raises(error, match=told):
+        with raises(error, found=found, wanted=wanted):
             call(frames)
 
 
@@ -89,7 +92,7 @@ def test_a_ticket_is_good_once(session: Session, batches: list[Array]) -> None:
     ticket = session.submit(batches[0])
     session.result(ticket)
     for wrong in (ticket, ticket + 100):
-        with pytest.raises(UsageError, match="ticket"):
+        with raises(UsageError, found=wrong):
             session.result(wrong)
 
 
@@ -130,23 +133,27 @@ def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
             session.result(session.submit(batches[0], {"beta": 0.25, "alpha": 2})),
         ):
             np.testing.assert_allclose(found, 0.5 * plain, atol=FLOAT_TOLERANCE)
-        with pytest.raises(UsageError, match=r"'gamma'.*alpha, beta"):
+        with raises(UsageError) as caught:
             session.run(batches[0], {"gamma": 1.0})
+        assert "gamma" in caught.value.problem
         for wrong in (float("nan"), -0.1, 2.1):
-            with pytest.raises(UsageError, match=r"alpha is .* from 0 to 2"):
+            with raises(UsageError) as caught:
                 session.submit(batches[0], {"alpha": wrong})
+            assert f"alpha is {wrong}" in caught.value.problem
 
 
 def test_control_of_a_network_without(session: Session, batches: list[Array]) -> None:
-    with pytest.raises(UsageError, match="it has none"):
+    with raises(UsageError) as caught:
         session.run(batches[0], {"alpha": 0.5})
+    assert "alpha" in caught.value.problem
 
 
 def test_controls_that_the_card_does_not_tell_of(runtime: str, toys: Any) -> None:
     request = toys.request_for(runtime, network="Controlled")
     unaware = replace(request, card=replace(request.card, controls=()))
-    with pytest.raises(UsageError, match="alpha"):
+    with raises(UsageError) as caught:
         open_request(runtime, unaware)
+    assert "alpha" in caught.value.problem
 
 
 def test_measure(session: Session) -> None:
@@ -165,7 +172,7 @@ def test_closed_session_refuses_work(runtime: str, toys: Any, batches: list[Arra
         lambda: session.result(ticket),
         lambda: session.measure(1),
     ):
-        with pytest.raises(UsageError, match="closed"):
+        with raises(UsageError, found="closed"):
             use()
 
 
@@ -180,7 +187,7 @@ def test_sessions_leave_no_threads(runtime: str, toys: Any, batches: list[Array]
 
 @pytest.mark.parametrize("device", ["gpu:99", "cuda:99", "abacus"])
 def test_absent_device(runtime: str, toys: Any, device: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match=f"{device}.*cpu"):
+    with raises(RuntimeUnavailable, found=device):
         open_request(runtime, toys.request_for(runtime, device=device))
 
 
@@ -189,25 +196,26 @@ def test_damaged_file(runtime: str, toys: Any, tmp_path: Path) -> None:
     damaged = tmp_path / f"damaged{whole.artifact.suffix}"
     damaged.write_bytes(whole.artifact.read_bytes()[:200])
     request = toys.request(damaged, device=whole.device, architecture=whole.architecture, options=whole.options)
-    with pytest.raises(SrEdgeError, match="damaged") as caught:
+    with raises(WeightsError if runtime == "torch" else EngineError) as caught:
         open_request(runtime, request)
-    assert "\n" not in str(caught.value)
+    assert damaged.name in caught.value.problem
 
 
 def test_unknown_option(runtime: str, toys: Any, tmp_path: Path) -> None:
     whole: SessionRequest = toys.request_for(runtime)
     options = dict(whole.options or {}) | {"graph_optimization_level": "sideways"}
-    with pytest.raises(SrEdgeError, match=r"option|graph_optimization_level"):
+    with pytest.raises(SrEdgeError) as caught:
         open_request(runtime, replace(whole, options=options))
+    assert "graph_optimization_level" in caught.value.problem
 
 
 def test_another_scale_than_the_files(onnx_runtime: str, toys: Any) -> None:
-    with pytest.raises(TileError, match=r"output.*\[1, 3, 32, 48\].*scale 3.*\[1, 3, 48, 72\]"):
+    with raises(TileError, found=(1, 3, 32, 48), wanted=(1, 3, 48, 72)):
         open_request(onnx_runtime, toys.request(toys.plain(), scale=3))
 
 
 def test_another_tile_than_the_files(onnx_runtime: str, toys: Any) -> None:
-    with pytest.raises(TileError, match=r"input.*\[1, 3, 16, 24\].*\[1, 3, 24, 24\]"):
+    with raises(TileError, found=(1, 3, 16, 24), wanted=(1, 3, 24, 24)):
         open_request(onnx_runtime, toys.request(toys.plain(), tile=TileSpec(24, 24)))
 
 
@@ -231,10 +239,10 @@ def test_uint8_graph_takes_both_formats(onnx_runtime: str, toys: Any) -> None:
 def test_torch_runs_foreign_code_only_when_it_is_named(toys: Any) -> None:
     pytest.importorskip("torch")
     whole: SessionRequest = toys.request_for("torch")
-    with pytest.raises(UsageError, match="if you trust it"):
+    with raises(UsageError, found=whole.architecture):
         open_request("torch", toys.request(whole.artifact, architecture=whole.architecture))
 
 
 def test_missing_file(toys: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model file"):
+    with raises(UsageError, found=tmp_path / "absent.onnx"):
         toys.request(tmp_path / "absent.onnx")

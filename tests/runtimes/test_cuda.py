@@ -6,6 +6,7 @@ import ast
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from sr_edge.runtimes.cuda import (
     Cuda,
     CudaError,
     CudaOutOfMemory,
+    Gpu,
     find_gpus,
     first_provider,
     open_cuda,
     provider_module,
 )
-from tests.runtimes.fake_cuda import FakeCuda
+from tests.expected_errors import raises
+from tests.runtimes.fake_cuda import RTX_3060, FakeCuda
 
 SIZE = 4096
 
@@ -101,9 +104,8 @@ def test_events_tell_the_time_between_them(cuda: Cuda) -> None:
 
 def test_too_much_memory_is_refused_and_the_next_is_given(cuda: Cuda) -> None:
     free_bytes = cuda.free_bytes()
-    with pytest.raises(CudaOutOfMemory, match="MiB were wanted") as caught:
+    with raises(CudaOutOfMemory, found=free_bytes, wanted=2 * free_bytes + (1 << 40)):
         cuda.allocate(2 * free_bytes + (1 << 40))
-    assert caught.value.wanted_bytes > free_bytes
     cuda.free(cuda.allocate(SIZE))
 
 
@@ -144,9 +146,9 @@ def test_an_absent_provider_says_how_to_install_it(provider: str, monkeypatch: p
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(RuntimeUnavailable, match=f"{provider} is not installed.*pip install {provider}"):
+    with raises(RuntimeUnavailable, found=provider, remedy=f"run: pip install {provider}"):
         provider_module(provider)
-    with pytest.raises(RuntimeUnavailable, match=r"pip install cuda-python; .*pip install pycuda"):
+    with raises(RuntimeUnavailable, wanted=PROVIDERS, remedy="run: pip install cuda-python, or: pip install pycuda"):
         first_provider()
 
 
@@ -164,7 +166,7 @@ def test_no_gpu_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
     provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
     refusal = provider.cudart.cudaError_t.cudaErrorNoDevice
     monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (refusal, None))
-    with pytest.raises(RuntimeUnavailable, match=r"no NVIDIA GPU.*cudaErrorNoDevice.*install its driver"):
+    with raises(RuntimeUnavailable, found="cudaErrorNoDevice"):
         find_gpus("cuda-python")
 
 
@@ -172,11 +174,26 @@ def test_an_old_driver_is_told_from_an_absent_one(monkeypatch: pytest.MonkeyPatc
     provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
     refusal = provider.cudart.cudaError_t.cudaErrorInsufficientDriver
     monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (refusal, None))
-    with pytest.raises(RuntimeUnavailable, match=r"no driver, or one older than.*JetPack 6 wants cuda-python<13"):
+    with raises(RuntimeUnavailable, found="cudaErrorInsufficientDriver") as caught:
         find_gpus("cuda-python")
+    assert "cuda-python<13" in str(caught.value.remedy)
 
 
-def test_an_error_has_its_name_and_text() -> None:
+def test_a_gpu_beyond_the_last_is_refused_with_the_names_of_those_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
-    with pytest.raises(CudaError, match=r"cudaErrorIllegalAddress: .*close the session"):
-        provider._check((provider.cudart.cudaError_t.cudaErrorIllegalAddress,))
+    success = provider.cudart.cudaError_t.cudaSuccess
+    properties = SimpleNamespace(name=b"H100\0", major=9, minor=0, totalGlobalMem=80 << 30, integrated=0)
+    monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (success, 2))
+    monkeypatch.setattr(provider.cudart, "cudaGetDeviceProperties", lambda index: (success, properties))
+    assert open_cuda(1, "cuda-python").gpu == Gpu(1, "H100", "9.0", 80 << 30, is_integrated=False)
+    with raises(RuntimeUnavailable, found="cuda:2", wanted=("cuda:0", "cuda:1")):
+        open_cuda(2, "cuda-python")
+
+
+def test_an_error_has_its_name_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
+    refusal = provider.cudart.cudaError_t.cudaErrorIllegalAddress
+    monkeypatch.setattr(provider.cudart, "cudaFree", lambda address: (refusal,))
+    with raises(CudaError, found="cudaErrorIllegalAddress") as caught:
+        provider.CudaPython(RTX_3060).free(SIZE)
+    assert "illegal memory access" in caught.value.problem  # CUDA's own text

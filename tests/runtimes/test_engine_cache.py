@@ -16,6 +16,7 @@ from sr_edge.errors import EngineError, UsageError
 from sr_edge.runtimes.engine_cache import EngineCache, EngineKey, EngineNotes, default_folder
 from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
 from sr_edge.spec import FrameFormat, Precision, TileSpec
+from tests.expected_errors import raises
 
 KEY = EngineKey("ab" * 32, BuildOptions(tile=TileSpec(16, 24)), "tensorrt", "10.3.0", "Orin", "8.7")
 NOTES = EngineNotes(Precision.FP32, Precision.FP32, "", 4096, 128)
@@ -135,7 +136,7 @@ def test_a_record_without_an_engine_is_built_again(cache: EngineCache, build: Bu
 def test_deleting_an_engine_from_elsewhere_is_enough(cache: EngineCache, build: Builder, told: list[str]) -> None:
     path = cache.fetch(KEY, build, told.append).path
     (cache.folder / "maker.key").unlink()
-    with pytest.raises(EngineError, match="delete it"):
+    with raises(EngineError, found=path):
         cache.fetch(KEY, build, told.append)
     path.unlink()
     assert cache.fetch(KEY, build, told.append).plan == b"engine 2"
@@ -149,15 +150,17 @@ def test_an_engine_from_elsewhere_is_refused(
     own = cache.fetch(KEY, build, told.append).path
     for suffix in (".engine", ".json"):
         own.with_suffix(suffix).write_bytes(foreign.with_suffix(suffix).read_bytes())
-    with pytest.raises(EngineError, match=r"not built here.*--trust-engine .*delete it"):
+    with raises(EngineError, found=own) as caught:
         cache.fetch(KEY, build, told.append)
+    assert f"--trust-engine {own}" in str(caught.value.remedy)
     assert build.built == 1
 
 
 def test_a_record_that_was_touched_is_refused(cache: EngineCache, build: Builder, told: list[str]) -> None:
-    record = cache.fetch(KEY, build, told.append).path.with_suffix(".json")
+    path = cache.fetch(KEY, build, told.append).path
+    record = path.with_suffix(".json")
     record.write_text(record.read_text().replace('"activation_bytes": 4096', '"activation_bytes": 1'))
-    with pytest.raises(EngineError, match="its record was changed"):
+    with raises(EngineError, found=path):
         cache.fetch(KEY, build, told.append)
 
 
@@ -204,8 +207,9 @@ def test_kernels_are_read_back_and_others_are_not(cache: EngineCache, tmp_path: 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, build: Builder, told: list[str]) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="set SR_EDGE_CACHE"):
+    with raises(UsageError, found=tmp_path / "file" / "engines") as caught:
         EngineCache(tmp_path / "file" / "engines").fetch(KEY, build, told.append)
+    assert "SR_EDGE_CACHE" in str(caught.value.remedy)
 
 
 def test_a_folder_that_cannot_be_written(
@@ -216,8 +220,9 @@ def test_a_folder_that_cannot_be_written(
 
     cache.folder.mkdir()
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UsageError, match=r"cannot be kept in .*engines: Read-only file system; set SR_EDGE_CACHE"):
+    with raises(UsageError, found=cache.folder) as caught:
         cache.fetch(KEY, build, told.append)
+    assert "Read-only file system" in caught.value.problem
 
 
 def test_where_engines_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

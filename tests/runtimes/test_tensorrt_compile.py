@@ -12,12 +12,13 @@ from sr_edge.runtimes.tensorrt_api import Flavour
 from sr_edge.runtimes.tensorrt_compile import CompileOrder
 from sr_edge.runtimes.tensorrt_engines import adopted_engine, target_elsewhere
 from sr_edge.runtimes.tensorrt_options import BuildOptions
+from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import FakeTensorRt
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu", "cuda:", "cuda:x", "cuda:-1", "foo:1", "cuda0", ""])
 def test_a_device_that_is_no_gpu_is_refused(device: str) -> None:
-    with pytest.raises(UsageError, match=f"no GPU is called '{device}'; pass cuda, or cuda:1 for the second"):
+    with raises(UsageError, found=device, wanted=("cuda", "cuda:NUMBER")):
         CompileOrder(Flavour.TENSORRT, BuildOptions(), device=device)
 
 
@@ -31,6 +32,6 @@ def test_an_empty_engine_is_not_taken_in(tmp_path: Path) -> None:
     graph.write_bytes(b"graph")
     engine.touch()
     library = FakeTensorRt().library()
-    with pytest.raises(UsageError, match=r"empty\.engine is empty"):
+    with raises(UsageError, found=engine, wanted="a file with content"):
         adopted_engine(library, graph, BuildOptions(), target_elsewhere("8.6"), cache, engine)
     assert not cache.folder.exists()

@@ -20,10 +20,11 @@ from sr_edge.errors import (
     EngineError,
     PrecisionUnavailable,
     RuntimeUnavailable,
+    SrEdgeError,
     TileError,
     UsageError,
 )
-from sr_edge.runtimes import measure_throughput, tensorrt_runtime
+from sr_edge.runtimes import measure_throughput
 from sr_edge.runtimes.cuda import CudaError, Gpu
 from sr_edge.runtimes.device_array import device_array
 from sr_edge.runtimes.engine_cache import EngineCache
@@ -33,6 +34,7 @@ from sr_edge.runtimes.tensorrt_engine import DeviceTimes
 from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
 from sr_edge.runtimes.tensorrt_session import TensorRtSession, device_latency
 from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda
 from tests.runtimes.fake_tensorrt import FakeTensorRt, fake_engine, fake_rtx_engine
 
@@ -44,20 +46,14 @@ S8, U8 = Spelling
 class Machine:
     """A computer with one GPU and TensorRT, both fakes; `open` is the runtime's own open_request."""
 
-    def __init__(self, cuda: FakeCuda, toys: Any, monkeypatch: pytest.MonkeyPatch, version: str = "10.3.0") -> None:
+    def __init__(self, cuda: FakeCuda, toys: Any, version: str = "10.3.0", flavour: Flavour = Flavour.TENSORRT) -> None:
         self.cuda, self.toys = cuda, toys
         self.trt = FakeTensorRt(cuda)
-        self.version = version
-        self._patch = monkeypatch
-        monkeypatch.setattr(tensorrt_runtime, "find_gpus", lambda: (cuda.gpu,))
-        monkeypatch.setattr(tensorrt_runtime, "open_cuda", lambda index, provider=None: cuda)
-        monkeypatch.setattr(tensorrt_runtime, "read_gpu_state", lambda index: None)
+        self.version, self.flavour = version, flavour
 
     @property
     def runtime(self) -> TensorRtRuntime:
-        library = self.trt.library(self.version)
-        self._patch.setattr(tensorrt_runtime, "load_library", lambda flavour: library)
-        return TensorRtRuntime(Flavour.TENSORRT)
+        return TensorRtRuntime(self.trt.library(self.version, self.flavour), self.cuda.access())
 
     def open(self, options: dict[str, str] | None = None, **choices: Any) -> TensorRtSession:
         request = self.toys.request(self.toys.plain(), device="cuda", options=options, **choices)
@@ -72,8 +68,8 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=[RTX_3060, ORIN], ids=["own memory", "shared memory"])
-def machine(request: pytest.FixtureRequest, toys: Any, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(FakeCuda(request.param), toys, monkeypatch)
+def machine(request: pytest.FixtureRequest, toys: Any) -> Machine:
+    return Machine(FakeCuda(request.param), toys)
 
 
 @pytest.fixture
@@ -163,10 +159,8 @@ def test_the_graph_may_be_off(machine: Machine, batches: list[Array]) -> None:
     assert machine.cuda.calls["launch"] == 0
 
 
-def test_a_graph_that_cannot_be_had_is_in_the_note(
-    toys: Any, monkeypatch: pytest.MonkeyPatch, batches: list[Array]
-) -> None:
-    with Machine(FakeCuda(with_graphs=False), toys, monkeypatch).open() as session:
+def test_a_graph_that_cannot_be_had_is_in_the_note(toys: Any, batches: list[Array]) -> None:
+    with Machine(FakeCuda(with_graphs=False), toys).open() as session:
         assert session.spec.note.startswith("no CUDA graph: ")
         np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
 
@@ -181,94 +175,97 @@ def test_its_memory_is_contexts_weights_and_tiles(machine: Machine) -> None:
 
 def test_an_error_in_flight_closes_cleanly(machine: Machine, batches: list[Array]) -> None:
     session = machine.open()
-    machine.cuda.failures["synchronize"] = CudaError("CUDA failed with cudaErrorLaunchTimeout")
+    machine.cuda.failures["synchronize"] = CudaError("CUDA failed", found="cudaErrorLaunchTimeout")
     tickets = [session.submit(batch) for batch in batches[:4]]
     for ticket in tickets:
-        with pytest.raises(EngineError, match="LaunchTimeout"):
+        with pytest.raises(EngineError) as caught:
             session.result(ticket)
+        assert caught.value.found == "cudaErrorLaunchTimeout"
     session.close()
-    with pytest.raises(UsageError, match="closed"):
+    with raises(UsageError, found="closed"):
         session.run(batches[0])
     machine.cuda.failures.clear()
     with machine.open() as another:
         np.testing.assert_array_equal(another.run(batches[0]), upscaled(batches[0]))
 
 
-def test_no_room_for_a_context_says_how_much(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = fake_engine(machine.cuda, lambda: None, 3 << 20)
-    monkeypatch.setattr(machine.trt, "_deserialize", lambda plan: full)
-    with pytest.raises(EngineError, match=r"it needed 3 MiB, \d+ MiB were free"):
+def test_no_room_for_a_context_says_how_much(machine: Machine) -> None:
+    machine.trt.new_engine = lambda: fake_engine(machine.cuda, lambda: None, 3 << 20)
+    with raises(EngineError, found=machine.cuda.free_bytes(), wanted=3 << 20):
         machine.open()
     assert set(machine.cuda.alive.values()) <= {0}
 
 
-def test_an_engine_that_tensorrt_refuses(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.trt, "_deserialize", lambda plan: None)
-    with pytest.raises(EngineError, match=r"cannot load .*\.engine.*delete it and compile again on this device"):
+def test_an_engine_that_tensorrt_refuses(machine: Machine) -> None:
+    machine.trt.new_engine = lambda: None
+    with raises(EngineError) as caught:
         machine.open()
+    (engine,) = EngineCache().folder.glob("*.engine")
+    assert caught.value.found == engine
 
 
 def test_another_size_than_the_engines(machine: Machine, toys: Any) -> None:
-    with pytest.raises(TileError, match="tile 24x24"):
+    with raises(TileError, found=(1, 3, 16, 24), wanted=(1, 3, 24, 24)):
         machine.open(tile=TileSpec(24, 24))
-    with pytest.raises(TileError, match=r"tile 16x24 is outside the engine's sizes, 8x8 to 16x16"):
+    with raises(TileError, found=TileSpec(16, 24), wanted=(TileSpec(8, 8), TileSpec(16, 16))):
         machine.open({"sizes": "8,8,16"})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1", "cuda:x", "gpu", "cudas"])
 def test_devices_that_are_not_there(machine: Machine, device: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match=f"no device '{device}' here, only cuda"):
+    with raises(RuntimeUnavailable, found=device, wanted=("cuda",)):
         machine.runtime.obstacle(FP32, device)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "found", "wanted"),
     [
-        ({"speed": "most"}, "no option 'speed'"),
-        ({"cuda_graph": "maybe"}, "pass on or off"),
-        ({"workspace_mib": "much"}, "whole number"),
-        ({"optimization_level": "9"}, "choose 0 to 5"),
-        ({"workspace_mib": "99999999999999"}, "more than any device has"),
-        ({"provider": "cupy"}, "choose from cuda-python, pycuda"),
+        ({"cuda_graph": "maybe"}, "maybe", ("on", "off")),
+        ({"workspace_mib": "much"}, "much", "a whole number"),
+        ({"optimization_level": "9"}, 9, range(6)),
+        ({"workspace_mib": "99999999999999"}, 99999999999999 << 20, range(1, (1 << 50) + 1)),
+        ({"provider": "cupy"}, "cupy", ("cuda-python", "pycuda")),
     ],
 )
-def test_wrong_options(machine: Machine, options: dict[str, str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_wrong_options(machine: Machine, options: dict[str, str], found: object, wanted: object) -> None:
+    with raises(UsageError, found=found, wanted=wanted):
         machine.open(options)
 
 
+def test_an_option_that_does_not_exist(machine: Machine) -> None:
+    with raises(UsageError, found="speed") as caught:
+        machine.open({"speed": "most"})
+    assert isinstance(caught.value.wanted, tuple) and "cuda_graph" in caught.value.wanted
+
+
 def test_bf16_is_refused(machine: Machine) -> None:
-    with pytest.raises(PrecisionUnavailable, match="runs no bf16"):
+    with raises(PrecisionUnavailable, found=BF16, wanted=(FP32, FP16, INT8)):
         machine.open(precision=BF16)
 
 
 def test_int8_without_quantization_is_refused(machine: Machine) -> None:
-    with pytest.raises(PrecisionUnavailable, match="no QuantizeLinear"):
+    with raises(PrecisionUnavailable, found=FP32, wanted=INT8):
         machine.open(precision=INT8)
 
 
-def test_rtx_tells_which_gpus_it_runs_on(toys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rtx_tells_which_gpus_it_runs_on(toys: Any) -> None:
     cuda = FakeCuda(Gpu(0, "H100", "9.0", 80 << 30, is_integrated=False))
-    machine = Machine(cuda, toys, monkeypatch)
+    machine = Machine(cuda, toys, "1.7.1", Flavour.RTX)
     machine.trt.ComputeCapability = SimpleNamespace(__members__={"SM86": 86, "SM120": 120, "CURRENT": 0})  # type: ignore[attr-defined]
-    library = machine.trt.library("1.7.1", Flavour.RTX)
-    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda flavour: library)
-    found = TensorRtRuntime(Flavour.RTX).availability()
-    assert not found.works
-    assert "does not run on H100 (compute capability 9.0), only on 8.6, 12.0" in found.reason
+    availability = machine.runtime.availability()
+    assert not availability.works
+    assert "H100" in availability.reason
+    with raises(RuntimeUnavailable, found="9.0", wanted=("8.6", "12.0")):
+        machine.runtime.obstacle(FP32, "cuda")
 
 
-def test_rtx_keeps_the_kernels_that_it_compiled_and_reads_no_others(
-    toys: Any, monkeypatch: pytest.MonkeyPatch, batches: list[Array]
-) -> None:
-    machine, read = Machine(FakeCuda(), toys, monkeypatch), list[bytes]()
-    monkeypatch.setattr(machine.trt, "_deserialize", lambda plan: fake_rtx_engine(machine.cuda, read))
-    library = machine.trt.library("1.7.1", Flavour.RTX)
-    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda flavour: library)
+def test_rtx_keeps_the_kernels_that_it_compiled_and_reads_no_others(toys: Any, batches: list[Array]) -> None:
+    machine, read = Machine(FakeCuda(), toys, "1.7.1", Flavour.RTX), list[bytes]()
+    machine.trt.new_engine = lambda: fake_rtx_engine(machine.cuda, read)
     request = toys.request(toys.plain(), device="cuda")
 
     def open_and_run() -> None:
-        with TensorRtRuntime(Flavour.RTX).open_request(request) as session:
+        with machine.runtime.open_request(request) as session:
             np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
 
     for _ in range(3):
@@ -332,17 +329,23 @@ def test_a_tile_in_gpu_memory_is_not_copied(session: TensorRtSession, machine: M
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "found", "wanted"),
     [
-        ({"shape": (1, 3, 24, 16)}, TileError, r"\[1, 3, 24, 16\]; wanted \[1, 3, 16, 24\]"),
-        ({"typestr": "<f2"}, UsageError, "is <f2; wanted <f4"),
-        ({"strides": (4608, 4, 288, 12)}, UsageError, "not contiguous"),
+        ({"shape": (1, 3, 24, 16)}, TileError, (1, 3, 24, 16), (1, 3, 16, 24)),
+        ({"typestr": "<f2"}, UsageError, "<f2", "<f4"),
+        ({"strides": (4608, 4, 288, 12)}, UsageError, (1152, 1, 72, 3), (1152, 384, 24, 1)),
     ],
 )
 def test_other_tiles_in_gpu_memory_are_refused(
-    session: TensorRtSession, machine: Machine, batches: list[Array], changes: Any, error: type[Exception], told: str
+    session: TensorRtSession,
+    machine: Machine,
+    batches: list[Array],
+    changes: Any,
+    error: type[SrEdgeError],
+    found: object,
+    wanted: object,
 ) -> None:
-    with pytest.raises(error, match=told):
+    with raises(error, found=found, wanted=wanted):
         session.run_on_device(in_gpu_memory(machine.cuda, batches[0], **changes))
 
 
@@ -367,15 +370,15 @@ def test_dlpack_tells_where_an_array_lies(dtype: type, typestr: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "found", "wanted"),
     [
-        (lambda: OnGpu(np.zeros((2, 3), np.float32).T), "not contiguous"),
-        (lambda: OnGpu(np.zeros(3, np.float32), kind=1), "not in CUDA memory"),
-        (lambda: [0.0], "a list tells no CUDA address"),
+        (lambda: OnGpu(np.zeros((2, 3), np.float32).T), (1, 3), (2, 1)),
+        (lambda: OnGpu(np.zeros(3, np.float32), kind=1), 1, (2, 13)),
+        (lambda: [0.0], "list", ("__cuda_array_interface__", "__dlpack__")),
     ],
 )
-def test_what_is_no_cuda_array(make: Callable[[], object], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_what_is_no_cuda_array(make: Callable[[], object], found: object, wanted: object) -> None:
+    with raises(UsageError, found=found, wanted=wanted):
         device_array(make())
 
 
@@ -383,7 +386,7 @@ def test_times_of_a_session(session: TensorRtSession) -> None:
     latency = session.measure_on_device(runs=5, warm_up=2)
     assert {part.runs for part in (latency.h2d, latency.compute, latency.d2h, latency.total, latency.enqueue)} == {5}
     assert latency.total.min_ms > 0
-    with pytest.raises(UsageError, match="0 runs"):
+    with raises(UsageError, found=0):
         session.measure_on_device(runs=0)
 
 
@@ -430,6 +433,6 @@ def test_tegrastats_is_read() -> None:
 def test_the_card_must_tell_of_the_controls(machine: Machine, toys: Any) -> None:
     request = toys.request(toys.plain(), device="cuda")
     card = replace(request.card, controls=toys.request_for("onnxruntime", network="Controlled").card.controls)
-    with pytest.raises(UsageError, match="takes the controls none, its card tells of alpha, beta"):
+    with raises(UsageError, found=(), wanted=("alpha", "beta")):
         machine.runtime.open_request(replace(request, card=card))
     assert set(machine.cuda.alive.values()) == {0}
