@@ -121,6 +121,8 @@ def test_a_killed_run_is_gone_on_with_to_the_same_bytes(
     assert subprocess.run(arguments, env=environment, check=False).returncode == killed_by
     assert not target.exists()
     assert frames_kept(target) == kept
+    half_joined = [path.stat().st_size for path in (tmp_path / "out.mp4.parts").glob(".joined.mp4.*.part")]
+    assert half_joined == ([4000] if where == "join" else [])
     assert run(source, target, Failing()).resumed == kept
     assert target.read_bytes() == whole
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "whole.mp4", "out.mp4"}

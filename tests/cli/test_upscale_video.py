@@ -46,11 +46,16 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
 
 
-@pytest.mark.parametrize("places", [("rtsp://me:geheim@h/x", "out.mp4"), ("in.mp4", "rtsp://me:geheim@h/x.mp4")])
-def test_an_address_is_sent_to_stream_and_not_printed(sr_edge: SrEdge, bundle: Path, places: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("places", "argument"),
+    [(("rtsp://me:geheim@h/x", "out.mp4"), "source"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "target")],
+)
+def test_an_address_is_sent_to_stream_and_not_printed(
+    sr_edge: SrEdge, bundle: Path, places: tuple[str, str], argument: str
+) -> None:
     outcome = sr_edge("upscale", bundle, *places, *ON)
     assert outcome.code == 2
-    assert "rtsp://" in outcome.error and "sr-edge stream" in outcome.error
+    assert argument in outcome.error and "sr-edge stream" in outcome.error
     assert "geheim" not in outcome.stderr
 
 
