@@ -133,7 +133,7 @@ def choose_encoding(
     crf = encoder.crf if crf is None else crf
     if not 0 <= crf <= encoder.worst_crf:
         raise UsageError(
-            f"--crf {crf} is not a quality of {codec}",
+            f"--crf {crf} is outside the quality range of {codec}",
             found=crf,
             wanted=range(encoder.worst_crf + 1),
             remedy=f"give a number from 0 (best) to {encoder.worst_crf}",

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sr_edge.bench import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
+from sr_edge.bench.golden import psnr_rgb_db
 from sr_edge.bench.quality import bicubic, read_pair, score_upscalers
-from sr_edge.errors import FrameError
+from sr_edge.errors import BundleError, FrameError
 from sr_edge.frames import Frame, Picture
 from sr_edge.image_files import write_picture
 from tests.expected_errors import raises
@@ -99,3 +100,8 @@ def test_bicubic_on_set5_is_the_published_one(shared_data: Path, scale: int, psn
     pairs = pair_files(shared_data / "test" / "set5" / "hr", scale)
     (scores,) = score_upscalers([bicubic(scale)], pairs, scale, lambda done, total: None)
     assert scores.psnr_y_db == pytest.approx(psnr_db, abs=0.02)
+
+
+def test_golden_frames_of_another_shape_are_refused() -> None:
+    with raises(BundleError, found=(4, 6, 3), wanted=(4, 4, 3)):
+        psnr_rgb_db([np.zeros((4, 6, 3), np.uint8)], [np.zeros((4, 4, 3), np.uint8)])
