@@ -71,7 +71,11 @@ class SyntheticSession:
 
     def _compute(self, frames: Batch | Frame) -> Frame:
         if frames.dtype != np.uint8 or frames.shape != (self._spec.tile.height, self._spec.tile.width, 3):
-            raise TileError(f"the synthetic session takes uint8 tiles of {self._spec.tile}, not {frames.shape}")
+            raise TileError(
+                f"the synthetic session takes uint8 tiles of {self._spec.tile}, not {frames.dtype} {frames.shape}",
+                found=frames.shape,
+                wanted=(self._spec.tile.height, self._spec.tile.width, 3),
+            )
         started = time.perf_counter()
         upscaled = np.full(self._out_shape, frames[0, 0, 0], np.uint8)
         time.sleep(max(0.0, self._network_s - (time.perf_counter() - started)))

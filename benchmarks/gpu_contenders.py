@@ -103,13 +103,18 @@ def open_contender(contender: Contender, network: Network, device: str) -> Sessi
         try:
             from gpu_torch import open_torch
         except ImportError as error:
-            raise RuntimeUnavailable(f"torch cannot be imported ({error}); install a build of it for CUDA") from error
+            raise RuntimeUnavailable(
+                f"torch cannot be imported ({error})", wanted="torch", remedy="install a build of it for CUDA"
+            ) from error
         return open_torch(contender, network, device)
     is_int8 = contender.precision is Precision.INT8
     graph = network.graph(contender.precision, contender.form)
     if not graph.is_file():
         raise RuntimeUnavailable(
-            f"{network.folder} has no graphs of {network.name}; prepare them with `make bench-gpu-prepare`"
+            f"{network.folder} contains no graphs of {network.name}",
+            found=network.folder,
+            wanted=graph.name,
+            remedy="prepare them with `make bench-gpu-prepare`",
         )
     request = SessionRequest(
         artifact=graph,

@@ -69,7 +69,9 @@ def _matmul_rate(runtime: str, cuda: Cuda, side: int) -> float:
     try:
         library = load_library(Flavour(runtime))
     except ImportError as error:
-        raise RuntimeUnavailable(f"{runtime} cannot be imported ({error}); no matmul was measured") from error
+        raise RuntimeUnavailable(
+            f"{runtime} cannot be imported ({error}), so no matrix multiplication was measured", wanted=runtime
+        ) from error
     with tempfile.TemporaryDirectory() as folder, cuda.current():
         file = Path(folder) / "matmuls.onnx"
         onnx.save(chained_matmuls(side, CHAINED), file)
@@ -77,12 +79,18 @@ def _matmul_rate(runtime: str, cuda: Cuda, side: int) -> float:
         built = build_engine(library, file, options, free_bytes=cuda.free_bytes(), on_device=cuda.current)
         loaded = library.trt.Runtime(process_log(library).logger).deserialize_cuda_engine(built.plan)
         if loaded is None:
-            raise RuntimeUnavailable(f"{library.name} does not load the engine that it built; no matmul was measured")
+            raise RuntimeUnavailable(
+                f"{library.name} does not load the engine that it built, so no matrix multiplication was measured",
+                found=library.name,
+            )
 
         def new_context() -> TrtIExecutionContext:
             context = loaded.create_execution_context()
             if context is None:
-                raise EngineError(f"{library.name} cannot set up the engine to run; no matmul was measured")
+                raise EngineError(
+                    f"{library.name} cannot create an execution context, so no matrix multiplication was measured",
+                    found=library.name,
+                )
             return context
 
         ports = Ports(Port("input", (side, side), np.dtype(np.uint8)), (), Port("output", (1, 1), np.dtype(np.float32)))
@@ -98,7 +106,11 @@ def _matmul_rate(runtime: str, cuda: Cuda, side: int) -> float:
 def _copy_rate(cuda: Cuda, size_bytes: int) -> float:
     """Bytes read and written per second by a copy within the device's memory."""
     if cuda.provider != "cuda-python":
-        raise RuntimeUnavailable(f"a copy is measured through cuda-python, here is {cuda.provider}")
+        raise RuntimeUnavailable(
+            f"copies are measured through cuda-python, but only {cuda.provider} is installed",
+            found=cuda.provider,
+            wanted="cuda-python",
+        )
     from sr_edge.runtimes import cuda_python  # after the provider has been found to be there
 
     cudart: Any = vars(cuda_python)["cudart"]

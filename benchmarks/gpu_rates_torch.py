@@ -22,7 +22,12 @@ def measure_rates(device: str = "cuda", matmul_side: int = MATMUL_SIDE, copy_byt
         RuntimeUnavailable: this PyTorch cannot use the device.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device; install a build of it for CUDA")
+        raise RuntimeUnavailable(
+            f"torch {torch.__version__} finds no CUDA device",
+            found=torch.__version__,
+            wanted=device,
+            remedy="install a build of it for CUDA",
+        )
 
     def synchronize() -> None:
         if device.startswith("cuda"):

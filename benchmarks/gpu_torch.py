@@ -32,7 +32,12 @@ def open_torch(contender: Contender, network: Network, device: str, backend: str
         EngineError: the network cannot be put on the device.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device; install a build of it for CUDA")
+        raise RuntimeUnavailable(
+            f"torch {torch.__version__} finds no CUDA device",
+            found=torch.__version__,
+            wanted=device,
+            remedy="install a build of it for CUDA",
+        )
     started = time.perf_counter()
     loaded, tile = network.load(), network.tile
     body = loaded.module if contender.form is Form.TRACED else to_static(loaded.module, tile.height, tile.width)

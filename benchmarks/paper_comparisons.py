@@ -66,7 +66,7 @@ def trained_score(variant: str, recipe: Recipe, run: Path, data: Path, tests: Ma
     if (run / SCORE).is_file():
         found = read_score(run / SCORE)
         if found.recipe != recipe.document():
-            raise SystemExit(f"{run} was trained with another recipe; give another --work, or those --steps")
+            raise SystemExit(f"{run} was trained with another recipe; give another --work, or the same --steps")
         return found
     network = build_variant(variant, recipe.seed)
     weights = train(network, Training(crops_of(data, recipe.patch_px), tests[SETS[0]], run, recipe))
@@ -104,7 +104,7 @@ def finished_pair(folder: Path, tests: Mapping[str, PairSet]) -> Iterator[Score]
     for name in PAIR.variants:
         run = folder / f"{name}-x{SCALE}"
         if not (run / CHECKPOINT).is_file():
-            raise SystemExit(f"{run} holds no training; train {name} there, or leave --pair out")
+            raise SystemExit(f"{run} contains no trained network; train {name} there, or leave out --pair")
         kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
         recipes.append(kept["recipe"])
         if kept["step"] < kept["recipe"]["steps"]:

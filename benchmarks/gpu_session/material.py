@@ -60,7 +60,8 @@ class Material:
         path = self.bundle(network)
         if not path.is_dir():
             raise RuntimeUnavailable(
-                f"there is no bundle {path.name} in {self.folder}; prepare it with `make bench-gpu-prepare`, on any "
-                "machine, and copy the folder here"
+                f"there is no bundle {path.name} in {self.folder}",
+                found=path,
+                remedy="prepare it with `make bench-gpu-prepare`, on any machine, and copy the folder here",
             )
         return path

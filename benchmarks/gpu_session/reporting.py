@@ -33,7 +33,7 @@ class Context:
         """Raises RuntimeUnavailable where the doctor came to its end and found no GPU; else it may be tried."""
         doctor = self.figures.get("doctor")
         if doctor and doctor["complete"] and not doctor["device"]:
-            raise RuntimeUnavailable("the doctor found no NVIDIA GPU here")
+            raise RuntimeUnavailable("the step `doctor` found no NVIDIA GPU", wanted="an NVIDIA GPU")
 
     def as_environment(self) -> dict[str, str]:
         """The variable in which a step's process finds this."""

@@ -73,7 +73,11 @@ class Comparison:
             where = self.layers.first_apart
             advice = f"look at layer {where.name} first" if where else "compare with --json to see each patch"
             raise EngineError(
-                f"the two sides are {self.psnr_rgb_db:.2f} dB apart, {min_psnr_db:g} dB were wanted; {advice}"
+                f"the RGB PSNR of {self.second.name} against {self.first.name} is {self.psnr_rgb_db:.2f} dB, below the "
+                f"required {min_psnr_db:g} dB",
+                found=self.psnr_rgb_db,
+                wanted=min_psnr_db,
+                remedy=advice,
             )
 
 

@@ -118,7 +118,12 @@ def psnr_rgb_db(found: Sequence[Frame], wanted: Sequence[Frame]) -> float:
     squares, samples = 0.0, 0
     for ours, theirs in zip(found, wanted, strict=True):
         if ours.shape != theirs.shape:
-            raise BundleError(f"a golden output is {theirs.shape}, the network gives {ours.shape}; deploy again")
+            raise BundleError(
+                f"a golden output has the shape {theirs.shape}, but the network returns {ours.shape}",
+                found=ours.shape,
+                wanted=theirs.shape,
+                remedy="deploy again",
+            )
         squares += float(np.square(ours.astype(np.float64) - theirs).sum())
         samples += ours.size
     return 10.0 * math.log10(WHITE**2 * samples / squares) if squares else math.inf

@@ -74,7 +74,12 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
     """
     originals = list_pictures(hr_folder)
     if not originals:
-        raise FrameError(f"no pictures in {hr_folder}; put the high-resolution originals there (PNG, JPEG, TIFF, WebP)")
+        raise FrameError(
+            f"{hr_folder} contains no pictures",
+            found=hr_folder,
+            wanted="PNG, JPEG, TIFF or WebP files",
+            remedy="put the high-resolution originals there (PNG, JPEG, TIFF, WebP)",
+        )
     if lr_folder is None:
         return [PairFiles(path) for path in originals]
     halves = {path.stem: path for path in list_pictures(lr_folder)}
@@ -83,7 +88,10 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
         half = halves.get(path.stem, halves.get(f"{path.stem}x{scale}"))
         if half is None:
             raise FrameError(
-                f"{lr_folder} has no picture {path.stem} or {path.stem}x{scale}; leave that folder out to have it made"
+                f"{lr_folder} contains no picture {path.stem} or {path.stem}x{scale}",
+                found=lr_folder,
+                wanted=(path.stem, f"{path.stem}x{scale}"),
+                remedy="leave that folder out to have the low-resolution pictures made",
             )
         pairs.append(PairFiles(path, half))
     return pairs
@@ -140,14 +148,23 @@ def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
     """
     original = read_picture(pair.hr).pixels
     if min(original.shape[:2]) < scale:
-        raise FrameError(f"{pair.hr} has {original.shape[1]}x{original.shape[0]} pixels, too few for scale {scale}")
+        raise FrameError(
+            f"{pair.hr} has {original.shape[1]}x{original.shape[0]} pixels, too few for scale {scale}",
+            found=(original.shape[1], original.shape[0]),
+            wanted=(scale, scale),
+            remedy="remove it from the test pictures",
+        )
     hr = crop_to_multiple(original, scale)
     if pair.lr is None:
         return downscale_bicubic(hr, scale), hr
     lr = read_picture(pair.lr).pixels
     if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
         raise FrameError(
-            f"{pair.lr} has {lr.shape[1]}x{lr.shape[0]} pixels; at scale {scale} its original {pair.hr} of "
-            f"{original.shape[1]}x{original.shape[0]} wants {hr.shape[1] // scale}x{hr.shape[0] // scale}"
+            f"{pair.lr} has {lr.shape[1]}x{lr.shape[0]} pixels, but its original {pair.hr} of "
+            f"{original.shape[1]}x{original.shape[0]} requires {hr.shape[1] // scale}x{hr.shape[0] // scale} at scale "
+            f"{scale}",
+            found=(lr.shape[1], lr.shape[0]),
+            wanted=(hr.shape[1] // scale, hr.shape[0] // scale),
+            remedy="replace it, or leave out the low-resolution folder to have the pictures made",
         )
     return lr, hr

@@ -81,7 +81,7 @@ class BenchReport:
         """Raises RuntimeUnavailable with all the reasons where no variant could run."""
         if not any(row.spec for row in self.rows):
             reasons = dict.fromkeys(row.reason for row in self.rows)
-            raise RuntimeUnavailable(f"nothing could be measured here: {'; '.join(reasons)}")
+            raise RuntimeUnavailable(f"nothing could be measured here: {'; '.join(reasons)}", found=tuple(reasons))
 
     def require_all_scored(self) -> None:
         """Raises FrameError with the number of test pictures that failed anywhere, and the first reason."""
@@ -91,7 +91,9 @@ class BenchReport:
             return
         total = len(self.bicubic.pictures) + len(self.bicubic.failed)
         name, reason = min(failed.items())
-        raise FrameError(f"{len(failed)} of {total} test pictures failed, the first: {name}: {reason}")
+        raise FrameError(
+            f"{len(failed)} of {total} test pictures failed, the first: {name}: {reason}", found=tuple(sorted(failed))
+        )
 
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:

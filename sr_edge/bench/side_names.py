@@ -83,8 +83,10 @@ def _kind_of(target: str) -> Kind:
         return Kind.BUNDLE
     if path.is_file() and path.suffix not in CHECKPOINTS:
         raise UsageError(
-            f"{target} is no .onnx file, no bundle (.sredge, .zip) and no checkpoint ({', '.join(CHECKPOINTS)}); "
-            "give one of those, or the name of a model"
+            f"{target} is not an .onnx file, a bundle (.sredge, .zip) or a checkpoint ({', '.join(CHECKPOINTS)})",
+            found=path.suffix,
+            wanted=(".onnx", *BUNDLES, *CHECKPOINTS),
+            remedy="give one of those, or the name of a model",
         )
     return Kind.TORCH
 
@@ -99,16 +101,25 @@ def _with_word(name: SideName, word: str) -> SideName:
     if word in precisions and name.precision is None:
         rest = _RESTS.get(word, Precision.FP32)
         return dataclasses.replace(name, precision=Precision(word.partition("+")[0]), rest=rest)
-    raise UsageError(f"{name.text!r} names two {'runtimes' if word in runtimes else 'precisions'}; leave one out")
+    kind = "runtime" if word in runtimes else "precision"
+    raise UsageError(f"{name.text!r} names two {kind}s", found=word, wanted=f"one {kind}", remedy="leave one out")
 
 
 def _checked(name: SideName) -> SideName:
     if name.kind is Kind.TORCH and name.runtime not in (None, TORCH):
         raise UsageError(
-            f"{name.target} is run by torch, not by {name.runtime}; give an ONNX file or a bundle for that"
+            f"{name.target} is taken for a PyTorch network, which runs in torch, not in {name.runtime}",
+            found=name.runtime,
+            wanted=TORCH,
+            remedy="give an ONNX file or a bundle",
         )
     if name.kind is Kind.FILE and name.runtime == TORCH:
-        raise UsageError(f"torch cannot run {name.target}; name onnxruntime, openvino or a checkpoint")
+        raise UsageError(
+            f"torch cannot run the ONNX file {name.target}",
+            found=TORCH,
+            wanted=("onnxruntime", "openvino"),
+            remedy="choose onnxruntime or openvino, or give a checkpoint",
+        )
     if name.kind is Kind.BUNDLE and name.runtime == REAL_FLOAT16 and name.precision is None:
         return dataclasses.replace(name, precision=Precision.FP16)
     return name

@@ -93,8 +93,11 @@ def find_sides(
     ours, theirs = (side or _find_torch(name, scaled, stack) for name, side in zip(names, found, strict=True))
     if ours.request.card.scale != theirs.request.card.scale:
         raise UsageError(
-            f"{ours.name.text} enlarges {ours.request.card.scale} times, {theirs.name.text} "
-            f"{theirs.request.card.scale} times; compare networks of one scale"
+            f"{ours.name.text} has scale {ours.request.card.scale}, but {theirs.name.text} has scale "
+            f"{theirs.request.card.scale}",
+            found=theirs.request.card.scale,
+            wanted=ours.request.card.scale,
+            remedy="compare networks with the same scale",
         )
     _require_controls(options.controls, (ours, theirs))
     return ours, theirs
@@ -132,8 +135,11 @@ def _find_file(name: SideName, options: SideOptions) -> FoundSide:
     wanted = name.precision or facts.precision
     if wanted is not facts.precision and (wanted, facts.precision) != (Precision.BF16, Precision.FP32):
         raise PrecisionUnavailable(
-            f"{name.target} is written in {facts.precision} and cannot be asked for {wanted}; give a file of that "
-            "precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave the precision out"
+            f"{name.target} is written in {facts.precision} and cannot run in {wanted}",
+            found=wanted,
+            wanted=facts.precision,
+            remedy="give a file with that precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave "
+            "the precision out",
         )
     request = SessionRequest(
         artifact=Path(name.target),
@@ -171,8 +177,12 @@ def _require_controls(controls: Controls, sides: tuple[FoundSide, FoundSide]) ->
     known = {control.name for side in sides for control in side.request.card.controls}
     strange = [name for name in controls if name not in known]
     if strange:
-        there = f"they have {', '.join(sorted(known))}" if known else "they have none, leave it out"
-        raise UsageError(f"neither side has a control {strange[0]!r}; {there}")
+        raise UsageError(
+            f"neither of the compared networks has a control {strange[0]!r}",
+            found=strange[0],
+            wanted=tuple(sorted(known)),
+            remedy=f"choose one of: {', '.join(sorted(known))}" if known else f"leave out --set {strange[0]}",
+        )
 
 
 def common_tile(first: FoundSide, second: FoundSide, wanted: TileSpec | None) -> TileSpec:
@@ -185,11 +195,21 @@ def common_tile(first: FoundSide, second: FoundSide, wanted: TileSpec | None) ->
     own = {side.name.text: side.request.tile for side in (first, second) if side.has_own_tile}
     tiles = set(own.values())
     if len(tiles) > 1:
-        told = " and ".join(f"{text} takes {tile}" for text, tile in own.items())
-        raise UsageError(f"{told}: both must have one tile; export or deploy one of them again at the other's")
+        ours, theirs = own.values()
+        raise UsageError(
+            " and ".join(f"{text} takes tiles of {tile}" for text, tile in own.items()),
+            found=(theirs.height, theirs.width),
+            wanted=(ours.height, ours.width),
+            remedy="export or deploy one of them again with the tile of the other",
+        )
     tile = next(iter(tiles), wanted or USUAL_TILE)
-    if wanted not in (None, tile):
-        raise UsageError(f"{next(iter(own))} takes tiles of {tile}, not {wanted}; leave --tile out")
+    if wanted is not None and wanted != tile:
+        raise UsageError(
+            f"{next(iter(own))} takes tiles of {tile}, not {wanted}",
+            found=(wanted.height, wanted.width),
+            wanted=(tile.height, tile.width),
+            remedy="leave out --tile",
+        )
     for side in (first, second):
         tile.require_multiple_of(side.request.card.multiple_px)
     return tile
@@ -237,8 +257,11 @@ def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
     request = side.request
     if request.float_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
         raise ExportError(
-            f"{side.name.target} is {side.file_precision} with {request.io} frames; real float16 arithmetic is for "
-            "graphs of float frames in fp16, or in int8+fp16: export one with --precision fp16"
+            f"{side.name.target} is {side.file_precision} with {request.io} frames, but real float16 arithmetic needs "
+            "a graph in fp16 or int8+fp16 with float frames",
+            found=(request.float_precision, request.io),
+            wanted=(Precision.FP16, FrameFormat.FLOAT_NCHW),
+            remedy="export one with --precision fp16",
         )
     model = read_onnx(request.artifact)
     (picture,) = picture_inputs(model)

@@ -24,14 +24,21 @@ def load_side(
     target = name.target
     if Path(target).suffix in CHECKPOINTS:
         if weights is not None or random_weights:
-            raise UsageError(f"{target} has weights; leave --weights and --random-weights out, or give a model's name")
+            raise UsageError(
+                f"{target} is a checkpoint and has its own weights",
+                found="--random-weights" if weights is None else "--weights",
+                remedy="leave out --weights and --random-weights, or give the name of a model",
+            )
         return load_model(None, scale, Path(target), input_range=input_range)
     if ":" in target:
         return load_model(None, scale, weights, random_weights, target, input_range)
     if target not in model_names():
         raise UsageError(
-            f"{target!r} is no file, no bundle and no known model; give model.onnx, NAME.sredge, a checkpoint, "
-            f"package.module:factory, or one of: {', '.join(model_names())}"
+            f"{target!r} is not a file, a bundle or a known model",
+            found=target,
+            wanted=tuple(model_names()),
+            remedy="give model.onnx, NAME.sredge, a checkpoint, package.module:factory, "
+            f"or one of: {', '.join(model_names())}",
         )
     return load_model(target, scale, weights, random_weights, input_range=input_range)
 

@@ -77,7 +77,7 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     """
     settings = settings or VideoSettings()
     if source.resolve() == target.resolve():
-        raise UsageError(f"{target} is the original too; give another name for the result")
+        raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
     container = container_of(target)
     facts = read_facts(source)
     require_output_file(target)
@@ -85,15 +85,19 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     return VideoJob(facts, target, settings, encoding, choose_copies(facts, target, container, settings.copied))
 
 
-def upscale_video(job: VideoJob, enlarger: Enlarger, on_frame: OnFrame | None = None) -> VideoResult:
+def upscale_video(
+    job: VideoJob, enlarger: Enlarger, on_frame: OnFrame | None = None, part_frames: int = PART_FRAMES
+) -> VideoResult:
     """Upscales a video file; the result appears whole or not at all.
 
     Frames are decoded, enlarged and encoded at the same time; a few of each are in memory. What is encoded is kept
-    beside the target in parts of `PART_FRAMES`, so that the same call goes on after a kill.
+    beside the target in parts of `part_frames` frames, so that the same call goes on after a kill.
 
     Args:
         enlarger: the network; stays the caller's. Its answer to the first frame, which costs that frame once more,
             tells whether it is that of an interrupted run.
+        on_frame: called after each encoded frame, and once more before the parts become one file.
+        part_frames: what a kill costs at most, and the largest distance of two key frames.
 
     Raises:
         StreamError: the source is damaged or cut short, or the target cannot be written.
@@ -101,10 +105,10 @@ def upscale_video(job: VideoJob, enlarger: Enlarger, on_frame: OnFrame | None = 
         UsageError: the parts of an interrupted run belong to other settings, or another process works on them.
         EngineError: the runtime failed.
     """
-    plan = _plan(job, enlarger)
+    plan = _plan(job, enlarger, part_frames)
     with opened_parts(job.target, plan, job.settings.resume) as parts:
         resumed = len(parts.pts)
-        ending = parts.ending or _make_parts(job, enlarger, parts, on_frame)
+        ending = parts.ending or _make_parts(job, enlarger, parts, part_frames, on_frame)
         joining = Joining(job.facts, job.encoding, job.copying.copied, job.settings.frames, tuple(parts.parts), ending)
         join(joining, parts.folder, job.target)
         parts.remove()
@@ -129,7 +133,7 @@ def frames_kept(target: Path) -> int:
     return len(Parts(folder, target).pts) if folder.is_dir() else 0
 
 
-def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, on_frame: OnFrame | None) -> Ending:
+def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, part_frames: int, on_frame: OnFrame | None) -> Ending:
     wanted = job.settings.frames
     source = VideoFileSource(job.facts, wanted, parts.pts)
     loop = Loop(source, enlarger, LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_ONE_FRAME_S))
@@ -142,13 +146,15 @@ def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, on_frame: OnFra
     try:
         with closing(frames):
             for first in frames:
-                parts.write(chain([first], islice(frames, PART_FRAMES - 1)), job.encoding)
+                parts.write(chain([first], islice(frames, part_frames - 1)), job.encoding, part_frames)
     except StreamError as error:
         if isinstance(error.__cause__, SrEdgeError):  # what failed in a frame: the loop wraps it
             raise error.__cause__ from None
         raise
     if source.ending is None:
-        raise StreamError(f"{source.name} ended before its end was seen; run the same again")
+        raise StreamError(
+            f"decoding stopped before the end of {source.name}", found=source.name, remedy="run the same command again"
+        )
     parts.finish(source.ending)
     if on_frame is not None:
         on_frame(source.ending.frames, source.ending.frames)
@@ -166,17 +172,18 @@ def _counted(
                 on_frame(done, max(done, total))
 
 
-def _plan(job: VideoJob, enlarger: Enlarger) -> Plan:
+def _plan(job: VideoJob, enlarger: Enlarger, part_frames: int) -> Plan:
     """All that decides the frames and their bits, by the names that people know them under."""
     facts, encoding = job.facts, job.encoding
     status = facts.path.stat()
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
-        "the model's answer": _answer(enlarger, facts.first_frame),
+        "the model's output": _answer(enlarger, facts.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
-        "the pixels": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
+        "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),
+        "the part length": f"{part_frames} frames",
         "PyAV": av.__version__,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from sr_edge.errors import UsageError
 
 MOST_THREADS = 16
 _CPUINFO = Path("/proc/cpuinfo")
+_PYAV_WITH_MATRICES = "av>=17.1"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,12 @@ def container_of(target: Path) -> str:
     """FFmpeg's name of the container that a file name asks for; raises UsageError for an unknown suffix."""
     found = _CONTAINERS.get(target.suffix.lower())
     if found is None:
-        raise UsageError(f"{target} is no name for a video; end it in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+        raise UsageError(
+            f"{target} does not have the suffix of a video file",
+            found=target.suffix,
+            wanted=SUFFIXES,
+            remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
+        )
     return found[0]
 
 
@@ -116,15 +122,22 @@ def choose_encoding(
     container = container_of(target)
     if facts.matrix is not None and not can_write_turns():
         raise UsageError(
-            f"{facts.path} is turned by its metadata, which PyAV {av.__version__} cannot write; "
-            "install a newer one: pip install 'av>=17.1'"
+            f"the metadata of {facts.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
+            found=av.__version__,
+            wanted=_PYAV_WITH_MATRICES,
+            remedy=f"install a newer version: pip install '{_PYAV_WITH_MATRICES}'",
         )
     form = _PLANAR.get(facts.format, facts.format)
     codec = _codec_for(target, form, codec)
     encoder = _ENCODERS[codec]
     crf = encoder.crf if crf is None else crf
     if not 0 <= crf <= encoder.worst_crf:
-        raise UsageError(f"--crf {crf} is no quality of {codec}; give a number from 0 (best) to {encoder.worst_crf}")
+        raise UsageError(
+            f"--crf {crf} is outside the quality range of {codec}",
+            found=crf,
+            wanted=range(encoder.worst_crf + 1),
+            remedy=f"give a number from 0 (best) to {encoder.worst_crf}",
+        )
     width, height = scale * facts.width, scale * facts.height
     _require_size(target, codec, encoder, form, width, height)
     return Encoding(
@@ -163,17 +176,36 @@ def can_write_turns() -> bool:
 def _codec_for(target: Path, form: PixelFormat, wanted: VideoCodec | None) -> VideoCodec:
     _, offered = _CONTAINERS[target.suffix.lower()]
     if wanted is not None and wanted not in offered:
-        raise UsageError(f"a {target.suffix} file cannot hold {wanted} here; choose {_listed(offered)}, or write .mkv")
+        raise UsageError(
+            f"{wanted} video cannot be written to {target.suffix} files",
+            found=wanted.value,
+            wanted=_values(offered),
+            remedy=f"choose {_listed(offered)}, or write a .mkv file",
+        )
     able = [codec for codec in _by_depth(offered, form) if form.value in _formats_of(codec)]
     if not able:
-        raise UsageError(f"a {target.suffix} file cannot hold {form} pixels here; write a .mkv or .mp4 file")
+        raise UsageError(
+            f"{form} pixels cannot be written to {target.suffix} files",
+            found=form.value,
+            wanted=(".mkv", ".mp4"),
+            remedy="write a .mkv or .mp4 file",
+        )
     if wanted is not None and wanted not in able:
-        raise UsageError(f"{wanted} cannot hold {form} pixels here; choose {_listed(able)}")
+        raise UsageError(
+            f"{wanted} cannot encode {form} pixels with this build of FFmpeg",
+            found=wanted.value,
+            wanted=_values(able),
+            remedy=f"choose {_listed(able)}",
+        )
     return wanted or able[0]
 
 
-def _listed(codecs: list[VideoCodec] | tuple[VideoCodec, ...]) -> str:
-    return "--codec " + " or ".join(codec.value for codec in codecs)
+def _values(codecs: Iterable[VideoCodec]) -> tuple[str, ...]:
+    return tuple(codec.value for codec in codecs)
+
+
+def _listed(codecs: Iterable[VideoCodec]) -> str:
+    return f"--codec {' or '.join(_values(codecs))}"
 
 
 def _by_depth(offered: tuple[VideoCodec, ...], form: PixelFormat) -> list[VideoCodec]:
@@ -194,14 +226,18 @@ def _require_size(
     size = f"{width}x{height}"
     if max(width, height) > encoder.longest_side_px:
         raise UsageError(
-            f"{target} would be {size}, {codec} ends at {encoder.longest_side_px} pixels a side; "
-            "take a model of a smaller scale"
+            f"{target} would be {size}, but {codec} allows at most {encoder.longest_side_px} pixels in each dimension",
+            found=(width, height),
+            wanted=encoder.longest_side_px,
+            remedy="use a model with a smaller scale",
         )
     columns, rows = form.chroma.value if form.chroma else Chroma.C444.value
     if not encoder.takes_odd_sides and (width % columns or height % rows):
         raise UsageError(
-            f"{target} would be {size}, {codec} with {form} pixels takes even sides only; "
-            "choose --codec vp9 in a .mkv, .mp4 or .webm file, or a model of scale 2 or 4"
+            f"{target} would be {size}, but {codec} with {form} pixels requires even dimensions",
+            found=(width, height),
+            wanted="even width and height",
+            remedy="choose --codec vp9 in a .mkv, .mp4 or .webm file, or a model of scale 2 or 4",
         )
 
 

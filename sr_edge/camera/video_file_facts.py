@@ -103,7 +103,9 @@ def read_facts(path: Path) -> VideoFacts:
             frame = frame_from_av(picture, captured_ns=0)
             matrix = frame.colour.matrix if frame.format.is_rgb else assumed_matrix(frame)
         except FrameError as error:
-            raise FrameError(f"{path}: {error}") from error
+            raise FrameError(
+                f"{path}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
+            ) from error
         rate = video.average_rate or video.guessed_rate or _USUAL_RATE
         starts_anywhere = int(container.format.flags) & _ANY_ORIGIN
         return VideoFacts(
@@ -137,22 +139,38 @@ def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _require_content(path: Path) -> None:
     if path.is_dir():
-        raise FrameError(f"{path} is a folder; give one video file")
+        raise FrameError(f"{path} is a folder", found=path, wanted="a video file", remedy="give one video file")
     if not path.is_file():
-        raise FrameError(f"there is no file {path}; check the name")
+        raise FrameError(
+            f"the file {path} does not exist", found=path, wanted="an existing file", remedy="check the name"
+        )
     if path.stat().st_size == 0:
-        raise FrameError(f"{path} is empty (0 bytes); copy or export it again")
+        raise FrameError(
+            f"{path} is empty (0 bytes)", found=path, wanted="at least 1 byte", remedy="copy or export it again"
+        )
 
 
 def _video_stream(path: Path, container: Any) -> Any:
     if container.format.name == _TEXT:
-        raise StreamError(f"{path} is a text, no video; choose another file")
+        raise StreamError(
+            f"{path} is a text file, not a video", found="text", wanted="video", remedy="choose another file"
+        )
     moving = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not moving:
-        kinds = ", ".join(dict.fromkeys(_other(stream).kind for stream in container.streams)) or "nothing"
-        raise StreamError(f"{path} has no video stream, only {kinds}; give a file with video")
+        kinds = tuple(dict.fromkeys(_other(stream).kind for stream in container.streams))
+        raise StreamError(
+            f"{path} has no video stream, only {', '.join(kinds)}" if kinds else f"{path} has no streams",
+            found=kinds,
+            wanted="video",
+            remedy="give a file with video",
+        )
     if moving[0].codec_context is None:
-        raise StreamError(f"{path} holds video that cannot be decoded here; convert it to H.264 or H.265")
+        raise StreamError(
+            f"this build of FFmpeg cannot decode the video of {path}",
+            found=path,
+            wanted=("H.264", "H.265"),
+            remedy="convert it to H.264 or H.265",
+        )
     return moving[0]
 
 
@@ -170,7 +188,7 @@ def _first_picture(path: Path, container: Any, video: Any) -> Any:
         for packet in container.demux(video):
             for picture in decoded(packet) or ():
                 return picture
-    raise StreamError(f"{path} has no frame that can be decoded; copy or export it again")
+    raise StreamError(f"no frame of {path} can be decoded", found=path, remedy="copy or export it again")
 
 
 def decoded(packet: Any) -> list[Any] | None:

@@ -55,7 +55,7 @@ def choose_copies(facts: VideoFacts, target: Path, container: str, wanted: Copie
     with opened_video(facts.path) as (source, _):
         for stream in copied:
             if not _holds(container, source.streams[stream.index]):
-                raise UsageError(f"{target} cannot hold {stream} of {facts.path}; {_instead(source, copied, stream)}")
+                raise _cannot_store(target, facts, stream, _suffix_for(source, copied))
     return Copying(copied, tuple(stream for stream in facts.others if stream not in copied))
 
 
@@ -63,13 +63,23 @@ def _may_hold(container: str, stream: OtherStream) -> bool:
     return stream.kind != "attachment" or container == "matroska"
 
 
-def _instead(source: Any, copied: Sequence[OtherStream], refused: OtherStream) -> str:
-    less = "--copy audio" if refused.kind == "subtitle" else "--copy none"
+def _cannot_store(target: Path, facts: VideoFacts, refused: OtherStream, suffix: str | None) -> UsageError:
+    omit = f"omit the stream with {'--copy audio' if refused.kind == 'subtitle' else '--copy none'}"
+    return UsageError(
+        f"{target.suffix} files cannot store {refused} of {facts.path}",
+        found=refused.codec or refused.kind,
+        wanted=suffix,
+        remedy=omit if suffix is None else f"write a {suffix} file, or {omit}",
+    )
+
+
+def _suffix_for(source: Any, copied: Sequence[OtherStream]) -> str | None:
+    """The suffix of a container that can store all of the streams."""
     for suffix, container in _SUGGESTED.items():
         others = [stream for stream in copied if _may_hold(container, stream)]
         if all(_holds(container, source.streams[stream.index]) for stream in others):
-            return f"write a {suffix} file, or leave it out with {less}"
-    return f"leave it out with {less}"
+            return suffix
+    return None
 
 
 def _holds(container: str, template: Any) -> bool:

@@ -2,7 +2,7 @@
 
 out.mp4.parts/
   plan.json                   of which video, by which model and settings: parts are good for these only
-  000000.mp4, 000000.json ... PART_FRAMES frames each, encoded by themselves; whole once the .json is there
+  000000.mp4, 000000.json ... at most PART_FRAMES frames each, encoded by themselves; whole once the .json is there
   end.json                    there once all frames are done
   lock                        held while a run is at work
 """
@@ -70,8 +70,8 @@ class Parts:
         record = self.folder / "end.json"
         return Ending(**json.loads(record.read_text(encoding="utf-8"))) if record.exists() else None
 
-    def write(self, frames: Iterator[VideoFrame], encoding: Encoding) -> None:
-        """Encodes all of `frames`, at least one, as the next part.
+    def write(self, frames: Iterator[VideoFrame], encoding: Encoding, part_frames: int) -> None:
+        """Encodes all of `frames`, at least one and at most `part_frames`, as the next part.
 
         Raises:
             StreamError: it cannot be written.
@@ -80,7 +80,7 @@ class Parts:
         file = self._file(number)
         with stream_errors(str(self.target)):
             with whole_file(file) as unfinished:
-                pts, reordered = _encode(unfinished, frames, encoding)
+                pts, reordered = _encode(unfinished, frames, encoding, part_frames)
             _write_json(file.with_suffix(".json"), {"pts": pts, "reordered": reordered})
         self.parts.append(Part(file, pts, reordered))
 
@@ -122,7 +122,11 @@ def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Part
     """
     folder = parts_folder(target)
     if folder.exists() and not (folder / "lock").exists():
-        raise UsageError(f"{folder} is in the way: it is not of an interrupted run; move it, or give another name")
+        raise UsageError(
+            f"{folder} exists, and is not the folder of an interrupted run",
+            found=folder,
+            remedy="move it, or give the output another name",
+        )
     with stream_errors(str(target)):
         folder.mkdir(exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -130,7 +134,11 @@ def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Part
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another sr-edge is making {target}; wait for it, or give another name") from None
+            raise UsageError(
+                f"another sr-edge process is writing {target}",
+                found=target,
+                remedy="wait until it has finished, or give the output another name",
+            ) from None
         if not resume:
             _clear(folder)
         try:
@@ -151,10 +159,13 @@ def _settle(folder: Path, target: Path, plan: Plan) -> None:
         return
     before = json.loads(record.read_text(encoding="utf-8"))
     for name in {**before, **plan}:
-        if before.get(name) != plan.get(name):
+        earlier, now = before.get(name, "unknown"), plan.get(name, "unknown")
+        if earlier != now:
             raise UsageError(
-                f"{target} was begun with {name} {before.get(name, 'unknown')}, now it is {plan.get(name, 'unknown')}; "
-                "run it as before to go on, or with --no-resume to begin again"
+                f"{target} was started with {name} {earlier}, and now it is {now}",
+                found={name: now},
+                wanted={name: earlier},
+                remedy="run the same command as before to resume, or pass --no-resume to start again",
             )
 
 
@@ -169,19 +180,21 @@ def _write_json(path: Path, content: object) -> None:
         unfinished.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _encode(path: Path, frames: Iterator[VideoFrame], encoding: Encoding) -> tuple[tuple[int, ...], int]:
+def _encode(
+    path: Path, frames: Iterator[VideoFrame], encoding: Encoding, part_frames: int
+) -> tuple[tuple[int, ...], int]:
     """Writes the frames, times from 0, to a file; returns their true pts and by how many places they are reordered."""
     pts: list[int] = []
     coded: list[int] = []
     exact = str(encoding.time_base.denominator)
     options = {"fflags": "+bitexact", "video_track_timescale": exact, "movie_timescale": exact}
     with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
-        stream = _added_stream(container, encoding)
+        stream = _added_stream(container, encoding, part_frames)
 
         def send(picture: av.VideoFrame | None) -> None:
             for packet in stream.encode(picture):
                 # x265 makes decoding times up for parts of one or two frames; rising and early is all that is needed.
-                packet.dts = len(coded) - PART_FRAMES
+                packet.dts = len(coded) - part_frames
                 coded.append(packet.pts)
                 container.mux(packet)
 
@@ -193,22 +206,29 @@ def _encode(path: Path, frames: Iterator[VideoFrame], encoding: Encoding) -> tup
         send(None)
     shown = {time: place for place, time in enumerate(sorted(coded))}
     if sorted(coded) != [time - pts[0] for time in pts]:
-        raise StreamError(f"{encoding.encoder} gave back other frames than it was given; choose another --codec")
+        raise StreamError(
+            f"{encoding.encoder} returned frames with other timestamps than it was given",
+            found=tuple(time + pts[0] for time in sorted(coded)),
+            wanted=tuple(pts),
+            remedy="choose another --codec",
+        )
     return tuple(pts), max(place - shown[time] for place, time in enumerate(coded))
 
 
 def _pts_of(frame: VideoFrame) -> int:
     if frame.pts is None:
-        raise StreamError("a frame of a file came without a time; this is a fault of its source")
+        raise StreamError(
+            "a decoded frame has no timestamp", wanted="a timestamp", remedy="please report it as a bug of its source"
+        )
     return frame.pts
 
 
-def _added_stream(container: Any, encoding: Encoding) -> Any:
+def _added_stream(container: Any, encoding: Encoding, part_frames: int) -> Any:
     stream = container.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
     context = stream.codec_context
     stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.value
     context.time_base = stream.time_base = encoding.time_base
-    context.thread_count, context.gop_size = encoding.threads, PART_FRAMES
+    context.thread_count, context.gop_size = encoding.threads, part_frames
     context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
     context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
     if encoding.encoder == "libsvtav1":

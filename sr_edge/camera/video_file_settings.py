@@ -46,14 +46,24 @@ class FrameRange:
 
     def __post_init__(self) -> None:
         if self.first < 0 or (self.end is not None and self.end <= self.first):
-            raise UsageError(f"{self} holds no frame; give FIRST:END with END above FIRST, for example 0:100")
+            raise UsageError(
+                f"the range {self} contains no frames",
+                found=str(self),
+                wanted="FIRST:END with END greater than FIRST",
+                remedy="give FIRST:END with END greater than FIRST, for example 0:100",
+            )
 
     @classmethod
     def parse(cls, text: str) -> FrameRange:
         """Reads "100:200", "100:" or ":200"; raises UsageError for anything else."""
         match = re.fullmatch(r"(\d*):(\d*)", text.strip())
         if match is None:
-            raise UsageError(f"cannot read {text!r} as frames; write FIRST:END counted from 0, for example 100:200")
+            raise UsageError(
+                f"cannot read {text!r} as a range of frames",
+                found=text,
+                wanted="FIRST:END",
+                remedy="write FIRST:END, counted from 0, for example 100:200",
+            )
         return cls(int(match[1] or 0), int(match[2]) if match[2] else None)
 
     @property

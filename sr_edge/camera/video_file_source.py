@@ -92,7 +92,12 @@ class VideoFileSource:
         if count != self._wanted.end:
             self._require_whole(count)
         if count <= self._wanted.first or last is None:
-            raise FrameError(f"{self.name} has {count} frames, of which {self._wanted} are none; give an earlier range")
+            raise FrameError(
+                f"{self.name} has {count} frames, and the range {self._wanted} contains none of them",
+                found=str(self._wanted),
+                wanted=range(count),
+                remedy="give an earlier range",
+            )
         moved_s = float(self._timeline.offset_s)
         frames = count - self._wanted.first
         lasting = self._duration(last) if following is None else following - last_pts
@@ -102,20 +107,31 @@ class VideoFileSource:
         facts = self._facts
         if (picture.width, picture.height) != (facts.width, facts.height):
             raise StreamError(
-                f"{self.name}: the picture changes from {facts.width}x{facts.height} to "
-                f"{picture.width}x{picture.height} at frame {number}; upscale what comes before with --frames :{number}"
+                f"{self.name}: the frame size changes from {facts.width}x{facts.height} to "
+                f"{picture.width}x{picture.height} at frame {number}",
+                found=(picture.width, picture.height),
+                wanted=(facts.width, facts.height),
+                remedy=f"upscale the frames before it with --frames :{number}",
             )
         try:
             frame = frame_from_av(picture, number - self._wanted.first)
         except FrameError as error:
-            raise FrameError(f"{self.name}, frame {number}: {error}") from error
+            raise FrameError(
+                f"{self.name}, frame {number}: {error.problem}",
+                found=error.found,
+                wanted=error.wanted,
+                remedy=error.remedy,
+            ) from error
         return replace(frame, pts=pts, time_base=facts.time_base, colour=facts.colour)
 
     def _require_same(self, pts: int, number: int) -> None:
-        if pts != self._done[number - self._wanted.first]:
+        earlier = self._done[number - self._wanted.first]
+        if pts != earlier:
             raise FrameError(
-                f"{self.name}: frame {number} comes at another time than when the work was begun; "
-                "begin it again with --no-resume"
+                f"{self.name}: frame {number} has the timestamp {pts}, but {earlier} in the interrupted run",
+                found=pts,
+                wanted=earlier,
+                remedy="start again with --no-resume",
             )
 
     def _duration(self, picture: Any) -> int:
@@ -162,8 +178,10 @@ class VideoFileSource:
     def _require_whole(self, count: int) -> None:
         if self._read.is_cut_short:
             raise StreamError(
-                f"{self.name} is cut short: {count} of about {self._facts.frame_count} frames are there; "
-                f"copy it again, or upscale what is there with --frames :{count}"
+                f"{self.name} is truncated: it contains {count} of about {self._facts.frame_count} frames",
+                found=count,
+                wanted=self._facts.frame_count,
+                remedy=f"copy it again, or upscale the frames that it contains with --frames :{count}",
             )
 
 

@@ -38,7 +38,7 @@ class VideoWords:
     copy: str = "all"
 
     def settings(self, resume: bool) -> VideoSettings:
-        """Raises UsageError for words that mean nothing."""
+        """Raises UsageError for values that are not valid."""
         from sr_edge.camera.video_file_settings import ALL_FRAMES, Copied, FrameRange, VideoCodec, VideoSettings
 
         return VideoSettings(
@@ -68,7 +68,12 @@ def is_video(source: Path, words: VideoWords) -> bool:
     if not source.is_dir() and not is_picture_name(source):
         return True
     if words != VideoWords():
-        raise UsageError(f"--frames, --codec, --crf and --copy are for videos, {source} is none; leave them out")
+        raise UsageError(
+            f"--frames, --codec, --crf and --copy apply to videos only, and {source} is not a video",
+            found=source,
+            wanted="a video file",
+            remedy="leave them out",
+        )
     return False
 
 

@@ -145,10 +145,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     def goes_on_after(self, error: SrEdgeError) -> bool:
         self._tally.fail()
         if self._tally.failed_in_a_row >= FAILURES_IN_A_ROW:
-            self.fail(SrEdgeError(f"{FAILURES_IN_A_ROW} frames in a row could not be enlarged, the last: {error}"))
+            problem = f"{FAILURES_IN_A_ROW} frames in a row could not be upscaled, the last error: {error.problem}"
+            self.fail(SrEdgeError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy))
             return False
         if reaches_round(self._tally.failed - 1, self._tally.failed):
-            self._post(Gst.MessageType.WARNING, f"{self._tally.failed} frames could not be enlarged, the last: {error}")
+            self._post(
+                Gst.MessageType.WARNING, f"{self._tally.failed} frames could not be upscaled, the last error: {error}"
+            )
         return True
 
     def passes_upstream(self, event: Gst.Event) -> bool:

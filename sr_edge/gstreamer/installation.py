@@ -23,6 +23,7 @@ DEBIAN_PACKAGES = (
     "gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader python3-gst-1.0 "
     "gir1.2-gst-plugins-base-1.0"
 )
+_INSTALL = f"install it, on Debian and Ubuntu with: apt-get install {DEBIAN_PACKAGES}"
 FILE_NAME = "sredge.py"
 _INSPECT_S = 120
 _OLDEST_PYTHON = (3, 10)
@@ -103,8 +104,9 @@ def find_loader() -> PythonLoader:
     found = re.search(r"^\s*Filename\s+(\S+)", asked.stdout, re.MULTILINE)
     if found is None:
         raise RuntimeUnavailable(
-            "GStreamer cannot load elements in Python: its plugin `python` is absent; "
-            f"on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
+            "GStreamer cannot load elements written in Python: its plugin `python` is not installed",
+            wanted="python",
+            remedy=_INSTALL,
         )
     path = Path(found[1])
     return PythonLoader(path, embedded_python(path.read_bytes(), path))
@@ -114,7 +116,12 @@ def embedded_python(library: bytes, path: Path) -> tuple[int, int]:
     """The version of libpython that the loader is linked to; raises RuntimeUnavailable where there is none."""
     version = re.search(rb"libpython(\d+)\.(\d+)", library)
     if version is None:
-        raise RuntimeUnavailable(f"{path} names no libpython; install GStreamer's Python loader again")
+        raise RuntimeUnavailable(
+            f"{path} is not linked to libpython",
+            found=path,
+            wanted="libpython",
+            remedy="install GStreamer's Python loader again",
+        )
     return int(version[1]), int(version[2])
 
 
@@ -127,23 +134,30 @@ def plugin_text(python: tuple[int, int]) -> str:
 def _require_same_python(embedded: tuple[int, int]) -> None:
     if embedded == sys.version_info[:2]:
         return
-    found, wanted = _dotted(sys.version_info[:2]), _dotted(embedded)
+    ours, theirs = _dotted(sys.version_info[:2]), _dotted(embedded)
     if embedded < _OLDEST_PYTHON:
         raise RuntimeUnavailable(
-            f"GStreamer embeds Python {wanted} here, sr-edge needs {_dotted(_OLDEST_PYTHON)}: "
-            "pipe raw frames through `sr-edge stream` instead"
+            f"GStreamer embeds Python {theirs}, but sr-edge needs {_dotted(_OLDEST_PYTHON)} or later",
+            found=embedded,
+            wanted=_OLDEST_PYTHON,
+            remedy="pipe raw frames through `sr-edge stream` instead",
         )
     raise RuntimeUnavailable(
-        f"sr-edge runs in Python {found}, GStreamer embeds {wanted}, and compiled packages fit one of them only; make "
-        f"an environment of that one: /usr/bin/python{wanted} -m venv gst-env && "
-        'gst-env/bin/pip install "sr-edge[camera,openvino]" && gst-env/bin/sr-edge gst-install'
+        f"sr-edge runs in Python {ours}, GStreamer embeds Python {theirs}, and compiled packages work in one version "
+        "only",
+        found=sys.version_info[:2],
+        wanted=embedded,
+        remedy=f"create an environment with the other version: /usr/bin/python{theirs} -m venv gst-env && "
+        'gst-env/bin/pip install "sr-edge[camera,openvino]" && gst-env/bin/sr-edge gst-install',
     )
 
 
 def _require_packages() -> None:
     if importlib.util.find_spec("av") is None:
         raise RuntimeUnavailable(
-            'the element needs the package av, which is absent; run: pip install "sr-edge[camera]"'
+            "the element needs the package av, which is not installed",
+            wanted="av",
+            remedy='run: pip install "sr-edge[camera]"',
         )
 
 
@@ -157,7 +171,9 @@ def _write(plugin_file: Path, text: str) -> None:
         plugin_file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"cannot make the folder {plugin_file.parent}: {error.strerror}; choose another with --folder"
+            f"cannot create the folder {plugin_file.parent}: {error.strerror}",
+            found=plugin_file.parent,
+            remedy="choose another with --folder",
         ) from error
     require_output_file(plugin_file)
     with whole_file(plugin_file) as unfinished:
@@ -181,7 +197,7 @@ def gstreamer_environment() -> dict[str, str]:
     program = shutil.which("gst-inspect-1.0")
     if program is None:
         raise RuntimeUnavailable(
-            f"gst-inspect-1.0 is absent; install GStreamer, on Debian and Ubuntu: apt-get install {DEBIAN_PACKAGES}"
+            "GStreamer's program gst-inspect-1.0 is not installed", wanted="gst-inspect-1.0", remedy=_INSTALL
         )
     return {**os.environ, "PATH": os.pathsep.join([str(Path(program).parent), os.environ["PATH"]])}
 
@@ -190,7 +206,7 @@ def _require_element(folder: Path | None) -> None:
     asked = _inspect("sredge", _searching(folder, gstreamer_environment()))
     if asked.returncode != 0:
         reason = " ".join(asked.stderr.split())[-500:] or "it does not say why"
-        raise RuntimeUnavailable(f"the element was written but GStreamer does not load it: {reason}")
+        raise RuntimeUnavailable(f"the element was written, but GStreamer does not load it: {reason}", found="sredge")
 
 
 def _searching(folder: Path | None, environment: dict[str, str]) -> dict[str, str]:

@@ -21,9 +21,19 @@ def layout_from_caps(caps: Gst.Caps) -> BufferLayout:
     """
     info = GstVideo.VideoInfo.new_from_caps(caps)
     if info is None or info.finfo.name not in PIXEL_FORMATS:
-        raise FrameError(f"{caps.to_string()} is no video that sredge takes; put videoconvert before it")
+        raise FrameError(
+            f"sredge does not accept {caps.to_string()}",
+            found=caps.to_string(),
+            wanted=tuple(PIXEL_FORMATS),
+            remedy="put videoconvert before it",
+        )
     if info.interlace_mode != GstVideo.VideoInterlaceMode.PROGRESSIVE:
-        raise FrameError("the video is interlaced, its frames are two pictures; put deinterlace before sredge")
+        raise FrameError(
+            "the video is interlaced: each frame contains the lines of two pictures",
+            found="interlaced",
+            wanted="progressive",
+            remedy="put deinterlace before sredge",
+        )
     return BufferLayout(
         PIXEL_FORMATS[info.finfo.name], info.width, info.height, info.offset, info.stride, _colour(info.colorimetry)
     )

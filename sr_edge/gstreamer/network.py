@@ -49,7 +49,11 @@ class Network:
             BundleError, EngineError, RuntimeUnavailable: as `open_session`.
         """
         if not settings.model:
-            raise UsageError("sredge has no model; set model=NAME.sredge, as `sr-edge deploy` writes it")
+            raise UsageError(
+                "sredge has no model",
+                wanted="NAME.sredge",
+                remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes",
+            )
         runtime = settings.runtime or preferred_runtime()
         self._session = open_frame_session(
             Path(settings.model).expanduser(),

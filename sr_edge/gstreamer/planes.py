@@ -50,6 +50,8 @@ class BufferLayout:
         except (TypeError, ValueError) as error:
             raise FrameError(
                 f"a buffer of {memory.nbytes} bytes is too small for plane {index} of {self.width}x{self.height} "
-                f"{self.format} at byte {self.offsets[index]}, {self.strides[index]} bytes a row; "
-                "the element before sredge sends buffers that do not fit its caps"
+                f"{self.format} at byte {self.offsets[index]} with {self.strides[index]} bytes per row",
+                found=memory.nbytes,
+                wanted=self.offsets[index] + (shape[0] - 1) * self.strides[index] + shape[1] * pixel_bytes,
+                remedy="replace the element before sredge, whose buffers do not match its caps",
             ) from error

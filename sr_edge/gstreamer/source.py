@@ -42,7 +42,7 @@ class GstSource:
         try:
             self._pipeline = Gst.parse_launch(f"{pipeline} ! {_SINK}")
         except GLib.Error as error:
-            raise StreamError(f"{self.name}: {_reason(error)}") from None
+            raise self._lost(without_secrets(error.message)) from None
         self._sink = self._pipeline.get_by_name("sr_edge_frames")
         self._sink.set_property("caps", Gst.Caps.from_string(f"video/x-raw, format={{ {', '.join(PIXEL_FORMATS)} }}"))
         change = self._pipeline.set_state(Gst.State.PAUSED)
@@ -50,9 +50,9 @@ class GstSource:
             change = self._pipeline.get_state(int(silence_s * Gst.SECOND))[0]
         self.is_live = change is Gst.StateChangeReturn.NO_PREROLL
         if change is Gst.StateChangeReturn.FAILURE:
-            reason = self._error() or f"{self.name} does not start; try it with gst-launch-1.0"
+            failure = self._error() or self._lost("the pipeline does not start")
             self._pipeline.set_state(Gst.State.NULL)
-            raise StreamError(reason)
+            raise failure
         self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live)
         if lost:
             self.timeline.restart()
@@ -68,12 +68,17 @@ class GstSource:
                     heard_s = time.monotonic()
                     yield self._frame(sample, sequence)
                     sequence += 1
-                elif (reason := self._error()) is not None:
-                    raise StreamError(reason)
+                elif (failure := self._error()) is not None:
+                    raise failure
                 elif self._sink.get_property("eos"):
                     return
                 elif self.is_live and time.monotonic() - heard_s > self._silence_s:
-                    raise StreamError(f"{self.name}: nothing came in time; check that it is on and sends")
+                    raise StreamError(
+                        f"{self.name}: no frame arrived within {self._silence_s:g} s",
+                        found=self.name,
+                        wanted=f"a frame within {self._silence_s:g} s",
+                        remedy="check that the source is switched on and sends",
+                    )
         finally:
             self._pipeline.set_state(Gst.State.NULL)
 
@@ -85,7 +90,11 @@ class GstSource:
         buffer, usual = sample.get_buffer(), layout_from_caps(sample.get_caps())
         mapped, memory = buffer.map(Gst.MapFlags.READ)
         if not mapped:
-            raise StreamError(f"{self.name}: a frame's memory cannot be read; end the pipeline with videoconvert")
+            raise StreamError(
+                f"{self.name}: the memory of a frame cannot be read",
+                found=self.name,
+                remedy="end the pipeline with videoconvert",
+            )
         try:
             planes = tuple(plane.copy() for plane in layout_of_buffer(buffer, usual).planes(memory.data))
         finally:
@@ -94,16 +103,17 @@ class GstSource:
         frame = VideoFrame(planes, usual.format, usual.colour, own, _NS, now_ns, sequence)
         return replace(frame, pts=self.timeline.place(own, _NS, now_ns))
 
-    def _error(self) -> str | None:
+    def _error(self) -> StreamError | None:
         message = self._pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
         if message is None:
             return None
         error, _ = message.parse_error()
-        return f"{self.name}: {message.src.get_name()}: {_reason(error)}"
+        return self._lost(f"{message.src.get_name()}: {without_secrets(error.message)}")
 
-
-def _reason(error: GLib.Error) -> str:
-    return f"{without_secrets(error.message).rstrip('.')}; try it with gst-launch-1.0"
+    def _lost(self, reason: str) -> StreamError:
+        return StreamError(
+            f"{self.name}: {reason.rstrip('.')}", found=self.name, remedy="try the pipeline with gst-launch-1.0"
+        )
 
 
 def open_gst_source(

@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from sr_edge.bench import BenchReport, Environment, Quality, Row, Variant, csv_report, markdown_report, rich_report
-from sr_edge.bench.quality import HrScores, PictureScore
+from sr_edge.bench.quality import FailedPicture, HrScores, PictureScore
 from sr_edge.bench.tables import HEADINGS, cells, remarks
+from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import Machine, SessionSpec, StageLatency, StartUp
 from sr_edge.spec import FrameFormat, Latency, Memory, ModelCard, Precision, TileSpec
+from tests.expected_errors import raises
 
 LATENCY = Latency.from_samples([4.0, 5.0, 6.0])
 SCORES = HrScores.from_pictures([PictureScore("a.png", 30.0, 0.9), PictureScore("b.png", 33.0, 0.8)])
@@ -134,3 +136,18 @@ def test_int8_names_its_rest_only_where_that_is_not_fp32() -> None:
 def test_equal_remarks_of_one_runtime_are_said_once() -> None:
     rows = [replace(UNAVAILABLE, variant=Variant("torch", precision), reason="absent") for precision in Precision]
     assert remarks(rows) == ["torch fp32, bf16, fp16, int8: absent"]
+
+
+def test_a_benchmark_in_which_nothing_ran_gives_each_reason_once() -> None:
+    report(RAN, UNAVAILABLE).require_one_ran()
+    with raises(RuntimeUnavailable, found=("no fp16 kernels here",)):
+        report(UNAVAILABLE, UNAVAILABLE).require_one_ran()
+
+
+def test_test_pictures_that_failed_are_named() -> None:
+    report(RAN).require_all_scored()
+    failed = HrScores.from_pictures(SCORES.pictures, [FailedPicture("d.png", "torn"), FailedPicture("c.png", "empty")])
+    row = replace(RAN, quality=Quality(math.inf, 3, failed))
+    with raises(FrameError, found=("c.png", "d.png")) as caught:
+        report(row).require_all_scored()
+    assert "c.png" in caught.value.problem and "empty" in caught.value.problem

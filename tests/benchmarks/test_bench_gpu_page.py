@@ -24,6 +24,7 @@ from tests.benchmarks.gpu_sessions import (
     reading,
     step_document,
 )
+from tests.expected_errors import raises
 
 REFUSAL = "tensorrt-rtx does not run on Made-up GPU (compute capability 9.0)"
 
@@ -164,13 +165,13 @@ def test_what_is_never_published(gpu: GpuSession) -> None:
     measured = measured_session()
     doctor_alone = document(measured["steps"][0])
     undescribed = document(step_document("doctor", doctor_figures()), *measured["steps"][1:])
-    for refused in (
-        measured_session(rehearsal=True),
-        doctor_alone,
-        document(),
-        undescribed,
-        {**measured, "schema_version": 0},
+    for refused, fields in (
+        (measured_session(rehearsal=True), {"found": "rehearsal"}),
+        (doctor_alone, {"wanted": "measurements on a GPU"}),
+        (document(), {"wanted": "measurements on a GPU"}),
+        (undescribed, {"wanted": "environment"}),
+        ({**measured, "schema_version": 0}, {"found": 0}),
     ):
-        with pytest.raises(UsageError):
+        with raises(UsageError, **fields):
             gpu.publishing.kept_figures(refused)
     assert gpu.publishing.kept_figures(measured)["figures"]["driver"] == "580.1"

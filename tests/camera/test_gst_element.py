@@ -160,7 +160,7 @@ def test_colour_that_the_size_decides_is_told_before_the_size_changes(gstreamer:
 def test_interlaced_video_is_refused(gstreamer: GStreamer, sredge: str) -> None:
     caps = "video/x-raw,format=I420,width=64,height=48,interlace-mode=interleaved"
     ended = gstreamer.apply("videotestsrc !", caps, "!", sredge, "! fakesink")
-    assert "put deinterlace before sredge" in ended["error"]
+    assert "deinterlace" in ended["error"]
 
 
 def test_every_frame_of_a_file_comes_out(gstreamer: GStreamer, sredge: str) -> None:
@@ -231,20 +231,20 @@ def test_decoders_do_not_hear_of_late_frames(policy: str, gstreamer: GStreamer, 
 
 
 @pytest.mark.parametrize(
-    ("properties", "reason"),
+    ("properties", "value"),
     [
-        ("", "sredge has no model"),
-        ("model=/nowhere/x.sredge", "no bundle at /nowhere/x.sredge"),
-        (f"model={__file__}", "is not a readable bundle archive"),
-        ("model={bundle} policy=fast", "unknown policy 'fast'"),
-        ("model={bundle} precision=int4", "unknown precision 'int4'"),
-        ("model={bundle} precision=int8 runtime=onnxruntime", "has no artifact that onnxruntime can run in int8"),
+        ("", "model=NAME.sredge"),
+        ("model=/nowhere/x.sredge", "/nowhere/x.sredge"),
+        (f"model={__file__}", __file__),
+        ("model={bundle} policy=fast", "policy 'fast'"),
+        ("model={bundle} precision=int4", "precision 'int4'"),
+        ("model={bundle} precision=int8 runtime=onnxruntime", r"onnxruntime .*int8"),
     ],
 )
 def test_wrong_properties_end_in_one_clear_error(
-    properties: str, reason: str, gstreamer: GStreamer, bundle: Path
+    properties: str, value: str, gstreamer: GStreamer, bundle: Path
 ) -> None:
     element = f"sredge name=sredge0 {properties.format(bundle=bundle)}"
     launched = gstreamer.launch("videotestsrc num-buffers=1 !", SMALL, "!", element, "! fakesink")
     assert launched.code != 0
-    assert any(reason in error for error in launched.errors), launched.output
+    assert any(re.search(value, error) for error in launched.errors), launched.output

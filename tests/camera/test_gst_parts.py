@@ -8,6 +8,7 @@ from sr_edge.camera.frame import Colour, PixelFormat
 from sr_edge.errors import FrameError
 from sr_edge.gstreamer.planes import BufferLayout
 from sr_edge.gstreamer.tally import Tally, earliest_after_qos, is_notable, latency_ns, reaches_round
+from tests.expected_errors import raises
 
 NO_TIME = 2**64 - 1
 
@@ -97,5 +98,5 @@ def test_planes_are_views_at_their_offsets_and_strides() -> None:
 
 def test_a_plane_beyond_the_buffer_is_refused() -> None:
     layout = BufferLayout(PixelFormat.RGB, 64, 48, (0,), (192,), Colour())
-    with pytest.raises(FrameError, match="buffer of 9215 bytes is too small for plane 0 of 64x48"):
+    with raises(FrameError, found=9215, wanted=9216):
         layout.planes(memoryview(bytes(9215)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import socket
@@ -24,7 +26,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from sr_edge.bundle import open_bundle
-from sr_edge.camera.enlarger import NetworkEnlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.preview.access import Access, access_for
 from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
@@ -32,8 +33,10 @@ from sr_edge.camera.preview.repeated import RepeatedSource
 from sr_edge.camera.preview.server import MOST_VIEWERS, listening_socket
 from sr_edge.camera.preview.show import Show
 from sr_edge.camera.watch import HungStage
-from sr_edge.errors import EngineError, StreamError
+from sr_edge.controls import Controls
+from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session, open_session
+from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import Precision
 from tests.camera.clips import flat_frame, number_of
 from tests.camera.preview_here import (
@@ -47,8 +50,11 @@ from tests.camera.preview_here import (
     write_still,
 )
 from tests.camera.stand_ins import ListSource, eventually
+from tests.expected_errors import raises
 
 LIMIT_S = 60
+REFUSED, FULL = 4403, 1013
+"""Codes of closed connections: the viewer may not look; try again later (RFC 6455, section 7.4)."""
 HERE = Access("127.0.0.1", "")
 GUARDED = Access("0.0.0.0", "a-token")
 
@@ -89,6 +95,14 @@ def answer(port: int, path: str = "/", **headers: str) -> tuple[int, str, dict[s
 
 def looking(port: int, query: str = "", origin: str | None = None) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{port}/live{query}", origin=origin, open_timeout=LIMIT_S, proxy=None)  # type: ignore[arg-type]
+
+
+def close_code(page: ClientConnection) -> int:
+    """The code with which the server closes the connection instead of sending anything."""
+    with pytest.raises(ConnectionClosed) as caught:
+        page.recv(timeout=LIMIT_S)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code
 
 
 def next_frame(page: ClientConnection) -> Any:
@@ -175,9 +189,9 @@ def test_a_page_that_talks_nonsense_is_ignored(said: str, port: int) -> None:
 
 def test_other_hosts_and_other_sites_pages_are_refused(port: int) -> None:
     status, text, _ = answer(port, Host="evil.example")
-    assert (status, "this machine only" in text) == (403, True)
-    with looking(port, origin="http://evil.example") as page, pytest.raises(ConnectionClosed, match="4403"):
-        page.recv(timeout=LIMIT_S)
+    assert (status, text != "") == (403, True)
+    with looking(port, origin="http://evil.example") as page:
+        assert close_code(page) == REFUSED
     with looking(port, origin=f"http://127.0.0.1:{port}") as page:
         assert json.loads(page.recv(timeout=LIMIT_S))["kind"] == "billing"
 
@@ -186,8 +200,8 @@ def test_from_other_machines_the_token_is_needed(guarded_port: int) -> None:
     assert answer(guarded_port)[0] == 403
     assert answer(guarded_port, "/?token=a-tokem")[0] == 403
     assert answer(guarded_port, "/?token=a-token", Host="camera.local")[0] == 200
-    with looking(guarded_port) as page, pytest.raises(ConnectionClosed, match="the token is missing or wrong"):
-        page.recv(timeout=LIMIT_S)
+    with looking(guarded_port) as page:
+        assert close_code(page) == REFUSED
     with looking(guarded_port, "?token=a-token") as page:
         assert next_frame(page).header["after"][:2] == [320, 180]
 
@@ -196,8 +210,8 @@ def test_viewers_are_bounded(port: int) -> None:
     with ExitStack() as open_pages:
         pages = [open_pages.enter_context(looking(port)) for _ in range(MOST_VIEWERS)]
         assert all(json.loads(page.recv(timeout=LIMIT_S))["kind"] == "billing" for page in pages)
-        with looking(port) as one_more, pytest.raises(ConnectionClosed, match="close one"):
-            one_more.recv(timeout=LIMIT_S)
+        with looking(port) as one_more:
+            assert close_code(one_more) == FULL
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
@@ -216,11 +230,10 @@ def test_every_other_address_has_a_token_of_its_own() -> None:
 def test_a_port_in_use_is_named() -> None:
     with listening_socket("127.0.0.1", 0) as taken:
         number = taken.getsockname()[1]
-        with pytest.raises(
-            StreamError,
-            match=rf"cannot listen on 127\.0\.0\.1, port {number}: Address already in use; give another --port",
-        ):
+        with raises(StreamError, found=("127.0.0.1", number)) as caught:
             listening_socket("127.0.0.1", number)
+    assert os.strerror(errno.EADDRINUSE) in caught.value.problem
+    assert "--port" in str(caught.value.remedy)
 
 
 def test_choices_are_what_the_bundle_and_this_machine_have(bundle: Path) -> None:
@@ -249,14 +262,14 @@ def test_an_engine_is_closed_when_the_last_frame_is_out_of_it(bundle: Path, monk
     waiting = iter(sessions)
     enlarger = SwitchableEnlarger(lambda choice: next(waiting), CHOICES[0])
     inside, may_leave = threading.Event(), threading.Event()
-    plain = NetworkEnlarger.infer
+    submit = sessions[0].submit
 
-    def slow(self: NetworkEnlarger, prepared: VideoFrame) -> VideoFrame:
+    def slow(frames: Batch | Frame, controls: Controls | None = None) -> int:
         inside.set()
         assert may_leave.wait(LIMIT_S)
-        return plain(self, prepared)
+        return submit(frames, controls)
 
-    monkeypatch.setattr(NetworkEnlarger, "infer", slow)
+    monkeypatch.setattr(sessions[0], "submit", slow)
     results: list[VideoFrame] = []
     frame = enlarger.prepare(flat_frame(0))
     worker = threading.Thread(target=lambda: results.append(enlarger.infer(frame)))
@@ -267,8 +280,10 @@ def test_an_engine_is_closed_when_the_last_frame_is_out_of_it(bundle: Path, monk
     worker.join(LIMIT_S)
     assert results[0].width == 2 * frame.width
     assert enlarger.passage(0).choice == CHOICES[0]
-    with pytest.raises(Exception, match="closed"):
-        sessions[0].run(np.zeros((32, 40, 3), np.uint8))
+    tile = np.zeros((32, 40, 3), np.uint8)
+    assert sessions[1].run(tile).shape == (64, 80, 3)
+    with raises(UsageError):  # closed
+        sessions[0].run(tile)
     enlarger.close()
 
 
@@ -346,8 +361,8 @@ def test_the_command_serves_until_ctrl_c(bundle: Path, still: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("/nowhere.mp4", "there is no file or device /nowhere.mp4"),
-        ("gst:nosuchelement", r'GStreamer\'s bindings|no element "nosuchelement"'),
+        ("/nowhere.mp4", "/nowhere.mp4"),
+        ("gst:nosuchelement", r'GStreamer|no element "nosuchelement"'),
     ],
 )
 def test_a_source_that_cannot_be_opened_is_named_before_anything_is_served(

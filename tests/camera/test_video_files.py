@@ -31,6 +31,7 @@ from tests.camera.films import (
     shoot,
     times_of,
 )
+from tests.expected_errors import raises
 
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None, scale: int = 2) -> VideoResult:
@@ -314,7 +315,7 @@ def test_odd_sides_become_even(tmp_path: Path) -> None:
 
 def test_odd_sides_that_stay_odd(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", width=65, height=49))
-    with pytest.raises(UsageError, match="would be 195x147, h264 with yuv420p pixels takes even sides only; choose"):
+    with raises(UsageError, found=(195, 147), wanted="even width and height"):
         plan_video(source, tmp_path / "out.mp4", 3)
     upscaled(source, tmp_path / "out.mp4", VideoSettings(VideoCodec.VP9), scale=3)
     assert (pictures_of(tmp_path / "out.mp4")[0].width, pictures_of(tmp_path / "out.mp4")[0].height) == (195, 147)
@@ -372,13 +373,14 @@ def test_a_subtitle_that_began_before_the_range_starts_with_it(tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["5", "a:b", "5:5", "7:3", "-1:4", "1:2:3"])
 def test_ranges_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="FIRST:END"):
+    with pytest.raises(UsageError) as caught:
         FrameRange.parse(text)
+    assert caught.value.found == text and "FIRST:END" in str(caught.value.wanted)
 
 
 def test_a_range_behind_the_end(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
-    with pytest.raises(FrameError, match="has 12 frames, of which 12:20 are none"):
+    with raises(FrameError, found="12:20", wanted=range(12)):
         upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange(12, 20)))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +13,13 @@ from pathlib import Path
 import av
 import pytest
 
-from sr_edge.camera import video_file_codec
 from sr_edge.camera.enlarger import BicubicEnlarger
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
+from sr_edge.camera.video_file_codec import SUFFIXES
 from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from tests.camera.films import Film, pts_of, shoot
+from tests.expected_errors import raises
 
 LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
 
@@ -52,39 +55,64 @@ def sound_only(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("make", "error", "fields"),
     [
-        (lambda path: path, FrameError, r"there is no file .*in\.mp4; check the name"),
-        (written(b""), FrameError, r"in\.mp4 is empty \(0 bytes\); copy or export it again"),
-        (written(b"\x13\x37" * 9000), StreamError, r"in\.mp4: Invalid data .*; it is damaged, empty or no video"),
-        (written(b"just some words\n" * 400), StreamError, r"in\.mp4 is a text, no video|in\.mp4: Invalid data"),
-        (sound_only, StreamError, r"in\.mp4 has no video stream, only audio; give a file with video"),
-        (lambda path: cut(shoot(path, LONG), 0.5), StreamError, r"in\.mp4: Invalid data .*; it is damaged"),
+        (lambda path: path, FrameError, {"wanted": "an existing file"}),
+        (written(b""), FrameError, {"wanted": "at least 1 byte"}),
+        (sound_only, StreamError, {"found": ("audio",), "wanted": "video"}),
     ],
-    ids=["absent", "empty", "noise", "text", "sound", "cut"],
+    ids=["absent", "empty", "sound"],
 )
-def test_what_is_no_video(tmp_path: Path, make: Callable[[Path], Path], error: type[SrEdgeError], message: str) -> None:
+def test_what_is_no_video(
+    tmp_path: Path, make: Callable[[Path], Path], error: type[SrEdgeError], fields: dict[str, object]
+) -> None:
     source = make(tmp_path / "in.mp4")
-    with pytest.raises(error, match=message):
+    with raises(error, **fields) as caught:
         upscaled(source, tmp_path / "out.mp4")
+    assert str(source) in caught.value.problem
     assert {path.name for path in tmp_path.iterdir()} <= {"in.mp4"}
+
+
+@pytest.mark.parametrize(
+    "make", [written(b"\x13\x37" * 9000), lambda path: cut(shoot(path, LONG), 0.5)], ids=["noise", "cut"]
+)
+def test_what_ffmpeg_cannot_read_keeps_its_reason(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    source = make(tmp_path / "in.mp4")
+    with pytest.raises(StreamError, match=r"in\.mp4: Invalid data found when processing input"):
+        upscaled(source, tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").mkdir()
+    with raises(FrameError, found=tmp_path / "in.mp4", wanted="a video file"):
+        upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
 
 
 def test_a_text_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("FFmpeg would show this as a terminal.\n" * 20)
-    with pytest.raises(StreamError, match=r"notes\.txt is a text, no video; choose another file"):
+    with raises(StreamError, found="text", wanted="video"):
         upscaled(tmp_path / "notes.txt", tmp_path / "out.mp4")
+
+
+def test_a_text_that_is_named_like_a_video_is_no_video(tmp_path: Path) -> None:
+    """Versions of FFmpeg differ in whether they take it for a text."""
+    (tmp_path / "in.mp4").write_bytes(b"just some words\n" * 400)
+    with pytest.raises(StreamError) as caught:
+        upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert caught.value.found == "text" or "Invalid data" in caught.value.problem
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
 def test_a_file_that_was_cut_short_is_noticed_and_can_be_saved(tmp_path: Path) -> None:
     source = cut(shoot(tmp_path / "in.mkv", LONG), 0.5)
-    message = r"in\.mkv is cut short: \d+ of about \d+ frames are there; .* --frames :\d+"
-    with pytest.raises(StreamError, match=message) as told:
+    count = len(pts_of(source)[1])
+    with raises(StreamError, found=count) as caught:
         upscaled(source, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
-    frames = str(told.value).rpartition("--frames ")[2]
-    count = int(frames[1:])
-    assert count == len(pts_of(source)[1]) > 20
+    assert isinstance(caught.value.wanted, int) and 20 < count < caught.value.wanted
+    frames = str(caught.value.remedy).rpartition("--frames ")[2]
+    assert frames == f":{count}"
     assert upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse(frames))).frames == count
 
 
@@ -97,8 +125,9 @@ def test_a_file_that_lost_its_end_behind_a_whole_index_is_noticed(tmp_path: Path
                 packet.stream = stream
                 out.mux(packet)
     cut(tmp_path / "in.mp4", 0.9)
-    with pytest.raises(StreamError, match=r"in\.mp4 is cut short: \d+ of about 90 frames are there"):
+    with raises(StreamError, wanted=90) as caught:
         upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert isinstance(caught.value.found, int) and 20 < caught.value.found < 90
 
 
 def test_damage_in_the_middle_is_counted(tmp_path: Path) -> None:
@@ -117,63 +146,71 @@ def test_damage_in_the_middle_is_counted(tmp_path: Path) -> None:
 
 def test_a_pixel_format_that_is_not_read(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 400, 40), Fraction(1, 1000), "ffv1", "yuv410p"))
-    with pytest.raises(FrameError, match=r"in\.mkv: the pixel format yuv410p is not read here; convert"):
+    with pytest.raises(FrameError) as caught:
         upscaled(source, tmp_path / "out.mp4")
+    assert str(source) in caught.value.problem and "yuv410p" in caught.value.problem
 
 
 def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
     parts = [shoot(tmp_path / f"{width}.h264", Film(range(10), Fraction(1, 30), width=width)) for width in (64, 96)]
     source = tmp_path / "in.h264"
     source.write_bytes(b"".join(part.read_bytes() for part in parts))
-    message = "the picture changes from 64x48 to 96x48 at frame 10; upscale what comes before with --frames :10"
-    with pytest.raises(StreamError, match=message):
+    with raises(StreamError, found=(96, 48), wanted=(64, 48)) as caught:
         upscaled(source, tmp_path / "out.mp4")
+    assert "--frames :10" in str(caught.value.remedy)
     assert upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange(0, 10))).frames == 10
 
 
 @pytest.mark.parametrize(
-    ("film", "name", "settings", "message"),
+    ("film", "name", "settings", "found", "wanted", "option"),
     [
-        (Film(), "out.avi", None, r"out\.avi is no name for a video; end it in \.mp4, \.m4v, \.mov, \.mkv or \.webm"),
-        (Film(), "out", None, r"out is no name for a video"),
-        (Film(), "out.png", None, r"out\.png is no name for a video"),
-        (Film(), "in.mp4", None, r"in\.mp4 is the original too; give another name"),
-        (Film(), "no/out.mp4", None, r"the folder .*no does not exist; make it first"),
-        (Film(), "out.webm", VideoSettings(VideoCodec.H264), r"\.webm file cannot hold h264 here; choose --codec vp9"),
-        (
-            Film(),
-            "out.mp4",
-            VideoSettings(crf=52),
-            r"--crf 52 is no quality of h264; give .* to 51",
-        ),
+        (Film(), "out.avi", None, ".avi", SUFFIXES, ".mkv"),
+        (Film(), "out", None, "", SUFFIXES, ".mp4"),
+        (Film(), "out.png", None, ".png", SUFFIXES, ".webm"),
+        (Film(), "out.webm", VideoSettings(VideoCodec.H264), "h264", ("vp9", "av1"), "--codec vp9"),
+        (Film(), "out.mp4", VideoSettings(crf=52), 52, range(52), "51"),
         (
             Film(form="yuv422p"),
             "out.mp4",
             VideoSettings(VideoCodec.AV1),
-            r"av1 cannot hold yuv422p pixels here",
+            "av1",
+            ("h264", "h265", "vp9"),
+            "--codec h264",
         ),
-        (
-            Film(subtitles=[(0, 100, "one")]),
-            "out.mkv",
-            None,
-            r"out\.mkv cannot hold stream 1 \(subtitle mov_text\) of .*in\.mp4; write a \.mp4 file, or leave it out "
-            "with --copy audio",
-        ),
-        (
-            Film(audio="aac"),
-            "out.webm",
-            None,
-            r"out\.webm cannot hold stream 1 \(audio aac\) of .*; write a \.mkv file, or leave it out with --copy none",
-        ),
+        (Film(subtitles=[(0, 100, "one")]), "out.mkv", None, "mov_text", ".mp4", "--copy audio"),
+        (Film(audio="aac"), "out.webm", None, "aac", ".mkv", "--copy none"),
     ],
-    ids=["avi", "bare", "png", "same", "folder", "codec", "crf", "format", "subtitles", "audio"],
+    ids=["avi", "bare", "png", "codec", "crf", "format", "subtitles", "audio"],
 )
 def test_what_cannot_be_written_is_said_before_the_work(
-    tmp_path: Path, film: Film, name: str, settings: VideoSettings | None, message: str
+    tmp_path: Path,
+    film: Film,
+    name: str,
+    settings: VideoSettings | None,
+    found: object,
+    wanted: object,
+    option: str,
 ) -> None:
     source = shoot(tmp_path / "in.mp4", film)
-    with pytest.raises(UsageError, match=message):
+    with raises(UsageError, found=found, wanted=wanted) as caught:
         plan_video(source, tmp_path / name, 2, settings)
+    assert option in str(caught.value.remedy)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_the_result_cannot_replace_its_original(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    before = source.read_bytes()
+    with raises(UsageError, found=source):
+        plan_video(source, source, 2)
+    assert source.read_bytes() == before
+
+
+def test_a_folder_that_is_absent_is_named_before_the_work(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    with pytest.raises(UsageError) as caught:
+        plan_video(source, tmp_path / "no" / "out.mp4", 2)
+    assert f"folder {tmp_path / 'no'} " in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -196,11 +233,9 @@ def files_no_larger_than(size_bytes: int) -> Iterator[None]:
 def test_a_full_disk(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 3000)))
     job = plan_video(source, tmp_path / "out.mp4", 2, VideoSettings(crf=0))
-    with (
-        files_no_larger_than(4000),
-        pytest.raises(StreamError, match=r"out\.mp4: File too large; the file may"),
-    ):
+    with files_no_larger_than(4000), pytest.raises(StreamError) as caught:
         upscale_video(job, BicubicEnlarger(2))
+    assert f"out.mp4: {os.strerror(errno.EFBIG)}" in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -213,6 +248,6 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
 
 def test_an_old_pyav_says_that_it_cannot_keep_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = shoot(tmp_path / "in.mp4", Film(matrix=(0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)))
-    monkeypatch.setattr(video_file_codec, "can_write_turns", lambda: False)
-    with pytest.raises(UsageError, match=r"which PyAV .* cannot write; install a newer one: pip install 'av>=17.1'"):
+    monkeypatch.setattr(av, "VideoStream", object)
+    with raises(UsageError, found=av.__version__, wanted="av>=17.1"):
         plan_video(source, tmp_path / "out.mp4", 2)

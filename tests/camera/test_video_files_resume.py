@@ -2,63 +2,56 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sr_edge.camera import video_file, video_file_join, video_file_parts
 from sr_edge.camera.enlarger import BicubicEnlarger
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.video_file import VideoResult, frames_kept, plan_video, upscale_video
 from sr_edge.camera.video_file_settings import FrameRange, VideoCodec, VideoSettings
 from sr_edge.errors import EngineError, FrameError, StreamError, UsageError
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
+from tests.expected_errors import raises
 
 PART = 4
 LONG = Film(range(0, 30 * 3000, 3000), audio="aac", subtitles=[(100, 300, "one"), (700, 100, "two")])
-KILLED = -9
+KILLED_WHERE_A_FILE_GROWS = -signal.SIGXFSZ
 ROOT = Path(__file__).resolve().parents[2]
 
 KILLING = """
-import os, signal, sys
+import os, resource, signal, sys
 from pathlib import Path
-from sr_edge.camera import video_file, video_file_join, video_file_parts
 from sr_edge.camera.enlarger import BicubicEnlarger
 from sr_edge.camera.video_file import plan_video, upscale_video
 from sr_edge.camera.video_file_settings import VideoCodec, VideoSettings
 
 source, target, codec, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-video_file.PART_FRAMES = video_file_parts.PART_FRAMES = 4
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
+counts = []
 
 def die_when(done, total):
+    counts.append(done)
     if where == str(done):
-        die()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if where == "join" and counts.count(total) == 2:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
-if where == "join":
-    heard = video_file_join._copied_packets
-    def half(*arguments):
-        for number, packet in enumerate(heard(*arguments)):
-            if number == 20:
-                die()
-            yield packet
-    video_file_join._copied_packets = half
 settings = VideoSettings(VideoCodec(codec))
-upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2), die_when)
+upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2), die_when, part_frames=4)
 """
-
-
-@pytest.fixture(autouse=True)
-def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (video_file, video_file_parts):
-        monkeypatch.setattr(module, "PART_FRAMES", PART)
+"""Kills itself after so many frames, or in the middle of the file that the parts become, as that grows too large."""
 
 
 class Failing(BicubicEnlarger):
@@ -77,8 +70,15 @@ class Failing(BicubicEnlarger):
         return super().infer(prepared)
 
 
-def run(source: Path, target: Path, enlarger: BicubicEnlarger, settings: VideoSettings | None = None) -> VideoResult:
-    return upscale_video(plan_video(source, target, 2, settings), enlarger)
+def run(
+    source: Path,
+    target: Path,
+    enlarger: BicubicEnlarger,
+    settings: VideoSettings | None = None,
+    on_frame: Callable[[int, int], None] | None = None,
+    part_frames: int = PART,
+) -> VideoResult:
+    return upscale_video(plan_video(source, target, 2, settings), enlarger, on_frame, part_frames)
 
 
 @pytest.fixture
@@ -95,8 +95,10 @@ def whole(source: Path, tmp_path: Path) -> bytes:
 
 def test_a_failed_run_is_gone_on_with_to_the_same_bytes(source: Path, tmp_path: Path, whole: bytes) -> None:
     target = tmp_path / "out.mp4"
-    with pytest.raises(EngineError, match="the engine is broken"):
-        run(source, target, Failing(at=13))
+    error = EngineError("the engine is broken")
+    with raises(EngineError) as caught:
+        run(source, target, Failing(at=13, error=error))
+    assert caught.value is error
     assert not target.exists()
     assert frames_kept(target) == 12
     second = Failing()
@@ -115,9 +117,12 @@ def test_a_killed_run_is_gone_on_with_to_the_same_bytes(
     paths = (str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     arguments = [sys.executable, "-c", KILLING, str(source), str(target), "h264", where]
-    assert subprocess.run(arguments, env=environment, check=False).returncode == KILLED
+    killed_by = KILLED_WHERE_A_FILE_GROWS if where == "join" else -signal.SIGKILL
+    assert subprocess.run(arguments, env=environment, check=False).returncode == killed_by
     assert not target.exists()
     assert frames_kept(target) == kept
+    half_joined = [path.stat().st_size for path in (tmp_path / "out.mp4.parts").glob(".joined.mp4.*.part")]
+    assert half_joined == ([4000] if where == "join" else [])
     assert run(source, target, Failing()).resumed == kept
     assert target.read_bytes() == whole
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "whole.mp4", "out.mp4"}
@@ -136,11 +141,9 @@ def test_parts_of_every_codec_fit_together(tmp_path: Path, codec: VideoCodec) ->
     assert numbers_of(tmp_path / "out.mp4") == list(range(len(UNEVEN)))
 
 
-def test_one_long_part_and_many_show_the_same(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_long_part_and_many_show_the_same(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "many.mp4", Failing())
-    for module in (video_file, video_file_parts):
-        monkeypatch.setattr(module, "PART_FRAMES", 100)
-    run(source, tmp_path / "one.mp4", Failing())
+    run(source, tmp_path / "one.mp4", Failing(), part_frames=100)
     assert pts_of(tmp_path / "many.mp4") == pts_of(tmp_path / "one.mp4") == pts_of(source)
     assert numbers_of(tmp_path / "many.mp4") == numbers_of(tmp_path / "one.mp4")
 
@@ -163,7 +166,7 @@ def test_ctrl_c_keeps_the_finished_parts_and_nothing_half_written(source: Path, 
 
     target = tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
-        upscale_video(plan_video(source, target, 2), BicubicEnlarger(2), press)
+        run(source, target, BicubicEnlarger(2), on_frame=press)
     assert frames_kept(target) == 8
     assert sorted(path.name for path in (tmp_path / "out.mp4.parts").iterdir()) == [
         "000000.json",
@@ -195,9 +198,24 @@ def test_parts_of_other_settings_are_not_mixed_in(
     target = tmp_path / "out.mp4"
     with pytest.raises(EngineError):
         run(source, target, Failing(at=13))
-    with pytest.raises(UsageError, match=f"was begun with {named} .*; run it as before to go on, or with --no-resume"):
+    with pytest.raises(UsageError) as caught:
         run(source, target, Failing(), settings)
+    assert names_in(caught.value) == ([named], [named])
+    assert "--no-resume" in str(caught.value.remedy)
     assert frames_kept(target) == 12
+
+
+def names_in(error: UsageError) -> tuple[list[str], list[str]]:
+    """What differs from the interrupted run: by its names now, and then."""
+    assert isinstance(error.found, dict) and isinstance(error.wanted, dict)
+    return list(error.found), list(error.wanted)
+
+
+def test_parts_of_another_length_are_not_mixed_in(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError):
+        run(source, tmp_path / "out.mp4", Failing(at=13))
+    with raises(UsageError, found={"the part length": "5 frames"}, wanted={"the part length": "4 frames"}):
+        run(source, tmp_path / "out.mp4", Failing(), part_frames=5)
 
 
 def test_another_model_is_noticed(source: Path, tmp_path: Path) -> None:
@@ -208,28 +226,29 @@ def test_another_model_is_noticed(source: Path, tmp_path: Path) -> None:
 
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
-    with pytest.raises(UsageError, match="was begun with the model's answer"):
+    with pytest.raises(UsageError) as caught:
         run(source, tmp_path / "out.mp4", Other(2))
+    assert names_in(caught.value) == (["the model's output"], ["the model's output"])
 
 
 def test_another_video_of_the_same_name_is_noticed(source: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
     shoot(source, Film(range(0, 30 * 3600, 3600)))
-    with pytest.raises(UsageError, match="was begun with the video"):
+    with pytest.raises(UsageError) as caught:
         run(source, tmp_path / "out.mp4", Failing())
+    assert names_in(caught.value) == (["the video"], ["the video"])
 
 
-def test_frames_that_come_otherwise_than_before_are_noticed(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_that_come_otherwise_than_before_are_noticed(source: Path, tmp_path: Path) -> None:
     """As another version of the decoder might give them."""
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
-    monkeypatch.setattr(
-        video_file_parts.Parts, "pts", property(lambda parts: (*range(0, 30_000, 3000), 30_001, 33_000))
-    )
-    with pytest.raises(FrameError, match="frame 10 comes at another time than when the work was begun"):
+    record = tmp_path / "out.mp4.parts" / "000002.json"
+    part = json.loads(record.read_text())
+    assert part["pts"] == [24_000, 27_000, 30_000, 33_000]
+    record.write_text(json.dumps({**part, "pts": [24_000, 27_000, 30_001, 33_000]}))
+    with raises(FrameError, found=30_000, wanted=30_001):
         run(source, tmp_path / "out.mp4", Failing())
 
 
@@ -248,7 +267,7 @@ def test_two_processes_do_not_make_one_file(source: Path, tmp_path: Path) -> Non
     folder.mkdir()
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match="another sr-edge is making"):
+        with raises(UsageError, found=tmp_path / "out.mp4"):
             run(source, tmp_path / "out.mp4", Failing())
 
 
@@ -256,7 +275,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(source: Path, tmp_path: Path) -
     folder = tmp_path / "out.mp4.parts"
     folder.mkdir()
     (folder / "holiday.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is in the way: it is not of an interrupted run"):
+    with raises(UsageError, found=folder):
         run(source, tmp_path / "out.mp4", Failing())
     assert (folder / "holiday.txt").read_text() == "mine"
 
@@ -271,16 +290,21 @@ def test_an_earlier_result_stays_until_the_new_one_is_whole(source: Path, tmp_pa
     assert pts_of(target) == pts_of(source)
 
 
-def test_a_join_that_fails_leaves_the_parts(
-    source: Path, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_join_that_fails_leaves_the_parts(source: Path, tmp_path: Path, whole: bytes) -> None:
+    counts: list[int] = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(video_file_join, "_write", full)
-        with pytest.raises(StreamError, match=r"out\.mp4: No space left on device; the disk is full; free some space"):
-            run(source, tmp_path / "out.mp4", Failing())
+    def limit_the_joined_file(done: int, total: int) -> None:
+        counts.append(done)
+        if counts.count(total) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+
+    try:
+        with pytest.raises(StreamError) as caught:
+            run(source, tmp_path / "out.mp4", Failing(), on_frame=limit_the_joined_file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"out.mp4: {os.strerror(errno.EFBIG)}" in caught.value.problem
     assert not (tmp_path / "out.mp4").exists()
     assert not list((tmp_path / "out.mp4.parts").glob("*joined*"))
     second = Failing()

@@ -46,11 +46,16 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
 
 
-@pytest.mark.parametrize("places", [("rtsp://me:geheim@h/x", "out.mp4"), ("in.mp4", "rtsp://me:geheim@h/x.mp4")])
-def test_an_address_is_sent_to_stream_and_not_printed(sr_edge: SrEdge, bundle: Path, places: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("places", "argument"),
+    [(("rtsp://me:geheim@h/x", "out.mp4"), "source"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "target")],
+)
+def test_an_address_is_sent_to_stream_and_not_printed(
+    sr_edge: SrEdge, bundle: Path, places: tuple[str, str], argument: str
+) -> None:
     outcome = sr_edge("upscale", bundle, *places, *ON)
     assert outcome.code == 2
-    assert "is an address, upscale wants a file or folder there; `sr-edge stream` takes addresses" in outcome.error
+    assert argument in outcome.error and "sr-edge stream" in outcome.error
     assert "geheim" not in outcome.stderr
 
 
@@ -80,21 +85,21 @@ def test_codec_and_quality(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "values"),
     [
-        (("--codec", "divx"), "unknown codec 'divx'; choose one of: h264, h265, vp9, av1"),
-        (("--copy", "video"), "unknown choice of streams 'video'; choose one of: all, audio, none"),
-        (("--frames", "10"), "cannot read '10' as frames; write FIRST:END counted from 0, for example 100:200"),
-        (("--crf", "90"), "--crf 90 is no quality of h264"),
+        (("--codec", "divx"), ("'divx'", "h264, h265, vp9, av1")),
+        (("--copy", "video"), ("'video'", "all, audio, none")),
+        (("--frames", "10"), ("'10'", "FIRST:END")),
+        (("--crf", "90"), ("--crf 90", "h264", "51")),
     ],
 )
-def test_options_that_mean_nothing(
-    sr_edge: SrEdge, bundle: Path, tmp_path: Path, options: tuple[str, str], message: str
+def test_values_that_are_refused(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, options: tuple[str, str], values: tuple[str, ...]
 ) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
     outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", *options, *ON)
     assert outcome.code == 2
-    assert message in outcome.error
+    assert [value for value in values if value not in outcome.error] == [], outcome.error
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -105,7 +110,7 @@ def test_options_of_videos_are_not_for_pictures(
     for source in (pictures, pictures / "waves0.png"):
         outcome = sr_edge("upscale", bundle, source, tmp_path / "out.png", *option, *ON)
         assert outcome.code == 2
-        assert "--frames, --codec, --crf and --copy are for videos" in outcome.error
+        assert option[0] in outcome.error and str(source) in outcome.error
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def working_tensorrt() -> str:
         if found.works:
             return name
         reasons.append(found.reason)
-    raise RuntimeUnavailable("; ".join(reasons))
+    raise RuntimeUnavailable("; ".join(reasons), wanted=TENSORRTS)
 
 
 def measure(bundle: Bundle, network: str, runtime: str) -> Iterator[EngineRow]:
@@ -114,4 +114,4 @@ def main(arguments: Sequence[str]) -> None:
             publish({"rows": list(rows.values())})
     failures = [f"{row.precision}: {row.reason}" for row in rows.values() if row.reason]
     if failures:
-        raise EngineError("; ".join(failures))
+        raise EngineError("; ".join(failures), found=tuple(row.precision for row in rows.values() if row.reason))

@@ -162,4 +162,4 @@ def main(arguments: Sequence[str]) -> None:
             publish({"network": network, "runtime": runtime, "checks": checks})
     broken = [f"{check.name}: {check.told}" for check in checks if check.kept is False]
     if broken:
-        raise EngineError("; ".join(broken))
+        raise EngineError("; ".join(broken), found=tuple(check.name for check in checks if check.kept is False))

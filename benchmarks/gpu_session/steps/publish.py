@@ -22,18 +22,31 @@ def kept_figures(document: dict[str, Any]) -> dict[str, Any]:
     """What docs/results keeps of a session; raises UsageError where there is nothing to publish."""
     if document.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(
-            "this is no document of this version's sessions; give the gpu.json that `make bench-gpu` wrote"
+            f"the document has schema version {document.get('schema_version')}, not {SCHEMA_VERSION}",
+            found=document.get("schema_version"),
+            wanted=SCHEMA_VERSION,
+            remedy="give the gpu.json that `make bench-gpu` wrote",
         )
     if document["rehearsal"]:
-        raise UsageError("this session was a rehearsal with a stand-in for the GPU; only a real one is published")
+        raise UsageError(
+            "this session was a rehearsal with a stand-in for the GPU",
+            found="rehearsal",
+            wanted="a session on a GPU",
+            remedy="publish a session that ran on a GPU",
+        )
     report = gpu_report(document)
     if report is None or not has_measurements(report):
-        raise UsageError("nothing ran on a GPU in this session, so there is nothing to publish; its page says why")
+        raise UsageError(
+            "nothing ran on a GPU in this session, so there is nothing to publish",
+            wanted="measurements on a GPU",
+            remedy="read the reasons on the session's page",
+        )
     doctor = next(step["figures"] for step in document["steps"] if step["name"] == "doctor")
     if "environment" not in doctor:
         raise UsageError(
-            f"the session could not describe its machine ({doctor['problems'].get('environment')}); run it again with "
-            "an interpreter that has numpy and psutil"
+            f"the session could not describe its machine ({doctor['problems'].get('environment')})",
+            wanted="environment",
+            remedy="run it again with an interpreter that has numpy and psutil",
         )
     return {"environment": doctor["environment"], "commands": [COMMAND], "figures": report}
 

@@ -96,7 +96,7 @@ def preview_app(show: Show, billing: Billing, access: Access) -> Starlette:
         try:
             seats.acquire_on_behalf_of_nowait(viewer)
         except anyio.WouldBlock:
-            await socket.close(_FULL, f"{MOST_VIEWERS} pages look on already; close one")
+            await socket.close(_FULL, f"{MOST_VIEWERS} pages are open already; close one")
             return
         try:
             await _Viewer(socket, show, billing).look()
@@ -192,8 +192,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise StreamError(
-            f"cannot listen on {host}, port {port}: {_reason(error)}; "
-            "give another --port, 0 for one that is free, or another --host"
+            f"cannot listen on {host}, port {port}: {_reason(error)}",
+            found=(host, port),
+            remedy="give another --port (0 takes a free one) or another --host",
         ) from error
 
 
