@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sr_edge.camera.conversion import av_from_frame, frame_from_av, frame_from_rgb, reformatted, resized, rgb_from_frame
 from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger, enlarger_for
+from sr_edge.camera.fallback import FallbackTiming
 from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
 from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
@@ -35,6 +36,7 @@ __all__ = [
     "Copied",
     "Dropping",
     "Enlarger",
+    "FallbackTiming",
     "FrameRange",
     "HungStage",
     "Journal",

@@ -93,11 +93,21 @@ class AvSource:
     def _video_stream(self) -> Any:
         streams = self._container.streams
         if not streams.video:
-            kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
-            raise StreamError(f"{self.name} has no video stream, only {kinds}; give a file or stream with video")
+            kinds = sorted({stream.type for stream in streams})
+            raise StreamError(
+                f"{self.name} has no video stream, only {', '.join(kinds) or 'nothing'}",
+                found=kinds,
+                wanted="video",
+                remedy="give a file or stream with video",
+            )
         video = streams.video[0]
         if video.codec_context is None:
-            raise StreamError(f"{self.name} holds video that cannot be decoded here; convert it to H.264 or H.265")
+            raise StreamError(
+                f"the video of {self.name} cannot be decoded by this build of FFmpeg",
+                found=self.name,
+                wanted=("H.264", "H.265"),
+                remedy="convert it to H.264 or H.265",
+            )
         return video
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -129,7 +139,11 @@ class AvSource:
                 self.unreadable_packets += 1
                 unreadable += 1
                 if unreadable == _UNREADABLE_IN_A_ROW:
-                    raise StreamError(f"{self.name} sends nothing that can be decoded any more") from None
+                    raise StreamError(
+                        f"{self.name}: {unreadable} packets in a row could not be decoded",
+                        found=unreadable,
+                        remedy="check the sender and the network",
+                    ) from None
                 continue
             for picture in pictures:
                 if self._closed.is_set():
@@ -143,7 +157,9 @@ class AvSource:
         try:
             return frame_from_av(picture, sequence, captured_ns)
         except FrameError as error:
-            raise FrameError(f"{self.name}: {error}") from None
+            raise FrameError(
+                f"{self.name}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
+            ) from None
 
     def _placed(self, frame: VideoFrame) -> VideoFrame:
         return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))
@@ -172,4 +188,9 @@ def frame_rate(text: str) -> Fraction:
         rate = Fraction(text)
         if rate > 0:
             return rate
-    raise StreamError(f"{text!r} is not a number of frames a second; write for example 30 or 30000/1001")
+    raise StreamError(
+        f"{text!r} is not a frame rate",
+        found=text,
+        wanted="a number or fraction above 0",
+        remedy="write frames per second, for example 30 or 30000/1001",
+    )

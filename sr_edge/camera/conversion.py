@@ -93,9 +93,12 @@ def _known(name: str) -> PixelFormat:
     try:
         return PixelFormat(name)
     except ValueError:
+        known = [form.value for form in PixelFormat]
         raise FrameError(
-            f"the pixel format {name} is not read here; convert the video to one of "
-            f"{', '.join(form.value for form in PixelFormat)}"
+            f"the pixel format {name} is not supported",
+            found=name,
+            wanted=known,
+            remedy=f"convert the video to one of {', '.join(known)}",
         ) from None
 
 
@@ -259,8 +262,10 @@ def assumed_matrix(frame: VideoFrame) -> int:
     if frame.colour.matrix in (UNSPECIFIED, 0, 3):
         return _BT709 if frame.height >= _HD_ROWS else _BT601_525
     raise FrameError(
-        f"the frame's colour matrix is number {frame.colour.matrix} of H.273, which is not read here; "
-        "convert the video to BT.601, BT.709 or BT.2020 (non-constant luminance)"
+        f"the frame's colour matrix, number {frame.colour.matrix} of ITU-T H.273, is not supported",
+        found=frame.colour.matrix,
+        wanted=list(_SWSCALE_MATRIX),
+        remedy="convert the video to BT.601, BT.709 or BT.2020 (non-constant luminance)",
     )
 
 

@@ -112,7 +112,12 @@ class EncodedSink:
         """FFmpeg's RTSP says nothing of a packet that it could send in part only, after which all else is garbled."""
         limit_s = self._encoding.silence_s
         if limit_s is not None and took_s >= limit_s:
-            raise StreamError(f"{self.name}: it took nothing for {limit_s:g} s; check the server and the network")
+            raise StreamError(
+                f"{self.name}: sending a frame took {took_s:.1f} s, the limit is {limit_s:g} s",
+                found=took_s,
+                wanted=limit_s,
+                remedy="check the server and the network",
+            )
 
     def close(self) -> None:
         with stream_errors(self.name), ExitStack() as closing:
@@ -156,8 +161,12 @@ class EncodedSink:
         except av.error.InvalidDataError:
             if self._encoding.container is None:
                 raise
+            container = self._encoding.container
             raise StreamError(
-                f"{self.name}: the server does not answer, or not as one of its kind; check the address and the server"
+                f"{self.name}: the server does not answer, or does not speak {container}",
+                found=self.name,
+                wanted=container,
+                remedy="check the address and the server",
             ) from None
 
     def _open(self) -> None:
@@ -209,14 +218,21 @@ def _taken_format(form: PixelFormat, codec: str, name: str) -> PixelFormat:
     for choice in (form, _PLANAR.get(form), _RGB_AS.get(form), _GRAY_AS.get(form)):
         if choice is not None and choice.value in taken:
             return choice
-    raise StreamError(f"{name}: {codec} cannot hold {form}; choose another codec, for example libx265")
+    raise StreamError(
+        f"{name}: the encoder {codec} does not support the pixel format {form}",
+        found=form.value,
+        wanted=sorted(taken),
+        remedy="choose another encoder, for example libx265",
+    )
 
 
 def _require_taken(left: Mapping[str, str], codec: str, name: str) -> None:
     """`left` is what the encoder did not take of its settings."""
     if left:
         raise StreamError(
-            f"{name}: {codec} has no setting {', '.join(sorted(left))}; check the spelling, or leave it out"
+            f"{name}: the encoder {codec} has no option {', '.join(sorted(left))}",
+            found=sorted(left),
+            remedy="check its name, or leave it out",
         )
 
 
@@ -225,12 +241,17 @@ def _require_size(width: int, height: int, form: PixelFormat, codec: str, name: 
     size = f"{width}x{height}"
     if max(width, height) > limit:
         raise StreamError(
-            f"{name} would be {size}, {codec} ends at {limit} pixels a side; take a part of the picture (--roi) "
-            "or a model of a smaller scale"
+            f"{name} would be {size}, and the encoder {codec} supports at most {limit} pixels in width and height",
+            found=(width, height),
+            wanted=(limit, limit),
+            remedy="upscale a region of the frame (--roi) or use a model of a smaller scale",
         )
     columns, rows = form.chroma.value if form.chroma else (1, 1)
     if width % columns or height % rows:
         raise StreamError(
-            f"{name} would be {size}, {codec} with {form} takes even sides only; "
-            "take an even part of the picture (--roi)"
+            f"{name} would be {size}, and {form} frames for the encoder {codec} need an even "
+            f"{'width and height' if rows == 2 else 'width'}",
+            found=(width, height),
+            wanted=(width - width % columns, height - height % rows),
+            remedy="upscale an even region of the frame (--roi)",
         )

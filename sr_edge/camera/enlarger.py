@@ -54,7 +54,9 @@ class NetworkEnlarger:
         overlap_px, controls: as `Upscaler` takes them.
         """
         if at_once < 1:
-            raise UsageError(f"{at_once} frames at a time are none; give 1 or more")
+            raise UsageError(
+                f"at_once={at_once} is less than 1", found=at_once, wanted="1 or more", remedy="give 1 or more"
+            )
         spec = session.spec
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
@@ -86,7 +88,9 @@ class BicubicEnlarger:
 
     def __init__(self, scale: int, at_once: int = 2) -> None:
         if scale < 1:
-            raise UsageError(f"scale {scale} is not a magnification; use 2, 3 or 4")
+            raise UsageError(
+                f"scale {scale} is not a magnification", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
+            )
         self.name = "bicubic"
         self.scale = scale
         self.turns = Turns(at_once)

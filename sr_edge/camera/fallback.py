@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sr_edge.errors import UsageError
 
-LATE_FOR_S = 1.0
-"""The model is left when most of its frames of so long were late."""
-FIRST_REST_S = 5.0
-LONGEST_REST_S = 60.0
-SETTLED_S = 30.0
-"""A model that held so long after a return starts again with the shortest rest."""
+
+@dataclass(frozen=True)
+class FallbackTiming:
+    """When the fallback takes over, and when the model is tried again.
+
+    Attributes:
+        late_for_s: the model is left when most of its frames of so long were late.
+        first_rest_s: how long the fallback runs before the model is tried again; doubles with each failure soon after.
+        longest_rest_s: the limit of that doubling.
+        settled_s: a model that kept the limit for so long after a return starts again with the first rest.
+    """
+
+    late_for_s: float = 1.0
+    first_rest_s: float = 5.0
+    longest_rest_s: float = 60.0
+    settled_s: float = 30.0
 
 
 class Governor:
@@ -21,15 +32,21 @@ class Governor:
     Each time the model fails again soon after a return, the next return comes twice as late.
     """
 
-    def __init__(self, max_latency_ms: float, say: Callable[[str], None]) -> None:
+    def __init__(self, max_latency_ms: float, say: Callable[[str], None], timing: FallbackTiming | None = None) -> None:
         if not max_latency_ms > 0:
-            raise UsageError(f"a latency of {max_latency_ms:g} ms cannot be held; give more than 0")
+            raise UsageError(
+                f"the latency limit of {max_latency_ms:g} ms is not positive",
+                found=max_latency_ms,
+                wanted="more than 0 ms",
+                remedy="give more than 0",
+            )
         self._max_latency_ms = max_latency_ms
         self._say = say
-        self._rest_s = FIRST_REST_S
+        self._timing = timing or FallbackTiming()
+        self._rest_s = self._timing.first_rest_s
         self._switched_s = float("-inf")
         self._recent: deque[tuple[float, bool]] = deque()
-        """When frames of the model went out, and whether late: the last `LATE_FOR_S` and the one before."""
+        """When frames of the model went out, and whether late: the last `late_for_s` and the one before."""
         self.uses_fallback = False
         self.switches = 0
 
@@ -42,12 +59,12 @@ class Governor:
                 self._return(now_s)
             return
         self._recent.append((now_s, latency_ms > self._max_latency_ms))
-        if self._is_mostly_late(now_s - LATE_FOR_S):
+        if self._is_mostly_late(now_s - self._timing.late_for_s):
             self._leave(latency_ms, now_s)
 
     def observe_waiting(self, waits_ms: float, now_s: float) -> None:
         """Takes note of a frame that is in the model for `waits_ms` already: alone it may be late for a second."""
-        if not self.uses_fallback and waits_ms >= self._max_latency_ms + 1e3 * LATE_FOR_S:
+        if not self.uses_fallback and waits_ms >= self._max_latency_ms + 1e3 * self._timing.late_for_s:
             self._leave(waits_ms, now_s)
 
     def _is_mostly_late(self, since_s: float) -> bool:
@@ -59,8 +76,9 @@ class Governor:
 
     def _leave(self, latency_ms: float, now_s: float) -> None:
         held_s = now_s - self._switched_s
-        again = self.switches > 0 and held_s < SETTLED_S
-        self._rest_s = min(2 * self._rest_s, LONGEST_REST_S) if again else FIRST_REST_S
+        timing = self._timing
+        again = self.switches > 0 and held_s < timing.settled_s
+        self._rest_s = min(2 * self._rest_s, timing.longest_rest_s) if again else timing.first_rest_s
         self._switch(True, now_s)
         self._say(
             f"the model took {latency_ms:.0f} ms, for a second mostly over the {self._max_latency_ms:.0f} ms allowed: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from fractions import Fraction
@@ -132,18 +133,21 @@ class VideoFrame:
     sequence: int = 0
 
     def __post_init__(self) -> None:
-        wanted = [part.shape(*self.planes[0].shape[:2]) for part in self.format.layout] if self.planes else []
-        found = [plane.shape for plane in self.planes]
-        if (
-            not found
-            or found != wanted
-            or 0 in found[0]
-            or any(plane.dtype != self.format.dtype for plane in self.planes)
-        ):
-            types = ", ".join(f"{plane.dtype} {plane.shape}" for plane in self.planes) or "no planes"
+        given = [(str(plane.dtype), plane.shape) for plane in self.planes]
+        if not given or 0 in given[0][1]:
             raise FrameError(
-                f"found {types} where a {self.format} frame wants {self.format.dtype} "
-                f"{', '.join(map(str, wanted)) or 'planes'}; give planes that fit the first, with at least one pixel"
+                f"a frame needs at least one pixel, found {_listed(given)}",
+                found=given,
+                wanted="at least one row and one column",
+                remedy="pass planes with at least one row and one column",
+            )
+        expected = [(str(self.format.dtype), part.shape(*self.planes[0].shape[:2])) for part in self.format.layout]
+        if given != expected:
+            raise FrameError(
+                f"the planes of a {self.format} frame are {_listed(given)}, but {_listed(expected)} are needed",
+                found=given,
+                wanted=expected,
+                remedy="pass planes whose data type and shape match the format and the first plane",
             )
 
     @property
@@ -174,8 +178,10 @@ class VideoFrame:
         inside = 0 <= left < left + width <= self.width and 0 <= top < top + height <= self.height
         if not inside:
             raise FrameError(
-                f"the part {left},{top},{width},{height} is not inside the frame of {self.width}x{self.height}; "
-                "give left,top,width,height in pixels"
+                f"the region {left},{top},{width},{height} is not inside the frame of {self.width}x{self.height}",
+                found=(left, top, width, height),
+                wanted=(self.width, self.height),
+                remedy="give left,top,width,height in pixels, within the frame",
             )
         columns, rows = self.format.chroma.value if self.format.chroma else (1, 1)
         if left % columns or top % rows or ((left + width) % columns and left + width != self.width):
@@ -197,6 +203,13 @@ class VideoFrame:
         columns = min(max(2, width - width % 2), self.width - left_even)
         rows = min(max(2, height - height % 2), self.height - top_even)
         return FrameError(
-            f"the part {left},{top},{width},{height} cuts through the colour samples of {self.format}, which "
-            f"neighbouring pixels share; give even numbers, for example {left_even},{top_even},{columns},{rows}"
+            f"the region {left},{top},{width},{height} cuts through chroma samples, which neighbouring pixels of "
+            f"{self.format} share",
+            found=(left, top, width, height),
+            wanted=(left_even, top_even, columns, rows),
+            remedy=f"give even numbers, for example {left_even},{top_even},{columns},{rows}",
         )
+
+
+def _listed(planes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for dtype, shape in planes) or "no planes"

@@ -28,7 +28,6 @@ from sr_edge.camera.watch import Watch
 from sr_edge.camera.work import Result, Work
 from sr_edge.errors import UsageError
 
-_TICK_S = 0.5
 _MOST_BEHIND = 32
 """Frames between, made meanwhile, that may wait for the model's: a second of video."""
 
@@ -36,25 +35,34 @@ _MOST_BEHIND = 32
 class Loop:
     """One stream. `frames` gives the results to the caller, `run` writes them to a sink; one of the two, once."""
 
-    def __init__(self, source: Source, enlarger: Enlarger, options: LoopOptions | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        enlarger: Enlarger,
+        options: LoopOptions | None = None,
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         """Args:
         source: is closed at the end.
         enlarger: stays the caller's; several loops may share one, and take turns.
+        clock: nanoseconds that only rise, by the clock of the frames' `captured_ns`.
 
         Raises:
             UsageError: the fallback is of another scale.
         """
         options = options or LoopOptions()
         policy = options.policy or policy_for(source.is_live)
+        self.options = options
+        self._clock = clock
         self._source = source
         self._sink: Sink | None = None
         self._journal = options.journal
         self._stopped = threading.Event()
-        self._patience_s = options.hang_s
         self._watch = Watch(options.hang_s)
         self._statistics = StreamStatistics()
-        self._work = Work(enlarger, options, self._statistics, self._watch)
-        self._inbox = Inbox(policy, gives_way=self._work.is_between)
+        self._work = Work(enlarger, options, self._statistics, self._watch, clock)
+        self._inbox = Inbox(policy, gives_way=self._work.is_between, clock=clock)
         self._workers = self._work.at_once + (1 if options.every == 1 else 2)
         # Results that wait are old when they are shown: only where none may be lost, a burst is evened out.
         depth = self._workers + (2 if policy.dropping is Dropping.BLOCK else 0)
@@ -93,7 +101,7 @@ class Loop:
         """Writes every result to `sink`, and closes it whatever happens.
 
         Args:
-            on_tick: is given a report about twice a second.
+            on_tick: is given a report every `options.tick_s`.
 
         Raises:
             StreamError: as `frames`, or the sink failed.
@@ -103,13 +111,13 @@ class Loop:
         self._sink = sink
         threading.Thread(target=self._write_all, args=(sink, written), name="sr-edge-sink", daemon=True).start()
         try:
-            while not written.wait(_TICK_S):
+            while not written.wait(self.options.tick_s):
                 self._watch.check()
                 if on_tick is not None:
                     on_tick(self.report())
         except BaseException:
             self.stop()
-            written.wait(self._patience_s)
+            written.wait(self.options.hang_s)
             raise
         if self._error is not None:
             raise self._error
@@ -159,7 +167,7 @@ class Loop:
         self._start()
         try:
             while not self._outbox.is_over:
-                result = self._outbox.take(_TICK_S)
+                result = self._outbox.take(self.options.tick_s)
                 self._watch.check()
                 self._work.look()
                 if result is not None:
@@ -174,7 +182,7 @@ class Loop:
 
     def _start(self) -> None:
         if self._threads:
-            raise UsageError("this stream was run already; make another one")
+            raise UsageError("this stream has already run", remedy="create another one")
         for number in range(self._workers):
             name = f"sr-edge-model-{number}"
             self._threads.append(threading.Thread(target=self._enlarge_all, name=name, daemon=True))
@@ -187,7 +195,7 @@ class Loop:
 
         The source's thread ends by itself when its read comes back.
         """
-        until_s = time.monotonic() + self._patience_s
+        until_s = time.monotonic() + self.options.hang_s
         for thread in self._threads[: self._workers]:
             thread.join(max(0.0, until_s - time.monotonic()))
 
@@ -196,7 +204,7 @@ class Loop:
             asked_s = time.perf_counter()
             for frame in self._source.frames():
                 self._statistics.frame_in(1e3 * (time.perf_counter() - asked_s))
-                if not self._inbox.put(frame if frame.captured_ns else replace(frame, captured_ns=time.monotonic_ns())):
+                if not self._inbox.put(frame if frame.captured_ns else replace(frame, captured_ns=self._clock())):
                     break
                 asked_s = time.perf_counter()
         except BaseException as error:

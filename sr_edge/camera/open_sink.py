@@ -64,7 +64,12 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
     options = options or SinkOptions()
     is_encoded = text not in _PLAIN
     if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options):
-        raise UsageError(f"an encoder and its settings are for encoded sinks, {text} is none; leave them out")
+        raise UsageError(
+            f"an encoder and its options have no effect on the sink {text}, which is not encoded",
+            found=text,
+            wanted="a video file or an address",
+            remedy="leave them out",
+        )
     if text == "-":
         return RawSink(stdout)
     if not is_encoded:
@@ -83,7 +88,12 @@ def require_holdable(text: str, options: SinkOptions, form: PixelFormat, width: 
 def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     container = _CONTAINERS.get(scheme_of(text))
     if container is None:
-        raise UsageError(f"{without_secrets(text)}: there is no sink of kind {scheme_of(text)}://; give {SINKS}")
+        raise UsageError(
+            f"{without_secrets(text)}: sinks of the scheme {scheme_of(text)}:// are not supported",
+            found=scheme_of(text),
+            wanted=tuple(_CONTAINERS),
+            remedy=f"give {SINKS}",
+        )
     encoding = _encoding(text, source, options, container, {}, reorders=False)
     if container == "rtsp":
         # PyAV connects without letting other threads run: without an end to that, not even Ctrl-C would be heard.
@@ -99,9 +109,16 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
 
 def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
     if path.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"cannot write {path}: its suffix is none of {' '.join(_SUFFIXES)}; a sink is {SINKS}")
+        raise UsageError(
+            f"cannot write {path}: the suffix {path.suffix or '(none)'} is none of {' '.join(_SUFFIXES)}",
+            found=path.suffix,
+            wanted=_SUFFIXES,
+            remedy=f"give {SINKS}",
+        )
     if path.exists() and Path(source.name).exists() and path.samefile(source.name):
-        raise UsageError(f"{path} is the source too; give another name for the result")
+        raise UsageError(
+            f"{path} is both the source and the sink", found=path, remedy="give another name for the result"
+        )
     require_output_file(path)
     suffix = path.suffix.lower()
     flags = {"movflags": _FRAGMENTED} if suffix in _REORDERING[:3] else {}
@@ -125,7 +142,12 @@ def _encoding(
         usual |= {"tune": "zerolatency", "forced-idr": "1"} if scheme_of(url) or source.is_live else {}
         usual |= {"x265-params": "log-level=error"} if options.codec == "libx265" else {}
     if options.codec not in _known_encoders():
-        raise StreamError(f"there is no encoder {options.codec} here; take libx264 or libx265")
+        raise StreamError(
+            f"this build of FFmpeg has no encoder {options.codec}",
+            found=options.codec,
+            wanted=("libx264", "libx265"),
+            remedy="use libx264 or libx265",
+        )
     every_s = _KEY_FRAMES_S if source.is_live else None
     return Encoding(url, container, options.codec, {**usual, **options.codec_options}, flags, key_frames_s=every_s)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -72,13 +73,16 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
 
 def _open(text: str, options: SourceOptions) -> Source:
     if not text:
-        raise UsageError(f"the source has an empty name; give {SOURCES}")
+        raise UsageError("the name of the source is empty", found=text, wanted=SOURCES, remedy=f"give {SOURCES}")
     path = Path(text)
     require_known_settings(options.ffmpeg)
     if options.ffmpeg and (options.raw or path.is_dir() or text.startswith(("test:", "lavfi:", "gst:"))):
         raise UsageError(
-            f"settings of FFmpeg's reader ({', '.join(options.ffmpeg)}) mean nothing to {without_secrets(text)}, "
-            "which no reader of FFmpeg's opens; leave them out"
+            f"options of FFmpeg's demuxers ({', '.join(options.ffmpeg)}) do not apply to {without_secrets(text)}, "
+            "which no demuxer of FFmpeg reads",
+            found=list(options.ffmpeg),
+            wanted="a file, address or camera that a demuxer of FFmpeg reads",
+            remedy="leave them out",
         )
     if options.rate is not None:
         _require_use_of_rate(text, options)
@@ -115,22 +119,39 @@ def _require_use_of_rate(text: str, options: SourceOptions) -> None:
     path = Path(text)
     if options.raw is not None or not (path.is_dir() or _is_numbered(path)):
         raise UsageError(
-            f"a rate ({options.rate}) is for a folder of pictures or numbered ones such as p%04d.png, "
-            f"{without_secrets(text)} is neither; leave it out"
+            f"a frame rate ({options.rate}) applies to a folder of images or a numbered sequence such as p%04d.png, "
+            f"and {without_secrets(text)} is neither",
+            found=options.rate,
+            wanted="a folder of images or a numbered sequence",
+            remedy="leave the rate out",
         )
     if "framerate" in options.ffmpeg:
-        raise UsageError(f"a rate ({options.rate}) and FFmpeg's setting framerate say the same; give one of the two")
+        raise UsageError(
+            f"the frame rate is given twice, as {options.rate} and as FFmpeg's option framerate="
+            f"{options.ffmpeg['framerate']}",
+            found=(options.rate, options.ffmpeg["framerate"]),
+            wanted="one frame rate",
+            remedy="give one of the two",
+        )
 
 
 def _test_graph(text: str) -> str:
     match = _TEST.fullmatch(text)
     if match is None:
         raise UsageError(
-            f"cannot read {text!r} as a test pattern; write test:WIDTHxHEIGHT@RATE, for example test:320x180@30"
+            f"{text!r} is not a test pattern",
+            found=text,
+            wanted="test:WIDTHxHEIGHT@RATE",
+            remedy="write test:WIDTHxHEIGHT@RATE, for example test:320x180@30",
         )
     width, height, rate = (given or usual for given, usual in zip(match.groups(), _USUAL_TEST, strict=True))
-    if 0 in (int(width), int(height), Fraction(rate)):
-        raise UsageError(f"the test pattern {text!r} is empty; give sides and a rate above 0")
+    if 0 in (numbers := (int(width), int(height), Fraction(rate))):
+        raise UsageError(
+            f"the test pattern {text!r} has no pixels or no frames",
+            found=numbers,
+            wanted="a width, height and rate above 0",
+            remedy="give a width, a height and a rate above 0",
+        )
     return f"testsrc2=size={width}x{height}:rate={rate},format=yuv420p"
 
 
@@ -140,8 +161,11 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
         module = importlib.import_module("sr_edge.gstreamer.source")
     except (ImportError, ValueError) as error:
         raise RuntimeUnavailable(
-            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, this one has "
-            f"none ({error}); docs/camera.md says how, or give another source"
+            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, which this "
+            f"interpreter lacks ({error})",
+            found=sys.executable,
+            wanted=("PyGObject", "GStreamer"),
+            remedy="see docs/camera.md for the installation, or give another source",
         ) from error
     source: Source = module.open_gst_source(
         pipeline, silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
@@ -152,7 +176,12 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
 def _open_address(text: str, options: SourceOptions) -> Source:
     scheme = scheme_of(text)
     if scheme not in _SCHEMES:
-        raise UsageError(f"{without_secrets(text)}: there is no source of kind {scheme}://; give {SOURCES}")
+        raise UsageError(
+            f"{without_secrets(text)}: sources of the scheme {scheme}:// are not supported",
+            found=scheme,
+            wanted=_SCHEMES,
+            remedy=f"give {SOURCES}",
+        )
     usual = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     is_live = True if scheme in _LIVE_SCHEMES else None
     address = AvAddress(text, None, {**usual, **options.ffmpeg}, is_live, silence_s=options.silence_s)
@@ -175,12 +204,18 @@ def _open_again_when_lost(address: AvAddress, options: SourceOptions) -> Source:
 def _require_content(path: Path) -> None:
     """What FFmpeg would say less clearly of a path."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         raise StreamError(
-            f"there is no file or device {path}; check its name, and that a camera is plugged in"
+            f"there is no file or device {path}",
+            found=path,
+            remedy="check its name, and for a camera that it is plugged in",
         ) from None
     except OSError as error:
-        raise StreamError(f"{path}: {error.strerror}; check its folder's rights") from None
-    if stat.S_ISREG(found.st_mode) and found.st_size == 0:
-        raise StreamError(f"{path} is empty (0 bytes); copy or record it again")
+        raise StreamError(
+            f"{path}: {error.strerror}", found=path, remedy="check the permissions of its folder"
+        ) from None
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise StreamError(
+            f"the file {path} is empty (0 bytes)", found=0, wanted="a video", remedy="copy or record it again"
+        )

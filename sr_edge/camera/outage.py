@@ -45,7 +45,12 @@ class Outage:
             StreamError: it is time to give up.
         """
         if self._give_up_s is not None and self._away_s >= self._give_up_s:
-            raise StreamError(f"{error}; given up after {self._away_s:.0f} s") from None
+            raise StreamError(
+                f"{error.problem}, given up after {self._away_s:.0f} s",
+                found=error.found,
+                wanted=error.wanted,
+                remedy=error.remedy,
+            ) from None
         self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S)
         reason = str(error).removeprefix(f"{self._name}: ")
         if reason != self._reason:

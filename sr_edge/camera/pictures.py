@@ -29,7 +29,12 @@ class PictureSource:
         self._files = list_pictures(folder)
         self._closed = threading.Event()
         if not self._files:
-            raise StreamError(f"{folder} has no picture; PNG, JPEG, TIFF and WebP files are looked for")
+            raise StreamError(
+                f"the folder {folder} contains no image",
+                found=folder,
+                wanted=("PNG", "JPEG", "TIFF", "WebP"),
+                remedy="give a folder with PNG, JPEG, TIFF or WebP files",
+            )
 
     def frames(self) -> Iterator[VideoFrame]:
         """Raises FrameError where a picture cannot be read."""

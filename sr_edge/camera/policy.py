@@ -33,9 +33,21 @@ class Policy:
 
     def __post_init__(self) -> None:
         if (self.dropping is Dropping.DROP_LATE) != (self.deadline_ms is not None):
-            raise UsageError("drop-late wants a deadline, other policies have none; write for example 'drop-late 100'")
+            raise UsageError(
+                f"the policy {self.dropping} takes no deadline"
+                if self.deadline_ms is not None
+                else f"the policy {self.dropping} needs a deadline in milliseconds",
+                found=str(self),
+                wanted=["latest", "block", "drop-late MS"],
+                remedy="write for example 'drop-late 100'",
+            )
         if self.deadline_ms is not None and not self.deadline_ms > 0:
-            raise UsageError(f"a deadline of {self.deadline_ms:g} ms is over before it begins; give more than 0")
+            raise UsageError(
+                f"the deadline of {self.deadline_ms:g} ms is not positive",
+                found=self.deadline_ms,
+                wanted="more than 0 ms",
+                remedy="give more than 0",
+            )
 
     @classmethod
     def parse(cls, text: str) -> Policy:
@@ -43,7 +55,10 @@ class Policy:
         match = re.fullmatch(r"(latest|block|drop-late)(?:[ :=](\d+(?:\.\d+)?))?", text.strip())
         if match is None:
             raise UsageError(
-                f"unknown policy {text!r}; choose latest, block or 'drop-late MS', for example 'drop-late 100'"
+                f"unknown policy {text!r}",
+                found=text,
+                wanted=["latest", "block", "drop-late MS"],
+                remedy="choose latest, block or 'drop-late MS', for example 'drop-late 100'",
             )
         return cls(Dropping(match[1]), float(match[2]) if match[2] else None)
 

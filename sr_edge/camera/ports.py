@@ -32,8 +32,16 @@ class SourceInfo:
 class SinkAway(StreamError):
     """A sink is lost and may come back: the same frame is to be written again after `wait_s`."""
 
-    def __init__(self, message: str, wait_s: float) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        problem: str,
+        wait_s: float,
+        *,
+        found: object = None,
+        wanted: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(problem, found=found, wanted=wanted, remedy=remedy)
         self.wait_s = wait_s
 
 

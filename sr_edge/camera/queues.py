@@ -21,13 +21,20 @@ DROP_LATE_DEPTH = 32
 class Inbox:
     """Frames between the source's thread and those that run the model; drops by its policy, and counts that."""
 
-    def __init__(self, policy: Policy, gives_way: Callable[[VideoFrame], bool] = lambda frame: False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        gives_way: Callable[[VideoFrame], bool] = lambda frame: False,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         """Args:
         gives_way: for frames that displace only their like under `latest`.
+        clock: nanoseconds, by the clock of the frames' `captured_ns`.
         """
         depths = {Dropping.LATEST: 1, Dropping.BLOCK: BLOCK_DEPTH, Dropping.DROP_LATE: DROP_LATE_DEPTH}
         self._policy = policy
         self._gives_way = gives_way
+        self._clock = clock
         self._depth = depths[policy.dropping]
         self._waiting: deque[VideoFrame] = deque()
         self._changed = threading.Condition()
@@ -86,7 +93,7 @@ class Inbox:
 
     def _is_late(self, frame: VideoFrame) -> bool:
         deadline_ms = self._policy.deadline_ms
-        return deadline_ms is not None and (time.monotonic_ns() - frame.captured_ns) / 1e6 > deadline_ms
+        return deadline_ms is not None and (self._clock() - frame.captured_ns) / 1e6 > deadline_ms
 
     def end(self, *, discard: bool = False) -> None:
         """No more frames come in; those that wait are still taken, or forgotten."""

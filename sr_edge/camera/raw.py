@@ -17,7 +17,7 @@ import numpy as np
 from sr_edge.camera.conversion import reformatted, resized
 from sr_edge.camera.frame import Colour, PixelFormat, Plane, VideoFrame
 from sr_edge.camera.ports import SourceInfo
-from sr_edge.camera.vendor_errors import reason_of
+from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import StreamError, UsageError
 
 _AT_ONCE = 1 << 20
@@ -39,8 +39,11 @@ class RawFormat:
         known = [form.value for form in PixelFormat]
         if match is None or match[1] not in known or 0 in (int(match[2]), int(match[3]), Fraction(match[4])):
             raise UsageError(
-                f"cannot read {text!r} as a raw format; write FORMAT:WIDTHxHEIGHT@RATE, for example nv12:320x180@30, "
-                f"FORMAT one of {', '.join(known)}"
+                f"{text!r} is not a raw video format",
+                found=text,
+                wanted="FORMAT:WIDTHxHEIGHT@RATE",
+                remedy="write FORMAT:WIDTHxHEIGHT@RATE, for example nv12:320x180@30, with FORMAT one of "
+                + ", ".join(known),
             )
         return cls(PixelFormat(match[1]), int(match[2]), int(match[3]), Fraction(match[4]))
 
@@ -66,10 +69,8 @@ class RawSource:
         self.info = SourceInfo(raw.rate)
         self._raw = raw
         self._owned = path is not None
-        try:
+        with stream_errors(self.name):
             self._file = 0 if path is None else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise StreamError(f"{self.name}: {reason_of(error)}") from None
         self._closing = threading.Lock()
         self._woken, self._waker = os.pipe()
 
@@ -105,15 +106,15 @@ class RawSource:
         while filled < len(content):
             if not self._is_readable():
                 return None
-            try:
+            with stream_errors(self.name):
                 part = os.read(self._file, min(_AT_ONCE, len(content) - filled))
-            except OSError as error:
-                raise StreamError(f"{self.name}: {reason_of(error)}") from None
             if not part:
                 if filled:
                     raise StreamError(
-                        f"{self.name} ended {filled:,} bytes into a frame of {len(content):,}; "
-                        "check that the raw format is the sender's"
+                        f"{self.name} ended after {filled:,} of the {len(content):,} bytes of a frame",
+                        found=filled,
+                        wanted=len(content),
+                        remedy="check that the sender uses the same raw format",
                     )
                 return None
             content[filled : filled + len(part)] = part
@@ -160,8 +161,6 @@ class RawSink:
     def close(self) -> None: ...
 
     def _write_all(self, content: memoryview) -> None:
-        try:
+        with stream_errors(self.name):
             while content:
                 content = content[os.write(self._descriptor, content) :]
-        except OSError as error:
-            raise StreamError(f"{self.name}: {reason_of(error)}") from None

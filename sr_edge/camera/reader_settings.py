@@ -15,6 +15,7 @@ from sr_edge.errors import UsageError
 
 _IN_CHILDREN, _OBJECT_IS_A_CLASS = 1, 2
 _OF_READERS = 2
+_EXAMPLES = ["framerate", "video_size", "timeout"]
 
 
 def require_known_settings(names: Iterable[str]) -> None:
@@ -22,9 +23,13 @@ def require_known_settings(names: Iterable[str]) -> None:
     ffmpeg = _ffmpeg()
     unknown = [name for name in names if not _is_known(ffmpeg, name)]
     if unknown:
-        like = get_close_matches(unknown[0], _known(ffmpeg), n=1, cutoff=0.7)
-        wanted = f"did you mean {like[0]}?" if like else "write for example framerate, video_size or timeout"
-        raise UsageError(f"FFmpeg's readers have no setting {', '.join(unknown)}; {wanted}")
+        similar = get_close_matches(unknown[0], _known(ffmpeg), n=1, cutoff=0.7)
+        raise UsageError(
+            f"FFmpeg has no demuxer, protocol or input device with the option {', '.join(unknown)}",
+            found=unknown,
+            wanted=similar or _EXAMPLES,
+            remedy=f"did you mean {similar[0]}?" if similar else f"use for example {', '.join(_EXAMPLES)}",
+        )
 
 
 def _ffmpeg() -> ctypes.CDLL:

@@ -31,6 +31,7 @@ class ReopeningSource(Generic[Opened]):
         give_up_s: float | None = None,
         say: Callable[[str], None] = say_nothing,
         first_wait_s: float = FIRST_WAIT_S,
+        wait: Callable[[float], object] | None = None,
     ) -> None:
         """Args:
         first: already open: whatever is wrong with the address shows before the stream starts.
@@ -39,6 +40,7 @@ class ReopeningSource(Generic[Opened]):
         give_up_s: how long to try again; None tries for good.
         say: is told of every loss and return.
         first_wait_s: before the first try; each further wait is twice as long, up to 8 seconds.
+        wait: waits so many seconds before a try, true when the source was closed meanwhile.
         """
         self.name = first.name
         self.info: SourceInfo = first.info
@@ -50,6 +52,7 @@ class ReopeningSource(Generic[Opened]):
         self._say = say
         self._first_wait_s = first_wait_s
         self._closed = threading.Event()
+        self._wait: Callable[[float], object] = wait or self._closed.wait
         self._outage: Outage | None = None
         self._inbox = Inbox(Policy(Dropping.BLOCK))
 
@@ -97,15 +100,18 @@ class ReopeningSource(Generic[Opened]):
         """Begins an outage, or takes note that a source which was opened again gave no frame."""
         if error is not None and not isinstance(error, StreamError):
             raise error
-        reason = f"no frame for {self._silence_s:g} s" if self._is_silent else str(error or "it ended")
+        if self._is_silent:
+            error = StreamError(f"{self.name}: no frame for {self._silence_s:g} s", found=self.name)
+        elif error is None:
+            error = StreamError(f"{self.name}: it ended", found=self.name)
         if self._outage is None:
-            self._outage = Outage(self.name, reason, self._say, self._give_up_s, self._first_wait_s)
+            self._outage = Outage(self.name, str(error), self._say, self._give_up_s, self._first_wait_s)
         else:
-            self._outage.failed(StreamError(f"{self.name}: {reason.removeprefix(f'{self.name}: ')}"))
+            self._outage.failed(error)
 
     def _open_again(self) -> None:
         outage = self._outage
-        while outage is not None and not self._closed.wait(outage.wait_s):
+        while outage is not None and not self._wait(outage.wait_s):
             try:
                 self._current = self._reopen(self._current)
                 break

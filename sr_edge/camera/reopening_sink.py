@@ -73,7 +73,9 @@ class ReopeningSink:
             self._outage = Outage(self.name, str(error), self._say, self._give_up_s, self._first_wait_s)
         else:
             self._outage.failed(error)
-        raise SinkAway(str(error), self._outage.wait_s) from None
+        raise SinkAway(
+            error.problem, self._outage.wait_s, found=error.found, wanted=error.wanted, remedy=error.remedy
+        ) from None
 
     def _leave_behind(self, time_s: float | None) -> None:
         if self._passengers is not None:

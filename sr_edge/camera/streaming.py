@@ -43,6 +43,11 @@ class Stream:
         self._loop = loop
         self._owned = owned
 
+    @property
+    def options(self) -> LoopOptions:
+        """How the stream is run, with what was chosen for arguments that were left out."""
+        return self._loop.options
+
     def report(self) -> StreamReport:
         """Frames, drops, latencies and times so far; also after the end."""
         return self._loop.report()

@@ -5,66 +5,101 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import av
 
 from sr_edge.errors import StreamError
 
-_ADVICE: tuple[tuple[type[BaseException], str], ...] = (
-    (av.error.HTTPUnauthorizedError, "the server refuses the user name or password; check both"),
-    (av.error.HTTPForbiddenError, "the server does not let this user in; check the user's rights"),
-    (av.error.HTTPNotFoundError, "the server has no such stream; check the path"),
-    (av.error.HTTPError, "the server refuses; check the address"),
-    (av.error.ProtocolNotFoundError, "the FFmpeg here was built without it; take rtsp://, rtmp:// or udp://"),
-    (av.error.FilterNotFoundError, "check its spelling"),
-    (av.error.DecoderNotFoundError, "it cannot be decoded here; convert it to H.264 or H.265"),
-    (av.error.EncoderNotFoundError, "there is no encoder for it here; choose another suffix, for example .mp4"),
-    (av.error.InvalidDataError, "it is damaged, empty or no video; copy it again or choose another"),
-    (av.error.EOFError, "it ended before it began; check that it sends"),
+
+@dataclass(frozen=True)
+class _Advice:
+    """An instruction to the user, and what the error means here where its own text does not say so."""
+
+    remedy: str
+    meaning: str | None = None
+
+
+_ADVICE: tuple[tuple[type[BaseException], _Advice], ...] = (
+    (av.error.HTTPUnauthorizedError, _Advice("check the user name and password")),
+    (av.error.HTTPForbiddenError, _Advice("check that this user may access the stream")),
+    (av.error.HTTPNotFoundError, _Advice("check the path of the stream")),
+    (av.error.HTTPError, _Advice("check the address and the server")),
+    (
+        av.error.ProtocolNotFoundError,
+        _Advice("use rtsp://, rtmp:// or udp://", "this build of FFmpeg does not support the protocol"),
+    ),
+    (av.error.FilterNotFoundError, _Advice("check the name of the filter")),
+    (
+        av.error.DecoderNotFoundError,
+        _Advice("convert it to H.264 or H.265", "this build of FFmpeg cannot decode it"),
+    ),
+    (
+        av.error.EncoderNotFoundError,
+        _Advice("choose another suffix, for example .mp4", "this build of FFmpeg has no encoder for it"),
+    ),
+    (
+        av.error.InvalidDataError,
+        _Advice("copy it again or choose another one", "it is damaged, empty or not a video"),
+    ),
+    (av.error.EOFError, _Advice("check that it is sending", "it ended before the first frame")),
 )
 _ADVICE_BY_NUMBER = {
-    errno.ENOENT: "there is no such file or device; check the name",
-    errno.EACCES: "there is no permission; for a camera join the group `video`, for a file check its rights",
-    errno.EPERM: "there is no permission; check the rights",
-    errno.EBUSY: "another program uses it; end that one",
-    errno.ENODEV: "there is no such device; check that it is plugged in",
-    errno.ENXIO: "there is no such device; check that it is plugged in",
-    errno.ENOTTY: "it is not a camera; choose another device",
-    errno.EISDIR: "it is a folder; give a file",
-    errno.EINVAL: "it is not understood; check its spelling and options",
-    errno.EIO: "it cannot be reached; check the host's name and the network",
-    errno.ECONNREFUSED: "nobody answers there; check host and port, and that the server runs",
-    errno.ECONNRESET: "the other side broke the connection",
-    errno.EPIPE: "the other side is gone",
-    errno.EHOSTUNREACH: "the host cannot be reached; check the address and the network",
-    errno.ENETUNREACH: "the network cannot be reached; check the connection",
-    errno.ETIMEDOUT: "nobody answers there in time; check the address and the network",
-    errno.ENOSPC: "the disk is full; free some space or choose another disk",
-    errno.EDQUOT: "the disk quota is used up; free some space or choose another disk",
-    errno.EFBIG: "the file may not grow further; raise the limit or choose another disk",
-    errno.EROFS: "the disk is read only; choose another place",
+    errno.ENOENT: _Advice("check the name of the file or device"),
+    errno.EACCES: _Advice("for a camera, join the group `video`; for a file, check its permissions"),
+    errno.EPERM: _Advice("check the permissions"),
+    errno.EBUSY: _Advice("end the other program that uses it"),
+    errno.ENODEV: _Advice("check that it is plugged in"),
+    errno.ENXIO: _Advice("check that it is plugged in"),
+    errno.ENOTTY: _Advice("choose another device", "it is not a camera"),
+    errno.EISDIR: _Advice("give a file"),
+    errno.EINVAL: _Advice("check the name or address and the options"),
+    errno.EIO: _Advice("check the name of the host and the network", "it cannot be reached"),
+    errno.ECONNREFUSED: _Advice("check the host and the port, and that the server is running"),
+    errno.ECONNRESET: _Advice("check the server and the network"),
+    errno.EPIPE: _Advice("check the program or server that receives the frames", "the receiver has closed it"),
+    errno.EHOSTUNREACH: _Advice("check the address and the network"),
+    errno.ENETUNREACH: _Advice("check the network connection"),
+    errno.ETIMEDOUT: _Advice("check the address and the network"),
+    errno.ENOSPC: _Advice("free some space or choose another disk"),
+    errno.EDQUOT: _Advice("free some space or choose another disk"),
+    errno.EFBIG: _Advice("raise the limit of the file size or choose another disk"),
+    errno.EROFS: _Advice("choose a folder on another disk"),
 }
+_TIMED_OUT = _Advice("check that it is switched on and sending")
 
 
 @contextmanager
 def stream_errors(name: str) -> Iterator[None]:
-    """Raises StreamError about `name` for whatever FFmpeg raises; its cause is left out, it names the whole address."""
+    """Raises StreamError about `name` for whatever FFmpeg and the system raise.
+
+    What was found is `name`. The cause of the error is left out, because it names the whole address.
+    """
     try:
         yield
-    except av.error.FFmpegError as error:
-        raise StreamError(f"{name}: {reason_of(error)}") from None
-    except OSError as error:
-        raise StreamError(f"{name}: {reason_of(error)}") from None
+    except (av.error.FFmpegError, OSError) as error:
+        raise StreamError(f"{name}: {reason_of(error)}", found=name, remedy=remedy_of(error)) from None
 
 
 def reason_of(error: Any) -> str:
-    """What is wrong and what to do, without naming the address."""
+    """What is wrong, in the words of FFmpeg or the system, without the address."""
     if isinstance(error, av.error.ExitError):  # our own timeout; its text speaks of another reason
-        return "nothing came in time; check that it is on and sends"
-    advice = _ADVICE_BY_NUMBER.get(error.errno)
-    for kind, words in _ADVICE:
-        if advice is None and isinstance(error, kind):
-            advice = words
+        return "no data arrived in time"
     reason = str(error.strerror or type(error).__name__)
-    return f"{reason}; {advice}" if advice else reason
+    advice = _advice_on(error)
+    return f"{reason} ({advice.meaning})" if advice and advice.meaning else reason
+
+
+def remedy_of(error: Any) -> str | None:
+    """What to do about it; None where that is not known."""
+    advice = _advice_on(error)
+    return advice.remedy if advice else None
+
+
+def _advice_on(error: Any) -> _Advice | None:
+    if isinstance(error, av.error.ExitError):
+        return _TIMED_OUT
+    if error.errno in _ADVICE_BY_NUMBER:
+        return _ADVICE_BY_NUMBER[error.errno]
+    return next((advice for kind, advice in _ADVICE if isinstance(error, kind)), None)

@@ -50,6 +50,7 @@ class Watch:
             for name, since_s in list(self._busy.values()):
                 if self._watched_s - since_s > self._limit_s:
                     raise HungStage(
-                        f"{name} did not come back for {self._watched_s - since_s:.0f} s; the stream is ended. "
-                        "Start the program again; another runtime or sink may help"
+                        f"{name} has not responded for {self._watched_s - since_s:.0f} s and the stream was ended",
+                        found=name,
+                        remedy="start the program again; another runtime or sink may help",
                     )

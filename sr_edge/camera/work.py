@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.statistics import StreamStatistics
 from sr_edge.camera.watch import Watch
-from sr_edge.errors import FrameError, StreamError, UsageError
+from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,40 @@ class Begun:
 class Work:
     """What the model's threads of one stream share."""
 
-    def __init__(self, enlarger: Enlarger, options: LoopOptions, statistics: StreamStatistics, watch: Watch) -> None:
+    def __init__(
+        self,
+        enlarger: Enlarger,
+        options: LoopOptions,
+        statistics: StreamStatistics,
+        watch: Watch,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Args:
+        clock: nanoseconds, by the clock of the frames' `captured_ns`.
+        """
         self._enlarger = enlarger
         self._options = options
         self._statistics = statistics
         self._watch = watch
+        self._clock = clock
         self._between = BicubicEnlarger(enlarger.scale)
         self._failing = threading.Lock()
         self._failed_in_a_row = 0
         self._has_result = False
-        self._last_failure: str | None = None
+        self._last_failure: Exception | None = None
         self._governor: Governor | None = None
-        self._in_model_since_s: dict[int, float] = {}
+        self._in_model_since_ns: dict[int, int] = {}
         """By thread."""
         fallback = options.fallback
         if fallback is not None and fallback.scale != enlarger.scale:
             raise UsageError(
-                f"the fallback enlarges {fallback.scale} times, the model {enlarger.scale} times; "
-                "take a fallback of the same scale"
+                f"the fallback has scale {fallback.scale}, the model has scale {enlarger.scale}",
+                found=fallback.scale,
+                wanted=enlarger.scale,
+                remedy="use a fallback of the same scale",
             )
         if options.max_latency_ms is not None:
-            self._governor = Governor(options.max_latency_ms, self._on_switch)
+            self._governor = Governor(options.max_latency_ms, self._on_switch, options.fallback_timing)
 
     @property
     def at_once(self) -> int:
@@ -82,7 +95,7 @@ class Work:
         Raises:
             StreamError: too many in a row failed.
         """
-        self._statistics.stage("wait", (time.monotonic_ns() - frame.captured_ns) / 1e6)
+        self._statistics.stage("wait", (self._clock() - frame.captured_ns) / 1e6)
         with self._failures(frame):
             like = self._part(frame)
             with self._timed("prepare"):
@@ -100,7 +113,7 @@ class Work:
         except FrameError as error:
             if self._has_result:  # the stream may have changed its size for a while
                 raise
-            raise UsageError(str(error)) from None
+            raise UsageError(error.problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from None
 
     def finish(self, begun: Begun) -> Result | None:
         """What needs no engine; None where that failed. Raises as `begin`."""
@@ -120,21 +133,27 @@ class Work:
     def require_result(self) -> None:
         """Raises StreamError where all frames of a stream that is over failed."""
         if self._last_failure is not None and not self._has_result:
-            raise StreamError(f"no frame came through, the last one failed: {self._last_failure}")
+            raise StreamError(
+                f"no frame was upscaled; the last error: {_problem_of(self._last_failure)}",
+                found=0,
+                wanted="at least one frame",
+                remedy=_remedy_of(self._last_failure),
+            ) from self._last_failure
 
     def sent(self, result: Result) -> None:
         """Takes note that the sink has a frame."""
-        latency_ms = (time.monotonic_ns() - result.frame.captured_ns) / 1e6
+        now_ns = self._clock()
+        latency_ms = (now_ns - result.frame.captured_ns) / 1e6
         self._statistics.frame_out(latency_ms)
         if self._governor is not None and result.enlarger is not self._between:
-            self._governor.observe(latency_ms, result.enlarger is self._options.fallback, time.monotonic())
+            self._governor.observe(latency_ms, result.enlarger is self._options.fallback, now_ns / 1e9)
 
     def look(self) -> None:
         """Takes note of how long frames are in the model already; by the thread of `sent`, every second or oftener."""
         if self._governor is not None:
-            now_s = time.monotonic()
-            for since_s in list(self._in_model_since_s.values()):
-                self._governor.observe_waiting(1e3 * (now_s - since_s), now_s)
+            now_ns = self._clock()
+            for since_ns in list(self._in_model_since_ns.values()):
+                self._governor.observe_waiting((now_ns - since_ns) / 1e6, now_ns / 1e9)
 
     def _on_switch(self, text: str) -> None:
         self._options.journal.say(text)
@@ -151,12 +170,12 @@ class Work:
     def _inside(self, enlarger: Enlarger) -> Iterator[None]:
         thread = threading.get_ident()
         if enlarger is self._enlarger:
-            self._in_model_since_s[thread] = time.monotonic()
+            self._in_model_since_ns[thread] = self._clock()
         try:
             with self._watch.stage(f"the model ({enlarger.name})"):
                 yield
         finally:
-            self._in_model_since_s.pop(thread, None)
+            self._in_model_since_ns.pop(thread, None)
 
     @contextmanager
     def _failures(self, frame: VideoFrame) -> Iterator[None]:
@@ -170,13 +189,26 @@ class Work:
                 self._failed_in_a_row += 1
                 failed = self._failed_in_a_row
             self._statistics.count("failed")
-            self._last_failure = reason = str(error) or type(error).__name__
+            self._last_failure = error
             if failed >= self._options.failures_in_a_row:
-                raise StreamError(f"{failed} frames in a row failed, the last one: {reason}") from error
-            self._options.journal.say(f"frame {frame.sequence} is left out: {reason}")
+                raise StreamError(
+                    f"{failed} frames in a row failed; the last error: {_problem_of(error)}",
+                    found=failed,
+                    wanted=f"fewer than {self._options.failures_in_a_row}",
+                    remedy=_remedy_of(error),
+                ) from error
+            self._options.journal.say(f"frame {frame.sequence} is left out: {str(error) or type(error).__name__}")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started_s = time.perf_counter()
         yield
         self._statistics.stage(stage, 1e3 * (time.perf_counter() - started_s))
+
+
+def _problem_of(error: Exception) -> str:
+    return error.problem if isinstance(error, SrEdgeError) else str(error) or type(error).__name__
+
+
+def _remedy_of(error: Exception) -> str | None:
+    return error.remedy if isinstance(error, SrEdgeError) else None

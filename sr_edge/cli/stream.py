@@ -138,15 +138,28 @@ def stream(
 
 def _require_sense(sink: str, fallback: str | None, max_latency_ms: float | None, as_json: bool) -> None:
     if fallback is None and max_latency_ms is not None:
-        raise UsageError("--max-latency-ms is what a fallback is to hold; add --fallback bicubic or a bundle")
+        raise UsageError(
+            "--max-latency-ms is the latency limit above which a fallback takes over, and no fallback was given",
+            found=max_latency_ms,
+            remedy="add --fallback bicubic or --fallback BUNDLE",
+        )
     if sink == "-" and as_json:
-        raise UsageError("standard output takes the frames, not --json too; write the figures with --stats-json FILE")
+        raise UsageError(
+            "the sink - and --json cannot both write to standard output",
+            found=("-", "--json"),
+            wanted="one of them",
+            remedy="write the figures with --stats-json FILE",
+        )
 
 
 def _require_own_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
     for what, other in others.items():
         if other is not None and stats_json.resolve() == Path(other).resolve():
-            raise UsageError(f"--stats-json {stats_json} is the {what} too; give another name for the figures")
+            raise UsageError(
+                f"--stats-json {stats_json} would overwrite the {what}",
+                found=stats_json,
+                remedy="give another name for the figures",
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sr_edge.whole_file import whole_file
 
 if TYPE_CHECKING:
     from sr_edge.camera import StreamReport, Times
+    from sr_edge.camera.sensors import Sensors
 
 _LINE_EVERY_S = 10.0
 _FILE_EVERY_S = 1.0
@@ -22,11 +23,11 @@ _CLEAR = "\r\x1b[K"
 class Display:
     """Everything goes to stderr: on a terminal one line that is written over, else a line every ten seconds."""
 
-    def __init__(self, stats_json: Path | None) -> None:
+    def __init__(self, stats_json: Path | None, sensors: Sensors | None = None) -> None:
         from sr_edge.camera.sensors import Sensors
 
         self._stats_json = stats_json
-        self._sensors = Sensors()
+        self._sensors = sensors or Sensors()
         self._readings = self._sensors.read()
         self._is_terminal = sys.stderr.isatty()
         self._writing = threading.Lock()

@@ -88,6 +88,11 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
     for text in texts:
         name, found, value = text.partition("=")
         if not found or not name:
-            raise UsageError(f"cannot read {text!r} as a setting; write NAME=VALUE, for example framerate=30")
+            raise UsageError(
+                f"{text!r} is not an option with its value",
+                found=text,
+                wanted="NAME=VALUE",
+                remedy="write NAME=VALUE, for example framerate=30",
+            )
         pairs[name.strip()] = value
     return pairs

@@ -32,10 +32,10 @@ class ListSource:
         self.is_live = is_live
         self.info = SourceInfo(Fraction(30))
         self.closed = threading.Event()
-        self._frames = frames
+        self.content = frames
 
     def frames(self) -> Iterator[VideoFrame]:
-        for frame in self._frames:
+        for frame in self.content:
             if self.closed.is_set():
                 return
             yield frame

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from time import monotonic_ns
-from types import SimpleNamespace
 
 import pytest
 
-from sr_edge.camera.fallback import FIRST_REST_S, LONGEST_REST_S, SETTLED_S, Governor
+from sr_edge.camera.fallback import FallbackTiming, Governor
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.journal import Journal
 from sr_edge.camera.loop import Loop
@@ -22,6 +20,11 @@ from sr_edge.camera.work import Work
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.expected_errors import raises
+
+TIMING = FallbackTiming()
+AT_ONCE = FallbackTiming(late_for_s=0.0, first_rest_s=0.0)
+"""Each late frame leads to a switch, and so does the next one."""
 
 
 class Clock:
@@ -75,7 +78,7 @@ def test_a_second_of_late_frames_leads_to_the_fallback_and_is_said() -> None:
     assert clock.governor.uses_fallback
     assert said == [
         "the model took 150 ms, for a second mostly over the 100 ms allowed: going on with the fallback, "
-        f"trying the model again in {FIRST_REST_S:.0f} s"
+        f"trying the model again in {TIMING.first_rest_s:.0f} s"
     ]
 
 
@@ -93,9 +96,9 @@ def test_a_frame_that_does_not_come_back_is_late_for_a_second_by_itself() -> Non
 def test_the_model_is_tried_again_and_kept_when_it_holds() -> None:
     clock, said = governor_of()
     clock.frames(150, 1.2)
-    clock.frames(10, FIRST_REST_S + 0.2)
+    clock.frames(10, TIMING.first_rest_s + 0.2)
     assert not clock.governor.uses_fallback
-    clock.frames(60, SETTLED_S)
+    clock.frames(60, TIMING.settled_s)
     assert clock.governor.switches == 2
     assert said[-1] == "trying the model again"
 
@@ -110,8 +113,8 @@ def test_each_failure_soon_after_a_return_doubles_the_rest() -> None:
         while clock.governor.uses_fallback:
             clock.frames(10, 0.1)
         rests.append(clock.now_s - left_s)
-    assert [round(rest / FIRST_REST_S) for rest in rests] == [1, 2, 4, 8, 12, 12]
-    assert rests[-1] <= LONGEST_REST_S + 0.2
+    assert [round(rest / TIMING.first_rest_s) for rest in rests] == [1, 2, 4, 8, 12, 12]
+    assert rests[-1] <= TIMING.longest_rest_s + 0.2
     assert len(said) == 12
 
 
@@ -121,9 +124,9 @@ def test_a_model_that_held_long_starts_with_the_short_rest_again() -> None:
         clock.frames(150, 1.2)
         while clock.governor.uses_fallback:
             clock.frames(10, 0.1)
-    clock.frames(50, SETTLED_S + 1)
+    clock.frames(50, TIMING.settled_s + 1)
     clock.frames(150, 1.2)
-    assert said[-1].endswith(f"again in {FIRST_REST_S:.0f} s")
+    assert said[-1].endswith(f"again in {TIMING.first_rest_s:.0f} s")
 
 
 def test_frames_begun_before_a_switch_do_not_count() -> None:
@@ -135,16 +138,12 @@ def test_frames_begun_before_a_switch_do_not_count() -> None:
     assert clock.governor.uses_fallback
 
 
-def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model() -> None:
     """Every third through the model, late each time; those between are in time."""
     now_s = 0.0
-    clock = SimpleNamespace(
-        monotonic=lambda: now_s, monotonic_ns=lambda: round(1e9 * now_s), perf_counter=lambda: now_s
-    )
-    monkeypatch.setattr("sr_edge.camera.work.time", clock)
     options = LoopOptions(every=3, fallback=RepeatingEnlarger(name="cheap"), max_latency_ms=60)
     model = RepeatingEnlarger()
-    work = Work(model, options, StreamStatistics(), Watch(PATIENCE_S))
+    work = Work(model, options, StreamStatistics(), Watch(PATIENCE_S), clock=lambda: round(1e9 * now_s))
     by: list[str] = []
     for number in range(60):
         frame = replace(flat_frame(number), captured_ns=round(1e9 * number / 30))
@@ -158,11 +157,8 @@ def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model(monkeypat
     assert by[-3:] == ["cheap", "bicubic", "bicubic"]
 
 
-def test_a_model_that_is_still_at_its_first_frame_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 0.0
-    clock = SimpleNamespace(monotonic=lambda: now_s, monotonic_ns=monotonic_ns, perf_counter=lambda: now_s)
-    monkeypatch.setattr("sr_edge.camera.work.time", clock)
-    monkeypatch.setattr("sr_edge.camera.loop._TICK_S", 0.001)
+def test_a_model_that_is_still_at_its_first_frame_is_left() -> None:
+    now_s = 10.0
     inside, go_on, cheaply = threading.Event(), threading.Event(), threading.Event()
 
     def four_seconds(frame: VideoFrame) -> None:
@@ -173,11 +169,12 @@ def test_a_model_that_is_still_at_its_first_frame_is_left(monkeypatch: pytest.Mo
     model.before_infer = four_seconds  # type: ignore[method-assign]
     cheap.before_infer = lambda frame: cheaply.set()  # type: ignore[method-assign]
     frames = [flat_frame(number, pts=number) for number in range(4)]
-    loop, sink = Loop(ListSource(frames), model, LoopOptions(fallback=cheap, max_latency_ms=100)), ListSink()
+    options = LoopOptions(fallback=cheap, max_latency_ms=100, tick_s=0.001)
+    loop, sink = Loop(ListSource(frames), model, options, clock=lambda: round(1e9 * now_s)), ListSink()
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
     assert inside.wait(PATIENCE_S)
-    now_s = 1.2
+    now_s = 11.2
     assert cheaply.wait(PATIENCE_S)
     assert (loop.report().switches, loop.report().frames_out) == (1, 0)
     go_on.set()
@@ -187,14 +184,12 @@ def test_a_model_that_is_still_at_its_first_frame_is_left(monkeypatch: pytest.Mo
 
 
 def test_a_limit_that_nothing_can_hold_is_refused() -> None:
-    with pytest.raises(UsageError, match="more than 0"):
+    with raises(UsageError, found=0, wanted="more than 0 ms"):
         governor_of(0)
 
 
-def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_model_hands_over_to_the_fallback_in_the_loop() -> None:
     """Every frame is late; without patience each one leads to a switch."""
-    monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
-    monkeypatch.setattr("sr_edge.camera.fallback.FIRST_REST_S", 0.0)
     by: list[str] = []
 
     class Named(RepeatingEnlarger):
@@ -202,7 +197,9 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest
             by.append(self.name)
 
     said: list[str] = []
-    options = LoopOptions(fallback=Named(name="cheap"), max_latency_ms=1e-9, journal=Journal(said.append))
+    options = LoopOptions(
+        fallback=Named(name="cheap"), max_latency_ms=1e-9, fallback_timing=AT_ONCE, journal=Journal(said.append)
+    )
     shown = threading.Semaphore(1)
 
     def camera() -> Iterator[VideoFrame]:
@@ -219,10 +216,8 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop(monkeypatch: pytest
     assert [text.startswith("the model took") for text in said] == [True, False] * 3
 
 
-def test_who_waits_for_the_late_model_takes_the_fallback_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     """Else as many slow frames as there are threads would pass after the switch."""
-    monkeypatch.setattr("sr_edge.camera.fallback.LATE_FOR_S", 0.0)
-    monkeypatch.setattr("sr_edge.camera.loop._TICK_S", PATIENCE_S)  # else a frame that waits for the test is late, too
     may_pass = threading.Semaphore(0)
     slow: list[int] = []
     cheap: list[int] = []
@@ -244,7 +239,13 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once(monkeypatch: py
             super().write(frame)
 
     model = Slow()
-    options = LoopOptions(Policy.parse("drop-late 1000000"), fallback=Cheap(at_once=2), max_latency_ms=1e-9)
+    options = LoopOptions(
+        Policy.parse("drop-late 1000000"),
+        fallback=Cheap(at_once=2),
+        max_latency_ms=1e-9,
+        fallback_timing=FallbackTiming(late_for_s=0.0),
+        tick_s=PATIENCE_S,  # else a frame that waits for the test is late, too
+    )
     loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(6)]), model, options)
     running = threading.Thread(target=loop.run, args=(Patient(),))
     running.start()

@@ -17,7 +17,6 @@ from typing import Any
 
 import av
 import numpy as np
-import pytest
 
 from sr_edge.camera import (
     Journal,
@@ -32,6 +31,7 @@ from sr_edge.camera import (
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
 from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.expected_errors import raises
 
 pytestmark = pytest.mark.services
 
@@ -123,7 +123,7 @@ def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
                 sender.stop()
             if said and "is back" in said[-1]:
                 source.close()
-    assert "nothing came in time" in said[0] or "no frame for" in said[0]
+    assert "in time" in said[0] or "no frame for" in said[0]
     assert "is back after" in said[-1]
     assert min(steps(frames)) > 0
 
@@ -225,11 +225,12 @@ def test_a_server_that_was_killed_gets_the_stream_again() -> None:
 
 def test_a_server_that_never_answers_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"rtsp://me:hunter2@127.0.0.1:{deaf.getsockname()[1]}/out"
-        sink = open_sink(url, ListSource([], is_live=True), SinkOptions(silence_s=0.5))
-        with pytest.raises(StreamError, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/out: the server does not answer"):
+        place = f"127.0.0.1:{deaf.getsockname()[1]}/out"
+        sink = open_sink(f"rtsp://me:hunter2@{place}", ListSource([], is_live=True), SinkOptions(silence_s=0.5))
+        with raises(StreamError, found=f"rtsp://***@{place}", wanted="rtsp") as caught:
             sink.write(flat_frame(0, pts=0))
         sink.close()
+    assert "hunter" not in repr(vars(caught.value))
 
 
 def connected_sink(url: str, options: SinkOptions | None = None) -> Any:

@@ -6,14 +6,13 @@ import itertools
 import threading
 from collections.abc import Iterator
 
-import pytest
-
 from sr_edge.camera import Journal, Loop, LoopOptions, VideoFrame
 from sr_edge.camera.ports import SinkAway
 from sr_edge.camera.reopening_sink import ReopeningSink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.expected_errors import raises
 
 
 class FragileSink(ListSink):
@@ -26,7 +25,7 @@ class FragileSink(ListSink):
 
     def write(self, frame: VideoFrame) -> None:
         if len(self.frames) == self.lasts:
-            raise StreamError(f"{self.name}: {self.reason}")
+            raise StreamError(f"{self.name}: {self.reason}", found=self.reason)
         super().write(frame)
 
 
@@ -68,21 +67,20 @@ def test_waits_double_up_to_a_limit() -> None:
     sink.write(flat_frame(0))
     waits = []
     for _ in range(7):
-        with pytest.raises(SinkAway) as caught:
+        with raises(SinkAway, found="the other side is gone") as caught:
             sink.write(flat_frame(1))
         waits.append(caught.value.wait_s)
     assert waits == [0.5, 1, 2, 4, 8, 8, 8]
 
 
 def test_a_sink_that_cannot_be_reached_at_first_is_an_error_at_once() -> None:
-    with pytest.raises(StreamError, match="a list: nobody answers there") as caught:
+    with raises(StreamError, found="nobody answers there"):
         Loop(ListSource(frames(3)), RepeatingEnlarger()).run(opening(FragileSink(0, "nobody answers there")))
-    assert not isinstance(caught.value, SinkAway)
 
 
 def test_after_so_long_it_is_given_up() -> None:
     sink = opening(FragileSink(2), FragileSink(0), give_up_s=0.0)
-    with pytest.raises(StreamError, match="a list: the other side is gone; given up after 0 s"):
+    with raises(StreamError, found="the other side is gone"):
         Loop(ListSource(frames(9)), RepeatingEnlarger()).run(sink)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 
 from sr_edge.camera import Colour, ColourRange, PixelFormat, Sink, SinkOptions, VideoFrame, open_sink, open_source
 from sr_edge.camera.encoded_sink import EncodedSink, Encoding
-from sr_edge.errors import SrEdgeError, StreamError, UsageError
+from sr_edge.camera.vendor_errors import remedy_of
+from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
 from tests.camera.stand_ins import PATIENCE_S, ListSource
+from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 90000, 93003]
 
@@ -172,7 +175,7 @@ def test_raw_frames_into_a_pipe_that_nobody_reads() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     sink = open_sink("-", ListSource([]), stdout=writing)
-    with pytest.raises(StreamError, match="standard output: Broken pipe; the other side is gone"):
+    with raises(StreamError, found="standard output", remedy=remedy_of(OSError(errno.EPIPE, ""))):
         sink.write(flat_frame(0))
     os.close(writing)
 
@@ -184,7 +187,7 @@ def test_null_takes_everything() -> None:
 def test_a_full_disk_is_named() -> None:
     sink = EncodedSink(Encoding("/dev/full", container="mpegts"))
     noise = np.random.default_rng(3)
-    with pytest.raises(StreamError, match="/dev/full: No space left on device; the disk is full; free some space"):
+    with raises(StreamError, found="/dev/full", remedy=remedy_of(OSError(errno.ENOSPC, ""))):
         for number in range(500):
             frame = flat_frame(number, pts=number)
             luma = noise.integers(0, 256, frame.planes[0].shape, np.uint8)
@@ -218,7 +221,7 @@ except StreamError as error:
     out = tmp_path / "out.mp4"
     done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{out}: File too large; the file may not grow further" in done.stdout
+    assert f"{out}: {os.strerror(errno.EFBIG)}" in done.stdout
     with av.open(out) as container:
         assert next(container.decode(video=0)).width == WIDTH
 
@@ -244,7 +247,7 @@ finally:
     out = tmp_path / f"out{suffix}"
     done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, "written to a full disk without a word"
-    assert f"StreamError: {out}: File too large; the file may not grow further" in done.stderr
+    assert f"StreamError: {out}: {os.strerror(errno.EFBIG)}" in done.stderr
     if out.exists():
         assert read_clip(out), "what is left plays"
     else:
@@ -268,46 +271,46 @@ finally:
     notes.chmod(0o444)
     command = [*bound_by_rights, sys.executable, "-c", program, str(notes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"StreamError: {notes}: Permission denied" in done.stderr
+    assert f"StreamError: {notes}: {os.strerror(errno.EACCES)}" in done.stderr
     assert notes.read_text() == "const answer = 42"
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("out.txt", r"its suffix is none of \.mp4"),
-        ("absent/out.mp4", "the folder .*absent does not exist"),
-        ("gopher://x", "there is no sink of kind gopher://"),
-    ],
-)
-def test_what_is_no_sink(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        open_sink(name if "://" in name else str(tmp_path / name), ListSource([]))
+@pytest.mark.parametrize(("name", "found"), [("out.txt", ".txt"), ("out", ""), ("gopher://x", "gopher")])
+def test_what_is_no_sink(name: str, found: str) -> None:
+    with raises(UsageError, found=found):
+        open_sink(name, ListSource([]))
+
+
+def test_a_file_in_an_absent_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="absent"):
+        open_sink(str(tmp_path / "absent" / "out.mp4"), ListSource([]))
 
 
 def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [0, 3000])
-    with pytest.raises(UsageError, match="is the source too; give another name"):
+    with raises(UsageError, found=clip):
         open_sink(str(clip), open_source(str(clip)))
     assert len(read_clip(clip)) == 2
 
 
 def test_a_server_that_is_not_there() -> None:
-    with pytest.raises(StreamError, match=r"rtsp://\*\*\*@127\.0\.0\.1:1/live: Connection refused") as caught:
+    refused = remedy_of(OSError(errno.ECONNREFUSED, ""))
+    with raises(StreamError, found="rtsp://***@127.0.0.1:1/live", remedy=refused) as caught:
         sink = open_sink("rtsp://admin:hunter2@127.0.0.1:1/live", ListSource([], is_live=True))
         try:
             sink.write(flat_frame(0, pts=0))
         finally:
             sink.close()
-    assert "hunter" not in str(caught.value)
+    assert "hunter" not in repr(vars(caught.value))
 
 
 def test_a_server_that_stalls_is_lost(tmp_path: Path) -> None:
     """Here a file on which everything takes too long: a real server takes what fits into its sockets, and longer."""
     sink = EncodedSink(Encoding(str(tmp_path / "out.ts"), silence_s=0.0))
-    with pytest.raises(StreamError, match=r"out\.ts: it took nothing for 0 s; check the server and the network"):
+    with raises(StreamError, wanted=0.0) as caught:
         sink.write(flat_frame(0, pts=0))
     sink.close()
+    assert caught.value.problem.startswith(f"{sink.name}: ")
 
 
 def sized(width: int, height: int) -> VideoFrame:
@@ -316,27 +319,25 @@ def sized(width: int, height: int) -> VideoFrame:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "message"),
-    [
-        (16_386, 16, "would be 16386x16, libx264 ends at 16384 pixels a side; .* a model of a smaller scale"),
-        (33, 16, "would be 33x16, libx264 with yuv420p takes even sides only"),
-    ],
+    ("size", "wanted"),
+    [((16_386, 16), (16_384, 16_384)), ((33, 16), (32, 16)), ((32, 17), (32, 16))],
+    ids=["large", "odd-width", "odd-height"],
 )
-def test_a_size_that_the_encoder_cannot_hold(tmp_path: Path, width: int, height: int, message: str) -> None:
+def test_a_size_that_the_encoder_cannot_hold(tmp_path: Path, size: tuple[int, int], wanted: tuple[int, int]) -> None:
     sink = sink_to(tmp_path / "out.mp4")
-    with pytest.raises(StreamError, match=message):
-        sink.write(sized(width, height))
+    with raises(StreamError, found=size, wanted=wanted):
+        sink.write(sized(*size))
     sink.close()
 
 
 def test_an_unknown_encoder(tmp_path: Path) -> None:
-    with pytest.raises(SrEdgeError, match="no encoder libx999 here; take libx264 or libx265"):
+    with raises(StreamError, found="libx999", wanted=("libx264", "libx265")):
         sink_to(tmp_path / "out.mp4", options=SinkOptions("libx999"))
 
 
 def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:
     sink = sink_to(tmp_path / "out.mp4", options=SinkOptions(codec_options={"preset": "warp"}))
-    with pytest.raises(StreamError, match=r"out\.mp4: "):
+    with raises(StreamError, found=str(tmp_path / "out.mp4")):
         sink.write(flat_frame(0, pts=0))
     sink.close()
 
@@ -344,7 +345,7 @@ def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_setting_that_the_encoder_does_not_have(tmp_path: Path, suffix: str) -> None:
     sink = sink_to(tmp_path / f"out{suffix}", options=SinkOptions(codec_options={"crff": "20", "preset": "fast"}))
-    with pytest.raises(StreamError, match=f"out{suffix}: libx264 has no setting crff; check the spelling"):
+    with raises(StreamError, found=["crff"]):
         sink.write(flat_frame(0))
     sink.close()
     assert list(tmp_path.iterdir()) == [], "and nothing is left behind"

@@ -10,7 +10,7 @@ import pytest
 
 from sr_edge.bundle.plain import json_text
 from sr_edge.camera.journal import Journal
-from sr_edge.camera.sensors import Readings, Sensors
+from sr_edge.camera.sensors import Sensors
 from sr_edge.camera.statistics import Histogram, StreamStatistics
 from sr_edge.cli.stream_display import Display
 
@@ -110,10 +110,8 @@ def test_the_supply_of_the_whole_board_holds_the_others(tmp_path: Path) -> None:
     assert Sensors(tmp_path).power_w() is None
 
 
-def test_temperature_and_power_are_among_the_figures_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Sensors, "read", lambda self: Readings(48.5, 12.25))
-    Display(tmp_path / "figures.json").tick(StreamStatistics().report())
+def test_temperature_and_power_are_among_the_figures_of_the_file(tmp_path: Path) -> None:
+    monitor(tmp_path, 1, name="ina219", power1_input="12250000", temp1_input="48500")
+    Display(tmp_path / "figures.json", Sensors(tmp_path)).tick(StreamStatistics().report())
     document = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert (document["temperature_c"], document["power_w"], document["frames_out"]) == (48.5, 12.25, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -65,7 +66,7 @@ sys.exit(main())
     arguments = ["stream", clip, "null", "--model", bundle, "--runtime", "onnxruntime", "--stats-json", figures]
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "File too large" in error_of(done)
+    assert os.strerror(errno.EFBIG) in error_of(done)
     assert "frames in, " in done.stdout
     assert not figures.exists()
 
@@ -75,7 +76,7 @@ def test_figures_that_may_not_be_written(bundle: Path, tmp_path: Path, bound_by_
     figures.touch(mode=0o000)
     command = [*bound_by_rights, str(SR_EDGE), "stream", "test:64x48@30", "null", "--model", str(bundle)]
     done = subprocess.run([*command, "--stats-json", str(figures)], capture_output=True, text=True, check=False)
-    assert f"{figures} cannot be written: its rights forbid it" in error_of(done)
+    assert str(figures) in error_of(done)
 
 
 def test_standard_input_is_called_so(bundle: Path) -> None:
@@ -128,61 +129,61 @@ def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path)
             sender.kill()
             _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    assert "given up after" in said
+    assert f"sr-edge: {url}: " in said
     events = json.loads(figures.read_text(encoding="utf-8"))["events"]
     assert events[0] == f"{url} is lost: it ended; opening it again"
     assert events[0] in said
 
 
-BAD: list[tuple[tuple[str, ...], str]] = [
-    (("absent.mp4", "null"), "there is no file or device absent.mp4"),
-    (("", "null"), "the source has an empty name; give /dev/video0"),
-    (("empty.mp4", "null"), "empty.mp4 is empty (0 bytes)"),
-    (("text.mp4", "null"), "it is damaged, empty or no video"),
-    (("/dev/video99", "null"), "check its name, and that a camera is plugged in"),
-    (("rtsp://me:hunter2@127.0.0.1:1/x", "null"), "rtsp://***@127.0.0.1:1/x: Connection refused"),
-    (("srt+x://me:hunter2@h/x", "null"), "srt+x://***@h/x: there is no source of kind srt+x://"),
-    (("CLIP", "out.txt"), "its suffix is none of"),
-    (("CLIP", "absent/out.mp4"), "does not exist"),
-    (("CLIP", "CLIP"), "is the source too"),
-    (("CLIP", "null", "--stats-json", "CLIP"), "clip.mp4 is the source too; give another name for the figures"),
-    (("CLIP", "out.mp4", "--stats-json", "./out.mp4"), "--stats-json out.mp4 is the sink too"),
-    (("link.mp4", "null", "--stats-json", "CLIP"), "clip.mp4 is the source too"),
-    (("CLIP", "null", "--fallback", "text.mp4", "--stats-json", "text.mp4"), "text.mp4 is the fallback too"),
-    (("CLIP", "null", "--policy", "newest"), "unknown policy 'newest'"),
-    (("CLIP", "null", "--roi", "1,1,4,4"), "give even numbers, for example 0,0,4,4"),
-    (("CLIP", "null", "--roi", "0,0,400,4"), "not inside the frame of 64x48"),
-    (("CLIP", "null", "--max-latency-ms", "50"), "add --fallback"),
-    (("CLIP", "null", "--fallback", "absent.sredge"), "absent.sredge"),
-    (("CLIP", "null", "--fallback", "bicubic", "--max-latency-ms", "0"), "cannot be held; give more than 0"),
-    (("gst:videotestsrc", "null"), "docs/camera.md says how"),
-    (("CLIP", "-", "--json"), "write the figures with --stats-json FILE"),
-    (("-", "null", "--raw", "nv12"), "write FORMAT:WIDTHxHEIGHT@RATE"),
-    (("CLIP", "null", "--read", "framerate"), "write NAME=VALUE"),
-    (("CLIP", "null", "--read", "framrate=30"), "have no setting framrate; did you mean framerate?"),
-    (("CLIP", "null", "--read", "crf=30"), "readers have no setting crf; write for example"),
-    (("test:64x48@30", "null", "--read", "framerate=30"), "(framerate) mean nothing to test:64x48@30"),
-    (("gst:videotestsrc", "null", "--read", "framerate=30"), "mean nothing to gst:videotestsrc"),
-    (("-", "null", "--raw", "nv12:4x4@30", "--read", "framerate=30"), "mean nothing to -, which no reader"),
-    (("CLIP", "null", "--encode", "crf=30"), "are for encoded sinks, null is none"),
-    (("CLIP", "null", "--codec", "libx265"), "are for encoded sinks, null is none"),
-    (("CLIP", "null", "--rate", "0"), "frames a second"),
-    (("CLIP", "null", "--rate", "10"), "clip.mp4 is neither; leave it out"),
-    (("CLIP", "out.mp4", "--codec", "h266"), "no encoder h266 here"),
-    (("CLIP", "out.mp4", "--encode", "crff=20"), "libx264 has no setting crff"),
-    (("CLIP", "rtsp://127.0.0.1:1/x"), "nobody answers there"),
-    (("lavfi:testsrc2=size=64x48,format=yuv410p", "null"), "the pixel format yuv410p is not read here"),
+BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("absent.mp4", "null"), ("absent.mp4",)),
+    (("", "null"), ("source", "/dev/video0")),
+    (("empty.mp4", "null"), ("empty.mp4", "0 bytes")),
+    (("text.mp4", "null"), ("text.mp4: Invalid data",)),
+    (("/dev/video99", "null"), ("/dev/video99", "camera")),
+    (("rtsp://me:hunter2@127.0.0.1:1/x", "null"), ("rtsp://***@127.0.0.1:1/x: Connection refused",)),
+    (("srt+x://me:hunter2@h/x", "null"), ("srt+x://***@h/x: ", "/dev/video0")),
+    (("CLIP", "out.txt"), ("out.txt", ".mp4 .mov")),
+    (("CLIP", "absent/out.mp4"), ("absent",)),
+    (("CLIP", "CLIP"), ("clip.mp4", "source", "sink")),
+    (("CLIP", "null", "--stats-json", "CLIP"), ("--stats-json", "clip.mp4", "source")),
+    (("CLIP", "out.mp4", "--stats-json", "./out.mp4"), ("--stats-json", "out.mp4", "sink")),
+    (("link.mp4", "null", "--stats-json", "CLIP"), ("--stats-json", "clip.mp4", "source")),
+    (("CLIP", "null", "--fallback", "text.mp4", "--stats-json", "text.mp4"), ("--stats-json", "text.mp4", "fallback")),
+    (("CLIP", "null", "--policy", "newest"), ("policy 'newest'", "latest", "block", "drop-late")),
+    (("CLIP", "null", "--roi", "1,1,4,4"), ("1,1,4,4", "0,0,4,4", "yuv420p")),
+    (("CLIP", "null", "--roi", "0,0,400,4"), ("0,0,400,4", "64x48")),
+    (("CLIP", "null", "--max-latency-ms", "50"), ("--max-latency-ms", "--fallback")),
+    (("CLIP", "null", "--fallback", "absent.sredge"), ("absent.sredge",)),
+    (("CLIP", "null", "--fallback", "bicubic", "--max-latency-ms", "0"), ("latency", "0 ms")),
+    (("gst:videotestsrc", "null"), ("PyGObject", "docs/camera.md")),
+    (("CLIP", "-", "--json"), ("--json", "--stats-json FILE")),
+    (("-", "null", "--raw", "nv12"), ("'nv12'", "FORMAT:WIDTHxHEIGHT@RATE")),
+    (("CLIP", "null", "--read", "framerate"), ("'framerate'", "NAME=VALUE")),
+    (("CLIP", "null", "--read", "framrate=30"), ("framrate; ", "framerate?")),
+    (("CLIP", "null", "--read", "crf=30"), ("crf; ", "video_size")),
+    (("test:64x48@30", "null", "--read", "framerate=30"), ("(framerate)", "test:64x48@30")),
+    (("gst:videotestsrc", "null", "--read", "framerate=30"), ("(framerate)", "gst:videotestsrc")),
+    (("-", "null", "--raw", "nv12:4x4@30", "--read", "framerate=30"), ("(framerate)", " -,")),
+    (("CLIP", "null", "--encode", "crf=30"), ("encoder", "null")),
+    (("CLIP", "null", "--codec", "libx265"), ("encoder", "null")),
+    (("CLIP", "null", "--rate", "0"), ("'0'", "30000/1001")),
+    (("CLIP", "null", "--rate", "10"), ("(10)", "p%04d.png", "clip.mp4")),
+    (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
+    (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
+    (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
+    (("lavfi:testsrc2=size=64x48,format=yuv410p", "null"), ("pixel format yuv410p", "yuv420p")),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+@pytest.mark.parametrize(("arguments", "values"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
 def test_bad_input(
     clip: Path,
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    message: str,
+    values: tuple[str, ...],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     from sr_edge.cli.app import app
@@ -198,58 +199,55 @@ def test_bad_input(
     said = capfd.readouterr()
     lines = [line for line in said.err.splitlines() if line.startswith("sr-edge: ")]
     assert len(lines) == 1
-    assert message in lines[0]
+    assert [value for value in values if value not in lines[0]] == [], lines[0]
     assert said.out == "", "no summary of a stream that did nothing"
     assert "hunter2" not in lines[0]
     assert len(read_clip(clip)) == COUNT
 
 
 @pytest.mark.parametrize(
-    ("size", "part", "message"),
+    ("size", "part", "refused"),
     [
-        ("8200x16", (), "would be 16400x32, libx264 ends at 16384 pixels a side"),
+        ("8200x16", (), "16400x32"),
         ("64x48", ("--codec", "mpeg4", "--roi", "0,0,64,48"), ""),
         ("8200x16", ("--roi", "0,0,64,16"), ""),
-        ("8200x16", ("--roi", "0,0,8196,16"), "would be 16392x32"),
+        ("8200x16", ("--roi", "0,0,8196,16"), "16392x32"),
     ],
 )
 def test_a_scale_that_the_sink_cannot_hold_is_refused_before_the_model_runs(
-    bundle: Path, tmp_path: Path, size: str, part: tuple[str, ...], message: str
+    bundle: Path, tmp_path: Path, size: str, part: tuple[str, ...], refused: str
 ) -> None:
     figures = tmp_path / "figures.json"
     graph = f"lavfi:color=size={size}:rate=2:duration=1,format=yuv420p"
     done = sr_edge(graph, tmp_path / "out.mp4", "--model", bundle, "--stats-json", figures, *part)
     stages = json.loads(figures.read_text(encoding="utf-8"))["stages"]
-    if message:
+    if refused:
         assert (done.returncode, done.stdout, "infer" in stages) == (1, "", False)
-        assert message in error_of(done)
+        assert f" {refused}," in error_of(done)
+        assert "libx264" in error_of(done)
+        assert "16384" in error_of(done)
         assert not (tmp_path / "out.mp4").exists()
     else:
         assert (done.returncode, stages["infer"]["count"]) == (0, 2), done.stderr
 
 
-def test_a_model_that_hangs_does_not_keep_the_process(clip: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_model_that_hangs_does_not_keep_the_process(bundle: Path, tmp_path: Path) -> None:
     """The engine never comes back, and its threads are none that the interpreter would leave behind."""
+    figures = tmp_path / "figures.json"
     program = f"""
-import sys, threading
-import sr_edge.camera.options
-from sr_edge.runtimes.onnxruntime import _OnnxRuntimeEngine
-from sr_edge.camera.encoded_sink import EncodedSink
-infer, write, written = _OnnxRuntimeEngine.infer, EncodedSink.write, threading.Event()
+import functools, json, pathlib, sys, threading
+import onnxruntime
+import sr_edge.camera
+figures = pathlib.Path({str(figures)!r})
+run = onnxruntime.InferenceSession.run_with_iobinding
 def hanging(self, *arguments):
-    if written.is_set():
+    if figures.exists() and json.loads(figures.read_text(encoding="utf-8"))["frames_out"]:
         threading.Event().wait()
-    infer(self, *arguments)
-def watched(self, frame):
-    write(self, frame)
-    written.set()
-_OnnxRuntimeEngine.infer, EncodedSink.write = hanging, watched
-made = sr_edge.camera.options.LoopOptions.__init__
-def impatient(self, **settings):
-    made(self, **settings, hang_s=0.5)
-sr_edge.camera.options.LoopOptions.__init__ = impatient
-sys.argv = ["sr-edge", "stream", {str(clip)!r}, {str(tmp_path / "out.mp4")!r}, "--model", {str(bundle)!r}]
-sys.argv += ["--runtime", "onnxruntime", "--roi", "0,0,40,32"]
+    run(self, *arguments)
+onnxruntime.InferenceSession.run_with_iobinding = hanging
+sr_edge.camera.LoopOptions = functools.partial(sr_edge.camera.LoopOptions, hang_s=0.5)
+sys.argv = ["sr-edge", "stream", "test:64x48@30", {str(tmp_path / "out.mp4")!r}, "--model", {str(bundle)!r}]
+sys.argv += ["--runtime", "onnxruntime", "--roi", "0,0,40,32", "--stats-json", str(figures)]
 from sr_edge.cli import main
 main()
 """
@@ -263,7 +261,7 @@ main()
         env=environment,
     )
     assert done.returncode == 1, done.stderr
-    assert "the model (onnxruntime fp32) did not come back for" in error_of(done)
+    assert error_of(done).startswith("sr-edge: the model (onnxruntime fp32) ")
     assert "frames in" in done.stdout, "what it did until then is shown all the same"
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import onnxruntime  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 import sr_edge.camera
-import sr_edge.runtimes
 from sr_edge.camera import (
-    Enlarger,
-    Loop,
-    LoopOptions,
     NetworkEnlarger,
     PixelFormat,
-    Source,
     Stream,
     VideoFrame,
     open_sink,
@@ -37,6 +35,7 @@ from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
 from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingEnlarger
+from tests.expected_errors import raises
 
 COUNT = 6
 
@@ -131,7 +130,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
         yield flat_frame(0, pts=0)
         source.closed.wait(PATIENCE_S)
 
-    source._frames = silent()
+    source.content = silent()
 
     async def cancelled() -> None:
         seen = asyncio.Event()
@@ -151,18 +150,22 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
 
 
 def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Session] = []
-    real = sr_edge.runtimes.open_frame_session
+    """The engine is freed though the stream itself is still in use."""
+    engines: list[weakref.ref[object]] = []
 
-    def remember(*arguments: object, **settings: object) -> Session:
-        opened.append(real(*arguments, **settings))  # type: ignore[arg-type]
-        return opened[-1]
+    class Remembered(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            engines.append(weakref.ref(self))
 
-    monkeypatch.setattr("sr_edge.camera.streaming.open_frame_session", remember)
-    for _ in stream(clip, bundle, runtime="onnxruntime"):
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Remembered)
+    opened = stream(clip, bundle, runtime="onnxruntime")
+    for _ in opened:
+        assert engines[-1]() is not None
         break
-    with pytest.raises(UsageError, match="is closed"):
-        opened[0].run(np.zeros((32, 40, 3), np.uint8))
+    gc.collect()
+    assert [engine() for engine in engines] == [None] * len(engines)
+    assert opened.report().frames_out == 1
 
 
 def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session) -> None:
@@ -191,7 +194,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
 
     for _ in range(4):
         source = ListSource([], is_live=True)
-        source._frames = camera(source.closed)
+        source.content = camera(source.closed)
         streams.append(stream(source, engine))
     threads = [
         threading.Thread(target=one.into, args=(lambda frame, index=index: take(index, frame),))
@@ -211,42 +214,37 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
         assert one.report().queued <= 1
 
 
-def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float | None] = []
-
-    class Spied(Loop):
-        def __init__(self, source: Source, enlarger: Enlarger, options: LoopOptions | None = None) -> None:
-            given.append(options.max_latency_ms if options else None)
-            super().__init__(source, enlarger, options)
-
-    monkeypatch.setattr("sr_edge.camera.streaming.Loop", Spied)
-    stream(clip, RepeatingEnlarger(), fallback="bicubic").close()
-    stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6).close()
-    stream(clip, RepeatingEnlarger()).close()
-    assert given == [USUAL_LATENCY_MS, 1e6, None]
+def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path) -> None:
+    with (
+        stream(clip, RepeatingEnlarger(), fallback="bicubic") as usual,
+        stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6) as patient,
+        stream(clip, RepeatingEnlarger()) as alone,
+    ):
+        limits_ms = [one.options.max_latency_ms for one in (usual, patient, alone)]
+    assert limits_ms == [USUAL_LATENCY_MS, 1e6, None]
     assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
 
 
 def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
-    with pytest.raises(UsageError, match="belong together"):
+    with raises(UsageError, found=(None, 50.0)):
         stream(clip, RepeatingEnlarger(), max_latency_ms=50.0)
     frames = list(stream(clip, RepeatingEnlarger(), fallback="bicubic"))
     assert len(frames) == COUNT
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"policy": "newest"}, "unknown policy"), ({"roi": "1,2"}, "x,y,width,height"), ({"every": 0}, "counts from 1")],
+    ("name", "found"),
+    [("policy", "newest"), ("roi", "1,2"), ("every", 0)],
 )
-def test_wrong_arguments(clip: Path, settings: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        stream(clip, RepeatingEnlarger(), **settings)  # type: ignore[arg-type]
+def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
+    with raises(UsageError, found=found):
+        stream(clip, RepeatingEnlarger(), **{name: found})  # type: ignore[arg-type]
 
 
 def test_no_bundle_and_no_source(clip: Path, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         stream(clip, tmp_path / "absent.sredge", runtime="onnxruntime")
-    with pytest.raises(StreamError, match="there is no file"):
+    with raises(StreamError, found=tmp_path / "absent.mp4"):
         stream(tmp_path / "absent.mp4", bundle, runtime="onnxruntime")
 
 

@@ -12,6 +12,7 @@ from sr_edge.camera.turns import Turns
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import PATIENCE_S, eventually
+from tests.expected_errors import raises
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,15 @@ def test_policies_are_read(text: str, policy: Policy) -> None:
     assert Policy.parse(str(policy)) == policy
 
 
-@pytest.mark.parametrize("text", ["", "newest", "drop-late", "drop-late x", "drop-late 0", "latest 5"])
+@pytest.mark.parametrize("text", ["", "newest", "drop-late", "drop-late x", "latest 5"])
 def test_what_is_no_policy_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"drop-late|more than 0"):
+    with raises(UsageError, found=text, wanted=["latest", "block", "drop-late MS"]):
         Policy.parse(text)
+
+
+def test_a_deadline_that_is_over_at_once_is_refused() -> None:
+    with raises(UsageError, found=0.0, wanted="more than 0 ms"):
+        Policy.parse("drop-late 0")
 
 
 def test_live_sources_drop_others_wait() -> None:
@@ -47,13 +53,14 @@ def test_drop_late_holds_a_bounded_number() -> None:
 
 
 def test_a_newer_frame_displaces_older_ones_but_none_to_which_it_gives_way() -> None:
-    inbox = Inbox(Policy.parse("latest"), gives_way=lambda frame: frame.sequence % 3 != 0)
     waiting: list[tuple[int, ...]] = []
-    for number in range(1, 8):
-        inbox.put(flat_frame(number))
-        waiting.append(tuple(frame.sequence for frame in inbox._waiting))
+    for last in range(1, 8):
+        inbox = Inbox(Policy.parse("latest"), gives_way=lambda frame: frame.sequence % 3 != 0)
+        for number in range(1, last + 1):
+            inbox.put(flat_frame(number))
+        assert inbox.dropped == last - len(inbox)
+        waiting.append(tuple(frame.sequence for frame in iter(inbox.take, None)))
     assert waiting == [(1,), (2,), (3,), (3, 4), (3, 5), (6,), (6, 7)]
-    assert inbox.dropped == 5
 
 
 def test_only_a_frame_that_is_wanted_is_taken() -> None:
