@@ -42,8 +42,8 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is f
 
 
 def preview(
-    source: SourceText,
     model: Model,
+    source: SourceText,
     runtime: FirstRuntime = None,
     precision: FirstPrecision = Precision.FP32,
     rest: Rest = Precision.FP32,

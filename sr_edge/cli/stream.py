@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 
 
 def stream(
-    source: StreamSource,
-    sink: StreamSink,
     model: Model,
+    source: StreamSource,
+    sink: StreamSink = "null",
     runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
     rest: Rest = Precision.FP32,

@@ -11,6 +11,9 @@ from sr_edge.errors import UsageError
 
 Pairs = list[str]
 
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A bundle: a .sredge folder or its .zip.", show_default=False)
+]
 StreamSource = Annotated[
     str,
     typer.Argument(
@@ -24,12 +27,9 @@ StreamSink = Annotated[
     str,
     typer.Argument(
         metavar="SINK",
-        help="Video file, rtsp:// or udp:// address, - for raw frames on standard output, or null.",
-        show_default=False,
+        help="Video file, rtsp:// or udp:// address, - for raw frames on standard output, or null, which discards the "
+        "frames.",
     ),
-]
-Model = Annotated[
-    Path, typer.Option("--model", metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)
 ]
 Runtime = Annotated[
     str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)

@@ -110,8 +110,6 @@ def test_a_pipeline_that_is_wrong(pipeline: str, shown: str, reason: str) -> Non
 def test_the_command_takes_a_pipeline(bundle: Path) -> None:
     program = "import sys; from sr_edge.cli import main; sys.argv[0] = 'sr-edge'; main()"
     pipeline = "gst:videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=40,height=32"
-    done = system_python(
-        "-c", program, "stream", pipeline, "null", "--model", str(bundle), "--runtime", "onnxruntime", "--json"
-    )
+    done = system_python("-c", program, "stream", str(bundle), pipeline, "null", "--runtime", "onnxruntime", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["stream"]["frames_out"] == 3

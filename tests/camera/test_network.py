@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 
 from sr_edge.camera import (
     Journal,

@@ -345,7 +345,7 @@ def test_a_source_with_nothing_in_it_is_not_repeated() -> None:
 
 
 def test_the_command_serves_until_ctrl_c(bundle: Path, still: Path) -> None:
-    command = [sys.executable, "-m", "sr_edge", "preview", str(still), "--model", str(bundle), "--port", "0"]
+    command = [sys.executable, "-m", "sr_edge", "preview", str(bundle), str(still), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         address = re.search(r"http://127\.0\.0\.1:(\d+)/ ", running.stdout.readline())
@@ -368,7 +368,7 @@ def test_the_command_serves_until_ctrl_c(bundle: Path, still: Path) -> None:
 def test_a_source_that_cannot_be_opened_is_named_before_anything_is_served(
     bundle: Path, source: str, reason: str
 ) -> None:
-    command = [sys.executable, "-m", "sr_edge", "preview", source, "--model", str(bundle), "--port", "0"]
+    command = [sys.executable, "-m", "sr_edge", "preview", str(bundle), source, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(reason, done.stderr), done.stderr

@@ -42,7 +42,7 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_file_into_a_file(clip: Path, bundle: Path, tmp_path: Path) -> None:
     out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
-    done = sr_edge(clip, out, "--model", bundle, "--stats-json", figures, "--json")
+    done = sr_edge(bundle, clip, out, "--stats-json", figures, "--json")
     assert done.returncode == 0, done.stderr
     assert times_of(read_clip(out)) == times_of(read_clip(clip))
     document = json.loads(done.stdout)
@@ -63,7 +63,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 sys.exit(main())
 """
     figures = tmp_path / "figures.json"
-    arguments = ["stream", clip, "null", "--model", bundle, "--runtime", "onnxruntime", "--stats-json", figures]
+    arguments = ["stream", bundle, clip, "null", "--runtime", "onnxruntime", "--stats-json", figures]
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert os.strerror(errno.EFBIG) in error_of(done)
@@ -74,20 +74,20 @@ sys.exit(main())
 def test_figures_that_may_not_be_written(bundle: Path, tmp_path: Path, bound_by_rights: list[str]) -> None:
     figures = tmp_path / "figures.json"
     figures.touch(mode=0o000)
-    command = [*bound_by_rights, str(SR_EDGE), "stream", "test:64x48@30", "null", "--model", str(bundle)]
+    command = [*bound_by_rights, str(SR_EDGE), "stream", str(bundle), "test:64x48@30", "null"]
     done = subprocess.run([*command, "--stats-json", str(figures)], capture_output=True, text=True, check=False)
     assert str(figures) in error_of(done)
 
 
 def test_standard_input_is_called_so(bundle: Path) -> None:
-    done = sr_edge("-", "null", "--model", bundle, input="")
+    done = sr_edge(bundle, "-", "null", input="")
     assert error_of(done).startswith("sr-edge: standard input: ")
 
 
 def test_raw_frames_in_and_out(bundle: Path) -> None:
     frame = bytes(range(256)) * (WIDTH * HEIGHT * 3 // 2 // 256)
     raw = f"nv12:{WIDTH}x{HEIGHT}@30"
-    done = sr_edge("-", "-", "--model", bundle, "--raw", raw, input=frame * 3, text=False)
+    done = sr_edge(bundle, "-", "-", "--raw", raw, input=frame * 3, text=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) == 3 * 4 * len(frame)
     assert done.stdout[: 4 * len(frame)] == done.stdout[-4 * len(frame) :]
@@ -96,7 +96,7 @@ def test_raw_frames_in_and_out(bundle: Path) -> None:
 
 def test_options_reach_the_loop(clip: Path, bundle: Path) -> None:
     patient = ("--policy", "drop-late 1000000", "--fallback", "bicubic", "--max-latency-ms", "1000000")
-    done = sr_edge(clip, "null", "--model", bundle, "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
+    done = sr_edge(bundle, clip, "null", "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)["stream"]
     assert (report["between"], report["by_fallback"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
@@ -105,7 +105,7 @@ def test_options_reach_the_loop(clip: Path, bundle: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
 def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, number: int, code: int) -> None:
     out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
-    command: list[str | Path] = [SR_EDGE, "stream", "test:64x48@30", out, "--model", bundle, "--runtime", "onnxruntime"]
+    command: list[str | Path] = [SR_EDGE, "stream", bundle, "test:64x48@30", out, "--runtime", "onnxruntime"]
     process = subprocess.Popen(
         [*command, "--stats-json", figures], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -121,7 +121,7 @@ def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, n
 def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path) -> None:
     url, figures = f"rtsp://127.0.0.1:{free_port()}/live", tmp_path / "figures.json"
     listening = ("--read", "rtsp_flags=listen", "--read", "listen_timeout=3", "--give-up-s", "0")
-    command: list[str | Path] = [SR_EDGE, "stream", url, "null", "--model", bundle, *listening, "--stats-json", figures]
+    command: list[str | Path] = [SR_EDGE, "stream", bundle, url, "null", *listening, "--stats-json", figures]
     with camera(url) as sender:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         with process:
@@ -194,7 +194,7 @@ def test_bad_input(
     (tmp_path / "text.mp4").write_bytes(b"hello, I am a text file " * 50)
     (tmp_path / "link.mp4").symlink_to(clip)
     given = [str(clip) if argument == "CLIP" else argument for argument in arguments]
-    code = run_command(app, ["stream", *given, "--model", str(bundle), "--runtime", "onnxruntime"])
+    code = run_command(app, ["stream", str(bundle), *given, "--runtime", "onnxruntime"])
     assert code in (1, 2)
     said = capfd.readouterr()
     lines = [line for line in said.err.splitlines() if line.startswith("sr-edge: ")]
@@ -219,7 +219,7 @@ def test_a_scale_that_the_sink_cannot_hold_is_refused_before_the_model_runs(
 ) -> None:
     figures = tmp_path / "figures.json"
     graph = f"lavfi:color=size={size}:rate=2:duration=1,format=yuv420p"
-    done = sr_edge(graph, tmp_path / "out.mp4", "--model", bundle, "--stats-json", figures, *part)
+    done = sr_edge(bundle, graph, tmp_path / "out.mp4", "--stats-json", figures, *part)
     stages = json.loads(figures.read_text(encoding="utf-8"))["stages"]
     if refused:
         assert (done.returncode, done.stdout, "infer" in stages) == (1, "", False)
@@ -246,7 +246,7 @@ def hanging(self, *arguments):
     run(self, *arguments)
 onnxruntime.InferenceSession.run_with_iobinding = hanging
 sr_edge.camera.LoopOptions = functools.partial(sr_edge.camera.LoopOptions, hang_s=0.5)
-sys.argv = ["sr-edge", "stream", "test:64x48@30", {str(tmp_path / "out.mp4")!r}, "--model", {str(bundle)!r}]
+sys.argv = ["sr-edge", "stream", {str(bundle)!r}, "test:64x48@30", {str(tmp_path / "out.mp4")!r}]
 sys.argv += ["--runtime", "onnxruntime", "--roi", "0,0,40,32", "--stats-json", str(figures)]
 from sr_edge.cli import main
 main()
