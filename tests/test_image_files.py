@@ -215,14 +215,14 @@ def test_a_missing_file_a_folder_an_empty_and_a_foreign_file_are_told_apart(tmp_
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "other.png").write_bytes(b"BM" + bytes(100))
     formats = ["PNG", "JPEG", "TIFF", "WEBP"]
-    for name, fields in {
-        "missing.png": {"found": tmp_path / "missing.png", "wanted": "an existing file"},
-        "folder.png": {"found": tmp_path / "folder.png", "wanted": "a picture file"},
-        "empty.png": {"found": 0},
-        "text.png": {"found": tmp_path / "text.png", "wanted": formats},
-        "other.png": {"found": tmp_path / "other.png", "wanted": formats},
-    }.items():
-        with raises(FrameError, **fields) as caught:
+    for name, found, wanted in (
+        ("missing.png", tmp_path / "missing.png", "an existing file"),
+        ("folder.png", tmp_path / "folder.png", "a picture file"),
+        ("empty.png", 0, "at least one byte"),
+        ("text.png", tmp_path / "text.png", formats),
+        ("other.png", tmp_path / "other.png", formats),
+    ):
+        with raises(FrameError, found=found, wanted=wanted) as caught:
             read_picture(tmp_path / name)
         assert name in str(caught.value)
 
