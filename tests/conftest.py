@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import Outcome, SrEdge
+
 TORCH_THREADS = "2"
 
 # torch reads these when it is first imported, which is after this file.
@@ -46,6 +48,23 @@ def bound_by_rights() -> list[str]:
     ):
         pytest.skip("root is not bound by the rights of files here, and setpriv is absent or not allowed")
     return command
+
+
+@pytest.fixture
+def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> SrEdge:
+    """Runs `sr-edge ARGUMENTS...` in this process and gives exit code, stdout and stderr."""
+    from sr_edge.cli.app import app
+    from sr_edge.cli.failures import run_command
+
+    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+
+    def run(*arguments: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = run_command(app, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)
