@@ -19,14 +19,14 @@ def control_values(known: Sequence[Control], chosen: Controls | None = None) -> 
     """One value for each of `known`, in their order: the chosen one, else the default.
 
     Raises:
-        UsageError: a name that is not known, no number, or a number out of range.
+        UsageError: a name that is not known, a value that is not a number, or a number out of range.
     """
     chosen = chosen or {}
     names = [control.name for control in known]
     for name in chosen:
         if name not in names:
-            there = f"it has {', '.join(names)}" if names else "it has none, leave it out"
-            raise UsageError(f"this network has no control {name!r}; {there}")
+            remedy = f"choose one of: {', '.join(names)}" if names else "omit it, since the network has no controls"
+            raise UsageError(f"the network has no control {name!r}", found=name, wanted=names, remedy=remedy)
     return {control.name: control.checked(chosen.get(control.name, control.default)) for control in known}
 
 

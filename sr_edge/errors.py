@@ -54,6 +54,16 @@ class SrEdgeError(Exception):
         self.wanted = wanted
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles what the error consists of, since errors cross from process to process and `__init__` may differ."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[SrEdgeError], arguments: tuple[object, ...], fields: dict[str, object]) -> SrEdgeError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
+
 
 class UsageError(SrEdgeError):
     exit_code = 2

@@ -39,7 +39,10 @@ class Picture:
         if self.alpha.shape != self.pixels.shape[:2] or self.alpha.dtype != self.pixels.dtype:
             raise FrameError(
                 f"the alpha channel is {self.alpha.dtype} {self.alpha.shape}, "
-                f"the pixels are {self.pixels.dtype} {self.pixels.shape}; give both one type, height and width"
+                f"but the pixels are {self.pixels.dtype} {self.pixels.shape}",
+                found=(str(self.alpha.dtype), self.alpha.shape),
+                wanted=(str(self.pixels.dtype), self.pixels.shape[:2]),
+                remedy="give both the same data type, height and width",
             )
 
     @property
@@ -65,8 +68,11 @@ def require_frame(frame_hwc: npt.NDArray[Any]) -> None:
     fits = frame_hwc.ndim == 3 and frame_hwc.shape[2] in (1, 3) and frame_hwc.dtype in (np.uint8, np.uint16)
     if not fits or frame_hwc.size == 0:
         raise FrameError(
-            f"found an array of {frame_hwc.dtype} {frame_hwc.shape} where a frame was wanted: "
-            "uint8 or uint16, (height, width, 3) RGB or (height, width, 1) gray, with at least one pixel"
+            f"an array of {frame_hwc.dtype} {frame_hwc.shape} is not a frame",
+            found=(str(frame_hwc.dtype), frame_hwc.shape),
+            wanted=("uint8 or uint16", "(height, width, 1 or 3)"),
+            remedy="give uint8 or uint16, (height, width, 3) for RGB or (height, width, 1) for gray, "
+            "with at least one pixel",
         )
 
 
@@ -101,12 +107,22 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
         A fresh contiguous frame (height, width, channels).
 
     Raises:
-        FrameError: the shape is another one, or the values are not numbers.
+        FrameError: the batch has another shape, or contains NaN.
     """
     if batch_nchw.ndim != 4 or batch_nchw.shape[0] != 1 or batch_nchw.shape[1] not in (1, 3) or batch_nchw.size == 0:
-        raise FrameError(f"found a batch of shape {batch_nchw.shape}; wanted (1, 1 or 3, height, width)")
+        raise FrameError(
+            f"a batch of shape {batch_nchw.shape} is not one gray or RGB picture",
+            found=batch_nchw.shape,
+            wanted="(1, 1 or 3, height, width)",
+            remedy="give (1, 1 or 3, height, width)",
+        )
     if np.isnan(batch_nchw.min()):
-        raise FrameError("the network gave NaN; run it in another precision, fp32 or bf16, or report the picture")
+        raise FrameError(
+            "the output of the network contains NaN",
+            found="NaN",
+            wanted="numbers",
+            remedy="run it in another precision, fp32 or bf16, or report the picture that causes it",
+        )
     frame = np.empty((*batch_nchw.shape[2:], batch_nchw.shape[1]), dtype)
     for channel, plane in enumerate(batch_nchw[0]):
         frame[..., channel] = _integer_plane(plane, frame.dtype)

@@ -65,10 +65,15 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
     """The picture files in `folder`, known by their suffix, in the order of their names; may be empty.
 
     Raises:
-        FrameError: there is no such folder.
+        FrameError: `folder` is not a folder.
     """
     if not folder.is_dir():
-        raise FrameError(f"{folder} is not a folder; give the folder that holds the pictures")
+        raise FrameError(
+            f"{folder} is not a folder",
+            found=folder,
+            wanted="a folder",
+            remedy="give the folder that contains the pictures",
+        )
     found = folder.rglob("*") if recursive else folder.iterdir()
     hidden = "."
     return sorted(
@@ -82,12 +87,18 @@ def read_picture(path: Path) -> Picture:
     Palette pictures become RGB, CMYK too (without their profile).
 
     Raises:
-        FrameError: missing, truncated, not a picture, of a kind not read here, or above `MAX_PIXELS`.
+        FrameError: missing, truncated, not a picture, of a kind that is not supported, or above `MAX_PIXELS`.
     """
     with _vendor_errors_as_frame_errors(path), _opened(path) as image:
         layout = _stored_layout(path, image)
         if layout.bits > 16 or image.mode == "F":
-            raise FrameError(f"{path} has {layout.bits} bits a sample; save it with 8 or 16")
+            kind = "floating-point" if image.mode == "F" else "integer"
+            raise FrameError(
+                f"{path} has {layout.bits}-bit {kind} samples",
+                found=layout.bits,
+                wanted=(8, 16),
+                remedy="save it with 8 or 16 bits per sample",
+            )
         if layout.bits > 8:
             return _sixteen_bit_picture(path, image, layout.is_gray)
         return _eight_bit_picture(image)
@@ -103,45 +114,69 @@ def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
     except FrameError:
         raise
     except Image.DecompressionBombError as error:
-        raise FrameError(_too_large(path, _pixels_told_by(error))) from error
+        pixels = _pixels_told_by(error)
+        raise _too_large(path, "far too many" if pixels is None else f"{pixels:,}", pixels) from error
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise FrameError(f"cannot read {path}: {error.strerror}") from error
-        raise FrameError(f"{path} is damaged or cut short ({error}); copy or export it again") from error
+            raise FrameError(
+                f"cannot read {path}: {error.strerror}", found=path, remedy="check its permissions and the disk"
+            ) from error
+        raise FrameError(
+            f"{path} is damaged or truncated ({error})",
+            found=path,
+            wanted="a complete picture",
+            remedy="copy or export it again",
+        ) from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens the file and reads its header; every check that needs no pixel is done here."""
     if path.is_dir():
-        raise FrameError(f"{path} is a folder; give one picture file")
+        raise FrameError(f"{path} is a folder", found=path, wanted="a picture file", remedy="give one picture file")
     if not path.is_file():
-        raise FrameError(f"there is no file {path}; check the name")
+        raise FrameError(f"there is no file {path}", found=path, wanted="an existing file", remedy="check the name")
     if path.stat().st_size == 0:
-        raise FrameError(f"{path} is empty (0 bytes); copy or export it again")
+        raise FrameError(
+            f"{path} is empty (0 bytes)", found=0, wanted="at least one byte", remedy="copy or export it again"
+        )
     try:
         image = Image.open(path, formats=_NAMES)
     except UnidentifiedImageError as error:
         raise FrameError(
-            f"{path} is no readable {', '.join(_NAMES)} picture; convert it to one of these, or copy it again"
+            f"{path} is not a readable picture in the formats {', '.join(_NAMES)}",
+            found=path,
+            wanted=_NAMES,
+            remedy="convert it to one of these, or copy it again",
         ) from error
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise FrameError(_too_large(path, f"{image.width}x{image.height}"))
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS:
+            raise _too_large(path, f"{image.width}x{image.height}", pixels)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != _JPEG_AND_MORE:
-            raise FrameError(f"{path} holds {frames} pictures; save the one you want as a file of its own")
+            raise FrameError(
+                f"{path} contains {frames} pictures",
+                found=frames,
+                wanted=1,
+                remedy="save the one you want as a separate file",
+            )
         yield image
 
 
-def _pixels_told_by(error: Image.DecompressionBombError) -> str:
-    """Pillow refuses before it tells the size, but names the pixels in its message."""
+def _pixels_told_by(error: Image.DecompressionBombError) -> int | None:
+    """Pillow refuses before it tells the size, but names the number of pixels in its message."""
     told = re.search(r"\((\d+) pixels\)", str(error))
-    return f"{int(told[1]):,}" if told else "far too many"
+    return int(told[1]) if told else None
 
 
-def _too_large(path: Path, found: str) -> str:
-    return f"{path} has {found} pixels, the limit is {MAX_PIXELS:,}; cut it into smaller pictures"
+def _too_large(path: Path, shown: str, pixels: int | None) -> FrameError:
+    return FrameError(
+        f"{path} has {shown} pixels, above the limit of {MAX_PIXELS:,}",
+        found=pixels,
+        wanted=MAX_PIXELS,
+        remedy="cut it into smaller pictures",
+    )
 
 
 @dataclass(frozen=True)
@@ -184,7 +219,12 @@ def _sixteen_bit_picture(path: Path, image: Image.Image, is_gray: bool) -> Pictu
     image.load()  # finds a damaged file, of which OpenCV would decode a part
     samples = samples_from_file_bytes(path.read_bytes())
     if samples is None:
-        raise FrameError(f"{path} has 16 bits in a layout that is not read here; save it as PNG")
+        raise FrameError(
+            f"{path} stores 16-bit samples in a layout that is not supported",
+            found=path,
+            wanted="PNG",
+            remedy="save it as PNG",
+        )
     if is_gray and samples.shape[2] == 4:
         samples = samples[..., (0, 3)]
     # OpenCV has turned a TIFF upright already; for a PNG it leaves that to the caller.
@@ -195,14 +235,29 @@ def _sixteen_bit_picture(path: Path, image: Image.Image, is_gray: bool) -> Pictu
 
 def _require_readable_sixteen_bits(path: Path, image: Image.Image, is_gray: bool) -> None:
     if is_gray and "transparency" in image.info:
-        raise FrameError(f"{path} marks one 16-bit gray as transparent; save it with an alpha channel")
+        raise FrameError(
+            f"{path} marks one 16-bit gray level as transparent",
+            found=path,
+            wanted="an alpha channel",
+            remedy="save it with an alpha channel",
+        )
     if image.format != "TIFF":
         return
     extra_samples, premultiplied = 338, 1
     if premultiplied in _tiff_tag(image, extra_samples, ()):
-        raise FrameError(f"{path} has 16-bit premultiplied alpha; save it with straight alpha, or as PNG")
+        raise FrameError(
+            f"{path} has premultiplied alpha with 16 bits per sample",
+            found="premultiplied alpha",
+            wanted="straight alpha",
+            remedy="save it with straight alpha, or as PNG",
+        )
     if not image.mode.startswith(("RGB", "I")):
-        raise FrameError(f"{path} has 16-bit {image.mode} colour; save it as RGB")
+        raise FrameError(
+            f"{path} has {image.mode} colours with 16 bits per sample",
+            found=image.mode,
+            wanted="RGB",
+            remedy="save it as RGB",
+        )
 
 
 def _as_stored(samples: Samples) -> Samples:
@@ -233,19 +288,33 @@ def require_format_holds(path: Path, picture: Picture, scale: int = 1) -> None:
     """Checks before the work that the format of `path` can hold `picture`, enlarged `scale` times.
 
     Raises:
-        FrameError: an unknown suffix, or a bit depth, alpha channel or size that the format has not.
+        FrameError: an unknown suffix, or a bit depth, alpha channel or size that the format does not support.
     """
     form = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if form is None:
-        raise FrameError(f"cannot write {path}: its suffix is none of {' '.join(_FORMAT_OF_SUFFIX)}")
-    wants = f"{picture.bits}-bit {'gray' if picture.is_gray else 'RGB'}{' with alpha' if _has_alpha(picture) else ''}"
+        raise FrameError(
+            f"cannot write {path}: {path.suffix!r} is not the suffix of a supported picture format",
+            found=path.suffix,
+            wanted=list(_FORMAT_OF_SUFFIX),
+            remedy=f"choose one of: {' '.join(_FORMAT_OF_SUFFIX)}",
+        )
+    needed = f"{picture.bits}-bit {'gray' if picture.is_gray else 'RGB'}{' with alpha' if _has_alpha(picture) else ''}"
     able = [other.name for other in _FORMATS if _holds(other, picture)]
     if form.name not in able:
-        raise FrameError(f"{form.name} cannot hold {wants}, which {path} would need; write {' or '.join(able)}")
+        raise FrameError(
+            f"{form.name} cannot store {needed} samples, which {path} would need",
+            found=form.name,
+            wanted=able,
+            remedy=f"write {' or '.join(able)}",
+        )
     height, width = picture.height * scale, picture.width * scale
     if max(height, width) > form.longest_side_px:
         raise FrameError(
-            f"{path} would be {width}x{height}, {form.name} ends at {form.longest_side_px} pixels a side; write PNG"
+            f"{path} would be {width}x{height} pixels, but {form.name} allows at most {form.longest_side_px} in height "
+            "and width",
+            found=(height, width),
+            wanted=form.longest_side_px,
+            remedy="write PNG",
         )
 
 
@@ -273,7 +342,11 @@ def write_picture(path: Path, picture: Picture) -> None:
             _encode(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture, file)
     except (OSError, ValueError, struct.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FrameError(f"cannot write {path}: {reason}; check the folder, its rights and the free space") from error
+        raise FrameError(
+            f"cannot write {path}: {reason}",
+            found=path,
+            remedy="check the folder, its permissions and the free space",
+        ) from error
 
 
 def jpeg_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:

@@ -144,14 +144,19 @@ def _inner_lumas(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     if frame_hwc.shape[:2] != reference_hwc.shape[:2]:
         raise FrameError(
-            f"cannot compare {_size(frame_hwc)} with {_size(reference_hwc)} pixels; "
-            "crop the reference to a multiple of the scale first"
+            f"cannot compare a picture of {_size(frame_hwc)} pixels with a reference of {_size(reference_hwc)}",
+            found=frame_hwc.shape[:2],
+            wanted=reference_hwc.shape[:2],
+            remedy="crop the reference to a multiple of the scale first",
         )
-    height, width = (side - 2 * border for side in frame_hwc.shape[:2])
+    height, width = (size_px - 2 * border for size_px in frame_hwc.shape[:2])
     if border < 0 or min(height, width) < smallest:
         raise FrameError(
-            f"{_size(frame_hwc)} pixels less a border of {border} leave {width}x{height} to compare; "
-            f"{smallest}x{smallest} are needed: take a larger picture"
+            f"a border of {border} pixels leaves {width}x{height} of {_size(frame_hwc)} pixels to compare, but at "
+            f"least {smallest}x{smallest} are needed",
+            found=(height, width),
+            wanted=smallest,
+            remedy="use a larger picture, or a border that is smaller and not negative",
         )
     inside = (slice(border, border + height), slice(border, border + width))
     return luma(frame_hwc[inside]), luma(reference_hwc[inside])

@@ -39,15 +39,22 @@ def resize_bicubic(picture: npt.NDArray[Sample], scale: float) -> npt.NDArray[Sa
         UsageError: the scale, type or shape is none of these.
     """
     if not (scale > 0 and math.isfinite(scale)):
-        raise UsageError(f"cannot resize by {scale}; give a scale above 0, for example 0.5")
+        raise UsageError(
+            f"cannot resize by {scale}",
+            found=scale,
+            wanted="a finite number above 0",
+            remedy="give a finite number above 0, for example 0.5",
+        )
     if (
         picture.ndim not in (2, 3)
         or picture.size == 0
         or picture.dtype not in (np.uint8, np.uint16, np.float32, np.float64)
     ):
         raise UsageError(
-            f"cannot resize an array of {picture.dtype} {picture.shape}; "
-            "give (height, width) or (height, width, channels) of uint8, uint16, float32 or float64"
+            f"cannot resize an array of {picture.dtype} {picture.shape}",
+            found=(str(picture.dtype), picture.shape),
+            wanted=("uint8, uint16, float32 or float64", "(height, width) or (height, width, channels)"),
+            remedy="give (height, width) or (height, width, channels) of uint8, uint16, float32 or float64",
         )
     return _resize_axis(_resize_axis(picture, 0, scale), 1, scale)
 
@@ -61,11 +68,17 @@ def crop_to_multiple(picture: npt.NDArray[Sample], multiple: int) -> npt.NDArray
     """A view of (height, width, ...) without the last rows and columns that are over a multiple of `multiple`.
 
     Raises:
-        UsageError: a side is under `multiple`, so that nothing would be left.
+        UsageError: height or width is below `multiple`, so that nothing would be left.
     """
-    height, width = (side - side % multiple for side in picture.shape[:2])
+    height, width = (size_px - size_px % multiple for size_px in picture.shape[:2])
     if height == 0 or width == 0:
-        raise UsageError(f"a picture of {picture.shape[1]}x{picture.shape[0]} pixels has no multiple of {multiple}")
+        raise UsageError(
+            f"cropping a picture of {picture.shape[1]}x{picture.shape[0]} pixels to a multiple of {multiple} would "
+            "leave nothing of it",
+            found=picture.shape[:2],
+            wanted=multiple,
+            remedy=f"use a picture of at least {multiple}x{multiple} pixels",
+        )
     return picture[:height, :width]
 
 

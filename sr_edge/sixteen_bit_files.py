@@ -38,7 +38,11 @@ def samples_from_file_bytes(file_bytes: bytes) -> Samples | None:
     try:
         import cv2
     except ModuleNotFoundError as error:
-        raise FrameError('pictures of 16 bits are read by OpenCV; run: pip install "sr-edge[sixteen-bit]"') from error
+        raise FrameError(
+            "reading 16-bit pictures requires OpenCV, which is not installed",
+            wanted="OpenCV",
+            remedy='run: pip install "sr-edge[sixteen-bit]"',
+        ) from error
     try:
         decoded = cv2.imdecode(np.frombuffer(file_bytes, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -51,19 +51,29 @@ class TileSpec:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise TileError(f"a tile of {self.height}x{self.width} pixels is empty; pass for example --tile 96x96")
+            raise TileError(
+                f"a tile of {self.height}x{self.width} pixels is empty",
+                found=(self.height, self.width),
+                wanted="at least 1x1",
+                remedy="pass at least 1x1, for example --tile 96x96",
+            )
 
     @classmethod
     def parse(cls, text: str) -> TileSpec:
         """Reads HEIGHTxWIDTH ("96x96") or one side ("96"); raises TileError for anything else."""
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
         if match is None:
-            raise TileError(f"cannot read {text!r} as a tile; write HEIGHTxWIDTH in pixels, for example 96x96")
+            raise TileError(
+                f"cannot read {text!r} as the size of a tile",
+                found=text,
+                wanted="HEIGHTxWIDTH",
+                remedy="write HEIGHTxWIDTH in pixels, for example 96x96",
+            )
         height = int(match[1])
         return cls(height, int(match[2] or height))
 
     def require_multiple_of(self, multiple: int) -> None:
-        """Raises TileError, naming the nearest tiles that would do, unless both sides are multiples."""
+        """Raises TileError, naming the nearest valid tiles, unless height and width are multiples of `multiple`."""
         if self.height % multiple == 0 and self.width % multiple == 0:
             return
         smaller, larger = (
@@ -75,8 +85,10 @@ class TileSpec:
         )
         choices = smaller if smaller == larger else f"{smaller} or {larger}"
         raise TileError(
-            f"tile {self} does not fit the network's window of {multiple} pixels; "
-            f"both sides must be multiples of {multiple}, for example --tile {choices}"
+            f"height and width of the tile {self} must be multiples of {multiple}, the window size of the network",
+            found=self,
+            wanted=multiple,
+            remedy=f"pass for example --tile {choices}",
         )
 
     def __str__(self) -> str:
@@ -98,16 +110,27 @@ class Control:
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
-            raise UsageError(f"{self.name!r} cannot name a control; use letters, digits and _, for example 'alpha'")
+            raise UsageError(
+                f"{self.name!r} is not a valid name for a control",
+                found=self.name,
+                wanted="an identifier",
+                remedy="use letters, digits and underscores, for example 'alpha'",
+            )
         self.checked(self.default)
 
     def checked(self, value: object) -> float:
         """`value` as a float; raises UsageError unless it is a number within the range."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UsageError(f"{self.name} is {value!r}, which is no number; give one {self._range}")
+            raise self._refused(value, f"is {value!r}, which is not a number")
         if not self.minimum <= value <= self.maximum:
-            raise UsageError(f"{self.name} is {value:g}; give a number {self._range}")
+            raise self._refused(value, f"is {value:g}, which is out of range")
         return float(value)
+
+    def _refused(self, value: object, reason: str) -> UsageError:
+        wanted = (self.minimum, self.maximum)
+        return UsageError(
+            f"control {self.name} {reason}", found=value, wanted=wanted, remedy=f"give a number {self._range}"
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self._range} ({self.default:g})"
@@ -194,7 +217,12 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if self.scale < 1:
-            raise UsageError(f"scale {self.scale} is not a magnification; use 1, 2, 3, 4, 8 or 16")
+            raise UsageError(
+                f"scale {self.scale} is not a magnification",
+                found=self.scale,
+                wanted=(1, 2, 3, 4, 8, 16),
+                remedy="use 1, 2, 3, 4, 8 or 16",
+            )
 
     @property
     def usual_tile(self) -> TileSpec:
@@ -204,16 +232,24 @@ class ModelCard:
         return TileSpec(side, side)
 
     def require_tile(self, tile: TileSpec) -> None:
-        """Raises TileError, naming a tile that would do, unless the network takes this one."""
+        """Raises TileError, naming a valid tile, unless the network accepts this one."""
         tile.require_multiple_of(self.multiple_px)
         if min(tile.height, tile.width) < self.minimum_px:
             raise TileError(
-                f"tile {tile} is too small for {self.name}; both sides must be at least {self.minimum_px} pixels, for "
-                f"example --tile {self.usual_tile}"
+                f"the tile {tile} is too small for {self.name}, which needs at least {self.minimum_px} pixels in "
+                "height and width",
+                found=tile,
+                wanted=self.minimum_px,
+                remedy=f"pass for example --tile {self.usual_tile}",
             )
         if self.square_tiles and tile.height != tile.width:
-            side = max(tile.height, tile.width)
-            raise TileError(f"tile {tile} is not square, as {self.name} needs it; pass --tile {side}x{side}")
+            square = TileSpec(max(tile.height, tile.width), max(tile.height, tile.width))
+            raise TileError(
+                f"the tile {tile} is not square, which {self.name} requires",
+                found=tile,
+                wanted=square,
+                remedy=f"pass --tile {square}",
+            )
 
 
 @dataclass(frozen=True)
@@ -231,7 +267,9 @@ class Latency:
     def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
         """Percentiles by linear interpolation; raises UsageError without a sample."""
         if not samples_ms:
-            raise UsageError("no latency samples were taken; ask for at least one run")
+            raise UsageError(
+                "there are no latency samples to summarize", found=0, wanted=1, remedy="request at least one run"
+            )
         ordered = sorted(samples_ms)
 
         def percentile(share: float) -> float:

@@ -69,13 +69,22 @@ def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> Tile
     """Places as few tiles as cover a picture with at least `overlap_px` between neighbours.
 
     Raises:
-        TileError: the overlap is negative or leaves nothing of a tile, or the picture is empty.
+        TileError: the overlap is negative or as large as the tile, or the picture is empty.
     """
     if height < 1 or width < 1:
-        raise TileError(f"a picture of {width}x{height} pixels is empty; there is nothing to cut into tiles")
+        raise TileError(
+            f"a picture of {width}x{height} pixels is empty and cannot be cut into tiles",
+            found=(height, width),
+            wanted="at least one pixel",
+        )
     shorter = min(tile.height, tile.width)
     if not 0 <= overlap_px < shorter:
-        raise TileError(f"an overlap of {overlap_px} pixels does not fit tile {tile}; pass 0 to {shorter - 1}")
+        raise TileError(
+            f"an overlap of {overlap_px} pixels does not fit the tile {tile}",
+            found=overlap_px,
+            wanted=(0, shorter - 1),
+            remedy=f"pass an overlap from 0 to {shorter - 1}",
+        )
     return TilePlan(tile, height, width, _spans(height, tile.height, overlap_px), _spans(width, tile.width, overlap_px))
 
 
@@ -117,7 +126,7 @@ def upscale_frame(
 
     Raises:
         FrameError: not a frame, or `out` is of another shape or type.
-        TileError: the overlap does not fit the tile, or `run` gave another shape or type.
+        TileError: the overlap does not fit the tile, or `run` returned another shape or type.
     """
     return upscale_frame_in_flight(
         frame_hwc,
@@ -196,8 +205,10 @@ def _whole(
 def _require_tile(upscaled: Frame, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
     if upscaled.shape != shape or upscaled.dtype != dtype:
         raise TileError(
-            f"the network gave {upscaled.dtype} {upscaled.shape} for a tile; "
-            f"wanted {dtype} {shape}: scale and tile must be those it was exported with"
+            f"the network returned {upscaled.dtype} {upscaled.shape} for a tile instead of {np.dtype(dtype)} {shape}",
+            found=(str(upscaled.dtype), upscaled.shape),
+            wanted=(str(np.dtype(dtype)), shape),
+            remedy="use the scale and the tile size that it was exported with",
         )
 
 
@@ -207,7 +218,12 @@ def _output_frame(frame_hwc: Frame, scale: int, out: Frame | None) -> Frame:
     if out is None:
         return np.empty(shape, frame_hwc.dtype)
     if out.shape != shape or out.dtype != frame_hwc.dtype:
-        raise FrameError(f"the output frame is {out.dtype} {out.shape}; wanted {frame_hwc.dtype} {shape}")
+        raise FrameError(
+            f"the output frame is {out.dtype} {out.shape}, but the result is {frame_hwc.dtype} {shape}",
+            found=(str(out.dtype), out.shape),
+            wanted=(str(frame_hwc.dtype), shape),
+            remedy=f"pass an array of {frame_hwc.dtype} {shape}, or None to allocate one",
+        )
     return out
 
 

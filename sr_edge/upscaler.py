@@ -66,7 +66,12 @@ class Upscaler:
         require_frame(frame_hwc)
         is_gray, is_deep = frame_hwc.shape[2] == 1, frame_hwc.dtype == np.uint16
         if is_deep and self._session.spec.io is FrameFormat.UINT8_NHWC:
-            raise FrameError("this session's graph takes 8-bit frames, the picture has 16 bits; open the float graph")
+            raise FrameError(
+                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
+                found=16,
+                wanted=8,
+                remedy="open the session with the float graph",
+            )
 
         def submit(tile_hwc: Frame) -> int:
             rgb = np.repeat(tile_hwc, 3, axis=2) if is_gray else tile_hwc
@@ -145,16 +150,26 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
         TileError, EngineError: as `Upscaler.upscale`.
     """
     if source.resolve() == target.resolve():
-        raise UsageError(f"{target} is the original too; give another name for the result")
+        raise UsageError(
+            f"{target} is both the picture and its result", found=target, remedy="give another name for the result"
+        )
     if not target.parent.is_dir():
-        raise FrameError(f"there is no folder {target.parent} for {target.name}; make it first")
+        raise FrameError(
+            f"cannot write {target.name}: the folder {target.parent} does not exist",
+            found=target.parent,
+            wanted="an existing folder",
+            remedy="create it first",
+        )
     picture = read_picture(source)
     require_format_holds(target, picture, upscaler.scale)
     try:
         upscaled = upscaler.upscale_picture(picture, on_tile)
     except MemoryError as error:
-        size = f"{picture.width}x{picture.height}"
-        raise FrameError(f"{source}: too little memory for {upscaler.scale} times {size}; cut it") from error
+        raise FrameError(
+            f"not enough memory to upscale {source} of {picture.width}x{picture.height} pixels {upscaler.scale} times",
+            found=(picture.height, picture.width),
+            remedy="cut it into smaller pictures",
+        ) from error
     write_picture(target, upscaled)
 
 
@@ -176,18 +191,32 @@ def upscale_folder(
         file that failed.
 
     Raises:
-        FrameError: `source_folder` is none or has no picture, or `target_folder` cannot be made. Raised at once.
+        FrameError: `source_folder` is not a folder or contains no pictures, or `target_folder` cannot be created.
+            Raised at once.
         UsageError: both folders are the same.
     """
     sources = list_pictures(source_folder)
     if not sources:
-        raise FrameError(f"{source_folder} has no picture; PNG, JPEG, TIFF and WebP files are looked for")
+        raise FrameError(
+            f"{source_folder} contains no pictures",
+            found=source_folder,
+            wanted=("PNG", "JPEG", "TIFF", "WebP"),
+            remedy="give a folder with PNG, JPEG, TIFF or WebP files",
+        )
     if source_folder.resolve() == target_folder.resolve():
-        raise UsageError(f"{target_folder} is the folder of the originals too; give another one for the results")
+        raise UsageError(
+            f"{target_folder} is the folder of the pictures and of the results",
+            found=target_folder,
+            remedy="give another folder for the results",
+        )
     try:
         target_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FrameError(f"cannot make the folder {target_folder}: {error.strerror}; give another one") from error
+        raise FrameError(
+            f"cannot create the folder {target_folder}: {error.strerror}",
+            found=target_folder,
+            remedy="give another folder for the results",
+        ) from error
     return _file_results(upscaler, sources, target_folder, resume, on_tile)
 
 

@@ -38,23 +38,42 @@ def remove_unfinished(path: Path) -> None:
 def require_output_file(path: Path) -> None:
     """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; give the name of a file to write")
+        raise UsageError(
+            f"{path} is a folder", found=path, wanted="a file name", remedy="give the name of a file to write"
+        )
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is a device or a pipe, which would be replaced; give the name of a file to write")
+        raise UsageError(
+            f"{path} is a device or a pipe, which would be replaced",
+            found=path,
+            wanted="a regular file",
+            remedy="give the name of a file to write",
+        )
     if path.exists() and not os.access(path, os.W_OK):
-        raise UsageError(f"{path} cannot be written: its rights forbid it; change them or give another name")
+        raise UsageError(
+            f"cannot write {path}: its permissions do not allow it",
+            found=path,
+            wanted="a writable file",
+            remedy="change its permissions or give another name",
+        )
     require_output(path)
 
 
 def require_output(path: Path) -> None:
     """Raises UsageError unless something can be made at `path`, be it a file or a folder."""
     if not path.parent.is_dir():
-        raise UsageError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first")
+        raise UsageError(
+            f"cannot write {path}: the folder {path.parent} does not exist",
+            found=path.parent,
+            wanted="an existing folder",
+            remedy="create it first",
+        )
     unfinished = _unfinished(path)
     try:
         unfinished.touch()
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}; choose another place or name") from error
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", found=path, remedy="choose another folder or name"
+        ) from error
     finally:
         _remove(unfinished)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import Outcome, SrEdge
+
 # One thread for each worker: two workers with two threads each are slower on two cores. torch reads these variables
 # when it is first imported, which is after this file.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -56,6 +58,23 @@ def bound_by_rights() -> list[str]:
     ):
         pytest.skip("root is not bound by the rights of files here, and setpriv is absent or not allowed")
     return command
+
+
+@pytest.fixture
+def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> SrEdge:
+    """Runs `sr-edge ARGUMENTS...` in this process and gives exit code, stdout and stderr."""
+    from sr_edge.cli.app import app
+    from sr_edge.cli.failures import run_command
+
+    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+
+    def run(*arguments: str | Path) -> Outcome:
+        capsys.readouterr()
+        code = run_command(app, [str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture, batch_from_frame, frame_from_batch, rgb_frame
+from tests.expected_errors import raises
 
 
 def noise(dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
@@ -56,25 +57,25 @@ def test_ties_go_to_the_even_level() -> None:
 def test_nan_is_refused_instead_of_becoming_black() -> None:
     batch = np.zeros((1, 3, 2, 2), np.float32)
     batch[0, 1, 0, 1] = np.nan
-    with pytest.raises(FrameError, match="NaN"):
+    with raises(FrameError, found="NaN"):
         frame_from_batch(batch)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 4), (1, 2, 4, 4), (1, 3, 0, 4)])
 def test_a_batch_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FrameError, match="batch of shape"):
+    with raises(FrameError, found=shape):
         frame_from_batch(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 0, 3), np.uint8)])
 def test_a_picture_of_other_arrays_is_refused(pixels: npt.NDArray[Any]) -> None:
-    with pytest.raises(FrameError, match="where a frame was wanted"):
+    with raises(FrameError, found=(str(pixels.dtype), pixels.shape)):
         Picture(pixels)
 
 
 @pytest.mark.parametrize("alpha", [noise(np.uint8, 4, 5), noise(np.uint16, 4, 4)])
 def test_alpha_must_match_the_pixels(alpha: npt.NDArray[Any]) -> None:
-    with pytest.raises(FrameError, match="alpha channel"):
+    with raises(FrameError, found=(str(alpha.dtype), alpha.shape), wanted=("uint8", (4, 4))):
         Picture(noise(np.uint8, 4, 4, 3), alpha)
 
 

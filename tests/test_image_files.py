@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import errno
-import io
+import resource
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from sr_edge import image_files
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture
 from sr_edge.image_files import MAX_PIXELS, list_pictures, read_picture, require_format_holds, write_picture
 from sr_edge.sixteen_bit_files import png_from_samples, tiff_from_samples
+from tests.expected_errors import raises
 
 HEIGHT, WIDTH = 6, 9
 UPRIGHT = np.arange(HEIGHT * WIDTH * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)
@@ -56,7 +58,8 @@ def test_lossless_formats_give_back_what_they_got(
     picture = make_picture(bits, channels, alpha, srgb_profile() if channels == 3 else None)
     gray_alpha_tiff = suffix.startswith(".tif") and channels == 1 and alpha
     if bits == 16 and (suffix == ".webp" or gray_alpha_tiff):
-        with pytest.raises(FrameError, match=r"write PNG"):
+        able = ["PNG"] if channels == 1 and alpha else ["PNG", "TIFF"]
+        with raises(FrameError, found="WEBP" if suffix == ".webp" else "TIFF", wanted=able):
             write_picture(path, picture)
         assert list(tmp_path.iterdir()) == []
         return
@@ -79,11 +82,11 @@ def test_jpeg_is_near_and_keeps_gray_and_profile(tmp_path: Path, channels: int) 
     assert found.icc_profile == picture.icc_profile
 
 
-@pytest.mark.parametrize(("bits", "alpha", "able"), [(16, False, "PNG or TIFF"), (8, True, "PNG or TIFF or WEBP")])
+@pytest.mark.parametrize(("bits", "alpha", "able"), [(16, False, ["PNG", "TIFF"]), (8, True, ["PNG", "TIFF", "WEBP"])])
 def test_jpeg_refuses_what_it_would_lose_and_says_what_does_not(
-    tmp_path: Path, bits: int, alpha: bool, able: str
+    tmp_path: Path, bits: int, alpha: bool, able: list[str]
 ) -> None:
-    with pytest.raises(FrameError, match=f"JPEG cannot hold {bits}-bit RGB.*write {able}$"):
+    with raises(FrameError, found="JPEG", wanted=able):
         write_picture(tmp_path / "picture.jpg", make_picture(bits, 3, alpha))
     assert list(tmp_path.iterdir()) == []
 
@@ -91,12 +94,12 @@ def test_jpeg_refuses_what_it_would_lose_and_says_what_does_not(
 def test_sides_that_a_format_cannot_hold_are_refused_before_the_work(tmp_path: Path) -> None:
     strip = Picture(np.zeros((1, 9_000, 3), np.uint8))
     require_format_holds(tmp_path / "strip.webp", strip)
-    with pytest.raises(FrameError, match=r"18000x2, WEBP ends at 16383"):
+    with raises(FrameError, found=(2, 18_000), wanted=16_383):
         require_format_holds(tmp_path / "strip.webp", strip, scale=2)
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FrameError, match=r"suffix is none of \.png"):
+    with raises(FrameError, found=".bmp", wanted=[".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"]):
         write_picture(tmp_path / "picture.bmp", make_picture(8, 3, False))
 
 
@@ -191,7 +194,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, suffix: str, share
     path = tmp_path / f"cut{suffix}"
     write_picture(path, Picture(noise))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(FrameError, match=r"cut\.\w+ "):
+    with raises(FrameError, found=path):
         read_picture(path)
 
 
@@ -202,7 +205,7 @@ def test_a_16_bit_file_that_was_cut_short_is_refused(tmp_path: Path, suffix: str
     path = tmp_path / f"cut{suffix}"
     write_picture(path, Picture(noise))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(FrameError, match=r"cut\.\w+ "):
+    with raises(FrameError, found=path):
         read_picture(path)
 
 
@@ -211,16 +214,17 @@ def test_a_missing_file_a_folder_an_empty_and_a_foreign_file_are_told_apart(tmp_
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "other.png").write_bytes(b"BM" + bytes(100))
-    for name, said in [
-        ("missing.png", "there is no file"),
-        ("folder.png", "is a folder"),
-        ("empty.png", "is empty"),
-        ("text.png", "no readable PNG, JPEG, TIFF, WEBP picture"),
-        ("other.png", "no readable"),
-    ]:
-        with pytest.raises(FrameError, match=said) as raised:
+    formats = ["PNG", "JPEG", "TIFF", "WEBP"]
+    for name, found, wanted in (
+        ("missing.png", tmp_path / "missing.png", "an existing file"),
+        ("folder.png", tmp_path / "folder.png", "a picture file"),
+        ("empty.png", 0, "at least one byte"),
+        ("text.png", tmp_path / "text.png", formats),
+        ("other.png", tmp_path / "other.png", formats),
+    ):
+        with raises(FrameError, found=found, wanted=wanted) as caught:
             read_picture(tmp_path / name)
-        assert "\n" not in str(raised.value)
+        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS + 1, 1), (1 << 20, 1 << 20)])
@@ -228,22 +232,22 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_unread(tmp_path: Pat
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(bomb)
-    found = rf"({width}x{height}|{width * height:,}) pixels"
-    with pytest.raises(FrameError, match=rf"bomb.png has {found}, the limit is {MAX_PIXELS:,}; cut it"):
+    with raises(FrameError, found=width * height, wanted=MAX_PIXELS) as caught:
         read_picture(tmp_path / "bomb.png")
+    assert "bomb.png" in str(caught.value)
 
 
 def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 3, 8, 2, 0, 0, 0))
     (tmp_path / "none.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IEND", b""))
-    with pytest.raises(FrameError, match=r"none\.png"):
+    with raises(FrameError, found=tmp_path / "none.png"):
         read_picture(tmp_path / "none.png")
 
 
 def test_a_file_of_several_pictures_is_refused_instead_of_choosing_one(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(FrameError, match="holds 2 pictures"):
+    with raises(FrameError, found=2, wanted=1):
         read_picture(tmp_path / "pages.tif")
 
 
@@ -255,7 +259,7 @@ def test_of_a_telephone_file_with_a_second_picture_the_first_is_read(tmp_path: P
 
 def test_a_floating_point_tiff_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(FrameError, match="32 bits a sample"):
+    with raises(FrameError, found=32, wanted=(8, 16)):
         read_picture(tmp_path / "float.tif")
 
 
@@ -266,52 +270,52 @@ def test_a_transparent_16_bit_gray_level_is_refused_and_a_colour_becomes_alpha(t
         key = png_chunk(b"tRNS", samples[0, 0].astype(">u2").tobytes())
         plain = png_from_samples(samples)
         (tmp_path / f"key{channels}.png").write_bytes(plain[:after_header] + key + plain[after_header:])
-    with pytest.raises(FrameError, match="one 16-bit gray as transparent"):
+    with raises(FrameError, found=tmp_path / "key1.png", wanted="an alpha channel"):
         read_picture(tmp_path / "key1.png")
     alpha = read_picture(tmp_path / "key3.png").alpha
     assert alpha is not None
     np.testing.assert_array_equal(alpha, [[0, 65535, 65535, 65535]])
 
 
-class FullDisk(io.RawIOBase):
-    def writable(self) -> bool:
-        return True
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """As on a disk that is nearly full, whatever this process writes fails beyond that size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def write(self, data: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path, bits: int) -> None:
     path = tmp_path / "picture.png"
     old = make_picture(8, 3, False)
     write_picture(path, old)
-
-    def fail(form: object, picture: Picture, file: IO[bytes]) -> None:
-        file.write(b"half")
-        FullDisk().write(b"the rest")
-
-    monkeypatch.setattr(image_files, "_encode", fail)
-    with pytest.raises(FrameError, match="No space left"):
-        write_picture(path, make_picture(8, 1, False))
+    with files_of_at_most(64), raises(FrameError, found=path) as caught:
+        write_picture(path, make_picture(bits, 1, False))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.EFBIG
     assert [entry.name for entry in tmp_path.iterdir()] == ["picture.png"]
     assert_same(read_picture(path), old)
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(form: object, picture: Picture, file: IO[bytes]) -> None:
+    def interrupt(image: Image.Image, file: Any, *_positional: object, **_named: object) -> None:
         file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_files, "_encode", interrupt)
+    monkeypatch.setattr(Image.Image, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_picture(tmp_path / "picture.png", make_picture(8, 3, False))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FrameError, match="cannot write"):
+    with raises(FrameError, found=tmp_path / "missing" / "picture.png"):
         write_picture(tmp_path / "missing" / "picture.png", make_picture(8, 3, False))
-    with pytest.raises(FrameError, match="not a folder"):
+    with raises(FrameError, found=tmp_path / "missing", wanted="a folder"):
         list_pictures(tmp_path / "missing")
 
 

@@ -21,6 +21,7 @@ from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
 from sr_edge.spec import Control, FrameFormat, Latency, Precision, TileSpec
 from sr_edge.upscaler import FileResult, Outcome, Upscaler, upscale_file, upscale_folder
+from tests.expected_errors import raises
 
 SCALE = 2
 TILE = TileSpec(16, 24)
@@ -129,7 +130,7 @@ def test_gray_is_the_luma_of_what_the_network_answers(dtype: npt.DTypeLike) -> N
 def test_16_bits_need_a_float_graph() -> None:
     upscaler = Upscaler(NearestSession(FrameFormat.UINT8_NHWC))
     upscaler.upscale(noise(np.uint8, 20, 20, 3))
-    with pytest.raises(FrameError, match="open the float graph"):
+    with raises(FrameError, found=16, wanted=8):
         upscaler.upscale(noise(np.uint16, 20, 20, 3))
 
 
@@ -150,7 +151,7 @@ def test_the_overlap_is_the_cards_unless_given(session: NearestSession) -> None:
 
     assert tiles(None) == tiles(4) == 2
     assert tiles(12) == 3
-    with pytest.raises(TileError, match="does not fit tile 16x24"):
+    with raises(TileError, found=16, wanted=(0, 15)):
         tiles(16)
 
 
@@ -160,9 +161,10 @@ def test_controls_reach_the_network(session: NearestSession) -> None:
 
 
 def test_controls_are_refused_before_any_picture_is_read(session: NearestSession) -> None:
-    for wrong in ({"gamma": 1.0}, {"alpha": 3.0}):
-        with pytest.raises(UsageError):
-            Upscaler(session, controls=wrong)
+    with raises(UsageError, found="gamma"):
+        Upscaler(session, controls={"gamma": 1.0})
+    with raises(UsageError, found=3.0, wanted=(0.0, 2.0)):
+        Upscaler(session, controls={"alpha": 3.0})
 
 
 def test_alpha_is_resized_by_bicubic_and_keeps_what_is_wholly_opaque_or_clear(session: NearestSession) -> None:
@@ -187,7 +189,7 @@ def test_a_target_that_cannot_hold_the_result_is_refused_before_the_work(
     session: NearestSession, tmp_path: Path
 ) -> None:
     write_picture(tmp_path / "deep.png", Picture(noise(np.uint16, 20, 30, 3)))
-    with pytest.raises(FrameError, match="JPEG cannot hold 16-bit"):
+    with raises(FrameError, found="JPEG", wanted=["PNG", "TIFF"]):
         upscale_file(Upscaler(session), tmp_path / "deep.png", tmp_path / "out.jpg")
     assert session.layouts == set()
 
@@ -197,22 +199,25 @@ def test_a_target_that_is_the_source_or_has_no_folder_is_refused_before_the_work
 ) -> None:
     source = tmp_path / "a.png"
     write_picture(source, Picture(noise(np.uint8, 20, 30, 3)))
-    with pytest.raises(UsageError, match="is the original too"):
-        upscale_file(Upscaler(session), source, tmp_path / ".." / tmp_path.name / "a.png")
-    with pytest.raises(FrameError, match="there is no folder"):
+    same = tmp_path / ".." / tmp_path.name / "a.png"
+    with raises(UsageError, found=same):
+        upscale_file(Upscaler(session), source, same)
+    with raises(FrameError, found=tmp_path / "missing"):
         upscale_file(Upscaler(session), source, tmp_path / "missing" / "a.png")
     assert session.layouts == set()
 
 
-def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(*arguments: object) -> None:
+class FullMemory(NearestSession):
+    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         raise MemoryError
 
-    upscaler = Upscaler(NearestSession())
-    monkeypatch.setattr(upscaler, "upscale_picture", no_memory)
+
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
     write_picture(tmp_path / "small.png", Picture(noise(np.uint8, 20, 30, 3)))
-    with pytest.raises(FrameError, match="too little memory for 2 times 30x20"):
-        upscale_file(upscaler, tmp_path / "small.png", tmp_path / "out.png")
+    with raises(FrameError, found=(20, 30)) as caught:
+        upscale_file(Upscaler(FullMemory()), tmp_path / "small.png", tmp_path / "out.png")
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert not (tmp_path / "out.png").exists()
 
 
 @pytest.fixture
@@ -290,11 +295,12 @@ def test_an_interrupt_leaves_the_finished_files_and_no_half_one(folder: Path, tm
 def test_folders_that_cannot_work_are_refused_at_once(folder: Path, tmp_path: Path) -> None:
     upscaler = Upscaler(NearestSession())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FrameError, match="has no picture"):
+    with raises(FrameError, found=tmp_path / "empty"):
         upscale_folder(upscaler, tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(FrameError, match="not a folder"):
+    with raises(FrameError, found=tmp_path / "missing"):
         upscale_folder(upscaler, tmp_path / "missing", tmp_path / "out")
-    with pytest.raises(UsageError, match="folder of the originals"):
-        upscale_folder(upscaler, folder, tmp_path / "empty" / ".." / "in")
-    with pytest.raises(FrameError, match="cannot make the folder"):
+    same = tmp_path / "empty" / ".." / "in"
+    with raises(UsageError, found=same):
+        upscale_folder(upscaler, folder, same)
+    with raises(FrameError, found=folder / "a.png" / "out"):
         upscale_folder(upscaler, folder, folder / "a.png" / "out")

@@ -11,6 +11,7 @@ import pytest
 
 from sr_edge.errors import UsageError
 from sr_edge.whole_file import require_output, require_output_file, whole_file
+from tests.expected_errors import raises
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_an_error_is_about_the_users_path_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "absent" / "a.txt"
-    with pytest.raises(OSError, match="absent") as caught, whole_file(out) as unfinished:
+    with pytest.raises(FileNotFoundError) as caught, whole_file(out) as unfinished:
         unfinished.write_text("whole")
     assert caught.value.filename == str(out)
     with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "b.txt") as unfinished:
@@ -32,10 +33,12 @@ def test_an_error_is_about_the_users_path_and_leaves_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["absent/a.txt", "file/a.txt", "n" * 250])
-def test_where_nothing_can_be_made_is_said_before_the_work(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"), [("absent/a.txt", "absent"), ("file/a.txt", "file"), ("n" * 250, "n" * 250)]
+)
+def test_where_nothing_can_be_made_is_said_before_the_work(tmp_path: Path, name: str, found: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot be written") as caught:
+    with raises(UsageError, found=tmp_path / found) as caught:
         require_output(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert ".part" not in str(caught.value)
@@ -46,19 +49,32 @@ def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("kept")
     require_output_file(tmp_path / "old")
     require_output(tmp_path)
-    with pytest.raises(UsageError, match="is a folder"):
+    with raises(UsageError, found=tmp_path, wanted="a file name"):
         require_output_file(tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_device_or_a_pipe_is_not_replaced() -> None:
+    with raises(UsageError, found=Path("/dev/null"), wanted="a regular file"):
+        require_output_file(Path("/dev/null"))
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
 def test_a_file_that_may_not_be_written_is_noticed(tmp_path: Path, bound_by_rights: list[str], mode: int) -> None:
     (tmp_path / "a").write_text("kept")
     (tmp_path / "a").chmod(mode)
-    program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output_file(Path('{tmp_path}/a'))"
+    program = f"""
+from pathlib import Path
+from sr_edge.errors import UsageError
+from sr_edge.whole_file import require_output_file
+try:
+    require_output_file(Path("{tmp_path}/a"))
+except UsageError as error:
+    print(error.found, "is not", error.wanted)
+"""
     command = [*bound_by_rights, sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert f"UsageError: {tmp_path}/a cannot be written: its rights forbid it; change them" in done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}/a is not a writable file\n"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -72,4 +88,5 @@ def test_a_read_only_file_system_is_noticed(tmp_path: Path) -> None:
     program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output(Path('{tmp_path}/a'))"
     script = f'{mount} && {sys.executable} -c "{program}"'
     done = subprocess.run([str(unshare), "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
-    assert f"{tmp_path}/a cannot be written: Read-only file system" in done.stderr
+    assert "UsageError" in done.stderr
+    assert f"{tmp_path}/a" in done.stderr and "Read-only file system" in done.stderr

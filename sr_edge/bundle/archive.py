@@ -43,7 +43,12 @@ def unpack(archive: Path, folder: Path) -> Path:
             for entry in entries:
                 _extract(source, entry, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{archive} is not a readable bundle archive ({error}); get it again") from error
+        raise BundleError(
+            f"{archive} is not a readable zip archive ({error})",
+            found=archive,
+            wanted="a zip archive",
+            remedy="copy or download it again",
+        ) from error
     return _manifest_folder(folder, archive)
 
 
@@ -52,14 +57,20 @@ def _require_safe(entries: list[zipfile.ZipInfo], archive: Path, folder: Path) -
         require_inner_path(entry.filename)
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise BundleError(
-                f"{archive} holds a link, {entry.filename!r}; a bundle has plain files only, get it again"
+                f"{archive} contains the link {entry.filename!r}, but a bundle contains regular files only",
+                found=entry.filename,
+                wanted="a regular file",
+                remedy="obtain it again from its maker",
             )
     total = sum(entry.file_size for entry in entries)
     limit = min(MAX_UNPACKED_BYTES, shutil.disk_usage(folder).free)
     if len(entries) > MAX_FILES or total > limit:
         raise BundleError(
-            f"{archive} would unpack to {len(entries)} files of {total / 1e6:,.0f} MB; at most {MAX_FILES} files and "
-            f"{limit / 1e6:,.0f} MB fit in {folder.parent}: unpack it yourself and open the folder, or set TMPDIR"
+            f"{archive} would unpack to {len(entries)} files of {total / 1e6:,.0f} MB, above the limit of {MAX_FILES} "
+            f"files and {limit / 1e6:,.0f} MB in {folder.parent}",
+            found=(len(entries), total),
+            wanted=(MAX_FILES, limit),
+            remedy="unpack it yourself and open the folder, or set TMPDIR to a folder with more space",
         )
 
 
@@ -75,7 +86,12 @@ def _manifest_folder(folder: Path, archive: Path) -> Path:
         return folder
     inner = [item for item in folder.iterdir() if (item / MANIFEST_NAME).is_file()]
     if len(inner) != 1:
-        raise BundleError(f"{archive} holds no {MANIFEST_NAME}; it is not a bundle, make one with `sr-edge deploy`")
+        raise BundleError(
+            f"{archive} is not a bundle, as it contains no {MANIFEST_NAME}",
+            found=archive,
+            wanted=MANIFEST_NAME,
+            remedy="create one with `sr-edge deploy`",
+        )
     return inner[0]
 
 

@@ -27,12 +27,22 @@ def require_inner_path(file: str) -> None:
     """Raises BundleError unless `file` is a plain relative path that stays inside the bundle."""
     path = PurePosixPath(file)
     if not file or "\\" in file or ":" in file or path.is_absolute() or ".." in path.parts or path.parts == ():
-        raise BundleError(f"the bundle names a file {file!r} outside itself; it is unsafe, get it again from its maker")
+        raise BundleError(
+            f"the bundle is unsafe: it refers to {file!r}, which is not a file inside it",
+            found=file,
+            wanted="a relative path inside the bundle",
+            remedy="obtain it again from its maker",
+        )
 
 
 def _require_digest(sha256: str, file: str) -> None:
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
-        raise BundleError(f"the manifest's SHA-256 of {file!r} is {sha256!r}, not 64 hexadecimal digits; deploy again")
+        raise BundleError(
+            f"the SHA-256 of {file!r} in the manifest is {sha256!r} instead of 64 hexadecimal digits",
+            found=sha256,
+            wanted="64 hexadecimal digits",
+            remedy="deploy again",
+        )
 
 
 @dataclass(frozen=True)
@@ -124,10 +134,16 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if not self.artifacts:
-            raise BundleError("a bundle without artifacts runs nowhere; deploy again")
+            raise BundleError("the manifest lists no artifacts", found=0, wanted=1, remedy="deploy again")
         names = [artifact.file for artifact in self.artifacts]
-        if len(set(names)) < len(names):
-            raise BundleError(f"the manifest lists a file twice: {', '.join(sorted(names))}; deploy again")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise BundleError(
+                f"the manifest lists these files more than once: {', '.join(repeated)}",
+                found=repeated,
+                wanted="each file once",
+                remedy="deploy again",
+            )
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest vouches for, by its path inside the bundle."""

@@ -64,13 +64,19 @@ def from_plain(kind: type[T], value: Plain, where: str) -> T:
         if item.name in value:
             arguments[item.name] = _read(hints[item.name], value[item.name], name)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise BundleError(f"{name} is missing; the file is damaged or was not written by sr-edge, deploy again")
+            raise BundleError(
+                f"{name} is missing: the file is damaged or was not written by sr-edge",
+                wanted=name,
+                remedy="deploy again",
+            )
     try:
         return kind(**arguments)
     except BundleError:
         raise
     except SrEdgeError as error:
-        raise BundleError(f"{where} is not usable: {error}") from error
+        raise BundleError(
+            f"{where} is invalid: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
+        ) from error
 
 
 def _read(kind: Any, value: Plain, where: str) -> Plain:
@@ -126,4 +132,9 @@ def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
 def _mismatch(where: str, wanted: str, found: Plain) -> BundleError:
     shown = repr(found)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return BundleError(f"{where} is {shown}, wanted {wanted}; the file is damaged, deploy again or get a fresh copy")
+    return BundleError(
+        f"{where} is {shown} instead of {wanted}: the file is damaged",
+        found=found,
+        wanted=wanted,
+        remedy="deploy again, or copy the file again",
+    )

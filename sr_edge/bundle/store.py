@@ -108,17 +108,28 @@ class Bundle:
         require_inner_path(file)
         path = (self.folder / file).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise BundleError(f"{file!r} in {self.path} links outside the bundle; it is unsafe, get it again")
+            raise BundleError(
+                f"{self.path} is unsafe: {file!r} is a link to a file outside of it",
+                found=file,
+                wanted="a file inside the bundle",
+                remedy="obtain it again from its maker",
+            )
         if not path.is_file():
             raise BundleError(
-                f"{self.path} has no file {file!r}, which its manifest lists; get it again or deploy again"
+                f"{self.path} has no file {file!r}, which its manifest lists",
+                found=None,
+                wanted=file,
+                remedy="copy it again or deploy again",
             )
         if file not in self._verified:
             found = sha256_of(path)
             if found != sha256:
                 raise BundleError(
-                    f"{file!r} in {self.path} is damaged: its SHA-256 is {found[:12]}..., the manifest says "
-                    f"{sha256[:12]}...; get it again or deploy again"
+                    f"{file!r} in {self.path} is damaged: its SHA-256 is {found[:12]}..., but {sha256[:12]}... in the "
+                    "manifest",
+                    found=found,
+                    wanted=sha256,
+                    remedy="copy it again or deploy again",
                 )
             self._verified.add(file)
         return path
@@ -130,13 +141,15 @@ def open_bundle(path: str | Path) -> Bundle:
     Only the manifest is read here; each file's digest is checked when it is first asked for.
 
     Raises:
-        BundleError: nothing there, not a bundle, damaged, unsafe, or of another schema version.
+        BundleError: missing, not a bundle, damaged, unsafe, or of another schema version.
     """
     path = Path(path)
     if path.is_dir():
         return Bundle(path, path, _read_manifest(path / MANIFEST_NAME))
     if not path.is_file():
-        raise BundleError(f"no bundle at {path}; make one with `sr-edge deploy`")
+        raise BundleError(
+            f"there is no bundle at {path}", found=path, wanted="a bundle", remedy="create one with `sr-edge deploy`"
+        )
     temporary = Path(tempfile.mkdtemp(prefix="sr-edge-bundle-"))
     try:
         folder = unpack(path, temporary)
@@ -210,28 +223,58 @@ def _replace_folder(content: Path, out: Path, aside: Path) -> None:
 
 def _require_replaceable(out: Path) -> None:
     if not out.parent.is_dir():
-        raise BundleError(f"the folder {out.parent} does not exist; create it, or choose another output")
+        raise BundleError(
+            f"cannot write {out}: the folder {out.parent} does not exist",
+            found=out.parent,
+            wanted="an existing folder",
+            remedy="create it, or choose another output",
+        )
     if not os.path.lexists(out):
         return
     is_archive = out.suffix == ".zip"
     is_bundle = (out.is_file() and holds_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
     if out.is_symlink() or not is_bundle:
-        raise BundleError(f"{out} exists and is not a bundle, so it is left alone; choose another output or remove it")
+        raise BundleError(
+            f"{out} exists and is not a bundle, so it is not replaced",
+            found=out,
+            wanted="a bundle",
+            remedy="choose another output or remove it",
+        )
 
 
 def _read_manifest(path: Path) -> Manifest:
     if not path.is_file():
-        raise BundleError(f"{path.parent} holds no {MANIFEST_NAME}; it is not a bundle, make one with `sr-edge deploy`")
-    if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise BundleError(
-            f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; it is no manifest, get the bundle again"
+            f"{path.parent} is not a bundle, as it contains no {MANIFEST_NAME}",
+            found=path.parent,
+            wanted=MANIFEST_NAME,
+            remedy="create one with `sr-edge deploy`",
+        )
+    size_bytes = path.stat().st_size
+    if size_bytes > _MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{path} has {size_bytes:,} bytes, above the limit of {_MAX_MANIFEST_BYTES >> 20} MiB for a manifest",
+            found=size_bytes,
+            wanted=_MAX_MANIFEST_BYTES,
+            remedy="copy the bundle again",
         )
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is not valid JSON ({error}); get the bundle again or deploy again") from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise BundleError(f"{path} is not the manifest of an sr-edge bundle; make one with `sr-edge deploy`")
+        raise BundleError(
+            f"{path} is not valid JSON ({error})",
+            found=path,
+            wanted="JSON",
+            remedy="copy the bundle again or deploy again",
+        ) from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != _FORMAT:
+        raise BundleError(
+            f"{path} is not the manifest of an sr-edge bundle",
+            found=found,
+            wanted=_FORMAT,
+            remedy="create a bundle with `sr-edge deploy`",
+        )
     _require_schema(document.get("schema_version"), path)
     return from_plain(Manifest, document, MANIFEST_NAME)
 
@@ -241,4 +284,9 @@ def _require_schema(found: object, path: Path) -> None:
         return
     newer = isinstance(found, int) and found > SCHEMA_VERSION
     advice = "update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge"
-    raise BundleError(f"{path} has schema version {found!r}, this sr-edge reads version {SCHEMA_VERSION}; {advice}")
+    raise BundleError(
+        f"{path} has schema version {found!r}, but this sr-edge reads version {SCHEMA_VERSION}",
+        found=found,
+        wanted=SCHEMA_VERSION,
+        remedy=advice,
+    )

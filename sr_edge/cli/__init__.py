@@ -10,16 +10,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    from sr_edge.cli.interrupts import interrupt_once
+    from sr_edge.cli.interrupts import exit_with_code_of
 
-    unwind_if_waiting = interrupt_once()
-    try:
-        code = _run(sys.argv[1:])
-        unwind_if_waiting()
-        sys.exit(code)
-    except KeyboardInterrupt:  # between two imports, or at the end; during a command `run_command` hears it
-        sys.stderr.write("sr-edge: interrupted\n")
-        sys.exit(130)
+    exit_with_code_of(lambda: _run(sys.argv[1:]))
 
 
 def _run(arguments: list[str]) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import typer
 
 from sr_edge.address import message_without_secrets
+from sr_edge.cli.interrupts import INTERRUPTED
 from sr_edge.errors import SrEdgeError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE = 1, 2
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
 LONGEST_LINE = 1000
 """Characters of a message: what a library says may hold a whole graph."""

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
+INTERRUPTED = 130
 TERMINATED = 143
 LATER_S = 0.01
+
+
+def exit_with_code_of(program: Callable[[], int]) -> NoReturn:
+    """Runs a program, whatever it imports included, and exits with its code: 130 after Ctrl-C, 143 after SIGTERM."""
+    unwind_if_waiting = interrupt_once()
+    try:
+        code = program()
+        unwind_if_waiting()
+        sys.exit(code)
+    except KeyboardInterrupt:  # between two imports, or at the end; during a command `run_command` hears it
+        sys.stderr.write("sr-edge: interrupted\n")
+        sys.exit(INTERRUPTED)
 
 
 def interrupt_once() -> Callable[[], None]:

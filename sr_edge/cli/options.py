@@ -118,9 +118,23 @@ def read_settings(texts: list[str]) -> dict[str, float]:
         try:
             value = float(number)
         except ValueError:
-            raise UsageError(f"cannot read {text!r} as a setting; write NAME=NUMBER, for example alpha=0.5") from None
-        if not name or name in values:
-            raise UsageError(f"{text!r} {'names no control' if not name else 'sets it again'}; give each name once")
+            raise UsageError(
+                f"cannot read {text!r} as a setting",
+                found=text,
+                wanted="NAME=NUMBER",
+                remedy="write NAME=NUMBER, for example alpha=0.5",
+            ) from None
+        if not name:
+            raise UsageError(
+                f"the setting {text!r} has no name",
+                found=text,
+                wanted="NAME=NUMBER",
+                remedy="write NAME=NUMBER, for example alpha=0.5",
+            )
+        if name in values:
+            raise UsageError(
+                f"{text!r} sets {name} a second time", found=text, wanted="each name once", remedy="give each name once"
+            )
         values[name] = value
     return values
 
@@ -128,4 +142,6 @@ def read_settings(texts: list[str]) -> dict[str, float]:
 def require_another_file(out: Path, *sources: Path | None) -> None:
     """Raises UsageError where the result would replace what it is made from."""
     if any(source is not None and source.resolve() == out.resolve() for source in sources):
-        raise UsageError(f"{out} is what this is made from; give another name with -o")
+        raise UsageError(
+            f"{out} is both the input and the output", found=out, remedy="give another name for the output with -o"
+        )

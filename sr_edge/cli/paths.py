@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from sr_edge.address import without_secrets
 from sr_edge.errors import UsageError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
@@ -20,9 +21,12 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
     def checked(**values: object) -> None:
         for name, value in values.items():
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
+                option, command_name = (word.replace("_", "-") for word in (name, command.__name__))
                 raise UsageError(
-                    f"{name.replace('_', '-')} is an address, {command.__name__.replace('_', '-')} wants a file or "
-                    "folder there; `sr-edge stream` takes addresses as source and sink"
+                    f"{option} of `sr-edge {command_name}` is an address, but must be a file or folder",
+                    found=without_secrets(str(value)),
+                    wanted="a file or folder",
+                    remedy="give a path, or use `sr-edge stream`, which takes addresses as source and sink",
                 )
         command(**values)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sr_edge.bench import preferred_runtime
 from sr_edge.bench.tile_cost import measure_tile
 from sr_edge.cli.output import Report
@@ -34,7 +36,12 @@ def requested_tile(text: str | None) -> TileSpec | None:
     return tile
 
 
-def chosen_tile(text: str | None, model: LoadedModel, progress: Report) -> TileSpec:
+def chosen_tile(
+    text: str | None,
+    model: LoadedModel,
+    progress: Report,
+    measure: Callable[[LoadedModel, TileSpec, str], TileCost] = measure_tile,
+) -> TileSpec:
     """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
 
     Left out, it is the usual one, or where the network does not take that, one that it takes.
@@ -53,7 +60,7 @@ def chosen_tile(text: str | None, model: LoadedModel, progress: Report) -> TileS
 
     def cost(tile: TileSpec) -> TileCost:
         progress(STAGE, candidates.index(tile), len(candidates))
-        return measure_tile(model, tile, runtime)
+        return measure(model, tile, runtime)
 
     chosen = choose_tile(model.card, cost, candidates).tile
     progress(STAGE, len(candidates), len(candidates))

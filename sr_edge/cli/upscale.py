@@ -109,17 +109,17 @@ def upscale(
                 seconds = time.perf_counter() - started
         document = {"session": session.spec, "seconds": seconds, **done.document}
         show(document, "\n".join([*done.lines, _ran(session.spec, seconds)]))
-    if done.failure:
-        raise FrameError(done.failure)
+    if done.failure is not None:
+        raise done.failure
 
 
 @dataclass(frozen=True)
 class _Done:
-    """What is shown of the work: as JSON, as lines, and what failed."""
+    """What is shown of the work: as JSON, as lines, and the error to end with."""
 
     document: Mapping[str, object]
     lines: Sequence[str]
-    failure: str = ""
+    failure: FrameError | None = None
 
 
 def _done_video(result: VideoResult) -> _Done:
@@ -131,7 +131,7 @@ def _done_pictures(results: Sequence[FileResult]) -> _Done:
 
 
 def _require_place(source: Path, target: Path) -> None:
-    """Raises UsageError where no result could be written; a folder of results need not be there yet."""
+    """Raises UsageError where no result could be written; a folder of results need not exist yet."""
     if target.is_dir():
         require_output(target / source.name)
     elif not source.is_dir():
@@ -154,9 +154,14 @@ def _upscaled(upscaler: Upscaler, source: Path, target: Path, resume: bool, prog
     return results
 
 
-def _failure(results: Sequence[FileResult]) -> str:
+def _failure(results: Sequence[FileResult]) -> FrameError | None:
     failed = [result for result in results if result.outcome == "failed"]
-    return f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}" if failed else ""
+    if not failed:
+        return None
+    return FrameError(
+        f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}",
+        found=[result.source for result in failed],
+    )
 
 
 def _readable(result: FileResult) -> str:

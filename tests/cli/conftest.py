@@ -1,55 +1,20 @@
-"""A small bundle that was really deployed, pictures to make it from, and the command line in this process."""
+"""A small bundle that was really deployed, and pictures to make it from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sr_edge.cli.app import app
-from sr_edge.cli.failures import run_command
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import load_model
 from sr_edge.spec import Precision, TileSpec
+from tests.command_line import SrEdge as SrEdge
 
 TILE = TileSpec(24, 24)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def error(self) -> str:
-        """The one line that an error is; fails the test where there is more, or a traceback."""
-        lines = [line for line in self.stderr.splitlines() if line.startswith("sr-edge: ")]
-        assert len(lines) == 1, self.stderr
-        assert "Traceback" not in self.stderr
-        return lines[0]
-
-
-SrEdge = Callable[..., Outcome]
-
-
-@pytest.fixture
-def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> SrEdge:
-    """Runs `sr-edge ARGUMENTS...` and gives exit code, stdout and stderr."""
-    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
-
-    def run(*arguments: str | Path) -> Outcome:
-        capsys.readouterr()
-        code = run_command(app, [str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return run
 
 
 def smooth_picture(height: int, width: int, seed: int) -> Picture:

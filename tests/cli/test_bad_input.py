@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from rich.progress import Progress
 
-SrEdge = Callable[..., Any]
-"""The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
+from sr_edge.cli.paths import refusing_addresses
+from sr_edge.errors import UsageError
+from tests.command_line import SrEdge
+from tests.expected_errors import raises
 
 TINY = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--runs", "1", "--no-memory")
 ON_CPU = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8")
@@ -32,18 +35,18 @@ def huge_png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "told"),
     [
-        ("absent.png", None, "there is no file"),
-        ("empty.png", b"", "is empty"),
-        ("text.png", b"hello, I am a text file", "no readable PNG"),
-        ("huge.png", huge_png(), "pixels, the limit is"),
-        ("cut.png", "half", "damaged or cut short"),
+        ("absent.png", None, "no file"),
+        ("empty.png", b"", "0 bytes"),
+        ("text.png", b"hello, I am a text file", "PNG, JPEG, TIFF, WEBP"),
+        ("huge.png", huge_png(), "134,217,728"),
+        ("cut.png", "half", "truncated"),
     ],
     ids=["absent", "empty", "text", "huge", "cut"],
 )
 def test_a_picture_that_cannot_be_read(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, message: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, told: str
 ) -> None:
     source, out = tmp_path / name, tmp_path / "out.png"
     if content == "half":
@@ -53,7 +56,7 @@ def test_a_picture_that_cannot_be_read(
         source.write_bytes(content)
     outcome = sr_edge("upscale", bundle, source, out)
     assert outcome.code == 1
-    assert message in outcome.error
+    assert told in outcome.error
     assert name in outcome.error
     assert not out.exists()
 
@@ -68,7 +71,8 @@ def test_a_target_that_may_not_be_written(
     command = [*bound_by_rights, sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(pictures / "waves0.png")]
     done = subprocess.run([*command, str(secret)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"sr-edge: {secret} cannot be written: its rights forbid it; change them" in done.stderr
+    assert done.stderr.startswith("sr-edge: ") and done.stderr.count("\n") == 1
+    assert f"{secret}" in done.stderr and "permissions" in done.stderr
     secret.chmod(0o600)
     assert secret.read_bytes() == b"kept"
 
@@ -81,7 +85,7 @@ def test_one_bad_picture_of_a_folder_does_not_stop_the_others(
     (folder / "waves1.png").write_bytes(b"no picture")
     outcome = sr_edge("upscale", bundle, folder, tmp_path / "out", "--json")
     assert outcome.code == 1
-    assert "1 of 3 pictures failed" in outcome.error
+    assert "1 of 3" in outcome.error and "waves1.png" in outcome.error
     assert [file["outcome"] for file in json.loads(outcome.stdout)["files"]] == ["written", "failed", "written"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["waves0.png", "waves2.png"]
 
@@ -113,26 +117,26 @@ def test_a_malicious_checkpoint_does_not_execute(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("arguments", "code", "told"),
     [
-        (("convnet-tiny", "--scale", "5", "--random-weights"), 2, "comes for scales 2, 3, 4, not 5"),
-        (("convnet-tiny", "--scale", "5"), 2, "comes for scales 2, 3, 4, not 5"),
-        (("convnet-tiny", "--random-weights"), 2, "--scale"),
-        (("nonsense", "--scale", "2", "--random-weights"), 2, "unknown model 'nonsense'; choose one of: "),
-        (("convnet-light", "--scale", "2", "--weights", "absent.pth"), 1, "absent.pth"),
-        (("taylor-swinir-tiny", "--scale", "2", "--random-weights", "--tile", "50x96"), 2, "--tile 48x96 or 96x96"),
-        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "wide"), 2, "cannot read 'wide' as a tile"),
-        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "0x8"), 2, "is empty"),
-        (("--arch", "nowhere:net", "--scale", "2", "--random-weights"), 2, "cannot call nowhere:net"),
-        (("convnet-tiny", "--scale", "2", "--random-weights", "--input-range", "255"), 2, "--arch"),
+        (("convnet-tiny", "--scale", "5", "--random-weights"), 2, ("2, 3, 4", "5")),
+        (("convnet-tiny", "--scale", "5"), 2, ("2, 3, 4", "5")),
+        (("convnet-tiny", "--random-weights"), 2, ("--scale",)),
+        (("nonsense", "--scale", "2", "--random-weights"), 2, ("'nonsense'", "convnet-tiny", "swinir-light")),
+        (("convnet-light", "--scale", "2", "--weights", "absent.pth"), 1, ("absent.pth",)),
+        (("taylor-swinir-tiny", "--scale", "2", "--random-weights", "--tile", "50x96"), 2, ("--tile 48x96 or 96x96",)),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "wide"), 2, ("'wide'", "HEIGHTxWIDTH")),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "0x8"), 2, ("0x8",)),
+        (("--arch", "nowhere:net", "--scale", "2", "--random-weights"), 2, ("nowhere:net",)),
+        (("convnet-tiny", "--scale", "2", "--random-weights", "--input-range", "255"), 2, ("--arch",)),
     ],
 )
 def test_a_model_that_cannot_be_exported(
-    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, told: tuple[str, ...]
 ) -> None:
     outcome = sr_edge("export", *arguments, "-o", tmp_path / "model.onnx")
     assert outcome.code == code
-    assert message in outcome.error
+    assert [value for value in told if value not in outcome.error] == [], outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,23 +151,20 @@ def test_weights_of_another_network_are_refused_with_the_first_keys(sr_edge: SrE
 
 @pytest.mark.parametrize("command", ["export", "calibrate", "cache", "deploy", "bench", "upscale", "train"])
 def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
-    sr_edge: SrEdge, bundle: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, command: str
 ) -> None:
-    """Whatever works for long is replaced, and would fail the test if it were reached."""
-    monkeypatch.setattr("sr_edge.training.run.build_network", raising_assertion)  # first: it keeps what it finds
-    for work in ("sr_edge.models.load_model", "sr_edge.bundle.open_bundle", "sr_edge.calibration.calibration_patches"):
-        monkeypatch.setattr(work, raising_assertion)
-    (tmp_path / "file").touch()
-    out = tmp_path / "file" / "result"
-    graph, picture = bundle / "model.onnx", pictures / "waves0.png"
+    """What the work would begin with is damaged, which is what the error would be about if the work had begun."""
+    (tmp_path / "file").write_bytes(b"damaged")
+    damaged, out = tmp_path / "file", tmp_path / "file" / "result"
+    network = ("convnet-tiny", "--scale", "2", "--weights", damaged)
     arguments = {
-        "export": ("convnet-tiny", "--scale", "2", "--random-weights", "-o", out),
-        "calibrate": (graph, "--images", pictures, "-o", out),
-        "cache": (graph, "--images", pictures, "-o", tmp_path / "int8.onnx", "--cache", out),
-        "deploy": (*TINY, *ON_CPU, "--images", pictures, "-o", out),
-        "bench": (bundle, "--csv", out),
-        "upscale": (bundle, picture, out),
-        "train": ("convnet-tiny", "--scale", "2", "--data", pictures, "--val", pictures, "--out", out),
+        "export": (*network, "-o", out),
+        "calibrate": (damaged, "--images", pictures, "-o", out),
+        "cache": (damaged, "--images", pictures, "-o", tmp_path / "int8.onnx", "--cache", out),
+        "deploy": (*network, *ON_CPU, "--images", pictures, "-o", out),
+        "bench": (damaged, "--csv", out),
+        "upscale": (damaged, pictures / "waves0.png", out),
+        "train": (*network, "--data", pictures, "--val", pictures, "--out", out),
     }[command]
     outcome = sr_edge("calibrate" if command == "cache" else command, *arguments)
     assert outcome.code == 2
@@ -171,16 +172,12 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def raising_assertion(*_positional: object, **_named: object) -> None:
-    raise AssertionError("the work began")
-
-
 def test_an_output_that_is_no_bundle_is_left_alone(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
     notes = tmp_path / "notes.sredge"
     notes.write_text("mine")
     outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", notes)
     assert outcome.code == 1
-    assert "is left alone" in outcome.error
+    assert str(notes) in outcome.error and "not a bundle" in outcome.error
     assert notes.read_text() == "mine"
 
 
@@ -203,37 +200,52 @@ def test_a_calibration_folder_with_a_damaged_picture(sr_edge: SrEdge, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-@pytest.mark.parametrize(
-    ("tile", "message"), [("16", "leaves nothing beside the 16 pixels"), ("90000", "above the limit")]
-)
-def test_a_tile_that_cannot_be_deployed(
-    sr_edge: SrEdge, tmp_path: Path, pictures: Path, tile: str, message: str
-) -> None:
+@pytest.mark.parametrize(("tile", "told"), [("16", "16x16"), ("90000", "4,194,304")])
+def test_a_tile_that_cannot_be_deployed(sr_edge: SrEdge, tmp_path: Path, pictures: Path, tile: str, told: str) -> None:
     network = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", tile)
     outcome = sr_edge("deploy", *network, "--images", pictures, "-o", tmp_path / "tiny.sredge")
     assert outcome.code == 2
-    assert message in outcome.error
+    assert told in outcome.error
+
+
+def interrupted(*_positional: object, **_named: object) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C as soon as the progress of this stage is shown."""
+    add_task = Progress.add_task
+
+    def added(bars: Progress, description: str, **fields: Any) -> object:
+        if description == stage:
+            raise KeyboardInterrupt
+        return add_task(bars, description, **fields)
+
+    monkeypatch.setattr(Progress, "add_task", added)
 
 
 @pytest.mark.parametrize(
-    "stage",
-    [
-        "sr_edge.deploy.network.calibration_patches",
-        "sr_edge.deploy.graphs.export_best_form",
-        "sr_edge.deploy.graphs.calibrate_within",
-        "sr_edge.deploy.graphs.quantize_onnx",
-        "sr_edge.deploy.manifest.write_weights",
-        "sr_edge.deploy.golden.write_picture",
-        "sr_edge.bundle.store.pack",
-    ],
+    "stage", ["measuring what tiles do", "exporting", "calibrating", "joint checks", "quantizing", "golden frames"]
 )
 def test_ctrl_c_leaves_nothing(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    def interrupted(*_positional: object, **_named: object) -> None:
-        raise KeyboardInterrupt
+    interrupt_at(stage, monkeypatch)
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "tiny.zip")
+    assert outcome.code == 130
+    assert outcome.error == "sr-edge: interrupted"
+    assert list(tmp_path.iterdir()) == []
 
-    monkeypatch.setattr(stage, interrupted)
+
+@pytest.mark.parametrize(
+    "writer",
+    ["safetensors.numpy.save", "PIL.Image.Image.save", "shutil.copyfileobj"],
+    ids=["weights", "golden frames", "archive"],
+)
+def test_ctrl_c_while_a_file_is_written_leaves_nothing(
+    sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    monkeypatch.setattr(writer, interrupted)
     outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", tmp_path / "tiny.zip")
     assert outcome.code == 130
     assert outcome.error == "sr-edge: interrupted"
@@ -243,10 +255,7 @@ def test_ctrl_c_leaves_nothing(
 def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_positional: object, **_named: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sr_edge.deploy.network.bench_bundle", interrupted)
+    interrupt_at("opening engines", monkeypatch)
     out = tmp_path / "tiny.sredge"
     assert sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", out).code == 130
     assert sr_edge("inspect", out).code == 0
@@ -300,8 +309,8 @@ def test_a_damaged_bundle_is_never_run(
     paths = {"BUNDLE": damaged, "PICTURE": pictures / "waves0.png", "OUT": tmp_path / "out.png"}
     outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.code == 1
-    assert re.search(r"'model\.(uint8\.)?onnx' in", outcome.error)
-    assert "is damaged" in outcome.error
+    assert re.search(r"'model\.(uint8\.)?onnx'", outcome.error)
+    assert "SHA-256" in outcome.error
     assert not (tmp_path / "out.png").exists()
 
 
@@ -310,7 +319,8 @@ def test_what_is_no_bundle(sr_edge: SrEdge, pictures: Path, tmp_path: Path, comm
     for path in (tmp_path / "absent", pictures, pictures / "waves0.png"):
         outcome = sr_edge(command, path)
         assert outcome.code == 1
-        assert "sr-edge deploy" in outcome.error or "get it again" in outcome.error
+        assert f"{path} " in outcome.error or f"{path};" in outcome.error
+        assert "sr-edge deploy" in outcome.error or "zip" in outcome.error
 
 
 def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
@@ -319,28 +329,25 @@ def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Pa
     arguments = ("--images", pictures, "--cache", cache, "-o", tmp_path / "int8.onnx")
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 1
-    assert "cache.json is damaged" in outcome.error
+    assert "cache.json" in outcome.error
     assert not (tmp_path / "int8.onnx").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "told"),
     [
-        (("calibrate", "absent.onnx", "--images", "x", "-o", "y.onnx"), "absent.onnx is not a file"),
-        (
-            ("calibrate", "GRAPH", "--images", "PICTURES", "--method", "magic", "-o", "OUT"),
-            "unknown calibration method",
-        ),
-        (("calibrate", "GRAPH", "--images", "PICTURES", "--exclude", "zzz*", "-o", "OUT"), "'zzz*' matches no layer"),
+        (("calibrate", "absent.onnx", "--images", "x", "-o", "y.onnx"), "absent.onnx"),
+        (("calibrate", "GRAPH", "--images", "PICTURES", "--method", "magic", "-o", "OUT"), "'magic'"),
+        (("calibrate", "GRAPH", "--images", "PICTURES", "--exclude", "zzz*", "-o", "OUT"), "'zzz*'"),
     ],
 )
 def test_a_calibration_that_cannot_start(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
     paths = {"GRAPH": bundle / "model.onnx", "PICTURES": pictures, "OUT": tmp_path / "out.onnx"}
     outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.code in (1, 2)
-    assert message in outcome.error
+    assert told in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,7 +362,7 @@ def test_an_unknown_runtime(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_p
     }[command]
     outcome = sr_edge(*arguments)
     assert outcome.code == 2
-    assert "unknown runtime 'tensorflow'; choose one of: torch, onnxruntime, openvino" in outcome.error
+    assert "'tensorflow'" in outcome.error and "torch, onnxruntime, openvino" in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -365,7 +372,7 @@ def test_a_runtime_whose_library_is_absent(bundle: Path, pictures: Path, tmp_pat
     command = [sys.executable, "-c", program, "upscale", *paths, "--runtime", "openvino"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert 'run: pip install "sr-edge[openvino]"' in done.stderr
+    assert 'pip install "sr-edge[openvino]"' in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -377,8 +384,12 @@ def test_a_measurement_in_which_nothing_ran_has_failed(
     options = ("--hr", pictures) if command == "evaluate" else ("--runs", "1", "--no-memory")
     outcome = sr_edge(command, bundle, *options, "--runtimes", "torch", "--precisions", "int8", "--json")
     assert outcome.code == 1
-    assert outcome.error.startswith("sr-edge: nothing could be measured here: ")
     assert json.loads(outcome.stdout)["rows"][0]["reason"] in outcome.error
+
+
+def not_json(constant: str) -> None:
+    """Python's own reader and writer know Infinity and NaN; JSON does not."""
+    raise AssertionError(f"{constant} is no JSON")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "deploy"])
@@ -393,8 +404,8 @@ def test_a_test_picture_that_fails_is_counted_and_the_others_are_scored(
     }[command]
     outcome = sr_edge(command, *arguments, "--hr", tmp_path / "hr", "--json")
     assert outcome.code == 1
-    assert "1 of 3 test pictures failed, the first: waves1.png: " in outcome.error
-    document = json.loads(outcome.stdout, parse_constant=raising_assertion)
+    assert "1 of 3" in outcome.error and "waves1.png" in outcome.error
+    document = json.loads(outcome.stdout, parse_constant=not_json)
     scores = (document if command == "evaluate" else document["bench"])["rows"][0]["quality"]["hr"]
     assert [picture["name"] for picture in scores["pictures"]] == ["waves0.png", "waves2.png"]
     assert [picture["name"] for picture in scores["failed"]] == ["waves1.png"]
@@ -410,14 +421,14 @@ def test_an_output_never_replaces_its_own_source(sr_edge: SrEdge, pictures: Path
     }[command]
     outcome = sr_edge(command, *arguments)
     assert outcome.code == 2
-    assert "is what this is made from; give another name with -o" in outcome.error
+    assert "-o" in outcome.error and "source" in outcome.error
     assert source.read_bytes() == b"precious"
 
 
 def test_a_precision_that_the_bundle_has_not(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path) -> None:
     outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--precision", "fp16")
     assert outcome.code == 1
-    assert "deploy again" in outcome.error or "cannot compute fp16" in outcome.error
+    assert "fp16" in outcome.error
 
 
 def test_a_refused_precision_names_what_can_be_typed_and_what_can_be_written(
@@ -426,25 +437,33 @@ def test_a_refused_precision_names_what_can_be_typed_and_what_can_be_written(
     arguments = ("--runtime", "onnxruntime", "--precision", "int8")
     outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", *arguments)
     assert outcome.code == 1
-    assert "choose another runtime or precision (in Python, allow_other_precision=True" in outcome.error
+    assert "int8" in outcome.error and "allow_other_precision=True" in outcome.error
 
 
 def test_precisions_without_fp32_cannot_be_deployed(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
     outcome = sr_edge("deploy", *TINY, "--precisions", "int8", "--images", pictures, "-o", tmp_path / "x.sredge")
     assert outcome.code == 2
-    assert "add fp32" in outcome.error
+    assert "fp32" in outcome.error
 
 
 def test_originals_of_the_wrong_size_are_found_before_the_work(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
     halves = ("--hr", pictures, "--lr", tmp_path)
     outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, *halves, "-o", tmp_path / "x.sredge")
     assert outcome.code == 1
-    assert "leave that folder out" in outcome.error
+    assert str(tmp_path) in outcome.error and "waves0" in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
 ADDRESS = "rtsp://admin:hunter2@host/x"
 TRAIN = ("train", "convnet-tiny", "--scale", "2")
+
+
+def test_the_refusal_of_an_address_has_no_password_in_its_fields() -> None:
+    def inspect(**_paths: object) -> None:
+        raise AssertionError("the command began")
+
+    with raises(UsageError, found="rtsp:/***@host/x", wanted="a file or folder"):
+        refusing_addresses(inspect)(bundle=Path(ADDRESS))
 
 
 @pytest.mark.parametrize(

@@ -28,33 +28,35 @@ def raising(error: BaseException) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "line"),
+    ("error", "code", "told"),
     [
-        (BundleError("the bundle is\n damaged"), 1, "sr-edge: the bundle is damaged"),
-        (TileError("tile 7"), 2, "sr-edge: tile 7"),
-        (KeyboardInterrupt(), 130, "sr-edge: interrupted"),
-        (typer.Abort(), 130, "sr-edge: interrupted"),
-        (typer.BadParameter("no"), 2, "sr-edge: Invalid value: no (see `sr-edge --help`)"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "sr-edge: No space left on device; free some space"),
-        (OSError(errno.EFBIG, "File too large"), 1, "sr-edge: File too large; raise the limit with `ulimit -f`"),
-        (
-            PermissionError(errno.EACCES, "Permission denied", "/x"),
-            1,
-            "sr-edge: Permission denied at /x; check the perm",
-        ),
-        (MemoryError(), 1, "sr-edge: out of memory; use a smaller tile"),
-        (ModuleNotFoundError("no", name="torch"), 1, "sr-edge: this command needs the package torch, which"),
-        (ValueError("odd"), 1, "sr-edge: unexpected ValueError: odd; this is a fault of sr-edge"),
+        (BundleError("the bundle is\n damaged"), 1, ("sr-edge: the bundle is damaged\n",)),
+        (TileError("tile 7", remedy="use 8"), 2, ("sr-edge: tile 7; use 8\n",)),
+        (KeyboardInterrupt(), 130, ("sr-edge: interrupted\n",)),
+        (typer.Abort(), 130, ("sr-edge: interrupted\n",)),
+        (typer.BadParameter("no"), 2, ("no", "`sr-edge --help`")),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, ("No space left on device", "free")),
+        (OSError(errno.EFBIG, "File too large"), 1, ("File too large", "`ulimit -f`")),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, ("Permission denied", "/x", "permissions")),
+        (MemoryError(), 1, ("memory", "tile")),
+        (ModuleNotFoundError("no", name="torch"), 1, ("torch", 'pip install "sr-edge[export]"')),
+        (ModuleNotFoundError("no", name="av"), 1, ("av", 'pip install "sr-edge[camera]"')),
+        (ValueError("odd"), 1, ("ValueError: odd", "report", "SR_EDGE_DEBUG=1")),
     ],
 )
 def test_each_error_is_one_line(
-    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    code: int,
+    told: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
     assert run_command(raising(error), []) == code
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(line)
+    assert printed.err.startswith("sr-edge: ")
+    assert [value for value in told if value not in printed.err] == [], printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -176,9 +178,8 @@ def test_an_interrupt_outside_of_a_command(
     """Between two imports; and during one that is the last thing to be done, after which nobody asks again."""
     (tmp_path / "slow.py").write_text(f"import signal\nsignal.raise_signal({number.value})\n")
     program = (
-        "import sys, signal, sr_edge.cli; sys.argv = ['sr-edge', 'doctor']\n"
-        f"sr_edge.cli._run = lambda arguments: {work.format(number.value)} and 0 or 0\n"
-        "sr_edge.cli.main()"
+        "import signal; from sr_edge.cli.interrupts import exit_with_code_of\n"
+        f"exit_with_code_of(lambda: {work.format(number.value)} and 0 or 0)"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)

@@ -19,6 +19,7 @@ HEAVY = (
     "matplotlib",
     "onnxsim",
     "onnxscript",
+    "rich",
     "tensorrt",
     "tensorrt_rtx",
     "cuda",

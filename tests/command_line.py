@@ -1,0 +1,27 @@
+"""The command line in this process: what a command printed and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and output of one command."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line that an error is; fails the test where there is more, or a traceback."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith("sr-edge: ")]
+        assert len(lines) == 1, self.stderr
+        assert "Traceback" not in self.stderr
+        return lines[0]
+
+
+SrEdge = Callable[..., Outcome]
+"""The fixture `sr_edge`: takes a command and its arguments, text or paths."""
