@@ -114,13 +114,16 @@ def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> 
     if not from_bundled:
         return weights
     if weights is not None:
-        raise UsageError("--weights and --from-bundled exclude each other; leave one out")
+        raise UsageError(
+            "--weights and --from-bundled exclude each other", found=weights, remedy="leave one of them out"
+        )
     find_architecture(model)
     found = bundled_weights(model, scale)
     if found is None:
         raise UsageError(
-            f"no weights of {model} x{scale} are bundled to begin from (`sr-edge models` lists them); "
-            "leave --from-bundled out, or pass --weights FILE"
+            f"no weights of {model} x{scale} are bundled to begin from",
+            found=f"{model} x{scale}",
+            remedy="leave --from-bundled out, or pass --weights FILE (`sr-edge models` lists what is bundled)",
         )
     return found
 

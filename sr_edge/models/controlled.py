@@ -54,10 +54,20 @@ def controls_of(module: nn.Module) -> tuple[Control, ...]:
     declared = getattr(module, "controls", ())
     kind = type(module).__name__
     if not isinstance(declared, tuple) or not all(isinstance(control, Control) for control in declared):
-        raise UsageError(f"{kind}.controls is {declared!r}; it must be a tuple of sr_edge.spec.Control")
+        raise UsageError(
+            f"{kind}.controls is {declared!r}, which is not a tuple of sr_edge.spec.Control",
+            found=declared,
+            wanted="tuple[sr_edge.spec.Control, ...]",
+            remedy="declare the controls as such a tuple",
+        )
     names = [control.name for control in declared]
     if len(set(names)) < len(names) or set(names) & set(PICTURE_NAMES):
-        raise UsageError(f"{kind} has the controls {', '.join(names)}; names must differ, also from input and output")
+        raise UsageError(
+            f"{kind} declares the controls {', '.join(names)}, whose names are not unique",
+            found=names,
+            wanted=f"unique names other than {' and '.join(PICTURE_NAMES)}",
+            remedy=f"give every control a name of its own, other than {' and '.join(PICTURE_NAMES)}",
+        )
     _require_taken(module, names)
     return declared
 
@@ -78,5 +88,8 @@ def _require_taken(module: nn.Module, names: list[str]) -> None:
     if taken != names:
         raise UsageError(
             f"{type(module).__name__} declares the controls {', '.join(names)}, but its forward takes "
-            f"{', '.join(taken) or 'none'} behind the picture; both must agree, in one order"
+            f"{', '.join(taken) or 'none'} after the picture",
+            found=taken,
+            wanted=names,
+            remedy="let forward take the declared controls in the declared order",
         )

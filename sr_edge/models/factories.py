@@ -23,7 +23,12 @@ def call_factory(arch: str) -> nn.Module:
     """
     module_name, _, factory_name = arch.partition(":")
     if not module_name or not factory_name:
-        raise UsageError(f"cannot read {arch!r} as a factory; write package.module:factory")
+        raise UsageError(
+            f"cannot read {arch!r} as a factory",
+            found=arch,
+            wanted="package.module:factory",
+            remedy="write package.module:factory",
+        )
     sys.path.insert(0, str(Path.cwd()))
     try:
         with torch.random.fork_rng():
@@ -31,11 +36,18 @@ def call_factory(arch: str) -> nn.Module:
             network = getattr(importlib.import_module(module_name), factory_name)()
     except Exception as error:  # whatever the user's code raises
         raise UsageError(
-            f"cannot call {arch}: {type(error).__name__}: {shown(str(error))}; "
-            f"it must be importable and take no arguments"
+            f"cannot call {arch}: {type(error).__name__}: {shown(str(error))}",
+            found=arch,
+            wanted="a function without arguments",
+            remedy="make sure that it can be imported and called without arguments",
         ) from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not isinstance(network, nn.Module):
-        raise UsageError(f"{arch} gave a {type(network).__name__}; it must return a torch.nn.Module")
+        raise UsageError(
+            f"{arch} returned a {type(network).__name__}",
+            found=type(network).__name__,
+            wanted="torch.nn.Module",
+            remedy="let it return a torch.nn.Module",
+        )
     return network

@@ -42,11 +42,19 @@ def load_file(
     registered = detect(candidates, name, scale)
     if registered is not None:
         if input_range != 1.0:
-            raise UsageError(
-                "--input-range is for networks of your own, such as those of --arch; registered ones take [0, 1]"
-            )
+            raise range_of_registered(input_range)
         return _registered(checkpoint, *registered, blend)
     return load_recognised(checkpoint, candidates, scale, input_range, blend, tile)
+
+
+def range_of_registered(input_range: float) -> UsageError:
+    """The error for an input range that was asked for with a registered network."""
+    return UsageError(
+        f"--input-range {input_range:g} is not possible for a registered network, whose input ranges from 0 to 1",
+        found=input_range,
+        wanted=1.0,
+        remedy="leave --input-range out, since it is for networks of your own, such as those of --arch",
+    )
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,9 @@ def _from_script(
     path, script = checkpoint.path, checkpoint.script
     if name is not None or blend or script is None:
         raise UsageError(
-            f"{path} is a TorchScript program, a network of its own; leave the model's name and --blend out"
+            f"{path} is a TorchScript program, which is a complete network: neither a model name nor --blend applies",
+            found=name if name is not None else [other.path for other in blend],
+            remedy="leave the model's name and --blend out",
         )
     plain, remarks = prepared(ScriptNetwork(script))
     require_picture_only(plain, str(path))

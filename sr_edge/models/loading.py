@@ -14,11 +14,12 @@ from sr_edge.errors import UsageError
 from sr_edge.models.checkpoints import SUFFIXES, Blend, read_checkpoint
 from sr_edge.models.controlled import controls_of
 from sr_edge.models.factories import RANDOM_SEED, call_factory
-from sr_edge.models.from_checkpoint import fill, load_file, registered_card
+from sr_edge.models.from_checkpoint import fill, load_file, range_of_registered, registered_card
 from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
 from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
 from sr_edge.models.probing.probe import SCALES
 from sr_edge.models.recognition.families import SPANDREL_PREFIX
+from sr_edge.models.registry import SCALES as REGISTERED_SCALES
 from sr_edge.models.registry import (
     build_network,
     bundled_weights,
@@ -63,18 +64,45 @@ def load_model(
     """
     if name is not None and names_checkpoint(name):
         if weights is not None:
-            raise UsageError(f"{name} is a checkpoint, and so is --weights {weights}; give one (--blend adds others)")
+            raise UsageError(
+                f"{name} and --weights {weights} are two checkpoints",
+                found=[Path(name), weights],
+                wanted="one checkpoint",
+                remedy="give one of them (--blend adds others)",
+            )
         weights, name = Path(name), None
     if arch is not None and name is not None:
-        raise UsageError(f"{name} and --arch {arch} name two networks; leave one out")
+        raise UsageError(
+            f"{name} and --arch {arch} are two networks",
+            found=[name, arch],
+            wanted="one network",
+            remedy="leave one of them out",
+        )
     if name is None and scale is not None and scale not in SCALES:  # a registered network says which it has
-        raise UsageError(f"scale {scale} is not a magnification; use {', '.join(map(str, SCALES))}")
+        raise UsageError(
+            f"scale {scale} is not supported",
+            found=scale,
+            wanted=SCALES,
+            remedy=f"choose one of: {', '.join(map(str, SCALES))}",
+        )
     if not (math.isfinite(input_range) and input_range > 0.0):
-        raise UsageError(f"an input range of {input_range:g} is not possible; give 1 for 0-1, or 255 for 0-255")
+        raise UsageError(
+            f"an input range of {input_range:g} is not possible",
+            found=input_range,
+            wanted=(1, 255),
+            remedy="give 1 for values from 0 to 1, or 255 for values from 0 to 255",
+        )
     if weights is not None and random_weights:
-        raise UsageError("--weights and --random-weights exclude each other; leave one out")
+        raise UsageError(
+            "--weights and --random-weights exclude each other", found=weights, remedy="leave one of them out"
+        )
     if blend and (random_weights or (weights is None and arch is not None)):
-        raise UsageError("--blend adds a checkpoint to another one; give that one, too, by its path or --weights")
+        raise UsageError(
+            "--blend adds a checkpoint to another one, which was not given",
+            found=[other.path for other in blend],
+            wanted="a checkpoint to add to",
+            remedy="give the other checkpoint by its path or --weights",
+        )
     if arch is not None:
         return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
     if random_weights:
@@ -119,20 +147,26 @@ def _require_controls(architecture: str, controls: tuple[Control, ...], card: Mo
     """Raises UsageError unless a network declares what its card has, as scalars and as constants."""
     scalars = tuple(control for control in controls if control.name not in card.baked)
     if scalars != card.controls or len(scalars) + len(card.baked) != len(controls):
-        declared = ", ".join(map(str, controls)) or "no controls"
-        wanted = ", ".join([*map(str, card.controls), *card.baked]) or "none"
+        declared, wanted = [*map(str, controls)], [*map(str, card.controls), *card.baked]
         raise UsageError(
-            f"{architecture} has {declared}, but was deployed with {wanted}; its code was changed, so deploy it again"
+            f"{architecture} declares {', '.join(declared) or 'no controls'}, but was deployed with "
+            f"{', '.join(wanted) or 'none'}, so its code was changed",
+            found=declared,
+            wanted=wanted,
+            remedy="deploy it again",
         )
 
 
 def _load_random(name: str | None, scale: int | None, input_range: float) -> LoadedModel:
     if name is None or scale is None:
-        raise UsageError("random weights need a model name and --scale, for example taylor-swinir-tiny --scale 2")
-    if input_range != 1.0:
         raise UsageError(
-            "--input-range is for networks of your own, such as those of --arch; registered ones take [0, 1]"
+            "random weights need the name of a model and its scale",
+            found=(name, scale),
+            wanted="MODEL --scale SCALE",
+            remedy="pass both, for example taylor-swinir-tiny --scale 2",
         )
+    if input_range != 1.0:
+        raise range_of_registered(input_range)
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
         module = build_network(name, scale)
@@ -147,17 +181,22 @@ def _load_random(name: str | None, scale: int | None, input_range: float) -> Loa
 def _require_bundled(name: str | None, scale: int | None) -> Path:
     if name is None:
         raise UsageError(
-            "say which model: a name (see `sr-edge models`), the path of a checkpoint, or --arch module:factory"
+            "no model was given",
+            wanted="MODEL, a checkpoint or --arch",
+            remedy="give a name (see `sr-edge models`), the path of a checkpoint, or --arch package.module:factory",
         )
     find_architecture(name)
     if scale is None:
-        raise UsageError(f"say which magnification {name} is for: pass --scale 2, 3 or 4")
+        raise UsageError(f"no scale was given for {name}", wanted=REGISTERED_SCALES, remedy="pass --scale 2, 3 or 4")
     require_scale(name, scale)
     path = bundled_weights(name, scale)
     if path is None:
         raise UsageError(
-            f"no weights of {name} x{scale} are bundled; pass --weights FILE, "
-            f"or --random-weights for a latency study (`sr-edge models` lists what is bundled)"
+            f"no weights of {name} x{scale} are bundled",
+            found=f"{name} x{scale}",
+            wanted="--weights or --random-weights",
+            remedy="pass --weights FILE, or --random-weights for a latency study (`sr-edge models` lists what is "
+            "bundled)",
         )
     return path
 

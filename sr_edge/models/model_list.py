@@ -39,9 +39,9 @@ class ModelRow:
     bundled_scales: tuple[int, ...]
 
 
-def model_rows() -> list[ModelRow]:
-    """Every registered network, without allocating any."""
-    kept = json.loads(MACS_FILE.read_text())
+def model_rows(macs_file: Path = MACS_FILE) -> list[ModelRow]:
+    """Every registered network, without allocating any; `macs_file` keeps the counts of multiply-accumulates."""
+    kept = json.loads(macs_file.read_text())
     return [_row(name, kept.get(name, {})) for name in model_names()]
 
 

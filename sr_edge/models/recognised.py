@@ -12,7 +12,7 @@ from sr_edge.models.chosen import Weights, chosen_weights, listed_sets
 from sr_edge.models.loaded import LoadedModel, in_unit_range
 from sr_edge.models.probing import prepared, probe_network
 from sr_edge.models.registry import count_parameters
-from sr_edge.models.weights import nearest_registered
+from sr_edge.models.weights import NearMiss, nearest_registered
 from sr_edge.spec import ModelCard, TileSpec, Tiling
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def load_recognised(
             require_finite(weights.state, str(checkpoint.path), float_keys(weights.state))
             return _deployable(checkpoint, network, weights, scale, input_range, tile)
         misfits[view] = recognition.misfits
-    raise WeightsError(_nothing_fits(checkpoint, candidates, misfits))
+    raise _nothing_fits(checkpoint, candidates, misfits)
 
 
 def _view(candidate: Candidate) -> tuple[int, frozenset[str]]:
@@ -72,8 +72,11 @@ def _blended_network(weights: Weights, checkpoint: Checkpoint) -> RecognisedNetw
     network = recognise(weights.state)
     if network is None:
         raise WeightsError(
-            f"{checkpoint.path} is recognised alone and not when it is blended, since its family reads sizes from "
-            f"values; leave --blend out"
+            f"{checkpoint.path} is recognised by itself but not when it is blended, because networks of its family "
+            f"read sizes from values",
+            found=checkpoint.path,
+            wanted="one checkpoint",
+            remedy="leave --blend out",
         )
     return network
 
@@ -90,10 +93,18 @@ def _deployable(
     if (network.input_channels, network.output_channels) != (3, 3):
         raise UsageError(
             f"{path} is a network of {network.family} from {network.input_channels} to {network.output_channels} "
-            f"channels; networks from RGB to RGB are supported"
+            f"channels",
+            found=(network.input_channels, network.output_channels),
+            wanted=(3, 3),
+            remedy="give a network from RGB to RGB",
         )
     if scale not in (None, network.scale):
-        raise UsageError(f"{path} is a network of {network.family} x{network.scale}; pass --scale {network.scale}")
+        raise UsageError(
+            f"{path} is a network of {network.family} x{network.scale}, not x{scale}",
+            found=scale,
+            wanted=network.scale,
+            remedy=f"pass --scale {network.scale}",
+        )
     plain, remarks = prepared(network.module)
     module = in_unit_range(plain, input_range).eval()
     card = ModelCard(
@@ -120,8 +131,10 @@ def _deployable(
     probed = probe_network(module, str(path), tried)
     if probed.scale != network.scale:
         raise WeightsError(
-            f"{path} looks like a network of {network.family} x{network.scale} and makes pictures of x{probed.scale}; "
-            f"its weights are not what their keys say, so pass --arch package.module:factory"
+            f"{path} has the keys of a network of {network.family} x{network.scale}, but enlarges by {probed.scale}",
+            found=probed.scale,
+            wanted=network.scale,
+            remedy="pass the network itself by --arch package.module:factory",
         )
     prepared(module)  # whatever the network kept of its first runs
     recognised = (
@@ -132,22 +145,22 @@ def _deployable(
     return LoadedModel(module, card, network.architecture, said, network.state, tried)
 
 
-def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], misfits: Misfits) -> str:
-    """What a checkpoint holds, and which network comes nearest."""
+def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], misfits: Misfits) -> WeightsError:
+    """What a checkpoint contains, and which network comes nearest."""
     near = nearest_registered(candidates) or _nearest_family(candidates[:DESCRIBED], misfits)
-    clauses = (
-        f"{checkpoint.path} fits no network here; it holds {listed_sets(checkpoint.sets)}",
-        near,
-        "for a network of your own pass --arch package.module:factory",
+    return WeightsError(
+        f"{checkpoint.path} fits no known network; it contains {listed_sets(checkpoint.sets)}; {near.clause}",
+        found=near.differences if near.name else [str(found) for found in checkpoint.sets],
+        wanted=near.name or None,
+        remedy="for a network of your own pass --arch package.module:factory",
     )
-    return "; ".join(filter(None, clauses))
 
 
-def _nearest_family(candidates: Sequence[Candidate], misfits: Misfits) -> str:
+def _nearest_family(candidates: Sequence[Candidate], misfits: Misfits) -> NearMiss:
     """What differs from the family that one of the candidates resembles most."""
     from sr_edge.models.recognition.signatures import nearest_family
-    from sr_edge.models.spandrel_networks import describe_unrecognised
+    from sr_edge.models.spandrel_networks import nearest_miss
 
     alike = [(near.alikeness if (near := nearest_family(found.outline)) else 0.0) for found in candidates]
     best = candidates[alike.index(max(alike))]
-    return describe_unrecognised(best.outline, misfits.get(_view(best), ()))
+    return nearest_miss(best.outline, misfits.get(_view(best), ()))

@@ -117,7 +117,12 @@ def build_network(name: str, scale: int) -> nn.Module:
 def require_scale(name: str, scale: int) -> None:
     """Raises UsageError for a scale that registered networks do not come for."""
     if scale not in SCALES:
-        raise UsageError(f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}")
+        raise UsageError(
+            f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}",
+            found=scale,
+            wanted=SCALES,
+            remedy="choose one of these scales",
+        )
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -24,6 +24,7 @@ from sr_edge.models.recognition.hyper_parameters import first_difference, hyper_
 from sr_edge.models.recognition.library import INSTALL, find_library, require_library
 from sr_edge.models.recognition.signatures import nearest_family
 from sr_edge.models.recognition.wording import misfit_text, resemblance_text
+from sr_edge.models.weights import Differences, NearMiss
 from sr_edge.spec import Tiling
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "describe_unrecognised",
     "family_rows",
     "load_family",
+    "nearest_miss",
     "recognise",
     "recognition_of",
 ]
@@ -166,9 +168,21 @@ def load_family(
         )
     found = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
     if isinstance(found, Misfit):
-        raise WeightsError(f"the weights do not fit {found.family.name}; {misfit_text(found)}")
-    if hyper_parameters is not None and (other := first_difference(hyper_parameters_of(found), hyper_parameters)):
-        raise WeightsError(f"the weights give another network than {architecture} was: {other}; make the bundle again")
+        raise WeightsError(
+            f"the weights do not fit {found.family.name}; {misfit_text(found)}",
+            found=_differences(found),
+            wanted=found.family.name,
+            remedy="deploy the checkpoint again",
+        )
+    other = None if hyper_parameters is None else first_difference(hyper_parameters_of(found), hyper_parameters)
+    if other is not None:
+        name, now, before = other
+        raise WeightsError(
+            f"the weights make another network than the deployed one, {architecture}: {name} is {now}, not {before}",
+            found={name: now},
+            wanted={name: before},
+            remedy="make the bundle again",
+        )
     return _module(found)
 
 
@@ -181,18 +195,31 @@ def describe_unrecognised(state: Mapping[str, Tensor], misfits: Sequence[Misfit]
         state: an outline on the meta device will do where `misfits` are given.
         misfits: what `recognition_of` found; None tries the families.
     """
+    return nearest_miss(state, misfits).clause
+
+
+def nearest_miss(state: Mapping[str, Tensor], misfits: Sequence[Misfit] | None = None) -> NearMiss:
+    """The nearest family and what differs from it; arguments and words are those of `describe_unrecognised`."""
     library = find_library()
     near = nearest_family(state)
     if near is None:
-        return f"the keys resemble none of the {len(FAMILIES)} families of image networks that spandrel recognises"
+        none = f"the keys resemble none of the {len(FAMILIES)} families of image networks that spandrel recognises"
+        return NearMiss("", Differences([], [], []), none)
     family = find_family(near.family)
+    clause = resemblance_text(family, near)
     if library is None:
-        return f"{resemblance_text(family, near)}; spandrel, which builds that family, is not installed; run: {INSTALL}"
-    tried = attempt(library, state).misfits if misfits is None else misfits
-    misfit = next((misfit for misfit in tried if misfit.family == family), None)
-    if misfit is None or (near.missing and not misfit.misshapen):
-        return resemblance_text(family, near)
-    return f"the nearest known family is {family.name}; {misfit_text(misfit)}"
+        clause += f"; spandrel, which builds that family, is not installed; run: {INSTALL}"
+    else:
+        tried = attempt(library, state).misfits if misfits is None else misfits
+        misfit = next((misfit for misfit in tried if misfit.family == family), None)
+        if misfit is not None and (misfit.misshapen or not near.missing):
+            clause = f"the nearest known family is {family.name}; {misfit_text(misfit)}"
+            return NearMiss(family.name, _differences(misfit), clause)
+    return NearMiss(family.name, Differences([*near.missing], [*near.unexpected], []), clause)
+
+
+def _differences(misfit: Misfit) -> Differences:
+    return Differences([*misfit.missing], [*misfit.unexpected], [*misfit.misshapen])
 
 
 def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> RecognisedNetwork:

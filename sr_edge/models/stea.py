@@ -67,9 +67,14 @@ class STEA(nn.Module):
     def __init__(self, channels: int, order: int = 2, use_output_proj: bool = True, use_dwc: bool = True) -> None:
         super().__init__()
         if order not in (1, 2, 3):
-            raise UsageError(f"STEA has no order {order}; use 1, 2 or 3")
+            raise UsageError(f"STEA has no order {order}", found=order, wanted=(1, 2, 3), remedy="use 1, 2 or 3")
         if channels % BOTTLENECK:
-            raise UsageError(f"STEA cannot take {channels} channels; use a multiple of {BOTTLENECK}")
+            raise UsageError(
+                f"STEA cannot take {channels} channels",
+                found=channels,
+                wanted=BOTTLENECK,
+                remedy=f"use a multiple of {BOTTLENECK}",
+            )
         self.mean = GlobalMean()
         self.w_v = LinearBottleneck(channels)
         self.w_1 = LinearBottleneck(channels)

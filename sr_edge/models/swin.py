@@ -192,8 +192,11 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         return x
     if bottom >= height or right >= width:
         raise TileError(
-            f"a picture of {height}x{width} pixels is too small to be padded to the window of {multiple}; "
-            f"both sides must be over {multiple // 2} pixels, or use a session, which pads to its tile"
+            f"a picture of {height}x{width} pixels is too small to be padded by reflection to multiples of {multiple}",
+            found=(height, width),
+            wanted=multiple // 2 + 1,
+            remedy=f"give a picture of more than {multiple // 2} pixels in height and width, or use a session, which "
+            "pads to its tile",
         )
     return functional.pad(x, (0, right, 0, bottom), mode="reflect")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sr_edge.errors import SrEdgeError, TileError, WeightsError
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch, white_level
+from sr_edge.models.checkpoints.bounds import first_line
 from sr_edge.models.global_statistics import Statistics, has_global_statistics, statistics_of, tapped
 from sr_edge.models.loading import LoadedModel
 from sr_edge.models.tiled import TileStatistics, upscale_in_tiles
@@ -72,9 +73,12 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
     except SrEdgeError:
         raise
     except Exception as error:  # whatever a user's network raises that takes some sizes only
+        size_of_frame = TileSpec(*frame.shape[:2])
         raise WeightsError(
-            f"{model.card.name} cannot run on a picture of {TileSpec(*frame.shape[:2])}, which its tiles are measured "
-            f"against ({error}); leave that out with --no-tile-needs"
+            f"{model.card.name} cannot run on a picture of {size_of_frame}, with which its tiles are compared "
+            f"({first_line(error)})",
+            found=size_of_frame,
+            remedy="leave the measurement out with --no-tile-needs",
         ) from error
     return dataclasses.replace(model, card=dataclasses.replace(model.card, tile_needs=needs))
 
@@ -86,8 +90,11 @@ def measured_size(tile: TileSpec, overlap_px: int, multiple_px: int = 1) -> Tile
     """
     if min(tile.height, tile.width) <= overlap_px:
         raise TileError(
-            f"tile {tile} leaves nothing beside the {overlap_px} pixels by which tiles overlap, so that their needs "
-            f"cannot be measured; both sides must be above {overlap_px}"
+            f"tile {tile} leaves nothing beside the {overlap_px} pixels by which tiles overlap, so that the effect of "
+            f"tiles cannot be measured",
+            found=tile,
+            wanted=overlap_px + 1,
+            remedy=f"pass a --tile of more than {overlap_px} pixels in height and width",
         )
     least = 2 * tile.width - overlap_px
     return TileSpec(tile.height, -(-least // multiple_px) * multiple_px)

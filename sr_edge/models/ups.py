@@ -59,7 +59,12 @@ class UPSConfig(SwinConfig):
 
     def __post_init__(self) -> None:
         if self.heads != 1:
-            raise UsageError(f"UPS has one similarity map a layer, not {self.heads}; set heads to 1")
+            raise UsageError(
+                f"UPS has one similarity map in each layer, not {self.heads}",
+                found=self.heads,
+                wanted=1,
+                remedy="set heads to 1",
+            )
 
     def at_scale(self, scale: int) -> UPSConfig:
         return replace(self, scale=scale)

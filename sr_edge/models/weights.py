@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,33 @@ _DISPENSABLE = re.compile(r"(^|\.)num_batches_tracked$")
 """Buffers that only training reads; a file may leave them out."""
 
 
+class Differences(NamedTuple):
+    """What keeps weights from fitting a network: keys that are missing, unexpected, and of another shape."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]
+
+    def __str__(self) -> str:
+        kinds = zip(("missing", "unexpected", "mis-shaped"), self, strict=True)
+        return "; ".join(f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in kinds if keys)
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """The known network that comes nearest to weights that fit none.
+
+    Attributes:
+        name: of the network or its family; empty where none comes near.
+        differences: the keys that differ.
+        clause: the same in words.
+    """
+
+    name: str
+    differences: Differences
+    clause: str
+
+
 def learnt_state(network: nn.Module) -> State:
     """What a file of weights must hold: parameters and learnt buffers, but no tables that follow from the sizes."""
     return {key: value for key, value in network.state_dict().items() if _is_learnt(key)}
@@ -30,8 +59,8 @@ def _is_learnt(key: str) -> bool:
     return not key.endswith("relative_position_index")
 
 
-def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
-    """Keys that a network misses, does not know, and has in another shape. Values are not looked at.
+def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Differences:
+    """The keys in which weights differ from a network. Values are not looked at.
 
     Args:
         state: what a file holds.
@@ -44,7 +73,7 @@ def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tu
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
-    return missing, unexpected, misshapen
+    return Differences(missing, unexpected, misshapen)
 
 
 def fit_weights(network: nn.Module, state: State, source: str) -> None:
@@ -54,9 +83,9 @@ def fit_weights(network: nn.Module, state: State, source: str) -> None:
         WeightsError: keys or shapes do not fit (the first are listed), or values are integers, NaN or infinite.
     """
     wanted = network.state_dict()
-    problems = _described_differences(state, wanted)
-    if problems:
-        raise WeightsError(f"{source} does not fit the network; {problems}")
+    found = differences(state, wanted)
+    if any(found):
+        raise _misfit(source, found)
     require_finite(state, source, [key for key in state if wanted[key].is_floating_point()])
     network.load_state_dict(state, strict=False)
 
@@ -71,12 +100,16 @@ def fitting(candidates: Sequence[Candidate], wanted: Mapping[str, Tensor], sourc
     nearest = min(candidates, key=lambda found: misfits[id(found)])
     if misfits[id(nearest)] == 0:
         return nearest
-    raise WeightsError(f"{source} does not fit the network; {_described_differences(nearest.outline, wanted)}")
+    raise _misfit(source, differences(nearest.outline, wanted))
 
 
-def _described_differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    kinds = zip(("missing", "unexpected", "mis-shaped"), differences(state, wanted), strict=True)
-    return "; ".join(f"{len(keys)} {kind}: {_shorten(keys)}" for kind, keys in kinds if keys)
+def _misfit(source: str, found: Differences) -> WeightsError:
+    return WeightsError(
+        f"{source} does not fit the network ({found})",
+        found=found,
+        wanted="the keys and shapes of the network",
+        remedy="give weights that were saved from this network",
+    )
 
 
 def _shorten(keys: list[str]) -> str:
@@ -125,8 +158,10 @@ def detect(candidates: Sequence[Candidate], name: str | None, scale: int | None)
     if other is not None:
         wanted = name or other[0], scale or other[1]
         raise UsageError(
-            f"these are weights of {other[0]} x{other[1]}, not of {wanted[0]} x{wanted[1]}; "
-            f"ask for {other[0]} --scale {other[1]}, or give other weights"
+            f"these are weights of {other[0]} x{other[1]}, not of {wanted[0]} x{wanted[1]}",
+            found=other,
+            wanted=wanted,
+            remedy=f"ask for {other[0]} --scale {other[1]}, or give other weights",
         )
     if name is not None:
         _raise_misfit(candidates, name, scale)
@@ -140,8 +175,8 @@ def _raise_misfit(candidates: Sequence[Candidate], name: str, scale: int | None)
     fitting(candidates, nearest, source)
 
 
-def nearest_registered(candidates: Sequence[Candidate]) -> str:
-    """What differs from the registered network that comes nearest, as a clause; empty where none comes near."""
+def nearest_registered(candidates: Sequence[Candidate]) -> NearMiss | None:
+    """The registered network that comes nearest, and what differs from it; None where none comes near."""
     counted = [
         (count, candidate, key)
         for candidate in candidates
@@ -150,6 +185,7 @@ def nearest_registered(candidates: Sequence[Candidate]) -> str:
         if 2 * count < len(candidate.outline)
     ]
     if not counted:
-        return ""
+        return None
     _, candidate, (name, scale) = min(counted, key=lambda entry: entry[0])
-    return f"the nearest is {name} x{scale}; {_described_differences(candidate.outline, _outline(name, scale))}"
+    found = differences(candidate.outline, _outline(name, scale))
+    return NearMiss(f"{name} x{scale}", found, f"the nearest is {name} x{scale}; {found}")

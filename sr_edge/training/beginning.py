@@ -34,9 +34,9 @@ def beginning(
     }
 
 
-def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """The parts that are not as before, in words; a part that was not kept then is taken for the same."""
-    return " and ".join(WORDS[part] for part, text in now.items() if before.get(part, text) != text)
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The keys of the parts that are not as before; a part that was not kept then is taken for the same."""
+    return [part for part, text in now.items() if before.get(part, text) != text]
 
 
 def _digest_of_pictures(folder: Path) -> str:

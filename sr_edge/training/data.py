@@ -78,17 +78,26 @@ class Originals:
             filled_bytes += frame.nbytes
             _require_memory(filled_bytes, free_bytes, f"{len(pictures)} pictures of {folder}")
         if not pictures:
-            reason = f"; the first reason: {skipped[0]}" if skipped else ""
-            raise TrainingError(f"no usable picture {purpose.value} in {folder}{reason}; {purpose.remedy}")
+            reason = f" (the first reason: {skipped[0]})" if skipped else ""
+            raise TrainingError(
+                f"no usable picture {purpose.value} in {folder}{reason}",
+                found=folder,
+                wanted=f"pictures {purpose.value}",
+                remedy=purpose.remedy,
+            )
         return cls(tuple(pictures), scale, tuple(skipped))
 
 
 def _require_memory(filled_bytes: int, free_bytes: int, what: str) -> None:
     """Raises TrainingError before the system would end the program, which would say nothing."""
-    if filled_bytes > SHARE_OF_MEMORY * free_bytes:
+    limit_bytes = int(SHARE_OF_MEMORY * free_bytes)
+    if filled_bytes > limit_bytes:
         raise TrainingError(
             f"{what} fill {filled_bytes / 2**30:.1f} GiB, of {free_bytes / 2**30:.1f} GiB of free memory, where all "
-            "of them must be kept; give fewer or smaller ones"
+            "of them must be kept",
+            found=filled_bytes,
+            wanted=limit_bytes,
+            remedy="give fewer or smaller pictures",
         )
 
 

@@ -26,7 +26,7 @@ from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, forget_after
 from sr_edge.training.objective import Objective, PixelLoss
 from sr_edge.training.paired_input import PairedInput
-from sr_edge.training.precision import settled_precision
+from sr_edge.training.precision import has_bfloat16, settled_precision
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import noted_signals
@@ -88,7 +88,12 @@ class TrainingState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.objective.load_state_dict(content["objective"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"{path} belongs to another network or scale; {REMEDY}") from error
+            raise TrainingError(
+                f"{path} belongs to another network or scale",
+                found=path,
+                wanted="the weights of this network at this scale",
+                remedy=REMEDY,
+            ) from error
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
         unsaid = Precision.BF16 if training.recipe.mixed_precision else Precision.FP32  # older checkpoints
         self.precision = Precision(content.get("precision", unsaid))
@@ -100,7 +105,7 @@ class Training:
     """What stays the same from step to step: where the crops come from, where results go, and how.
 
     A checkpoint begun from something else than `begun_from` (`beginning`) is refused. `say` gets sentences that people
-    should read before the first step.
+    should read before the first step. `supports_bfloat16` decides whether mixed precision is used on a device.
     """
 
     crops: CropSource
@@ -111,6 +116,7 @@ class Training:
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
     begun_from: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
+    supports_bfloat16: Callable[[torch.device], bool] = has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,10 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
         signal.raise_signal(signal.SIGTERM)
     if stopped:
         raise TrainingInterrupted(
-            f"interrupted after step {state.step} of {recipe.steps}; all is saved in {out}, "
-            "run the same training again to go on from there"
+            f"interrupted after step {state.step} of {recipe.steps}, with all steps saved in {out}",
+            found=state.step,
+            wanted=recipe.steps,
+            remedy="run the same training again to go on from there",
         )
     if state.step == begun_at and processes.is_first:
         save_weights(state.average.module, out / WEIGHTS)
@@ -187,7 +195,7 @@ def _remove_traces(out: Path, step: int) -> None:
 def _settle_precision(state: TrainingState, training: Training) -> None:
     device = training.processes.device
     kept = state.precision if state.step else None
-    state.precision, remark = settled_precision(training.recipe, device, kept)
+    state.precision, remark = settled_precision(training.recipe, device, kept, training.supports_bfloat16)
     if remark:
         training.say(remark)
     if state.begun_on not in ("", device.type):
@@ -255,15 +263,25 @@ def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], tra
 
 
 def _stop_at_the_last_good_weights(state: TrainingState, training: Training, loss: float) -> NoReturn:
-    what = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient became infinite or NaN"
+    is_loss = not math.isfinite(loss)
+    what = f"the loss became {loss}" if is_loss else "the gradient became infinite or NaN"
+    wanted = "a finite loss" if is_loss else "a finite gradient"
     good = all(value.isfinite().all() for value in learnt_state(state.average.module).values())
     if state.step == 0 or not good:
-        raise TrainingError(f"{what} in step {state.step}; begin with other weights or a lower learning rate")
+        raise TrainingError(
+            f"{what} in step {state.step}",
+            found=state.step,
+            wanted=wanted,
+            remedy="begin with other weights or a lower learning rate",
+        )
+    weights = training.out / WEIGHTS
     if training.processes.is_first:
-        save_weights(state.average.module, training.out / WEIGHTS)
+        save_weights(state.average.module, weights)
     raise TrainingError(
-        f"{what} in step {state.step}; the last good weights are in {training.out / WEIGHTS}. Lower the learning rate "
-        "and begin from them: --weights, with another --out"
+        f"{what} in step {state.step}, and the last good weights are in {weights}",
+        found=state.step,
+        wanted=wanted,
+        remedy=f"lower the learning rate and begin from them: --weights {weights}, with another --out",
     )
 
 
@@ -274,7 +292,9 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TrainingError(
-            f"cannot write {path}: {error.strerror}; free some space, then run the same training again to go on"
+            f"cannot write {path}: {error.strerror}",
+            found=path,
+            remedy="free some space, then run the same training again to go on",
         ) from error
 
 
@@ -286,7 +306,7 @@ def _within_memory(what: str, remedy: str, device: torch.device) -> Iterator[Non
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_SHORTAGE not in str(error):
             raise
-        raise TrainingError(f"not enough memory on {device} for {what}; {remedy}") from error
+        raise TrainingError(f"not enough memory on {device} for {what}", found=what, remedy=remedy) from error
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -34,7 +34,12 @@ class Processes:
     def require_batch(self, batch: int) -> None:
         """Raises UsageError unless every process gets the same number of crops."""
         if batch % self.count:
-            raise UsageError(f"a batch of {batch} cannot be shared by {self.count} processes; use a multiple")
+            raise UsageError(
+                f"a batch of {batch} cannot be shared by {self.count} processes",
+                found=batch,
+                wanted=self.count,
+                remedy=f"use a multiple of {self.count}",
+            )
 
     def sharing(self, network: nn.Module) -> nn.Module:
         """The network to train through: its gradients are the mean over the processes."""
@@ -76,9 +81,16 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind not in ("cpu", "cuda"):
-        raise UsageError(f"cannot train on {kind!r}; choose cpu or cuda")
+        raise UsageError(
+            f"cannot train on {kind!r}", found=kind, wanted=("cpu", "cuda"), remedy="choose one of: cpu, cuda"
+        )
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError("torch finds no CUDA device here; leave --device out, or pass --device cpu")
+        raise UsageError(
+            "torch finds no CUDA device here",
+            found=kind,
+            wanted="cpu",
+            remedy="leave --device out, or pass --device cpu",
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(torch.device(kind))
         return

@@ -14,16 +14,8 @@ from typing import Any
 
 from sr_edge.errors import UsageError
 
-NOT_NEGATIVE = (
-    "weight_decay",
-    "halve_every",
-    "warm_up_steps",
-    "l1_weight",
-    "l2_weight",
-    "perceptual_weight",
-    "adversarial_weight",
-    "seed",
-)
+LOSS_WEIGHTS = ("l1_weight", "l2_weight", "perceptual_weight", "adversarial_weight")
+NOT_NEGATIVE = ("weight_decay", "halve_every", "warm_up_steps", *LOSS_WEIGHTS, "seed")
 
 
 class OptimizerName(str, Enum):
@@ -84,22 +76,44 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "patch_px", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be at least 1")
+                raise self._refused(name, "at least 1", "use 1 or more")
         if not 0 < self.learning_rate < 1:
-            raise UsageError(f"recipe: learning_rate is {self.learning_rate}; use a value such as 1e-3")
+            raise self._refused("learning_rate", "between 0 and 1", "use a value such as 1e-3")
         if not 0 <= self.ema_decay < 1:
-            raise UsageError(f"recipe: ema_decay is {self.ema_decay}; use 0 or more and less than 1, such as 0.999")
+            raise self._refused("ema_decay", "at least 0 and below 1", "use a value such as 0.999")
         for name in NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:  # NaN included
-                raise UsageError(f"recipe: {name} is {getattr(self, name)}; it must be 0 or more, and finite")
+                raise self._refused(name, "at least 0 and finite", "use 0 or more")
         if not self.clip_norm > 0:
-            raise UsageError(f"recipe: clip_norm is {self.clip_norm}, which stops all learning; use 1, or 1e9 for none")
-        if not self.l1_weight + self.l2_weight + self.perceptual_weight + self.adversarial_weight > 0:
-            raise UsageError("recipe: l1_weight, l2_weight and the two others are all 0; nothing is learnt")
+            raise self._refused("clip_norm", "above 0", "use 1, or 1e9 for no clipping (at 0 nothing would be learnt)")
+        losses = {name: getattr(self, name) for name in LOSS_WEIGHTS}
+        if not sum(losses.values()) > 0:
+            raise UsageError(
+                f"recipe: {', '.join(LOSS_WEIGHTS)} are all 0, so that nothing would be learnt",
+                found=losses,
+                wanted="above 0",
+                remedy="set one of them, for example l1_weight to 1",
+            )
         if (self.schedule is Schedule.STEP) != (self.halve_every > 0):
-            raise UsageError("recipe: the step schedule and halve_every (a number of steps) go together; give both")
+            raise UsageError(
+                f"recipe: the schedule is {str(self.schedule)!r} and halve_every is {self.halve_every}",
+                found={"schedule": str(self.schedule), "halve_every": self.halve_every},
+                wanted={"schedule": str(Schedule.STEP), "halve_every": "at least 1"},
+                remedy="give the step schedule and halve_every (a number of steps) together, or neither",
+            )
         if self.weight_decay and self.optimizer is OptimizerName.ADAM:
-            raise UsageError('recipe: weight_decay is for the optimizer "adamw"; choose it, or leave the decay out')
+            raise UsageError(
+                f"recipe: weight_decay is {self.weight_decay}, but the optimizer is {str(self.optimizer)!r}",
+                found={"weight_decay": self.weight_decay, "optimizer": str(self.optimizer)},
+                wanted={"optimizer": str(OptimizerName.ADAMW)},
+                remedy='choose the optimizer "adamw", or leave weight_decay out',
+            )
+
+    def _refused(self, name: str, wanted: str, remedy: str) -> UsageError:
+        number = getattr(self, name)
+        return UsageError(
+            f"recipe: {name} is {number}, but must be {wanted}", found={name: number}, wanted=wanted, remedy=remedy
+        )
 
     def learning_rate_at(self, step: int) -> float:
         """The rate of step 0 … steps - 1."""
@@ -122,11 +136,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror}; give a JSON file") from error
+        raise UsageError(
+            f"cannot read the recipe {path}: {error.strerror}",
+            found=path,
+            wanted="a readable file",
+            remedy="give a JSON file",
+        ) from error
     except ValueError as error:
-        raise UsageError(f'{path} is no JSON ({error}); write for example {{"steps": 6000}}') from error
+        raise UsageError(
+            f"{path} is not valid JSON ({error})",
+            found=path,
+            wanted="JSON",
+            remedy='write for example {"steps": 6000}',
+        ) from error
     if not isinstance(found, dict):
-        raise UsageError(f'{path} holds a {type(found).__name__}; write an object, for example {{"steps": 6000}}')
+        raise UsageError(
+            f"{path} contains a {type(found).__name__} instead of an object",
+            found=type(found).__name__,
+            wanted="dict",
+            remedy='write an object, for example {"steps": 6000}',
+        )
     return found
 
 
@@ -142,8 +171,12 @@ def recipe_from_document(document: Mapping[str, Any], source: str = "recipe") ->
     for name, found in document.items():
         if name not in known:
             nearest = difflib.get_close_matches(name, known, 1, 0.5)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-            raise UsageError(f"{source}: there is no {name!r}; {hint}")
+            raise UsageError(
+                f"{source} has an unknown entry {name!r}",
+                found=name,
+                wanted=nearest or known,
+                remedy=f"did you mean {nearest[0]}?" if nearest else f"choose one of: {', '.join(known)}",
+            )
         values[name] = _as_type_of(getattr(defaults, name), name, found, source)
     return Recipe(**values)
 
@@ -152,12 +185,22 @@ def _as_type_of(default: object, name: str, found: object, source: str) -> objec
     if isinstance(default, Enum):
         choices = [str(member) for member in type(default)]
         if found not in choices:
-            raise UsageError(f"{source}: {name} is {found!r}; choose one of: {', '.join(choices)}")
+            raise UsageError(
+                f"{source}: {name} is {found!r}, which is unknown",
+                found={name: found},
+                wanted=choices,
+                remedy=f"choose one of: {', '.join(choices)}",
+            )
         return type(default)(found)
     fits = isinstance(found, type(default)) and isinstance(found, bool) == isinstance(default, bool)
     if isinstance(default, float) and isinstance(found, int) and not isinstance(found, bool):
         return float(found)
     if not fits:
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
-        raise UsageError(f"{source}: {name} is {found!r}; it must be {kind}")
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[type(default)]
+        raise UsageError(
+            f"{source}: {name} is {found!r}, but must be {kind}",
+            found={name: found},
+            wanted=kind,
+            remedy=f"write {kind}",
+        )
     return found

@@ -128,7 +128,12 @@ def _smallest_lr_px(name: str, recipe: Recipe) -> int:
     """The side of the smallest picture that the network can mirror up to its windows or levels."""
     smallest = find_architecture(name)[0].multiple_px // 2 + 1
     if recipe.patch_px < smallest:
-        raise UsageError(f"patch_px is {recipe.patch_px}, too small for {name}; use {smallest} or more")
+        raise UsageError(
+            f"patch_px is {recipe.patch_px}, which is too small for {name}",
+            found=recipe.patch_px,
+            wanted=smallest,
+            remedy=f"use {smallest} or more",
+        )
     return smallest
 
 
@@ -136,9 +141,20 @@ def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, proce
     if not recipe.perceptual_weight and not recipe.adversarial_weight:
         return PixelLoss(recipe.l1_weight, recipe.l2_weight)
     if recipe.adversarial_weight and processes.count > 1:
-        raise UsageError("adversarial training runs in one process; start it without torchrun")
+        raise UsageError(
+            f"adversarial training runs in one process, not in {processes.count}",
+            found=processes.count,
+            wanted=1,
+            remedy="start it without torchrun",
+        )
     if recipe.adversarial_weight and recipe.patch_px * scale % MULTIPLE_PX:
-        raise UsageError(f"patch_px x {scale} must be a multiple of {MULTIPLE_PX} for the discriminator; try 48")
+        raise UsageError(
+            f"patch_px x scale is {recipe.patch_px} x {scale}, which is not a multiple of {MULTIPLE_PX}, as the "
+            "discriminator needs",
+            found=recipe.patch_px * scale,
+            wanted=MULTIPLE_PX,
+            remedy="set patch_px for example to 48",
+        )
     discriminator = UNetDiscriminator().to(processes.device) if recipe.adversarial_weight else None
     return Adversarial(recipe, discriminator, features.to(processes.device) if features else None)
 
@@ -155,5 +171,10 @@ def _require_place(out: Path) -> None:
     """Raises UsageError unless the folder `out` is there or can be made, and can be written to; makes nothing."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():
-        raise UsageError(f"{out} cannot be a folder: {nearest} is a file; choose another one")
+        raise UsageError(
+            f"{out} cannot be a folder, since {nearest} is a file",
+            found=nearest,
+            wanted="a folder",
+            remedy="choose another --out",
+        )
     require_output_file(nearest / WEIGHTS)

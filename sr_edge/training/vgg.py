@@ -65,8 +65,9 @@ def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) 
     """
     if path is None:
         raise UsageError(
-            "a perceptual loss needs the weights of VGG19, which are not part of this project; pass --vgg FILE with "
-            'torchvision\'s vgg19 state_dict, or set "perceptual_weight": 0 in the recipe'
+            "a perceptual loss needs the weights of VGG19, which are not part of this project",
+            wanted="--vgg FILE",
+            remedy='pass --vgg FILE with torchvision\'s vgg19 state_dict, or set "perceptual_weight": 0 in the recipe',
         )
     network = VGG19Features(widths)
     wanted = network.state_dict()
@@ -74,8 +75,11 @@ def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) 
     misfits = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if misfits:
         raise WeightsError(
-            f"{path} is no VGG19 in torchvision's layout: {len(misfits)} tensors are missing or of another shape, "
-            f"first {misfits[0]} {tuple(wanted[misfits[0]].shape)}; save vgg19().state_dict() of torchvision"
+            f"{path} is not VGG19 in torchvision's layout: {len(misfits)} tensors are missing or of another shape, "
+            f"the first is {misfits[0]} {tuple(wanted[misfits[0]].shape)}",
+            found=misfits,
+            wanted="VGG19 in torchvision's layout",
+            remedy="save vgg19().state_dict() of torchvision",
         )
     network.load_state_dict(state)
     return network.eval()

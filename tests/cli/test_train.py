@@ -39,7 +39,7 @@ def as_text(arguments: list[str | Path]) -> list[str | Path]:
 def test_a_recipe_with_a_wrong_key_names_the_nearest(sr_edge: SrEdge, request_of: Any, tmp_path: Path) -> None:
     outcome = sr_edge(*request_of("convnet-tiny", 2, warmup=3))
     assert outcome.code == 2
-    assert "recipe.json: there is no 'warmup'; did you mean warm_up_steps?" in outcome.error
+    assert all(part in outcome.error for part in ("recipe.json", "'warmup'", "warm_up_steps"))
     assert not (tmp_path / "out").exists()
 
 
@@ -53,7 +53,7 @@ def test_options_stand_above_the_file(sr_edge: SrEdge, request_of: Any) -> None:
 
 def test_an_unknown_degradation(sr_edge: SrEdge, request_of: Any) -> None:
     outcome = sr_edge(*request_of("convnet-tiny", 2), "--degradation", "snow")
-    assert outcome.code == 2 and "choose one of: bicubic, blind-gaussian, realnet" in outcome.error
+    assert outcome.code == 2 and "'snow'" in outcome.error and "bicubic, blind-gaussian, realnet" in outcome.error
 
 
 def test_a_picture_cut_short_is_skipped_counted_and_named(
@@ -106,17 +106,17 @@ def test_a_finished_training_says_that_nothing_was_trained(
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "named"),
     [
-        ("--data", "was begun with other pictures to learn from (--data); give another --out"),
-        ("--val", "was begun with other pictures to validate on (--val)"),
-        ("--from-bundled", "was begun with other weights, or none (--weights, --from-bundled)"),
-        ("--degradation", "another recipe"),
-        ("model", "was begun with another model or scale"),
+        ("--data", "(--data)"),
+        ("--val", "(--val)"),
+        ("--from-bundled", "(--weights, --from-bundled)"),
+        ("--degradation", "recipe"),
+        ("model", "model"),
     ],
 )
 def test_a_training_begun_from_something_else_is_not_continued(
-    sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path, changed: str, message: str
+    sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path, changed: str, named: str
 ) -> None:
     assert sr_edge(*request_of("convnet-tiny", 2)).code == 0
     before = (tmp_path / "out" / "weights.safetensors").read_bytes()
@@ -129,7 +129,7 @@ def test_a_training_begun_from_something_else_is_not_continued(
     }
     name = "convnet-light" if changed == "model" else "convnet-tiny"
     outcome = sr_edge(*request_of(name, 2), *options.get(changed, [changed, fewer]))
-    assert outcome.code == 1 and message in outcome.error
+    assert outcome.code == 1 and named in outcome.error and "--out" in outcome.error
     assert (tmp_path / "out" / "weights.safetensors").read_bytes() == before
 
 
@@ -144,4 +144,4 @@ def test_nothing_bundled_to_begin_from(sr_edge: SrEdge, request_of: Any) -> None
     name, scale = next((n, s) for n in model_names() for s in SCALES if bundled_weights(n, s) is None)
     outcome = sr_edge(*request_of(name, scale), "--from-bundled")
     assert outcome.code == 2
-    assert f"no weights of {name} x{scale} are bundled" in outcome.error
+    assert f"{name} x{scale}" in outcome.error and "--weights FILE" in outcome.error

@@ -13,6 +13,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.models.loading import ScaledRange, bake, innermost
 from sr_edge.spec import Control, ModelCard
+from tests.expected_errors import raises
 
 ALPHA, BETA = Control("alpha", 1.0, 0.0, 2.0), Control("beta", 1.0, 0.0, 2.0)
 
@@ -95,16 +96,18 @@ class TwiceNamed(Affine):
 
 
 @pytest.mark.parametrize(
-    ("network", "told"),
+    ("network", "found", "wanted"),
     [
-        (OtherOrder, "beta, alpha, but its forward takes alpha, beta"),
-        (NotTaken, "takes none behind the picture"),
-        (NoTuple, "tuple of sr_edge.spec.Control"),
-        (TwiceNamed, "names must differ"),
+        (OtherOrder, ["alpha", "beta"], ["beta", "alpha"]),
+        (NotTaken, [], ["alpha"]),
+        (NoTuple, "alpha", "tuple[sr_edge.spec.Control, ...]"),
+        (TwiceNamed, ["alpha", "alpha"], "unique names other than input and output"),
     ],
 )
-def test_a_declaration_that_does_not_fit_the_network_is_refused(network: type[nn.Module], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_declaration_that_does_not_fit_the_network_is_refused(
+    network: type[nn.Module], found: object, wanted: object
+) -> None:
+    with raises(UsageError, found=found, wanted=wanted):
         controls_of(network())
 
 

@@ -13,10 +13,12 @@ from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig
 from sr_edge.models.registry import SCALES, count_parameters
+from sr_edge.models.weights import Differences
 from sr_edge.training.data import CropSource, Originals, Pair, PairSet
 from sr_edge.training.loop import Training, train
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.start import start_as_enlarger
+from tests.expected_errors import raises
 from tests.models.test_lsp import Array, plain_lcoa
 
 SMALL = LCoANConfig(features=4, groups=2, blocks=1, clusters=3, window=16)
@@ -59,6 +61,9 @@ def test_keys_are_those_of_published_weights(scale: int) -> None:
     assert set(shapes.values()) == {(1, 128, 128), (), (1,), (3, 3, 1, 1)}
 
 
+MEANS = "body.0.attention.0.kmeans.means"
+
+
 def tiny_state() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     return build_network("lcoan-tiny", 3).state_dict()
@@ -74,22 +79,41 @@ def test_published_weights_load_and_are_recognised(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clusters", "told"),
+    ("clusters", "differences"),
     [
-        (torch.zeros(1, 33, 24), r"means \(1, 33, 24\) instead of \(1, 32, 24\)"),
-        (torch.full((1, 32, 24), torch.nan), "NaN or infinite values in body.0.attention.0.kmeans.means"),
-        (torch.ones(1, 32, 24, dtype=torch.int64), "int64 in body.0.attention.0.kmeans.means"),
-        (None, "missing: body.0.attention.0.kmeans.means"),
+        (torch.zeros(1, 33, 24), Differences([], [], [f"{MEANS} (1, 33, 24) instead of (1, 32, 24)"])),
+        (None, Differences([MEANS], [], [])),
     ],
 )
-def test_centroids_that_do_not_fit_are_named(tmp_path: Path, clusters: torch.Tensor | None, told: str) -> None:
+def test_centroids_that_do_not_fit_are_named(
+    tmp_path: Path, clusters: torch.Tensor | None, differences: Differences
+) -> None:
+    path = checkpoint_with(tmp_path, clusters)
+    with raises(WeightsError, found=differences):
+        load_model("lcoan-tiny", 3, path)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "wanted"),
+    [
+        (torch.full((1, 32, 24), torch.nan), "finite values"),
+        (torch.ones(1, 32, 24, dtype=torch.int64), "floating-point values"),
+    ],
+)
+def test_centroids_that_are_no_numbers_are_named(tmp_path: Path, clusters: torch.Tensor, wanted: str) -> None:
+    path = checkpoint_with(tmp_path, clusters)
+    with raises(WeightsError, found=(str(path), MEANS), wanted=wanted):
+        load_model("lcoan-tiny", 3, path)
+
+
+def checkpoint_with(folder: Path, clusters: torch.Tensor | None) -> Path:
+    """A checkpoint of lcoan-tiny with other centroids, or without any."""
     state = tiny_state()
-    del state["body.0.attention.0.kmeans.means"]
+    del state[MEANS]
     if clusters is not None:
-        state["body.0.attention.0.kmeans.means"] = clusters
-    torch.save(state, tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match=told):
-        load_model("lcoan-tiny", 3, tmp_path / "model.pt")
+        state[MEANS] = clusters
+    torch.save(state, folder / "model.pt")
+    return folder / "model.pt"
 
 
 def plain_conv(x: Array, weight: torch.Tensor, bias: torch.Tensor) -> Array:

@@ -18,10 +18,13 @@ from torch import nn
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.export.static import to_static
 from sr_edge.models import build_network, bundled_weights, load_model, model_names
-from sr_edge.models.checkpoints import StateSet
+from sr_edge.models.checkpoints import SUFFIXES, StateSet
+from sr_edge.models.checkpoints.bounds import COPY_AGAIN, READABLE
 from sr_edge.models.loading import innermost, reopen_model
 from sr_edge.models.registry import SCALES
+from sr_edge.models.weights import Differences
 from sr_edge.spec import Control
+from tests.expected_errors import raises
 
 needs_spandrel = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None, reason="spandrel is not installed; scripts/make_venv brings it"
@@ -81,7 +84,7 @@ def test_tables_that_public_swinir_checkpoints_carry_are_accepted(tmp_path: Path
 def test_weights_of_another_model_are_named(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    with pytest.raises(UsageError, match=r"convnet-tiny x3, not of convnet-tiny x2"):
+    with raises(UsageError, found=(NAME, SCALE), wanted=(NAME, 2)):
         load_model(NAME, 2, path)
 
 
@@ -90,17 +93,18 @@ def test_misfits_list_the_first_keys(tmp_path: Path, state: dict[str, torch.Tens
     state["extra"] = state.pop("last.bias")
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    with pytest.raises(WeightsError) as caught:
+    misshapen = "first.weight (5, 3, 3, 3) instead of (32, 3, 3, 3)"
+    with raises(WeightsError, found=Differences(["last.bias"], ["extra"], [misshapen])) as caught:
         load_model(NAME, SCALE, path)
-    for part in ("1 missing: last.bias", "1 unexpected: extra", "first.weight (5, 3, 3, 3) instead of (32, 3, 3, 3)"):
-        assert part in str(caught.value)
+    assert all(part in caught.value.problem for part in ("last.bias", "extra", misshapen))
 
 
 def test_unknown_weights_name_the_nearest_network(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match="--arch"):
+    with raises(WeightsError, found=["the top level"], wanted=None) as caught:
         load_model(None, None, path)
+    assert "--arch" in (caught.value.remedy or "")
 
 
 class Malicious:
@@ -118,7 +122,7 @@ def test_pickled_code_never_runs(tmp_path: Path, writer: str) -> None:
         torch.save({"state_dict": Malicious(witness)}, path)
     else:
         path.write_bytes(pickle.dumps(Malicious(witness)))
-    with pytest.raises(WeightsError, match="refused"):
+    with raises(WeightsError, found=f"{os.mkdir.__module__}.mkdir", wanted="tensors and plain values"):
         load_model(NAME, SCALE, path)
     assert not witness.exists()
 
@@ -134,16 +138,15 @@ def test_damaged_files_get_one_clear_line(
         save_file(state, whole) if suffix == ".safetensors" else torch.save(state, whole)
         content = whole.read_bytes()[:-2000]
     path.write_bytes(content)
-    with pytest.raises(WeightsError) as caught:
+    with raises(WeightsError, wanted=READABLE, remedy=COPY_AGAIN):
         load_model(NAME, SCALE, path)
-    assert "\n" not in str(caught.value)
 
 
 def test_nan_weights_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     state["last.bias"] = torch.full_like(state["last.bias"], float("nan"))
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    with pytest.raises(WeightsError, match=r"last\.bias"):
+    with raises(WeightsError, found=(str(path), "last.bias"), wanted="finite values"):
         load_model(NAME, SCALE, path)
 
 
@@ -155,12 +158,13 @@ def test_random_weights_are_seeded_and_marked() -> None:
 
 def test_a_name_without_bundled_weights_says_what_to_do() -> None:
     name, scale = next((n, s) for n in model_names() for s in SCALES if bundled_weights(n, s) is None)
-    with pytest.raises(UsageError, match=f"no weights of {name} x{scale} .*--random-weights"):
+    with raises(UsageError, found=f"{name} x{scale}") as caught:
         load_model(name, scale)
+    assert "--random-weights" in (caught.value.remedy or "")
 
 
 def test_missing_file() -> None:
-    with pytest.raises(WeightsError, match=r"nowhere\.pth"):
+    with raises(WeightsError, found=Path("nowhere.pth"), wanted=SUFFIXES):
         load_model(NAME, SCALE, Path("nowhere.pth"))
 
 
@@ -178,14 +182,23 @@ def test_a_foreign_network_with_its_own_range() -> None:
     model = load_model(None, 2, random_weights=True, arch=f"{__name__}:factory_255", input_range=255)
     out = model.module(torch.full((1, 3, 4, 4), 0.25))
     torch.testing.assert_close(out, torch.full((1, 3, 8, 8), 0.45))
-    with pytest.raises(UsageError, match="check --scale 3"):
+    with raises(UsageError, found=3, wanted=2):
         load_model(None, 3, random_weights=True, arch=f"{__name__}:factory_255", input_range=255)
 
 
-@pytest.mark.parametrize("arch", ["nocolon", "no.such.module:factory", f"{__name__}:absent", f"{__name__}:NAME"])
-def test_factories_that_cannot_be_called(arch: str) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("arch", "cause"),
+    [
+        ("nocolon", type(None)),
+        ("no.such.module:factory", ModuleNotFoundError),
+        (f"{__name__}:absent", AttributeError),
+        (f"{__name__}:NAME", TypeError),
+    ],
+)
+def test_factories_that_cannot_be_called(arch: str, cause: type) -> None:
+    with raises(UsageError, found=arch) as caught:
         load_model(None, 2, random_weights=True, arch=arch)
+    assert type(caught.value.__cause__) is cause
 
 
 def factory_that_fails() -> nn.Module:
@@ -201,19 +214,22 @@ def factory_of_lists() -> nn.Module:
 
 
 def test_a_factory_that_fails_is_quoted() -> None:
-    with pytest.raises(UsageError, match=r"factory_that_fails: ValueError: its table is absent"):
-        load_model(None, 2, random_weights=True, arch=f"{__name__}:factory_that_fails")
+    arch = f"{__name__}:factory_that_fails"
+    with raises(UsageError, found=arch) as caught:
+        load_model(None, 2, random_weights=True, arch=arch)
+    assert "ValueError: its table is absent" in caught.value.problem
 
 
 def test_a_factory_in_a_file_that_cannot_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_written.py").write_text("def network(")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"half_written:network: SyntaxError"):
+    with raises(UsageError, found="half_written:network") as caught:
         load_model(None, 2, random_weights=True, arch="half_written:network")
+    assert isinstance(caught.value.__cause__, SyntaxError)
 
 
 def test_a_foreign_network_must_return_one_picture() -> None:
-    with pytest.raises(UsageError, match="gave a list; it must return one tensor"):
+    with raises(UsageError, found="list", wanted="torch.Tensor"):
         load_model(None, 2, random_weights=True, arch=f"{__name__}:factory_of_lists")
 
 
@@ -229,7 +245,7 @@ def test_weights_that_fit_nothing_show_the_keys_that_differ_from_the_nearest(
     state["extra"] = state.pop("last.bias")
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    with pytest.raises(WeightsError, match=r"nearest is convnet-tiny x3; 1 missing: last\.bias; 1 unexpected: extra"):
+    with raises(WeightsError, found=Differences(["last.bias"], ["extra"], []), wanted="convnet-tiny x3"):
         load_model(None, None, path)
 
 
@@ -248,8 +264,9 @@ def test_the_family_that_comes_nearest_is_named_behind_any_prefix(tmp_path: Path
     del damaged["body.2.weight"]
     path = tmp_path / "weights.pth"
     torch.save({prefix + key: value for key, value in damaged.items()}, path)
-    with pytest.raises(WeightsError, match=r"Compact.*body\.2\.weight"):
+    with raises(WeightsError, wanted="Compact (SRVGGNetCompact)") as caught:
         load_model(None, None, path)
+    assert isinstance(caught.value.found, Differences) and "body.2.weight" in caught.value.found.missing
 
 
 @needs_spandrel
@@ -269,7 +286,7 @@ def test_each_weight_of_a_file_is_read_once_at_most(tmp_path: Path, monkeypatch:
     read.clear()
     damaged = {f"module.{key}": value for key, value in compact().items() if key != "body.2.weight"}
     torch.save({"stranger": {"a.weight": torch.zeros(3)}, "params": damaged}, path)
-    with pytest.raises(WeightsError):
+    with raises(WeightsError, wanted="Compact (SRVGGNetCompact)"):
         load_model(None, None, path)
     assert read == [tuple(damaged)]
 
@@ -280,11 +297,11 @@ def test_a_network_that_was_deployed_with_other_controls_is_not_reopened(tmp_pat
     save_file(model.module.state_dict(), path)
     assert reopen_model(NAME, model.card, path).card.controls == ()
     control = Control("strength", 0.5, 0, 1)
-    for card in (
-        dataclasses.replace(model.card, controls=(control,)),
-        dataclasses.replace(model.card, baked={"strength": 0.5}),
+    for card, wanted in (
+        (dataclasses.replace(model.card, controls=(control,)), str(control)),
+        (dataclasses.replace(model.card, baked={"strength": 0.5}), "strength"),
     ):
-        with pytest.raises(UsageError):
+        with raises(UsageError, found=[], wanted=[wanted]):
             reopen_model(NAME, card, path)
 
 
@@ -318,19 +335,19 @@ def test_a_network_that_cannot_be_copied_is_deployed_as_it_is(input_range: float
 def test_a_recognised_network_whose_scale_is_another_is_not_blamed_on_an_option(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(compact(), path)
-    with pytest.raises(UsageError, match="pass --scale 2"):
+    with raises(UsageError, found=3, wanted=2):
         load_model(None, 3, path)
 
 
 def test_integer_weights_are_refused(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     path = tmp_path / "weights.pth"
     torch.save({key: (100 * value).to(torch.int8) for key, value in state.items()}, path)
-    with pytest.raises(WeightsError, match=r"int8 in first\..*; take the float checkpoint"):
+    with raises(WeightsError, found=(str(path), next(iter(state))), wanted="floating-point values"):
         load_model(NAME, SCALE, path)
 
 
 def test_a_file_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"hello\n")
-    with pytest.raises(WeightsError, match=r"no readable checkpoint.*copy it again"):
+    with raises(WeightsError, found=path, wanted=READABLE, remedy=COPY_AGAIN):
         load_model(NAME, SCALE, path)

@@ -37,7 +37,7 @@ def error_of(action):
     try:
         action()
     except Exception as error:
-        return [type(error).__name__, str(error)]
+        return [type(error).__name__, getattr(error, "remedy", str(error))]
 
 def torchvision_modules():
     return [name for name in sys.modules if name.partition(".")[0] == "torchvision"]

@@ -16,6 +16,7 @@ from sr_edge.models.global_mean import GlobalMean
 from sr_edge.models.macs import count_layer_macs
 from sr_edge.models.registry import count_parameters
 from sr_edge.models.stea import STEA
+from tests.expected_errors import raises
 
 Layer = TypeVar("Layer", bound=nn.Module)
 Matrix = npt.NDArray[np.float64]
@@ -145,7 +146,7 @@ def test_the_global_mean_is_the_only_thing_that_reaches_across_the_plane() -> No
 
 
 def test_impossible_layers_are_refused() -> None:
-    with pytest.raises(UsageError, match="order 4"):
+    with raises(UsageError, found=4, wanted=(1, 2, 3)):
         STEA(16, 4)
-    with pytest.raises(UsageError, match="18 channels"):
+    with raises(UsageError, found=18, wanted=4):
         STEA(18)

@@ -17,6 +17,7 @@ from sr_edge.models import build_network, load_model
 from sr_edge.models.swin import Upsampler
 from sr_edge.models.ups import UPS, UPS_SIZES, Sharing, UPSBlock, UPSConfig
 from sr_edge.models.ups_attention import Values
+from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float64]
 Weights = dict[str, Array]
@@ -165,5 +166,5 @@ def test_sizes() -> None:
 
 
 def test_heads_are_refused() -> None:
-    with pytest.raises(UsageError, match="one similarity map"):
+    with raises(UsageError, found=2, wanted=1):
         UPSConfig(12, (2,), 2, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT)

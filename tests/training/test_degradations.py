@@ -30,6 +30,7 @@ from sr_edge.training.degradations.filters import (
     gaussian_kernel,
 )
 from sr_edge.training.degradations.realnet import PAIRED_REALNET, Chain, run_chain
+from tests.expected_errors import raises
 
 SET5_GAUSSIAN8_DB = {2: 30.36, 3: 27.53, 4: 25.87}
 each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda found: found.name)
@@ -152,7 +153,7 @@ def test_a_network_gets_its_papers_degradation_unless_told_otherwise(name: str, 
     network = build_network(name, 4)
     assert find_degradation("", network).name == wanted
     assert find_degradation("bicubic", network).name == "bicubic"
-    with pytest.raises(UnknownNameError, match="blind-gaussian"):
+    with raises(UnknownNameError, found="gaussian", wanted=[degradation.name for degradation in DEGRADATIONS]):
         find_degradation("gaussian", network)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from sr_edge.models import build_network
 from sr_edge.spec import Precision
-from sr_edge.training import Recipe, precision
+from sr_edge.training import Recipe
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.loop import CHECKPOINT, Trained, Training, run_training
 from sr_edge.training.precision import has_bfloat16, settled_precision
@@ -39,9 +39,8 @@ def test_a_cpu_has_bfloat16_where_its_flags_and_onednn_say_so(
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
         cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
-    monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
-    assert has_bfloat16(CPU) is expected
+    assert has_bfloat16(CPU, cpuinfo) is expected
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -69,10 +68,9 @@ def test_a_cuda_device_is_asked_for_bfloat16_that_it_does_not_emulate(
     ],
 )
 def test_the_precision_kept_stays_where_the_device_has_it(
-    monkeypatch: pytest.MonkeyPatch, recipe: Recipe, there: bool, kept: Precision | None, expected: Precision, told: str
+    recipe: Recipe, there: bool, kept: Precision | None, expected: Precision, told: str
 ) -> None:
-    monkeypatch.setattr(precision, "has_bfloat16", lambda _: there)
-    found, remark = settled_precision(recipe, CPU, kept)
+    found, remark = settled_precision(recipe, CPU, kept, lambda _: there)
     assert found is expected
     assert told in remark and bool(told) is bool(remark)
 
@@ -82,15 +80,15 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def trained(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    return Trainer(pictures, tmp_path, monkeypatch)
+def trained(pictures: Path, tmp_path: Path) -> Trainer:
+    return Trainer(pictures, tmp_path)
 
 
 class Trainer:
     """Trains a small network on a device that has bfloat16 or not; `said` is what the last training said."""
 
-    def __init__(self, pictures: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pictures, self.folder, self.monkeypatch = pictures, folder, monkeypatch
+    def __init__(self, pictures: Path, folder: Path) -> None:
+        self.pictures, self.folder = pictures, folder
         self.said: list[str] = []
 
     def __call__(self, out: str, recipe: Recipe, there: bool, kill_at: int = 0) -> Trained:
@@ -98,11 +96,12 @@ class Trainer:
             if getattr(progress, "step", 0) == kill_at:
                 raise KilledError
 
-        self.monkeypatch.setattr(precision, "has_bfloat16", lambda _: there)
         self.said = []
         torch.manual_seed(3)
         crops, pairs = CropSource(Originals.from_folder(self.pictures, 2, 16)), PairSet.from_folder(self.pictures, 2)
-        training = Training(crops, pairs, self.folder / out, recipe, kill, say=self.said.append)
+        training = Training(
+            crops, pairs, self.folder / out, recipe, kill, say=self.said.append, supports_bfloat16=lambda _: there
+        )
         return run_training(build_network("convnet-tiny", 2), training)
 
     def kept(self, out: str) -> dict[str, object]:

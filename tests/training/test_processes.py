@@ -16,6 +16,7 @@ from sr_edge.models import build_network
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.loop import CHECKPOINT
 from sr_edge.training.processes import Processes, joined_processes
+from tests.expected_errors import raises
 
 RECIPE = '{"steps": 4, "patch_px": 16, "mixed_precision": false, "validate_every": 4, "ema_decay": 0.5}'
 
@@ -45,15 +46,15 @@ def test_two_processes_learn_as_one_does(pictures: Path, tmp_path: Path) -> None
 
 
 def test_a_batch_that_cannot_be_shared() -> None:
-    with pytest.raises(UsageError, match="batch of 3 cannot be shared by 2 processes"):
+    with raises(UsageError, found=3, wanted=2):
         Processes(torch.device("cpu"), 0, 2).require_batch(3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="no CUDA device"), joined_processes("cuda"):
+    with raises(UsageError, found="cuda", wanted="cpu"), joined_processes("cuda"):
         pass
-    with pytest.raises(UsageError, match="choose cpu or cuda"), joined_processes("tpu"):
+    with raises(UsageError, found="tpu", wanted=("cpu", "cuda")), joined_processes("tpu"):
         pass
 
 

@@ -21,7 +21,12 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UsageError(f"the share of {self.path} must be between 0 and 1, not {self.share:g}")
+            raise UsageError(
+                f"the share of {self.path} is {self.share:g}, which is not between 0 and 1",
+                found=self.share,
+                wanted=(0, 1),
+                remedy=f"write for example {self.path}=0.3",
+            )
 
     @classmethod
     def parse(cls, text: str) -> Blend:
@@ -33,7 +38,12 @@ class Blend:
         except ValueError:
             share = None
         if not name or share is None:
-            raise UsageError(f"cannot read {text!r} as a blend; write FILE=SHARE, for example other.pth=0.3")
+            raise UsageError(
+                f"cannot read {text!r} as a file and its share",
+                found=text,
+                wanted="FILE=SHARE",
+                remedy="write FILE=SHARE, for example other.pth=0.3",
+            )
         return cls(Path(name), share)
 
 
@@ -65,10 +75,14 @@ def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> Blended:
         WeightsError: a checkpoint is unreadable, has other keys, shapes or whole numbers in the place of floats, or
             holds NaN or infinite values.
     """
-    own_share = 1 - sum(other.share for other in others)
+    blended_share = sum(other.share for other in others)
+    own_share = 1 - blended_share
     if own_share < -1e-9:
         raise UsageError(
-            f"the blended checkpoints have a share of {1 - own_share:g} in all; it must not be more than 1"
+            f"the shares of the checkpoints of --blend add up to {blended_share:g}, which is more than 1",
+            found=blended_share,
+            wanted=(0, 1),
+            remedy="choose shares that add up to 1 at most",
         )
     learnt = float_keys(state)
     require_finite(state, str(taken.set.path), learnt)
@@ -92,7 +106,7 @@ def _matching(checkpoint: Checkpoint, taken: Candidate) -> Candidate:
     candidates = list(checkpoint.candidates())
     nearest = min(candidates, key=lambda found: len(_kinds(found).items() ^ wanted.items()))
     if _kinds(nearest) != wanted:
-        raise WeightsError(_difference(nearest, taken))
+        raise _not_blendable(nearest, taken)
     return nearest
 
 
@@ -101,13 +115,15 @@ def _kinds(candidate: Candidate) -> dict[str, tuple[tuple[int, ...], bool]]:
     return {key: (tuple(tensor.shape), tensor.is_floating_point()) for key, tensor in candidate.outline.items()}
 
 
-def _difference(nearest: Candidate, taken: Candidate) -> str:
+def _not_blendable(nearest: Candidate, taken: Candidate) -> WeightsError:
     ours, theirs = _kinds(taken), _kinds(nearest)
     key = next(key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key))
     was, wanted = _described(nearest, key), _described(taken, key)
-    return (
-        f"{nearest.set.path} cannot be blended with {taken.set.path}: {shown(key)} is {was} instead of {wanted}; "
-        f"both must be checkpoints of one network"
+    return WeightsError(
+        f"{nearest.set.path} cannot be blended with {taken.set.path}: {shown(key)} is {was} instead of {wanted}",
+        found={key: was},
+        wanted={key: wanted},
+        remedy="blend checkpoints of one network",
     )
 
 

@@ -32,9 +32,16 @@ SLACK_BYTES = 1 << 26
 
 MAX_MESSAGE = 200
 
+COPY_AGAIN = "copy the file again"
+SAVE_STATE_DICT = "save the state_dict of the network alone, and give that file"
+TAKE_FLOAT = "take the floating-point checkpoint that it was made from"
+"""Remedies that several messages share."""
+
+READABLE = "a checkpoint of PyTorch or safetensors"
+
 
 class Unreadable(WeightsError):
-    """What is wrong with a checkpoint, as a clause that follows its path."""
+    """What is wrong with a checkpoint; its problem is a clause that follows the path of the file ("is empty")."""
 
 
 @contextmanager
@@ -47,16 +54,31 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except Unreadable as error:
-        raise WeightsError(f"{path} {error}") from error
+        refused = path if error.found is None else error.found
+        raise WeightsError(
+            f"{path} {error.problem}", found=refused, wanted=error.wanted, remedy=error.remedy
+        ) from error
     except SrEdgeError:
         raise
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}; check its path") from error
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror or first_line(error)}",
+            found=path,
+            wanted="a readable file",
+            remedy="check its path and its permissions",
+        ) from error
     except MemoryError as error:
-        raise WeightsError(f"{path} needs more memory than there is; close other programs") from error
+        raise WeightsError(
+            f"{path} needs more memory than is available",
+            found=path,
+            remedy="close other programs",
+        ) from error
     except Exception as error:
         raise WeightsError(
-            f"{path} is no readable checkpoint, or is cut short ({first_line(error)}); copy it again"
+            f"{path} is not a readable checkpoint, or it was cut short ({first_line(error)})",
+            found=path,
+            wanted=READABLE,
+            remedy=COPY_AGAIN,
         ) from error
 
 
@@ -76,7 +98,12 @@ def shown(text: str) -> str:
 def require_short(key: str | bytes) -> None:
     """Raises Unreadable for a key that no network has: what is done with keys can take the square of their length."""
     if len(key) > MAX_NAME:
-        raise Unreadable(f"has a key of {len(key):,} characters; save the state_dict alone")
+        raise Unreadable(
+            f"contains a key of {len(key):,} characters, more than the limit of {MAX_NAME:,}",
+            found=len(key),
+            wanted=MAX_NAME,
+            remedy=SAVE_STATE_DICT,
+        )
 
 
 def require_bounded(elements: int, file_bytes: int, name: str) -> None:
@@ -84,6 +111,9 @@ def require_bounded(elements: int, file_bytes: int, name: str) -> None:
     needed = 4 * elements
     if needed > GROWTH * file_bytes + SLACK_BYTES:
         raise Unreadable(
-            f"describes tensors of {needed / 1e9:,.1f} GB in {name or 'its top level'}, but is a file of "
-            f"{file_bytes:,} bytes; save the state_dict with contiguous tensors"
+            f"describes tensors of {needed / 1e9:,.1f} GB in {name or 'its top level'}, but is a file of only "
+            f"{file_bytes:,} bytes",
+            found=needed,
+            wanted=GROWTH * file_bytes + SLACK_BYTES,
+            remedy="save the state_dict with contiguous tensors",
         )

@@ -15,7 +15,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sr_edge.models.checkpoints.bounds import GROWTH, MAX_NAME, MAX_PICKLE_BYTES, SLACK_BYTES, Unreadable
+from sr_edge.models.checkpoints.bounds import (
+    COPY_AGAIN,
+    GROWTH,
+    MAX_NAME,
+    MAX_PICKLE_BYTES,
+    SAVE_STATE_DICT,
+    SLACK_BYTES,
+    Unreadable,
+)
 from sr_edge.models.checkpoints.pickled import Interpreter
 from sr_edge.models.checkpoints.stored import TENSOR_BUILDERS, Storage, StoredTensor, storage_dtype
 
@@ -31,12 +39,22 @@ _SAFETENSORS_TYPES = {
 
 def read_range(path: Path, offset: int, count: int) -> bytes:
     """`count` bytes of a file; raises Unreadable where it is shorter."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(offset)
-        data = file.read(count) if offset + count <= path.stat().st_size else b""
+        data = file.read(count) if offset + count <= size else b""
     if len(data) != count:
-        raise Unreadable("is cut short; copy it again")
+        raise _cut_short(size, offset + count)
     return data
+
+
+def _cut_short(size: int, needed: int) -> Unreadable:
+    return Unreadable(
+        f"was cut short: it has {size:,} bytes, and its tensors end at {needed:,}",
+        found=size,
+        wanted=needed,
+        remedy=COPY_AGAIN,
+    )
 
 
 class ZipArchive:
@@ -52,9 +70,13 @@ class ZipArchive:
             self._entries = {info.filename: info for info in archive.infolist()}
         size = path.stat().st_size
         unpacked = sum(info.file_size for info in self._entries.values())
-        if unpacked > GROWTH * size + SLACK_BYTES:
+        limit = GROWTH * size + SLACK_BYTES
+        if unpacked > limit:
             raise Unreadable(
-                f"would unpack to {unpacked / 1e9:,.1f} GB, but is a file of {size:,} bytes; save the state_dict again"
+                f"would unpack to {unpacked / 1e9:,.1f} GB, but is a file of only {size:,} bytes",
+                found=unpacked,
+                wanted=limit,
+                remedy="save the state_dict of the network again",
             )
         pickles = [name for name in self._entries if name.rpartition("/")[2] == "data.pkl"]
         self._unpacked: tuple[str, bytes] = ("", b"")
@@ -68,7 +90,12 @@ class ZipArchive:
         """A whole entry; raises Unreadable for one of more than `limit` bytes."""
         info = self._entries[self.folder + name]
         if info.file_size > limit:
-            raise Unreadable(f"holds {name} of {info.file_size:,} bytes; save the state_dict alone")
+            raise Unreadable(
+                f"contains an entry {name} of {info.file_size:,} bytes, more than the limit of {limit:,}",
+                found=info.file_size,
+                wanted=limit,
+                remedy=SAVE_STATE_DICT,
+            )
         return self._range(info, 0, info.file_size)
 
     def storage(self, identity: object) -> Storage:
@@ -77,7 +104,12 @@ class ZipArchive:
         dtype = storage_dtype(kind)
         info = self._entries.get(f"{self.folder}data/{key}")
         if info is None or info.file_size < elements * dtype.itemsize:
-            raise Unreadable(f"lacks the bytes of its storage {key}; copy it again")
+            raise Unreadable(
+                f"lacks the bytes of its storage {key}",
+                found=0 if info is None else info.file_size,
+                wanted=elements * dtype.itemsize,
+                remedy=COPY_AGAIN,
+            )
         return Storage(dtype, elements, partial(self._range, info))
 
     def _range(self, info: zipfile.ZipInfo, offset: int, count: int) -> bytes:
@@ -100,7 +132,12 @@ class ZipArchive:
 def read_zip(archive: ZipArchive) -> object:
     """What `torch.save` stored in a zip archive, with descriptions in the place of tensors."""
     if "byteorder" in archive.names() and archive.entry("byteorder").strip() == b"big":
-        raise Unreadable("was written on a big-endian machine; save it again on a little-endian one")
+        raise Unreadable(
+            "was written on a big-endian machine",
+            found="big",
+            wanted="little",
+            remedy="save it again on a little-endian machine",
+        )
     return Interpreter(TENSOR_BUILDERS, archive.storage).read(io.BytesIO(archive.entry("data.pkl")))
 
 
@@ -127,7 +164,11 @@ def _plain(stream: IO[bytes]) -> object:
 
 
 def _no_storage(_: object) -> object:
-    raise Unreadable("is a pickle with tensors outside of it; write it by torch.save")
+    raise Unreadable(
+        "is a pickle that refers to tensors stored outside of it",
+        wanted="a file written by torch.save",
+        remedy="write it with torch.save",
+    )
 
 
 class _LegacyStorages:
@@ -147,7 +188,12 @@ class _LegacyStorages:
         view = identity[5] if isinstance(identity, tuple) and len(identity) > 5 else None
         first, count = (view[1], view[2]) if isinstance(view, tuple) else (0, elements)
         if not 0 <= first <= first + count <= elements:
-            raise Unreadable("holds a view that reaches beyond its storage; copy it again")
+            raise Unreadable(
+                "contains a view that reaches beyond its storage",
+                found=(first, count),
+                wanted=(0, elements),
+                remedy=COPY_AGAIN,
+            )
         return Storage(dtype, count, partial(self._range, key, first * dtype.itemsize))
 
     def locate(self, keys: object, position: int) -> None:
@@ -158,7 +204,7 @@ class _LegacyStorages:
             self._offsets[key] = position
             position += self._bytes.get(key, 0)
         if position > size:
-            raise Unreadable("is cut short; copy it again")
+            raise _cut_short(size, position)
 
     def _range(self, key: str, begin: int, offset: int, count: int) -> bytes:
         return read_range(self._path, self._offsets[key] + begin + offset, count)
@@ -166,17 +212,27 @@ class _LegacyStorages:
 
 def _storage_identity(identity: object) -> tuple[object, str, int]:
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] not in ("storage", b"storage"):
-        raise Unreadable("refers to something outside of it that is no storage; save the state_dict alone")
+        raise Unreadable(
+            "refers to an object outside of its pickle that is not a storage of a tensor",
+            wanted="the storage of a tensor",
+            remedy=SAVE_STATE_DICT,
+        )
     _, kind, key, _, elements = identity[:5]
     if type(elements) is not int or elements < 0:
-        raise Unreadable("holds a storage without a proper size; copy it again")
+        raise Unreadable(
+            "contains a storage without a valid size", wanted="a size in elements, at least 0", remedy=COPY_AGAIN
+        )
     return kind, _storage_key(key), elements
 
 
 def _storage_key(key: object) -> str:
     """The text of a nested tuple, as a key could be, can be longer than any memory."""
     if type(key) not in (str, int) or (isinstance(key, str) and len(key) > MAX_NAME):
-        raise Unreadable("holds a storage without a proper key; copy it again")
+        raise Unreadable(
+            "contains a storage without a valid key",
+            wanted=f"a key of at most {MAX_NAME:,} characters",
+            remedy=COPY_AGAIN,
+        )
     return str(key)
 
 

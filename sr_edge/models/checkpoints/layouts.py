@@ -13,6 +13,7 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_MAPPINGS,
     MAX_SETS,
     MAX_TENSORS,
+    SAVE_STATE_DICT,
     Unreadable,
     require_short,
     shown,
@@ -82,7 +83,12 @@ def tensor_mappings(root: object) -> list[tuple[str, dict[str, StoredTensor]]]:
 
 def _require_usual(tensors: Mapping[str, StoredTensor]) -> None:
     if len(tensors) > MAX_TENSORS:
-        raise Unreadable(f"holds {len(tensors):,} tensors, more than image networks have; save their weights alone")
+        raise Unreadable(
+            f"contains {len(tensors):,} tensors in one mapping, more than the limit of {MAX_TENSORS:,}",
+            found=len(tensors),
+            wanted=MAX_TENSORS,
+            remedy=SAVE_STATE_DICT,
+        )
     for key in tensors:
         require_short(key)
 
@@ -96,10 +102,16 @@ def _mappings(root: object) -> Iterator[tuple[str, Mapping[object, object]]]:
         if id(value) in visited:
             return
         visited.add(id(value))
-        if depth > MAX_DEPTH or len(visited) > MAX_MAPPINGS:
+        if depth > MAX_DEPTH:
             raise Unreadable(
-                f"is nested more than {MAX_DEPTH} levels deep, or holds more than {MAX_MAPPINGS:,} mappings and lists; "
-                f"save the state_dict alone"
+                f"is nested more than {MAX_DEPTH} levels deep", found=depth, wanted=MAX_DEPTH, remedy=SAVE_STATE_DICT
+            )
+        if len(visited) > MAX_MAPPINGS:
+            raise Unreadable(
+                f"contains more than {MAX_MAPPINGS:,} mappings and lists",
+                found=len(visited),
+                wanted=MAX_MAPPINGS,
+                remedy=SAVE_STATE_DICT,
             )
         pending.append((shown(path.strip(".")), depth, value))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from sr_edge.errors import WeightsError
-from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints.bounds import TAKE_FLOAT, shown
 
 
 def float_keys(state: Mapping[str, Tensor]) -> list[str]:
@@ -16,12 +16,20 @@ def float_keys(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def require_finite(state: Mapping[str, Tensor], source: str, keys: Iterable[str]) -> None:
-    """Raises WeightsError where a tensor under one of `keys` holds integers, NaN or infinite values."""
+    """Raises WeightsError where a tensor under one of `keys` contains integers, NaN or infinite values."""
     for key in keys:
         if not state[key].is_floating_point():
             kind = str(state[key].dtype).removeprefix("torch.")
             raise WeightsError(
-                f"{source} holds {kind} in {shown(key)}; take the float checkpoint that it was made from"
+                f"{source} contains {kind} values in {shown(key)} instead of floating-point ones",
+                found=(source, key),
+                wanted="floating-point values",
+                remedy=TAKE_FLOAT,
             )
         if not state[key].isfinite().all():
-            raise WeightsError(f"{source} holds NaN or infinite values in {shown(key)}; take an earlier checkpoint")
+            raise WeightsError(
+                f"{source} contains NaN or infinite values in {shown(key)}",
+                found=(source, key),
+                wanted="finite values",
+                remedy="take an earlier checkpoint",
+            )

@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from sr_edge.models.checkpoints.bounds import MAX_NAME, MAX_PICKLE_OPCODES, Unreadable, require_short, shown
+from sr_edge.models.checkpoints.bounds import (
+    COPY_AGAIN,
+    MAX_NAME,
+    MAX_PICKLE_OPCODES,
+    SAVE_STATE_DICT,
+    Unreadable,
+    require_short,
+    shown,
+)
 
 Builders = Mapping[str, Callable[..., object]]
 
@@ -81,12 +89,17 @@ class Interpreter:
             if opcode.name == "STOP":
                 return self._stack.pop()
             self._step(opcode.name, argument)
-        raise Unreadable("ends in the middle of its pickle; copy it again")
+        raise Unreadable("ends in the middle of its pickle", wanted="a whole pickle", remedy=COPY_AGAIN)
 
     def _charge(self, work: int) -> None:
         self._opcodes += work
         if self._opcodes > MAX_PICKLE_OPCODES:
-            raise Unreadable(f"holds a pickle of more than {MAX_PICKLE_OPCODES:,} steps; save the state_dict alone")
+            raise Unreadable(
+                f"contains a pickle of more than {MAX_PICKLE_OPCODES:,} operations",
+                found=self._opcodes,
+                wanted=MAX_PICKLE_OPCODES,
+                remedy=SAVE_STATE_DICT,
+            )
 
     def _step(self, opcode: str, argument: Any) -> None:
         if opcode in _ARGUMENT_PUSHED:
@@ -95,7 +108,7 @@ class Interpreter:
             step = getattr(self, f"_on_{opcode.lower()}", None)
             if step is None:
                 raise Unreadable(
-                    f"uses the pickle opcode {opcode}, which no checkpoint needs; save the state_dict alone"
+                    f"uses the pickle opcode {opcode}, which no checkpoint needs", found=opcode, remedy=SAVE_STATE_DICT
                 )
             step(argument)
 
@@ -259,14 +272,21 @@ class Interpreter:
             self._charge(len(pairs))
             for pair in pairs:
                 if type(pair) not in (tuple, list) or len(pair) != 2:
-                    raise Unreadable("fills a mapping with what are no pairs; copy it again")
+                    raise Unreadable(
+                        "fills a mapping with items that are not pairs", wanted="(key, value)", remedy=COPY_AGAIN
+                    )
                 _set_items(mapping, list(pair))
         return mapping
 
 
 def _name(module: str, name: str) -> Name:
     if len(module) + len(name) > MAX_NAME:
-        raise Unreadable(f"names a class in more than {MAX_NAME:,} characters; save the state_dict alone")
+        raise Unreadable(
+            f"names a class of more than {MAX_NAME:,} characters",
+            found=len(module) + len(name),
+            wanted=MAX_NAME,
+            remedy=SAVE_STATE_DICT,
+        )
     return Name(module, name)
 
 
@@ -275,8 +295,10 @@ def _require_harmless(function: Name) -> None:
     is_builtin = module in ("builtins", "__builtin__") and function.name in _DANGEROUS_BUILTINS
     if module in _DANGEROUS_MODULES or is_builtin:
         raise Unreadable(
-            f"would call {function}, which can run foreign code, so it was refused; do not load it anywhere, and get "
-            f"the weights from a source that you trust"
+            f"would call {function}, which can execute arbitrary code, so it was refused",
+            found=str(function),
+            wanted="tensors and plain values",
+            remedy="do not load it anywhere, and get the weights from a source that you trust",
         )
 
 
@@ -285,7 +307,7 @@ def _items_of(target: object) -> dict[object, object]:
         return target.items
     if isinstance(target, dict):
         return target
-    raise Unreadable("sets items of what is no mapping; copy it again")
+    raise Unreadable("sets items of an object that is not a mapping", wanted="a mapping", remedy=COPY_AGAIN)
 
 
 def _elements_of(target: object) -> list[object]:
@@ -293,7 +315,7 @@ def _elements_of(target: object) -> list[object]:
         return target.elements
     if isinstance(target, list):
         return target
-    raise Unreadable("appends to what is no list; copy it again")
+    raise Unreadable("appends to an object that is not a list", wanted="a list", remedy=COPY_AGAIN)
 
 
 def _set_items(mapping: dict[object, object], pairs: list[object]) -> None:

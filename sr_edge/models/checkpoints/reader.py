@@ -16,7 +16,15 @@ from torch import Tensor
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
-from sr_edge.models.checkpoints.bounds import MAX_CANDIDATES, Unreadable, reading, require_bounded
+from sr_edge.models.checkpoints.bounds import (
+    COPY_AGAIN,
+    MAX_CANDIDATES,
+    READABLE,
+    TAKE_FLOAT,
+    Unreadable,
+    reading,
+    require_bounded,
+)
 from sr_edge.models.checkpoints.containers import ZipArchive, read_safetensors, read_stream, read_zip
 from sr_edge.models.checkpoints.layouts import Reading, is_training_wrapper, readings, tensor_mappings
 from sr_edge.models.checkpoints.pickled import Record
@@ -28,15 +36,17 @@ State = dict[str, Tensor]
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")
 """What the names of checkpoints end with; the content alone decides how one is read."""
 
+_WEIGHTS = "a mapping of tensors"
 _WHAT_TO_GIVE = "give the path of a .pth, .pt, .ckpt or .safetensors file"
 _OTHER_KINDS = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
-    (b"<!DOCTYPE", "is a web page; download the file itself"),
-    (b"<html", "is a web page; download the file itself"),
-    (b"\x89HDF", "is an HDF5 file, as Keras writes them; give a checkpoint of PyTorch"),
-    (b"GGUF", "is a GGUF file; give a checkpoint of PyTorch"),
-    (b"\x93NUMPY", "is a NumPy array; give a checkpoint of PyTorch"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
+    (b"<!DOCTYPE", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes them", "give a checkpoint of PyTorch"),
+    (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
+    (b"\x93NUMPY", "a NumPy array", "give a checkpoint of PyTorch"),
 )
+_ONNX = "an ONNX file, a finished graph without a PyTorch network"
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,10 @@ class StateSet:
             unusable = next(((key, tensor.unusable) for key, tensor in chosen.items() if tensor.unusable), None)
             if unusable:
                 raise Unreadable(
-                    f"stores {unusable[0]} as a {unusable[1]} tensor; take the float checkpoint that it was made from"
+                    f"stores {unusable[0]} as a {unusable[1]} tensor",
+                    found=unusable,
+                    wanted="dense floating-point tensors",
+                    remedy=TAKE_FLOAT,
                 )
             return {key: _as_float32(tensor.read()) for key, tensor in chosen.items()}
 
@@ -141,9 +154,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             a whole module was pickled, or where loading the file elsewhere would call a function that can run code.
     """
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; {_WHAT_TO_GIVE}")
+        raise WeightsError(f"{path} is a folder", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
     if not path.is_file():
-        raise WeightsError(f"no weights at {path}; {_WHAT_TO_GIVE}")
+        raise WeightsError(f"there are no weights at {path}", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
     with reading(path):
         head = _head(path)
         if head.startswith(b"PK\x03\x04"):
@@ -171,42 +184,48 @@ def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise Unreadable("is empty; copy it again")
-    for beginning, clause in _OTHER_KINDS:
+        raise Unreadable("is empty", found=0, wanted=READABLE, remedy=COPY_AGAIN)
+    for beginning, kind, remedy in _OTHER_KINDS:
         if head.lstrip().lower().startswith(beginning.lower()):
-            raise Unreadable(clause)
+            raise _of_another_kind(kind, remedy)
     if path.suffix == ".onnx":
-        raise Unreadable(f"is an ONNX file, a finished graph without a PyTorch network; {_WHAT_TO_GIVE}")
+        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE)
     return head
+
+
+def _of_another_kind(kind: str, remedy: str) -> Unreadable:
+    return Unreadable(f"is {kind}, not {READABLE}", found=kind, wanted=READABLE, remedy=remedy)
 
 
 def _require_pickle(path: Path, head: bytes) -> None:
     if head[257:262] == b"ustar":
-        raise Unreadable("is a tar archive, as torch wrote before 0.1.12; load it there and save the state_dict again")
+        raise _of_another_kind(
+            "a tar archive, as torch wrote before 0.1.12", "load it there and save the state_dict again"
+        )
     if head[:1] == b"\x08" and b"\x12" in head[:4]:  # ir_version and producer_name, the first fields of a ModelProto
-        raise Unreadable(f"is an ONNX file, a finished graph without a PyTorch network; {_WHAT_TO_GIVE}")
+        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE)
     if path.suffix == ".safetensors" or head[:1] not in b"\x80(]}cl":  # what a pickle begins with
-        raise Unreadable("is no readable checkpoint, or is cut short; copy it again")
+        raise Unreadable("is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN)
 
 
 def _read_zip(path: Path) -> Checkpoint:
     archive = ZipArchive(path)
     names = archive.names()
     if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
-        raise Unreadable("is a program of torch.export; save the state_dict of the network instead")
+        raise _of_another_kind("a program of torch.export", "save the state_dict of the network instead")
     if is_torchscript(archive):
         script = load_script(archive)
         sets = (StateSet("", path, script_tensors(script)),)
         return Checkpoint(path, sha256_of(path), sets, script)
     if "data.pkl" not in names:
         known = "a bundle" if any(name.endswith("manifest.json") for name in names) else "a zip archive"
-        raise Unreadable(f"is {known}, no checkpoint; {_WHAT_TO_GIVE}")
+        raise _of_another_kind(known, _WHAT_TO_GIVE)
     return Checkpoint(path, sha256_of(path), _sets(path, read_zip(archive)))
 
 
 def _sets(path: Path, root: object) -> tuple[StateSet, ...]:
     if isinstance(root, StoredTensor):
-        raise Unreadable("holds a single tensor; give a checkpoint of network weights")
+        raise _without_weights("a single tensor")
     sets = tuple(StateSet(name, path, tensors) for name, tensors in tensor_mappings(root))
     if not sets:
         _refuse_without_weights(root)
@@ -220,11 +239,19 @@ def _refuse_without_weights(root: object) -> None:
     inside = [root, *(root.values() if isinstance(root, dict) else ())]
     kind = next((value.kind for value in inside if isinstance(value, Record)), None)
     if kind is None:
-        raise Unreadable("holds no tensors; give a checkpoint of network weights")
+        raise _without_weights("no tensors")
     raise Unreadable(
-        f"holds a whole object of the class {kind}, whose code would have to run, so it was refused; if you trust it, "
-        f"save the weights alone where that class is installed: "
-        f"torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)"
+        f"contains a whole object of the class {kind}, whose code would have to be executed, so it was refused",
+        found=kind,
+        wanted=_WEIGHTS,
+        remedy="if you trust it, save the weights alone where that class is installed: "
+        "torch.save(torch.load(FILE, weights_only=False).state_dict(), ...)",
+    )
+
+
+def _without_weights(contents: str) -> Unreadable:
+    return Unreadable(
+        f"contains {contents}", found=contents, wanted=_WEIGHTS, remedy="give a checkpoint of network weights"
     )
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sr_edge.models.checkpoints.bounds import MAX_DIMENSIONS, Unreadable, shown
+from sr_edge.models.checkpoints.bounds import COPY_AGAIN, MAX_DIMENSIONS, SAVE_STATE_DICT, Unreadable, shown
 from sr_edge.models.checkpoints.pickled import Name
 
 ReadBytes = Callable[[int, int], bytes]
 """`read(offset, count)`: bytes of one storage."""
 
+_MAX_SIZE = 1 << 48
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -75,7 +76,10 @@ def storage_dtype(kind: object) -> torch.dtype:
     dtype = _STORAGES.get(name)
     if dtype is None:
         raise Unreadable(
-            f"stores tensors as {shown(name) or 'an object'}, which is not known here; save the state_dict in float32"
+            f"stores tensors as {shown(name) or 'an object'}, which is not a known class of storage",
+            found=name,
+            wanted=list(_STORAGES),
+            remedy="save the state_dict in float32",
         )
     return dtype
 
@@ -97,13 +101,15 @@ def _rebuild_tensor_v3(
     """A tensor of one of the newer types, whose storage is bytes."""
     wanted = getattr(torch, dtype.name, None) if isinstance(dtype, Name) and dtype.module == "torch" else None
     if not isinstance(wanted, torch.dtype):
-        raise Unreadable("stores tensors of an unknown type; save the state_dict in float32")
+        raise Unreadable(
+            "stores tensors of an unknown type", wanted="torch.dtype", remedy="save the state_dict in float32"
+        )
     return _strided(storage, offset, size, stride, wanted)
 
 
 def _strided(storage: object, offset: object, size: object, stride: object, dtype: torch.dtype | None) -> StoredTensor:
     if not isinstance(storage, Storage):
-        raise Unreadable("holds a tensor without a storage; save the state_dict alone")
+        raise Unreadable("contains a tensor without a storage", wanted="a storage", remedy=SAVE_STATE_DICT)
     shape, strides, (first,) = _integers(size), _integers(stride), _integers((offset,))
     dtype = dtype or storage.dtype
     width = dtype.itemsize
@@ -111,7 +117,12 @@ def _strided(storage: object, offset: object, size: object, stride: object, dtyp
         sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) + 1 if math.prod(shape) else 0
     )
     if (first + extent) * width > storage.elements * storage.dtype.itemsize:
-        raise Unreadable("holds a tensor that reaches beyond its storage; copy it again")
+        raise Unreadable(
+            "contains a tensor that reaches beyond its storage",
+            found=(first + extent) * width,
+            wanted=storage.elements * storage.dtype.itemsize,
+            remedy=COPY_AGAIN,
+        )
 
     def read() -> Tensor:
         if not extent:
@@ -124,15 +135,26 @@ def _strided(storage: object, offset: object, size: object, stride: object, dtyp
 
 def _integers(values: object) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
-        raise Unreadable("holds a tensor without a proper shape; copy it again")
-    if any(type(value) is not int or not 0 <= value < 1 << 48 for value in values):
-        raise Unreadable("holds a tensor with an impossible shape; copy it again")
+        raise Unreadable(
+            "contains a tensor without a valid shape",
+            wanted=f"a tuple of at most {MAX_DIMENSIONS} sizes",
+            remedy=COPY_AGAIN,
+        )
+    if any(type(value) is not int or not 0 <= value < _MAX_SIZE for value in values):
+        raise Unreadable(
+            "contains a tensor of an impossible shape", wanted=f"sizes from 0 to {_MAX_SIZE - 1}", remedy=COPY_AGAIN
+        )
     return tuple(values)
 
 
 def _unusable(kind: str, shape: object, dtype: torch.dtype = torch.float32) -> StoredTensor:
     def read() -> Tensor:
-        raise Unreadable(f"stores {kind} tensors; save the state_dict of the float network with plain ones")
+        raise Unreadable(
+            f"stores {kind} tensors",
+            found=kind,
+            wanted="dense floating-point tensors",
+            remedy="save the state_dict of the floating-point network with dense tensors",
+        )
 
     return StoredTensor(_integers(shape), dtype, read, kind)
 

@@ -49,8 +49,11 @@ def load_script(archive: ZipArchive) -> torch.jit.ScriptModule:
             used = _TOUCHES_FILES.search(archive.entry(name).decode("utf-8", "replace"))
             if used:
                 raise Unreadable(
-                    f"is a TorchScript program with the operator {used[1]}, which touches files, so it was refused; "
-                    f"save the state_dict, and pass --arch package.module:factory"
+                    f"is a TorchScript program with the operator {used[1]}, which reads or writes files, so it was "
+                    f"refused",
+                    found=used[1],
+                    wanted="a program that neither reads nor writes files",
+                    remedy="save the state_dict of the network, and pass --arch package.module:factory",
                 )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; the files that people hold are not

@@ -20,8 +20,8 @@ SMALL_PX = 64
 class TileMisfit(TileError):
     """A network does not take a tile, and takes another: `fitting`, whose sides are multiples of `multiple_px`."""
 
-    def __init__(self, message: str, fitting: TileSpec, multiple_px: int) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, *, found: TileSpec, fitting: TileSpec, multiple_px: int, remedy: str) -> None:
+        super().__init__(problem, found=found, wanted=fitting, remedy=remedy)
         self.fitting = fitting
         self.multiple_px = multiple_px
 
@@ -38,7 +38,9 @@ def explained_failure(
     misfit = _another_input(trials, name) or _another_tile(trials, name, tile, message)
     return misfit or WeightsError(
         f"{name} cannot run on a 1x3x{tile} picture ({message}), nor on any of {trials.runs} inputs of other sizes, "
-        f"channels and numbers of frames; check its code, or pass the --tile that it was made for"
+        f"channels and numbers of frames",
+        found=tile,
+        remedy="check its code, or pass the --tile that it was made for",
     )
 
 
@@ -53,22 +55,33 @@ def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
     for channels in CHANNELS:
         if trials.answer((1, channels, *sides)):
             noun = "channel" if channels == 1 else "channels"
-            return UsageError(f"{name} takes pictures of {channels} {noun}; networks from RGB to RGB are supported")
+            return UsageError(
+                f"{name} takes pictures of {channels} {noun}",
+                found=channels,
+                wanted=3,
+                remedy="give a network from RGB to RGB",
+            )
     for frames in FRAMES:
         if trials.answer((1, frames, 3, *sides)) or trials.answer((1, 3, frames, *sides)):
-            return UsageError(f"{name} takes several frames of a video at once; networks that take one are supported")
+            return UsageError(
+                f"{name} takes several frames of a video at once",
+                found=frames,
+                wanted=1,
+                remedy="give a network that takes one picture",
+            )
     return None
 
 
 def _another_tile(trials: Trials, name: str, tile: TileSpec, message: str) -> SrEdgeError | None:
-    found = f"{name} cannot take a {tile} tile ({message})"
+    problem = f"{name} cannot take a {tile} tile ({message})"
     for multiple, larger in _by_multiples(trials, tile):
         if trials.upscales(oblong(larger, 1)):  # it was the smallest side alone
-            return TileMisfit(f"{found}; it takes larger ones, for example --tile {larger}", larger, 1)
-        wanted = f"both sides must be multiples of {multiple}, for example --tile {larger}"
-        return TileMisfit(f"{found}; {wanted}", larger, multiple)
+            larger_one = f"pass a larger tile, for example --tile {larger}"
+            return TileMisfit(problem, found=tile, fitting=larger, multiple_px=1, remedy=larger_one)
+        multiples = f"pass multiples of {multiple} for height and width, for example --tile {larger}"
+        return TileMisfit(problem, found=tile, fitting=larger, multiple_px=multiple, remedy=multiples)
     for other in filter(trials.upscales, _other_tiles(tile)):
-        return TileMisfit(f"{found}; it takes {other}, so pass --tile {other}", other, 1)
+        return TileMisfit(problem, found=tile, fitting=other, multiple_px=1, remedy=f"pass --tile {other}")
     return None
 
 

@@ -88,7 +88,9 @@ def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) 
     if fresh is not None and _differ(upscaled, _second_output(fresh, another, picture)):
         raise WeightsError(
             f"{name} keeps something of the first picture that it is given, or draws weights then, so that its output "
-            "depends on what came before; compute it in every call, or store it in the checkpoint"
+            "depends on what came before",
+            wanted="an output that depends on its picture alone",
+            remedy="compute it in every call, or store it in the checkpoint",
         )
     return ratio
 
@@ -123,8 +125,10 @@ def require_picture_only(network: nn.Module, name: str) -> None:
     needed = _required_arguments(network)[1:]
     if needed:
         raise UsageError(
-            f"{name} takes {', '.join(needed)} beside the picture, as diffusion networks take a timestep; "
-            f"only networks that upscale a picture in one run can be deployed"
+            f"{name} takes {', '.join(needed)} beside the picture, as diffusion networks take a timestep",
+            found=needed,
+            wanted=[],
+            remedy="give a network that upscales a picture in one run, from the picture alone",
         )
 
 
@@ -148,18 +152,35 @@ def _message(error: Exception) -> str:
 
 def _require_picture(answer: object, name: str) -> Tensor:
     if not isinstance(answer, Tensor):
-        raise UsageError(f"{name} gave a {type(answer).__name__}; it must return one tensor, the picture")
+        raise UsageError(
+            f"{name} returned a {type(answer).__name__}",
+            found=type(answer).__name__,
+            wanted="torch.Tensor",
+            remedy="let it return one tensor, the picture",
+        )
     shape = tuple(answer.shape)
-    if answer.dim() == 2:
-        raise UsageError(f"{name} gives {shape}, as a classifier does; it must return a picture (1, 3, height, width)")
     if answer.dim() != 4 or shape[0] != 1:
-        raise UsageError(f"{name} gives {shape}; it must return one picture (1, 3, height, width)")
+        resembled = ", as a classifier does" if answer.dim() == 2 else ""
+        raise UsageError(
+            f"{name} returned a tensor of shape {shape}{resembled}",
+            found=shape,
+            wanted=(1, 3, "height", "width"),
+            remedy="let it return one picture of shape (1, 3, height, width)",
+        )
     if shape[1] != 3:
         raise UsageError(
-            f"{name} gives {shape[1]} channels of a picture with 3; networks from RGB to RGB are supported"
+            f"{name} returned {shape[1]} channels for a picture of 3",
+            found=shape[1],
+            wanted=3,
+            remedy="give a network from RGB to RGB",
         )
     if answer.dtype != torch.float32:
-        raise UsageError(f"{name} gives {answer.dtype} from float32; take the conversion out of its forward")
+        raise UsageError(
+            f"{name} returned {answer.dtype} for a picture of torch.float32",
+            found=answer.dtype,
+            wanted=torch.float32,
+            remedy="take the conversion out of its forward",
+        )
     return answer
 
 
@@ -168,16 +189,33 @@ def _require_ratio(shape: tuple[int, ...], name: str, tile: TileSpec, scale: int
     ratio = height // tile.height
     if ratio not in SCALES or (height, width) != (ratio * tile.height, ratio * tile.width):
         raise UsageError(
-            f"{name} turns {tile} pixels into {height}x{width}; the output must be exactly "
-            f"{', '.join(map(str, SCALES))} times the tile, the same in both directions"
+            f"{name} turns {tile} pixels into {height}x{width}",
+            found=(height, width),
+            wanted=SCALES,
+            remedy=f"give a network whose output is exactly {', '.join(map(str, SCALES))} times its input, the same in "
+            "both directions",
         )
     if scale not in (None, ratio):
-        raise UsageError(f"{name} turns {tile} pixels into {height}x{width}, which is x{ratio}; check --scale {scale}")
+        raise UsageError(
+            f"{name} turns {tile} pixels into {height}x{width}, which is x{ratio} and not x{scale}",
+            found=scale,
+            wanted=ratio,
+            remedy=f"pass --scale {ratio}",
+        )
     return ratio
 
 
 def _require_finite_and_deterministic(first: Tensor, again: object, name: str, operators: RandomOperators) -> None:
     if not first.isfinite().all():
-        raise WeightsError(f"{name} gives NaN or infinite values on a picture; check its weights and --input-range")
+        raise WeightsError(
+            f"{name} returned NaN or infinite values for a picture",
+            wanted="finite values",
+            remedy="check its weights and --input-range",
+        )
     if _differ(first, again):
-        raise WeightsError(f"{name} gives another picture each time, in eval mode, too: {operators.described()}")
+        raise WeightsError(
+            f"{name} returned another picture in each run, also in eval mode: {operators.cause}",
+            found=list(operators.names),
+            wanted="the same output for the same picture",
+            remedy=operators.remedy,
+        )

@@ -26,13 +26,22 @@ class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
             self.names[name] = None
         return func(*args, **(kwargs or {}))
 
-    def described(self) -> str:
-        """The cause, as a clause."""
+    @property
+    def cause(self) -> str:
+        """Why outputs are random, as a clause."""
         if not self.names:
-            return "no torch operator draws random numbers, so look for Python's random or NumPy in its forward"
+            return "no operator of torch draws random numbers, so that the cause is Python's random or NumPy"
         if _DROPOUT & set(self.names):
             return (
                 f"its forward calls {', '.join(self.names)}, most likely functional.dropout without "
-                f"training=self.training; pass training=False there"
+                f"training=self.training"
             )
-        return f"its forward calls {', '.join(self.names)}; replace the random numbers by constants"
+        return f"its forward calls {', '.join(self.names)}"
+
+    @property
+    def remedy(self) -> str:
+        if not self.names:
+            return "look for Python's random or NumPy in its forward"
+        if _DROPOUT & set(self.names):
+            return "pass training=False there"
+        return "replace the random numbers by constants"

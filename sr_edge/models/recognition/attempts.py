@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sr_edge.errors import WeightsError
+from sr_edge.models.checkpoints.bounds import TAKE_FLOAT
 from sr_edge.models.recognition.families import Family, find_family
 from sr_edge.models.recognition.library import Library, quiet
 from sr_edge.models.recognition.plausible import ImplausibleState, MemoryLimit, memory_limit_bytes, require_plausible
@@ -83,8 +84,10 @@ def load_as(architecture: Any, state: State) -> Any:
 
 def _not_loaded(family: Family, purpose: str, reason: str) -> WeightsError:
     return WeightsError(
-        f"these are weights of {family.name} ({purpose}), which is not supported: {reason}; "
-        "give a network that enlarges or restores whole pictures (`sr-edge models --families`)"
+        f"these are weights of {family.name} ({purpose}), which is not supported: {reason}",
+        found=family.name,
+        wanted="super-resolution or restoration",
+        remedy="give a network that enlarges or restores whole pictures (`sr-edge models --families`)",
     )
 
 
@@ -93,7 +96,12 @@ def _require_float_weights(wanted: State, state: State) -> None:
     for key, value in state.items():
         if key in wanted and wanted[key].is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
-            raise WeightsError(f"the weights hold {kind} in {key}; take the float checkpoint that they were made from")
+            raise WeightsError(
+                f"the weights contain {kind} values in {key} instead of floating-point ones",
+                found=key,
+                wanted="floating-point values",
+                remedy=TAKE_FLOAT,
+            )
 
 
 def _misfit(family: Family, error: Exception) -> Misfit:

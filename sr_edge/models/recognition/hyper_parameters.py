@@ -20,9 +20,9 @@ def _as_text(value: object) -> str:
     return getattr(value, "__name__", None) or str(value)
 
 
-def first_difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """The first hyper-parameter in which the two differ, in words; empty for none."""
+def first_difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """The name and both values of the first hyper-parameter in which the two differ; None where they agree."""
     for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
-            return f"{name} is {found.get(name, 'absent')}, not {wanted.get(name, 'absent')}"
-    return ""
+            return name, found.get(name, "absent"), wanted.get(name, "absent")
+    return None

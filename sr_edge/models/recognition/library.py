@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from sr_edge.errors import UsageError
+from sr_edge.models.checkpoints.bounds import first_line
 
 INSTALL = 'pip install "sr-edge[spandrel]"'
 _FUNCTIONAL = "torchvision.transforms.functional"
@@ -56,7 +57,11 @@ def require_library() -> Library:
     """spandrel; raises UsageError that says how to install it where it is absent or its import fails."""
     library = find_library()
     if library is None:
-        raise UsageError(f"networks of this family are built by the package spandrel, which is absent; run: {INSTALL}")
+        raise UsageError(
+            "networks of this family are built by the package spandrel, which is not installed",
+            wanted="spandrel",
+            remedy=f"run: {INSTALL}",
+        )
     return library
 
 
@@ -87,7 +92,10 @@ def import_library() -> Library:
                 spandrel = importlib.import_module("spandrel")
         except Exception as error:  # whatever the package's own code raises
             raise UsageError(
-                f"the installed spandrel cannot be imported ({type(error).__name__}: {error}); run: {INSTALL}"
+                f"the installed spandrel cannot be imported ({type(error).__name__}: {first_line(error)})",
+                found=str(error),
+                wanted="spandrel",
+                remedy=f"run: {INSTALL}",
             ) from error
     return Library(spandrel, _remark(failure) if failure else "")
 
@@ -158,6 +166,8 @@ class _NeedsTorchvision:
 
     def _error(self) -> UsageError:
         return UsageError(
-            f"this network calls torchvision's {self._name}, and spandrel was imported without a working torchvision; "
-            "install the torchvision release made for your torch and start again"
+            f"this network calls torchvision's {self._name}, and spandrel was imported without a working torchvision",
+            found=self._name,
+            wanted="torchvision",
+            remedy="install the torchvision release made for your torch and start again",
         )

@@ -30,7 +30,7 @@ def require_plausible(state: Mapping[str, Tensor]) -> None:
     highest = _INDEX_FACTOR * len(state) + _INDEX_MARGIN
     for key, tensor in state.items():
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ImplausibleState(f"{key} claims the shape {tuple(tensor.shape)} and holds less")
+            raise ImplausibleState(f"{key} claims the shape {tuple(tensor.shape)} and stores less data")
         indices = (part for part in key.split(".") if part.isdecimal())
         if any(len(index) > _LONGEST_INDEX or int(index) > highest for index in indices):
             raise ImplausibleState(f"{key} has an index far beyond the number of tensors, {len(state)}")
@@ -66,7 +66,7 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _require(self, wanted_bytes: int) -> None:
         if wanted_bytes > self.limit_bytes:
             raise ImplausibleState(
-                f"its shapes ask for {wanted_bytes / GIBIBYTE:,.0f} GiB, far more than its weights hold"
+                f"its shapes ask for {wanted_bytes / GIBIBYTE:,.0f} GiB, far more than its weights have"
             )
 
 

@@ -17,6 +17,7 @@ from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.checkpoints import read_checkpoint
 from sr_edge.models.checkpoints.layouts import readings
+from tests.expected_errors import raises
 
 NAME, SCALE = "convnet-tiny", 2
 
@@ -120,17 +121,17 @@ def test_part_of_a_network_is_never_taken_for_a_network(tmp_path: Path, state: S
     """What stands beside it may change every picture."""
     path = tmp_path / "weights.pth"
     torch.save({**under("model.", state), "colour.weight": torch.ones(3, 3, 1, 1)}, path)
-    with pytest.raises(WeightsError, match="--arch"):
+    with raises(WeightsError, found=["the top level"], wanted=None):
         load_model(str(path), None)
     torch.save({**under("model.", state), **under("net.", {"weight": torch.ones(3)})}, path)
-    with pytest.raises(WeightsError, match="--arch"):
+    with raises(WeightsError, found=["the top level"], wanted=None):
         load_model(str(path), None)
 
 
 def test_the_sets_of_a_file_that_fits_nothing_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"net": {"a.weight": torch.zeros(10)}, "ema": {"a.weight": torch.zeros(10)}}, path)
-    with pytest.raises(WeightsError, match=r"ema \(1 tensors, .*net \(1 tensors.*--arch"):
+    with raises(WeightsError, found=["ema", "net"], wanted=None):
         load_model(str(path), None)
 
 

@@ -15,8 +15,11 @@ from sr_edge.errors import UsageError, WeightsError
 from sr_edge.export.onnx_file import export_onnx
 from sr_edge.models import load_model
 from sr_edge.models.checkpoints import Blend, read_checkpoint
+from sr_edge.models.checkpoints.bounds import READABLE
 from sr_edge.models.loading import innermost
+from sr_edge.models.probing import TileMisfit
 from sr_edge.spec import TileSpec
+from tests.expected_errors import raises
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
@@ -85,34 +88,34 @@ def test_its_weights_fill_a_network_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_a_program_that_touches_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="operator save"):
+    with raises(WeightsError, found="save"):
         read_checkpoint(saved(Writer(), tmp_path))
 
 
 def test_a_program_that_takes_a_timestep(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="timestep"):
+    with raises(UsageError, found=["timestep"], wanted=[]):
         load_model(str(saved(Diffusion(), tmp_path)), None, tile=TILE)
 
 
 def test_a_program_that_takes_other_tiles(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="multiples of 8"):
+    with raises(TileMisfit, found=TILE) as caught:
         load_model(str(saved(Picky(), tmp_path)), None, tile=TILE)
+    assert caught.value.multiple_px == 8
 
 
 def test_a_program_has_no_name_and_is_not_blended(tmp_path: Path) -> None:
     path = saved(Doubler(), tmp_path)
-    with pytest.raises(UsageError):
+    with raises(UsageError, found="convnet-tiny"):
         load_model("convnet-tiny", 2, path)
-    with pytest.raises(UsageError):
+    with raises(UsageError, found=[path]):
         load_model(str(path), None, blend=[Blend(path, 0.5)])
 
 
 def test_a_program_that_was_cut_short(tmp_path: Path) -> None:
     path = saved(Doubler(), tmp_path)
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(WeightsError) as caught:
+    with raises(WeightsError, found=path, wanted=READABLE):
         read_checkpoint(path)
-    assert "\n" not in str(caught.value)
 
 
 def traced(network: nn.Module) -> Any:
