@@ -23,6 +23,7 @@ from sr_edge.models.loading import bake
 from sr_edge.runtimes import open_session, runtime_names
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
+from tests.expected_errors import raises
 from tests.runtimes.here import home_device, require_runtime
 
 TILE = TileSpec(20, 28)
@@ -128,8 +129,9 @@ def test_sessions_follow_the_torch_network(
         wanted = [reference.run(frame, setting).astype(int) for setting in settings]
         tickets = [session.submit(frame, setting) for setting in settings[:2]]
         found = [session.result(ticket) for ticket in tickets] + [session.run(frame, s) for s in settings[2:]]
-        with pytest.raises(UsageError, match="no control 'gamma'; it has alpha, beta"):
+        with raises(UsageError) as caught:
             session.run(frame, {"gamma": 1.0})
+        assert "gamma" in caught.value.problem
     limit = 1 if precision is Precision.FP32 else 12
     for ours, theirs in zip(found, wanted, strict=True):
         assert np.abs(ours.astype(int) - theirs).max() <= limit
@@ -156,8 +158,9 @@ def test_an_upscaler_has_one_setting_for_all_tiles(report: DeployReport) -> None
 
 
 def test_bench_refuses_a_setting_that_the_network_has_not(report: DeployReport) -> None:
-    with open_bundle(report.path) as bundle, pytest.raises(UsageError, match="gamma"):
+    with open_bundle(report.path) as bundle, raises(UsageError) as caught:
         bench_bundle(bundle, [Variant("onnxruntime", Precision.FP32)], OpenOptions(controls={"gamma": 1.0}))
+    assert "gamma" in caught.value.problem
 
 
 def test_a_bundle_of_an_older_version_has_none(report: DeployReport, tmp_path: Path) -> None:
@@ -187,5 +190,6 @@ def test_baked_controls_are_constants_in_every_runtime(folder: Path, model: Load
         with open_session(bundle, "onnxruntime") as session:
             assert session.spec.controls == ()
             np.testing.assert_allclose(session.run(pair.input_hwc).astype(int), pair.output_hwc, atol=1)
-            with pytest.raises(UsageError, match="it has none"):
+            with raises(UsageError) as caught:
                 session.run(frame, {"alpha": 0.5})
+            assert "alpha" in caught.value.problem

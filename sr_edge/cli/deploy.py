@@ -154,10 +154,10 @@ def _readable(report: DeployReport) -> Group:
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
     warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
-    return Group(rich_report(report.bench), *report.notes, *warnings, written, *_advice(report.recommendations))
+    return Group(rich_report(report.bench), *report.notes, *warnings, written, *advice_lines(report.recommendations))
 
 
-def _advice(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
+def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
     """What to run here, the fastest runtime first; the JSON document has the same."""
     from rich.text import Text
 

@@ -47,7 +47,12 @@ def export_trtexec(
     if graph is not None:
         require_output_file(graph)
         if bundle.resolve() in graph.resolve().parents:
-            raise UsageError(f"{graph} lies in the bundle, whose files stay as they were proven; write it elsewhere")
+            raise UsageError(
+                f"{graph} is inside the bundle, whose verified files must not change",
+                found=graph,
+                wanted=f"a path outside {bundle}",
+                remedy="write the graph to another folder with -o",
+            )
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
         from sr_edge.export.checks.rules import require_deployable
@@ -75,9 +80,17 @@ def _written(served: ServedGraph, path: Path) -> Path:
 def _in_bundle(bundle: Bundle, served: ServedGraph) -> Path:
     """Where trtexec finds the graph without our help; raises UsageError where it cannot."""
     if not bundle.path.is_dir():
-        raise UsageError(f"{bundle.path} is an archive, which trtexec cannot read; write the graph with -o model.onnx")
+        raise UsageError(
+            f"{bundle.path} is an archive, which trtexec cannot read",
+            found=bundle.path,
+            wanted="a folder",
+            remedy="write the graph to a file with -o model.onnx",
+        )
     if not served.is_as_stored:
         raise UsageError(
-            f"{bundle.path} has that graph for {served.artifact.io} frames only; write the other with -o model.onnx"
+            f"{bundle.path} has that graph for {served.artifact.io} frames only, not for {served.io} frames",
+            found=str(served.io),
+            wanted=str(served.artifact.io),
+            remedy="write the converted graph to a file with -o model.onnx",
         )
     return bundle.path / served.artifact.file

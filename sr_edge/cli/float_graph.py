@@ -78,9 +78,13 @@ def _require_no_torch_options(network: Network) -> None:
         "--arch": network.arch is not None,
         "--blend": bool(network.blend),
     }
-    said = ", ".join(option for option, is_given in given.items() if is_given)
-    if said:
-        raise UsageError(f"{said} is for PyTorch networks, and {network.model} is a finished graph; leave it out")
+    options = tuple(option for option, is_given in given.items() if is_given)
+    if options:
+        raise UsageError(
+            f"{', '.join(options)} is for PyTorch networks, whereas {network.model} is an exported graph",
+            found=options,
+            remedy="leave it out" if len(options) == 1 else "leave these options out",
+        )
 
 
 def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatGraph:
@@ -99,7 +103,12 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
     with open_bundle(path) as bundle:
         artifact = bundle.find(Precision.FP32)
         if artifact is None:
-            raise BundleError(f"{path} holds no fp32 graph to make INT8 from; deploy the network again")
+            raise BundleError(
+                f"{path} contains no fp32 graph, from which INT8 could be made",
+                found=tuple(dict.fromkeys(str(item.precision) for item in bundle.manifest.artifacts)),
+                wanted=str(Precision.FP32),
+                remedy="deploy the network again",
+            )
         yield _from_file(bundle.file(artifact), tile)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,19 +157,41 @@ def _account(
     cache: Path,
     progress: Progress,
 ) -> Account:
-    """Layers are timed beside bf16 where the runtime has it: users run that. If nothing keeps the budget so, fp32."""
+    return first_account(
+        calibration_orders(plan),
+        lambda order: calibrate_within(source, patches, held_out, order, progress=progress, cache=cache),
+    )
+
+
+def calibration_orders(plan: DeployPlan, supported: Callable[[str, Precision], bool] = supports) -> tuple[Order, ...]:
+    """What to ask of calibration, the preferred order first.
+
+    Layers are timed where the plan is for one runtime that tells its layers' times, beside bf16 where that runtime has
+    it, since users run that; beside fp32 where nothing keeps the budget so.
+
+    Args:
+        plan: what to build.
+        supported: whether the runtime of that name computes in that precision here.
+    """
     timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
     exact = Order(
         Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
     )
+    return (replace(exact, rest=Precision.BF16), exact) if timed and supported(timed, Precision.BF16) else (exact,)
 
-    def within(order: Order) -> Account:
-        return calibrate_within(source, patches, held_out, order, progress=progress, cache=cache)
 
-    if not (timed and supports(timed, Precision.BF16)):
-        return within(exact)
+def first_account(orders: Sequence[Order], calibrate: Callable[[Order], Account]) -> Account:
+    """What the first of `orders` gives under which some layer keeps the budget, with a warning where others failed.
+
+    Raises:
+        NothingToQuantize: no layer keeps the budget under any of them; of the last one.
+    """
+    preferred, *others = orders
     try:
-        return within(replace(exact, rest=Precision.BF16))
+        return calibrate(preferred)
     except NothingToQuantize as error:
-        found = within(exact)
-        return replace(found, warnings=(*found.warnings, f"layers were timed beside an fp32 rest: {error}"))
+        if not others:
+            raise
+        found = first_account(others, calibrate)
+        warning = f"layers were timed beside {others[0].rest} instead of {preferred.rest}: {error}"
+        return replace(found, warnings=(*found.warnings, warning))

@@ -71,8 +71,10 @@ class DeployReport:
         """Raises EngineError where a variant that ran did not reproduce the golden frames."""
         if self.failed:
             raise EngineError(
-                f"{', '.join(self.failed)} did not reproduce the golden frames; {self.path} is kept for inspection, "
-                "do not use it there"
+                f"{', '.join(self.failed)} did not reproduce the golden frames of {self.path}",
+                found=self.failed,
+                wanted="the golden frames",
+                remedy="do not deploy the bundle for them; it is kept for inspection",
             )
 
 
@@ -234,5 +236,7 @@ def _errors_named_after(out: Path, staging: Path) -> Iterator[None]:
         if not isinstance(cause, OSError) or not is_ours:
             raise
         raise BundleError(
-            f"cannot write {out}: {cause.strerror or cause}; free some space or choose another output"
+            f"cannot write {out}: {cause.strerror or cause}",
+            found=out,
+            remedy="free some space or choose another output",
         ) from error

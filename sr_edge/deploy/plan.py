@@ -42,7 +42,12 @@ class DeployPlan:
     def __post_init__(self) -> None:
         require_known_targets(self.targets)
         if Precision.FP32 not in self.precisions:
-            raise UsageError("a bundle always holds fp32, which the others are made from; add fp32 to the precisions")
+            raise UsageError(
+                "the precisions of a bundle must include fp32, from which the others are made",
+                found=tuple(map(str, self.precisions)),
+                wanted=str(Precision.FP32),
+                remedy="add fp32 to the precisions",
+            )
 
 
 def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
@@ -50,6 +55,8 @@ def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
     card.require_tile(tile)
     if min(tile.height, tile.width) <= card.overlap_px:
         raise TileError(
-            f"tile {tile} leaves nothing beside the {card.overlap_px} pixels by which tiles of {card.name} overlap; "
-            f"both sides must be above {card.overlap_px}, better {4 * card.overlap_px}"
+            f"tile {tile} is not larger than the {card.overlap_px} pixels by which tiles of {card.name} overlap",
+            found=min(tile.height, tile.width),
+            wanted=card.overlap_px + 1,
+            remedy=f"choose a tile above {card.overlap_px} pixels in height and width, better {4 * card.overlap_px}",
         )

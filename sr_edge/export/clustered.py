@@ -76,7 +76,10 @@ class NearestCentroid(nn.Module):
         _, self.clusters, features = centroids.means.shape
         if features > MOST_FEATURES:
             raise ExportError(
-                f"clusters of {features} features cannot be told apart exactly; at most {MOST_FEATURES} are possible"
+                f"the static form cannot tell clusters of {features} features apart exactly; its sums are exact for "
+                f"at most {MOST_FEATURES}",
+                found=features,
+                wanted=MOST_FEATURES,
             )
         products = digit_products(centroids.means[0])
         self.register_buffer("products", products.to(centroids.means.dtype))

@@ -1,4 +1,7 @@
-"""What torch's exporter means, in one line: its own messages hold the graph, 40,000 to 213,000 characters of it."""
+"""What other libraries' exceptions mean, in one line.
+
+The messages of torch's exporter contain the whole graph, 40,000 to 213,000 characters of it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ LONGEST = 300
 _OPERATOR = re.compile(r"operator '?((?:\w+::)?\w+)")
 _SCOPE = re.compile(r"scope: (\S+)")
 _END = re.compile(r"\s*(?:\[Caused by|\(node defined in|Please feel free to|Defined at:|\n|graph\()")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of another library's exception without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def exporter_reason(error: Exception, printed: str) -> str:

@@ -58,14 +58,22 @@ def _picture(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     pictures = picture_inputs(model)
     if len(pictures) != 1 or len(model.graph.output) != 1:
         raise ExportError(
-            f"{path} has {len(pictures)} inputs of rank 4 and {len(model.graph.output)} outputs; "
-            "a super-resolution network has one picture in and one out"
+            f"{path} has {len(pictures)} inputs of rank 4 and {len(model.graph.output)} outputs, whereas a "
+            "super-resolution network has one picture as its input and one as its output",
+            found=(len(pictures), len(model.graph.output)),
+            wanted=(1, 1),
+            remedy="pass the ONNX file of a super-resolution network",
         )
     for value in (pictures[0], model.graph.output[0]):
         kind = value.type.tensor_type.elem_type
         if kind not in _FRAMES:
             name = onnx.TensorProto.DataType.Name(kind)
-            raise ExportError(f"{value.name!r} of {path} is {name}; pictures are FLOAT in [0, 1] or UINT8")
+            raise ExportError(
+                f"tensor {value.name!r} of {path} is of type {name}, whereas pictures are FLOAT in [0, 1] or UINT8",
+                found=name,
+                wanted=tuple(onnx.TensorProto.DataType.Name(known) for known in _FRAMES),
+                remedy="export the network with pictures of one of these types",
+            )
     _require_one_rgb(pictures[0], path)
     return pictures[0]
 
@@ -75,8 +83,10 @@ def _require_one_rgb(picture: onnx.ValueInfoProto, path: Path) -> None:
     channels = planes[0] if picture.type.tensor_type.elem_type == onnx.TensorProto.FLOAT else planes[-1]
     if batch not in (0, 1) or channels not in (0, 3):
         raise ExportError(
-            f"{path} takes {batch or 1} picture(s) of {channels or 3} channel(s) at once; it must take one RGB "
-            "picture, so export the network for that"
+            f"{path} takes a batch of {batch or 1} with {channels or 3} channel(s), but it has to take one RGB picture",
+            found=(batch or 1, channels or 3),
+            wanted=(1, 3),
+            remedy="export the network for an input of shape (1, 3, height, width)",
         )
 
 
@@ -98,5 +108,11 @@ def _found_card(model: onnx.ModelProto, path: Path, picture: str, io: FrameForma
     sides = output.shape[2:] if io is FrameFormat.FLOAT_NCHW else output.shape[1:3]
     scale = sides[0] // tried.height if sides else 0
     if scale < 1 or tuple(sides) != (scale * tried.height, scale * tried.width):
-        raise ExportError(f"{path} turns {planes} into {output.shape}; that is no picture, enlarged by a whole number")
+        raise ExportError(
+            f"{path} turns an input of shape {planes} into an output of shape {output.shape}, which is not the picture "
+            "enlarged by a whole number",
+            found=output.shape,
+            wanted="height and width of the input times a whole number",
+            remedy="pass the ONNX file of a super-resolution network",
+        )
     return ModelCard(name=path.stem, scale=scale, parameters=0, static=tile is not None)

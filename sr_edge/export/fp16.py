@@ -17,6 +17,7 @@ from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, Rule, find_island
 
 FLOAT: int = onnx.TensorProto.FLOAT
 HALF: int = onnx.TensorProto.FLOAT16
+LARGEST_HALF = float(np.finfo(np.float16).max)
 _SUFFIX = {FLOAT: "_fp32", HALF: "_fp16"}
 
 
@@ -37,7 +38,9 @@ def to_fp16(
     """
     view = view_graph(model)
     if HALF in view.types.values():
-        raise ExportError("the graph is in half precision already; start from the fp32 graph")
+        raise ExportError(
+            "the graph is in half precision already", found="fp16", wanted="fp32", remedy="start from the fp32 graph"
+        )
     islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))), magnitudes)
     return _HalfGraph(view, islands).write()
 
@@ -138,7 +141,9 @@ def _half(name: str, value: np.typing.NDArray[np.generic]) -> np.typing.NDArray[
         half = value.astype(np.float16)
     if np.isinf(half).sum() > np.isinf(value.astype(np.float64)).sum():
         raise ExportError(
-            f"constant {name!r} holds values above 65504, which float16 cannot; "
-            "name the module that uses it with fp32 to keep it in float32"
+            f"constant {name!r} has values above {LARGEST_HALF:g}, the largest number of float16",
+            found=name,
+            wanted=LARGEST_HALF,
+            remedy="rename the module that uses it so that its name contains fp32, which keeps it in float32",
         )
     return half

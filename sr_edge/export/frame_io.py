@@ -87,12 +87,22 @@ def _chain(
 
 def _picture(values: Sequence[onnx.ValueInfoProto], side: str) -> onnx.ValueInfoProto:
     if len(values) != 1:
-        raise ExportError(f"the graph has {len(values)} {side} pictures; uint8 frames need exactly one")
+        raise ExportError(
+            f"the graph has {len(values)} {side} pictures, but uint8 frames need exactly one",
+            found=len(values),
+            wanted=1,
+            remedy="wrap a graph with one picture as its input and one as its output",
+        )
     kind = values[0].type.tensor_type
     dims = kind.shape.dim
     if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value != 3:
+        found = onnx.TensorProto.DataType.Name(kind.elem_type), tuple(dim.dim_value or dim.dim_param for dim in dims)
         raise ExportError(
-            f"the graph's {side} {values[0].name!r} is not a float32 (1, 3, h, w) picture; wrap a float graph"
+            f"the graph's {side} {values[0].name!r} is {found[0]} of shape {found[1]}, not a float32 (1, 3, h, w) "
+            "picture",
+            found=found,
+            wanted=("FLOAT", (1, 3, "h", "w")),
+            remedy="wrap a graph of float frames",
         )
     return values[0]
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.errors import ExportError
+from sr_edge.export.exporter_errors import one_line
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -88,11 +89,13 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except FileNotFoundError as error:
-        raise ExportError(f"no file {path}; pass a .onnx file") from error
+        raise ExportError(f"{path} does not exist", found=path, remedy="pass an .onnx file") from error
     except Exception as error:  # protobuf's and onnx's parse errors share no base class
-        raise ExportError(f"{path} is not a readable ONNX file ({error}); export it again") from error
+        raise ExportError(
+            f"{path} is not a readable ONNX file: {one_line(error)}", found=path, remedy="export it again"
+        ) from error
     if not model.graph.node:
-        raise ExportError(f"{path} has no graph; export it again")
+        raise ExportError(f"{path} has no graph", found=path, remedy="export it again")
     return model
 
 
@@ -105,7 +108,7 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        raise ExportError(f"the graph's shapes or types contradict each other: {error}") from error
+        raise ExportError(f"the graph's shapes or types contradict each other: {one_line(error)}") from error
     shapes: dict[str, Shape] = {}
     types: dict[str, int] = {}
     graph = inferred.graph
@@ -168,7 +171,12 @@ def _constant_value(node: onnx.NodeProto) -> Constant:
             return np.asarray(value, dtype=np.float32)
         if found.name in ("value_int", "value_ints"):
             return np.asarray(value, dtype=np.int64)
-    raise ExportError(f"constant {node.name!r} holds neither numbers nor a tensor; export the network without it")
+    raise ExportError(
+        f"the Constant node {node.name!r} has neither numbers nor a dense tensor as its value",
+        found=tuple(found.name for found in node.attribute),
+        wanted=("value", "value_float", "value_floats", "value_int", "value_ints"),
+        remedy="export the network without it",
+    )
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:

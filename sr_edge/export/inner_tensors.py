@@ -89,7 +89,12 @@ def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls:
     """
     pictures = picture_inputs(model)
     if len(pictures) != 1:
-        raise ExportError(f"the graph takes {len(pictures)} pictures; its inner tensors are looked at with exactly one")
+        raise ExportError(
+            f"the graph has {len(pictures)} picture inputs, but its inner tensors can be observed with exactly one",
+            found=len(pictures),
+            wanted=1,
+            remedy="pass a graph with one picture as its input",
+        )
     if pictures[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
         return feed_of(pictures[0].name, patch, controls)
     frames: npt.NDArray[np.uint8] = np.rint(patch.transpose(0, 2, 3, 1) * WHITE).astype(np.uint8)

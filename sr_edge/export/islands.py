@@ -222,7 +222,10 @@ def operator_schema(view: GraphView, at: int) -> onnx.defs.OpSchema:
     except onnx.defs.SchemaError as error:
         found = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         raise ExportError(
-            f"node {view.name(at)!r} is a {found}, which ONNX does not define; export without it"
+            f"node {view.name(at)!r} has the operator {found}, which ONNX does not define",
+            found=found,
+            wanted="an operator of the ONNX standard",
+            remedy="export the network without it",
         ) from error
 
 

@@ -22,7 +22,7 @@ from sr_edge.export.inner_tensors import feed_patch, tensor_bytes, with_outputs
 from sr_edge.export.onnx_run import Tensor, Tensors
 
 WATCHED_BYTES = 256 << 20
-"""Inner tensors become outputs of the graph and live all at once; more than this is split over several runs."""
+"""Inner tensors become outputs of the graph and live all at once, in this much memory by default."""
 
 _IN_INT8 = {"Relu": "Clip"}
 """What OpenVINO's spelling of INT8 puts in the place of an operator: a Relu is limited to what INT8 holds."""
@@ -115,6 +115,7 @@ def compare_layers(
     patch: npt.NDArray[np.float32],
     tolerance: float,
     controls: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}),
+    watched_bytes: int = WATCHED_BYTES,
 ) -> LayerComparison:
     """Runs both graphs on one patch and compares what every node gives that both of them have.
 
@@ -123,6 +124,7 @@ def compare_layers(
         patch: float32 (1, 3, height, width) in [0, 1]; a graph of uint8 frames gets it as such.
         tolerance: the relative error above which a layer is apart.
         controls: a value for every scalar input of each graph.
+        watched_bytes: how much memory the inner tensors of one run may take; more of them are split over several runs.
 
     Raises:
         ExportError: the graphs have no node in common, or one of them cannot be run.
@@ -131,7 +133,7 @@ def compare_layers(
     pairs = list(_pairs(view_graph(first.model), view_graph(second.model), left_out))
     feeds = (feed_patch(first.model, patch, controls[0]), feed_patch(second.model, patch, controls[1]))
     measured: list[_Measured] = []
-    for group in _groups(pairs):
+    for group in _groups(pairs, watched_bytes):
         ours = first.inner_tensors([ours for pair in group for ours, _ in pair.tensors], feeds[0])
         theirs = second.inner_tensors([theirs for pair in group for _, theirs in pair.tensors], feeds[1])
         for pair in group:
@@ -142,7 +144,11 @@ def compare_layers(
                 left_out["it gives another shape there"] += 1
     if not measured:
         reasons = "; ".join(f"{count} nodes: {reason}" for reason, count in left_out.most_common(3))
-        raise ExportError(f"the two graphs have no layer in common ({reasons}); compare graphs made from one another")
+        raise ExportError(
+            f"the two graphs have no layer in common ({reasons})",
+            found=dict(left_out),
+            remedy="compare a graph with one that was made from it",
+        )
     return LayerComparison(tuple(_judged(measured, tolerance)), tolerance, dict(left_out))
 
 
@@ -174,10 +180,11 @@ def _made_before(view: GraphView, tensor: str) -> str:
     return tensor
 
 
-def _groups(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+def _groups(pairs: Sequence[_Pair], watched_bytes: int) -> Iterator[list[_Pair]]:
+    """The pairs in runs whose inner tensors fit into the memory allowed, or of one pair each."""
     group: list[_Pair] = []
     for pair in pairs:
-        if group and sum(member.bytes for member in group) + pair.bytes > WATCHED_BYTES:
+        if group and sum(member.bytes for member in group) + pair.bytes > watched_bytes:
             yield group
             group = []
         group.append(pair)

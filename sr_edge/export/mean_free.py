@@ -46,7 +46,11 @@ def reflect_input(conv: nn.Conv2d) -> nn.Conv2d:
 
 def biases(conv: nn.Conv2d) -> Tensor:
     if conv.bias is None:
-        raise ExportError("a convolution without bias cannot take the shift that folding needs; give it a zero bias")
+        raise ExportError(
+            "folding the subtraction of the mean needs a convolution with a bias, and this one has none",
+            wanted="a bias",
+            remedy="give the convolution a zero bias",
+        )
     return conv.bias.double()
 
 

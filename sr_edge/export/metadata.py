@@ -10,6 +10,7 @@ import onnx
 
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError, ExportError
+from sr_edge.export.exporter_errors import one_line
 from sr_edge.export.graph import scalar_inputs
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 
@@ -58,7 +59,12 @@ def graph_controls(model: onnx.ModelProto) -> tuple[Control, ...]:
     known = {control.name: control for control in read_metadata(model).card.controls}
     strange = [name for name in names if name not in known]
     if strange:
-        raise ExportError(f"nothing tells the range of the graph's input {strange[0]!r}; export the network again")
+        raise ExportError(
+            f"the model card of the graph gives no range for its input {strange[0]!r}",
+            found=strange[0],
+            wanted=tuple(known),
+            remedy="export the network again",
+        )
     return tuple(known[name] for name in names)
 
 
@@ -70,8 +76,15 @@ def read_metadata(model: onnx.ModelProto) -> GraphMetadata:
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
     if text is None:
-        raise ExportError("the ONNX file was not written by sr-edge (it has no card); make it with `sr-edge export`")
+        raise ExportError(
+            "the ONNX file was not written by sr-edge, so that it has no model card",
+            found=tuple(entry.key for entry in model.metadata_props),
+            wanted=METADATA_KEY,
+            remedy="make it with `sr-edge export`",
+        )
     try:
         return from_plain(GraphMetadata, json.loads(text), "metadata")
     except (BundleError, json.JSONDecodeError) as error:
-        raise ExportError(f"the ONNX file's metadata is damaged ({error}); export it again") from error
+        raise ExportError(
+            f"the metadata of the ONNX file is damaged: {one_line(error)}", found=METADATA_KEY, remedy="export it again"
+        ) from error

@@ -14,13 +14,14 @@ import onnx
 import torch
 from torch import nn
 
-from sr_edge.errors import ExportError, NotStatic, UsageError
+from sr_edge.errors import ExportError, NotStatic, SrEdgeError, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.float16 import Float16Check
 from sr_edge.export.checks.parity import Parity, compare_with_torch
 from sr_edge.export.checks.resemblance import resemblance_remark
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import require_known_targets
+from sr_edge.export.exporter_errors import one_line
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
@@ -37,7 +38,8 @@ Progress = Callable[[str], None]
 DISTRIBUTION = "sr-edge"
 
 DYNAMIC_SIDE_PX = 48  # of the pictures that a dynamic graph is checked on when no tile is at hand
-_TRY_TRACED = "--form traced exports the network as it is written"
+_TRY_TRACED = "pass --form traced, which exports the network as it is written"
+_LEAVE_DYNAMIC_OUT = "leave --dynamic out"
 OTHER_SIZES = ((1, 1), (-1, 2))  # what is added to a dynamic graph's tile to see whether other sizes work
 
 
@@ -152,10 +154,21 @@ def derive_onnx(
     found = base.metadata
     _require_writable(precision)
     if found.io is not FrameFormat.FLOAT_NCHW or found.precision not in (Precision.FP32, precision):
-        raise UsageError(f"{base.path} is {found.precision} with {found.io} frames; derive from the fp32 float export")
+        raise UsageError(
+            f"{base.path} is in {found.precision} with {found.io} frames, from which {precision} cannot be derived",
+            found=(str(found.precision), str(found.io)),
+            wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
+            remedy="derive it from the fp32 export with float frames",
+        )
     graph = read_onnx(base.path)
-    if hashlib.sha256(base.path.read_bytes()).hexdigest() != base.sha256:
-        raise ExportError(f"{base.path} has changed since it was exported; export it again")
+    sha256 = hashlib.sha256(base.path.read_bytes()).hexdigest()
+    if sha256 != base.sha256:
+        raise ExportError(
+            f"{base.path} has changed since it was exported",
+            found=sha256,
+            wanted=base.sha256,
+            remedy="export it again",
+        )
     pictures = check_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX), patches)
     metadata = dataclasses.replace(found, precision=precision, io=io)
     proven = ProvenGraph(graph, base.parity, base.float16, base.remarks)
@@ -172,13 +185,17 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the graph is not valid ONNX: {error}") from error
+        raise ExportError(f"the graph is not valid ONNX: {one_line(error)}") from error
     data: bytes = model.SerializeToString(deterministic=True)
     try:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(data)
     except OSError as error:
-        raise ExportError(f"cannot write {path}: {error.strerror or error}; choose another place with -o") from error
+        raise ExportError(
+            f"cannot write {path}: {error.strerror or one_line(error)}",
+            found=path,
+            remedy="choose another file with -o",
+        ) from error
     return data
 
 
@@ -198,13 +215,21 @@ def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]
     wanted = (1, 3, tile.height, tile.width)
     for patch in patches:
         if patch.shape != wanted or patch.dtype != "float32":
-            raise UsageError(f"a patch is {patch.dtype} {patch.shape}; the tile {tile} needs float32 {wanted}")
+            raise UsageError(
+                f"a patch is {patch.dtype} of shape {patch.shape}, but the tile {tile} needs float32 of shape {wanted}",
+                found=(str(patch.dtype), patch.shape),
+                wanted=("float32", wanted),
+                remedy="pass patches of the tile's size",
+            )
 
 
 def _require_writable(precision: Precision) -> None:
     if precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
-            f"export writes fp32 and fp16, not {precision}; for int8 run `sr-edge calibrate` on the result"
+            f"export writes fp32 and fp16, not {precision}",
+            found=str(precision),
+            wanted=(str(Precision.FP32), str(Precision.FP16)),
+            remedy="for int8 run `sr-edge calibrate` on the fp32 file",
         )
 
 
@@ -215,13 +240,22 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     try:
         twin = to_static(model.module, tile.height, tile.width)
     except ExportError as error:
-        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
+        raise _not_static(error) from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
-            f"the static form of {model.card.name} is made for one tile size; leave --dynamic out, "
-            "and let tiles take pictures of any size, or try the slower --form traced, which some networks allow"
+            f"the static form of {model.card.name} is made for one tile size, so that it cannot be dynamic",
+            found="--dynamic",
+            wanted=str(tile),
+            remedy="leave --dynamic out and let tiles take pictures of any size, or try the slower --form traced, "
+            "which can be dynamic for some networks",
         )
     return twin, forms_of(twin)
+
+
+def _not_static(error: ExportError) -> NotStatic:
+    """The same refusal of a static form, with the advice to export the traced form."""
+    remedy = f"{error.remedy}, or {_TRY_TRACED}" if error.remedy else _TRY_TRACED
+    return NotStatic(error.problem, found=error.found, wanted=error.wanted, remedy=remedy)
 
 
 def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSpec) -> None:
@@ -230,11 +264,14 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
         other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
         photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
         try:
-            compare_with_torch(graph, model.module, photographs[:1]).require_within("its sizes are constants")
+            compare_with_torch(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
         except Exception as error:  # ours, and whatever the network raises of a size that it does not take
+            reason = error.problem if isinstance(error, SrEdgeError) else one_line(error)
             raise ExportError(
-                f"{model.card.name} traced at {tile} is wrong at {other}: it does not allow dynamic sizes; "
-                f"leave --dynamic out ({error})"
+                f"{model.card.name} does not allow dynamic sizes: traced at {tile} it is wrong at {other} ({reason})",
+                found=str(other),
+                wanted=str(tile),
+                remedy=_LEAVE_DYNAMIC_OUT,
             ) from error
 
 
@@ -243,7 +280,7 @@ def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets
     try:
         findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
     except NotStatic as error:
-        raise NotStatic(f"{error}; {_TRY_TRACED}") from error
+        raise _not_static(error) from error
     return summarize(findings)
 
 

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
+from sr_edge.export.exporter_errors import one_line
 
 Tensor = npt.NDArray[Any]  # of whatever type a graph says
 Tensors = Mapping[str, Tensor]
@@ -45,7 +46,9 @@ def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> or
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ExportError(f"ONNX Runtime refuses the graph: {error}") from error
+        raise ExportError(
+            f"ONNX Runtime refuses the graph: {one_line(error)}", found=model if isinstance(model, Path) else None
+        ) from error
 
 
 def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Tensor]:
@@ -54,8 +57,11 @@ def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Ten
     try:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-        raise ExportError(f"ONNX Runtime cannot run the graph on {shapes}: {error}") from error
+        shapes = {name: value.shape for name, value in inputs.items()}
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ExportError(
+            f"ONNX Runtime cannot run the graph on the inputs {listed}: {one_line(error)}", found=shapes
+        ) from error
 
 
 def feed_of(picture_name: str, picture: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from sr_edge.spec import Control, TileSpec
 Progress = Callable[[str], None]
 
 _WITHOUT_REWRITES = "export with --form traced, which takes the network without its static rewrites"
-_REPORT = "the exporter changes what this network computes: report it with the network's code"
+_REPORT = "report this with the network's code, since the exporter changes what the network computes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,10 @@ def trace_and_prove(
         if isinstance(failure, NotStatic):  # the traced form may do
             raise failure from failure.__cause__
         raise
-    reason = str(failure).partition(";")[0]
-    remark = f"what does not depend on the picture was computed before tracing, since the plain trace failed: {reason}"
+    remark = (
+        "what does not depend on the picture was computed before tracing, since the plain trace failed: "
+        f"{failure.problem}"
+    )
     return replace(proven, remarks=(remark, *proven.remarks))
 
 
@@ -134,8 +136,7 @@ def prove(
             failure = str(error)
     if failure:
         graph, parity = traced, compare_with_torch(traced, module, patches)
-    if parity.refusal:
-        raise ExportError(f"{parity.refusal}; {advice}")
+    parity.require_within(advice)
     remarks = (f"exported without simplification, after which {failure}",) if failure else ()
     return ProvenGraph(graph, parity, remarks=(*remarks, *parity.remarks))
 

@@ -74,9 +74,11 @@ def _find(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precisi
 
 
 def _no_graph(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision) -> PrecisionUnavailable:
-    wanted = f"{precision} with {rest} rest" if precision is Precision.INT8 else str(precision)
-    there = [item.file for item in bundle.manifest.artifacts if item.kind is ArtifactKind.ONNX]
+    asked = f"{precision} graph with other operators in {rest}" if precision is Precision.INT8 else f"{precision} graph"
+    files = tuple(item.file for item in bundle.manifest.artifacts if item.kind is ArtifactKind.ONNX)
     return PrecisionUnavailable(
-        f"{bundle.path.name} has no graph in {wanted} for {library}; it has {', '.join(there)}: "
-        "choose another precision, or deploy again with that one"
+        f"{bundle.path.name} has no {asked} for {library}, only {', '.join(files)}",
+        found=str(precision),
+        wanted=files,
+        remedy=f"choose another precision, or deploy the network again with {precision}",
     )

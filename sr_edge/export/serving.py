@@ -39,6 +39,9 @@ _KINDS: Mapping[ServedBy, tuple[InstanceKind, ...]] = {
 }
 
 
+_HOW_TO_BUILD = "with the command that `sr-edge export-trtexec` prints"
+
+
 @dataclass(frozen=True)
 class TritonPlan:
     """What a Triton server shall serve and how.
@@ -57,9 +60,19 @@ class TritonPlan:
 
     def __post_init__(self) -> None:
         if self.instances < 1:
-            raise UsageError(f"{self.instances} instances serve nobody; give 1 or more")
+            raise UsageError(
+                f"a Triton server cannot run {self.instances} instances of a model",
+                found=self.instances,
+                wanted="1 or more",
+                remedy="pass --instances 1 or more",
+            )
         if self.runs_on not in _KINDS[self.backend]:
-            raise UsageError(f"Triton's {self.backend} backend has no {self.kind} instances; leave --kind out")
+            raise UsageError(
+                f"Triton's {self.backend} backend does not run instances on the {self.runs_on}",
+                found=str(self.runs_on),
+                wanted=tuple(map(str, _KINDS[self.backend])),
+                remedy="leave --kind out",
+            )
         self._require_engine()
 
     @property
@@ -74,12 +87,28 @@ class TritonPlan:
         is_tensorrt = self.backend is ServedBy.TENSORRT
         if is_tensorrt and self.engine is None:
             raise UsageError(
-                "the tensorrt backend serves an engine built for the server's GPU; build one there (`sr-edge "
-                "export-trtexec` prints the command) and pass it with --engine"
+                "the tensorrt backend serves an engine built for the server's GPU, and none was given",
+                wanted="an engine",
+                remedy=f"build one there, {_HOW_TO_BUILD}, and pass it with --engine",
             )
         if not is_tensorrt and self.engine is not None:
-            raise UsageError(f"the {self.backend} backend serves ONNX files; leave --engine out, or --backend tensorrt")
+            raise UsageError(
+                f"the {self.backend} backend serves ONNX files and not the engine {self.engine}",
+                found=self.engine,
+                wanted="an ONNX file",
+                remedy="leave --engine out, or pass --backend tensorrt",
+            )
         if self.engine is not None and not self.engine.is_file():
-            raise UsageError(f"no engine at {self.engine}; build one, `sr-edge export-trtexec` prints the command")
+            raise UsageError(
+                f"the engine {self.engine} does not exist",
+                found=self.engine,
+                wanted="an existing file",
+                remedy=f"build it, {_HOW_TO_BUILD}",
+            )
         if self.engine is not None and self.engine.stat().st_size == 0:
-            raise UsageError(f"{self.engine} is empty; build it again, `sr-edge export-trtexec` prints the command")
+            raise UsageError(
+                f"the engine {self.engine} is an empty file",
+                found=self.engine,
+                wanted="a complete engine",
+                remedy=f"build it again, {_HOW_TO_BUILD}",
+            )

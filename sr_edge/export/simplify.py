@@ -6,6 +6,7 @@ import onnx
 import onnxsim  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
+from sr_edge.export.exporter_errors import one_line
 from sr_edge.export.native_output import captured_native_output
 
 
@@ -24,5 +25,5 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         with captured_native_output():  # it warns of every constant that it folds a round later
             simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
-        raise ExportError(f"onnxsim could not simplify the graph: {error}") from error
+        raise ExportError(f"onnxsim could not simplify the graph: {one_line(error)}") from error
     return simplified

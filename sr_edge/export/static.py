@@ -102,8 +102,11 @@ def _input_shapes(module: nn.Module, height: int, width: int) -> dict[nn.Module,
     for layer, found in shapes.items():
         if len(found) != 1:
             raise ExportError(
-                f"a {type(layer).__name__} receives {len(found)} different shapes in one pass; "
-                f"its static twin needs exactly one: use one layer object per place"
+                f"a layer of type {type(layer).__name__} receives inputs of {len(found)} different shapes in one pass, "
+                "whereas its static form is made for exactly one",
+                found=len(found),
+                wanted=1,
+                remedy="use a layer object of its own for each place in the network",
             )
     return {layer: found.pop() for layer, found in shapes.items()}
 

@@ -43,8 +43,11 @@ def candidate_tiles(card: ModelCard, sides_px: Sequence[int] = SIDES_PX) -> tupl
     fitting = [side for side in sides_px if side % card.multiple_px == 0 and side > 2 * card.overlap_px]
     if not fitting:
         raise TileError(
-            f"no tile side among {', '.join(map(str, sides_px))} is a multiple of {card.multiple_px} above twice "
-            f"the overlap of {card.overlap_px}; choose one yourself with --tile"
+            f"none of the tile sizes {', '.join(map(str, sides_px))} is a multiple of {card.multiple_px} above "
+            f"{2 * card.overlap_px} pixels, twice the overlap",
+            found=tuple(sides_px),
+            wanted=f"a multiple of {card.multiple_px} above {2 * card.overlap_px}",
+            remedy="choose a tile size with --tile",
         )
     return tuple(TileSpec(side, side) for side in fitting)
 
@@ -74,8 +77,13 @@ def choose_tile(
     allowed = [cost for cost in costs if memory_limit_bytes is None or cost.memory_bytes <= memory_limit_bytes]
     if not allowed:
         least = min(costs, key=lambda cost: cost.memory_bytes, default=None)
-        found = f"the smallest, {least.tile}, adds {least.memory_bytes} bytes" if least else "there were no candidates"
-        raise TileError(f"no tile stays within {memory_limit_bytes} bytes ({found}); allow more, or pass --tile")
+        tried = f"{least.tile}, which needs least, needs {least.memory_bytes}" if least else "no tile was tried"
+        raise TileError(
+            f"no tile stays within {memory_limit_bytes} bytes of memory ({tried})",
+            found=least.memory_bytes if least else None,
+            wanted=memory_limit_bytes,
+            remedy="allow more memory, or pass --tile",
+        )
     fastest = min(time_per_pixel_ns(cost, card) for cost in allowed)
     close = [cost for cost in allowed if time_per_pixel_ns(cost, card) <= fastest * CLOSE]
     return TileChoice(min(close, key=lambda cost: cost.memory_bytes).tile, costs)
@@ -90,5 +98,10 @@ def new_output_pixels(tile: TileSpec, card: ModelCard) -> int:
     """Output pixels that a tile inside a large picture adds; raises TileError when the overlap leaves none."""
     rows, columns = tile.height - card.overlap_px, tile.width - card.overlap_px
     if rows < 1 or columns < 1:
-        raise TileError(f"tile {tile} is no larger than the overlap of {card.overlap_px} pixels; use a larger --tile")
+        raise TileError(
+            f"tile {tile} is not larger than the overlap of {card.overlap_px} pixels",
+            found=min(tile.height, tile.width),
+            wanted=card.overlap_px + 1,
+            remedy="pass a larger --tile",
+        )
     return rows * columns * card.scale**2

@@ -54,10 +54,21 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
         except (SrEdgeError, MemoryError):
             raise
         except Exception as error:  # the exporter's own, and whatever the network's code raises while it is recorded
-            raise ExportError(_failure(error, printed)) from error
+            reason = exporter_reason(error, printed.text)
+            raise ExportError(
+                f"the network has no ONNX form at opset {OPSET}: {reason}",
+                found=reason,
+                wanted=OPSET,
+                remedy="write that part with other operators of torch (docs/export.md)",
+            ) from error
         model = onnx.load(file)
     if default_opset(model) != OPSET:
-        raise ExportError(f"the exporter wrote opset {default_opset(model)}, not {OPSET}; install the pinned torch")
+        raise ExportError(
+            f"the exporter of torch {torch.__version__} wrote opset {default_opset(model)}, not {OPSET}",
+            found=default_opset(model),
+            wanted=OPSET,
+            remedy="install the release of torch that sr-edge asks for",
+        )
     return model
 
 
@@ -67,13 +78,6 @@ def _without_scripts(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
         return module
     recorded: nn.Module = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call]
     return recorded
-
-
-def _failure(error: Exception, printed: NativeOutput) -> str:
-    return (
-        f"the network has no ONNX form at opset {OPSET}: {exporter_reason(error, printed.text)}; "
-        "write that part with other operators of torch (docs/export.md)"
-    )
 
 
 def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:

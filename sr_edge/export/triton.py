@@ -55,7 +55,9 @@ def write_triton_model(bundle: Bundle, repository: Path, plan: TritonPlan) -> Tr
     name = _model_name(bundle.manifest.card, plan.precision)
     target = repository / name
     if target.exists():
-        raise UsageError(f"{target} is there already; remove it, or choose another folder")
+        raise UsageError(
+            f"the model {target} exists already", found=target, remedy="remove it, or choose another folder"
+        )
     config = triton_config(name, graph.model, plan)
     _require_folder(repository)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=repository))
@@ -98,7 +100,13 @@ def _tensor(side: str, value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
     if kind.elem_type not in _DATA_TYPES:
         found = TensorProto.DataType.Name(kind.elem_type).lower()
-        raise ExportError(f"the graph's {side} {value.name!r} is {found}; serve a graph that sr-edge wrote")
+        wanted = tuple(TensorProto.DataType.Name(known).lower() for known in _DATA_TYPES)
+        raise ExportError(
+            f"the graph's {side} {value.name!r} is of type {found}, where {', '.join(wanted)} can be served",
+            found=found,
+            wanted=wanted,
+            remedy="serve a graph that sr-edge wrote",
+        )
     dims = ", ".join(map(str, _dims(value)))
     return f'{side} [ {{ name: "{value.name}" data_type: {_DATA_TYPES[kind.elem_type]} dims: [ {dims} ] }} ]'
 
@@ -118,4 +126,8 @@ def _require_folder(repository: Path) -> None:
     try:
         repository.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{repository} cannot be made: {error.strerror}; choose another folder") from error
+        raise UsageError(
+            f"the folder {repository} cannot be made: {error.strerror}",
+            found=repository,
+            remedy="choose another folder",
+        ) from error

@@ -200,12 +200,12 @@ def test_a_calibration_folder_with_a_damaged_picture(sr_edge: SrEdge, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-@pytest.mark.parametrize(("tile", "told"), [("16", "16x16"), ("90000", "4,194,304")])
-def test_a_tile_that_cannot_be_deployed(sr_edge: SrEdge, tmp_path: Path, pictures: Path, tile: str, told: str) -> None:
+@pytest.mark.parametrize(("tile", "value"), [("16", "16x16"), ("90000", "4,194,304")])
+def test_a_tile_that_cannot_be_deployed(sr_edge: SrEdge, tmp_path: Path, pictures: Path, tile: str, value: str) -> None:
     network = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", tile)
     outcome = sr_edge("deploy", *network, "--images", pictures, "-o", tmp_path / "tiny.sredge")
     assert outcome.code == 2
-    assert told in outcome.error
+    assert value in outcome.error
 
 
 def interrupted(*_positional: object, **_named: object) -> None:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Group
 
 from sr_edge.bundle import open_bundle
-from sr_edge.cli.deploy import _advice
-from sr_edge.cli.output import result_on_stdout
+from sr_edge.cli.deploy import advice_lines
+from sr_edge.cli.output import PIPE_WIDTH, result_on_stdout
 from sr_edge.deploy import Recommendation
 from sr_edge.deploy.recommendation import LEAST_ROUNDS
 from sr_edge.models.registry import WEIGHTS_FOLDER
@@ -68,17 +68,16 @@ def test_the_command_that_deploy_recommends_runs(
     assert Path("large.png").exists()
 
 
-def test_what_is_to_be_copied_is_never_wrapped(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command, python = "sr-edge upscale " + 40 * "long " + "IN OUT", "sr_edge.open_session(" + 40 * "long, " + ")"
-    lines = [*_advice([Recommendation("openvino", "run fp32", command=command, python=python)])]
-    monkeypatch.setattr("sr_edge.cli.output.PIPE_WIDTH", 80)
+def test_what_is_to_be_copied_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    longer = PIPE_WIDTH // len("long ") + 1
+    command = "sr-edge upscale " + longer * "long " + "IN OUT"
+    python = "sr_edge.open_session(" + longer * "long, " + ")"
+    lines = [*advice_lines([Recommendation("openvino", "run fp32", command=command, python=python)])]
     with result_on_stdout(as_json=False) as show:
         show({}, Group(*lines))
     shown = capsys.readouterr().out.splitlines()
     assert f"    {command}" in shown and f"    {python}" in shown
-    assert [*_advice([])] == []
+    assert [*advice_lines([])] == []
 
 
 def test_upscale_takes_the_rest_that_deploy_recommends(

@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.reference.op_run import OpRun
 from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks import float16_kernels
-from sr_edge.export.checks.float16 import check_float16, noise_loss_db, run_float16
+from sr_edge.export.checks.float16 import LOSS_BOUND_DB, check_float16, noise_loss_db, run_float16
 from sr_edge.export.checks.parity import difference
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes
@@ -24,6 +25,7 @@ from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_c
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
+from tests.expected_errors import raises
 from tests.export.counted import counted_worst_cases
 
 
@@ -45,8 +47,9 @@ def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
     patches = counted_worst_cases(tile)
     control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES), hot_attention_graph, patches)
     assert control.first_overflow == "/norm/Pow"
-    with pytest.raises(ExportError, match=r"'/norm/Pow' overflows.*fp32_"):
+    with raises(ExportError, found="/norm/Pow", wanted=LOSS_BOUND_DB) as caught:
         control.require_within()
+    assert "fp32_" in str(caught.value.remedy)
     check = check_float16(to_fp16(hot_attention_graph), hot_attention_graph, patches)
     assert check.first_overflow == ""
     check.require_within()
@@ -58,8 +61,9 @@ def test_the_static_twin_of_hot_features_holds_where_its_naive_cast_gives_nan(
     patches = counted_worst_cases(taylor_tile)
     control = check_float16(to_fp16(hot_taylor_graph, FORCED_RULES), hot_taylor_graph, patches)
     assert control.psnr_db == -math.inf  # a NaN reached the picture
-    with pytest.raises(ExportError, match="fp32_inverse_std"):
+    with raises(ExportError, wanted=LOSS_BOUND_DB) as caught:
         control.require_within()
+    assert "fp32_inverse_std" in str(caught.value.found)
     check_float16(to_fp16(hot_taylor_graph), hot_taylor_graph, patches).require_within()
 
 
@@ -89,8 +93,9 @@ def test_a_float32_graph_runs_as_float32(attention_graph: onnx.ModelProto) -> No
 
 def test_more_loss_than_allowed_is_refused(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
     check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
-    with pytest.raises(ExportError, match="float16 costs"):
+    with raises(ExportError, wanted=1e-6) as caught:
         check.require_within(1e-6)
+    assert caught.value.found in {patch.loss_db for patch in check.patches}
 
 
 @pytest.mark.parametrize("operator", ["Conv", "Gemm", "MatMul", "ReduceMean", "ReduceSum", "Erf"])
@@ -189,7 +194,7 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
         assert np.isinf(found).all()
 
     def test_an_operator_that_no_kernel_computes_is_an_export_error(self) -> None:
-        with pytest.raises(ExportError):
+        with raises(ExportError, found="GridSample#0"):
             one_node("GridSample", {"x": self.x, "grid": np.zeros((1, 3, 7, 2), np.float16)}, {}, mode="unknown")
 
 
@@ -264,18 +269,18 @@ def test_arrays_that_torch_would_refuse_are_taken() -> None:
     assert float16_kernels.as_torch(numbers).tolist() == [3, 2, 1, 0]
 
 
-def test_a_kernel_that_computes_in_another_type_is_noticed(
-    shuffle_graph: onnx.ModelProto, tile: TileSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def upcast(
-        self: object, x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: object
-    ) -> tuple[Tensor]:
-        rows, columns = x.shape[2:]
-        return (np.zeros((1, weight.shape[0], rows, columns), np.float32),)
+class Relu(OpRun):
+    """Computes in float32 whatever its input is."""
 
-    monkeypatch.setattr(float16_kernels.Conv, "_run", upcast)
-    with pytest.raises(ExportError, match="worthless"):
-        check_float16(to_fp16(shuffle_graph), shuffle_graph, counted_worst_cases(tile)[:1])
+    def _run(self, x: Tensor) -> tuple[Tensor]:
+        return (np.maximum(x.astype(np.float32), 0.0),)
+
+
+def test_a_kernel_that_computes_in_another_type_is_noticed(shuffle_graph: onnx.ModelProto, tile: TileSpec) -> None:
+    inputs = {"input": worst_case_patches(tile)[0]}
+    assert run_float16(to_fp16(shuffle_graph), inputs).first_overflow == ""
+    with raises(ExportError, found="float32", wanted="float16"):
+        run_float16(to_fp16(shuffle_graph), inputs, kernels=[*float16_kernels.KERNELS, Relu])
 
 
 def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
@@ -294,7 +299,7 @@ def test_a_picture_that_loses_decides(kind: PatchKind, tile: TileSpec) -> None:
     graph = simplify(trace(Cancelling(), tile))
     grey = np.full((1, 3, tile.height, tile.width), 0.5, np.float32)
     check = check_float16(to_fp16(graph), graph, [CheckPatch("grey", kind, grey)])
-    with pytest.raises(ExportError):
+    with raises(ExportError, found=check.loss_db, wanted=LOSS_BOUND_DB):
         check.require_within()
 
 
@@ -342,5 +347,5 @@ def test_a_worst_case_that_overflows_is_reported_and_the_photographs_decide(tile
     assert worst.first_overflow and worst.loss_db > 1.0
     assert len(check.remarks) == 1
     counted = [CheckPatch(patch.name, PatchKind.PHOTOGRAPH, patch.batch) for patch in patches]
-    with pytest.raises(ExportError):
+    with raises(ExportError, found=worst.first_overflow, wanted=LOSS_BOUND_DB):
         check_float16(to_fp16(graph, FORCED_RULES), graph, counted).require_within()

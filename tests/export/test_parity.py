@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.errors import ExportError
+from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.checks.parity import (
     NOISE_MULTIPLE,
@@ -28,6 +28,7 @@ from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_c
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
+from tests.expected_errors import raises
 from tests.export.counted import counted_worst_cases, photographs
 
 TILE = TileSpec(16, 16)
@@ -39,8 +40,8 @@ def refused(graph: onnx.ModelProto | Path, module: nn.Module, tile: TileSpec = T
     if parity.passed:
         parity.require_within("")
         return False
-    with pytest.raises(ExportError):
-        parity.require_within("")
+    with raises(ExportError, problem=parity.refusal, remedy="look at it"):
+        parity.require_within("look at it")
     return True
 
 
@@ -191,7 +192,7 @@ def test_more_than_half_of_the_worst_cases_cannot_be_excused() -> None:
     excused, fine = patch(PatchKind.WORST_CASE, 0.01, 0.01), patch(PatchKind.WORST_CASE, 0.0)
     assert Parity((excused, fine)).passed
     assert not Parity((excused, excused, fine)).passed
-    with pytest.raises(ExportError):
+    with raises(ExportError, found=2, wanted=1):
         Parity((excused, excused, fine)).require_within("")
 
 
@@ -218,9 +219,9 @@ def test_equal_pictures_have_infinite_psnr_and_no_error() -> None:
 def test_nothing_to_compare_and_other_shapes_are_refused(
     shuffle_graph: onnx.ModelProto, shuffle_net: nn.Module
 ) -> None:
-    with pytest.raises(ExportError):
+    with raises(ExportError, found=0):
         compare_with_torch(shuffle_graph, shuffle_net, [])
-    with pytest.raises(ExportError):
+    with raises(ExportError, found=(2,), wanted=(3,)):
         difference(np.zeros(2), np.zeros(3))
 
 
@@ -304,8 +305,10 @@ class Guarded(Experts):
         return int(bool(torch.isnan(x).any()))
 
 
-@pytest.mark.parametrize("kind", [Experts, ListedExperts])
-def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agree(kind: type[Experts]) -> None:
+@pytest.mark.parametrize(("kind", "read"), [(Experts, "Tensor.__int__"), (ListedExperts, "Tensor.tolist")])
+def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agree(
+    kind: type[Experts], read: str
+) -> None:
     torch.manual_seed(0)
     network = kind().eval()
     with torch.no_grad():
@@ -314,7 +317,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
     red = np.zeros((1, 3, TILE.height, TILE.width), np.float32)
     red[:, 1] = 1.0
     patches = [*check_patches(TILE), *photographs([red])]
-    with pytest.raises(ExportError):
+    with raises(NotDeployable, found=read):
         compare_with_torch(graph, network, patches)
 
 
@@ -339,7 +342,7 @@ def test_a_decision_that_only_the_colour_of_a_picture_shows_is_refused() -> None
     torch.manual_seed(0)
     network = GreenExpert().eval()
     assert len({network.choice(torch.from_numpy(patch.batch)) for patch in check_patches(TILE)}) == 1
-    with pytest.raises(ExportError):
+    with raises(NotDeployable, found="Tensor.__int__"):
         compare_with_torch(simplify(trace(network, TILE)), network, check_patches(TILE))
 
 
@@ -349,7 +352,7 @@ class ThroughNumpy(nn.Module):
 
 
 def test_a_graph_that_the_picture_does_not_enter_is_refused() -> None:
-    with pytest.raises(ExportError):
+    with raises(NotDeployable, found=0):
         compare_with_torch(trace(ThroughNumpy(), TILE), ThroughNumpy(), check_patches(TILE))
 
 

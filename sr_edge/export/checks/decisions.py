@@ -56,9 +56,11 @@ class PictureDecisions:
         """Raises NotDeployable where the runs that were watched took different numbers."""
         if self._differs:
             raise NotDeployable(
-                f"the network decides in Python by what is in the picture ({self._differs} gives other numbers on "
-                "other pictures), and a traced graph would keep the decision of one picture; compute with tensors "
-                "there, for example torch.where or a sum over all branches"
+                f"the network decides in Python by the values of the picture ({self._differs} returns other numbers "
+                "for other pictures), and a traced graph would keep the decision made for one picture",
+                found=self._differs,
+                wanted="operations on tensors",
+                remedy="compute with tensors there, for example with torch.where or with a sum over all branches",
             )
 
     @property

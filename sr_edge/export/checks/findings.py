@@ -57,12 +57,18 @@ class Finding:
     targets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.op} {self.node!r}{self._reason}"
+        return f"{self.problem}; {self.remedy}"
 
     @property
-    def _reason(self) -> str:
+    def problem(self) -> str:
+        """The node, whom it concerns and what is wrong with it, without the remedy."""
+        return f"{self.op} {self.node!r}{self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Whom the problem concerns and what it is, to be appended to the name of a node."""
         concerned = f", for {describe_targets(self.targets)}" if self.targets else ""
-        return f"{concerned}: {self.why}; {self.remedy}"
+        return f"{concerned}: {self.why}"
 
 
 def summarize(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -79,4 +85,4 @@ def _line(group: Sequence[Finding]) -> str:
         return str(first)
     operators = list(dict.fromkeys(finding.op for finding in group))
     named = ", ".join(operators[:_NAMED_OPERATORS]) + (", ..." if len(operators) > _NAMED_OPERATORS else "")
-    return f"{len(group)} nodes ({named}), the first {first.node!r}{first._reason}"
+    return f"{len(group)} nodes ({named}), the first {first.node!r}{first.reason}; {first.remedy}"

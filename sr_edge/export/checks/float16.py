@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
+from sr_edge.export.exporter_errors import one_line
 from sr_edge.export.graph import view_graph
 from sr_edge.export.layers import WatchedRun, compare_layers
 from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
@@ -32,6 +34,12 @@ from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
 LOSS_BOUND_DB = 0.02
+
+_DEPLOY_IN_FP32 = "deploy this network in fp32"
+_KEEP_IN_FLOAT32 = (
+    "put what that layer computes into a module whose name starts with fp32_ to keep it in float32, or "
+    f"{_DEPLOY_IN_FP32}"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class PatchFloat16:
             )
         return f"float16 changes {self.patch}: {self.fidelity.flaw}" if self.fidelity.flaw else ""
 
+    def cause(self, bound_db: float) -> str | float:
+        """The node whose overflow costs more than `bound_db`, or the loss in dB where none overflows."""
+        return self.first_overflow if self.first_overflow and not self.loss_db <= bound_db else self.loss_db
+
     @property
     def remark(self) -> str:
         """The flaw on a worst case, and the layer that causes most of it where that was looked for."""
@@ -113,28 +125,34 @@ class Float16Check:
         return tuple(result.remark for result in worst_cases if result.flaw(LOSS_BOUND_DB))
 
     def require_within(self, bound_db: float = LOSS_BOUND_DB) -> None:
-        """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`."""
-        flaw = next(filter(None, (result.flaw(bound_db) for result in self._pictures)), "")
-        if flaw:
-            raise ExportError(
-                f"{flaw}; put what that layer computes into a module named fp32_... to keep it in float32, or deploy "
-                "this network in fp32"
-            )
+        """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`.
+
+        The error's `found` is the node that overflows or else the loss in dB, its `wanted` the loss allowed.
+        """
+        for result in self._pictures:
+            flaw = result.flaw(bound_db)
+            if flaw:
+                raise ExportError(flaw, found=result.cause(bound_db), wanted=bound_db, remedy=_KEEP_IN_FLOAT32)
 
     @property
     def _pictures(self) -> list[PatchFloat16]:
         return [result for result in self.patches if result.kind is not PatchKind.WORST_CASE]
 
 
-def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
+def run_float16(model: onnx.ModelProto, inputs: Tensors, kernels: Sequence[type[OpRun]] = KERNELS) -> Float16Run:
     """Runs `model` with numpy's float16 for every fp16 tensor; results that are no longer needed are dropped.
+
+    Args:
+        model: the graph, of fp16 and fp32 tensors.
+        inputs: its inputs by name.
+        kernels: what computes operators in the place of onnx's own kernels of the same class name.
 
     Raises:
         ExportError: a node cannot go on with what float16 made of its inputs (a rounded index, out of bounds), or gave
             another type than the graph says, so that the arithmetic was not float16.
     """
     view = view_graph(model)
-    evaluator = _evaluator(model)
+    evaluator = _evaluator(model, kernels)
     pending = Counter(tensor for node in evaluator.rt_nodes_ for tensor in node.input)
     pending.update(view.output_names)
     alive: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
@@ -154,12 +172,12 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors) -> Float16Run:
     return Float16Run({output.name: alive[output.name] for output in model.graph.output}, first_overflow)
 
 
-def _evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+def _evaluator(model: onnx.ModelProto, kernels: Sequence[type[OpRun]]) -> ReferenceEvaluator:
     try:
-        return ReferenceEvaluator(model, new_ops=list(KERNELS))
+        return ReferenceEvaluator(model, new_ops=list(kernels))
     except Exception as error:  # onnx's own, of an operator that it has no kernel for
         raise ExportError(
-            f"the float16 check cannot compute this graph ({error}); deploy this network in fp32"
+            f"the float16 check cannot compute this graph: {one_line(error)}", remedy=_DEPLOY_IN_FP32
         ) from error
 
 
@@ -184,7 +202,7 @@ def check_float16(
         except ExportError as error:
             if patch.kind is not PatchKind.WORST_CASE:
                 raise
-            checked.append(PatchFloat16(patch.name, patch.kind, LOST, failure=str(error)))
+            checked.append(PatchFloat16(patch.name, patch.kind, LOST, failure=error.problem))
             continue
         kept = fidelity(run.outputs[result].astype(np.float32), run_session(session, feed)[result])
         checked.append(PatchFloat16(patch.name, patch.kind, kept, run.first_overflow))
@@ -221,15 +239,21 @@ def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
         result: Sequence[Tensor] = node.run(*inputs)
     except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise of an index, a shape, or an unknown mode
         raise ExportError(
-            f"in float16 node {name!r} fails ({error}); put what it computes into a module named fp32_... to keep it "
-            "in float32, or deploy this network in fp32"
+            f"in float16 node {name!r} fails: {one_line(error)}", found=name, remedy=_KEEP_IN_FLOAT32
         ) from error
     return result
 
 
 def _require_type(stated: int | None, result: Tensor, node: str) -> None:
-    if stated is not None and onnx.helper.tensor_dtype_to_np_dtype(stated) != result.dtype:
-        raise ExportError(f"the float16 check computed {node!r} in {result.dtype}; its verdict would be worthless")
+    wanted = result.dtype if stated is None else onnx.helper.tensor_dtype_to_np_dtype(stated)
+    if wanted != result.dtype:
+        raise ExportError(
+            f"the float16 check computed node {node!r} in {result.dtype} where the graph states {wanted}, so that its "
+            "verdict would be worthless",
+            found=str(result.dtype),
+            wanted=str(wanted),
+            remedy=_DEPLOY_IN_FP32,
+        )
 
 
 def _require_real_float16() -> None:
@@ -250,5 +274,7 @@ def _require_real_float16() -> None:
     outputs = run_float16(model, {name: np.full(shape, value, np.float16) for name, value in names.items()}).outputs
     if not all(np.isinf(outputs[kind]).all() for kind in kinds) or outputs["Add"].item() != 1.0:
         raise ExportError(
-            "the float16 check does not compute in float16 on this machine; its verdict would be worthless"
+            "the float16 check does not compute in float16 on this machine, so that its verdict would be worthless",
+            wanted="float16",
+            remedy=_DEPLOY_IN_FP32,
         )

@@ -119,29 +119,45 @@ class Parity:
         return (*excused, *self.doubts)
 
     def require_within(self, advice: str) -> None:
-        """Raises ExportError, which ends with `advice`, unless every patch that counts is within its bound."""
-        if self.refusal:
-            raise ExportError(f"{self.refusal}; {advice}")
+        """Raises ExportError, whose remedy is `advice`, unless every patch that counts is within its bound.
+
+        The error's `found` is the largest difference on the patch that failed and `wanted` its bound, as shares of
+        white, or the number of worst cases that would have to be excused and how many may be.
+        """
+        if not self.refusal:
+            return
+        failed = self._failed
+        found = failed.difference.max_abs_error if failed else len(self.excused)
+        wanted = failed.bound if failed else int(MOST_EXCUSED * len(self._worst_cases))
+        raise ExportError(self.refusal, found=found, wanted=wanted, remedy=advice)
 
     @property
     def _counted(self) -> list[PatchParity]:
         return [result for result in self.patches if not result.excused]
 
     @property
+    def _worst_cases(self) -> list[PatchParity]:
+        return [result for result in self.patches if result.kind is PatchKind.WORST_CASE]
+
+    @property
+    def _failed(self) -> PatchParity | None:
+        """The first patch that is not within its bound."""
+        return next((result for result in self.patches if not result.passed), None)
+
+    @property
     def refusal(self) -> str:
         """Why the graph is not taken for the network, or ""."""
-        failed = next((result for result in self.patches if not result.passed), None)
+        failed = self._failed
         if failed is not None:
             return (
                 f"the ONNX graph differs from the PyTorch module by {failed} (allowed {failed.bound:.3g}, "
                 f"PSNR {failed.difference.psnr_db:.1f} dB)"
             )
-        worst_cases = [result for result in self.patches if result.kind is PatchKind.WORST_CASE]
-        if len(self.excused) > MOST_EXCUSED * len(worst_cases):
+        if len(self.excused) > MOST_EXCUSED * len(self._worst_cases):
             return (
-                f"{len(self.excused)} of {len(worst_cases)} worst cases exceed the bound of {PARITY_BOUND:g} and the "
-                f"network is numerically unstable on them, for example {self.excused[0]}; more than half cannot be "
-                "excused"
+                f"the network is numerically unstable on {len(self.excused)} of {len(self._worst_cases)} worst cases, "
+                f"which exceed the bound of {PARITY_BOUND:g} and of which at most half may be excused; for example the "
+                f"graph differs by {self.excused[0]}"
             )
         return ""
 
@@ -156,12 +172,20 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
             network takes decisions that no trace can carry (`sr_edge.export.checks.decisions`).
     """
     if not patches:
-        raise ExportError("there is nothing to compare the graph on; pass at least one patch")
+        raise ExportError(
+            "the graph cannot be compared with the PyTorch module without a patch",
+            found=0,
+            wanted="at least one patch",
+            remedy="pass at least one patch",
+        )
     session = open_onnxruntime(model)
     if not session.get_inputs():
         raise NotDeployable(
-            "the output does not depend on the picture in the graph: the network takes it out of torch, for example "
-            "through NumPy or .data; compute with tensors all the way"
+            "the exported graph has no input, so that its output does not depend on the picture: the network takes the "
+            "picture out of torch, for example through NumPy or .data",
+            found=0,
+            wanted="one input for the picture",
+            remedy="compute with torch tensors from the input to the output",
         )
     input_name, output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
     controls, decisions = controls_of(module), PictureDecisions()
@@ -180,7 +204,12 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
 def difference(actual: Tensor, expected: Tensor) -> Difference:
     """Compares two renderings of one patch; raises ExportError when their shapes differ."""
     if actual.shape != expected.shape:
-        raise ExportError(f"the graph gives {actual.shape}, the PyTorch module {expected.shape}; the export is wrong")
+        raise ExportError(
+            f"the graph gives an output of shape {actual.shape} where the PyTorch module gives {expected.shape}, so "
+            "that the export is wrong",
+            found=actual.shape,
+            wanted=expected.shape,
+        )
     if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return Difference(math.inf, -math.inf)
     errors = actual.astype(np.float64) - expected.astype(np.float64)

@@ -128,18 +128,24 @@ def require_deployable(
 
     Raises:
         NotStatic: the graph promises constant shapes and has others; nothing else is wrong with it.
-        NotDeployable: there are other errors, of which it names the first.
+        NotDeployable: there are other errors, of which it names the first. `found` are the nodes that are refused, as
+            (operator, name), and `wanted` the targets that were asked for.
     """
     findings = check_graph(model, targets, static=static, intended=intended)
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if not errors:
         return findings
-    shown = "; ".join(str(finding) for finding in errors[:SHOWN])
+    shown = "; ".join(finding.problem for finding in errors[:SHOWN])
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
+    nodes = tuple((finding.op, finding.node) for finding in errors)
+    remedy = "; ".join(dict.fromkeys(finding.remedy for finding in errors[:SHOWN]))
     if all(finding.rule in _LIFTED_BY_TRACING for finding in errors):
-        raise NotStatic(f"the graph is not static: {shown}{more}")
-    for_whom = f" for {', '.join(targets)}" if any(finding.targets for finding in errors) else ""
-    raise NotDeployable(f"the graph cannot be deployed{for_whom}: {shown}{more}")
+        raise NotStatic(f"the graph is not static: {shown}{more}", found=nodes, wanted="constant shapes", remedy=remedy)
+    refusing = tuple(targets) if any(finding.targets for finding in errors) else ()
+    for_whom = f" for {', '.join(refusing)}" if refusing else ""
+    raise NotDeployable(
+        f"the graph cannot be deployed{for_whom}: {shown}{more}", found=nodes, wanted=refusing, remedy=remedy
+    )
 
 
 def _kind(view: GraphView, static: bool) -> GraphKind:
