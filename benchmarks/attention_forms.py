@@ -35,7 +35,7 @@ from sr_edge.export.tracing import trace
 from sr_edge.models import load_model
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES
-from sr_edge.runtimes import SessionRequest, Spread, StageTimes, open_request, paired_ratio, take_turns
+from sr_edge.runtimes import SessionRequest, Spread, StageTimes, measure_interleaved, open_request, paired_ratio
 from sr_edge.spec import ModelCard, Precision, TileSpec
 
 TILE = TileSpec(96, 96)
@@ -126,7 +126,7 @@ def measure(runtime: str, precision: Precision, graphs: dict[str, Path], rounds:
             stack.enter_context(open_request(runtime, SessionRequest(graphs[name], card, TILE, precision)))
             for name in VARIANTS
         ]
-        turns = take_turns(sessions, rounds, warm_up=2)
+        turns = measure_interleaved(sessions, rounds, warm_up=2)
         spec = sessions[0].spec
     return FormsRow(
         runtime=runtime,

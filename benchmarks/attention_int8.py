@@ -30,7 +30,7 @@ from picture_sets import set_name, test_sets
 from sr_edge.bench import write_text
 from sr_edge.calibration import (
     Budget,
-    Order,
+    CalibrationConfig,
     calibrate_within,
     calibration_patches,
     held_out_patches,
@@ -38,15 +38,15 @@ from sr_edge.calibration import (
     quantize_onnx,
 )
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.calibration.watched import Batch, InstrumentedGraph
 from sr_edge.errors import FrameError
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph
 from sr_edge.frames import Frame
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.runtimes import Session, paired_ratio, supports, take_turns
+from sr_edge.runtimes import Session, measure_interleaved, paired_ratio, supports
 from sr_edge.runtimes.openvino import precision_hint, shared_core
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from sr_edge.upscaler import Upscaler
 
 NETWORKS = ("taylor-swinir-tiny", "ups-tiny")
@@ -89,7 +89,7 @@ def clips_of(model: onnx.ModelProto, nodes: Sequence[str], patches: Sequence[Bat
     tensors = sorted(read)
     observers = {name: observer_named(OBSERVER)() for name in tensors}
     positive = dict.fromkeys(tensors, True)
-    graph = WatchedGraph(model, tensors)
+    graph = InstrumentedGraph(model, tensors)
     for patch in patches:
         for name, values in zip(tensors, graph.run(patch), strict=True):
             observers[name].observe(values)
@@ -129,28 +129,30 @@ def _pair(model: onnx.ModelProto, output: str, source: str, clip: float, unsigne
     return [quantize, dequantize]
 
 
-def int8_products(path: Path, rest: Precision) -> int:
+def int8_products(path: Path, float_precision: Precision) -> int:
     """How many products OpenVINO computes in INT8; none of those that it fuses into one kernel of attention."""
-    settings = {"INFERENCE_PRECISION_HINT": precision_hint(rest), "PERFORMANCE_HINT": "LATENCY"}
+    settings = {"INFERENCE_PRECISION_HINT": precision_hint(float_precision), "PERFORMANCE_HINT": "LATENCY"}
     compiled = shared_core().compile_model(path, "CPU", settings)
-    facts = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
-    products = [each for each in facts if "layerType" in each and each["layerType"].astype(str).lower() == "matmul"]
+    properties = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    products = [
+        each for each in properties if "layerType" in each and each["layerType"].astype(str).lower() == "matmul"
+    ]
     return sum(each["runtimePrecision"].astype(str).lower() in ("i8", "u8") for each in products)
 
 
-def variants(model: LoadedModel, rest: Precision, patches: int, folder: Path) -> Iterator[Variant]:
+def variants(model: LoadedModel, float_precision: Precision, patches: int, folder: Path) -> Iterator[Variant]:
     """The files: layers in float and in INT8, the products of no, of each and of all roles in INT8."""
     source = folder / "model.onnx"
     export_onnx(model, TILE, source)
     graph, batches = load_graph(source), calibration_patches(CALIBRATION, TILE, patches)
-    order = Order(Budget(LARGEST_DROP_DB), runtime="openvino", rest=rest)
-    account = calibrate_within(source, batches, held_out_patches(CALIBRATION, TILE), order)
-    quantize_onnx(source, account.calibration, folder / "int8.onnx", Spelling.U8)
+    config = CalibrationConfig(Budget(LARGEST_DROP_DB), runtime="openvino", float_precision=float_precision)
+    calibration_report = calibrate_within(source, batches, held_out_patches(CALIBRATION, TILE), config)
+    quantize_onnx(source, calibration_report.calibration, folder / "int8.onnx", ActivationType.UINT8)
     roles = products_of(graph)
     everything = [name for nodes in roles.values() for name in nodes]
     clips = clips_of(graph, everything, batches)
     chosen = {NONE: [], **(roles if len(roles) > 1 else {}), ALL: everything}
-    for layers, path in ((str(rest), source), ("int8", folder / "int8.onnx")):
+    for layers, path in ((str(float_precision), source), ("int8", folder / "int8.onnx")):
         for index, (role, nodes) in enumerate(chosen.items()):
             written = folder / f"{layers}-{index}.onnx"
             onnx.save(with_int8_products(onnx.load(path), nodes, clips), written)
@@ -159,27 +161,30 @@ def variants(model: LoadedModel, rest: Precision, patches: int, folder: Path) ->
 
 def measured(name: str, args: argparse.Namespace, folder: Path) -> NetworkRows:
     """Everything of one network at x2."""
-    model, rest = load_model(name, 2), _rest()
-    made = list(variants(model, rest, args.patches, folder))
+    model, float_precision = load_model(name, 2), _float_precision()
+    made = list(variants(model, float_precision, args.patches, folder))
     products = sum(map(len, products_of(load_graph(folder / "model.onnx")).values()))
     pictures = {set_name(path): list(test_pictures(path, 2)) for path in test_sets(args.hr)}
     with ExitStack() as stack:
         exact = stack.enter_context(opened(model, folder / "model.onnx", Precision.FP32, Precision.FP32))
         wanted = {key: [Upscaler(exact).upscale(picture.lr) for picture in found] for key, found in pictures.items()}
-        sessions = [stack.enter_context(opened(model, each.path, _asked(each, rest), rest)) for each in made]
-        turns = take_turns(sessions, args.rounds)
+        sessions = [
+            stack.enter_context(opened(model, each.path, _asked(each, float_precision), float_precision))
+            for each in made
+        ]
+        turns = measure_interleaved(sessions, args.rounds)
         bases = {each.layers: times for each, times in zip(made, turns, strict=True) if each.products == NONE}
         rows = tuple(
             Row(
                 each.layers,
                 each.products,
-                f"{int8_products(each.path, rest)} of {products}",
+                f"{int8_products(each.path, float_precision)} of {products}",
                 {key: _quality(session, pictures[key], wanted[key]) for key in pictures},
                 None if each.products == NONE else paired_ratio(times, bases[each.layers]),
             )
             for each, session, times in zip(made, sessions, turns, strict=True)
         )
-    return NetworkRows(f"{name}-x2", str(rest), rows, LARGEST_DROP_DB)
+    return NetworkRows(f"{name}-x2", str(float_precision), rows, LARGEST_DROP_DB)
 
 
 def _quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence[Frame]) -> Quality | None:
@@ -191,12 +196,12 @@ def _quality(session: Session, pictures: Sequence[TestPicture], wanted: Sequence
         return None
 
 
-def _rest() -> Precision:
+def _float_precision() -> Precision:
     return Precision.BF16 if supports("openvino", Precision.BF16) else Precision.FP32
 
 
-def _asked(variant: Variant, rest: Precision) -> Precision:
-    return rest if variant.layers == str(rest) else Precision.INT8
+def _asked(variant: Variant, float_precision: Precision) -> Precision:
+    return float_precision if variant.layers == str(float_precision) else Precision.INT8
 
 
 def main() -> None:

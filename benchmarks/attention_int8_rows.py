@@ -32,7 +32,7 @@ class NetworkRows:
     """One network: with its layers in float and in INT8, each without and with INT8 products."""
 
     network: str
-    rest: str
+    float_precision: str
     rows: tuple[Row, ...]
     largest_drop_db: float
 
@@ -44,9 +44,10 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     lines = [row_of(headings), "|---|---|---|---|" + "---:|" * (len(sets) + 1) + "---|---|"]
     lines += [row_of(_cells(network, row, sets)) for network in networks for row in network["rows"]]
     yield "\n".join(lines)
-    rest, allowed = networks[0]["rest"], networks[0]["largest_drop_db"]
+    float_precision, allowed = networks[0]["float_precision"], networks[0]["largest_drop_db"]
     yield (
-        f"x2, tile 96x96, OpenVINO, all else in {rest}, graphs of a network in turn. dB: PSNR of luma less that of the "
+        f"x2, tile 96x96, OpenVINO, float layers in {float_precision}, graphs of a network interleaved. "
+        "dB: PSNR of luma less that of the "
         "fp32 graph. x: time as a multiple of the same layers with all products in float, a ratio a round. It pays "
         f"where that is below 1 in three rounds of four and at most {allowed} dB are lost."
     )

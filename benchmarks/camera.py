@@ -37,7 +37,7 @@ import psutil
 from sr_edge.camera import (
     Loop,
     LoopOptions,
-    NetworkEnlarger,
+    NetworkFrameUpscaler,
     NullSink,
     Policy,
     SourceOptions,
@@ -54,7 +54,7 @@ WIDTH, HEIGHT, RATE = 320, 180, 30
 PATTERN = f"testsrc2=size={WIDTH}x{HEIGHT}"
 
 
-class SlowedEnlarger(NetworkEnlarger):
+class SlowedFrameUpscaler(NetworkFrameUpscaler):
     """Runs the network `times` over, so that it cannot hold real time on any machine."""
 
     def __init__(self, session: Session, times: int) -> None:
@@ -93,13 +93,13 @@ def deployed(bundle: Path | None) -> Iterator[Path]:
 
 def serial_fps(clip: str, session: Session, out: Path) -> float:
     """Frames a second, one frame after the other."""
-    enlarger = NetworkEnlarger(session)
+    upscaler = NetworkFrameUpscaler(session)
     source = open_source(clip)
     sink = open_sink(str(out), source)
     count = 0
     started_s = time.perf_counter()
     for frame in source.frames():
-        sink.write(enlarger.finish(enlarger.infer(enlarger.prepare(frame)), frame))
+        sink.write(upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame))
         count += 1
     sink.close()
     return count / (time.perf_counter() - started_s)
@@ -109,7 +109,7 @@ def overlapped_fps(clip: str, session: Session, out: Path) -> float:
     """Frames a second of the loop."""
     source = open_source(clip)
     started_s = time.perf_counter()
-    report = Loop(source, NetworkEnlarger(session, session.spec.slots + 1)).run(open_sink(str(out), source))
+    report = Loop(source, NetworkFrameUpscaler(session, session.spec.slots + 1)).run(open_sink(str(out), source))
     return report.frames_out / (time.perf_counter() - started_s)
 
 
@@ -132,7 +132,7 @@ def measure_kept_up(clip: str, session: Session) -> dict[str, Any]:
     """Every frame must come out, at its own time: nothing may be dropped while the model is faster than the camera."""
     wanted = [frame.pts for frame in open_source(clip).frames()]
     source = open_source(clip, SourceOptions(is_paced=True))
-    loop = Loop(source, NetworkEnlarger(session), LoopOptions(Policy.parse("latest")))
+    loop = Loop(source, NetworkFrameUpscaler(session), LoopOptions(Policy.parse("latest")))
     found = [frame.pts for frame in loop.frames()]
     report = loop.report()
     return {
@@ -145,24 +145,24 @@ def measure_kept_up(clip: str, session: Session) -> dict[str, Any]:
     }
 
 
-def infer_ms(enlarger: NetworkEnlarger, runs: int) -> float:
+def infer_ms(upscaler: NetworkFrameUpscaler, runs: int) -> float:
     """The slowed model's own time for a frame, alone."""
     (frame,) = list(open_source(f"lavfi:{PATTERN}:rate=1:duration=1,format=yuv420p").frames())
-    prepared = enlarger.prepare(frame)
+    prepared = upscaler.prepare(frame)
     samples = []
     for _ in range(runs):
         started_s = time.perf_counter()
-        enlarger.infer(prepared)
+        upscaler.infer(prepared)
         samples.append(1e3 * (time.perf_counter() - started_s))
     return statistics.median(samples)
 
 
 def measure_latest(session: Session, seconds: float) -> dict[str, Any]:
     times = 1
-    while (model_ms := infer_ms(SlowedEnlarger(session, times), 5)) < 1.3e3 / RATE:
+    while (model_ms := infer_ms(SlowedFrameUpscaler(session, times), 5)) < 1.3e3 / RATE:
         times += 1
     source = open_source(f"test:{WIDTH}x{HEIGHT}@{RATE}")
-    loop = Loop(source, SlowedEnlarger(session, times), LoopOptions(Policy.parse("latest")))
+    loop = Loop(source, SlowedFrameUpscaler(session, times), LoopOptions(Policy.parse("latest")))
     memory: list[tuple[float, int]] = []
     started_s = time.monotonic()
 
@@ -192,12 +192,12 @@ def measure_latest(session: Session, seconds: float) -> dict[str, Any]:
 
 def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]:
     """Everything a frame costs in one thread against the engine's own computing of the same tiles, in turn."""
-    enlarger = NetworkEnlarger(session)
+    upscaler = NetworkFrameUpscaler(session)
     frames = list(open_source(clip).frames())[: 10 * rounds]
     tile = session.spec.tile
     shares, extra_ms, engine_ms = [], [], []
     for frame in frames:
-        prepared = enlarger.prepare(frame)
+        prepared = upscaler.prepare(frame)
         tiles = -(-frame.height // tile.height) * -(-frame.width // tile.width)
         batch = prepared.planes[0][: tile.height, : tile.width]
         if batch.shape[:2] != (tile.height, tile.width):
@@ -205,7 +205,7 @@ def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]
                 f"frames of {frame.width}x{frame.height} are smaller than the tile {tile}; give a larger clip"
             )
         started_s = time.perf_counter()
-        enlarger.finish(enlarger.infer(enlarger.prepare(frame)), frame)
+        upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
         whole_ms = 1e3 * (time.perf_counter() - started_s)
         compute_ms = tiles * session.run_staged(batch.copy())[1].compute_ms  # type: ignore[arg-type]
         extra_ms.append(whole_ms - compute_ms)
@@ -226,7 +226,8 @@ def measure_precision(clip: str, session: Session, several: Session, rounds: int
     several.measure()
     spec = session.spec
     return {
-        "session": f"{spec.runtime} {spec.version} {spec.ran}, rest {spec.rest_ran}, {spec.threads} threads, tile "
+        "session": f"{spec.runtime} {spec.version} {spec.ran}, "
+        f"float layers in {spec.float_precision_ran}, {spec.threads} threads, tile "
         f"{spec.tile}, {spec.note}",
         "overlap": measure_overlap(clip, session, several, rounds),
         "overhead": measure_overhead(clip, session, rounds),
@@ -253,11 +254,14 @@ def main() -> None:
     args = parser.parse_args()
     rounds, seconds, length_s = (1, 3.0, 1) if args.smallest else (args.rounds, args.seconds, 10)
     clip = args.clip or sample_clip() or f"lavfi:{PATTERN}:rate={RATE}:duration={length_s},format=yuv420p"
-    rest = Precision.BF16 if supports(args.runtime, Precision.BF16) else Precision.FP32
+    float_precision = Precision.BF16 if supports(args.runtime, Precision.BF16) else Precision.FP32
     with deployed(args.bundle) as bundle:
         opened = partial(open_frame_session, bundle, args.runtime, threads=args.threads)
         figures: dict[str, Any] = {"clip": Path(clip).name, "precisions": {}}
-        int8, fp32 = partial(opened, precision=Precision.INT8, rest=rest), partial(opened, precision=Precision.FP32)
+        int8, fp32 = (
+            partial(opened, precision=Precision.INT8, float_precision=float_precision),
+            partial(opened, precision=Precision.FP32),
+        )
         for name, graph in (("int8", int8), ("fp32", fp32)):
             with graph() as session, graph(slots=VIDEO_SLOTS) as several:
                 figures["precisions"][name] = measure_precision(clip, session, several, rounds)

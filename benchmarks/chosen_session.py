@@ -54,7 +54,7 @@ class SyntheticSession:
             device="none",
             requested=Precision.FP32,
             ran=Precision.FP32,
-            rest_ran=Precision.FP32,
+            float_precision_ran=Precision.FP32,
             io=FrameFormat.UINT8_NHWC,
             tile=tile,
             scale=scale,

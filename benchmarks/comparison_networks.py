@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicEnlarger
+from sr_edge.models.bicubic import BicubicFrameUpscaler
 from sr_edge.models.lcoan import GROUP_SCALE, LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup
 from sr_edge.models.lsp import SparsePattern
 from sr_edge.models.lstea import LSTEA, LargeScale
@@ -22,7 +22,7 @@ from sr_edge.models.stea import STEA
 from sr_edge.models.swinir import SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
 from sr_edge.models.ups import UPS, UPS_SIZES, Sharing
-from sr_edge.training.start import start_as_enlarger
+from sr_edge.training.start import initialize_as_bicubic
 
 SCALE = 2
 TRUNK_FEATURES, TRUNK_BLOCKS = 32, 3
@@ -43,7 +43,7 @@ class Trunk(nn.Module):
         self.shallow = nn.Conv2d(3, TRUNK_FEATURES, 3, padding=1)
         self.blocks = nn.Sequential(*(LSTEA(TRUNK_FEATURES, LargeScale.NONE) for _ in range(TRUNK_BLOCKS)))
         self.reconstruct = Reconstruction(TRUNK_FEATURES, TRUNK_FEATURES, SCALE)
-        self.bicubic = BicubicEnlarger(SCALE)
+        self.bicubic = BicubicFrameUpscaler(SCALE)
         nn.init.zeros_(self.reconstruct.last.weight)
         nn.init.zeros_(self.reconstruct.last.bias)
         for block in self.blocks:  # last, so that the seed gives all variants the same weights elsewhere
@@ -166,7 +166,7 @@ def build_variant(name: str, seed: int) -> nn.Module:
     """An untrained network, which begins as a plain enlarger; the seed decides its weights."""
     torch.manual_seed(seed)
     network = VARIANTS[name]()
-    start_as_enlarger(network)
+    initialize_as_bicubic(network)
     return network
 
 

@@ -36,7 +36,7 @@ from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import load_model
-from sr_edge.runtimes import SessionRequest, Spread, open_request, paired_ratio, take_turns
+from sr_edge.runtimes import SessionRequest, Spread, measure_interleaved, open_request, paired_ratio
 from sr_edge.runtimes.openvino import shared_core
 from sr_edge.spec import ModelCard, Precision
 
@@ -85,7 +85,7 @@ def shares_of_time(graphs: Mapping[str, Path], rounds: int) -> dict[str, Spread]
     with ExitStack() as stack:
         requests = [SessionRequest(path, card, TILE, Precision.BF16) for path in graphs.values()]
         sessions = [stack.enter_context(open_request("openvino", request)) for request in requests]
-        turns = dict(zip(graphs, take_turns(sessions, rounds, warm_up=2), strict=True))
+        turns = dict(zip(graphs, measure_interleaved(sessions, rounds, warm_up=2), strict=True))
     return {name: paired_ratio(turns[STATIC], turns[name]) for name in graphs if name != STATIC}
 
 

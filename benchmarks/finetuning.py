@@ -26,17 +26,17 @@ from picture_sets import set_name, test_sets
 from sr_edge.bench import write_text
 from sr_edge.calibration import (
     Budget,
-    Order,
+    CalibrationConfig,
     calibrate_within,
     calibration_patches,
     held_out_patches,
     quantize_onnx,
 )
-from sr_edge.calibration.account import Account
+from sr_edge.calibration.account import CalibrationReport
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.runtimes import paired_ratio, supports, take_turns
-from sr_edge.spec import Precision, Spelling
+from sr_edge.runtimes import measure_interleaved, paired_ratio, supports
+from sr_edge.spec import ActivationType, Precision
 from sr_edge.upscaler import Upscaler
 
 NETWORKS = ("lcoan-tiny", "taylor-swinir-tiny", "ups-tiny")
@@ -49,52 +49,62 @@ GATE, NOBODY = "the gate", "nobody: all"
 class Variant:
     chosen_by: str
     steps: int
-    account: Account
+    calibration_report: CalibrationReport
     seconds: float
     path: Path
 
 
-def variants(source: Path, rest: Precision, patches: int) -> Iterator[Variant]:
+def variants(source: Path, float_precision: Precision, patches: int) -> Iterator[Variant]:
     """The INT8 files: as the gate chooses and with all layers, each without and with fine-tuning."""
     batches, held_out = calibration_patches(CALIBRATION, TILE, patches), held_out_patches(CALIBRATION, TILE)
-    orders = {
-        GATE: Order(Budget(LARGEST_DROP_DB), runtime="openvino", rest=rest),
-        NOBODY: Order(Budget(ANY_DROP_DB)),
+    configs = {
+        GATE: CalibrationConfig(Budget(LARGEST_DROP_DB), runtime="openvino", float_precision=float_precision),
+        NOBODY: CalibrationConfig(Budget(ANY_DROP_DB)),
     }
-    for chosen_by, order in orders.items():
+    for chosen_by, config in configs.items():
         for steps in (0, STEPS):
             started_s = time.perf_counter()
-            account = calibrate_within(source, batches, held_out, replace(order, finetune=steps))
+            calibration_report = calibrate_within(source, batches, held_out, replace(config, finetune=steps))
             path = source.with_name(f"{len(chosen_by)}-{steps}.onnx")
-            quantize_onnx(source, account.calibration, path, Spelling.U8)
-            yield Variant(chosen_by, steps, account, time.perf_counter() - started_s, path)
+            quantize_onnx(source, calibration_report.calibration, path, ActivationType.UINT8)
+            yield Variant(chosen_by, steps, calibration_report, time.perf_counter() - started_s, path)
 
 
 def measured(name: str, sets: dict[str, Path], args: argparse.Namespace, folder: Path) -> NetworkRows:
     """Everything of one network at x2."""
-    model, rest = load_model(name, 2), Precision.BF16 if supports("openvino", Precision.BF16) else Precision.FP32
+    model, float_precision = (
+        load_model(name, 2),
+        Precision.BF16 if supports("openvino", Precision.BF16) else Precision.FP32,
+    )
     source = folder / "model.onnx"
     export_onnx(model, TILE, source)
-    made = list(variants(source, rest, args.patches))
-    return NetworkRows(f"{name}-x2", str(rest), tuple(rows(model, source, made, rest, sets, args.rounds)))
+    made = list(variants(source, float_precision, args.patches))
+    return NetworkRows(
+        f"{name}-x2", str(float_precision), tuple(rows(model, source, made, float_precision, sets, args.rounds))
+    )
 
 
 def rows(
-    model: LoadedModel, source: Path, made: list[Variant], rest: Precision, sets: dict[str, Path], rounds: int
+    model: LoadedModel,
+    source: Path,
+    made: list[Variant],
+    float_precision: Precision,
+    sets: dict[str, Path],
+    rounds: int,
 ) -> Iterator[Row]:
     pictures = {key: list(test_pictures(path, 2)) for key, path in sets.items()}
     with ExitStack() as stack:
         exact = Upscaler(stack.enter_context(opened(model, source, Precision.FP32, Precision.FP32)))
         wanted = {key: [exact.upscale(picture.lr) for picture in found] for key, found in pictures.items()}
-        sessions = [stack.enter_context(opened(model, each.path, Precision.INT8, rest)) for each in made]
-        turns = take_turns(sessions, rounds)
+        sessions = [stack.enter_context(opened(model, each.path, Precision.INT8, float_precision)) for each in made]
+        turns = measure_interleaved(sessions, rounds)
         plain = {each.chosen_by: times for each, times in zip(made, turns, strict=True) if not each.steps}
         for each, session, times in zip(made, sessions, turns, strict=True):
             yield Row(
                 each.chosen_by,
                 each.steps,
-                len(each.account.choice.int8),
-                sum(row.noise_db is not None for row in each.account.layers),
+                len(each.calibration_report.choice.int8),
+                sum(row.noise_db is not None for row in each.calibration_report.layers),
                 each.seconds,
                 {key: quality(session, pictures[key], wanted[key]) for key in pictures},
                 paired_ratio(times, plain[each.chosen_by]) if each.steps else None,

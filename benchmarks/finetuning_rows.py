@@ -33,7 +33,7 @@ class Row:
 @dataclass(frozen=True)
 class NetworkRows:
     network: str
-    rest: str
+    float_precision: str
     rows: tuple[Row, ...]
 
 
@@ -46,7 +46,8 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     lines += [row_of(cells) for network in networks for cells in _lines(network, sets)]
     yield "\n".join(lines)
     yield (
-        f"x2, tile 96x96, OpenVINO, all else in {networks[0]['rest']}, graphs of a network in turn. dB: PSNR of luma "
+        f"x2, tile 96x96, OpenVINO, float layers in {networks[0]['float_precision']}, graphs of a network "
+        "interleaved. dB: PSNR of luma "
         "less that of the fp32 graph. s: the whole calibration. x: time as a multiple of the same choice without "
         f"fine-tuning, a ratio a round. Worth it: {WORTH_DB} dB better on every set, or a tenth faster."
     )

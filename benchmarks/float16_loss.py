@@ -28,8 +28,8 @@ from picture_sets import set_name, test_sets
 
 from sr_edge.bench import pair_files, write_text
 from sr_edge.bench.quality import PairFiles, read_pair
-from sr_edge.bench.side_names import SideName
-from sr_edge.bench.sides import OpenSide, SideOptions, find_sides, open_side
+from sr_edge.bench.side_names import ModelSpec
+from sr_edge.bench.sides import ComparisonOptions, OpenModel, open_model, resolve_models
 from sr_edge.calibration import calibration_patches
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
 from sr_edge.export.graph import view_graph
@@ -79,16 +79,16 @@ def measure(weights: Path, sets: Sequence[Path], with_bf16: bool, folder: Path) 
     names = [str(full.path), f"{half.path}@float16", *([f"{full.path}@bf16:openvino"] if with_bf16 else [])]
     rows = []
     with ExitStack() as stack:
-        sides = [_opened(names[0], name, stack) for name in names]
+        compared_models = [_opened(names[0], name, stack) for name in names]
         for test_set in sets:
             pairs = pair_files(test_set, model.card.scale)
-            found = [_mean_db(side, pairs) for side in sides]
-            losses = [found[0] - found_db for found_db in found[1:]]
+            resolved = [_mean_db(compared, pairs) for compared in compared_models]
+            losses = [resolved[0] - found_db for found_db in resolved[1:]]
             row = Row(
                 network=weights.stem,
                 test_set=set_name(test_set),
                 pictures=len(pairs),
-                fp32_db=found[0],
+                fp32_db=resolved[0],
                 fp16_loss_db=losses[0],
                 bf16_loss_db=losses[1] if with_bf16 else None,
                 **_nodes(half),
@@ -99,23 +99,23 @@ def measure(weights: Path, sets: Sequence[Path], with_bf16: bool, folder: Path) 
     return rows
 
 
-def _opened(first: str, second: str, stack: ExitStack) -> OpenSide:
-    options = SideOptions()
-    _, side = find_sides(SideName.parse(first), SideName.parse(second), options, stack)
-    return open_side(side, TILE, options.controls, stack)
+def _opened(first: str, second: str, stack: ExitStack) -> OpenModel:
+    options = ComparisonOptions()
+    _, compared = resolve_models(ModelSpec.parse(first), ModelSpec.parse(second), options, stack)
+    return open_model(compared, TILE, options.controls, stack)
 
 
-def _mean_db(side: OpenSide, pairs: Sequence[PairFiles]) -> float:
-    scale = side.card.scale
+def _mean_db(compared: OpenModel, pairs: Sequence[PairFiles]) -> float:
+    scale = compared.card.scale
 
     def run(tile_hwc: Frame) -> Frame:
-        return frame_from_batch(side.run(batch_from_frame(tile_hwc)))
+        return frame_from_batch(compared.run(batch_from_frame(tile_hwc)))
 
     scores = []
     for pair in pairs:
         lr, hr = read_pair(pair, scale)
         rgb = lr.repeat(3, axis=2) if lr.shape[2] == 1 else lr
-        upscaled = upscale_frame(rgb, run, tile=TILE, scale=scale, overlap_px=side.card.overlap_px)
+        upscaled = upscale_frame(rgb, run, tile=TILE, scale=scale, overlap_px=compared.card.overlap_px)
         scores.append(psnr_y_db(upscaled, hr, scale))
     return statistics.mean(scores)
 
@@ -130,8 +130,8 @@ def _nodes(half: ExportReport) -> dict[str, int]:
 def kept(file: Path | None, only: Sequence[str]) -> Iterator[Row]:
     """What the file has of the networks that are not measured now."""
     if file is not None and file.is_file() and file.stat().st_size:
-        found = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        yield from (Row(**row) for row in found if row["network"] not in only)
+        resolved = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        yield from (Row(**row) for row in resolved if row["network"] not in only)
 
 
 def _line(row: Row) -> str:

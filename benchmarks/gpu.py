@@ -25,7 +25,7 @@ from sr_edge.bench.rows import DeviceFigures
 from sr_edge.errors import EngineError, SrEdgeError
 from sr_edge.export.metadata import Form
 from sr_edge.frames import Frame
-from sr_edge.runtimes import Session, Spread, StageTimes, paired_ratio, random_tile, take_turns
+from sr_edge.runtimes import Session, Spread, StageTimes, measure_interleaved, paired_ratio, random_tile
 from sr_edge.spec import Latency, Precision
 from sr_edge.upscaler import Upscaler
 
@@ -91,7 +91,7 @@ def measure_system(
         sessions = {entry: session for entry, session in opened.items() if not isinstance(session, str)}
         if not sessions:
             return [_unavailable(network, entry, str(reason)) for entry, reason in opened.items()]
-        turns = dict(zip(sessions, take_turns(list(sessions.values()), plan.rounds, WARM_UP), strict=True))
+        turns = dict(zip(sessions, measure_interleaved(list(sessions.values()), plan.rounds, WARM_UP), strict=True))
         work = _Work(network, plan.rates)
         rows = [
             _unavailable(network, entry, session)

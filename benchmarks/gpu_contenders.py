@@ -16,7 +16,7 @@ import onnx
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.export.metadata import Form, read_metadata
 from sr_edge.runtimes import Session, SessionRequest, availability, open_request
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.models import LoadedModel
@@ -121,8 +121,8 @@ def open_contender(contender: Contender, network: Network, device: str) -> Sessi
         card=read_metadata(onnx.load(graph)).card,
         tile=network.tile,
         precision=contender.precision,
-        rest=Precision.FP16 if is_int8 else Precision.FP32,
-        spelling=Spelling.S8 if is_int8 else None,
+        float_precision=Precision.FP16 if is_int8 else Precision.FP32,
+        activation_type=ActivationType.INT8 if is_int8 else None,
         io=FrameFormat.UINT8_NHWC,
         device=device,
     )

@@ -13,7 +13,7 @@ from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.models.macs import count_macs
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 
 def write_graphs(network: Network) -> None:
@@ -35,6 +35,6 @@ def write_graphs(network: Network) -> None:
             base, int8 = network.graph(Precision.FP32, form), network.graph(Precision.INT8, form)
             save_model(floats, base)
             calibration = calibrate(base, worst_case_patches(tile), method=MinMaxObserver.name)  # time needs no better
-            quantize_onnx(base, calibration, int8, Spelling.S8, Precision.FP16)
+            quantize_onnx(base, calibration, int8, ActivationType.INT8, Precision.FP16)
             take_uint8_frames(int8)
             base.unlink()

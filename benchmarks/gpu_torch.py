@@ -51,7 +51,7 @@ def open_torch(contender: Contender, network: Network, device: str, backend: str
         device=device,
         requested=contender.precision,
         ran=contender.precision,
-        rest_ran=contender.precision,
+        float_precision_ran=contender.precision,
         io=FrameFormat.UINT8_NHWC,
         tile=tile,
         scale=loaded.card.scale,

@@ -33,7 +33,7 @@ from rich.table import Table
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
-from sr_edge.runtimes import Spread, paired_ratio, supports, take_turns
+from sr_edge.runtimes import Spread, measure_interleaved, paired_ratio, supports
 from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 
@@ -49,7 +49,7 @@ class Graph:
     maker: str
     precision: Precision
     path: Path | None
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     seconds_to_make: float = 0.0
     int8_layers: int | None = None
     failure: str = ""
@@ -121,16 +121,16 @@ def measured_network(title: str, sets: dict[str, Path], args: argparse.Namespace
     return NetworkRows(title, tuple(rows), targets, day, model.card.weights_sha256)
 
 
-def made_graphs(material: Material, makers: Sequence[str], folder: Path, rest: Precision) -> Iterator[Graph]:
+def made_graphs(material: Material, makers: Sequence[str], folder: Path, float_precision: Precision) -> Iterator[Graph]:
     """INT8 by everyone who was asked; a maker that gives up says why."""
     for index, maker in enumerate(makers):
         path, started = folder / f"int8-{index}.onnx", time.perf_counter()
         try:
-            made = make(maker, material, path, LARGEST_DROP_DB, rest)
+            made = make(maker, material, path, LARGEST_DROP_DB, float_precision)
         except Exception as error:  # these libraries raise whatever they like; the table says what
             yield Graph(maker, Precision.INT8, None, failure=f"{type(error).__name__}: {error}")
             continue
-        yield Graph(maker, Precision.INT8, path, made.rest, time.perf_counter() - started, made.int8_layers)
+        yield Graph(maker, Precision.INT8, path, made.float_precision, time.perf_counter() - started, made.int8_layers)
 
 
 def measured(
@@ -142,11 +142,11 @@ def measured(
     """Rows of all graphs; the first is the float32 one that the others are compared with."""
     with ExitStack() as stack:
         sessions = {
-            graph.maker: stack.enter_context(opened(model, graph.path, graph.precision, graph.rest))
+            graph.maker: stack.enter_context(opened(model, graph.path, graph.precision, graph.float_precision))
             for graph in graphs
             if graph.path is not None
         }
-        times = dict(zip(sessions, take_turns(list(sessions.values()), rounds), strict=True))
+        times = dict(zip(sessions, measure_interleaved(list(sessions.values()), rounds), strict=True))
         first = sessions[graphs[0].maker]
         wanted = {key: [Upscaler(first).upscale(picture.lr) for picture in found] for key, found in pictures.items()}
         bases = {graph.maker: times[graph.maker] for graph in graphs if graph.precision is not Precision.INT8}
@@ -157,7 +157,7 @@ def measured(
             session = sessions[graph.maker]
             yield Row(
                 maker=graph.maker,
-                ran=f"{session.spec.ran}, rest {session.spec.rest_ran}",
+                ran=f"{session.spec.ran}, rest {session.spec.float_precision_ran}",
                 seconds_to_make=graph.seconds_to_make,
                 int8_layers=graph.int8_layers,
                 quality={key: quality(session, pictures[key], wanted[key]) for key in pictures},

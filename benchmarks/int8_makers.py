@@ -19,12 +19,12 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from sr_edge.calibration import Budget, Order, calibrate_within, calibration_patches, held_out_patches
+from sr_edge.calibration import Budget, CalibrationConfig, calibrate_within, calibration_patches, held_out_patches
 from sr_edge.calibration import quantize_onnx as write_int8
 from sr_edge.calibration.quality import BEST_KNOWN_DB
 from sr_edge.calibration.watched import Feeds
 from sr_edge.errors import NothingToQuantize
-from sr_edge.spec import Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, Precision, TileSpec
 
 Batch = npt.NDArray[np.float32]
 
@@ -66,33 +66,33 @@ class Made:
     is to run in.
     """
 
-    rest: Precision
+    float_precision: Precision
     int8_layers: int | None = None
 
 
-def make(maker: str, material: Material, out: Path, max_drop_db: float, rest: Precision) -> Made:
+def make(maker: str, material: Material, out: Path, max_drop_db: float, float_precision: Precision) -> Made:
     """Writes the INT8 graph of a maker."""
     if maker == OURS:
-        return _ours(material, out, max_drop_db, rest)
+        return _ours(material, out, max_drop_db, float_precision)
     if maker == NNCF_ACCURACY:
         _within_minutes(_nncf_with_accuracy_control, material, out, max_drop_db)
     else:
         {NNCF: _nncf, ORT: _onnxruntime}[maker](material, out)
-    return Made(rest)
+    return Made(float_precision)
 
 
-def _ours(material: Material, out: Path, max_drop_db: float, rest: Precision) -> Made:
+def _ours(material: Material, out: Path, max_drop_db: float, float_precision: Precision) -> Made:
     """As `deploy` does it: where nothing keeps the budget beside a bf16 rest, fp32."""
-    order = Order(Budget(max_drop_db), runtime="openvino", rest=rest)
+    config = CalibrationConfig(Budget(max_drop_db), runtime="openvino", float_precision=float_precision)
     held_out = held_out_patches(material.images, material.tile)
     try:
-        account = calibrate_within(material.graph, material.patches, held_out, order)
+        report = calibrate_within(material.graph, material.patches, held_out, config)
     except NothingToQuantize:
-        if rest is Precision.FP32:
+        if float_precision is Precision.FP32:
             raise
         return _ours(material, out, max_drop_db, Precision.FP32)
-    write_int8(material.graph, account.calibration, out, Spelling.U8)
-    return Made(rest, len(account.calibration.int8_nodes))
+    write_int8(material.graph, report.calibration, out, ActivationType.UINT8)
+    return Made(float_precision, len(report.calibration.int8_nodes))
 
 
 def _within_minutes(work: Callable[..., None], *arguments: object) -> None:

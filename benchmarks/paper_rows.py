@@ -60,13 +60,13 @@ class PaperRow:
         """One a heading."""
         met = "met" if self.counted_as_paper is None else "met as the paper counts"
         verdict = {True: met, False: "missed", None: ""}[self.agrees]
-        paper = "" if self.paper is None else spelled(self.paper)
+        paper = "" if self.paper is None else in_words(self.paper)
         difference = "" if self.paper is None else f"{self.found / self.paper - 1:+.1%}"
         quantity, allowed = self.quantity.value, self.agreement.value
-        return (self.network, quantity, spelled(self.found), paper, difference, allowed, verdict, self.note)
+        return (self.network, quantity, in_words(self.found), paper, difference, allowed, verdict, self.note)
 
 
-def spelled(count: float) -> str:
+def in_words(count: float) -> str:
     """Whole up to 25 million (networks' parameters), in M or G above."""
     if count >= 1e9:
         return f"{count / 1e9:.2f} G"

@@ -42,8 +42,8 @@ class TestPicture:
     bicubic: Frame
 
 
-def opened(model: LoadedModel, path: Path, precision: Precision, rest: Precision) -> Session:
-    request = SessionRequest(path, model.card, TILE, precision, rest, allow_other_precision=True)
+def opened(model: LoadedModel, path: Path, precision: Precision, float_precision: Precision) -> Session:
+    request = SessionRequest(path, model.card, TILE, precision, float_precision, allow_other_precision=True)
     return open_request("openvino", request)
 
 

@@ -31,10 +31,10 @@ from sr_edge.export.patches import worst_case_patches
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.models import ARCHITECTURES, load_model
-from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library
 from sr_edge.runtimes.tensorrt_builder import build_engine
 from sr_edge.runtimes.tensorrt_options import BuildOptions
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 SCALE = 2
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
@@ -81,16 +81,18 @@ def write_graphs(model: str, tile: TileSpec, folder: Path) -> dict[Precision, Pa
     save_model(floats, files[Precision.FP32])
     save_model(to_fp16(floats), files[Precision.FP16])
     calibration = calibrate(files[Precision.FP32], worst_case_patches(tile))
-    quantize_onnx(files[Precision.FP32], calibration, files[Precision.INT8], Spelling.S8, Precision.FP16)
+    quantize_onnx(files[Precision.FP32], calibration, files[Precision.INT8], ActivationType.INT8, Precision.FP16)
     return files
 
 
-def build(library: Library, model: str, precision: Precision, graph: Path, compute_capability: str) -> RtxBuild:
+def build(library: TensorRTLibrary, model: str, precision: Precision, graph: Path, compute_capability: str) -> RtxBuild:
     nodes = onnx.load(graph).graph.node
     row = RtxBuild(model, precision.value, len(nodes), sum(node.op_type == "Transpose" for node in nodes))
-    rest = Precision.FP16 if precision is Precision.INT8 else precision
+    float_precision = Precision.FP16 if precision is Precision.INT8 else precision
     try:
-        engine = build_engine(library, graph, BuildOptions(precision, rest, compute_capability=compute_capability))
+        engine = build_engine(
+            library, graph, BuildOptions(precision, float_precision, compute_capability=compute_capability)
+        )
     except SrEdgeError as error:
         return replace(row, refused=str(error))
     return replace(
@@ -105,7 +107,9 @@ def build(library: Library, model: str, precision: Precision, graph: Path, compu
     )
 
 
-def build_all(library: Library, models: Sequence[str], tile: TileSpec, compute_capability: str) -> Iterator[RtxBuild]:
+def build_all(
+    library: TensorRTLibrary, models: Sequence[str], tile: TileSpec, compute_capability: str
+) -> Iterator[RtxBuild]:
     multiples = {architecture.name: architecture.multiple_px for architecture in ARCHITECTURES}
     with tempfile.TemporaryDirectory() as folder:
         for model in models:

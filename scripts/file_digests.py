@@ -20,7 +20,7 @@ import torch
 from sr_edge.calibration import calibrate, calibration_patches, quantize_onnx
 from sr_edge.export import export_onnx, graph_digest
 from sr_edge.models import load_model
-from sr_edge.spec import Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, Precision, TileSpec
 
 NETWORKS = (
     ("convnet-tiny", 2),
@@ -63,8 +63,8 @@ def digests_of(name: str, scale: int) -> dict[str, dict[str, str]]:
         patches = calibration_patches(PICTURES, TILE, PATCHES, channels=model.card.input_channels)
         calibration = calibrate(files["fp32"], patches)
         quantize_onnx(files["fp32"], calibration, files["int8"])
-        quantize_onnx(files["fp32"], calibration, files["int8-fp16"], rest=Precision.FP16)
-        quantize_onnx(files["fp32"], calibration, files["int8-u8"], Spelling.U8)
+        quantize_onnx(files["fp32"], calibration, files["int8-fp16"], float_precision=Precision.FP16)
+        quantize_onnx(files["fp32"], calibration, files["int8-u8"], ActivationType.UINT8)
         return {kind: digest_of(path) for kind, path in files.items()}
 
 

@@ -19,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scripts.zoo_card import first_facts, measured, page, training_facts, write_json
+from scripts.zoo_card import first_training_metadata, measured, page, training_metadata, write_json
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.training import recipe_from_document, train_model
 from sr_edge.training.data import Originals
@@ -86,19 +86,19 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
             raise SystemExit(f"{run / WEIGHTS} is above {LARGEST_BYTES} bytes; only smaller networks are bundled")
         patch_px = recipe_from_document(entry["recipe"]).patch_px
         pictures = len(Originals.from_folder(args.data, entry["scale"], patch_px).pictures)
-        facts = training_facts(run, data, args.hardware, pictures)
+        metadata = training_metadata(run, data, args.hardware, pictures)
         if "first" in entry:
-            facts["first"] = first_facts(run, run / FIRST, entry["first"], str(LIST))
+            metadata["first"] = first_training_metadata(run, run / FIRST, entry["first"], str(LIST))
         shutil.copyfile(run / WEIGHTS, weights)
     elif weights.is_file() and card.is_file():
-        facts = json.loads(card.read_text(encoding="utf-8"))["training"]
+        metadata = json.loads(card.read_text(encoding="utf-8"))["training"]
     elif weights.is_file() and "trained" in entry:
-        facts = {"data": data, **entry["trained"]}
+        metadata = {"data": data, **entry["trained"]}
     else:
         print(f"{_title(entry)}: not trained yet")
         return
     found = measured(entry["name"], entry["scale"], weights, {"Set5": args.set5, "Set14": args.set14}, args.data)
-    write_json(card, {**found, "training": facts})
+    write_json(card, {**found, "training": metadata})
     print(
         f"{_title(entry)}: " + ", ".join(f"{t} {s['psnr_db']:.2f} dB" for t, s in found["scores"].items()), flush=True
     )

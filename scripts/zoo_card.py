@@ -47,7 +47,7 @@ class Scores:
     psnr_db_by_picture: dict[str, float]
 
 
-def training_facts(run: Path, data: dict[str, str], hardware: str, pictures: int) -> dict[str, Any]:
+def training_metadata(run: Path, data: dict[str, str], hardware: str, pictures: int) -> dict[str, Any]:
     """How the weights in the folder of a finished training came about, as its checkpoint and log tell.
 
     Raises:
@@ -60,7 +60,7 @@ def training_facts(run: Path, data: dict[str, str], hardware: str, pictures: int
     return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": kept["recipe"]}
 
 
-def first_facts(run: Path, first: Path, listed: dict[str, Any], source: str) -> dict[str, Any]:
+def first_training_metadata(run: Path, first: Path, listed: dict[str, Any], source: str) -> dict[str, Any]:
     """Of the training that the one in `run` went on from: from its folder, else what the list says of it.
 
     Raises:
@@ -214,16 +214,16 @@ def _row(cells: list[str]) -> str:
 
 def _training_rows(card: dict[str, Any]) -> list[str]:
     """One row, or two where a training went on from the weights of a first one."""
-    facts, title = card["training"], f"`{card['name']}` x{card['scale']}"
-    rows = [("", facts)] if "first" not in facts else [(", first", facts["first"]), (", then", facts)]
+    metadata, title = card["training"], f"`{card['name']}` x{card['scale']}"
+    rows = [("", metadata)] if "first" not in metadata else [(", first", metadata["first"]), (", then", metadata)]
     return [
         _row(
             [
                 title + part,
-                str(facts["pictures"]),
+                str(metadata["pictures"]),
                 *(str(stage["recipe"][key]) for key in ("steps", "batch", "patch_px", "learning_rate", "seed")),
                 f"{stage['minutes']:.0f}",
-                facts["hardware"],
+                metadata["hardware"],
             ]
         )
         for part, stage in rows

@@ -32,8 +32,8 @@ def message_without_secrets(message: str, arguments: Iterable[str]) -> str:
     """
     for argument in arguments:
         for secret, shown in _secrets_of(argument):
-            for spelling in (secret, re.sub("/+", "/", secret), repr(secret)[1:-1]):
-                message = message.replace(spelling, shown)
+            for variant in (secret, re.sub("/+", "/", secret), repr(secret)[1:-1]):
+                message = message.replace(variant, shown)
     return _USER_IN_A_WORD.sub(r"\g<scheme>***@", message)
 
 

@@ -76,7 +76,7 @@ def require_frame(frame_hwc: npt.NDArray[Any]) -> None:
         )
 
 
-def white_level(dtype: npt.DTypeLike) -> int:
+def max_sample_value(dtype: npt.DTypeLike) -> int:
     """The largest sample: 255 for uint8, 65535 for uint16."""
     return int(np.iinfo(np.dtype(dtype)).max)
 
@@ -89,10 +89,10 @@ def batch_from_frame(frame_hwc: Frame) -> Batch:
     """
     require_frame(frame_hwc)
     height, width, channels = frame_hwc.shape
-    white = np.float32(white_level(frame_hwc.dtype))
+    largest = np.float32(max_sample_value(frame_hwc.dtype))
     batch = np.empty((1, channels, height, width), np.float32)
     for channel in range(channels):
-        np.divide(frame_hwc[..., channel], white, out=batch[0, channel])
+        np.divide(frame_hwc[..., channel], largest, out=batch[0, channel])
     return batch
 
 
@@ -130,10 +130,10 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
 
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    white = np.float32(white_level(dtype))
-    scaled: npt.NDArray[np.float32] = np.multiply(plane, white)
+    largest = np.float32(max_sample_value(dtype))
+    scaled: npt.NDArray[np.float32] = np.multiply(plane, largest)
     np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, white, out=scaled)
+    np.clip(scaled, 0, largest, out=scaled)
     return scaled.astype(dtype)
 
 

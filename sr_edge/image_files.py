@@ -166,8 +166,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _pixels_told_by(error: Image.DecompressionBombError) -> int | None:
     """Pillow refuses before it tells the size, but names the number of pixels in its message."""
-    told = re.search(r"\((\d+) pixels\)", str(error))
-    return int(told[1]) if told else None
+    match = re.search(r"\((\d+) pixels\)", str(error))
+    return int(match[1]) if match else None
 
 
 def _too_large(path: Path, shown: str, pixels: int | None) -> FrameError:
@@ -284,7 +284,7 @@ def _picture_from_samples(samples: npt.NDArray[Any], icc_profile: bytes | None) 
     return Picture(colours, alpha, icc_profile or None)
 
 
-def require_format_holds(path: Path, picture: Picture, scale: int = 1) -> None:
+def require_format_supports(path: Path, picture: Picture, scale: int = 1) -> None:
     """Checks before the work that the format of `path` can hold `picture`, enlarged `scale` times.
 
     Raises:
@@ -299,7 +299,7 @@ def require_format_holds(path: Path, picture: Picture, scale: int = 1) -> None:
             remedy=f"choose one of: {' '.join(_FORMAT_OF_SUFFIX)}",
         )
     needed = f"{picture.bits}-bit {'gray' if picture.is_gray else 'RGB'}{' with alpha' if _has_alpha(picture) else ''}"
-    able = [other.name for other in _FORMATS if _holds(other, picture)]
+    able = [other.name for other in _FORMATS if _supports(other, picture)]
     if form.name not in able:
         raise FrameError(
             f"{form.name} cannot store {needed} samples, which {path} would need",
@@ -322,7 +322,7 @@ def _has_alpha(picture: Picture) -> bool:
     return picture.alpha is not None
 
 
-def _holds(form: _Format, picture: Picture) -> bool:
+def _supports(form: _Format, picture: Picture) -> bool:
     # Neither library reads a TIFF of 16-bit gray with alpha back.
     lost = form.name == "TIFF" and picture.bits == 16 and picture.is_gray and _has_alpha(picture)
     return picture.bits in form.bits and (form.alpha or not _has_alpha(picture)) and not lost
@@ -336,7 +336,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     Raises:
         FrameError: the format cannot hold the picture, or the file cannot be written.
     """
-    require_format_holds(path, picture)
+    require_format_supports(path, picture)
     try:
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
             _encode(_FORMAT_OF_SUFFIX[path.suffix.lower()], picture, file)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
-from sr_edge.frames import Batch, Frame, require_frame, white_level
+from sr_edge.frames import Batch, Frame, max_sample_value, require_frame
 
 MOST_COLOR_SHIFT = 0.5 / 255
 """Half a level of 8 bits, which a flat area shows as a tint once it is rounded."""
@@ -44,7 +44,7 @@ def luma(frame_hwc: Frame) -> npt.NDArray[np.float64]:
     require_frame(frame_hwc)
     levels = frame_hwc.astype(np.float64)
     if frame_hwc.dtype == np.uint16:
-        levels = np.rint(levels * (_WHITE / white_level(np.uint16)))
+        levels = np.rint(levels * (_WHITE / max_sample_value(np.uint16)))
     weights = _RGB_WEIGHTS if levels.shape[2] == 3 else _GRAY_WEIGHTS
     weighted: npt.NDArray[np.float64] = levels @ (weights / _WHITE)
     return weighted + 16.0

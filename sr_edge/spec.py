@@ -32,11 +32,11 @@ class FrameFormat(str, Enum):
         return self.value
 
 
-class Spelling(str, Enum):
+class ActivationType(str, Enum):
     """How one set of INT8 activations is written: s8 with zero point 0, or u8 with zero point 128."""
 
-    S8 = "s8"
-    U8 = "u8"
+    INT8 = "int8"
+    UINT8 = "uint8"
 
     def __str__(self) -> str:
         return self.value

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, SrEdgeError, UsageError
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame
-from sr_edge.image_files import list_pictures, read_picture, require_format_holds, write_picture
+from sr_edge.image_files import list_pictures, read_picture, require_format_supports, write_picture
 from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
@@ -161,7 +161,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
             remedy="create it first",
         )
     picture = read_picture(source)
-    require_format_holds(target, picture, upscaler.scale)
+    require_format_supports(target, picture, upscaler.scale)
     try:
         upscaled = upscaler.upscale_picture(picture, on_tile)
     except MemoryError as error:

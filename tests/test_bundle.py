@@ -26,7 +26,7 @@ from sr_edge.bundle import (
 )
 from sr_edge.bundle.archive import MAX_FILES, MAX_UNPACKED_BYTES
 from sr_edge.errors import BundleError
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 
 CARD = ModelCard("convnet-tiny", scale=2, parameters=10, forms={"body.0": "direct"})
@@ -60,7 +60,7 @@ def fill(staging: Path) -> Manifest:
         plain,
         file="model.int8.onnx",
         precision=Precision.INT8,
-        spelling=Spelling.S8,
+        activation_type=ActivationType.INT8,
         sha256=sha256_of(staging / "model.int8.onnx"),
     )
     return Manifest(
@@ -97,7 +97,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     with open_bundle(path) as bundle:
         bundle.verify()
-        found = bundle.find(Precision.INT8, spelling=Spelling.S8)
+        found = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
         assert found is not None
         assert bundle.file(found).read_bytes().startswith(b"model.int8.onnx")
         assert bundle.manifest.card == CARD
@@ -111,8 +111,8 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
 def test_find_says_when_nothing_fits(bundle_path: Path) -> None:
     bundle = open_bundle(bundle_path)
     assert bundle.find(Precision.FP16) is None
-    assert bundle.find(Precision.INT8, spelling=Spelling.U8) is None
-    assert bundle.find(Precision.FP32, rest=Precision.FP16) is None
+    assert bundle.find(Precision.INT8, activation_type=ActivationType.UINT8) is None
+    assert bundle.find(Precision.FP32, float_precision=Precision.FP16) is None
 
 
 def test_a_zip_leaves_nothing_behind_when_closed(tmp_path: Path) -> None:

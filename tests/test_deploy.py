@@ -15,7 +15,7 @@ from torch import nn
 
 from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
 from sr_edge.bundle import ArtifactKind, open_bundle
-from sr_edge.calibration import Account, Order
+from sr_edge.calibration import CalibrationConfig, CalibrationReport
 from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
@@ -36,9 +36,9 @@ from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes import open_session
 from sr_edge.runtimes.tensorrt_api import Flavour
-from sr_edge.runtimes.tensorrt_compile import CompileOrder, compile_bundle
+from sr_edge.runtimes.tensorrt_compile import CompileConfig, compile_bundle
 from sr_edge.runtimes.tensorrt_options import BuildOptions
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler
 
@@ -67,7 +67,10 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
 
 
 def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> None:
-    found = {(item.kind, item.precision, item.rest, item.spelling, item.io) for item in report.manifest.artifacts}
+    found = {
+        (item.kind, item.precision, item.float_precision, item.activation_type, item.io)
+        for item in report.manifest.artifacts
+    }
     fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
     float_io, uint8_io = FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC
     assert found == {
@@ -75,12 +78,12 @@ def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> No
         (ArtifactKind.ONNX, fp32, fp32, None, uint8_io),
         (ArtifactKind.ONNX, fp16, fp16, None, float_io),
         (ArtifactKind.ONNX, fp16, fp16, None, uint8_io),
-        (ArtifactKind.ONNX, int8, fp32, Spelling.S8, float_io),
-        (ArtifactKind.ONNX, int8, fp32, Spelling.U8, float_io),
-        (ArtifactKind.ONNX, int8, fp16, Spelling.S8, float_io),
-        (ArtifactKind.ONNX, int8, fp32, Spelling.U8, uint8_io),
-        (ArtifactKind.ONNX, int8, fp32, Spelling.S8, uint8_io),
-        (ArtifactKind.ONNX, int8, fp16, Spelling.S8, uint8_io),
+        (ArtifactKind.ONNX, int8, fp32, ActivationType.INT8, float_io),
+        (ArtifactKind.ONNX, int8, fp32, ActivationType.UINT8, float_io),
+        (ArtifactKind.ONNX, int8, fp16, ActivationType.INT8, float_io),
+        (ArtifactKind.ONNX, int8, fp32, ActivationType.UINT8, uint8_io),
+        (ArtifactKind.ONNX, int8, fp32, ActivationType.INT8, uint8_io),
+        (ArtifactKind.ONNX, int8, fp16, ActivationType.INT8, uint8_io),
         (ArtifactKind.WEIGHTS, fp32, fp32, None, float_io),
     }
 
@@ -174,16 +177,18 @@ def test_the_bundle_runs_uint8_frames_in_every_runtime(report: DeployReport) -> 
 
 
 @pytest.mark.parametrize(
-    ("precision", "rest"),
+    ("precision", "float_precision"),
     [(Precision.FP16, Precision.FP32), (Precision.INT8, Precision.FP32), (Precision.INT8, Precision.FP16)],
 )
 def test_tensorrt_compiles_graphs_of_a_cameras_frames(
-    report: DeployReport, precision: Precision, rest: Precision
+    report: DeployReport, precision: Precision, float_precision: Precision
 ) -> None:
     require_compiler()
-    order = CompileOrder(Flavour.RTX, BuildOptions(precision, rest, compute_capability="8.6"), FrameFormat.UINT8_NHWC)
+    config = CompileConfig(
+        Flavour.RTX, BuildOptions(precision, float_precision, compute_capability="8.6"), FrameFormat.UINT8_NHWC
+    )
     with open_bundle(report.path) as bundle:
-        stored = compile_bundle(bundle, order)
+        stored = compile_bundle(bundle, config)
     assert stored.record.key.options.io is FrameFormat.UINT8_NHWC
     assert stored.record.notes.ran is precision
 
@@ -307,32 +312,32 @@ class TestLayersAreTimed:
     """Beside the rest of the graph in the precision that users of that runtime will run."""
 
     @staticmethod
-    def orders(*runtimes: str, has_bf16: bool = True) -> tuple[Order, ...]:
+    def configs(*runtimes: str, has_bf16: bool = True) -> tuple[CalibrationConfig, ...]:
         return calibration_orders(DeployPlan(TILE, runtimes, ALL), supported=lambda runtime, precision: has_bf16)
 
     def test_in_bf16_where_the_runtime_has_it(self) -> None:
-        preferred, other = self.orders("openvino")
-        assert (preferred.runtime, preferred.rest) == ("openvino", Precision.BF16)
-        assert other == replace(preferred, rest=Precision.FP32)
+        preferred, other = self.configs("openvino")
+        assert (preferred.runtime, preferred.float_precision) == ("openvino", Precision.BF16)
+        assert other == replace(preferred, float_precision=Precision.FP32)
 
     def test_in_fp32_where_it_has_none(self) -> None:
-        (order,) = self.orders("openvino", has_bf16=False)
-        assert (order.runtime, order.rest) == ("openvino", Precision.FP32)
+        (config,) = self.configs("openvino", has_bf16=False)
+        assert (config.runtime, config.float_precision) == ("openvino", Precision.FP32)
 
     def test_nowhere_where_the_bundle_is_for_several(self) -> None:
-        (order,) = self.orders("onnxruntime", "openvino")
-        assert (order.runtime, order.rest) == ("", Precision.FP32)
+        (config,) = self.configs("onnxruntime", "openvino")
+        assert (config.runtime, config.float_precision) == ("", Precision.FP32)
 
     def test_in_fp32_where_nothing_keeps_the_budget_beside_bf16(self) -> None:
-        asked: list[Order] = []
+        asked: list[CalibrationConfig] = []
 
-        def calibrate(order: Order) -> Account:
-            asked.append(order)
-            raise NothingToQuantize(f"no layer beside {order.rest}", found=order.rest)
+        def calibrate(config: CalibrationConfig) -> CalibrationReport:
+            asked.append(config)
+            raise NothingToQuantize(f"no layer beside {config.float_precision}", found=config.float_precision)
 
         with raises(NothingToQuantize, found=Precision.FP32):
-            first_account(self.orders("openvino"), calibrate)
-        assert [order.rest for order in asked] == [Precision.BF16, Precision.FP32]
+            first_account(self.configs("openvino"), calibrate)
+        assert [config.float_precision for config in asked] == [Precision.BF16, Precision.FP32]
 
 
 class CancelsFeatures(nn.Module):
@@ -373,7 +378,7 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     left_out = report.manifest.left_out
     assert str(lost) in left_out
     assert all(reason in " ".join(report.notes) for reason in left_out.values())
-    half = [found for found in report.manifest.artifacts if Precision.FP16 in (found.precision, found.rest)]
+    half = [found for found in report.manifest.artifacts if Precision.FP16 in (found.precision, found.float_precision)]
     assert bool(half) is ("fp16" not in left_out)
     assert {str(frame.precision) for frame in report.manifest.golden}.isdisjoint(left_out)
     assert report.failed == ()

@@ -24,7 +24,7 @@ def row(
     ms: float,
     cost_db: float | None = 0.0,
     *,
-    rest: Precision = FP32,
+    float_precision: Precision = FP32,
     runtime: str = "openvino",
     ran: Precision | None = None,
     golden_db: float = 60.0,
@@ -32,10 +32,10 @@ def row(
     rounds: int = ROUNDS,
 ) -> Row:
     """A variant of which every other round is longer by that share, and the rounds between shorter."""
-    variant = Variant(runtime, precision, rest)
+    variant = Variant(runtime, precision, float_precision)
     times = tuple(ms * (1.0 + (swing if index % 2 else -swing)) for index in range(rounds))
     spec = SessionSpec(
-        runtime, "1", "cpu", precision, ran or precision, rest, FrameFormat.FLOAT_NCHW, TILE, 2, 2, 1.0, 1
+        runtime, "1", "cpu", precision, ran or precision, float_precision, FrameFormat.FLOAT_NCHW, TILE, 2, 2, 1.0, 1
     )
     test = SelfTest(variant, ran or precision, (GoldenResult("golden/input0.png", golden_db, 35.0),))
     quality = Quality(math.inf, 3, cost_db=cost_db)
@@ -59,7 +59,7 @@ def label(found: Recommendation) -> str:
 
 
 def test_the_fastest_within_the_budget_with_numbers_and_ways_to_run_it() -> None:
-    int8 = (row(INT8, 2.5, 0.031, rest=BF16), row(INT8, 3.0, 0.030))
+    int8 = (row(INT8, 2.5, 0.031, float_precision=BF16), row(INT8, 3.0, 0.030))
     found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), *int8)
     assert label(found) == "int8+bf16"
     assert found.cost_db == 0.031
@@ -68,7 +68,7 @@ def test_the_fastest_within_the_budget_with_numbers_and_ways_to_run_it() -> None
         "bf16 takes 1.60 times as long (1.60 to 1.60); fp32 takes 4.00 times as long (4.00 to 4.00)"
     )
     assert found.command == (
-        "sr-edge upscale 'my nets/tiny.sredge' IN OUT --runtime openvino --precision int8 --rest bf16"
+        "sr-edge upscale 'my nets/tiny.sredge' IN OUT --runtime openvino --precision int8 --float-precision bf16"
     )
     assert found.python == (
         "sr_edge.open_session('my nets/tiny.sredge', 'openvino', sr_edge.Precision.INT8, rest=sr_edge.Precision.BF16)"
@@ -76,25 +76,25 @@ def test_the_fastest_within_the_budget_with_numbers_and_ways_to_run_it() -> None
 
 
 def test_int8_that_does_not_pay_is_said_to_plainly() -> None:
-    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 4.4, 0.03, rest=BF16))
+    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 4.4, 0.03, float_precision=BF16))
     assert label(found) == "bf16"
     assert found.words.startswith("INT8 is not faster than bf16 here; run bf16 (costs 0.004 dB, 0.05 allowed): ")
 
 
 def test_int8_that_is_faster_by_less_than_the_spread_is_no_choice() -> None:
-    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 3.9, 0.03, rest=BF16, swing=0.1))
+    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 3.9, 0.03, float_precision=BF16, swing=0.1))
     assert label(found) == "bf16"
 
 
 def test_of_equally_fast_ones_the_most_exact_is_taken() -> None:
     found = advice(row(FP32, 4.1, swing=0.1), row(BF16, 4.0, 0.01))
     assert label(found) == "fp32"
-    found = advice(row(FP32, 10.0), row(INT8, 2.5, 0.02, swing=0.1), row(INT8, 2.45, 0.04, rest=BF16))
+    found = advice(row(FP32, 10.0), row(INT8, 2.5, 0.02, swing=0.1), row(INT8, 2.45, 0.04, float_precision=BF16))
     assert label(found) == "int8"
 
 
 def test_what_costs_more_than_the_budget_is_named_and_not_taken() -> None:
-    rows = (row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 2.5, 0.081, rest=BF16))
+    rows = (row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 2.5, 0.081, float_precision=BF16))
     found = advice(*rows)
     assert label(found) == "bf16"
     assert "int8+bf16 takes 0.6" in found.words

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture
-from sr_edge.image_files import MAX_PIXELS, list_pictures, read_picture, require_format_holds, write_picture
+from sr_edge.image_files import MAX_PIXELS, list_pictures, read_picture, require_format_supports, write_picture
 from sr_edge.sixteen_bit_files import png_from_samples, tiff_from_samples
 from tests.expected_errors import raises
 
@@ -93,9 +93,9 @@ def test_jpeg_refuses_what_it_would_lose_and_says_what_does_not(
 
 def test_sides_that_a_format_cannot_hold_are_refused_before_the_work(tmp_path: Path) -> None:
     strip = Picture(np.zeros((1, 9_000, 3), np.uint8))
-    require_format_holds(tmp_path / "strip.webp", strip)
+    require_format_supports(tmp_path / "strip.webp", strip)
     with raises(FrameError, found=(2, 18_000), wanted=16_383):
-        require_format_holds(tmp_path / "strip.webp", strip, scale=2)
+        require_format_supports(tmp_path / "strip.webp", strip, scale=2)
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:

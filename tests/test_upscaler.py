@@ -37,7 +37,7 @@ class NearestSession:
             device="cpu",
             requested=Precision.FP32,
             ran=Precision.FP32,
-            rest_ran=Precision.FP32,
+            float_precision_ran=Precision.FP32,
             io=io,
             tile=TILE,
             scale=SCALE,

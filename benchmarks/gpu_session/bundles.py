@@ -11,7 +11,7 @@ from sr_edge.bundle import Artifact, ArtifactKind, open_bundle, staging_folder, 
 from sr_edge.deploy import deploy_network
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.models import load_model
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 
@@ -44,5 +44,9 @@ def is_measured(artifact: Artifact) -> bool:
     """fp16 with both kinds of frames; INT8 of float frames in TensorRT's spelling, with an fp16 rest."""
     if artifact.kind is not ArtifactKind.ONNX:
         return False
-    is_int8 = (artifact.precision, artifact.rest, artifact.spelling) == (Precision.INT8, Precision.FP16, Spelling.S8)
+    is_int8 = (artifact.precision, artifact.float_precision, artifact.activation_type) == (
+        Precision.INT8,
+        Precision.FP16,
+        ActivationType.INT8,
+    )
     return artifact.precision is Precision.FP16 or (is_int8 and artifact.io is FrameFormat.FLOAT_NCHW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sr_edge.bench.environment import Environment, describe_environment, tool_versions
 from sr_edge.bench.golden import GoldenResult, SelfTest
-from sr_edge.bench.protocol import OpenOptions, Progress, no_progress, open_variants
+from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress, open_variants
 from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
 from sr_edge.bench.report import bench_bundle, self_test_bundle
 from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
@@ -21,10 +21,10 @@ __all__ = [
     "OpenOptions",
     "PairFiles",
     "PictureScore",
-    "Progress",
     "Quality",
     "Row",
     "SelfTest",
+    "StageProgress",
     "Variant",
     "bench_bundle",
     "choose_precisions",

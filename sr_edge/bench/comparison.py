@@ -12,14 +12,14 @@ from typing import cast
 import numpy as np
 
 from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bench.protocol import Progress, no_progress
+from sr_edge.bench.protocol import StageProgress, no_progress
 from sr_edge.bench.side_layers import LayerReport, no_layers, report_layers
-from sr_edge.bench.side_names import SideName
-from sr_edge.bench.sides import OpenSide, SideFacts, SideOptions, common_tile, find_sides, open_side
+from sr_edge.bench.side_names import ModelSpec
+from sr_edge.bench.sides import ComparisonOptions, ModelProperties, OpenModel, common_tile, open_model, resolve_models
 from sr_edge.calibration import calibration_patches
 from sr_edge.errors import EngineError
 from sr_edge.frames import Picture, frame_from_batch
-from sr_edge.image_files import require_format_holds, write_picture
+from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import TileSpec
@@ -27,7 +27,7 @@ from sr_edge.spec import TileSpec
 PICTURES = Path(__file__).with_name("pictures")
 """What is compared on where the user gives no pictures (docs/compare.md says whose they are)."""
 
-SHOWN_SIDE_PX = 384
+SHOWN_PATCH_PX = 384
 """The worst patch is shown at least so high, each pixel as a square."""
 
 _GAP_PX = 8
@@ -54,8 +54,8 @@ class Comparison:
     difference is brightened. `layers` says what was found inside, on that patch.
     """
 
-    first: SideFacts
-    second: SideFacts
+    reference: ModelProperties
+    candidate: ModelProperties
     tile: TileSpec
     scale: int
     psnr_rgb_db: float
@@ -73,7 +73,8 @@ class Comparison:
             where = self.layers.first_apart
             advice = f"look at layer {where.name} first" if where else "compare with --json to see each patch"
             raise EngineError(
-                f"the RGB PSNR of {self.second.name} against {self.first.name} is {self.psnr_rgb_db:.2f} dB, below the "
+                f"the RGB PSNR of {self.candidate.name} against {self.reference.name} is {self.psnr_rgb_db:.2f} dB, "
+                "below the "
                 f"required {min_psnr_db:g} dB",
                 found=self.psnr_rgb_db,
                 wanted=min_psnr_db,
@@ -93,13 +94,13 @@ class ComparePlan:
     tolerance: float | None = None
 
 
-def compare_sides(
-    first: str, second: str, plan: ComparePlan, options: SideOptions, progress: Progress = no_progress
+def compare_models(
+    reference: str, candidate: str, plan: ComparePlan, options: ComparisonOptions, progress: StageProgress = no_progress
 ) -> Comparison:
     """Runs both sides on the same patches, and compares their layers on the one where they differ most.
 
     Args:
-        first, second: as `SideName.parse` reads them; the first is the measure.
+        reference, candidate: as `ModelSpec.parse` reads them; the first is the measure.
         plan: pictures, patches and tile; where to write the picture of the worst patch.
         options: what the sides are made and opened with.
         progress: called with (stage, steps done, steps in all).
@@ -108,15 +109,15 @@ def compare_sides(
         UsageError: the sides do not fit each other or the options.
         SrEdgeError: a side or a picture is not there, or cannot be opened or run.
     """
-    names = SideName.parse(first), SideName.parse(second)
+    names = ModelSpec.parse(reference), ModelSpec.parse(candidate)
     if plan.picture is not None:
-        require_format_holds(plan.picture, Picture(np.zeros((1, 1, 3), np.uint8)))
+        require_format_supports(plan.picture, Picture(np.zeros((1, 1, 3), np.uint8)))
     with ExitStack() as stack:
-        found = find_sides(*names, options, stack)
-        tile = common_tile(*found, plan.tile)
+        resolved = resolve_models(*names, options, stack)
+        tile = common_tile(*resolved, plan.tile)
         patches = calibration_patches(plan.images or PICTURES, tile, plan.patches)
         progress("opening", 0, 2)
-        ours, theirs = (open_side(side, tile, options.controls, stack) for side in found)
+        ours, theirs = (open_model(compared, tile, options.controls, stack) for compared in resolved)
         progress("opening", 2, 2)
         outputs = _outputs(ours, theirs, patches, progress)
         differences = tuple(_difference(*pair, ours.card.scale) for pair in outputs)
@@ -128,8 +129,8 @@ def compare_sides(
         if plan.with_layers:
             layers = report_layers(ours, theirs, patches[worst], plan.tolerance, progress)
         return Comparison(
-            ours.facts,
-            theirs.facts,
+            ours.properties,
+            theirs.properties,
             tile,
             ours.card.scale,
             _rgb_db(outputs),
@@ -144,7 +145,7 @@ def compare_sides(
 
 
 def _outputs(
-    ours: OpenSide, theirs: OpenSide, patches: Sequence[Batch], progress: Progress
+    ours: OpenModel, theirs: OpenModel, patches: Sequence[Batch], progress: StageProgress
 ) -> list[tuple[Batch, Batch]]:
     outputs = []
     for index, patch in enumerate(patches):
@@ -189,7 +190,7 @@ def side_by_side(ours: Batch, theirs: Batch, amplification: int) -> Frame:
     """First, second and their amplified absolute difference, uint8 (height, 3 widths and gaps, 3), enlarged."""
     difference = np.nan_to_num(np.abs(ours - theirs) * np.float32(amplification), nan=1.0, posinf=1.0)
     panels = [_frame(batch) for batch in (ours, theirs, difference)]
-    times = max(1, SHOWN_SIDE_PX // panels[0].shape[0])
+    times = max(1, SHOWN_PATCH_PX // panels[0].shape[0])
     large = [panel.repeat(times, axis=0).repeat(times, axis=1) for panel in panels]
     gap = np.full((large[0].shape[0], _GAP_PX, 3), 255, np.uint8)
     return np.concatenate([large[0], gap, large[1], gap, large[2]], axis=1)

@@ -18,7 +18,7 @@ from sr_edge.runtimes.session import Frame
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 
-WHITE = 255.0
+MAX_UINT8 = 255.0
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ def psnr_rgb_db(found: Sequence[Frame], wanted: Sequence[Frame]) -> float:
             )
         squares += float(np.square(ours.astype(np.float64) - theirs).sum())
         samples += ours.size
-    return 10.0 * math.log10(WHITE**2 * samples / squares) if squares else math.inf
+    return 10.0 * math.log10(MAX_UINT8**2 * samples / squares) if squares else math.inf

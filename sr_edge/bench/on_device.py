@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from sr_edge.bench.protocol import OpenVariant, Progress, no_progress
+from sr_edge.bench.protocol import OpenVariant, StageProgress, no_progress
 from sr_edge.bench.rows import DeviceFigures, Row
 from sr_edge.errors import EngineError
 from sr_edge.runtimes.tensorrt_session import DeviceLatency, DeviceMemory
@@ -26,7 +26,7 @@ def with_device_figures(
     opened: Sequence[OpenVariant | Row],
     runs: int,
     warm_up: int,
-    progress: Progress = no_progress,
+    progress: StageProgress = no_progress,
 ) -> list[Row]:
     """The rows with their devices' own figures, for sessions that have them; `rows` belong to `opened` one by one.
 

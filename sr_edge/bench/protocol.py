@@ -18,16 +18,16 @@ from sr_edge.runtimes import (
     StageLatency,
     StageTimes,
     StartUp,
+    measure_interleaved,
     measure_memory,
     open_request,
     random_tile,
     request_from_bundle,
-    take_turns,
 )
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import FrameFormat, Precision
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 """Called with the stage, steps done and steps in all."""
 
 MEMORY_RUNS = 3
@@ -74,7 +74,7 @@ class OpenVariant:
 
 @contextmanager
 def open_variants(
-    bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: Progress = no_progress
+    bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> Iterator[list[OpenVariant | Row]]:
     """Opens every variant and runs one tile on each; one that cannot run is given as a Row with the reason.
 
@@ -97,7 +97,7 @@ def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack:
             variant.runtime,
             variant.precision,
             options.device,
-            rest=variant.rest,
+            float_precision=variant.float_precision,
             io=options.io,
             threads=options.threads,
             options=_trust(variant.runtime, options.trusted_architecture),
@@ -141,12 +141,12 @@ def timed(
     rounds: int,
     warm_up: int,
     controls: Controls,
-    progress: Progress = no_progress,
+    progress: StageProgress = no_progress,
 ) -> list[Row]:
     """The rows with latencies, all timed variants run in turn; `rows` belong to `opened` one by one."""
     sessions = [entry.session for entry in opened if is_timed(entry)]
     progress("latency", 0, 1)
-    turns = iter(take_turns(sessions, rounds, warm_up, controls) if sessions else ())
+    turns = iter(measure_interleaved(sessions, rounds, warm_up, controls) if sessions else ())
     progress("latency", 1, 1)
     pairs = zip(rows, opened, strict=True)
     return [_with_latency(row, next(turns)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
@@ -169,7 +169,7 @@ def _with_latency(row: Row, times: Sequence[StageTimes]) -> Row:
 
 
 def with_peak_memory(
-    rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: Progress = no_progress
+    rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: StageProgress = no_progress
 ) -> list[Row]:
     """The rows with peak memory, each engine opened once more in a process of its own."""
     measured = []

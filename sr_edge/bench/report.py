@@ -12,7 +12,7 @@ from sr_edge.bench.on_device import with_device_figures
 from sr_edge.bench.protocol import (
     OpenOptions,
     OpenVariant,
-    Progress,
+    StageProgress,
     no_progress,
     open_variants,
     timed,
@@ -36,7 +36,7 @@ def bench_bundle(
     warm_up: int = 3,
     with_memory: bool = True,
     pairs: Sequence[PairFiles] = (),
-    progress: Progress = no_progress,
+    progress: StageProgress = no_progress,
     patches: Sequence[Batch] = (),
 ) -> BenchReport:
     """Self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
@@ -91,7 +91,7 @@ def _scored(
     pairs: Sequence[PairFiles],
     scale: int,
     controls: Controls,
-    progress: Progress,
+    progress: StageProgress,
 ) -> tuple[list[Row], HrScores | None]:
     """The rows with scores on test pictures, and bicubic's."""
     if not pairs:
@@ -111,7 +111,7 @@ def _scored(
 
 
 def self_test_bundle(
-    bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: Progress = no_progress
+    bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> list[SelfTest]:
     """Replays the golden frames in every variant; one that cannot run here says why."""
     tests = []

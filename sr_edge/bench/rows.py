@@ -103,7 +103,7 @@ def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
         "runtime": row.variant.runtime,
         "precision": row.variant.label,
         "ran": str(spec.ran) if spec else None,
-        "rest_ran": str(spec.rest_ran) if spec else None,
+        "float_precision_ran": str(spec.float_precision_ran) if spec else None,
         "version": spec.version if spec else None,
         "device": spec.device if spec else None,
         "io": str(spec.io) if spec else None,

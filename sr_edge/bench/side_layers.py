@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.bench.protocol import Progress, no_progress
+from sr_edge.bench.protocol import StageProgress, no_progress
 from sr_edge.bench.side_names import REAL_FLOAT16, TORCH
-from sr_edge.bench.sides import OpenSide
+from sr_edge.bench.sides import OpenModel
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.graph import read_onnx
-from sr_edge.export.layers import LayerDifference, WatchedRun, compare_layers
+from sr_edge.export.layers import InstrumentedModel, LayerDifference, compare_layers
 from sr_edge.export.onnx_run import run_onnxruntime
 from sr_edge.spec import Precision
 
@@ -32,7 +32,7 @@ TOLERANCES: Mapping[Precision, float] = {
 }
 """Relative errors that rounding explains, by the coarsest precision of the two sides: above, a layer is apart."""
 
-_WATCHING = ("onnxruntime", "openvino", REAL_FLOAT16, TORCH)
+_RUNTIMES_WITH_INNER_TENSORS = ("onnxruntime", "openvino", REAL_FLOAT16, TORCH)
 
 
 @dataclass(frozen=True)
@@ -58,64 +58,77 @@ def no_layers(reason: str) -> LayerReport:
 
 
 def report_layers(
-    first: OpenSide,
-    second: OpenSide,
+    reference: OpenModel,
+    candidate: OpenModel,
     patch: npt.NDArray[np.float32],
     tolerance: float | None = None,
-    progress: Progress = no_progress,
+    progress: StageProgress = no_progress,
 ) -> LayerReport:
     """Compares the layers of two sides on one patch; a pair that cannot be compared gets the reason.
 
     Args:
-        first, second: open sides; the first is the measure of relative errors.
+        reference, candidate: open sides; the first is the measure of relative errors.
         patch: float32 (1, 3, height, width) in [0, 1].
         tolerance: the relative error above which a layer is apart; None takes it from TOLERANCES.
         progress: called with (stage, steps done, steps in all).
     """
-    for side in (first, second):
-        obstacle = _obstacle(side)
+    for compared in (reference, candidate):
+        obstacle = _obstacle(compared)
         if obstacle:
             return no_layers(obstacle)
-    allowed = _tolerance(first, second) if tolerance is None else tolerance
-    controls = (first.controls, second.controls)
+    allowed = _tolerance(reference, candidate) if tolerance is None else tolerance
+    controls = (reference.controls, candidate.controls)
     progress("comparing layers", 0, 1)
     try:
         with tempfile.TemporaryDirectory(prefix="sr-edge-layers-") as folder:
-            watched = (_watched(first, Path(folder)), _watched(second, Path(folder)))
-        found = compare_layers(*watched, patch, allowed, controls)
+            instrumented = (_instrumented(reference, Path(folder)), _instrumented(candidate, Path(folder)))
+        resolved = compare_layers(*instrumented, patch, allowed, controls)
     except ExportError as error:
         return no_layers(str(error))
     progress("comparing layers", 1, 1)
-    exported = tuple(side.facts.name for side in (first, second) if side.found.runtime == TORCH)
-    return LayerReport("", allowed, found.first_apart, found.layers, found.left_out, exported)
+    exported = tuple(
+        compared.properties.name for compared in (reference, candidate) if compared.resolved.runtime == TORCH
+    )
+    return LayerReport("", allowed, resolved.first_apart, resolved.layers, resolved.left_out, exported)
 
 
-def _obstacle(side: OpenSide) -> str:
-    if side.found.runtime not in _WATCHING:
-        return f"{side.found.runtime} gives no inner tensors; name one of {', '.join(_WATCHING)} to compare layers"
-    if side.found.request.device != "cpu":
-        return f"inner tensors are taken on the CPU only, and {side.facts.name} runs on {side.found.request.device}"
-    if side.found.runtime == TORCH and side.facts.ran is not Precision.FP32:
-        return f"PyTorch's own {side.facts.ran} is in no graph; compare {side.facts.name} in fp32, or an exported file"
+def _obstacle(compared: OpenModel) -> str:
+    if compared.resolved.runtime not in _RUNTIMES_WITH_INNER_TENSORS:
+        return (
+            f"{compared.resolved.runtime} gives no inner tensors; name one of "
+            f"{', '.join(_RUNTIMES_WITH_INNER_TENSORS)} to compare layers"
+        )
+    if compared.resolved.request.device != "cpu":
+        return (
+            f"inner tensors are taken on the CPU only, and {compared.properties.name} runs on "
+            f"{compared.resolved.request.device}"
+        )
+    if compared.resolved.runtime == TORCH and compared.properties.ran is not Precision.FP32:
+        return (
+            f"PyTorch's own {compared.properties.ran} is in no graph; compare "
+            f"{compared.properties.name} in fp32, or an exported file"
+        )
     return ""
 
 
-def _watched(side: OpenSide, folder: Path) -> WatchedRun:
+def _instrumented(compared: OpenModel, folder: Path) -> InstrumentedModel:
     """The side's graph and what computes it as the side does; an export of a network of PyTorch passes `folder`."""
-    if side.found.runtime == TORCH:
-        from sr_edge.bench.torch_side import export_side
+    if compared.resolved.runtime == TORCH:
+        from sr_edge.bench.torch_side import export_torch_model
 
-        return WatchedRun(read_onnx(export_side(side.found.request, folder)), run_onnxruntime)
-    model = read_onnx(side.found.request.artifact)
-    if side.found.runtime == "onnxruntime":
-        return WatchedRun(model, run_onnxruntime)
-    if side.found.runtime == REAL_FLOAT16:
-        return WatchedRun(model, lambda graph, feed: run_float16(graph, feed).outputs)
+        return InstrumentedModel(read_onnx(export_torch_model(compared.resolved.request, folder)), run_onnxruntime)
+    model = read_onnx(compared.resolved.request.artifact)
+    if compared.resolved.runtime == "onnxruntime":
+        return InstrumentedModel(model, run_onnxruntime)
+    if compared.resolved.runtime == REAL_FLOAT16:
+        return InstrumentedModel(model, lambda graph, feed: run_float16(graph, feed).outputs)
     from sr_edge.runtimes.openvino_watch import run_outputs
 
-    return WatchedRun(model, lambda graph, feed: run_outputs(graph.SerializeToString(), feed, side.facts.rest_ran))
+    return InstrumentedModel(
+        model, lambda graph, feed: run_outputs(graph.SerializeToString(), feed, compared.properties.float_precision_ran)
+    )
 
 
-def _tolerance(first: OpenSide, second: OpenSide) -> float:
-    requests = (first.found.request, second.found.request)
-    return max(TOLERANCES[kind] for request in requests for kind in (request.precision, request.float_precision))
+def _tolerance(reference: OpenModel, candidate: OpenModel) -> float:
+    requests = (reference.resolved.request, candidate.resolved.request)
+    return max(TOLERANCES[kind] for request in requests for kind in (request.precision, request.inference_precision))

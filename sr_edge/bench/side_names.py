@@ -18,7 +18,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes import runtime_names
 from sr_edge.spec import Precision
 
-TORCH, JUDGE = "torch", "onnxruntime"
+TORCH, DEFAULT_RUNTIME = "torch", "onnxruntime"
 """Who runs a network of PyTorch, and who runs a file or bundle where no runtime is named."""
 
 REAL_FLOAT16 = "float16"
@@ -26,10 +26,10 @@ REAL_FLOAT16 = "float16"
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 BUNDLES = (".sredge", ".zip")
-_RESTS = {f"int8+{rest}": rest for rest in (Precision.BF16, Precision.FP16)}
+_FLOAT_PRECISIONS = {f"int8+{float_precision}": float_precision for float_precision in (Precision.BF16, Precision.FP16)}
 
 
-class Kind(str, Enum):
+class ModelKind(str, Enum):
     """What a side's target is."""
 
     BUNDLE = "bundle"
@@ -38,18 +38,18 @@ class Kind(str, Enum):
 
 
 @dataclass(frozen=True)
-class SideName:
+class ModelSpec:
     """A side as it was spelled; `precision` and `runtime` None leave the choice to what the target is."""
 
     text: str
     target: str
-    kind: Kind
+    kind: ModelKind
     precision: Precision | None = None
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     runtime: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> SideName:
+    def parse(cls, text: str) -> ModelSpec:
         """Reads TARGET[@PRECISION][:RUNTIME]; a file whose own name has an "@" is taken whole.
 
         Raises:
@@ -75,12 +75,12 @@ def _without_runtime(target: str) -> tuple[str, list[str]]:
     return target, []
 
 
-def _kind_of(target: str) -> Kind:
+def _kind_of(target: str) -> ModelKind:
     path = Path(target)
     if path.suffix == ".onnx":
-        return Kind.FILE
+        return ModelKind.FILE
     if path.suffix in BUNDLES or path.is_dir():
-        return Kind.BUNDLE
+        return ModelKind.BUNDLE
     if path.is_file() and path.suffix not in CHECKPOINTS:
         raise UsageError(
             f"{target} is not an .onnx file, a bundle (.sredge, .zip) or a checkpoint ({', '.join(CHECKPOINTS)})",
@@ -88,38 +88,38 @@ def _kind_of(target: str) -> Kind:
             wanted=(".onnx", *BUNDLES, *CHECKPOINTS),
             remedy="give one of those, or the name of a model",
         )
-    return Kind.TORCH
+    return ModelKind.TORCH
 
 
-def _with_word(name: SideName, word: str) -> SideName:
-    precisions = [*map(str, Precision), *_RESTS]
+def _with_word(name: ModelSpec, word: str) -> ModelSpec:
+    precisions = [*map(str, Precision), *_FLOAT_PRECISIONS]
     runtimes = [*runtime_names(), REAL_FLOAT16]
     if word not in (*precisions, *runtimes):
         raise UnknownNameError(f"precision or runtime in {name.text!r}:", word, [*precisions, *runtimes])
     if word in runtimes and name.runtime is None:
         return dataclasses.replace(name, runtime=word)
     if word in precisions and name.precision is None:
-        rest = _RESTS.get(word, Precision.FP32)
-        return dataclasses.replace(name, precision=Precision(word.partition("+")[0]), rest=rest)
+        float_precision = _FLOAT_PRECISIONS.get(word, Precision.FP32)
+        return dataclasses.replace(name, precision=Precision(word.partition("+")[0]), float_precision=float_precision)
     kind = "runtime" if word in runtimes else "precision"
     raise UsageError(f"{name.text!r} names two {kind}s", found=word, wanted=f"one {kind}", remedy="leave one out")
 
 
-def _checked(name: SideName) -> SideName:
-    if name.kind is Kind.TORCH and name.runtime not in (None, TORCH):
+def _checked(name: ModelSpec) -> ModelSpec:
+    if name.kind is ModelKind.TORCH and name.runtime not in (None, TORCH):
         raise UsageError(
             f"{name.target} is taken for a PyTorch network, which runs in torch, not in {name.runtime}",
             found=name.runtime,
             wanted=TORCH,
             remedy="give an ONNX file or a bundle",
         )
-    if name.kind is Kind.FILE and name.runtime == TORCH:
+    if name.kind is ModelKind.FILE and name.runtime == TORCH:
         raise UsageError(
             f"torch cannot run the ONNX file {name.target}",
             found=TORCH,
             wanted=("onnxruntime", "openvino"),
             remedy="choose onnxruntime or openvino, or give a checkpoint",
         )
-    if name.kind is Kind.BUNDLE and name.runtime == REAL_FLOAT16 and name.precision is None:
+    if name.kind is ModelKind.BUNDLE and name.runtime == REAL_FLOAT16 and name.precision is None:
         return dataclasses.replace(name, precision=Precision.FP16)
     return name

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from sr_edge.bench.side_names import JUDGE, REAL_FLOAT16, TORCH, Kind, SideName
+from sr_edge.bench.side_names import DEFAULT_RUNTIME, REAL_FLOAT16, TORCH, ModelKind, ModelSpec
 from sr_edge.bundle import open_bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
@@ -19,7 +19,7 @@ from sr_edge.spec import USUAL_TILE, FrameFormat, ModelCard, Precision, TileSpec
 
 
 @dataclass(frozen=True)
-class SideOptions:
+class ComparisonOptions:
     """What sides are made and opened with; the first four are for PyTorch networks, as `sr-edge export` has them.
 
     `scale` None takes the other side's. A setting of `controls` is for the sides that have a control of that name.
@@ -36,14 +36,14 @@ class SideOptions:
 
 
 @dataclass(frozen=True)
-class FoundSide:
+class ResolvedModel:
     """A side that was found and read, and is not yet opened.
 
     `file_precision` is what its file is written in; bf16 is an fp32 file, computed in bf16. The tile of `request`
     is the side's own where `has_own_tile`.
     """
 
-    name: SideName
+    name: ModelSpec
     runtime: str
     request: SessionRequest
     file_precision: Precision
@@ -51,7 +51,7 @@ class FoundSide:
 
 
 @dataclass(frozen=True)
-class SideFacts:
+class ModelProperties:
     """What ran, for tables and JSON: `ran` is read from the engine. `remarks` say what else one should know."""
 
     name: str
@@ -59,38 +59,40 @@ class SideFacts:
     version: str
     requested: Precision
     ran: Precision
-    rest_ran: Precision
+    float_precision_ran: Precision
     file: str
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class OpenSide:
+class OpenModel:
     """A side that runs: float32 (1, 3, height, width) in [0, 1] of its tile, to `scale` times as much."""
 
-    facts: SideFacts
-    found: FoundSide
+    properties: ModelProperties
+    resolved: ResolvedModel
     run: Callable[[Batch], Batch]
     controls: Mapping[str, float]
 
     @property
     def card(self) -> ModelCard:
-        return self.found.request.card
+        return self.resolved.request.card
 
 
-def find_sides(
-    first: SideName, second: SideName, options: SideOptions, stack: ExitStack
-) -> tuple[FoundSide, FoundSide]:
+def resolve_models(
+    reference: ModelSpec, candidate: ModelSpec, options: ComparisonOptions, stack: ExitStack
+) -> tuple[ResolvedModel, ResolvedModel]:
     """Reads both sides; bundles, and the files made for PyTorch networks, stay open as long as `stack`.
 
     Raises:
         SrEdgeError: a side is not there, damaged, or does not fit the other; nothing was run.
     """
-    names = (first, second)
-    found = [None if name.kind is Kind.TORCH else _find(name, options, stack) for name in names]
-    scales = [side.request.card.scale for side in found if side is not None]
+    names = (reference, candidate)
+    resolved = [None if name.kind is ModelKind.TORCH else _find(name, options, stack) for name in names]
+    scales = [compared.request.card.scale for compared in resolved if compared is not None]
     scaled = replace(options, scale=options.scale or next(iter(scales), None))
-    ours, theirs = (side or _find_torch(name, scaled, stack) for name, side in zip(names, found, strict=True))
+    ours, theirs = (
+        compared or _find_torch(name, scaled, stack) for name, compared in zip(names, resolved, strict=True)
+    )
     if ours.request.card.scale != theirs.request.card.scale:
         raise UsageError(
             f"{ours.name.text} has scale {ours.request.card.scale}, but {theirs.name.text} has scale "
@@ -103,65 +105,67 @@ def find_sides(
     return ours, theirs
 
 
-def _find(name: SideName, options: SideOptions, stack: ExitStack) -> FoundSide:
-    return _find_bundle(name, options, stack) if name.kind is Kind.BUNDLE else _find_file(name, options)
+def _find(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
+    return _find_bundle(name, options, stack) if name.kind is ModelKind.BUNDLE else _find_file(name, options)
 
 
-def _find_bundle(name: SideName, options: SideOptions, stack: ExitStack) -> FoundSide:
+def _find_bundle(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
     bundle = stack.enter_context(open_bundle(Path(name.target)))
-    runtime = name.runtime or JUDGE
+    runtime = name.runtime or DEFAULT_RUNTIME
     request = request_from_bundle(
         bundle,
-        JUDGE if runtime == REAL_FLOAT16 else runtime,
+        DEFAULT_RUNTIME if runtime == REAL_FLOAT16 else runtime,
         name.precision or Precision.FP32,
         options.device,
-        rest=name.rest,
+        float_precision=name.float_precision,
         threads=options.threads,
         options=_trust(runtime, options),
     )
     files = {bundle.file(artifact): artifact.precision for artifact in bundle.manifest.artifacts}
-    return FoundSide(name, runtime, request, files[request.artifact], has_own_tile=runtime != TORCH)
+    return ResolvedModel(name, runtime, request, files[request.artifact], has_own_tile=runtime != TORCH)
 
 
-def _trust(runtime: str, options: SideOptions) -> dict[str, str] | None:
+def _trust(runtime: str, options: ComparisonOptions) -> dict[str, str] | None:
     trusted = options.trusted_architecture
     return {"architecture": trusted} if trusted and runtime == TORCH else None
 
 
-def _find_file(name: SideName, options: SideOptions) -> FoundSide:
-    from sr_edge.export.file_facts import file_facts
+def _find_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
+    from sr_edge.export.file_facts import read_onnx_properties
 
-    facts = file_facts(Path(name.target))
-    wanted = name.precision or facts.precision
-    if wanted is not facts.precision and (wanted, facts.precision) != (Precision.BF16, Precision.FP32):
+    properties = read_onnx_properties(Path(name.target))
+    wanted = name.precision or properties.precision
+    if wanted is not properties.precision and (wanted, properties.precision) != (Precision.BF16, Precision.FP32):
         raise PrecisionUnavailable(
-            f"{name.target} is written in {facts.precision} and cannot run in {wanted}",
+            f"{name.target} is written in {properties.precision} and cannot run in {wanted}",
             found=wanted,
-            wanted=facts.precision,
+            wanted=properties.precision,
             remedy="give a file with that precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave "
             "the precision out",
         )
     request = SessionRequest(
         artifact=Path(name.target),
-        card=facts.card,
-        tile=facts.tile or USUAL_TILE,
+        card=properties.card,
+        tile=properties.tile or USUAL_TILE,
         precision=wanted,
-        rest=facts.rest if name.rest is Precision.FP32 else name.rest,
-        io=facts.io,
+        float_precision=properties.float_precision if name.float_precision is Precision.FP32 else name.float_precision,
+        io=properties.io,
         device=options.device,
         threads=options.threads,
     )
-    return FoundSide(name, name.runtime or JUDGE, request, facts.precision, has_own_tile=facts.tile is not None)
+    return ResolvedModel(
+        name, name.runtime or DEFAULT_RUNTIME, request, properties.precision, has_own_tile=properties.tile is not None
+    )
 
 
-def _find_torch(name: SideName, options: SideOptions, stack: ExitStack) -> FoundSide:
+def _find_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
     """The network's weights go into a file of their own, so that the runtime opens it as it opens a bundle's."""
-    from sr_edge.bench.torch_side import load_side, write_side
+    from sr_edge.bench.torch_side import load_torch_model, write_torch_weights
 
-    model = load_side(name, options.scale, options.weights, options.random_weights, options.input_range)
+    model = load_torch_model(name, options.scale, options.weights, options.random_weights, options.input_range)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
     request = SessionRequest(
-        artifact=write_side(model, folder),
+        artifact=write_torch_weights(model, folder),
         card=model.card,
         tile=USUAL_TILE,
         precision=name.precision or Precision.FP32,
@@ -170,11 +174,11 @@ def _find_torch(name: SideName, options: SideOptions, stack: ExitStack) -> Found
         architecture=model.card.name,
         options={"architecture": model.card.name},
     )
-    return FoundSide(name, TORCH, request, Precision.FP32, has_own_tile=False)
+    return ResolvedModel(name, TORCH, request, Precision.FP32, has_own_tile=False)
 
 
-def _require_controls(controls: Controls, sides: tuple[FoundSide, FoundSide]) -> None:
-    known = {control.name for side in sides for control in side.request.card.controls}
+def _require_controls(controls: Controls, compared_models: tuple[ResolvedModel, ResolvedModel]) -> None:
+    known = {control.name for compared in compared_models for control in compared.request.card.controls}
     strange = [name for name in controls if name not in known]
     if strange:
         raise UsageError(
@@ -185,14 +189,14 @@ def _require_controls(controls: Controls, sides: tuple[FoundSide, FoundSide]) ->
         )
 
 
-def common_tile(first: FoundSide, second: FoundSide, wanted: TileSpec | None) -> TileSpec:
+def common_tile(reference: ResolvedModel, candidate: ResolvedModel, wanted: TileSpec | None) -> TileSpec:
     """The tile that both sides take; `wanted` decides where neither has one of its own.
 
     Raises:
         UsageError: the sides have different tiles, or not the wanted one.
         TileError: a network does not take it.
     """
-    own = {side.name.text: side.request.tile for side in (first, second) if side.has_own_tile}
+    own = {compared.name.text: compared.request.tile for compared in (reference, candidate) if compared.has_own_tile}
     tiles = set(own.values())
     if len(tiles) > 1:
         ours, theirs = own.values()
@@ -210,56 +214,57 @@ def common_tile(first: FoundSide, second: FoundSide, wanted: TileSpec | None) ->
             wanted=(tile.height, tile.width),
             remedy="leave out --tile",
         )
-    for side in (first, second):
-        tile.require_multiple_of(side.request.card.multiple_px)
+    for compared in (reference, candidate):
+        tile.require_multiple_of(compared.request.card.multiple_px)
     return tile
 
 
-def open_side(side: FoundSide, tile: TileSpec, controls: Controls, stack: ExitStack) -> OpenSide:
+def open_model(compared: ResolvedModel, tile: TileSpec, controls: Controls, stack: ExitStack) -> OpenModel:
     """Opens a side; it stays open as long as `stack`.
 
     Raises:
         RuntimeUnavailable, PrecisionUnavailable, EngineError: as `open_request`; a file that is computed in another
             precision than its own is run all the same, with a remark.
     """
-    request = replace(side.request, tile=tile)
+    request = replace(compared.request, tile=tile)
     names = {control.name for control in request.card.controls}
     chosen = {name: value for name, value in controls.items() if name in names}
     setting = control_values(request.card.controls, chosen)
-    if side.runtime == REAL_FLOAT16:
-        return _real_float16(replace(side, request=request), setting)
-    own = side.file_precision is request.precision
-    session = stack.enter_context(open_request(side.runtime, replace(request, allow_other_precision=own)))
+    if compared.runtime == REAL_FLOAT16:
+        return _real_float16(replace(compared, request=request), setting)
+    own = compared.file_precision is request.precision
+    session = stack.enter_context(open_request(compared.runtime, replace(request, allow_other_precision=own)))
     spec = session.spec
     remarks = [spec.note] if spec.note else []
     if spec.ran is not request.precision:
         remarks.append(f"{spec.runtime} computes this {request.precision} file in {spec.ran} here")
-    facts = SideFacts(
-        side.name.text,
+    properties = ModelProperties(
+        compared.name.text,
         spec.runtime,
         spec.version,
         spec.requested,
         spec.ran,
-        spec.rest_ran,
-        request.artifact.name if side.runtime != TORCH else request.card.weights_source,
+        spec.float_precision_ran,
+        request.artifact.name if compared.runtime != TORCH else request.card.weights_source,
         tuple(remarks),
     )
-    return OpenSide(
-        facts, replace(side, request=request), lambda batch: cast(Batch, session.run(batch, setting)), setting
+    return OpenModel(
+        properties, replace(compared, request=request), lambda batch: cast(Batch, session.run(batch, setting)), setting
     )
 
 
-def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
+def _real_float16(compared: ResolvedModel, setting: Mapping[str, float]) -> OpenModel:
     from sr_edge.export.checks.float16 import run_float16
     from sr_edge.export.graph import picture_inputs, read_onnx
     from sr_edge.export.onnx_run import feed_of
 
-    request = side.request
-    if request.float_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
+    request = compared.request
+    if request.inference_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
         raise ExportError(
-            f"{side.name.target} is {side.file_precision} with {request.io} frames, but real float16 arithmetic needs "
+            f"{compared.name.target} is {compared.file_precision} with {request.io} frames, but real float16 "
+            "arithmetic needs "
             "a graph in fp16 or int8+fp16 with float frames",
-            found=(request.float_precision, request.io),
+            found=(request.inference_precision, request.io),
             wanted=(Precision.FP16, FrameFormat.FLOAT_NCHW),
             remedy="export one with --precision fp16",
         )
@@ -270,7 +275,13 @@ def _real_float16(side: FoundSide, setting: Mapping[str, float]) -> OpenSide:
         (output,) = run_float16(model, feed_of(picture.name, batch, setting)).outputs.values()
         return cast(Batch, output)
 
-    facts = SideFacts(
-        side.name.text, REAL_FLOAT16, "", request.precision, request.precision, Precision.FP16, request.artifact.name
+    properties = ModelProperties(
+        compared.name.text,
+        REAL_FLOAT16,
+        "",
+        request.precision,
+        request.precision,
+        Precision.FP16,
+        request.artifact.name,
     )
-    return OpenSide(facts, side, run, setting)
+    return OpenModel(properties, compared, run, setting)

@@ -89,8 +89,8 @@ def _ran(row: Row) -> str:
     """What really ran; the rest is named where it differs."""
     if row.spec is None:
         return "unavailable"
-    same = row.spec.rest_ran in (row.spec.ran, row.variant.rest)
-    return str(row.spec.ran) if same else f"{row.spec.ran}, rest {row.spec.rest_ran}"
+    same = row.spec.float_precision_ran in (row.spec.ran, row.variant.float_precision)
+    return str(row.spec.ran) if same else f"{row.spec.ran}, rest {row.spec.float_precision_ran}"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -164,8 +164,8 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
     found = [device_cells(row, row.on_device) for row in rows if row.on_device]
     if not found:
         return []
-    told = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: by the CPU's, to queue it"
-    return [told, _grid(DEVICE_HEADINGS, found)]
+    legend = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: by the CPU's, to queue it"
+    return [legend, _grid(DEVICE_HEADINGS, found)]
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -209,13 +209,13 @@ def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def remarks(rows: Sequence[Row]) -> list[str]:
     """What rows that did not run, ran in a mixed way or have a remark say, equal texts of a runtime once."""
-    said = []
+    remarked = []
     for row in rows:
         note = row.spec.note if row.spec else ""
-        told = any(note in remark for remark in row.remarks)
-        texts = (row.reason, "" if told else note, *row.remarks, *_unscored(row))
-        said += [(row.variant, text) for text in texts if text]
-    return grouped(said)
+        is_noted = any(note in remark for remark in row.remarks)
+        texts = (row.reason, "" if is_noted else note, *row.remarks, *_unscored(row))
+        remarked += [(row.variant, text) for text in texts if text]
+    return grouped(remarked)
 
 
 def _unscored(row: Row) -> list[str]:
@@ -223,10 +223,10 @@ def _unscored(row: Row) -> list[str]:
     return [f"{picture.name} failed and is left out of the means: {picture.reason}" for picture in failed]
 
 
-def grouped(said: Sequence[tuple[Variant, str]]) -> list[str]:
+def grouped(remarked: Sequence[tuple[Variant, str]]) -> list[str]:
     """One line for each text and runtime, with the precisions that it is about."""
     labels: dict[tuple[str, str], list[str]] = {}
-    for variant, text in said:
+    for variant, text in remarked:
         labels.setdefault((variant.runtime, text), []).append(variant.label)
     return [f"{runtime} {', '.join(of)}: {text}" for (runtime, text), of in labels.items()]
 

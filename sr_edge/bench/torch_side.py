@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sr_edge.bench.side_names import CHECKPOINTS, SideName
+from sr_edge.bench.side_names import CHECKPOINTS, ModelSpec
 from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
 from sr_edge.export import export_best_form
@@ -13,8 +13,8 @@ from sr_edge.models.loading import bake, innermost
 from sr_edge.runtimes import SessionRequest
 
 
-def load_side(
-    name: SideName, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
+def load_torch_model(
+    name: ModelSpec, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
 ) -> LoadedModel:
     """The network of a checkpoint, a registered name or package.module:factory.
 
@@ -43,7 +43,7 @@ def load_side(
     return load_model(target, scale, weights, random_weights, input_range=input_range)
 
 
-def write_side(model: LoadedModel, folder: Path) -> Path:
+def write_torch_weights(model: LoadedModel, folder: Path) -> Path:
     """The network's weights in a file of `folder`, for the torch runtime."""
     path = folder / "weights.safetensors"
     state = innermost(model.module).state_dict()
@@ -51,7 +51,7 @@ def write_side(model: LoadedModel, folder: Path) -> Path:
     return path
 
 
-def export_side(request: SessionRequest, folder: Path) -> Path:
+def export_torch_model(request: SessionRequest, folder: Path) -> Path:
     """The ONNX graph of the network that the torch runtime opened `request` for, at its tile, as a file of `folder`.
 
     Raises:

@@ -95,7 +95,7 @@ def _manifest_folder(folder: Path, archive: Path) -> Path:
     return inner[0]
 
 
-def holds_manifest(archive: Path) -> bool:
+def contains_manifest(archive: Path) -> bool:
     """Whether `archive` is a zip with a manifest at its top or one folder down."""
     try:
         with zipfile.ZipFile(archive) as source:

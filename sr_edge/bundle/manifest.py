@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 from sr_edge.errors import BundleError
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 
@@ -49,15 +49,16 @@ def _require_digest(sha256: str, file: str) -> None:
 class Artifact:
     """One file that a runtime can open.
 
-    `precision` is that of convolutions and matmuls, `rest` that of everything else, `spelling` how INT8
+    `precision` is that of convolutions and matrix multiplications, `float_precision` that of all other operators,
+    `activation_type` how INT8
     activations are written (None for a float graph). `shape` is the input in NCHW whatever `io` is.
     """
 
     file: str
     kind: ArtifactKind
     precision: Precision
-    rest: Precision
-    spelling: Spelling | None
+    float_precision: Precision
+    activation_type: ActivationType | None
     io: FrameFormat
     shape: tuple[int, int, int, int]
     sha256: str

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from sr_edge.bundle.archive import holds_manifest, pack, unpack
+from sr_edge.bundle.archive import contains_manifest, pack, unpack
 from sr_edge.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -24,7 +24,7 @@ from sr_edge.bundle.manifest import (
 )
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -71,16 +71,16 @@ class Bundle:
         self,
         precision: Precision,
         io: FrameFormat = FrameFormat.FLOAT_NCHW,
-        spelling: Spelling | None = None,
-        rest: Precision | None = None,
+        activation_type: ActivationType | None = None,
+        float_precision: Precision | None = None,
         kind: ArtifactKind = ArtifactKind.ONNX,
     ) -> Artifact | None:
-        """The first artifact of this kind; `spelling` and `rest` None match any."""
+        """The first artifact of this kind; `activation_type` and `float_precision` None match any."""
         for artifact in self.manifest.artifacts:
             if (
                 (artifact.kind, artifact.precision, artifact.io) == (kind, precision, io)
-                and spelling in (None, artifact.spelling)
-                and rest in (None, artifact.rest)
+                and activation_type in (None, artifact.activation_type)
+                and float_precision in (None, artifact.float_precision)
             ):
                 return artifact
         return None
@@ -232,7 +232,7 @@ def _require_replaceable(out: Path) -> None:
     if not os.path.lexists(out):
         return
     is_archive = out.suffix == ".zip"
-    is_bundle = (out.is_file() and holds_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
+    is_bundle = (out.is_file() and contains_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
     if out.is_symlink() or not is_bundle:
         raise BundleError(
             f"{out} exists and is not a bundle, so it is not replaced",

@@ -1,6 +1,6 @@
 """INT8: ranges searched on pictures, a placement policy, a gate in decibels, and Q/DQ graphs in two spellings."""
 
-from sr_edge.calibration.account import Account, LatencyMs, LayerRow
+from sr_edge.calibration.account import CalibrationReport, LatencyMs, LayerRow
 from sr_edge.calibration.cache import read_cache, write_cache
 from sr_edge.calibration.calibrated_file import CalibratedFile, calibrate_file
 from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
@@ -12,20 +12,20 @@ from sr_edge.calibration.patches import calibration_patches, held_out_pairs, hel
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.post_training import calibrate, quantize_onnx
 from sr_edge.calibration.quality import HeldOut
-from sr_edge.calibration.tuning import Order, calibrate_within
+from sr_edge.calibration.tuning import CalibrationConfig, calibrate_within
 
 __all__ = [
     "OBSERVERS",
-    "Account",
     "Budget",
     "CalibratedFile",
     "Calibration",
+    "CalibrationConfig",
+    "CalibrationReport",
     "Decision",
     "HeldOut",
     "LatencyMs",
     "LayerRow",
     "Observer",
-    "Order",
     "PlacementPolicy",
     "Provenance",
     "TensorRange",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.gate import Budget, Choice
+from sr_edge.calibration.gate import Budget, LayerSelection
 from sr_edge.spec import Precision
 
 
@@ -39,22 +39,23 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Account:
+class CalibrationReport:
     """A calibration that keeps a budget, and how it came about.
 
-    `rest_db` is what the float network loses by the rest's precision alone, in the timed runtime; it and the drop of
+    `float_precision_drop_db` is what the float network loses by `float_precision` alone, in the timed runtime; it and
+    the drop of
     `choice` are within the budget together. `originals_db` is what INT8 loses against originals, which decides nothing;
     None where there were none.
     """
 
     calibration: Calibration
     layers: tuple[LayerRow, ...]
-    choice: Choice
+    choice: LayerSelection
     budget: Budget
-    meaning: str
+    metric: str
     latency: LatencyMs | None
     warnings: tuple[str, ...]
-    rest_db: float = 0.0
+    float_precision_drop_db: float = 0.0
     originals_db: float | None = None
 
     @property
@@ -66,60 +67,65 @@ class Account:
     @property
     def sentence(self) -> str:
         """What was done, what it costs, and what was left float for quality's sake at which price."""
-        said = (
+        text = (
             f"{len(self.choice.int8)} of {self._possible} possible layers became INT8 and cost "
-            f"{self.choice.drop_db:.3f} dB {self._rest_said()}(budget {self.budget.max_drop_db:g} dB; {self.meaning})"
+            f"{self.choice.drop_db:.3f} dB {self._float_precision_text()}"
+            f"(budget {self.budget.max_drop_db:g} dB; {self.metric})"
         )
         parts = (
-            self._originals_said(),
-            self._tuning_said(),
-            self._time_said(),
-            self._price_said(),
-            self._target_said(),
+            self._originals_text(),
+            self._tuning_text(),
+            self._time_text(),
+            self._price_text(),
+            self._target_text(),
         )
-        return f"{said}; {''.join(parts)}."
+        return f"{text}; {''.join(parts)}."
 
     @property
     def _possible(self) -> int:
         return sum(row.noise_db is not None for row in self.layers)
 
-    def _originals_said(self) -> str:
+    def _originals_text(self) -> str:
         if self.originals_db is None:
             return ""
         return f"against the originals, which decide nothing, {self.originals_db:.3f} dB of PSNR of luma; "
 
-    def _tuning_said(self) -> str:
+    def _tuning_text(self) -> str:
         found = self.calibration.finetuning
         return f"fine-tuning helped {found.kept} of {len(found.tensors)} layer inputs; " if found else ""
 
-    def _rest_said(self) -> str:
+    def _float_precision_text(self) -> str:
         timings = self.calibration.timings
-        return f"beside {self.rest_db:.3f} dB of the rest in {timings.rest} " if self.rest_db and timings else ""
+        return (
+            f"beside {self.float_precision_drop_db:.3f} dB of the rest in {timings.float_precision} "
+            if self.float_precision_drop_db and timings
+            else ""
+        )
 
-    def _time_said(self) -> str:
+    def _time_text(self) -> str:
         timings = self.calibration.timings
         if self.latency is None or timings is None:
             return "no runtime was timed: layers were weighed by multiply-accumulates"
         slower = self.latency.chosen_ms >= self.latency.float_ms
         return (
             f"one tile takes {self.latency.chosen_ms:.2f} ms instead of {self.latency.float_ms:.2f} ms in "
-            f"{timings.runtime} with {timings.rest} for the rest"
+            f"{timings.runtime} with {timings.float_precision} for the rest"
             + (": INT8 saves no time here, deploy it in float" if slower else "")
         )
 
-    def _price_said(self) -> str:
+    def _price_text(self) -> str:
         kept = self.float_for_budget
         if not kept:
             return ""
-        said = f"; for the sake of quality {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
+        text = f"; for the sake of quality {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
         if self.latency is None or self.choice.spare:
-            return said
+            return text
         price_ms = self.latency.chosen_ms - self.latency.all_int8_ms
         return (
-            f"{said}, which costs {max(0.0, price_ms):.2f} ms against all in INT8 ({self.latency.all_int8_ms:.2f} ms)"
+            f"{text}, which costs {max(0.0, price_ms):.2f} ms against all in INT8 ({self.latency.all_int8_ms:.2f} ms)"
         )
 
-    def _target_said(self) -> str:
+    def _target_text(self) -> str:
         wanted = self.budget.latency_ms
         if wanted is None:
             return ""
@@ -129,14 +135,14 @@ class Account:
         if self.latency.chosen_ms <= wanted:
             left = f", so {spare} more {'stays' if spare == 1 else 'stay'} float" if spare else ""
             return f"; the target of {wanted:g} ms is met{left}"
-        said = (
+        text = (
             f"; the target of {wanted:g} ms is not met: the fastest set of INT8 layers found within "
             f"{self.budget.max_drop_db:g} dB takes {self.latency.chosen_ms:.2f} ms and costs "
             f"{self.choice.drop_db:.3f} dB"
         )
-        return said + self._remedy_said(wanted)
+        return text + self._remedy_text(wanted)
 
-    def _remedy_said(self, wanted_ms: float) -> str:
+    def _remedy_text(self, wanted_ms: float) -> str:
         """What all layers in INT8, whatever the budget, would do for the target."""
         if self.latency is None or not self.float_for_budget:
             return ""

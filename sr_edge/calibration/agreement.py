@@ -9,17 +9,17 @@ import onnx
 
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.switched import SwitchedGraph, float_picture
+from sr_edge.calibration.switched import FakeQuantGraph, float_picture
 from sr_edge.calibration.timer import Timer
-from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.calibration.watched import Batch, InstrumentedGraph
 from sr_edge.errors import CalibrationError
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 
 AGREEMENT_DB = 45.0
 """What a compiled INT8 graph must reach against the arithmetic that it stands for: rounding stays well above."""
 
 
-def require_same_meaning(
+def require_equivalent_output(
     model: onnx.ModelProto, chosen: Calibration, patch: Batch, runtime: str, timer: Timer, threads: int | None
 ) -> None:
     """Raises CalibrationError unless the written graph, and the one that `runtime` compiles, do what was judged.
@@ -32,11 +32,11 @@ def require_same_meaning(
         timer: runs graphs in that runtime.
         threads: of the runtime.
     """
-    judged = SwitchedGraph(model, chosen).run(patch, chosen.int8_nodes)
-    written = WatchedGraph(insert_qdq(model, chosen, Spelling.S8), optimize=False).run(patch)[0]
+    judged = FakeQuantGraph(model, chosen).run(patch, chosen.int8_nodes)
+    written = InstrumentedGraph(insert_qdq(model, chosen, ActivationType.INT8), optimize=False).run(patch)[0]
     found = {"ONNX Runtime": float_picture(written)}
     if runtime:
-        run = timer.output_of(insert_qdq(model, chosen, Spelling.U8), patch, Precision.FP32, threads)
+        run = timer.output_of(insert_qdq(model, chosen, ActivationType.UINT8), patch, Precision.FP32, threads)
         found[runtime] = float_picture(run(patch, {}))
     for computed_by, output in found.items():
         agreement_db = _agreement_db(output, judged)

@@ -12,9 +12,7 @@ from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.output import write_output
 from sr_edge.errors import BundleError, CacheMismatch, CalibrationError
 
-_FORMAT = "sr_edge calibration 4"
-_READABLE = (_FORMAT, "sr_edge calibration 3", "sr_edge calibration 2")
-"""Format 3 is the same without unsigned ranges, 2 also without fine-tuning."""
+_FORMAT = "sr_edge calibration 5"
 
 _REPLACE = "delete it or recalibrate"
 
@@ -44,11 +42,11 @@ def read_cache(path: Path) -> Calibration:
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error), path, "a readable calibration cache") from error
     found = document.get("format") if isinstance(document, dict) else None
-    if found not in _READABLE:
+    if found != _FORMAT:
         raise CalibrationError(
-            f"{path} is not a calibration cache of a format that can be read ({', '.join(_READABLE)})",
+            f"{path} is not a calibration cache of the format {_FORMAT!r}",
             found=found,
-            wanted=_READABLE,
+            wanted=_FORMAT,
             remedy=_REPLACE,
         )
     body, digest = document.get("calibration"), document.get("sha256")

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.calibration.account import Account
+from sr_edge.calibration.account import CalibrationReport
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.pareto import write_curve
 from sr_edge.calibration.post_training import quantize_onnx
 from sr_edge.calibration.quality import HeldOut
-from sr_edge.calibration.tuning import Order, StageProgress, calibrate_within
+from sr_edge.calibration.tuning import CalibrationConfig, StageProgress, calibrate_within
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class CalibratedFile:
     """What was written: the INT8 graph at `path`, and the `files` of its curve; `warnings` are those of the graph."""
 
     path: Path
-    spelling: Spelling
-    account: Account
+    activation_type: ActivationType
+    report: CalibrationReport
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
 
@@ -36,34 +36,36 @@ def cache_beside(out: Path) -> Path:
     return out.with_suffix(".calibration.json")
 
 
-def choose_spelling(spelling: Spelling | None, targets: Sequence[str], runtime: str) -> Spelling:
+def choose_activation_type(
+    activation_type: ActivationType | None, targets: Sequence[str], runtime: str
+) -> ActivationType:
     """The spelling named, or the one that all targets read, or OpenVINO's where layers are timed there.
 
     Args:
-        spelling: None leaves the choice.
+        activation_type: None leaves the choice.
         targets: runtimes that must take the file.
         runtime: where layers are timed; empty where they are not.
 
     Raises:
         UsageError: no one file is for all the targets.
     """
-    usual = (Spelling.U8, Spelling.S8) if runtime else (Spelling.S8, Spelling.U8)
-    candidates = usual if spelling is None else (spelling,)
+    usual = (ActivationType.UINT8, ActivationType.INT8) if runtime else (ActivationType.INT8, ActivationType.UINT8)
+    candidates = usual if activation_type is None else (activation_type,)
     fitting = [candidate for candidate in candidates if set(targets) <= set(readers_of(candidate))]
     if fitting:
         return fitting[0]
-    if spelling is None:
+    if activation_type is None:
         raise UsageError(
             f"no single INT8 file can be read by all of {', '.join(targets)}",
             found=tuple(targets),
-            wanted={each: readers_of(each) for each in Spelling},
+            wanted={each: readers_of(each) for each in ActivationType},
             remedy="calibrate once for each spelling, or use sr-edge deploy, which writes both",
         )
-    others = [target for target in targets if target not in readers_of(spelling)]
+    others = [target for target in targets if target not in readers_of(activation_type)]
     raise UsageError(
-        f"INT8 files with the spelling {spelling} cannot be read by {', '.join(others)}",
-        found=spelling,
-        wanted=tuple(each for each in Spelling if set(others) <= set(readers_of(each))),
+        f"INT8 files with the spelling {activation_type} cannot be read by {', '.join(others)}",
+        found=activation_type,
+        wanted=tuple(each for each in ActivationType if set(others) <= set(readers_of(each))),
         remedy="leave out --spelling",
     )
 
@@ -73,8 +75,8 @@ def calibrate_file(
     out: Path,
     batches: Sequence[Batch],
     held_out: Sequence[HeldOut],
-    order: Order,
-    spelling: Spelling | None = None,
+    config: CalibrationConfig,
+    activation_type: ActivationType | None = None,
     *,
     cache: Path | None = None,
     recalibrate: bool = False,
@@ -86,8 +88,8 @@ def calibrate_file(
     Args:
         source: the float32 graph.
         out: the INT8 graph; the curve's JSON and picture and, unless `cache` names it, the cache lie beside it.
-        batches, held_out, order, recalibrate, progress: as in `calibrate_within`.
-        spelling: None takes the one that the targets read, or OpenVINO's where that was timed.
+        batches, held_out, config, recalibrate, progress: as in `calibrate_within`.
+        activation_type: None takes the one that the targets read, or OpenVINO's where that was timed.
         cache: a file that must fit; one that an earlier run left beside `out` is replaced where it does not.
         targets: runtimes that must take the INT8 graph; what they refuse in the float one is found before any work.
 
@@ -98,19 +100,19 @@ def calibrate_file(
         CalibrationError: whatever `calibrate_within` raises; or a file cannot be written.
     """
     kept = cache or cache_beside(out)
-    spelled = choose_spelling(spelling, targets, order.runtime)
-    findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(spelled))
+    chosen_type = choose_activation_type(activation_type, targets, config.runtime)
+    findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(chosen_type))
 
-    def work(again: bool) -> Account:
-        return calibrate_within(source, batches, held_out, order, progress=progress, cache=kept, recalibrate=again)
+    def work(again: bool) -> CalibrationReport:
+        return calibrate_within(source, batches, held_out, config, progress=progress, cache=kept, recalibrate=again)
 
     try:
-        account = work(recalibrate)
+        report = work(recalibrate)
     except CacheMismatch:
         if cache is not None:
             raise
-        account = work(True)
-    rest = Precision.FP16 if order.rest is Precision.FP16 else Precision.FP32
-    quantize_onnx(source, account.calibration, out, spelled, rest, targets)
-    files = write_curve(account, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
-    return CalibratedFile(out, spelled, account, files, summarize(findings))
+        report = work(True)
+    float_precision = Precision.FP16 if config.float_precision is Precision.FP16 else Precision.FP32
+    quantize_onnx(source, report.calibration, out, chosen_type, float_precision, targets)
+    files = write_curve(report, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
+    return CalibratedFile(out, chosen_type, report, files, summarize(findings))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
 from sr_edge.calibration.placement import Decision, PlacementPolicy
-from sr_edge.calibration.sites import Site
+from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import UsageError
 
@@ -116,15 +116,15 @@ class Calibration:
         tuned = self._tuned(tensor)
         return self.ranges[tensor] if tuned is None or tuned.range is None else tuned.range
 
-    def correction_of(self, site: Site) -> tuple[float, ...] | None:
+    def correction_of(self, op: QuantizableOp) -> tuple[float, ...] | None:
         """What is added to the layer's bias while it is INT8; None where it cannot be corrected."""
-        tuned = self._tuned(site.activation)
-        return (self.corrections if tuned is None or tuned.range is None else tuned.corrections).get(site.node)
+        tuned = self._tuned(op.activation)
+        return (self.corrections if tuned is None or tuned.range is None else tuned.corrections).get(op.node)
 
-    def tuned_weight(self, site: Site, shape: tuple[int, ...]) -> npt.NDArray[np.int8] | None:
+    def tuned_weight(self, op: QuantizableOp, shape: tuple[int, ...]) -> npt.NDArray[np.int8] | None:
         """The fine-tuned INT8 weight of that shape; None where the nearest values are taken."""
-        tuned = self._tuned(site.activation)
-        text = tuned.weights.get(site.node) if tuned is not None else None
+        tuned = self._tuned(op.activation)
+        text = tuned.weights.get(op.node) if tuned is not None else None
         return None if text is None else np.frombuffer(base64.b64decode(text), np.int8).reshape(shape)
 
     def _tuned(self, tensor: str) -> TunedTensor | None:

@@ -13,9 +13,9 @@ import onnx
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.graph import sized_view
 from sr_edge.calibration.observers import Observer
-from sr_edge.calibration.search import Found, Sampled, Statistics, search_range
+from sr_edge.calibration.search import LayerSamples, RangeSearchResult, TensorStatistics, search_range
 from sr_edge.calibration.unsigned import may_be_unsigned
-from sr_edge.calibration.watched import Batch, Feeds, Progress, WatchedGraph, require_batches
+from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph, StepProgress, require_batches
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import view_graph
@@ -28,7 +28,7 @@ SAMPLES = 1024
 
 _UNKNOWN_BYTES = 16 << 20
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 def collect_ranges(
@@ -36,9 +36,9 @@ def collect_ranges(
     layers: Sequence[Layer],
     batches: Sequence[Batch],
     observer_type: type[Observer] | None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     observed_bytes: int = OBSERVED_BYTES,
-) -> Iterator[dict[str, Found]]:
+) -> Iterator[dict[str, RangeSearchResult]]:
     """What the search finds for the input tensor of each layer, over all batches, pass by pass.
 
     In a graph with controls the extremes of those count too. Channels that every reader multiplies by zero do not
@@ -52,29 +52,29 @@ def collect_ranges(
     require_batches(model, batches)
     readers: dict[str, list[Layer]] = {}
     for layer in layers:
-        readers.setdefault(layer.site.activation, []).append(layer)
+        readers.setdefault(layer.op.activation, []).append(layer)
     runs = checked_pairs(batches, Feeds(model).controls)
     passes = list(passes_over(model, readers, batches[0].shape, SAMPLES, observed_bytes))
     done, total = 0, len(passes) * len(runs) + len(readers)
     view = view_graph(model)
     for names in passes:
-        watched = [
-            _Watched(name, readers[name], -(-SAMPLES // len(runs)), may_be_unsigned(view, name, readers[name]))
+        observed = [
+            _ObservedTensor(name, readers[name], -(-SAMPLES // len(runs)), may_be_unsigned(view, name, readers[name]))
             for name in names
         ]
-        graph = WatchedGraph(model, names)
+        graph = InstrumentedGraph(model, names)
         for batch, setting in runs:
-            for tensor, values in zip(watched, graph.run(batch, setting), strict=True):
+            for tensor, values in zip(observed, graph.run(batch, setting), strict=True):
                 tensor.observe(values)
             done = _step(progress, done, total)
         found = {}
-        for tensor in watched:
+        for tensor in observed:
             found[tensor.name] = tensor.search(observer_type)
             done = _step(progress, done, total)
         yield found
 
 
-class _Watched:
+class _ObservedTensor:
     """Statistics and samples of one tensor, for each of its readers."""
 
     def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int, is_picture: bool) -> None:
@@ -83,11 +83,11 @@ class _Watched:
         self._is_picture = is_picture
         self._samples_per_run = samples_per_run
         self._generator = np.random.default_rng(zlib.crc32(name.encode()))
-        self._columns: list[list[Values]] = [[] for _ in readers]
-        self._lowest: list[Values] = []
-        self._highest: list[Values] = []
+        self._unfolded: list[list[Float32Array]] = [[] for _ in readers]
+        self._lowest: list[Float32Array] = []
+        self._highest: list[Float32Array] = []
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         axis = self._readers[0].channel_axis % values.ndim
         others = tuple(index for index in range(values.ndim) if index != axis)
         lowest, highest = values.min(axis=others), values.max(axis=others)
@@ -100,20 +100,20 @@ class _Watched:
             )
         self._lowest.append(lowest)
         self._highest.append(highest)
-        for columns, reader in zip(self._columns, self._readers, strict=True):
-            columns.append(reader.sample(values, self._samples_per_run, self._generator))
+        for unfolded, reader in zip(self._unfolded, self._readers, strict=True):
+            unfolded.append(reader.sample(values, self._samples_per_run, self._generator))
 
-    def search(self, observer_type: type[Observer] | None) -> Found:
-        statistics = Statistics(np.min(self._lowest, axis=0), np.max(self._highest, axis=0))
+    def search(self, observer_type: type[Observer] | None) -> RangeSearchResult:
+        statistics = TensorStatistics(np.min(self._lowest, axis=0), np.max(self._highest, axis=0))
         sampled = [
-            Sampled.of(reader, np.concatenate(columns, axis=1))
-            for reader, columns in zip(self._readers, self._columns, strict=True)
+            LayerSamples.of(reader, np.concatenate(unfolded, axis=1))
+            for reader, unfolded in zip(self._readers, self._unfolded, strict=True)
         ]
-        self._columns = []
+        self._unfolded = []
         return search_range(statistics, sampled, observer_type, may_be_unsigned=self._is_picture)
 
 
-def _step(progress: Progress | None, done: int, total: int) -> int:
+def _step(progress: StepProgress | None, done: int, total: int) -> int:
     if progress is not None:
         progress(done + 1, total)
     return done + 1
@@ -131,7 +131,7 @@ def passes_over(
     group: list[str] = []
     group_bytes = 0
     for name, layers in readers.items():
-        size = sizes.get(name, _UNKNOWN_BYTES) + samples * sum(map(_column_bytes, layers))
+        size = sizes.get(name, _UNKNOWN_BYTES) + samples * sum(map(_unfolded_bytes, layers))
         if group and group_bytes + size > observed_bytes:
             yield group
             group, group_bytes = [], 0
@@ -141,7 +141,7 @@ def passes_over(
         yield group
 
 
-def _column_bytes(layer: Layer) -> int:
+def _unfolded_bytes(layer: Layer) -> int:
     return 4 * layer.input_channels * math.prod(layer.weight.shape[2:])
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.biases import bias_of
-from sr_edge.calibration.sites import Site, find_sites
+from sr_edge.calibration.sites import QuantizableOp, find_quantizable_ops
 from sr_edge.export.graph import GraphView, attribute, view_graph
 
-Values = npt.NDArray[np.float32]
-Positions = npt.NDArray[np.intp]
+Float32Array = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.intp]
 
 _OUTSIDE = -1
 
@@ -28,8 +28,8 @@ _OUTSIDE = -1
 class Layer:
     """One site with its weight (as in the file) and what its operator's attributes say."""
 
-    site: Site
-    weight: Values
+    op: QuantizableOp
+    weight: Float32Array
     groups: int = 1
     strides: tuple[int, ...] = (1, 1)
     dilations: tuple[int, ...] = (1, 1)
@@ -40,7 +40,7 @@ class Layer:
 
     @property
     def is_spatial(self) -> bool:
-        return self.site.op_type in ("Conv", "ConvTranspose")
+        return self.op.op_type in ("Conv", "ConvTranspose")
 
     @property
     def padding(self) -> tuple[int, ...]:
@@ -54,49 +54,49 @@ class Layer:
 
     @property
     def input_channels(self) -> int:
-        if self.site.op_type == "Conv":
+        if self.op.op_type == "Conv":
             return int(self.weight.shape[1]) * self.groups
-        return int(self.weight.shape[0 if self.site.channel_axis else 1])
+        return int(self.weight.shape[0 if self.op.channel_axis else 1])
 
     @property
     def output_channels(self) -> int:
-        outputs = int(self.weight.shape[self.site.channel_axis])
-        return outputs * self.groups if self.site.op_type == "ConvTranspose" else outputs
+        outputs = int(self.weight.shape[self.op.channel_axis])
+        return outputs * self.groups if self.op.op_type == "ConvTranspose" else outputs
 
-    def weight_per_input(self) -> Values:
+    def weight_per_input(self) -> Float32Array:
         """The weight with its input channels on the first axis: (input channels, the rest)."""
         return self.input_major(self.weight).reshape(self.input_channels, -1)
 
-    def input_major(self, weight: Values) -> Values:
+    def input_major(self, weight: Float32Array) -> Float32Array:
         """(groups, channels of a group, outputs of a group, taps) of a weight of this layer's shape."""
-        if self.site.op_type == "Conv":
+        if self.op.op_type == "Conv":
             outputs, inputs = weight.shape[:2]
-            by_group: Values = weight.reshape(self.groups, outputs // self.groups, inputs, -1)
+            by_group: Float32Array = weight.reshape(self.groups, outputs // self.groups, inputs, -1)
             return np.transpose(by_group, (0, 2, 1, 3))
-        if self.site.op_type == "ConvTranspose":
+        if self.op.op_type == "ConvTranspose":
             inputs, outputs = weight.shape[:2]
             return weight.reshape(self.groups, inputs // self.groups, outputs, -1)
-        matrix = weight if self.site.channel_axis else weight.T
+        matrix = weight if self.op.channel_axis else weight.T
         return matrix[np.newaxis, :, :, np.newaxis]
 
-    def matrix(self, weight: Values) -> Values:
+    def matrix(self, weight: Float32Array) -> Float32Array:
         """(groups, channels x taps of a group, outputs of a group), the right factor of the product."""
         groups, inputs, outputs, taps = (major := self.input_major(weight)).shape
         return np.ascontiguousarray(major.transpose(0, 1, 3, 2)).reshape(groups, inputs * taps, outputs)
 
-    def smoothed(self, weight: Values, smoothing: Values) -> Values:
+    def smoothed(self, weight: Float32Array, smoothing: Float32Array) -> Float32Array:
         """The weight that undoes a division of the input channels by `smoothing`."""
-        if self.site.op_type == "Conv":
+        if self.op.op_type == "Conv":
             outputs, inputs = weight.shape[:2]
             per_group = smoothing.reshape(self.groups, 1, inputs)
             per_output = np.repeat(per_group, outputs // self.groups, axis=1).reshape(outputs, inputs, 1, 1)
             return np.multiply(weight, per_output, dtype=np.float32)
-        along = 0 if self.site.op_type == "ConvTranspose" or self.site.channel_axis else 1
+        along = 0 if self.op.op_type == "ConvTranspose" or self.op.channel_axis else 1
         shape = [1] * weight.ndim
         shape[along] = -1
         return np.multiply(weight, smoothing.reshape(shape), dtype=np.float32)
 
-    def sample(self, values: Values, count: int, generator: np.random.Generator) -> Values:
+    def sample(self, values: Float32Array, count: int, generator: np.random.Generator) -> Float32Array:
         """Columns at `count` random output positions of one input tensor: (groups, count, channels x taps)."""
         if not self.is_spatial:
             rows = values.reshape(-1, values.shape[-1])
@@ -104,7 +104,7 @@ class Layer:
         taps = [self._taps(axis, values.shape[2 + axis], count, generator) for axis in (0, 1)]
         return self._gather(values[0], taps[0], taps[1])
 
-    def _gather(self, planes: Values, rows: Positions, columns: Positions) -> Values:
+    def _gather(self, planes: Float32Array, rows: IndexArray, columns: IndexArray) -> Float32Array:
         found = planes[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
         outside = (rows == _OUTSIDE)[:, :, np.newaxis] | (columns == _OUTSIDE)[:, np.newaxis, :]
         found[:, outside] = 0.0
@@ -112,14 +112,14 @@ class Layer:
         by_group = found.reshape(self.groups, channels // self.groups, count, -1).transpose(0, 2, 1, 3)
         return np.ascontiguousarray(by_group).reshape(self.groups, count, -1)
 
-    def _taps(self, axis: int, size: int, count: int, generator: np.random.Generator) -> Positions:
+    def _taps(self, axis: int, size: int, count: int, generator: np.random.Generator) -> IndexArray:
         """(count, kernel side): which input each kernel tap of each sampled output reads along one axis."""
         kernel = int(self.weight.shape[2 + axis])
         stride, dilation = self.strides[axis], self.dilations[axis]
         reach = dilation * (kernel - 1) + 1
         before, after = self._padding(axis, size, reach)
         offsets = dilation * np.arange(kernel)
-        if self.site.op_type == "Conv":
+        if self.op.op_type == "Conv":
             outputs = generator.integers(max(1, (size + before + after - reach) // stride + 1), size=count)
             found = outputs[:, np.newaxis] * stride - before + offsets
             return np.where((found >= 0) & (found < size), found, _OUTSIDE)
@@ -133,7 +133,7 @@ class Layer:
         if self.auto_pad in ("NOTSET", "", "VALID"):
             return self.padding[axis], self.padding[len(self.padding) // 2 + axis]
         stride = self.strides[axis]
-        if self.site.op_type == "Conv":
+        if self.op.op_type == "Conv":
             missing = max(0, (-(-size // stride) - 1) * stride + reach - size)
         else:
             missing = max(0, reach + self.extra_rows[axis] - stride)
@@ -145,18 +145,18 @@ def possible_layers(model: onnx.ModelProto) -> dict[str, Layer]:
     """Every layer that can be INT8, by the name of its node, in graph order."""
     view = view_graph(model)
     at = {node.name: index for index, node in enumerate(view.nodes)}
-    sites = [site for site in find_sites(model) if not site.obstacle]
-    return {site.node: _layer(view, at[site.node], site) for site in sites}
+    ops = [op for op in find_quantizable_ops(model) if not op.obstacle]
+    return {op.node: _layer(view, at[op.node], op) for op in ops}
 
 
-def _layer(view: GraphView, at: int, site: Site) -> Layer:
-    node, weight = view.nodes[at], view.constants[site.weight].astype(np.float32)
+def _layer(view: GraphView, at: int, op: QuantizableOp) -> Layer:
+    node, weight = view.nodes[at], view.constants[op.weight].astype(np.float32)
     is_correctable = bias_of(view, at) is not None
-    if site.op_type not in ("Conv", "ConvTranspose"):
-        return Layer(site, weight, is_correctable=is_correctable)
+    if op.op_type not in ("Conv", "ConvTranspose"):
+        return Layer(op, weight, is_correctable=is_correctable)
     group, auto_pad = attribute(node, "group"), attribute(node, "auto_pad")
     return Layer(
-        site,
+        op,
         weight,
         group.i if group is not None else 1,
         _integers(node, "strides", (1, 1)),

@@ -18,19 +18,19 @@ from sr_edge.calibration.observers import INT8_LEVELS
 DAMPING = 0.01
 """Share of the mean input power that ties every weight to its float value: few samples must not decide alone."""
 
-Values = npt.NDArray[np.float32]
-Sums = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Quadratic:
+class QuadraticError:
     """The error of one group of a layer: `gram` (inputs, inputs) and `cross` (inputs, outputs), both damped."""
 
-    gram: Sums
-    cross: Sums
+    gram: Float64Array
+    cross: Float64Array
 
     @classmethod
-    def of(cls, inputs: Values, wanted: Values, weight: Values) -> Quadratic:
+    def of(cls, inputs: Float32Array, wanted: Float32Array, weight: Float32Array) -> QuadraticError:
         """From samples of the INT8 input (samples, inputs), the wanted output (samples, outputs), the float weight."""
         gram = (inputs.T @ inputs).astype(np.float64)
         cross = (inputs.T @ wanted).astype(np.float64)
@@ -38,7 +38,7 @@ class Quadratic:
         return cls(gram + ridge * np.eye(len(gram)), cross + ridge * weight)
 
 
-def descend(error: Quadratic, nearest: Values, scales: Values, steps: int) -> Values:
+def coordinate_descent(error: QuadraticError, nearest: Float32Array, scales: Float32Array, steps: int) -> Float32Array:
     """INT8 weights (inputs, outputs) of less error than `nearest`, in at most `steps` sweeps.
 
     Args:
@@ -55,7 +55,7 @@ def descend(error: Quadratic, nearest: Values, scales: Values, steps: int) -> Va
     return levels.astype(np.float32)
 
 
-def _sweep(gram: Sums, slope: Sums, levels: Sums, scales: Values) -> bool:
+def _sweep(gram: Float64Array, slope: Float64Array, levels: Float64Array, scales: Float32Array) -> bool:
     """Moves every input's weights to their best values, in place; says whether any moved."""
     moved = False
     for index, row in enumerate(levels):

@@ -20,10 +20,10 @@ import onnx
 from sr_edge.calibration.calibration import Calibration, Finetuning, TensorRange, TunedTensor
 from sr_edge.calibration.collect import OBSERVED_BYTES, passes_over
 from sr_edge.calibration.columns import Layer, possible_layers
-from sr_edge.calibration.coordinates import Quadratic, descend
+from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
 from sr_edge.calibration.qdq import smoothing_of
-from sr_edge.calibration.search import Sampled, int8_values
-from sr_edge.calibration.watched import Batch, Feeds, Progress, WatchedGraph
+from sr_edge.calibration.search import LayerSamples, int8_values
+from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph, StepProgress
 from sr_edge.calibration.weights import along_axis, quantize_weight
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
@@ -42,7 +42,7 @@ SEED = 1
 CLIPS = (1.0, 0.9, 1.1, 0.8, 1.25)
 """Shares of the clip that the search found."""
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def finetune(
     calibration: Calibration,
     batches: Sequence[Batch],
     steps: int,
-    progress: Progress = lambda done, total: None,
+    progress: StepProgress = lambda done, total: None,
     save: Callable[[Calibration], None] = lambda calibration: None,
     *,
     samples: int = SAMPLES,
@@ -85,7 +85,7 @@ def finetune(
     layers = {name: layer for name, layer in possible_layers(model).items() if _has_range(layer, calibration)}
     readers: dict[str, list[Layer]] = {}
     for layer in layers.values():
-        readers.setdefault(layer.site.activation, []).append(layer)
+        readers.setdefault(layer.op.activation, []).append(layer)
     missing = {tensor: found for tensor, found in readers.items() if tensor not in done}
     plain = replace(calibration, finetuning=None)
     passes = list(passes_over(model, missing, batches[0].shape, samples, observed_bytes))
@@ -109,7 +109,7 @@ def require_enough(patches: int) -> None:
 
 def _has_range(layer: Layer, calibration: Calibration) -> bool:
     """A tensor that was zero on every patch has no clip to tune."""
-    found = calibration.ranges.get(layer.site.activation)
+    found = calibration.ranges.get(layer.op.activation)
     return found is not None and found.clip > 0.0
 
 
@@ -121,23 +121,23 @@ def _tuned_tensors(
     batches: Sequence[Batch],
     steps: int,
     samples: int,
-    progress: Progress,
+    progress: StepProgress,
 ) -> Iterator[tuple[str, TunedTensor]]:
     runs = checked_pairs(list(enumerate(batches)), Feeds(model).controls)
     done, total = 0, len(passes) * len(runs) + len(readers)
     for names in passes:
-        graph = WatchedGraph(model, names)
-        lessons = [_Lesson(name, readers[name], -(-samples // len(runs))) for name in names]
+        graph = InstrumentedGraph(model, names)
+        tuners = [_WeightTuner(name, readers[name], -(-samples // len(runs))) for name in names]
         for (index, batch), setting in runs:
-            for lesson, values in zip(lessons, graph.run(batch, setting), strict=True):
-                lesson.observe(values, checking=index % CHECKED_SHARE == 1)
+            for tuner, values in zip(tuners, graph.run(batch, setting), strict=True):
+                tuner.observe(values, checking=index % CHECKED_SHARE == 1)
             progress(done := done + 1, total)
-        for lesson in lessons:
-            yield lesson.name, lesson.learn(plain, steps)
+        for tuner in tuners:
+            yield tuner.name, tuner.learn(plain, steps)
             progress(done := done + 1, total)
 
 
-class _Lesson:
+class _WeightTuner:
     """Samples of one tensor, for each of its readers."""
 
     def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int) -> None:
@@ -145,32 +145,32 @@ class _Lesson:
         self._readers = readers
         self._samples_per_run = samples_per_run
         self._generator = np.random.default_rng((zlib.crc32(name.encode()), SEED))
-        self._taught: list[list[Values]] = [[] for _ in readers]
-        self._checked: list[list[Values]] = [[] for _ in readers]
+        self._taught: list[list[Float32Array]] = [[] for _ in readers]
+        self._checked: list[list[Float32Array]] = [[] for _ in readers]
 
-    def observe(self, values: Values, checking: bool) -> None:
+    def observe(self, values: Float32Array, checking: bool) -> None:
         kept = self._checked if checking else self._taught
-        for columns, reader in zip(kept, self._readers, strict=True):
-            columns.append(reader.sample(values, self._samples_per_run, self._generator))
+        for unfolded, reader in zip(kept, self._readers, strict=True):
+            unfolded.append(reader.sample(values, self._samples_per_run, self._generator))
 
     def learn(self, plain: Calibration, steps: int) -> TunedTensor:
         taught, checked = (
             [
-                Sampled.of(reader, np.concatenate(parts, axis=1))
+                LayerSamples.of(reader, np.concatenate(parts, axis=1))
                 for reader, parts in zip(self._readers, kept, strict=True)
             ]
             for kept in (self._taught, self._checked)
         )
         self._taught, self._checked = [], []
-        corrections = [plain.correction_of(reader.site) for reader in self._readers]
+        corrections = [plain.correction_of(reader.op) for reader in self._readers]
         return tune_tensor(plain.range_of(self.name), corrections, taught, checked, steps)
 
 
 def tune_tensor(
     found: TensorRange,
     corrections: Sequence[tuple[float, ...] | None],
-    taught: Sequence[Sampled],
-    checked: Sequence[Sampled],
+    taught: Sequence[LayerSamples],
+    checked: Sequence[LayerSamples],
     steps: int,
 ) -> TunedTensor:
     """The best of CLIPS with weights and biases fitted to it, if it is better than what the search found.
@@ -191,26 +191,26 @@ def tune_tensor(
     after = _noise(best, fits, checked)
     if after >= before:
         return TunedTensor(before, after)
-    named = [(each.layer.site.node, fit) for each, fit in zip(taught, fits, strict=True)]
+    named = [(each.layer.op.node, fit) for each, fit in zip(taught, fits, strict=True)]
     weights = {node: base64.b64encode(fit.weight.tobytes()).decode() for node, fit in named}
     fitted = {node: fit.correction for node, fit in named if fit.correction is not None}
     return TunedTensor(before, after, best, fitted, weights)
 
 
-def _nearest(layer: Layer, smoothing: Values | None) -> tuple[npt.NDArray[np.int8], Values]:
+def _nearest(layer: Layer, smoothing: Float32Array | None) -> tuple[npt.NDArray[np.int8], Float32Array]:
     """The nearest INT8 weight, and its scales shaped to broadcast with it."""
     weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
-    levels, scales = quantize_weight(weight, layer.site.channel_axis)
-    return levels, along_axis(scales, layer.site.channel_axis, weight.ndim)
+    levels, scales = quantize_weight(weight, layer.op.channel_axis)
+    return levels, along_axis(scales, layer.op.channel_axis, weight.ndim)
 
 
-def _rounded_input(sampled: Sampled, found: TensorRange) -> Values:
+def _rounded_input(sampled: LayerSamples, found: TensorRange) -> Float32Array:
     smoothing = smoothing_of(found)
-    columns = sampled.columns if smoothing is None else sampled.smoothed_columns(smoothing)
-    return int8_values(columns, found)
+    unfolded = sampled.unfolded if smoothing is None else sampled.smoothed_input(smoothing)
+    return int8_values(unfolded, found)
 
 
-def _fitted(sampled: Sampled, found: TensorRange, steps: int) -> _Fit:
+def _fitted(sampled: LayerSamples, found: TensorRange, steps: int) -> _Fit:
     layer, smoothing = sampled.layer, smoothing_of(found)
     nearest, scales = _nearest(layer, smoothing)
     target = layer.matrix(layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing))
@@ -221,7 +221,9 @@ def _fitted(sampled: Sampled, found: TensorRange, steps: int) -> _Fit:
         wanted = wanted - wanted.mean(axis=1, keepdims=True)
     levels = np.stack(
         [
-            descend(Quadratic.of(inputs[group], wanted[group], target[group]), start[group], steps_of[group, 0], steps)
+            coordinate_descent(
+                QuadraticError.of(inputs[group], wanted[group], target[group]), start[group], steps_of[group, 0], steps
+            )
             for group in range(len(inputs))
         ]
     )
@@ -231,7 +233,7 @@ def _fitted(sampled: Sampled, found: TensorRange, steps: int) -> _Fit:
     return _Fit(weight, correction if layer.is_correctable else None)
 
 
-def _weight_of(layer: Layer, levels: Values) -> npt.NDArray[np.int8]:
+def _weight_of(layer: Layer, levels: Float32Array) -> npt.NDArray[np.int8]:
     """The weight of which `levels` is the matrix."""
     places = np.arange(layer.weight.size, dtype=np.float64).reshape(layer.weight.shape)
     weight = np.empty(layer.weight.size, np.int8)
@@ -239,17 +241,17 @@ def _weight_of(layer: Layer, levels: Values) -> npt.NDArray[np.int8]:
     return weight.reshape(layer.weight.shape)
 
 
-def _error(sampled: Sampled, found: TensorRange, fit: _Fit) -> Values:
+def _error(sampled: LayerSamples, found: TensorRange, fit: _Fit) -> Float32Array:
     """(groups, samples, outputs of a group): what the layer puts out in INT8, less what is wanted."""
     layer = sampled.layer
     scales = _nearest(layer, smoothing_of(found))[1]
-    error: Values = np.matmul(_rounded_input(sampled, found), layer.matrix(fit.weight * scales)) - sampled.output
+    error: Float32Array = np.matmul(_rounded_input(sampled, found), layer.matrix(fit.weight * scales)) - sampled.output
     if fit.correction is not None:
         error += np.asarray(fit.correction, np.float32).reshape(len(error), 1, -1)
     return error
 
 
-def _noise(found: TensorRange, fits: Sequence[_Fit], sampled: Sequence[Sampled]) -> float:
+def _noise(found: TensorRange, fits: Sequence[_Fit], sampled: Sequence[LayerSamples]) -> float:
     """Power of the errors over that of the outputs, summed over the readers."""
     return sum(
         float(np.mean(np.square(_error(each, found, fit)), dtype=np.float64))

@@ -15,9 +15,9 @@ import onnx
 from sr_edge.calibration.biases import BIAS_SLOT
 from sr_edge.export.graph import GraphView, attribute
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
-Divisors = Mapping[tuple[str, int], Values]
+Divisors = Mapping[tuple[str, int], Float32Array]
 """By what to divide the constant in an input slot of a node, shaped to broadcast with it."""
 
 LAST = -1
@@ -25,7 +25,7 @@ CHANNELS = 1
 
 
 def fold_division(
-    view: GraphView, tensor: str, smoothing: Values, axis: int, readers: Collection[str]
+    view: GraphView, tensor: str, smoothing: Float32Array, axis: int, readers: Collection[str]
 ) -> Divisors | None:
     """How to divide the channels of `tensor` in what makes it; None where that would change something else.
 
@@ -42,7 +42,9 @@ def fold_division(
     return _fold(view, tensor, smoothing, axis)
 
 
-def _fold(view: GraphView, tensor: str, smoothing: Values, axis: int) -> dict[tuple[str, int], Values] | None:
+def _fold(
+    view: GraphView, tensor: str, smoothing: Float32Array, axis: int
+) -> dict[tuple[str, int], Float32Array] | None:
     at = view.producer.get(tensor)
     if at is None:
         return None
@@ -60,21 +62,23 @@ def _fold(view: GraphView, tensor: str, smoothing: Values, axis: int) -> dict[tu
     return {(node.name, slot): smoothing.reshape(shape) for slot, shape in shapes.items()}
 
 
-def _fold_before(view: GraphView, tensor: str, smoothing: Values, axis: int) -> dict[tuple[str, int], Values] | None:
+def _fold_before(
+    view: GraphView, tensor: str, smoothing: Float32Array, axis: int
+) -> dict[tuple[str, int], Float32Array] | None:
     if len(view.consumers.get(tensor, ())) != 1 or tensor in view.output_names:
         return None
     return _fold(view, tensor, smoothing, axis)
 
 
 def _fold_sum(
-    view: GraphView, node: onnx.NodeProto, smoothing: Values, axis: int
-) -> dict[tuple[str, int], Values] | None:
+    view: GraphView, node: onnx.NodeProto, smoothing: Float32Array, axis: int
+) -> dict[tuple[str, int], Float32Array] | None:
     for slot, name in enumerate(node.input):
         constant = view.constants.get(name)
         if constant is None or not _is_per_channel(constant.shape, smoothing.size, axis):
             continue
-        rest = _fold_before(view, node.input[1 - slot], smoothing, axis)
-        return None if rest is None else {**rest, (node.name, slot): smoothing.reshape(_beside(axis))}
+        others_above = _fold_before(view, node.input[1 - slot], smoothing, axis)
+        return None if others_above is None else {**others_above, (node.name, slot): smoothing.reshape(_beside(axis))}
     return None
 
 

@@ -60,7 +60,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayerSelection:
     """The layers to make INT8, what they cost together, and what else was tried on the way.
 
     `useless` layers stay float because INT8 saves no time in them, `overpriced` ones because it saves too little for
@@ -75,7 +75,7 @@ class Choice:
     spare: tuple[str, ...] = ()
 
 
-def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> Choice:
+def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> LayerSelection:
     """Drops layers, most decibels per time saved first, until the rest together keeps the budget.
 
     Layers in which INT8 saves no time are dropped before anything else, and those of which the share in the budget is
@@ -151,11 +151,11 @@ class Gate:
                 chosen |= {name}
         return chosen
 
-    def choice(self, layers: Sequence[str], chosen: Collection[str]) -> Choice:
+    def choice(self, layers: Sequence[str], chosen: Collection[str]) -> LayerSelection:
         """With the points of a curve from all the layers to none of them."""
         self.joint(layers)
         self._draw_curve()
-        return Choice(tuple(name for name in layers if name in chosen), self.joint(chosen), self._points())
+        return LayerSelection(tuple(name for name in layers if name in chosen), self.joint(chosen), self._points())
 
     def _draw_curve(self) -> None:
         """Makes sure of some points from many layers to few."""

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.graph import picture_input
-from sr_edge.calibration.unsigned import WHITES
-from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.calibration.unsigned import INPUT_RANGES
+from sr_edge.calibration.watched import Batch, InstrumentedGraph
 
 CLEARLY_DB = 6.0
 """So much nearer must the output be to the input at another range: without biases a network is alike at all ranges."""
@@ -25,32 +25,34 @@ LIKE_DB = 15.0, 30.0
 PATCHES = 4
 
 
-def range_warning(model: onnx.ModelProto, batches: Sequence[Batch], white: float) -> str:
-    """What to warn of where the patches look better with another white; empty where `white` seems right.
+def range_warning(model: onnx.ModelProto, batches: Sequence[Batch], input_range: float) -> str:
+    """What to warn of where the patches look better with another white; empty where `input_range` seems right.
 
     Args:
         model: the float graph.
         batches: patches in [0, 1].
-        white: what the graph is told to call white.
+        input_range: what the graph is told to call white.
     """
     if picture_input(model).type.tensor_type.elem_type == onnx.TensorProto.UINT8:
         return ""
-    graph = WatchedGraph(model)
-    found = {each: _likeness_db(graph, batches[:PATCHES], each) for each in (white, *WHITES)}
+    graph = InstrumentedGraph(model)
+    found = {each: _likeness_db(graph, batches[:PATCHES], each) for each in (input_range, *INPUT_RANGES)}
     best = max(found, key=lambda each: found[each])
     least, enough = LIKE_DB
-    if found[white] >= enough or found[best] < max(least, found[white] + CLEARLY_DB):
+    if found[input_range] >= enough or found[best] < max(least, found[input_range] + CLEARLY_DB):
         return ""
-    like, unlike = (f"{found[each]:.1f} dB from its input where white is {each:g}" for each in (best, white))
+    like, unlike = (f"{found[each]:.1f} dB from its input where white is {each:g}" for each in (best, input_range))
     return (
-        f"this network seems to call white {best:g}, not {white:g}: its output, made small again, is {like}, and "
+        f"this network seems to call white {best:g}, not {input_range:g}: its output, made small again, is {like}, and "
         f"{unlike}. If so, the INT8 ranges are wrong: calibrate again with --input-range {best:g}"
     )
 
 
-def _likeness_db(graph: WatchedGraph, batches: Sequence[Batch], white: float) -> float:
+def _likeness_db(graph: InstrumentedGraph, batches: Sequence[Batch], input_range: float) -> float:
     """PSNR of the output, averaged over the pixels that stand for one of the input; minus infinity for no picture."""
-    errors = [_error(graph.run(batch * np.float32(white))[0] / np.float32(white), batch) for batch in batches]
+    errors = [
+        _error(graph.run(batch * np.float32(input_range))[0] / np.float32(input_range), batch) for batch in batches
+    ]
     return -10.0 * math.log10(max(float(np.mean(errors)), 1e-12)) if np.isfinite(errors).all() else -math.inf
 
 

@@ -36,8 +36,8 @@ _ELEMENTWISE = frozenset(
     }
     | {"Sum", "Transpose", "Unsqueeze", "ReduceSum", "ReduceMean", "Split", "Slice", "Concat"}
 )
-_CARRIED = _ELEMENTWISE | {"Conv", "Gemm", "MatMul", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Div"}
-_CARRIED |= {"Tanh", "Erf", "Gelu", "Softmax", "Flatten", "Sqrt"}
+_PASSING = _ELEMENTWISE | {"Conv", "Gemm", "MatMul", "Sigmoid", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Div"}
+_PASSING |= {"Tanh", "Erf", "Gelu", "Softmax", "Flatten", "Sqrt"}
 
 
 def is_sum(weight: Constant) -> bool:
@@ -94,7 +94,7 @@ def _is_pooled(view: GraphView, tensor: str) -> bool:
         node = view.nodes[at]
         if _pools_the_picture(view, node):
             found = True
-        elif node.op_type in _CARRIED:
+        elif node.op_type in _PASSING:
             waiting += [source for source in node.input if source]
         else:
             return False

@@ -17,7 +17,7 @@ INT8_LEVELS = 127
 SIGNED_LEAST = -128
 UNSIGNED_LEVELS = 255
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 class Observer(Protocol):
@@ -25,7 +25,7 @@ class Observer(Protocol):
 
     name: ClassVar[str]
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         """Takes note of finite values of any shape; keeps no reference to them."""
         ...
 
@@ -42,7 +42,7 @@ class MinMaxObserver:
     def __init__(self) -> None:
         self._largest = 0.0
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         self._largest = max(self._largest, float(np.abs(values).max(initial=0.0)))
 
     def clip(self) -> float:
@@ -58,7 +58,7 @@ class PercentileObserver:
     def __init__(self) -> None:
         self._histogram = MagnitudeHistogram()
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         self._histogram.add(values)
 
     def clip(self) -> float:
@@ -85,7 +85,7 @@ class EntropyObserver:
     def __init__(self) -> None:
         self._histogram = MagnitudeHistogram()
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         self._histogram.add(values[values != 0.0])
 
     def clip(self) -> float:
@@ -105,7 +105,7 @@ class MseObserver:
     def __init__(self) -> None:
         self._histogram = MagnitudeHistogram()
 
-    def observe(self, values: Values) -> None:
+    def observe(self, values: Float32Array) -> None:
         self._histogram.add(values)
 
     def clip(self) -> float:

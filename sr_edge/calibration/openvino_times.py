@@ -28,16 +28,16 @@ from sr_edge.calibration.watched import Batch, Feeds
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes import availability, describe_machine
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 
 Role = tuple[str, ...]
 """The names of layers that are timed together."""
 
 WARM_UP = 2
 ROUNDS = (8, 40)
-"""Least and most; in between as many as give each graph TURN_MS, since short graphs are timed less surely."""
+"""Least and most; in between as many as give each graph SLICE_MS, since short graphs are timed less surely."""
 
-TURN_MS = 1000.0
+SLICE_MS = 1000.0
 
 MOST_ROLES = 12
 """The smallest roles beyond are timed as one: each takes a graph to compile."""
@@ -55,7 +55,7 @@ class TimedGraph:
     """A graph compiled by OpenVINO's CPU plugin."""
 
     def __init__(
-        self, model: onnx.ModelProto, feeds: Feeds, batch: Batch, rest: Precision, threads: int | None
+        self, model: onnx.ModelProto, feeds: Feeds, batch: Batch, float_precision: Precision, threads: int | None
     ) -> None:
         from sr_edge.runtimes.openvino import shared_core
 
@@ -64,7 +64,7 @@ class TimedGraph:
         self._feeds = feeds
         self._inputs = feeds.of(batch)
         network.reshape({name: list(value.shape) for name, value in self._inputs.items()})
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[rest], "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[float_precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._request = core.compile_model(network, "CPU", settings).create_infer_request()
@@ -82,7 +82,11 @@ class TimedGraph:
 
 
 def measure_savings(
-    model: onnx.ModelProto, calibration: Calibration, batch: Batch, rest: Precision, threads: int | None = None
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    batch: Batch,
+    float_precision: Precision,
+    threads: int | None = None,
 ) -> Timings:
     """Times the float graph, the one with all the calibration's INT8 layers, and that without one role after the other.
 
@@ -92,10 +96,10 @@ def measure_savings(
     Raises:
         UsageError: the rest is not one that OpenVINO computes.
     """
-    if rest not in _HINTS:
+    if float_precision not in _HINTS:
         raise UsageError(
-            f"OpenVINO cannot run the float layers of an INT8 graph in {rest}",
-            found=rest,
+            f"OpenVINO cannot run the float layers of an INT8 graph in {float_precision}",
+            found=float_precision,
             wanted=tuple(_HINTS),
             remedy=f"choose one of: {', '.join(_HINTS)}",
         )
@@ -107,28 +111,30 @@ def measure_savings(
 
     layers = possible_layers(model)
     macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
-    everything, in_float = compiled([with_int8(model, calibration, names), model], batch, rest, threads)
-    int8_ms, float_ms = (statistics.median(samples) for samples in run_in_turn([everything, in_float]))
+    everything, in_float = compiled([with_int8(model, calibration, names), model], batch, float_precision, threads)
+    int8_ms, float_ms = (statistics.median(samples) for samples in run_interleaved([everything, in_float]))
     del in_float
     saved: dict[str, float] = {}
     for some in _parts(roles({name: layers[name] for name in names}, macs)):
-        with_all, *with_less = run_in_turn([everything, *compiled(map(without, some), batch, rest, threads)])
+        with_all, *with_less = run_interleaved(
+            [everything, *compiled(map(without, some), batch, float_precision, threads)]
+        )
         for role, samples in zip(some, with_less, strict=True):
             ratio = statistics.median(b / a for a, b in zip(with_all, samples, strict=True))
             total = sum(macs[name] for name in role)
             saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
-    return Timings(adding_up(saved, float_ms - int8_ms), "openvino", rest, float_ms, int8_ms)
+    return Timings(adding_up(saved, float_ms - int8_ms), "openvino", float_precision, float_ms, int8_ms)
 
 
 def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
     """Layers alike by operator, weight and name without its numbers, most work first; at most MOST_ROLES of them."""
     found: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        alike = (layer.site.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
+        alike = (layer.op.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
         found.setdefault(alike, []).append(name)
     by_work = sorted(found.values(), key=lambda role: sum(macs[name] for name in role), reverse=True)
-    apart, rest = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
-    together = [name for role in rest for name in role]
+    apart, remaining = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
+    together = [name for role in remaining for name in role]
     return [tuple(role) for role in (*apart, together) if role]
 
 
@@ -137,18 +143,24 @@ def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection
     if not int8:
         return model
     kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
-    return insert_qdq(model, kept, Spelling.U8)
+    return insert_qdq(model, kept, ActivationType.UINT8)
 
 
-def measure_ms(graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[float]:
+def measure_ms(
+    graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
+) -> list[float]:
     """Median milliseconds of each graph on one tile, run in turn."""
-    return [statistics.median(samples) for samples in run_in_turn(compiled(graphs, batch, rest, threads))]
+    return [
+        statistics.median(samples) for samples in run_interleaved(compiled(graphs, batch, float_precision, threads))
+    ]
 
 
-def compiled(graphs: Iterable[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None) -> list[TimedGraph]:
+def compiled(
+    graphs: Iterable[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
+) -> list[TimedGraph]:
     """All of them before one runs: what is timed has the machine for itself."""
     with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
-        return list(pool.map(lambda graph: TimedGraph(graph, Feeds(graph), batch, rest, threads), graphs))
+        return list(pool.map(lambda graph: TimedGraph(graph, Feeds(graph), batch, float_precision, threads), graphs))
 
 
 class GraphTimes:
@@ -180,10 +192,10 @@ class GraphTimes:
 
 
 def output_of(
-    model: onnx.ModelProto, batch: Batch, rest: Precision, threads: int | None
+    model: onnx.ModelProto, batch: Batch, float_precision: Precision, threads: int | None
 ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
     """What the compiled graph gives first, for patches of the batch's size."""
-    return TimedGraph(model, Feeds(model), batch, rest, threads).output
+    return TimedGraph(model, Feeds(model), batch, float_precision, threads).output
 
 
 def conditions(threads: int | None) -> str:
@@ -193,12 +205,12 @@ def conditions(threads: int | None) -> str:
     return f"openvino {version} on {machine.cpu}, {used} threads on {machine.usable_cores} cores"
 
 
-def run_in_turn(graphs: Sequence[TimedGraph]) -> list[list[float]]:
+def run_interleaved(graphs: Sequence[TimedGraph]) -> list[list[float]]:
     """Milliseconds of every graph in every round."""
     for _ in range(WARM_UP):
         one_round_ms = sum(graph.run() for graph in graphs)
     least, most = ROUNDS
-    count = min(most, max(least, round(TURN_MS * len(graphs) / one_round_ms)))
+    count = min(most, max(least, round(SLICE_MS * len(graphs) / one_round_ms)))
     rounds = [[graph.run() for graph in graphs] for _ in range(count)]
     return [list(samples) for samples in zip(*rounds, strict=True)]
 

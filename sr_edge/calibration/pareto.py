@@ -7,59 +7,59 @@ from pathlib import Path
 from typing import Any
 
 from sr_edge.bundle.plain import json_text
-from sr_edge.calibration.account import Account
+from sr_edge.calibration.account import CalibrationReport
 from sr_edge.calibration.gate import Point
 from sr_edge.calibration.output import write_output
 
 
-def curve_document(account: Account) -> dict[str, Any]:
+def curve_document(report: CalibrationReport) -> dict[str, Any]:
     """The curve and what its axes are, as plain data."""
-    timings = account.calibration.timings
+    timings = report.calibration.timings
     return {
         "cost": "milliseconds of one tile" if timings and timings.is_measured else "MMAC that stay in float",
         "unit": timings.unit if timings else "",
         "runtime": timings.runtime if timings else "",
-        "rest": timings.rest if timings else "",
-        "drop_db": account.meaning,
-        "max_drop_db": account.budget.max_drop_db,
-        "chosen": _chosen(account),
-        "points": account.choice.curve,
-        "measured": account.latency,
+        "float_precision": timings.float_precision if timings else "",
+        "drop_db": report.metric,
+        "max_drop_db": report.budget.max_drop_db,
+        "chosen": _chosen(report),
+        "points": report.choice.curve,
+        "measured": report.latency,
     }
 
 
-def write_curve(account: Account, json_path: Path, png_path: Path) -> tuple[Path, ...]:
+def write_curve(report: CalibrationReport, json_path: Path, png_path: Path) -> tuple[Path, ...]:
     """Writes both files and returns those written: no picture without matplotlib.
 
     Raises:
         CalibrationError: a file cannot be written.
     """
-    write_output(json_path, json_text(curve_document(account)).encode())
+    write_output(json_path, json_text(curve_document(report)).encode())
     try:
-        picture = _picture(account)
+        picture = _picture(report)
     except ImportError:
         return (json_path,)
     write_output(png_path, picture)
     return json_path, png_path
 
 
-def _chosen(account: Account) -> Point:
-    timings = account.calibration.timings
-    cost = timings.cost(account.choice.int8) if timings else 0.0
-    return Point(len(account.choice.int8), account.choice.drop_db, cost)
+def _chosen(report: CalibrationReport) -> Point:
+    timings = report.calibration.timings
+    cost = timings.cost(report.choice.int8) if timings else 0.0
+    return Point(len(report.choice.int8), report.choice.drop_db, cost)
 
 
-def _picture(account: Account) -> bytes:
+def _picture(report: CalibrationReport) -> bytes:
     from matplotlib.figure import Figure  # without pyplot: no window system, no state
 
-    document, points, chosen = curve_document(account), account.choice.curve, _chosen(account)
+    document, points, chosen = curve_document(report), report.choice.curve, _chosen(report)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     best = _undominated(points)
     axes.plot([point.cost for point in best], [point.drop_db for point in best], color="#4477aa", linewidth=1)
     axes.scatter([point.cost for point in points], [point.drop_db for point in points], color="#4477aa", s=18)
     axes.scatter([chosen.cost], [chosen.drop_db], color="#cc3311", s=50, zorder=3, label="chosen")
-    axes.axhline(account.budget.max_drop_db, color="#999999", linestyle="--", linewidth=1, label="budget")
+    axes.axhline(report.budget.max_drop_db, color="#999999", linestyle="--", linewidth=1, label="budget")
     for point in (best[0], best[-1]):
         axes.annotate(
             f"{point.int8_layers} INT8",

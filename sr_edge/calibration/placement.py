@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 import onnx
 
-from sr_edge.calibration.sites import Site
+from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.errors import UsageError
 
 
@@ -41,43 +41,43 @@ class Decision:
     reason: str
 
 
-def decide(model: onnx.ModelProto, sites: Sequence[Site], policy: PlacementPolicy) -> tuple[Decision, ...]:
+def decide(model: onnx.ModelProto, ops: Sequence[QuantizableOp], policy: PlacementPolicy) -> tuple[Decision, ...]:
     """One decision per site, in graph order.
 
     Raises:
         UsageError: a pattern matches no site.
     """
     for pattern in (*policy.include, *policy.exclude):
-        _require_match(pattern, sites)
-    ends = _end_layers(model, sites) if policy.ends_float else {}
-    return tuple(_decide_one(site, policy, ends) for site in sites)
+        _require_match(pattern, ops)
+    ends = _end_layers(model, ops) if policy.ends_float else {}
+    return tuple(_decide_one(op, policy, ends) for op in ops)
 
 
-def _decide_one(site: Site, policy: PlacementPolicy, ends: dict[str, str]) -> Decision:
-    excluded = _first_match(site.node, policy.exclude)
-    included = _first_match(site.node, policy.include)
-    if site.obstacle:
-        int8, reason = False, site.obstacle
+def _decide_one(op: QuantizableOp, policy: PlacementPolicy, ends: dict[str, str]) -> Decision:
+    excluded = _first_match(op.node, policy.exclude)
+    included = _first_match(op.node, policy.include)
+    if op.obstacle:
+        int8, reason = False, op.obstacle
     elif excluded is not None:
         int8, reason = False, f"excluded by {excluded!r}"
     elif included is not None:
         int8, reason = True, f"included by {included!r}"
     elif policy.include:
         int8, reason = False, "not among the included names"
-    elif site.node in ends:
-        int8, reason = False, ends[site.node]
+    elif op.node in ends:
+        int8, reason = False, ends[op.node]
     else:
         int8, reason = True, "a layer with constant weights"
-    return Decision(site.node, site.op_type, int8, reason)
+    return Decision(op.node, op.op_type, int8, reason)
 
 
 def _first_match(name: str, patterns: Sequence[str]) -> str | None:
     return next((pattern for pattern in patterns if fnmatchcase(name, pattern)), None)
 
 
-def _require_match(pattern: str, sites: Sequence[Site]) -> None:
-    if not any(fnmatchcase(site.node, pattern) for site in sites):
-        names = tuple(site.node for site in sites)
+def _require_match(pattern: str, ops: Sequence[QuantizableOp]) -> None:
+    if not any(fnmatchcase(op.node, pattern) for op in ops):
+        names = tuple(op.node for op in ops)
         raise UsageError(
             f"the pattern {pattern!r} matches no layer" + ("" if names else ": the graph has no weighted layer"),
             found=pattern,
@@ -86,15 +86,15 @@ def _require_match(pattern: str, sites: Sequence[Site]) -> None:
         )
 
 
-def _end_layers(model: onnx.ModelProto, sites: Sequence[Site]) -> dict[str, str]:
+def _end_layers(model: onnx.ModelProto, ops: Sequence[QuantizableOp]) -> dict[str, str]:
     """The layers with no other weighted layer before them, or none behind them; values are the reasons."""
-    possible = {site.node: site for site in sites if not site.obstacle}
+    possible = {op.node: op for op in ops if not op.obstacle}
     ends = dict.fromkeys(_without_successor(model, possible), "the last layer: it writes the picture")
     ends.update((name, "the first layer: it reads the picture") for name in _without_predecessor(model, possible))
     return ends
 
 
-def _without_predecessor(model: onnx.ModelProto, possible: dict[str, Site]) -> list[str]:
+def _without_predecessor(model: onnx.ModelProto, possible: dict[str, QuantizableOp]) -> list[str]:
     after_a_layer: set[str] = set()
     found = []
     for node in model.graph.node:
@@ -106,7 +106,7 @@ def _without_predecessor(model: onnx.ModelProto, possible: dict[str, Site]) -> l
     return found
 
 
-def _without_successor(model: onnx.ModelProto, possible: dict[str, Site]) -> list[str]:
+def _without_successor(model: onnx.ModelProto, possible: dict[str, QuantizableOp]) -> list[str]:
     before_a_layer: set[str] = set()
     found = []
     for node in reversed(model.graph.node):

@@ -19,16 +19,16 @@ from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.output import write_output
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import SEARCH, Found
-from sr_edge.calibration.sites import find_sites
-from sr_edge.calibration.watched import Batch, Progress, require_batches
+from sr_edge.calibration.search import SEARCH, RangeSearchResult
+from sr_edge.calibration.sites import find_quantizable_ops
+from sr_edge.calibration.watched import Batch, StepProgress, require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.inner_tensors import observe_magnitudes, worst_cases_of
 from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from sr_edge.whole_file import require_output_file
 
 
@@ -40,7 +40,7 @@ def calibrate(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     ends_float: bool = True,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     cache: Path | None = None,
     recalibrate: bool = False,
     observed_bytes: int = OBSERVED_BYTES,
@@ -74,13 +74,13 @@ def calibrate(
     observer_type = _observer_for(method)
     model = load_graph(onnx_path)
     policy = PlacementPolicy(tuple(include), tuple(exclude), ends_float)
-    decisions = decide(model, find_sites(model), policy)
+    decisions = decide(model, find_quantizable_ops(model), policy)
     require_batches(model, batches)
     provenance = Provenance(sha256_of(onnx_path), tuple(map(digest_of, batches)), method)
     known = _known(cache, provenance, recalibrate)
     calibration = replace(known or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
     layers = possible_layers(model)
-    missing = [layer for layer in layers.values() if layer.site.activation not in calibration.ranges]
+    missing = [layer for layer in layers.values() if layer.op.activation not in calibration.ranges]
     for found in collect_ranges(model, missing, batches, observer_type, progress, observed_bytes) if missing else ():
         calibration = _with_found(calibration, found)
         if cache is not None:
@@ -109,7 +109,7 @@ def _known(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Cal
     return cached
 
 
-def _with_found(calibration: Calibration, found: Mapping[str, Found]) -> Calibration:
+def _with_found(calibration: Calibration, found: Mapping[str, RangeSearchResult]) -> Calibration:
     ranges = {name: entry.range for name, entry in found.items()}
     corrections = {name: error for entry in found.values() for name, error in entry.corrections.items()}
     return replace(
@@ -123,8 +123,8 @@ def quantize_onnx(
     onnx_path: Path,
     calibration: Calibration,
     out: Path,
-    spelling: Spelling = Spelling.S8,
-    rest: Precision = Precision.FP32,
+    activation_type: ActivationType = ActivationType.INT8,
+    float_precision: Precision = Precision.FP32,
     targets: Sequence[str] = (),
 ) -> Path:
     """Writes the INT8 graph of the model that was calibrated.
@@ -133,8 +133,8 @@ def quantize_onnx(
         onnx_path: the float32 file that `calibration` was made from.
         calibration: from `calibrate` or `read_cache`.
         out: the file to write, whole or not at all.
-        spelling: S8 for TensorRT and ONNX Runtime, U8 for OpenVINO; the values are the same.
-        rest: precision of everything that is not INT8: FP32, or FP16 with float32 islands.
+        activation_type: S8 for TensorRT and ONNX Runtime, U8 for OpenVINO; the values are the same.
+        float_precision: precision of everything that is not INT8: FP32, or FP16 with float32 islands.
         targets: runtimes that must take the graph, of those that read this spelling (`readers_of`).
 
     Returns:
@@ -153,26 +153,26 @@ def quantize_onnx(
             wanted=wanted,
             remedy="calibrate this model",
         )
-    model = quantized_model(load_graph(onnx_path), calibration, spelling, rest)
+    model = quantized_model(load_graph(onnx_path), calibration, activation_type, float_precision)
     if targets:
-        require_deployable(model, targets, static=False, intended=readers_of(spelling))
+        require_deployable(model, targets, static=False, intended=readers_of(activation_type))
     write_output(out, model.SerializeToString(deterministic=True))
     return out
 
 
 def quantized_model(
-    model: onnx.ModelProto, calibration: Calibration, spelling: Spelling, rest: Precision
+    model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType, float_precision: Precision
 ) -> onnx.ModelProto:
     """As `quantize_onnx`, in memory and without asking whose calibration it is."""
-    if rest not in (Precision.FP32, Precision.FP16):
+    if float_precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
-            f"the float layers of an INT8 graph cannot be written in {rest}",
-            found=rest,
+            f"the float layers of an INT8 graph cannot be written in {float_precision}",
+            found=float_precision,
             wanted=(Precision.FP32, Precision.FP16),
             remedy=f"choose {Precision.FP32} or {Precision.FP16}",
         )
-    quantized = insert_qdq(model, calibration, spelling)
-    if rest is Precision.FP16:
+    quantized = insert_qdq(model, calibration, activation_type)
+    if float_precision is Precision.FP16:
         seen = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
         quantized = to_fp16(quantized, magnitudes=seen)
     _mark_int8(quantized)
@@ -195,7 +195,7 @@ def _mark_int8(model: onnx.ModelProto) -> None:
 
 def _without_silent(calibration: Calibration, layers: Mapping[str, Layer]) -> Calibration:
     """Keeps layers float whose input was zero on every patch: there is nothing to take a scale from."""
-    silent = [n for n in calibration.int8_nodes if calibration.ranges[layers[n].site.activation].clip == 0.0]
+    silent = [n for n in calibration.int8_nodes if calibration.ranges[layers[n].op.activation].clip == 0.0]
     calibration = calibration.keep_float(silent, "its input was zero on every calibration patch")
     if not calibration.int8_nodes:
         why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"

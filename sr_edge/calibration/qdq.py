@@ -28,14 +28,14 @@ from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.weights import quantize_weight
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
-from sr_edge.spec import Spelling
+from sr_edge.spec import ActivationType
 
-_ZERO_POINTS = {Spelling.S8: np.int8(0), Spelling.U8: np.uint8(128)}
+_ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(128)}
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
-def insert_qdq(model: onnx.ModelProto, calibration: Calibration, spelling: Spelling) -> onnx.ModelProto:
+def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> onnx.ModelProto:
     """A copy of `model` with the calibration's INT8 layers quantized; everything else, and the I/O, as it was.
 
     Raises:
@@ -45,7 +45,7 @@ def insert_qdq(model: onnx.ModelProto, calibration: Calibration, spelling: Spell
     quantized.CopyFrom(model)
     name_nodes(quantized)
     _require_opset(quantized)
-    writer = _QdqWriter(quantized, _layers_to_quantize(quantized, calibration), calibration, spelling)
+    writer = _QdqWriter(quantized, _layers_to_quantize(quantized, calibration), calibration, activation_type)
     nodes = [new for node in quantized.graph.node for new in writer.rewrite(node)]
     _keep(quantized.graph.node, nodes)
     _drop_unused_constants(quantized)
@@ -56,22 +56,26 @@ class _QdqWriter:
     """Rewrites nodes in graph order; a tensor or weight met before is not quantized again."""
 
     def __init__(
-        self, model: onnx.ModelProto, layers: Mapping[str, Layer], calibration: Calibration, spelling: Spelling
+        self,
+        model: onnx.ModelProto,
+        layers: Mapping[str, Layer],
+        calibration: Calibration,
+        activation_type: ActivationType,
     ) -> None:
         self._graph = model.graph
         self._view = view_graph(model)
         self._layers = layers
         self._calibration = calibration
-        self._zero_point = _ZERO_POINTS[spelling]
+        self._zero_point = _ZERO_POINTS[activation_type]
         self._activations: set[str] = set()
         self._weights: dict[tuple[str, int, bytes], str] = {}
         self._unfolded: dict[str, int] = {}
-        self._divisors: dict[tuple[str, int], Values] = {}
-        self._corrections: dict[tuple[str, int], Values] = {}
-        self._centres: dict[tuple[str, int], Values] = {}
+        self._divisors: dict[tuple[str, int], Float32Array] = {}
+        self._corrections: dict[tuple[str, int], Float32Array] = {}
+        self._centres: dict[tuple[str, int], Float32Array] = {}
         self._plan_smoothing()
         self._captured = captured_tensors(model)
-        self._limited = self._relus() if spelling is Spelling.U8 else frozenset()
+        self._limited = self._relus() if activation_type is ActivationType.UINT8 else frozenset()
         self._plan_biases()
 
     def rewrite(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
@@ -81,10 +85,10 @@ class _QdqWriter:
         layer = self._layers.get(node.name)
         self._rewrite_constants(node, weight_too=layer is None)
         if layer is not None:
-            site = layer.site
+            op = layer.op
             yield from self._activation_pair(layer)
-            node.input[0] = _dequantized_name(site.activation)
-            if self._calibration.range_of(site.activation).is_unsigned:
+            node.input[0] = _dequantized_name(op.activation)
+            if self._calibration.range_of(op.activation).is_unsigned:
                 _set_no_padding(node)
             weight, nodes = self._weight_dequantizer(layer)
             yield from nodes
@@ -95,13 +99,13 @@ class _QdqWriter:
         """What the producers of smoothed tensors are divided by, and which tensors need a Mul of their own."""
         readers: dict[str, list[Layer]] = {}
         for layer in self._layers.values():
-            readers.setdefault(layer.site.activation, []).append(layer)
+            readers.setdefault(layer.op.activation, []).append(layer)
         for tensor, layers in readers.items():
             smoothing = smoothing_of(self._calibration.range_of(tensor))
             if smoothing is None:
                 continue
             axis = CHANNELS if layers[0].is_spatial else LAST
-            names = [layer.site.node for layer in layers]
+            names = [layer.op.node for layer in layers]
             divisors = fold_division(self._view, tensor, smoothing, axis, names)
             if divisors is None:
                 self._unfolded[tensor] = axis
@@ -110,7 +114,7 @@ class _QdqWriter:
 
     def _relus(self) -> frozenset[str]:
         """What Relus make for INT8 layers and for nobody else."""
-        tensors = {layer.site.activation for layer in self._layers.values()} - self._unfolded.keys()
+        tensors = {layer.op.activation for layer in self._layers.values()} - self._unfolded.keys()
         return frozenset(tensor for tensor in tensors - self._view.output_names if self._is_relu_for_int8(tensor))
 
     def _is_relu_for_int8(self, tensor: str) -> bool:
@@ -129,10 +133,10 @@ class _QdqWriter:
 
     def _plan_biases(self) -> None:
         for name, layer in self._layers.items():
-            bias, correction = bias_at(self._view, name), self._calibration.correction_of(layer.site)
+            bias, correction = bias_at(self._view, name), self._calibration.correction_of(layer.op)
             if bias is not None and correction is not None:
                 self._corrections[bias.node, bias.slot] = np.asarray(correction, np.float32)
-            centre = self._calibration.range_of(layer.site.activation).centre
+            centre = self._calibration.range_of(layer.op.activation).centre
             if bias is not None and centre:
                 levels, scales = self._int8_weight(layer)
                 sums = levels.sum(axis=(1, 2, 3), dtype=np.float64) * scales
@@ -148,7 +152,7 @@ class _QdqWriter:
                     node.input.append("")
                 node.input[slot] = name
 
-    def _changed_constant(self, node: onnx.NodeProto, slot: int) -> Values:
+    def _changed_constant(self, node: onnx.NodeProto, slot: int) -> Float32Array:
         name = node.input[slot] if slot < len(node.input) else ""
         centre = self._centres.get((node.name, slot), np.zeros(1, np.float32))
         correction = self._corrections.get((node.name, slot), np.zeros_like(centre))
@@ -156,12 +160,12 @@ class _QdqWriter:
         corrected = value + (correction.reshape(value.shape) if correction.size == value.size else correction)
         return np.asarray(self._divided(corrected, node.name, slot) + centre, np.float32)
 
-    def _divided(self, constant: Values, node: str, slot: int) -> Values:
+    def _divided(self, constant: Float32Array, node: str, slot: int) -> Float32Array:
         divisor = self._divisors.get((node, slot))
         return constant if divisor is None else (constant / divisor).astype(np.float32)
 
     def _activation_pair(self, reader: Layer) -> Iterable[onnx.NodeProto]:
-        tensor = reader.site.activation
+        tensor = reader.op.activation
         if tensor in self._activations:
             return
         self._activations.add(tensor)
@@ -193,26 +197,26 @@ class _QdqWriter:
         return [*nodes, _node("Sub", [tensor, subtracted], f"{name}_centred")]
 
     def _weight_dequantizer(self, layer: Layer) -> tuple[str, list[onnx.NodeProto]]:
-        site = layer.site
+        op = layer.op
         values, scales = self._int8_weight(layer)
-        key = (site.weight, site.channel_axis, values.tobytes() + scales.tobytes())
+        key = (op.weight, op.channel_axis, values.tobytes() + scales.tobytes())
         if key in self._weights:
             return self._weights[key], []
         copies = sum(known[:2] == key[:2] for known in self._weights)
-        name = _dequantized_name(site.weight, site.channel_axis) + (f"_{copies}" if copies else "")
+        name = _dequantized_name(op.weight, op.channel_axis) + (f"_{copies}" if copies else "")
         self._weights[key] = name
         levels = self._add(f"{name}_levels", values)
         scale = self._add(f"{name}_scale", scales)
         zero_point = self._add(f"{name}_zero_point", np.zeros(scales.shape, np.int8))
-        return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, site.channel_axis)]
+        return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, op.channel_axis)]
 
-    def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Values]:
+    def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Float32Array]:
         """Levels, and a scale per output channel."""
-        site = layer.site
-        smoothing = smoothing_of(self._calibration.range_of(site.activation))
+        op = layer.op
+        smoothing = smoothing_of(self._calibration.range_of(op.activation))
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
-        nearest, scales = quantize_weight(self._divided(weight, site.node, 1), site.channel_axis)
-        tuned = self._calibration.tuned_weight(site, weight.shape)
+        nearest, scales = quantize_weight(self._divided(weight, op.node, 1), op.channel_axis)
+        tuned = self._calibration.tuned_weight(op, weight.shape)
         return nearest if tuned is None else tuned, scales
 
     def _add(self, name: str, value: npt.ArrayLike) -> str:
@@ -220,7 +224,7 @@ class _QdqWriter:
         return name
 
 
-def smoothing_of(found: TensorRange) -> Values | None:
+def smoothing_of(found: TensorRange) -> Float32Array | None:
     """(channels,) by what a tensor's channels are divided before INT8; None where it is taken as it is."""
     return np.asarray(found.smoothing, np.float32) if found.smoothing else None
 
@@ -259,7 +263,7 @@ def _require_opset(model: onnx.ModelProto) -> None:
 def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Layer]:
     possible = possible_layers(model)
     for name in calibration.int8_nodes:
-        if name not in possible or possible[name].site.activation not in calibration.ranges:
+        if name not in possible or possible[name].op.activation not in calibration.ranges:
             raise CalibrationError(
                 f"the calibration does not fit this graph, in which the layer {name} has no INT8 range or cannot be "
                 "quantized",

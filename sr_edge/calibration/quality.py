@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
@@ -58,15 +58,15 @@ class HeldOut:
     picture: str = ""
 
 
-class Judge:
+class QualityEvaluator:
     """Runs the held-out patches in float once, then with any set of layers in INT8."""
 
     def __init__(
         self,
-        graph: SwitchedGraph,
+        graph: FakeQuantGraph,
         held_out: Sequence[HeldOut],
         controls: Sequence[Control] = (),
-        white: float = 1.0,
+        input_range: float = 1.0,
     ) -> None:
         if not held_out:
             raise CalibrationError(
@@ -81,7 +81,7 @@ class Judge:
                 remedy="pass originals for all of them or for none",
             )
         self._graph = graph
-        self._white = np.float32(white)
+        self._input_range = np.float32(input_range)
         self._has_truth = all(with_truth)
         self._runs: list[tuple[HeldOut, Controls]] = [*checked_pairs(held_out, controls)]
         self._at_defaults = self._runs[: len(held_out)]
@@ -97,7 +97,7 @@ class Judge:
         return best_known_db(self.scale)
 
     @property
-    def meaning(self) -> str:
+    def metric(self) -> str:
         """What the decibels are, in words."""
         count = len({id(held) for held, _ in self._runs})
         return (
@@ -123,7 +123,9 @@ class Judge:
 
     def drop_db_in(self, run: Callable[[Batch, Controls], Batch]) -> float:
         """What it costs to run the float network in another way: `run` gives its output for a patch and controls."""
-        return self._drop_db([run(held.patch * self._white, setting) / self._white for held, setting in self._runs])
+        return self._drop_db(
+            [run(held.patch * self._input_range, setting) / self._input_range for held, setting in self._runs]
+        )
 
     def drop_on_originals_db(self, int8: Collection[str]) -> float | None:
         """What these layers cost in PSNR of luma against the originals, which decides nothing; None without any."""
@@ -136,7 +138,7 @@ class Judge:
         return cost_of_pictures_db(outputs, self._floats, self.assumed_db)
 
     def _run(self, held: HeldOut, setting: Controls, int8: Collection[str]) -> Batch:
-        picture: Batch = self._graph.run(held.patch * self._white, int8, setting) / self._white
+        picture: Batch = self._graph.run(held.patch * self._input_range, int8, setting) / self._input_range
         return picture
 
     def _psnr_db(self, pictures: Sequence[Batch]) -> float:

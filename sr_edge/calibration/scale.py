@@ -8,7 +8,7 @@ import numpy as np
 
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.switched import float_picture
-from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import CalibrationError
 from sr_edge.spec import TileSpec
 
@@ -20,7 +20,7 @@ def graph_scale(path: Path, tile: TileSpec, channels: int = 3) -> int:
         CalibrationError: the output is no picture, or not a whole number of times as large.
     """
     batch = np.zeros((1, channels, tile.height, tile.width), np.float32)
-    output = float_picture(WatchedGraph(load_graph(path)).run(batch)[0])
+    output = float_picture(InstrumentedGraph(load_graph(path)).run(batch)[0])
     height, width = output.shape[-2:]
     if output.ndim != 4 or height % tile.height or width % tile.width or height // tile.height != width // tile.width:
         raise CalibrationError(

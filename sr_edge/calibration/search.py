@@ -1,7 +1,7 @@
 """Per layer: the smoothing and the clip at which its own output suffers least from INT8, and the bias that repairs it.
 
 Layers that read the same tensor are searched together, because they share its one QuantizeLinear. Every candidate is
-tried with input and weight as INT8 will have them, on sampled columns of the layer (`columns`).
+tried with input and weight as INT8 will have them, on sampled columns of the layer (`unfolded`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, Observer
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
-from sr_edge.calibration.unsigned import whites
+from sr_edge.calibration.unsigned import candidate_input_ranges
 from sr_edge.calibration.weights import int8_weight
 
 SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
@@ -25,23 +25,23 @@ SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
 SEARCH = "search"
 """The method that tries all of SHARES; any other one is the name of an observer, which finds the clip by itself."""
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Statistics:
+class TensorStatistics:
     """A tensor over the calibration patches: per channel the least and the largest value."""
 
-    lowest: Values
-    highest: Values
+    lowest: Float32Array
+    highest: Float32Array
 
     @property
-    def peaks(self) -> Values:
+    def peaks(self) -> Float32Array:
         return np.maximum(np.abs(self.lowest), np.abs(self.highest))
 
 
 @dataclass(frozen=True)
-class Found:
+class RangeSearchResult:
     """The range of one tensor, and what to add to the bias of each layer that reads it and can be corrected."""
 
     range: TensorRange
@@ -49,25 +49,25 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class LayerSamples:
     """One layer, columns of its input (groups, samples, channels x taps of a group), and its float output there."""
 
     layer: Layer
-    columns: Values
-    output: Values
+    unfolded: Float32Array
+    output: Float32Array
 
     @classmethod
-    def of(cls, layer: Layer, columns: Values) -> Sampled:
-        return cls(layer, columns, np.matmul(columns, layer.matrix(layer.weight)))
+    def of(cls, layer: Layer, unfolded: Float32Array) -> LayerSamples:
+        return cls(layer, unfolded, np.matmul(unfolded, layer.matrix(layer.weight)))
 
-    def smoothed_columns(self, smoothing: Values) -> Values:
+    def smoothed_input(self, smoothing: Float32Array) -> Float32Array:
         by_group = smoothing.reshape(self.layer.groups, 1, -1)
-        taps = self.columns.shape[2] // by_group.shape[2]
-        return np.divide(self.columns, np.repeat(by_group, taps, axis=2), dtype=np.float32)
+        taps = self.unfolded.shape[2] // by_group.shape[2]
+        return np.divide(self.unfolded, np.repeat(by_group, taps, axis=2), dtype=np.float32)
 
-    def int8_matrix(self, smoothing: Values) -> Values:
+    def int8_matrix(self, smoothing: Float32Array) -> Float32Array:
         return self.layer.matrix(
-            int8_weight(self.layer.smoothed(self.layer.weight, smoothing), self.layer.site.channel_axis)
+            int8_weight(self.layer.smoothed(self.layer.weight, smoothing), self.layer.op.channel_axis)
         )
 
 
@@ -76,17 +76,17 @@ class _Candidate:
     """A range with the noise that it makes in all readers, and the mean error in each, per output channel."""
 
     range: TensorRange
-    means: tuple[Values, ...]
+    means: tuple[Float32Array, ...]
     noise: float
 
 
 def search_range(
-    statistics: Statistics,
-    sampled: Sequence[Sampled],
+    statistics: TensorStatistics,
+    sampled: Sequence[LayerSamples],
     observer_type: type[Observer] | None,
     *,
     may_be_unsigned: bool = False,
-) -> Found:
+) -> RangeSearchResult:
     """The best of all smoothings and clips for one tensor.
 
     Args:
@@ -100,36 +100,36 @@ def search_range(
         candidates += _unsigned_candidates(statistics, sampled)
     best = min(candidates, key=lambda candidate: candidate.noise)
     corrections = {
-        reader.layer.site.node: tuple(-float(value) for value in mean)
+        reader.layer.op.node: tuple(-float(value) for value in mean)
         for reader, mean in zip(sampled, best.means, strict=True)
         if reader.layer.is_correctable
     }
-    return Found(best.range, corrections)
+    return RangeSearchResult(best.range, corrections)
 
 
 def _candidates(
-    statistics: Statistics, sampled: Sequence[Sampled], observer_type: type[Observer] | None
+    statistics: TensorStatistics, sampled: Sequence[LayerSamples], observer_type: type[Observer] | None
 ) -> Iterator[_Candidate]:
     read_by = weight_peaks([reader.layer for reader in sampled])
     heard = read_by > 0.0 if read_by.any() else np.ones(read_by.shape, np.bool_)
     for alpha in ALPHAS:
         smoothing = smoothing_factors(statistics.peaks, read_by, alpha)
-        columns = [reader.smoothed_columns(smoothing) for reader in sampled]
+        unfolded = [reader.smoothed_input(smoothing) for reader in sampled]
         largest = float((statistics.peaks / smoothing)[heard].max())
-        clips = list(_clips(largest, columns, observer_type))
+        clips = list(_clips(largest, unfolded, observer_type))
         factors = tuple(float(factor) for factor in smoothing) if alpha else ()
         ranges = [_range(statistics, clip, factors, alpha, observer) for observer, clip in clips]
-        yield from _judged(ranges, sampled, columns, smoothing)
+        yield from _judged(ranges, sampled, unfolded, smoothing)
 
 
-def _unsigned_candidates(statistics: Statistics, sampled: Sequence[Sampled]) -> Iterator[_Candidate]:
-    found = [_range(statistics, white) for white in whites(float(statistics.highest.max()))]
+def _unsigned_candidates(statistics: TensorStatistics, sampled: Sequence[LayerSamples]) -> Iterator[_Candidate]:
+    found = [_range(statistics, input_range) for input_range in candidate_input_ranges(float(statistics.highest.max()))]
     ranges = [replace(each, observer=f"0 to {each.clip:g}", is_unsigned=True) for each in found]
-    yield from _judged(ranges, sampled, [reader.columns for reader in sampled], np.ones_like(statistics.highest))
+    yield from _judged(ranges, sampled, [reader.unfolded for reader in sampled], np.ones_like(statistics.highest))
 
 
 def _range(
-    statistics: Statistics, clip: float, smoothing: tuple[float, ...] = (), alpha: float = 0.0, observer: str = ""
+    statistics: TensorStatistics, clip: float, smoothing: tuple[float, ...] = (), alpha: float = 0.0, observer: str = ""
 ) -> TensorRange:
     return TensorRange(
         float(statistics.lowest.min()), float(statistics.highest.max()), clip, smoothing, alpha, observer
@@ -137,12 +137,15 @@ def _range(
 
 
 def _judged(
-    ranges: Sequence[TensorRange], sampled: Sequence[Sampled], columns: Sequence[Values], smoothing: Values
+    ranges: Sequence[TensorRange],
+    sampled: Sequence[LayerSamples],
+    unfolded: Sequence[Float32Array],
+    smoothing: Float32Array,
 ) -> Iterator[_Candidate]:
-    """Ranges of one smoothing, which `columns` are divided by already."""
+    """Ranges of one smoothing, which `unfolded` are divided by already."""
     errors = [
         _errors(reader, part, reader.int8_matrix(smoothing), ranges)
-        for reader, part in zip(sampled, columns, strict=True)
+        for reader, part in zip(sampled, unfolded, strict=True)
     ]
     for index, found in enumerate(ranges):
         means = tuple(error[index].mean(axis=1, dtype=np.float64).ravel() for error in errors)
@@ -150,39 +153,41 @@ def _judged(
         yield _Candidate(found, means, noise)
 
 
-def _errors(reader: Sampled, columns: Values, matrix: Values, ranges: Sequence[TensorRange]) -> Values:
+def _errors(
+    reader: LayerSamples, unfolded: Float32Array, matrix: Float32Array, ranges: Sequence[TensorRange]
+) -> Float32Array:
     """(ranges, groups, samples, outputs of a group): all ranges in one product, which is what takes the time."""
-    groups, samples, _ = columns.shape
-    rounded = np.concatenate([int8_values(columns, found) for found in ranges], axis=1)
+    groups, samples, _ = unfolded.shape
+    rounded = np.concatenate([int8_values(unfolded, found) for found in ranges], axis=1)
     outputs = np.matmul(rounded, matrix).reshape(groups, len(ranges), samples, -1)
     return np.asarray(outputs.transpose(1, 0, 2, 3) - reader.output, np.float32)
 
 
 def _clips(
-    largest: float, columns: Sequence[Values], observer_type: type[Observer] | None
+    largest: float, unfolded: Sequence[Float32Array], observer_type: type[Observer] | None
 ) -> Iterator[tuple[str, float]]:
     if observer_type is None:
         yield from ((f"max x {share:g}", share * largest) for share in SHARES)
         return
     observer = observer_type()
-    for part in columns:
+    for part in unfolded:
         observer.observe(part)
     yield observer_type.name, min(largest, observer.clip())
 
 
-def int8_values(columns: Values, found: TensorRange) -> Values:
+def int8_values(unfolded: Float32Array, found: TensorRange) -> Float32Array:
     """Columns, divided by the smoothing, as INT8 gives them back; nothing but zeros where the clip is zero."""
     scale = np.float32(found.scale)
     if scale == 0.0:
-        return np.zeros_like(columns)
-    levels: Values = np.multiply(columns, np.float32(1.0) / scale)
+        return np.zeros_like(unfolded)
+    levels: Float32Array = np.multiply(unfolded, np.float32(1.0) / scale)
     np.rint(levels, out=levels)
     np.clip(levels, *((0, UNSIGNED_LEVELS) if found.is_unsigned else (SIGNED_LEAST, INT8_LEVELS)), out=levels)
     levels *= scale
     return levels
 
 
-def _relative_noise(reader: Sampled, error: Values) -> float:
+def _relative_noise(reader: LayerSamples, error: Float32Array) -> float:
     """Power of the error over that of the output; where a bias can be corrected, the mean error does not count."""
     power = float(np.mean(np.square(error), dtype=np.float64))
     if reader.layer.is_correctable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sr_edge.calibration.quality import Judge
+from sr_edge.calibration.quality import QualityEvaluator
 
 PATCHES = 1
 """Held-out patches by which single layers are compared: who is dropped first, and who costs too much for what it saves.
@@ -23,10 +23,10 @@ class LayerNoise:
     noise_power: float
 
 
-def measure_noises(judge: Judge, nodes: Sequence[str]) -> Iterator[LayerNoise]:
+def measure_noises(evaluator: QualityEvaluator, nodes: Sequence[str]) -> Iterator[LayerNoise]:
     """Puts one layer at a time into INT8.
 
     These noises rank layers but do not add up: decide by a joint check (`choose_layers`).
     """
     for node in nodes:
-        yield LayerNoise(node, judge.noise_power((node,), PATCHES))
+        yield LayerNoise(node, evaluator.noise_power((node,), PATCHES))

@@ -21,7 +21,7 @@ FLOAT32_ISLAND = "fp32"
 
 
 @dataclass(frozen=True)
-class Site:
+class QuantizableOp:
     """One operator that multiplies `activation` by the constant `weight`.
 
     `channel_axis` is the weight's axis of output channels. `obstacle` says why it can't be INT8; empty if it can.
@@ -35,7 +35,7 @@ class Site:
     obstacle: str = ""
 
 
-def find_sites(model: onnx.ModelProto) -> tuple[Site, ...]:
+def find_quantizable_ops(model: onnx.ModelProto) -> tuple[QuantizableOp, ...]:
     """Every Conv, ConvTranspose, MatMul and Gemm, in graph order.
 
     Raises:
@@ -50,9 +50,9 @@ def find_sites(model: onnx.ModelProto) -> tuple[Site, ...]:
             remedy="calibrate the float model",
         )
     view = view_graph(model)
-    sites = [_site(view, at) for at, node in enumerate(view.nodes) if node.op_type in _CHANNEL_AXIS]
-    spatial = {site.activation for site in sites if site.op_type in _SPATIAL and not site.obstacle}
-    return tuple(_without_other_axes(site, spatial) for site in sites)
+    ops = [_quantizable_op(view, at) for at, node in enumerate(view.nodes) if node.op_type in _CHANNEL_AXIS]
+    spatial = {op.activation for op in ops if op.op_type in _SPATIAL and not op.obstacle}
+    return tuple(_without_other_axes(op, spatial) for op in ops)
 
 
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1}
@@ -61,17 +61,17 @@ _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1}
 _SPATIAL = ("Conv", "ConvTranspose")
 
 
-def _site(view: GraphView, at: int) -> Site:
+def _quantizable_op(view: GraphView, at: int) -> QuantizableOp:
     node = view.nodes[at]
     axis = 0 if _is_set(node, "transB") else _CHANNEL_AXIS[node.op_type]
-    return Site(node.name, node.op_type, node.input[0], node.input[1], axis, _obstacle(view, at))
+    return QuantizableOp(node.name, node.op_type, node.input[0], node.input[1], axis, _obstacle(view, at))
 
 
-def _without_other_axes(site: Site, spatial: Collection[str]) -> Site:
+def _without_other_axes(op: QuantizableOp, spatial: Collection[str]) -> QuantizableOp:
     """A tensor has one scale and one smoothing: only convolutions may share it with convolutions."""
-    if site.obstacle or site.op_type in _SPATIAL or site.activation not in spatial:
-        return site
-    return replace(site, obstacle="a convolution reads the same input along another axis")
+    if op.obstacle or op.op_type in _SPATIAL or op.activation not in spatial:
+        return op
+    return replace(op, obstacle="a convolution reads the same input along another axis")
 
 
 def _obstacle(view: GraphView, at: int) -> str:

@@ -20,10 +20,10 @@ ALPHAS = (0.0, 0.5, 0.65, 0.8, 1.0)
 WIDEST_RATIO = 1e4
 """Largest over smallest factor: a channel that is nearly silent must not get weights that float16 cannot hold."""
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
-def smoothing_factors(input_peaks: Values, weight_peaks: Values, alpha: float) -> Values:
+def smoothing_factors(input_peaks: Float32Array, weight_peaks: Float32Array, alpha: float) -> Float32Array:
     """(channels,) by how much to divide each input channel; the loudest channel keeps its magnitude.
 
     Args:
@@ -42,7 +42,7 @@ def smoothing_factors(input_peaks: Values, weight_peaks: Values, alpha: float) -
     return factors
 
 
-def weight_peaks(layers: Sequence[Layer]) -> Values:
+def weight_peaks(layers: Sequence[Layer]) -> Float32Array:
     """(channels,) the largest weight that any of the layers multiplies each input channel by."""
     peaks = [np.abs(layer.weight_per_input()).max(axis=1) for layer in layers]
     return np.asarray(np.max(peaks, axis=0), np.float32)

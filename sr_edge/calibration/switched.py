@@ -18,32 +18,32 @@ from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import smoothing_of
-from sr_edge.calibration.watched import Batch, Feeds, WatchedGraph
+from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph
 from sr_edge.calibration.weights import int8_weight
 from sr_edge.controls import Controls
 from sr_edge.export.graph import view_graph
 
-_SWITCHES = "sr_edge_int8_switches"
+_INT8_FLAGS = "sr_edge_int8_flags"
 _OURS = "sr_edge_int8/"
 """Begins every other name that is added."""
 
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 
 
-class SwitchedGraph:
+class FakeQuantGraph:
     """Runs a graph with any of a calibration's INT8 layers switched on."""
 
     def __init__(self, model: onnx.ModelProto, calibration: Calibration) -> None:
         self._feeds = Feeds(model)
         self._names = calibration.int8_nodes
         layers = possible_layers(model)
-        switched = _Switcher(model, [layers[name] for name in self._names], calibration).model
-        self._graph = WatchedGraph(switched, feeds=self._feeds)
+        fake_quant = _FakeQuantWriter(model, [layers[name] for name in self._names], calibration).model
+        self._graph = InstrumentedGraph(fake_quant, feeds=self._feeds)
 
     def run(self, batch: Batch, int8: Collection[str], controls: Controls | None = None) -> Batch:
         """The graph's first output, as float32 NCHW in its own range, with the layers of those names in INT8."""
-        switches = np.array([name in int8 for name in self._names], np.bool_)
-        (found, *_) = self._graph.run_fed({**self._feeds.of(batch, controls), _SWITCHES: switches})
+        int8_flags = np.array([name in int8 for name in self._names], np.bool_)
+        (found, *_) = self._graph.run_fed({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
         return float_picture(found)
 
 
@@ -55,7 +55,7 @@ def float_picture(output: npt.NDArray[np.generic]) -> Batch:
     return np.asarray(output, np.float32)
 
 
-class _Switcher:
+class _FakeQuantWriter:
     """Puts every layer into an If: as it is, or with rounded input, rounded weight and corrected bias.
 
     A layer that is switched off costs little so, and both branches have constant weights, which ONNX Runtime prepares
@@ -69,43 +69,43 @@ class _Switcher:
         self._view = view_graph(self.model)
         self._nodes = {node.name: node for node in self.model.graph.node}
         # Before any node changes: the view's nodes are those that are rewired below.
-        switched = {layer.site.node for layer in layers}
+        fake_quant = {layer.op.node for layer in layers}
         self._biases = {
-            node.name: bias_of(self._view, at) for at, node in enumerate(self._view.nodes) if node.name in switched
+            node.name: bias_of(self._view, at) for at, node in enumerate(self._view.nodes) if node.name in fake_quant
         }
         self._calibration = calibration
         self._instead: dict[str, list[onnx.NodeProto]] = {}
-        self.model.graph.input.append(helper.make_tensor_value_info(_SWITCHES, TensorProto.BOOL, [len(layers)]))
+        self.model.graph.input.append(helper.make_tensor_value_info(_INT8_FLAGS, TensorProto.BOOL, [len(layers)]))
         for index, layer in enumerate(layers):
-            self._switch(index, layer)
+            self._insert_branches(index, layer)
         nodes = [new for node in self.model.graph.node for new in self._instead.get(node.name, [node])]
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
 
-    def _switch(self, index: int, layer: Layer) -> None:
-        site, node, bias = layer.site, self._nodes[layer.site.node], self._biases[layer.site.node]
-        flag = f"{_OURS}{site.node}/switch"
-        gather = helper.make_node("Gather", [_SWITCHES, self._constant(f"{flag}_index", np.int64(index))], [flag])
+    def _insert_branches(self, index: int, layer: Layer) -> None:
+        op, node, bias = layer.op, self._nodes[layer.op.node], self._biases[layer.op.node]
+        flag = f"{_OURS}{op.node}/switch"
+        gather = helper.make_node("Gather", [_INT8_FLAGS, self._constant(f"{flag}_index", np.int64(index))], [flag])
         before, after = self._bias_values(layer, bias)
-        if bias is not None and bias.node != site.node:
-            self._switch_bias_behind(bias, flag, before, after)
+        if bias is not None and bias.node != op.node:
+            self._select_bias(bias, flag, before, after)
             before = after = None
         branches = {
-            "else_branch": _branch(node, "float", site.activation, layer.weight, before),
+            "else_branch": _branch(node, "float", op.activation, layer.weight, before),
             "then_branch": self._int8_branch(layer, node, after),
         }
-        self._instead[site.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
+        self._instead[op.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
 
-    def _bias_values(self, layer: Layer, bias: Bias | None) -> tuple[Values | None, Values | None]:
+    def _bias_values(self, layer: Layer, bias: Bias | None) -> tuple[Float32Array | None, Float32Array | None]:
         """As it is, and as INT8 needs it; None where there is none."""
-        correction = self._calibration.correction_of(layer.site)
+        correction = self._calibration.correction_of(layer.op)
         before = self._view.constants[bias.name].astype(np.float32) if bias is not None and bias.name else None
         if correction is None or bias is None:
             return before, before
         added = np.asarray(correction, np.float32)
         return before, added if before is None else before + added.reshape(before.shape)
 
-    def _switch_bias_behind(self, bias: Bias, flag: str, before: Values | None, after: Values | None) -> None:
+    def _select_bias(self, bias: Bias, flag: str, before: Float32Array | None, after: Float32Array | None) -> None:
         """Of a matrix product, whose bias an Add behind it adds."""
         if before is None or after is None or after is before:
             return
@@ -114,23 +114,23 @@ class _Switcher:
         adder.input[bias.slot] = made
         self._instead[bias.node] = [helper.make_node("Where", [flag, *values], [made]), adder]
 
-    def _int8_branch(self, layer: Layer, node: onnx.NodeProto, bias: Values | None) -> onnx.GraphProto:
-        site, found = layer.site, self._calibration.range_of(layer.site.activation)
+    def _int8_branch(self, layer: Layer, node: onnx.NodeProto, bias: Float32Array | None) -> onnx.GraphProto:
+        op, found = layer.op, self._calibration.range_of(layer.op.activation)
         smoothing = smoothing_of(found)
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
-        rounded = int8_weight(weight, site.channel_axis, self._calibration.tuned_weight(site, weight.shape))
+        rounded = int8_weight(weight, op.channel_axis, self._calibration.tuned_weight(op, weight.shape))
         constants: dict[str, npt.ArrayLike] = {
-            f"{_OURS}{site.node}/scale": np.float32(found.scale),
-            f"{_OURS}{site.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
+            f"{_OURS}{op.node}/scale": np.float32(found.scale),
+            f"{_OURS}{op.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
         }
         steps = [("QuantizeLinear", [*constants]), ("DequantizeLinear", [*constants])]
         if smoothing is not None:
-            factor = f"{_OURS}{site.node}/smoothing"
+            factor = f"{_OURS}{op.node}/smoothing"
             constants[factor] = (1.0 / smoothing).reshape((-1, 1, 1) if layer.is_spatial else (-1,))
             steps.insert(0, ("Mul", [factor]))
-        branch, source = onnx.GraphProto(), site.activation
+        branch, source = onnx.GraphProto(), op.activation
         for op_type, operands in steps:
-            made = f"{_OURS}{site.node}/{op_type}"
+            made = f"{_OURS}{op.node}/{op_type}"
             branch.node.append(helper.make_node(op_type, [source, *operands], [made]))
             source = made
         branch.MergeFrom(_branch(node, "int8", source, rounded, bias))
@@ -142,7 +142,9 @@ class _Switcher:
         return name
 
 
-def _branch(node: onnx.NodeProto, kind: str, source: str, weight: Values, bias: Values | None) -> onnx.GraphProto:
+def _branch(
+    node: onnx.NodeProto, kind: str, source: str, weight: Float32Array, bias: Float32Array | None
+) -> onnx.GraphProto:
     """The layer on `source` with weight and bias of its own; without a bias it keeps the one that it has."""
     layer = onnx.NodeProto()
     layer.CopyFrom(node)

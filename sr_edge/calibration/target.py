@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sr_edge.calibration.gate import Budget, Choice, DropDb, Gate, useless_layers, worst_first
+from sr_edge.calibration.gate import Budget, DropDb, Gate, LayerSelection, useless_layers, worst_first
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize
 
@@ -37,7 +37,7 @@ def choose_for_target(
     time_ms: TimeMs,
     max_drop_db: float,
     latency_ms: float,
-) -> Choice:
+) -> LayerSelection:
     """The least noisy layers that meet the target, or the fastest set found within the budget where none does.
 
     The most layers within the budget are found as by `choose_layers`. While they miss the target, those that were left

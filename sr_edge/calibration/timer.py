@@ -18,23 +18,29 @@ from sr_edge.spec import Precision
 class Timer(Protocol):
     """Times and runs graphs in one runtime, on tiles of the size of `batch`.
 
-    `rest` is the precision of all layers that are not INT8; `threads` None leaves their number to the runtime.
+    `float_precision` is the precision of all layers that are not INT8; with `threads` None the runtime chooses their
+    number.
     """
 
     def measure_savings(
-        self, model: onnx.ModelProto, calibration: Calibration, batch: Batch, rest: Precision, threads: int | None
+        self,
+        model: onnx.ModelProto,
+        calibration: Calibration,
+        batch: Batch,
+        float_precision: Precision,
+        threads: int | None,
     ) -> Timings:
         """What each of the calibration's INT8 layers saves."""
         ...
 
     def measure_ms(
-        self, graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None
+        self, graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
     ) -> list[float]:
         """Median milliseconds of each graph on one tile, the graphs being run in turn."""
         ...
 
     def output_of(
-        self, model: onnx.ModelProto, batch: Batch, rest: Precision, threads: int | None
+        self, model: onnx.ModelProto, batch: Batch, float_precision: Precision, threads: int | None
     ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
         """Compiles the graph; gives its first output for a batch and the values of its controls."""
         ...

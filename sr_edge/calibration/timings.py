@@ -24,7 +24,7 @@ class Timings:
 
     saved: Mapping[str, float]
     runtime: str = ""
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     float_ms: float = 0.0
     int8_ms: float = 0.0
     measured_on: str = ""
@@ -55,6 +55,6 @@ def _mega_macs(layer: Layer, output_shape: tuple[int | str | None, ...]) -> floa
     sides = [side for side in output_shape if isinstance(side, int)]
     values = math.prod(sides) if len(sides) == len(output_shape) and sides else layer.output_channels
     per_value = layer.weight.size / layer.output_channels
-    if layer.site.op_type == "ConvTranspose":
+    if layer.op.op_type == "ConvTranspose":
         per_value /= math.prod(layer.strides)
     return values * per_value / 1e6

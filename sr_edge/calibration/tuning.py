@@ -12,27 +12,27 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import openvino_times
-from sr_edge.calibration.account import Account, LatencyMs, layer_rows
-from sr_edge.calibration.agreement import require_same_meaning
+from sr_edge.calibration.account import CalibrationReport, LatencyMs, layer_rows
+from sr_edge.calibration.agreement import require_equivalent_output
 from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.finetuning import finetune, require_enough
-from sr_edge.calibration.gate import Budget, Choice, Gate, choose_layers
+from sr_edge.calibration.gate import Budget, Gate, LayerSelection, choose_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.limits import USUAL_LIMITS, Limits
 from sr_edge.calibration.openvino_times import GraphTimes, with_int8
 from sr_edge.calibration.post_training import calibrate, digest_of
-from sr_edge.calibration.quality import HeldOut, Judge
+from sr_edge.calibration.quality import HeldOut, QualityEvaluator
 from sr_edge.calibration.search import SEARCH
 from sr_edge.calibration.sensitivity import PATCHES, measure_noises
-from sr_edge.calibration.switched import SwitchedGraph, float_picture
+from sr_edge.calibration.switched import FakeQuantGraph, float_picture
 from sr_edge.calibration.target import choose_for_target, require_float_misses
 from sr_edge.calibration.timer import Timer
 from sr_edge.calibration.timings import Timings, counted_savings
-from sr_edge.calibration.unsigned import WHITES
+from sr_edge.calibration.unsigned import INPUT_RANGES
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch, require_batches
 from sr_edge.errors import NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
@@ -74,11 +74,12 @@ def timed_runtime(name: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Order:
+class CalibrationConfig:
     """What is wanted of INT8.
 
     `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
-    time is measured with the rest of the graph in `rest`, or empty: then multiply-accumulates stand for time. `white`
+    time is measured with the float layers in `float_precision`, or empty: then multiply-accumulates stand for time.
+    `input_range`
     is what the graph's input and output call white: 1, in some networks 255. `finetune` is how many sweeps of
     fine-tuning each layer gets. `timer` measures in that runtime.
     """
@@ -88,9 +89,9 @@ class Order:
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     runtime: str = ""
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     threads: int | None = None
-    white: float = 1.0
+    input_range: float = 1.0
     finetune: int = 0
     timer: Timer = openvino_times
 
@@ -104,20 +105,20 @@ class Order:
                 wanted=TIMED_RUNTIMES,
                 remedy=f"choose {' or '.join(TIMED_RUNTIMES)} where it is installed, or leave out the target",
             )
-        if self.rest is Precision.INT8:
+        if self.float_precision is Precision.INT8:
             floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
             raise UsageError(
-                f"the float layers of an INT8 graph cannot run in {self.rest}",
-                found=self.rest,
+                f"the float layers of an INT8 graph cannot run in {self.float_precision}",
+                found=self.float_precision,
                 wanted=floats,
                 remedy=f"choose one of: {', '.join(floats)}",
             )
-        if not (math.isfinite(self.white) and self.white > 0.0):
+        if not (math.isfinite(self.input_range) and self.input_range > 0.0):
             raise UsageError(
-                f"the input range is {self.white:g}, but it must be a finite number above 0",
-                found=self.white,
-                wanted=WHITES,
-                remedy=f"choose {' or '.join(f'{white:g}' for white in WHITES)}",
+                f"the input range is {self.input_range:g}, but it must be a finite number above 0",
+                found=self.input_range,
+                wanted=INPUT_RANGES,
+                remedy=f"choose {' or '.join(f'{input_range:g}' for input_range in INPUT_RANGES)}",
             )
         if self.finetune < 0:
             raise UsageError(
@@ -132,20 +133,20 @@ def calibrate_within(
     onnx_path: Path,
     batches: Sequence[Batch],
     held_out: Sequence[HeldOut],
-    order: Order,
+    config: CalibrationConfig,
     *,
     progress: StageProgress = lambda stage, done, total: None,
     cache: Path | None = None,
     recalibrate: bool = False,
     limits: Limits = USUAL_LIMITS,
-) -> Account:
+) -> CalibrationReport:
     """Finds the INT8 layers that save most time and together lose no more than the budget.
 
     Args:
         onnx_path: the float32 graph.
         batches: calibration patches in [0, 1], black to white; some in hard black and white are added.
         held_out: other patches, to judge by; what is lost against their originals, where there are some, is shown.
-        order: budget, method, runtime.
+        config: budget, method, runtime.
         progress: called with (stage, steps done, steps in all).
         cache: as in `calibrate`; it also keeps noises and times, so that an interrupted run goes on where it was.
         recalibrate: measure even if the cache is there, and replace it.
@@ -157,46 +158,50 @@ def calibrate_within(
             the float graph meets the latency target.
     """
     warnings = require_usable(batches)
-    if order.finetune:
+    if config.finetune:
         require_enough(len(batches))
-    patches, batches = batches, [patch * np.float32(order.white) for patch in (*batches, *hard_edged(batches))]
-    float_ms = _float_missing_target_ms(onnx_path, batches, order)
-    calibration = _ranges(onnx_path, batches, order, progress, cache, recalibrate, limits)
+    patches, batches = batches, [patch * np.float32(config.input_range) for patch in (*batches, *hard_edged(batches))]
+    float_ms = _float_missing_target_ms(onnx_path, batches, config)
+    calibration = _ranges(onnx_path, batches, config, progress, cache, recalibrate, limits)
     model = load_graph(onnx_path)
-    warnings = (*warnings, *filter(None, [range_warning(model, patches, order.white)]))
+    warnings = (*warnings, *filter(None, [range_warning(model, patches, config.input_range)]))
     if held_out:
         require_batches(model, [held.patch for held in held_out])
-    calibration = _finetuned(model, calibration, batches, order, progress, cache, limits)
-    judge = Judge(SwitchedGraph(model, calibration), held_out, graph_controls(model), order.white)
-    sensitivity = _noises(calibration, judge, held_out, progress, cache, limits.save_every)
+    calibration = _finetuned(model, calibration, batches, config, progress, cache, limits)
+    evaluator = QualityEvaluator(
+        FakeQuantGraph(model, calibration), held_out, graph_controls(model), config.input_range
+    )
+    sensitivity = _noises(calibration, evaluator, held_out, progress, cache, limits.save_every)
     calibration = replace(calibration, sensitivity=sensitivity)
-    timings = _timings(model, calibration, batches[0], order, progress)
+    timings = _timings(model, calibration, batches[0], config, progress)
     calibration = replace(calibration, timings=timings)
     if cache is not None:
         write_cache(cache, calibration)
-    single_db = {node: judge.db_of_noise(sensitivity.noise_power[node]) for node in calibration.int8_nodes}
-    patch = held_out[0].patch * np.float32(order.white)
-    rest_db = _rest_drop_db(model, judge, patch, order)
-    budget = _left_for_int8(order, rest_db)
-    times = _graph_times(model, calibration, batches[0], order, float_ms)
-    choice = _choose(single_db, timings, judge, budget, progress, times)
+    single_db = {node: evaluator.db_of_noise(sensitivity.noise_power[node]) for node in calibration.int8_nodes}
+    patch = held_out[0].patch * np.float32(config.input_range)
+    float_precision_drop_db = _float_precision_drop_db(model, evaluator, patch, config)
+    budget = _left_for_int8(config, float_precision_drop_db)
+    times = _graph_times(model, calibration, batches[0], config, float_ms)
+    choice = _choose(single_db, timings, evaluator, budget, progress, times)
     if times is not None:
         latency: LatencyMs | None = LatencyMs(*map(times.ms, ((), choice.int8, calibration.int8_nodes)))
     else:
-        within = replace(order, budget=budget)
-        choice, latency = _fastest_as_a_whole(model, calibration, choice, judge, single_db, batches[0], within)
-    chosen = _switched_to(calibration, choice, order.budget)
-    require_same_meaning(model, chosen, patch, order.runtime, order.timer, order.threads)
-    inputs = {name: layer.site.activation for name, layer in possible_layers(model).items()}
+        within = replace(config, budget=budget)
+        choice, latency = _fastest_as_a_whole(model, calibration, choice, evaluator, single_db, batches[0], within)
+    chosen = _with_selection(calibration, choice, config.budget)
+    require_equivalent_output(model, chosen, patch, config.runtime, config.timer, config.threads)
+    inputs = {name: layer.op.activation for name, layer in possible_layers(model).items()}
     rows = layer_rows(chosen, inputs)
-    originals_db = judge.drop_on_originals_db(choice.int8)
-    return Account(chosen, rows, choice, order.budget, judge.meaning, latency, warnings, rest_db, originals_db)
+    originals_db = evaluator.drop_on_originals_db(choice.int8)
+    return CalibrationReport(
+        chosen, rows, choice, config.budget, evaluator.metric, latency, warnings, float_precision_drop_db, originals_db
+    )
 
 
 def _ranges(
     onnx_path: Path,
     batches: Sequence[Batch],
-    order: Order,
+    config: CalibrationConfig,
     progress: StageProgress,
     cache: Path | None,
     recalibrate: bool,
@@ -206,9 +211,9 @@ def _ranges(
     return calibrate(
         onnx_path,
         batches,
-        method=order.method,
-        include=order.include,
-        exclude=order.exclude,
+        method=config.method,
+        include=config.include,
+        exclude=config.exclude,
         ends_float=False,
         progress=lambda done, total: progress("calibrating", done, total),
         cache=cache,
@@ -221,18 +226,18 @@ def _finetuned(
     model: onnx.ModelProto,
     calibration: Calibration,
     batches: Sequence[Batch],
-    order: Order,
+    config: CalibrationConfig,
     progress: StageProgress,
     cache: Path | None,
     limits: Limits,
 ) -> Calibration:
-    if not order.finetune:
+    if not config.finetune:
         return replace(calibration, finetuning=None)
     return finetune(
         model,
         calibration,
         batches,
-        order.finetune,
+        config.finetune,
         lambda done, total: progress("fine-tuning", done, total),
         lambda found: write_cache(cache, found) if cache is not None else None,
         samples=limits.finetuning_samples,
@@ -242,7 +247,7 @@ def _finetuned(
 
 def _noises(
     calibration: Calibration,
-    judge: Judge,
+    evaluator: QualityEvaluator,
     held_out: Sequence[HeldOut],
     progress: StageProgress,
     cache: Path | None,
@@ -254,7 +259,7 @@ def _noises(
     known = calibration.sensitivity
     noises = dict(known.noise_power) if known is not None and known.held_out_sha256 == digest else {}
     missing = [node for node in calibration.int8_nodes if node not in noises]
-    for index, noise in enumerate(measure_noises(judge, missing), start=1):
+    for index, noise in enumerate(measure_noises(evaluator, missing), start=1):
         noises[noise.node] = noise.noise_power
         progress("sensitivity", index, len(missing))
         if cache is not None and index % save_every == 0:
@@ -263,90 +268,97 @@ def _noises(
 
 
 def _timings(
-    model: onnx.ModelProto, calibration: Calibration, batch: Batch, order: Order, progress: StageProgress
+    model: onnx.ModelProto, calibration: Calibration, batch: Batch, config: CalibrationConfig, progress: StageProgress
 ) -> Timings:
-    known, names, measured_on = calibration.timings, calibration.int8_nodes, _measured_on(batch, order)
+    known, names, measured_on = calibration.timings, calibration.int8_nodes, _measured_on(batch, config)
     if (
         known is not None
-        and (known.runtime, known.rest, known.measured_on) == (order.runtime, order.rest, measured_on)
+        and (known.runtime, known.float_precision, known.measured_on)
+        == (config.runtime, config.float_precision, measured_on)
         and set(names) <= set(known.saved)
     ):
         return known
-    if not order.runtime:
+    if not config.runtime:
         layers = possible_layers(model)
         return counted_savings(model, {name: layers[name] for name in names}, batch.shape)
     progress("timing layers", 0, 1)
-    timings = order.timer.measure_savings(model, calibration, batch, order.rest, order.threads)
+    timings = config.timer.measure_savings(model, calibration, batch, config.float_precision, config.threads)
     progress("timing layers", 1, 1)
     return replace(timings, measured_on=measured_on)
 
 
-def _measured_on(batch: Batch, order: Order) -> str:
+def _measured_on(batch: Batch, config: CalibrationConfig) -> str:
     """All that times hold for beside the graph; empty where none are measured."""
-    if not order.runtime:
+    if not config.runtime:
         return ""
     height, width = batch.shape[2:]
-    return f"{order.timer.conditions(order.threads)}, tile {height}x{width}"
+    return f"{config.timer.conditions(config.threads)}, tile {height}x{width}"
 
 
-def _rest_drop_db(model: onnx.ModelProto, judge: Judge, patch: Batch, order: Order) -> float:
+def _float_precision_drop_db(
+    model: onnx.ModelProto, evaluator: QualityEvaluator, patch: Batch, config: CalibrationConfig
+) -> float:
     """What the float network loses by running in the precision of the rest; nothing where no runtime is timed."""
-    if not order.runtime or order.rest is Precision.FP32:
+    if not config.runtime or config.float_precision is Precision.FP32:
         return 0.0
-    run = order.timer.output_of(model, patch, order.rest, order.threads)
-    return max(0.0, judge.drop_db_in(lambda batch, setting: float_picture(run(batch, setting))))
+    run = config.timer.output_of(model, patch, config.float_precision, config.threads)
+    return max(0.0, evaluator.drop_db_in(lambda batch, setting: float_picture(run(batch, setting))))
 
 
-def _left_for_int8(order: Order, rest_db: float) -> Budget:
-    left_db = order.budget.max_drop_db - rest_db
+def _left_for_int8(config: CalibrationConfig, float_precision_drop_db: float) -> Budget:
+    left_db = config.budget.max_drop_db - float_precision_drop_db
     if left_db < 0.0:
         raise NothingToQuantize(
-            f"running the float layers in {order.rest} alone costs {rest_db:.3f} dB, more than the "
-            f"{order.budget.max_drop_db:g} dB that may be lost",
-            found=rest_db,
-            wanted=order.budget.max_drop_db,
+            f"running the float layers in {config.float_precision} alone costs "
+            f"{float_precision_drop_db:.3f} dB, more than the "
+            f"{config.budget.max_drop_db:g} dB that may be lost",
+            found=float_precision_drop_db,
+            wanted=config.budget.max_drop_db,
             remedy=f"run the float layers in {Precision.FP32}, or allow a larger drop",
         )
-    return replace(order.budget, max_drop_db=left_db)
+    return replace(config.budget, max_drop_db=left_db)
 
 
-def _float_missing_target_ms(onnx_path: Path, batches: Sequence[Batch], order: Order) -> float | None:
+def _float_missing_target_ms(onnx_path: Path, batches: Sequence[Batch], config: CalibrationConfig) -> float | None:
     """What one tile takes in float, measured first: where that meets the target nothing else needs to be."""
-    if order.budget.latency_ms is None:
+    if config.budget.latency_ms is None:
         return None
     model = load_graph(onnx_path)
     require_batches(model, batches)
-    (float_ms,) = order.timer.measure_ms([model], batches[0], order.rest, order.threads)
-    require_float_misses(float_ms, order.budget, f"in {order.runtime} with {order.rest}")
+    (float_ms,) = config.timer.measure_ms([model], batches[0], config.float_precision, config.threads)
+    require_float_misses(float_ms, config.budget, f"in {config.runtime} with {config.float_precision}")
     return float_ms
 
 
 def _graph_times(
-    model: onnx.ModelProto, calibration: Calibration, batch: Batch, order: Order, float_ms: float | None
+    model: onnx.ModelProto, calibration: Calibration, batch: Batch, config: CalibrationConfig, float_ms: float | None
 ) -> GraphTimes | None:
     """None where no time is to be met."""
     if float_ms is None:
         return None
     return GraphTimes(
-        model, calibration, lambda graphs: order.timer.measure_ms(graphs, batch, order.rest, order.threads), float_ms
+        model,
+        calibration,
+        lambda graphs: config.timer.measure_ms(graphs, batch, config.float_precision, config.threads),
+        float_ms,
     )
 
 
 def _choose(
     single_db: Mapping[str, float],
     timings: Timings,
-    judge: Judge,
+    evaluator: QualityEvaluator,
     budget: Budget,
     progress: StageProgress,
     times: GraphTimes | None,
-) -> Choice:
+) -> LayerSelection:
     checks = 0
 
     def drop_db(int8: Collection[str]) -> float:
         nonlocal checks
         checks += 1
         progress("joint checks", checks, max(checks, USUAL_CHECKS))
-        return judge.drop_db(int8)
+        return evaluator.drop_db(int8)
 
     if times is None or budget.latency_ms is None:
         choice = choose_layers(single_db, timings, drop_db, budget)
@@ -359,52 +371,56 @@ def _choose(
 def _fastest_as_a_whole(
     model: onnx.ModelProto,
     calibration: Calibration,
-    choice: Choice,
-    judge: Judge,
+    choice: LayerSelection,
+    evaluator: QualityEvaluator,
     single_db: Mapping[str, float],
     batch: Batch,
-    order: Order,
-) -> tuple[Choice, LatencyMs | None]:
+    config: CalibrationConfig,
+) -> tuple[LayerSelection, LatencyMs | None]:
     """Whole graphs decide: single savings are small beside what a machine's time wavers, and do not quite add up.
 
     The choice by them is timed in turn with itself and its useless layers, which may spare their neighbours a
     conversion, and with all layers. Where those are fastest and lose too much, all but the noisiest are tried too.
     """
-    if not order.runtime:
+    if not config.runtime:
         return choice, None
     everything = calibration.int8_nodes
 
-    def in_order(nodes: Collection[str]) -> tuple[str, ...]:
+    def in_graph_order(nodes: Collection[str]) -> tuple[str, ...]:
         return tuple(node for node in everything if node in nodes)
 
     def affordable(int8: Collection[str]) -> bool:
-        return bool(int8) and judge.drop_db(int8) <= order.budget.max_drop_db
+        return bool(int8) and evaluator.drop_db(int8) <= config.budget.max_drop_db
 
-    tried = [in_order(choice.int8), in_order({*choice.int8, *choice.useless}), everything]
-    times_ms = _times_ms(model, calibration, tried, batch, order)
+    tried = [in_graph_order(choice.int8), in_graph_order({*choice.int8, *choice.useless}), everything]
+    times_ms = _times_ms(model, calibration, tried, batch, config)
     if min(tried, key=times_ms.__getitem__) == everything and not affordable(everything):
         noisiest_first = sorted(single_db, key=lambda node: single_db[node], reverse=True)
         assert calibration.timings is not None  # for mypy: the caller has measured them
-        dropped = Gate(noisiest_first, calibration.timings, judge.drop_db).fewest_dropped(order.budget.max_drop_db)
-        tried.append(in_order(noisiest_first[dropped:]))
-        times_ms = _times_ms(model, calibration, tried, batch, order)
+        dropped = Gate(noisiest_first, calibration.timings, evaluator.drop_db).fewest_dropped(config.budget.max_drop_db)
+        tried.append(in_graph_order(noisiest_first[dropped:]))
+        times_ms = _times_ms(model, calibration, tried, batch, config)
     fastest = min(filter(affordable, tried), key=times_ms.__getitem__)
     latency = LatencyMs(times_ms[()], times_ms[fastest], times_ms[everything])
-    if fastest == in_order(choice.int8):
+    if fastest == in_graph_order(choice.int8):
         return choice, latency
-    return replace(choice, int8=fastest, drop_db=judge.drop_db(fastest), useless=(), overpriced=()), latency
+    return replace(choice, int8=fastest, drop_db=evaluator.drop_db(fastest), useless=(), overpriced=()), latency
 
 
 def _times_ms(
-    model: onnx.ModelProto, calibration: Calibration, sets: Sequence[tuple[str, ...]], batch: Batch, order: Order
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    sets: Sequence[tuple[str, ...]],
+    batch: Batch,
+    config: CalibrationConfig,
 ) -> dict[tuple[str, ...], float]:
     """Of the float graph, (), and those with these layers in INT8, all in turn."""
     timed = list(dict.fromkeys([(), *sets]))
     graphs = [with_int8(model, calibration, int8) for int8 in timed]
-    return dict(zip(timed, order.timer.measure_ms(graphs, batch, order.rest, order.threads), strict=True))
+    return dict(zip(timed, config.timer.measure_ms(graphs, batch, config.float_precision, config.threads), strict=True))
 
 
-def _switched_to(calibration: Calibration, choice: Choice, budget: Budget) -> Calibration:
+def _with_selection(calibration: Calibration, choice: LayerSelection, budget: Budget) -> Calibration:
     dropped = [node for node in calibration.int8_nodes if node not in choice.int8]
     calibration = calibration.keep_float([n for n in dropped if n in choice.useless], "INT8 saves no time in it")
     calibration = calibration.keep_float([n for n in dropped if n in choice.overpriced], "too noisy for what it saves")

@@ -15,7 +15,7 @@ import onnx
 from sr_edge.calibration.columns import Layer
 from sr_edge.export.graph import GraphView
 
-WHITES = (1.0, 255.0)
+INPUT_RANGES = (1.0, 255.0)
 """What networks call white; levels of 8 bits are whole multiples of a 255th of it."""
 
 _KEEPS_ORDER = ("Cast", "Identity", "Transpose")
@@ -34,9 +34,9 @@ def may_be_unsigned(view: GraphView, tensor: str, readers: Sequence[Layer]) -> b
     return _is_picture(view, tensor) and all(_takes_padded(layer) for layer in readers) and _pad_alike(readers)
 
 
-def whites(largest: float) -> tuple[float, ...]:
+def candidate_input_ranges(largest: float) -> tuple[float, ...]:
     """The values of white under which a picture with that largest sample may be stored, to be tried all."""
-    return (*(white for white in WHITES if white > largest), largest)
+    return (*(input_range for input_range in INPUT_RANGES if input_range > largest), largest)
 
 
 def _is_picture(view: GraphView, tensor: str) -> bool:
@@ -63,7 +63,7 @@ def _scaled_source(view: GraphView, node: onnx.NodeProto) -> str | None:
 
 
 def _takes_padded(layer: Layer) -> bool:
-    return layer.site.op_type == "Conv" and layer.auto_pad in ("NOTSET", "", "VALID") and layer.is_correctable
+    return layer.op.op_type == "Conv" and layer.auto_pad in ("NOTSET", "", "VALID") and layer.is_correctable
 
 
 def _pad_alike(readers: Sequence[Layer]) -> bool:

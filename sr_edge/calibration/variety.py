@@ -41,7 +41,7 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
             wanted=f"a standard deviation above {FLAT:.4f}",
             remedy="pass pictures like those that the network will see",
         )
-    distinct = len({_digest_of_any_turn(batch) for batch in batches})
+    distinct = len({_digest_of_any_rotation(batch) for batch in batches})
     if distinct == 1 and len(batches) > 1:
         raise CalibrationError(
             f"all {len(batches)} calibration patches are the same, up to mirroring and rotation",
@@ -56,10 +56,10 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
     )
 
 
-def _digest_of_any_turn(batch: Batch) -> str:
+def _digest_of_any_rotation(batch: Batch) -> str:
     """The same for a patch and its mirrored and rotated copies."""
-    turns = [np.rot90(batch, quarters, (2, 3)) for quarters in range(4)]
-    return min(digest_of(turned) for turn in turns for turned in (turn, turn[..., ::-1]))
+    rotations = [np.rot90(batch, quarters, (2, 3)) for quarters in range(4)]
+    return min(digest_of(turned) for rotation in rotations for turned in (rotation, rotation[..., ::-1]))
 
 
 def _few(distinct: int) -> str:

@@ -18,7 +18,7 @@ from sr_edge.export.onnx_run import feed_of, open_onnxruntime
 Batch = npt.NDArray[np.float32]
 """Pictures in the graph's float layout: (1, channels, height, width) in [0, 1]."""
 
-Progress = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 
@@ -40,7 +40,7 @@ class Feeds:
         return batch
 
 
-class WatchedGraph:
+class InstrumentedGraph:
     """A graph in ONNX Runtime that gives inner tensors; none named means the graph's own outputs.
 
     `feeds` is for a graph with inputs of its own beside the picture and the controls. Without `optimize` every node is
@@ -95,11 +95,11 @@ def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {output.name for output in watched.graph.output}
-    graph_inputs = {value.name for value in watched.graph.input}
+    instrumented = onnx.ModelProto()
+    instrumented.CopyFrom(model)
+    present = {output.name for output in instrumented.graph.output}
+    graph_inputs = {value.name for value in instrumented.graph.input}
     for name in names:
         if name not in present and name not in graph_inputs:
-            watched.graph.output.append(onnx.ValueInfoProto(name=name))
-    return watched
+            instrumented.graph.output.append(onnx.ValueInfoProto(name=name))
+    return instrumented

@@ -7,16 +7,16 @@ for frame in sr_edge.camera.stream("rtsp://camera/main", "tiny-x2.sredge", polic
 from __future__ import annotations
 
 from sr_edge.camera.conversion import av_from_frame, frame_from_av, frame_from_rgb, reformatted, resized, rgb_from_frame
-from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, NetworkEnlarger, enlarger_for
+from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, NetworkFrameUpscaler, frame_upscaler_for
 from sr_edge.camera.fallback import FallbackTiming
 from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_sink import SINKS, SinkOptions, open_sink
 from sr_edge.camera.open_source import SOURCES, SourceOptions, open_source
 from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.ports import Sink, SinkAway, Source, SourceInfo
+from sr_edge.camera.ports import Sink, SinkUnavailable, Source, SourceInfo
 from sr_edge.camera.raw import RawFormat
 from sr_edge.camera.simple_sinks import CallbackSink, NullSink
 from sr_edge.camera.statistics import StreamReport, Times
@@ -28,29 +28,29 @@ from sr_edge.camera.watch import HungStage
 __all__ = [
     "SINKS",
     "SOURCES",
-    "BicubicEnlarger",
+    "BicubicFrameUpscaler",
     "CallbackSink",
     "Chroma",
     "Colour",
     "ColourRange",
     "Copied",
     "Dropping",
-    "Enlarger",
+    "EventLog",
     "FallbackTiming",
     "FrameRange",
+    "FrameUpscaler",
     "HungStage",
-    "Journal",
     "Loop",
     "LoopOptions",
-    "NetworkEnlarger",
+    "NetworkFrameUpscaler",
     "NullSink",
     "PixelFormat",
     "Policy",
     "RawFormat",
     "Region",
     "Sink",
-    "SinkAway",
     "SinkOptions",
+    "SinkUnavailable",
     "Source",
     "SourceInfo",
     "SourceOptions",
@@ -63,9 +63,9 @@ __all__ = [
     "VideoResult",
     "VideoSettings",
     "av_from_frame",
-    "enlarger_for",
     "frame_from_av",
     "frame_from_rgb",
+    "frame_upscaler_for",
     "open_sink",
     "open_source",
     "plan_video",

@@ -16,7 +16,7 @@ from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import frame_from_av
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.orientation import display_matrix, upright
-from sr_edge.camera.passengers import Passengers
+from sr_edge.camera.passengers import PassthroughPackets
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.timeline import Timeline
 from sr_edge.camera.vendor_errors import stream_errors
@@ -80,7 +80,7 @@ class AvSource:
         if lost:
             self.timeline.restart()
         self.info: SourceInfo = (
-            lost.info if lost else SourceInfo(rate, Passengers(self._others) if self._others else None)
+            lost.info if lost else SourceInfo(rate, PassthroughPackets(self._others) if self._others else None)
         )
         self.unreadable_packets: int = lost.unreadable_packets if lost else 0
         # Several frames at once in the decoder delay each of them by as many.
@@ -165,14 +165,14 @@ class AvSource:
         return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))
 
     def _pass_on(self, packet: Any) -> None:
-        passengers = self.info.passengers
-        if passengers is None or packet.dts is None or (self.is_live and not self.timeline.has_begun):
+        passthrough = self.info.passthrough
+        if passthrough is None or packet.dts is None or (self.is_live and not self.timeline.has_begun):
             return
         shift = round(self.timeline.offset_s / packet.time_base)
         packet.dts += shift
         with suppress(TypeError):  # pts may be None
             packet.pts += shift
-        passengers.put(packet.stream.index, packet)
+        passthrough.put(packet.stream.index, packet)
 
 
 def _remember(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:

@@ -103,9 +103,11 @@ def _known(name: str) -> PixelFormat:
 
 
 def _colour_of(picture: av.VideoFrame) -> Colour:
-    told = ColourRange(picture.color_range) if picture.color_range in (1, 2) else ColourRange.UNSPECIFIED
+    tagged_range = ColourRange(picture.color_range) if picture.color_range in (1, 2) else ColourRange.UNSPECIFIED
     full = picture.format.name.startswith("yuvj")
-    return Colour(ColourRange.FULL if full else told, picture.colorspace, picture.color_primaries, picture.color_trc)
+    return Colour(
+        ColourRange.FULL if full else tagged_range, picture.colorspace, picture.color_primaries, picture.color_trc
+    )
 
 
 def _planes_of(picture: av.VideoFrame, form: PixelFormat) -> tuple[Plane, ...]:

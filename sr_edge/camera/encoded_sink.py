@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 from sr_edge.address import without_secrets
 from sr_edge.camera.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.frame import PixelFormat, VideoFrame
-from sr_edge.camera.ports import SourceInfo, say_nothing
+from sr_edge.camera.ports import SourceInfo, ignore_event
 from sr_edge.camera.recording import Recording
 from sr_edge.camera.scheduling import scheduling_kept
 from sr_edge.camera.vendor_errors import stream_errors
@@ -30,7 +30,7 @@ _GRAY_AS = {PixelFormat.GRAY: PixelFormat.I420, PixelFormat.GRAY_10: PixelFormat
 
 
 @dataclass(frozen=True)
-class Encoding:
+class StreamEncoding:
     """How frames are written.
 
     Attributes:
@@ -61,15 +61,15 @@ class EncodedSink:
     """Writes every frame with its own pts. Opened by the first frame; later ones are brought to its size and format."""
 
     def __init__(
-        self, encoding: Encoding, info: SourceInfo | None = None, say: Callable[[str], None] = say_nothing
+        self, encoding: StreamEncoding, info: SourceInfo | None = None, on_event: Callable[[str], None] = ignore_event
     ) -> None:
         """Args:
         info: of the source: its rate guides the encoder, its passengers are taken along.
-        say: is told what cannot be taken along.
+        on_event: is told what cannot be taken along.
         """
         self._encoding = encoding
         self._info = info or SourceInfo()
-        self._say = say
+        self._on_event = on_event
         self._video: Any = None
         self._form = PixelFormat.I420
         self._others: dict[Any, Any] = {}
@@ -134,7 +134,7 @@ class EncodedSink:
 
     def _remove_if_useless(self, file: Recording) -> None:
         if file.remove_if_useless():
-            self._say(f"{self.name}: nothing that was written would play; the file is removed")
+            self._on_event(f"{self.name}: nothing that was written would play; the file is removed")
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec
@@ -147,8 +147,8 @@ class EncodedSink:
             video.width, video.height, video.pix_fmt = frame.width, frame.height, self._form.value
             video.codec_context.time_base = video.time_base = frame.time_base
             _tag(video.codec_context, reformatted(frame, self._form))
-            for index, template in (self._info.passengers.templates if self._info.passengers else {}).items():
-                self._add_passenger(index, template)
+            for index, template in (self._info.passthrough.templates if self._info.passthrough else {}).items():
+                self._add_passthrough_stream(index, template)
             with scheduling_kept():
                 video.codec_context.open()
             _require_taken(video.codec_context.options, codec, self.name)
@@ -176,16 +176,16 @@ class EncodedSink:
             self._file or encoding.url, "w", format=encoding.container, options=dict(encoding.container_options)
         )
 
-    def _add_passenger(self, index: int, template: Any) -> None:
+    def _add_passthrough_stream(self, index: int, template: Any) -> None:
         try:
             self._others[index] = self._container.add_stream_from_template(template)
         except ValueError:
             kind = f"{template.type} ({template.codec_context.name})"
-            self._say(f"{self.name} cannot hold the source's {kind}: it is left out")
+            self._on_event(f"{self.name} cannot hold the source's {kind}: it is left out")
 
     def _take_along(self, time_s: float | None) -> None:
-        passengers = self._info.passengers
-        for index, packet in passengers.take_until(time_s) if passengers else ():
+        passthrough = self._info.passthrough
+        for index, packet in passthrough.take_until(time_s) if passthrough else ():
             target = self._others.get(index)
             if target is not None and self._can_start(packet):
                 packet.stream = target

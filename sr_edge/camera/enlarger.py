@@ -7,15 +7,15 @@ from typing import Protocol
 from sr_edge.camera.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
 from sr_edge.camera.frame import PixelFormat, VideoFrame
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.turns import Turns
+from sr_edge.camera.turns import FairLock
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Session
 from sr_edge.upscaler import Upscaler
 
 
-class Enlarger(Protocol):
-    """Three steps, of which `prepare` and `infer` are done while holding one of `turns`. For any number of threads."""
+class FrameUpscaler(Protocol):
+    """Three steps, of which `prepare` and `infer` are done while holding one of `lock`. For any number of threads."""
 
     @property
     def name(self) -> str: ...
@@ -24,7 +24,7 @@ class Enlarger(Protocol):
     def scale(self) -> int: ...
 
     @property
-    def turns(self) -> Turns:
+    def lock(self) -> FairLock:
         """Who may use the engine; streams that share an enlarger share them."""
         ...
 
@@ -36,12 +36,12 @@ class Enlarger(Protocol):
         """`scale` times as large; raises EngineError or FrameError where that fails."""
         ...
 
-    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+    def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         """In the pixel format and colour of `like`, the frame that came in."""
         ...
 
 
-class NetworkEnlarger:
+class NetworkFrameUpscaler:
     """A network in an open session, which stays the caller's."""
 
     def __init__(
@@ -60,7 +60,7 @@ class NetworkEnlarger:
         spec = session.spec
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
-        self.turns = Turns(at_once)
+        self.lock = FairLock(at_once)
         self._upscaler = Upscaler(session, overlap_px, controls)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
@@ -70,20 +70,20 @@ class NetworkEnlarger:
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
 
-    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return frame_from_rgb(enlarged.planes[0], like)
+    def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return frame_from_rgb(upscaled.planes[0], like)
 
 
-def enlarger_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkEnlarger:
+def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkFrameUpscaler:
     """Over a session of this stream's own: under `block` there is always a frame ready for the engine.
 
     Under other policies one frame at a time: it is the newest when its turn comes.
     """
     at_once = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkEnlarger(session, at_once, controls=controls)
+    return NetworkFrameUpscaler(session, at_once, controls=controls)
 
 
-class BicubicEnlarger:
+class BicubicFrameUpscaler:
     """Bicubic on the planes as they are, without RGB."""
 
     def __init__(self, scale: int, at_once: int = 2) -> None:
@@ -93,7 +93,7 @@ class BicubicEnlarger:
             )
         self.name = "bicubic"
         self.scale = scale
-        self.turns = Turns(at_once)
+        self.lock = FairLock(at_once)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         return frame
@@ -101,5 +101,5 @@ class BicubicEnlarger:
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         return resized(prepared, self.scale * prepared.width, self.scale * prepared.height)
 
-    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return enlarged
+    def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return upscaled

@@ -32,7 +32,9 @@ class Governor:
     Each time the model fails again soon after a return, the next return comes twice as late.
     """
 
-    def __init__(self, max_latency_ms: float, say: Callable[[str], None], timing: FallbackTiming | None = None) -> None:
+    def __init__(
+        self, max_latency_ms: float, on_event: Callable[[str], None], timing: FallbackTiming | None = None
+    ) -> None:
         if not max_latency_ms > 0:
             raise UsageError(
                 f"the latency limit of {max_latency_ms:g} ms is not positive",
@@ -41,9 +43,9 @@ class Governor:
                 remedy="give more than 0",
             )
         self._max_latency_ms = max_latency_ms
-        self._say = say
+        self._on_event = on_event
         self._timing = timing or FallbackTiming()
-        self._rest_s = self._timing.first_rest_s
+        self._pause_s = self._timing.first_rest_s
         self._switched_s = float("-inf")
         self._recent: deque[tuple[float, bool]] = deque()
         """When frames of the model went out, and whether late: the last `late_for_s` and the one before."""
@@ -55,7 +57,7 @@ class Governor:
         if by_fallback is not self.uses_fallback:
             return  # begun before the last switch
         if self.uses_fallback:
-            if now_s - self._switched_s >= self._rest_s:
+            if now_s - self._switched_s >= self._pause_s:
                 self._return(now_s)
             return
         self._recent.append((now_s, latency_ms > self._max_latency_ms))
@@ -78,16 +80,16 @@ class Governor:
         held_s = now_s - self._switched_s
         timing = self._timing
         again = self.switches > 0 and held_s < timing.settled_s
-        self._rest_s = min(2 * self._rest_s, timing.longest_rest_s) if again else timing.first_rest_s
+        self._pause_s = min(2 * self._pause_s, timing.longest_rest_s) if again else timing.first_rest_s
         self._switch(True, now_s)
-        self._say(
+        self._on_event(
             f"the model took {latency_ms:.0f} ms, for a second mostly over the {self._max_latency_ms:.0f} ms allowed: "
-            f"going on with the fallback, trying the model again in {self._rest_s:.0f} s"
+            f"going on with the fallback, trying the model again in {self._pause_s:.0f} s"
         )
 
     def _return(self, now_s: float) -> None:
         self._switch(False, now_s)
-        self._say("trying the model again")
+        self._on_event("trying the model again")
 
     def _switch(self, to_fallback: bool, now_s: float) -> None:
         self.uses_fallback = to_fallback

@@ -5,28 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from sr_edge.camera.ports import say_nothing
+from sr_edge.camera.ports import ignore_event
 
 _MOST_EVENTS = 100
 
 
-class Journal:
+class EventLog:
     """Tells it at once, and keeps it for the report. One for a stream's source, model and sink alike."""
 
-    def __init__(self, say: Callable[[str], None] = say_nothing) -> None:
+    def __init__(self, on_event: Callable[[str], None] = ignore_event) -> None:
         """Args:
-        say: is called from the stream's threads.
+        on_event: is called from the stream's threads.
         """
-        self._say = say
+        self._on_event = on_event
         self._events: list[str] = []
         self._lock = threading.Lock()
 
-    def say(self, text: str) -> None:
+    def record(self, text: str) -> None:
         """Tells `text`; of very many the first ones are kept."""
         with self._lock:
             if len(self._events) < _MOST_EVENTS:
                 self._events.append(text)
-        self._say(text)
+        self._on_event(text)
 
     @property
     def events(self) -> tuple[str, ...]:

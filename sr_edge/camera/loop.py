@@ -17,11 +17,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.enlarger import FrameUpscaler
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Dropping, policy_for
-from sr_edge.camera.ports import Sink, SinkAway, Source
+from sr_edge.camera.ports import Sink, SinkUnavailable, Source
 from sr_edge.camera.queues import Inbox, Outbox
 from sr_edge.camera.statistics import StreamReport, StreamStatistics
 from sr_edge.camera.watch import Watch
@@ -38,14 +38,14 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        enlarger: Enlarger,
+        upscaler: FrameUpscaler,
         options: LoopOptions | None = None,
         *,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Args:
         source: is closed at the end.
-        enlarger: stays the caller's; several loops may share one, and take turns.
+        upscaler: stays the caller's; several loops may share one, and take turns.
         clock: nanoseconds that only rise, by the clock of the frames' `captured_ns`.
 
         Raises:
@@ -57,11 +57,11 @@ class Loop:
         self._clock = clock
         self._source = source
         self._sink: Sink | None = None
-        self._journal = options.journal
+        self._event_log = options.event_log
         self._stopped = threading.Event()
         self._watch = Watch(options.hang_s)
         self._statistics = StreamStatistics()
-        self._work = Work(enlarger, options, self._statistics, self._watch, clock)
+        self._work = Work(upscaler, options, self._statistics, self._watch, clock)
         self._inbox = Inbox(policy, gives_way=self._work.is_between, clock=clock)
         self._workers = self._work.at_once + (1 if options.every == 1 else 2)
         # Results that wait are old when they are shown: only where none may be lost, a burst is evened out.
@@ -81,7 +81,7 @@ class Loop:
             reopened=getattr(self._source, "reopened", 0),
             sink_reopened=getattr(self._sink, "reopened", 0),
             unreadable_packets=getattr(self._source, "unreadable_packets", 0),
-            events=self._journal.events,
+            events=self._event_log.events,
         )
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -159,7 +159,7 @@ class Loop:
         try:
             with self._watch.stage(f"the sink {sink.name}"):
                 sink.write(result.frame)
-        except SinkAway as away:
+        except SinkUnavailable as away:
             return away.wait_s
         return None
 
@@ -185,7 +185,7 @@ class Loop:
             raise UsageError("this stream has already run", remedy="create another one")
         for number in range(self._workers):
             name = f"sr-edge-model-{number}"
-            self._threads.append(threading.Thread(target=self._enlarge_all, name=name, daemon=True))
+            self._threads.append(threading.Thread(target=self._upscale_all, name=name, daemon=True))
         self._threads.append(threading.Thread(target=self._read_all, name="sr-edge-source", daemon=True))
         for thread in self._threads:
             thread.start()
@@ -213,10 +213,10 @@ class Loop:
             self._source.close()
             self._inbox.end()
 
-    def _enlarge_all(self) -> None:
+    def _upscale_all(self) -> None:
         try:
             while self._inbox.wait() and self._outbox.reserve():
-                self._enlarge_next()
+                self._upscale_next()
         except BaseException as error:
             self._error = self._error or error
             self.stop()
@@ -226,23 +226,27 @@ class Loop:
                 if self._working == 0:
                     self._outbox.end()
 
-    def _enlarge_next(self) -> None:
-        enlarger = self._wanted()
-        if enlarger is None:
+    def _upscale_next(self) -> None:
+        upscaler = self._wanted()
+        if upscaler is None:
             self._outbox.release()
             return
-        with enlarger.turns.turn(self, lambda: self._wanted() is enlarger) as has_turn:
+        with upscaler.lock.acquire(self, lambda: self._wanted() is upscaler) as is_acquired:
             with self._taking:
-                frame = self._inbox.take(lambda frame: self._work.enlarger_for(frame) is enlarger) if has_turn else None
+                frame = (
+                    self._inbox.take(lambda frame: self._work.frame_upscaler_for(frame) is upscaler)
+                    if is_acquired
+                    else None
+                )
                 if frame is None:
                     self._outbox.release()
                     return
                 ticket = self._outbox.ticket()
             self._work.wake()
             with self._delivering(ticket):
-                begun = self._work.begin(frame, enlarger)
+                started = self._work.begin(frame, upscaler)
         with self._delivering(ticket):
-            self._outbox.deliver(ticket, self._work.finish(begun) if begun else None)
+            self._outbox.deliver(ticket, self._work.finish(started) if started else None)
 
     @contextmanager
     def _delivering(self, ticket: int) -> Iterator[None]:
@@ -254,10 +258,10 @@ class Loop:
             self._outbox.fail(ticket)
             raise
 
-    def _wanted(self) -> Enlarger | None:
+    def _wanted(self) -> FrameUpscaler | None:
         """What the next frame is to go through; None where none waits."""
         frame = self._inbox.head()
-        return None if frame is None else self._work.enlarger_for(frame)
+        return None if frame is None else self._work.frame_upscaler_for(frame)
 
     def _give_up(self, error: BaseException) -> None:
         self._error = self._error or error

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sr_edge.address import scheme_of, without_secrets
-from sr_edge.camera.encoded_sink import EncodedSink, Encoding, encodable_format
+from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding, encodable_format
 from sr_edge.camera.frame import PixelFormat
-from sr_edge.camera.ports import Sink, Source, say_nothing
+from sr_edge.camera.ports import Sink, Source, ignore_event
 from sr_edge.camera.raw import RawSink
 from sr_edge.camera.reopening_sink import ReopeningSink
 from sr_edge.camera.simple_sinks import NullSink
@@ -40,14 +40,14 @@ class SinkOptions:
         codec_options: its own settings, over the usual ones.
         give_up_s: how long to try to reach a lost server again; None tries for good.
         silence_s: an RTSP server that takes or answers nothing for so long is lost.
-        say: is told of every loss and return, and of what cannot be written.
+        on_event: is told of every loss and return, and of what cannot be written.
     """
 
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
     give_up_s: float | None = None
     silence_s: float = 5.0
-    say: Callable[[str], None] = say_nothing
+    on_event: Callable[[str], None] = ignore_event
 
 
 def open_sink(text: str, source: Source, options: SinkOptions | None = None, stdout: int = 1) -> Sink:
@@ -100,10 +100,10 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
         flags = {"rtsp_transport": "tcp", "timeout": f"{1e6 * options.silence_s:.0f}"}
         encoding = replace(encoding, container_options=flags, silence_s=options.silence_s)
     return ReopeningSink(
-        lambda: EncodedSink(encoding, source.info, options.say),
-        source.info.passengers,
+        lambda: EncodedSink(encoding, source.info, options.on_event),
+        source.info.passthrough,
         give_up_s=options.give_up_s,
-        say=options.say,
+        on_event=options.on_event,
     )
 
 
@@ -127,12 +127,12 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
         flags |= {"cluster_time_limit": f"{1e3 * _KEY_FRAMES_S:.0f}"} if suffix == ".mkv" else {}
     # libx265 gives the first frames of short streams no valid decoding times where it reorders.
     reorders = suffix in _REORDERING and not source.is_live and options.codec != "libx265"
-    return EncodedSink(_encoding(str(path), source, options, None, flags, reorders), source.info, options.say)
+    return EncodedSink(_encoding(str(path), source, options, None, flags, reorders), source.info, options.on_event)
 
 
 def _encoding(
     url: str, source: Source, options: SinkOptions, container: str | None, flags: Mapping[str, str], reorders: bool
-) -> Encoding:
+) -> StreamEncoding:
     """`reorders` allows frames that are coded after later ones: smaller, but later too."""
     usual: dict[str, str] = {}
     if options.codec in ("libx264", "libx265"):
@@ -149,7 +149,9 @@ def _encoding(
             remedy="use libx264 or libx265",
         )
     every_s = _KEY_FRAMES_S if source.is_live else None
-    return Encoding(url, container, options.codec, {**usual, **options.codec_options}, flags, key_frames_s=every_s)
+    return StreamEncoding(
+        url, container, options.codec, {**usual, **options.codec_options}, flags, key_frames_s=every_s
+    )
 
 
 def _known_encoders() -> set[str]:

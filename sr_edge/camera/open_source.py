@@ -15,7 +15,7 @@ from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.av_source import STANDARD_INPUT, AvAddress, AvSource
 from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.pictures import PictureSource
-from sr_edge.camera.ports import Source, say_nothing
+from sr_edge.camera.ports import Source, ignore_event
 from sr_edge.camera.raw import RawFormat, RawSource
 from sr_edge.camera.reader_settings import require_known_settings
 from sr_edge.camera.reopening import ReopeningSource
@@ -45,7 +45,7 @@ class SourceOptions:
         reopens: whether a live source that is lost is opened again.
         silence_s: a live source that sends nothing for so long is lost.
         give_up_s: how long to try to open a lost source again; None tries for good.
-        say: is told of every loss and return.
+        on_event: is told of every loss and return.
     """
 
     raw: RawFormat | None = None
@@ -55,7 +55,7 @@ class SourceOptions:
     reopens: bool = True
     silence_s: float = 5.0
     give_up_s: float | None = None
-    say: Callable[[str], None] = say_nothing
+    on_event: Callable[[str], None] = ignore_event
 
 
 def open_source(text: str, options: SourceOptions | None = None) -> Source:
@@ -168,7 +168,7 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
             remedy="see docs/camera.md for the installation, or give another source",
         ) from error
     source: Source = module.open_gst_source(
-        pipeline, silence_s=options.silence_s, give_up_s=options.give_up_s, say=options.say
+        pipeline, silence_s=options.silence_s, give_up_s=options.give_up_s, on_event=options.on_event
     )
     return source
 
@@ -197,7 +197,7 @@ def _open_again_when_lost(address: AvAddress, options: SourceOptions) -> Source:
         lambda lost: AvSource(address, lost),
         silence_s=2 * options.silence_s,  # FFmpeg's own timeout comes first, and knows the reason
         give_up_s=options.give_up_s,
-        say=options.say,
+        on_event=options.on_event,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.enlarger import FrameUpscaler
 from sr_edge.camera.fallback import FallbackTiming
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.policy import Policy
 from sr_edge.errors import UsageError
 
@@ -64,19 +64,19 @@ class LoopOptions:
         failures_in_a_row: so many frames without a result end the stream.
         hang_s: a stage that is not done with one frame after so long ends the stream.
         tick_s: the time between two progress reports, and between two checks for late frames and stages that hang.
-        journal: is told what a person should hear of: fallbacks, failures; of losses where the source has it too.
+        event_log: is told what a person should hear of: fallbacks, failures; of losses where the source has it too.
     """
 
     policy: Policy | None = None
     region: Region | None = None
     every: int = 1
-    fallback: Enlarger | None = None
+    fallback: FrameUpscaler | None = None
     max_latency_ms: float | None = None
     fallback_timing: FallbackTiming = field(default_factory=FallbackTiming)
     failures_in_a_row: int = 10
     hang_s: float = 30.0
     tick_s: float = 0.5
-    journal: Journal = field(default_factory=Journal)
+    event_log: EventLog = field(default_factory=EventLog)
 
     def __post_init__(self) -> None:
         for name, count in (("every", self.every), ("failures_in_a_row", self.failures_in_a_row)):

@@ -18,7 +18,7 @@ class Outage:
         self,
         name: str,
         reason: str,
-        say: Callable[[str], None],
+        on_event: Callable[[str], None],
         give_up_s: float | None = None,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
@@ -29,10 +29,10 @@ class Outage:
         self.wait_s = first_wait_s
         self._name = name
         self._reason = reason.removeprefix(f"{name}: ")
-        self._say = say
+        self._on_event = on_event
         self._give_up_s = give_up_s
         self._lost_s = time.monotonic()
-        say(f"{name} is lost: {self._reason}; opening it again")
+        on_event(f"{name} is lost: {self._reason}; opening it again")
 
     @property
     def _away_s(self) -> float:
@@ -55,8 +55,8 @@ class Outage:
         reason = str(error).removeprefix(f"{self._name}: ")
         if reason != self._reason:
             self._reason = reason
-            self._say(f"{self._name} is still away: {reason}")
+            self._on_event(f"{self._name} is still away: {reason}")
 
     def over(self) -> None:
         """It is back."""
-        self._say(f"{self._name} is back after {self._away_s:.1f} s")
+        self._on_event(f"{self._name} is back after {self._away_s:.1f} s")

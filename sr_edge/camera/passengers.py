@@ -15,7 +15,7 @@ MOST_WAITING = 4096
 """Packets kept for the sink: minutes of audio. Beyond that the oldest go, and are counted."""
 
 
-class Passengers:
+class PassthroughPackets:
     """Packets between a source's thread and a sink's, with templates of the streams that they belong to."""
 
     def __init__(self, streams: Sequence[Any]) -> None:

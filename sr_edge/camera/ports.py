@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Protocol
 
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.passengers import Passengers
+from sr_edge.camera.passengers import PassthroughPackets
 from sr_edge.errors import StreamError
 
 
-def say_nothing(text: str) -> None:
+def ignore_event(text: str) -> None:
     """What tells people of losses and returns, for those who do not want to hear."""
 
 
@@ -22,14 +22,14 @@ class SourceInfo:
 
     Attributes:
         rate: frames a second as announced; None where nothing is.
-        passengers: its audio and subtitles, for sinks that can hold them.
+        passthrough: its audio and subtitles, for sinks that can hold them.
     """
 
     rate: Fraction | None = None
-    passengers: Passengers | None = None
+    passthrough: PassthroughPackets | None = None
 
 
-class SinkAway(StreamError):
+class SinkUnavailable(StreamError):
     """A sink is lost and may come back: the same frame is to be written again after `wait_s`."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Sink(Protocol):
         """Takes one frame; blocks while it cannot take more. Called by one thread, in order.
 
         Raises:
-            SinkAway: the frame cannot be written now.
+            SinkUnavailable: the frame cannot be written now.
             StreamError: the frame cannot be written; the stream ends, `close` is still called.
         """
         ...

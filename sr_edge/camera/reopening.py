@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.outage import FIRST_WAIT_S, Outage
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.ports import Source, SourceInfo, say_nothing
+from sr_edge.camera.ports import Source, SourceInfo, ignore_event
 from sr_edge.camera.queues import Inbox
 from sr_edge.errors import StreamError
 
@@ -29,7 +29,7 @@ class ReopeningSource(Generic[Opened]):
         *,
         silence_s: float = 10.0,
         give_up_s: float | None = None,
-        say: Callable[[str], None] = say_nothing,
+        on_event: Callable[[str], None] = ignore_event,
         first_wait_s: float = FIRST_WAIT_S,
         wait: Callable[[float], object] | None = None,
     ) -> None:
@@ -38,7 +38,7 @@ class ReopeningSource(Generic[Opened]):
         reopen: opens the source again, given the one that was lost; raises StreamError while that is not possible.
         silence_s: a source that gives no frame for so long hangs, and is left.
         give_up_s: how long to try again; None tries for good.
-        say: is told of every loss and return.
+        on_event: is told of every loss and return.
         first_wait_s: before the first try; each further wait is twice as long, up to 8 seconds.
         wait: waits so many seconds before a try, true when the source was closed meanwhile.
         """
@@ -49,7 +49,7 @@ class ReopeningSource(Generic[Opened]):
         self._reopen = reopen
         self._silence_s = silence_s
         self._give_up_s = give_up_s
-        self._say = say
+        self._on_event = on_event
         self._first_wait_s = first_wait_s
         self._closed = threading.Event()
         self._wait: Callable[[float], object] = wait or self._closed.wait
@@ -105,7 +105,7 @@ class ReopeningSource(Generic[Opened]):
         elif error is None:
             error = StreamError(f"{self.name}: it ended", found=self.name)
         if self._outage is None:
-            self._outage = Outage(self.name, str(error), self._say, self._give_up_s, self._first_wait_s)
+            self._outage = Outage(self.name, str(error), self._on_event, self._give_up_s, self._first_wait_s)
         else:
             self._outage.failed(error)
 

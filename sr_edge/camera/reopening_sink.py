@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.outage import FIRST_WAIT_S, Outage
-from sr_edge.camera.passengers import Passengers
-from sr_edge.camera.ports import Sink, SinkAway, say_nothing
+from sr_edge.camera.passengers import PassthroughPackets
+from sr_edge.camera.ports import Sink, SinkUnavailable, ignore_event
 from sr_edge.errors import StreamError
 
 
@@ -18,24 +18,24 @@ class ReopeningSink:
     def __init__(
         self,
         open_one: Callable[[], Sink],
-        passengers: Passengers | None = None,
+        passthrough: PassthroughPackets | None = None,
         *,
         give_up_s: float | None = None,
-        say: Callable[[str], None] = say_nothing,
+        on_event: Callable[[str], None] = ignore_event,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
         """Args:
         open_one: makes a sink that connects with its first frame.
-        passengers: what waited while the sink was away is old and left out.
+        passthrough: what waited while the sink was away is old and left out.
         give_up_s: how long to try again; None tries for good.
-        say: is told of every loss and return.
+        on_event: is told of every loss and return.
         first_wait_s: before the first try; each further wait is twice as long, up to 8 seconds.
         """
         self.reopened = 0
         self._open_one = open_one
-        self._passengers = passengers
+        self._passthrough = passthrough
         self._give_up_s = give_up_s
-        self._say = say
+        self._on_event = on_event
         self._first_wait_s = first_wait_s
         self._current: Sink | None = open_one()
         self.name = self._current.name
@@ -66,18 +66,18 @@ class ReopeningSink:
             current.close()
 
     def _lose(self, error: StreamError) -> None:
-        """Raises SinkAway, or StreamError when it is time to give up."""
+        """Raises SinkUnavailable, or StreamError when it is time to give up."""
         with suppress(StreamError):  # the other side is gone: the end of the stream cannot be sent
             self.close()
         if self._outage is None:
-            self._outage = Outage(self.name, str(error), self._say, self._give_up_s, self._first_wait_s)
+            self._outage = Outage(self.name, str(error), self._on_event, self._give_up_s, self._first_wait_s)
         else:
             self._outage.failed(error)
-        raise SinkAway(
+        raise SinkUnavailable(
             error.problem, self._outage.wait_s, found=error.found, wanted=error.wanted, remedy=error.remedy
         ) from None
 
     def _leave_behind(self, time_s: float | None) -> None:
-        if self._passengers is not None:
-            for _ in self._passengers.take_until(time_s):
+        if self._passthrough is not None:
+            for _ in self._passthrough.take_until(time_s):
                 pass

@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 
 from sr_edge.bundle import Bundle
-from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger, enlarger_for
+from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.open_source import SourceOptions, open_source
 from sr_edge.camera.options import USUAL_LATENCY_MS, LoopOptions, Region
 from sr_edge.camera.policy import Policy, policy_for
-from sr_edge.camera.ports import Sink, Source, say_nothing
+from sr_edge.camera.ports import Sink, Source, ignore_event
 from sr_edge.camera.simple_sinks import CallbackSink
 from sr_edge.camera.statistics import StreamReport
 from sr_edge.camera.watch import HungStage
@@ -26,7 +26,7 @@ from sr_edge.controls import Controls
 from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
-Model = Bundle | Path | str | Enlarger
+Model = Bundle | Path | str | FrameUpscaler
 """A bundle, its path, or an enlarger that several streams may share."""
 
 
@@ -111,7 +111,7 @@ def stream(
     policy: Policy | str | None = None,
     runtime: str | None = None,
     precision: Precision = Precision.FP32,
-    rest: Precision = Precision.FP32,
+    float_precision: Precision = Precision.FP32,
     device: str = "cpu",
     roi: Region | str | None = None,
     every: int = 1,
@@ -119,7 +119,7 @@ def stream(
     max_latency_ms: float | None = None,
     controls: Controls | None = None,
     source_options: SourceOptions | None = None,
-    say: Callable[[str], None] = say_nothing,
+    on_event: Callable[[str], None] = ignore_event,
 ) -> Stream:
     """Opens a source and a model, and joins them; frames flow once the stream is iterated.
 
@@ -131,13 +131,13 @@ def stream(
         model: a bundle or its path, opened for this stream alone; or an enlarger over a session of yours, which
             several streams may share: each then gets its turns.
         policy: "latest", "block" or "drop-late MS"; None takes latest for live sources, block for others.
-        runtime, precision, rest, device, controls: of a bundle, as `open_frame_session` takes them; no
+        runtime, precision, float_precision, device, controls: of a bundle, as `open_frame_session` takes them; no
             runtime means openvino, onnxruntime or torch, what works.
         roi: the part "x,y,width,height" that is enlarged.
         every: every n-th frame goes through the model, those between are bicubic.
         fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`,
             100 where left out.
-        say: is told of losses, returns and fallbacks, from the stream's threads.
+        on_event: is told of losses, returns and fallbacks, from the stream's threads.
 
     Raises:
         UsageError: an argument does not fit.
@@ -145,27 +145,29 @@ def stream(
         BundleError, RuntimeUnavailable, EngineError: as `open_session`; RuntimeUnavailable, too, for a GStreamer
             pipeline where its bindings are absent.
     """
-    journal = Journal(say)
+    event_log = EventLog(on_event)
     with ExitStack() as owned:
-        load = partial(_loaded, owned=owned, runtime=runtime, precision=precision, rest=rest, device=device)
+        load = partial(
+            _loaded, owned=owned, runtime=runtime, precision=precision, float_precision=float_precision, device=device
+        )
         model_for = load(model, controls=controls)
         spare_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source comes last: what a camera sends while a model is loaded would be old when it is read.
         if isinstance(source, (str, Path)):
-            source = open_source(str(source), replace(source_options or SourceOptions(), say=journal.say))
+            source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
         owned.callback(source.close)
         chosen = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
-        enlarger = model_for(chosen)
-        cheaper = spare_for(chosen) if spare_for else BicubicEnlarger(enlarger.scale) if fallback else None
+        upscaler = model_for(chosen)
+        cheaper = spare_for(chosen) if spare_for else BicubicFrameUpscaler(upscaler.scale) if fallback else None
         options = LoopOptions(
             policy=chosen,
             region=Region.parse(roi) if isinstance(roi, str) else roi,
             every=every,
             fallback=cheaper,
             max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
-            journal=journal,
+            event_log=event_log,
         )
-        return Stream(Loop(source, enlarger, options), owned.pop_all())
+        return Stream(Loop(source, upscaler, options), owned.pop_all())
 
 
 def _loaded(
@@ -174,15 +176,15 @@ def _loaded(
     owned: ExitStack,
     runtime: str | None,
     precision: Precision,
-    rest: Precision,
+    float_precision: Precision,
     device: str,
     controls: Controls | None,
-) -> Callable[[Policy], Enlarger]:
+) -> Callable[[Policy], FrameUpscaler]:
     """What gives the enlarger once the policy is known, for which the source must be open."""
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
     session = owned.enter_context(
-        open_frame_session(model, runtime or preferred_runtime(), precision, device, rest=rest)
+        open_frame_session(model, runtime or preferred_runtime(), precision, device, float_precision=float_precision)
     )
     session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
-    return lambda policy: enlarger_for(session, policy, controls)
+    return lambda policy: frame_upscaler_for(session, policy, controls)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class FairLock:
     """Lets `at_once` frames into the engine at a time, and takes the streams that wait in rotation."""
 
     def __init__(self, at_once: int) -> None:
@@ -24,16 +24,16 @@ class Turns:
             return sum(self._waiting.values())
 
     @contextmanager
-    def turn(self, stream: object, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+    def acquire(self, stream: object, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
         """Waits until it is the turn of `stream`, any value that tells streams apart.
 
         Gives False, and no turn, once `is_wanted` is false while it waits; it is asked again after `wake`.
         """
-        has_turn = self._enter(stream, is_wanted)
+        is_acquired = self._enter(stream, is_wanted)
         try:
-            yield has_turn
+            yield is_acquired
         finally:
-            if has_turn:
+            if is_acquired:
                 self._leave()
 
     def wake(self) -> None:

@@ -13,15 +13,15 @@ from typing import cast
 import av
 import numpy as np
 
-from sr_edge.camera.enlarger import Enlarger
+from sr_edge.camera.enlarger import FrameUpscaler
 from sr_edge.camera.frame import PixelFormat, VideoFrame
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.video_file_codec import Encoding, choose_encoding, container_of
-from sr_edge.camera.video_file_facts import VideoFacts, read_facts
-from sr_edge.camera.video_file_join import Copying, Joining, choose_copies, join
-from sr_edge.camera.video_file_parts import PART_FRAMES, Parts, Plan, opened_parts, parts_folder
+from sr_edge.camera.video_file_codec import VideoFileEncoding, choose_encoding, container_of
+from sr_edge.camera.video_file_facts import VideoProbe, probe_video
+from sr_edge.camera.video_file_join import MuxJob, StreamCopies, choose_copies, mux
+from sr_edge.camera.video_file_parts import SEGMENT_FRAMES, Plan, Segments, opened_segments, segments_folder
 from sr_edge.camera.video_file_settings import VideoSettings
 from sr_edge.camera.video_file_source import Ending, VideoFileSource
 from sr_edge.errors import SrEdgeError, StreamError, UsageError
@@ -61,11 +61,11 @@ class VideoResult:
 class VideoJob:
     """One video file and what becomes of it, checked: what is left to go wrong is the file's end and the disk."""
 
-    facts: VideoFacts
+    probe: VideoProbe
     target: Path
     settings: VideoSettings
-    encoding: Encoding
-    copying: Copying
+    encoding: VideoFileEncoding
+    copying: StreamCopies
 
 
 def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
@@ -79,14 +79,14 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     if source.resolve() == target.resolve():
         raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
     container = container_of(target)
-    facts = read_facts(source)
+    probe = probe_video(source)
     require_output_file(target)
-    encoding = choose_encoding(facts, target, scale, settings.codec, settings.crf)
-    return VideoJob(facts, target, settings, encoding, choose_copies(facts, target, container, settings.copied))
+    encoding = choose_encoding(probe, target, scale, settings.codec, settings.crf)
+    return VideoJob(probe, target, settings, encoding, choose_copies(probe, target, container, settings.copied))
 
 
 def upscale_video(
-    job: VideoJob, enlarger: Enlarger, on_frame: OnFrame | None = None, part_frames: int = PART_FRAMES
+    job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, part_frames: int = SEGMENT_FRAMES
 ) -> VideoResult:
     """Upscales a video file; the result appears whole or not at all.
 
@@ -94,7 +94,7 @@ def upscale_video(
     beside the target in parts of `part_frames` frames, so that the same call goes on after a kill.
 
     Args:
-        enlarger: the network; stays the caller's. Its answer to the first frame, which costs that frame once more,
+        upscaler: the network; stays the caller's. Its answer to the first frame, which costs that frame once more,
             tells whether it is that of an interrupted run.
         on_frame: called after each encoded frame, and once more before the parts become one file.
         part_frames: what a kill costs at most, and the largest distance of two key frames.
@@ -105,16 +105,18 @@ def upscale_video(
         UsageError: the parts of an interrupted run belong to other settings, or another process works on them.
         EngineError: the runtime failed.
     """
-    plan = _plan(job, enlarger, part_frames)
-    with opened_parts(job.target, plan, job.settings.resume) as parts:
-        resumed = len(parts.pts)
-        ending = parts.ending or _make_parts(job, enlarger, parts, part_frames, on_frame)
-        joining = Joining(job.facts, job.encoding, job.copying.copied, job.settings.frames, tuple(parts.parts), ending)
-        join(joining, parts.folder, job.target)
-        parts.remove()
+    plan = _plan(job, upscaler, part_frames)
+    with opened_segments(job.target, plan, job.settings.resume) as segments:
+        resumed = len(segments.pts)
+        ending = segments.ending or _encode_segments(job, upscaler, segments, part_frames, on_frame)
+        job_to_mux = MuxJob(
+            job.probe, job.encoding, job.copying.copied, job.settings.frames, tuple(segments.segments), ending
+        )
+        mux(job_to_mux, segments.folder, job.target)
+        segments.remove()
     encoding, copied = job.encoding, tuple(map(str, job.copying.copied))
     return VideoResult(
-        source=job.facts.path,
+        source=job.probe.path,
         target=job.target,
         encoder=encoding.encoder,
         width=encoding.width,
@@ -129,24 +131,26 @@ def upscale_video(
 
 def frames_kept(target: Path) -> int:
     """How many frames of an interrupted run are beside `target`; the same command goes on after them."""
-    folder = parts_folder(target)
-    return len(Parts(folder, target).pts) if folder.is_dir() else 0
+    folder = segments_folder(target)
+    return len(Segments(folder, target).pts) if folder.is_dir() else 0
 
 
-def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, part_frames: int, on_frame: OnFrame | None) -> Ending:
+def _encode_segments(
+    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, part_frames: int, on_frame: OnFrame | None
+) -> Ending:
     wanted = job.settings.frames
-    source = VideoFileSource(job.facts, wanted, parts.pts)
-    loop = Loop(source, enlarger, LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_ONE_FRAME_S))
+    source = VideoFileSource(job.probe, wanted, segments.pts)
+    loop = Loop(source, upscaler, LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_ONE_FRAME_S))
     frames = _counted(
         cast("Generator[VideoFrame, None, None]", loop.frames()),
-        len(parts.pts),
-        wanted.count_of(job.facts.frame_count),
+        len(segments.pts),
+        wanted.count_of(job.probe.frame_count),
         on_frame,
     )
     try:
         with closing(frames):
             for first in frames:
-                parts.write(chain([first], islice(frames, part_frames - 1)), job.encoding, part_frames)
+                segments.write(chain([first], islice(frames, part_frames - 1)), job.encoding, part_frames)
     except StreamError as error:
         if isinstance(error.__cause__, SrEdgeError):  # what failed in a frame: the loop wraps it
             raise error.__cause__ from None
@@ -155,7 +159,7 @@ def _make_parts(job: VideoJob, enlarger: Enlarger, parts: Parts, part_frames: in
         raise StreamError(
             f"decoding stopped before the end of {source.name}", found=source.name, remedy="run the same command again"
         )
-    parts.finish(source.ending)
+    segments.finish(source.ending)
     if on_frame is not None:
         on_frame(source.ending.frames, source.ending.frames)
     return source.ending
@@ -172,14 +176,14 @@ def _counted(
                 on_frame(done, max(done, total))
 
 
-def _plan(job: VideoJob, enlarger: Enlarger, part_frames: int) -> Plan:
+def _plan(job: VideoJob, upscaler: FrameUpscaler, part_frames: int) -> Plan:
     """All that decides the frames and their bits, by the names that people know them under."""
-    facts, encoding = job.facts, job.encoding
-    status = facts.path.stat()
+    probe, encoding = job.probe, job.encoding
+    status = probe.path.stat()
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
-        "the model's output": _answer(enlarger, facts.first_frame),
+        "the model's output": _answer(upscaler, probe.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),
@@ -188,10 +192,10 @@ def _plan(job: VideoJob, enlarger: Enlarger, part_frames: int) -> Plan:
     }
 
 
-def _answer(enlarger: Enlarger, frame: VideoFrame) -> str:
+def _answer(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
     """A digest of what the model makes of a frame: of its weights, precision, runtime, overlap and controls."""
-    with enlarger.turns.turn(frame):
-        large = enlarger.infer(enlarger.prepare(frame))
+    with upscaler.lock.acquire(frame):
+        large = upscaler.infer(upscaler.prepare(frame))
     digest = hashlib.sha256()
     for plane in large.planes:
         digest.update(np.ascontiguousarray(plane).tobytes())
@@ -199,16 +203,16 @@ def _answer(enlarger: Enlarger, frame: VideoFrame) -> str:
 
 
 def _notes(job: VideoJob, ending: Ending) -> Iterator[str]:
-    facts = job.facts
+    probe = job.probe
     if job.copying.left_out:
         yield f"left out: {', '.join(map(str, job.copying.left_out))}"
-    if facts.format.is_rgb:
+    if probe.format.is_rgb:
         yield f"the RGB pixels became {job.encoding.format}, BT.709"
-    if facts.has_opacity:
+    if probe.has_opacity:
         yield "its opacity is left out"
-    if facts.hdr and job.encoding.encoder != "libx265":
+    if probe.hdr and job.encoding.encoder != "libx265":
         yield "its HDR metadata is left out; --codec h265 keeps it"
-    if facts.is_interlaced:
+    if probe.is_interlaced:
         yield "it is interlaced; deinterlace it first for frames without combs"
     if ending.unreadable_packets:
         yield f"{ending.unreadable_packets} damaged packets could not be decoded; their frames are missing"

@@ -13,7 +13,7 @@ import av
 from sr_edge.camera.conversion import YUV_COLOUR
 from sr_edge.camera.frame import Chroma, Colour, PixelFormat
 from sr_edge.camera.orientation import Matrix
-from sr_edge.camera.video_file_facts import VideoFacts
+from sr_edge.camera.video_file_facts import VideoProbe
 from sr_edge.camera.video_file_settings import VideoCodec
 from sr_edge.errors import UsageError
 
@@ -65,7 +65,7 @@ _PLANAR = {
 
 
 @dataclass(frozen=True)
-class Encoding:
+class VideoFileEncoding:
     """All that decides the bits of the encoded frames; the same for every part of a file.
 
     Attributes:
@@ -108,8 +108,8 @@ def container_of(target: Path) -> str:
 
 
 def choose_encoding(
-    facts: VideoFacts, target: Path, scale: int, codec: VideoCodec | None = None, crf: int | None = None
-) -> Encoding:
+    probe: VideoProbe, target: Path, scale: int, codec: VideoCodec | None = None, crf: int | None = None
+) -> VideoFileEncoding:
     """The encoding of a video enlarged `scale` times: its bit depth, chroma, colour, times and aspect kept.
 
     Args:
@@ -120,14 +120,14 @@ def choose_encoding(
         UsageError: the container, codec, quality, pixel format and size do not go together.
     """
     container = container_of(target)
-    if facts.matrix is not None and not can_write_turns():
+    if probe.matrix is not None and not can_write_rotation():
         raise UsageError(
-            f"the metadata of {facts.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
+            f"the metadata of {probe.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
             found=av.__version__,
             wanted=_PYAV_WITH_MATRICES,
             remedy=f"install a newer version: pip install '{_PYAV_WITH_MATRICES}'",
         )
-    form = _PLANAR.get(facts.format, facts.format)
+    form = _PLANAR.get(probe.format, probe.format)
     codec = _codec_for(target, form, codec)
     encoder = _ENCODERS[codec]
     crf = encoder.crf if crf is None else crf
@@ -138,37 +138,37 @@ def choose_encoding(
             wanted=range(encoder.worst_crf + 1),
             remedy=f"give a number from 0 (best) to {encoder.worst_crf}",
         )
-    width, height = scale * facts.width, scale * facts.height
+    width, height = scale * probe.width, scale * probe.height
     _require_size(target, codec, encoder, form, width, height)
-    return Encoding(
+    return VideoFileEncoding(
         encoder=encoder.name,
         container=container,
-        options={**encoder.options, **_library_options(codec, facts), "crf": str(crf)},
+        options={**encoder.options, **_library_options(codec, probe), "crf": str(crf)},
         threads=min(os.cpu_count() or 1, MOST_THREADS),
         width=width,
         height=height,
         format=form,
-        colour=YUV_COLOUR if facts.format.is_rgb else facts.colour,
-        time_base=facts.time_base,
-        rate=facts.rate.limit_denominator(1001),
-        aspect=facts.aspect,
-        matrix=_scaled(facts.matrix, scale),
+        colour=YUV_COLOUR if probe.format.is_rgb else probe.colour,
+        time_base=probe.time_base,
+        rate=probe.rate.limit_denominator(1001),
+        aspect=probe.aspect,
+        matrix=_scaled(probe.matrix, scale),
     )
 
 
-def _library_options(codec: VideoCodec, facts: VideoFacts) -> Mapping[str, str]:
+def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
     """What x264 and x265 are told past FFmpeg.
 
     x264's code for AVX-512 makes other bits than its C code, and not the same ones in each run; AVX2's does.
     """
     if codec is VideoCodec.H265:
-        hdr = f":{facts.hdr.x265_params}" if facts.hdr else ""
+        hdr = f":{probe.hdr.x265_params}" if probe.hdr else ""
         return {"x265-params": f"log-level=none{hdr}"}
     has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
     return {"x264-params": "asm=avx2"} if codec is VideoCodec.H264 and has_avx512 else {}
 
 
-def can_write_turns() -> bool:
+def can_write_rotation() -> bool:
     """Whether this PyAV writes display matrices; 17.1 does."""
     return hasattr(av.VideoStream, "set_display_matrix")
 

@@ -38,7 +38,7 @@ class OtherStream:
 
 
 @dataclass(frozen=True, eq=False)
-class VideoFacts:
+class VideoProbe:
     """What a video file holds.
 
     Attributes:
@@ -90,7 +90,7 @@ class VideoFacts:
         return round(self.origin_s / self.time_base)
 
 
-def read_facts(path: Path) -> VideoFacts:
+def probe_video(path: Path) -> VideoProbe:
     """Opens a video file and decodes its first frame.
 
     Raises:
@@ -108,7 +108,7 @@ def read_facts(path: Path) -> VideoFacts:
             ) from error
         rate = video.average_rate or video.guessed_rate or _USUAL_RATE
         starts_anywhere = int(container.format.flags) & _ANY_ORIGIN
-        return VideoFacts(
+        return VideoProbe(
             path=path,
             first_frame=replace(frame, colour=replace(frame.colour, matrix=matrix)),
             time_base=video.time_base,
@@ -128,7 +128,7 @@ def read_facts(path: Path) -> VideoFacts:
 def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """FFmpeg's container of a file and the video stream that is meant: the first that is no cover picture.
 
-    Raises as `read_facts`.
+    Raises as `probe_video`.
     """
     _require_content(path)
     with stream_errors(str(path)):

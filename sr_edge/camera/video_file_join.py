@@ -20,9 +20,9 @@ from typing import Any
 import av
 
 from sr_edge.camera.vendor_errors import stream_errors
-from sr_edge.camera.video_file_codec import Encoding
-from sr_edge.camera.video_file_facts import OtherStream, VideoFacts, opened_video
-from sr_edge.camera.video_file_parts import Part
+from sr_edge.camera.video_file_codec import VideoFileEncoding
+from sr_edge.camera.video_file_facts import OtherStream, VideoProbe, opened_video
+from sr_edge.camera.video_file_parts import Segment
 from sr_edge.camera.video_file_settings import Copied, FrameRange
 from sr_edge.camera.video_file_source import Ending
 from sr_edge.errors import UsageError
@@ -38,35 +38,35 @@ _COUNTED_ANEW = ("bps", "number_of_", "_statistics_")
 
 
 @dataclass(frozen=True)
-class Copying:
+class StreamCopies:
     """The streams that are copied, and those that are left out."""
 
     copied: tuple[OtherStream, ...]
     left_out: tuple[OtherStream, ...]
 
 
-def choose_copies(facts: VideoFacts, target: Path, container: str, wanted: Copied) -> Copying:
+def choose_copies(probe: VideoProbe, target: Path, container: str, wanted: Copied) -> StreamCopies:
     """Which streams go into the file.
 
     Raises:
         UsageError: its container cannot hold one of them.
     """
-    copied = tuple(stream for stream in facts.others if wanted.takes(stream.kind) and _may_hold(container, stream))
-    with opened_video(facts.path) as (source, _):
+    copied = tuple(stream for stream in probe.others if wanted.takes(stream.kind) and _may_contain(container, stream))
+    with opened_video(probe.path) as (source, _):
         for stream in copied:
-            if not _holds(container, source.streams[stream.index]):
-                raise _cannot_store(target, facts, stream, _suffix_for(source, copied))
-    return Copying(copied, tuple(stream for stream in facts.others if stream not in copied))
+            if not _can_contain(container, source.streams[stream.index]):
+                raise _cannot_store(target, probe, stream, _suffix_for(source, copied))
+    return StreamCopies(copied, tuple(stream for stream in probe.others if stream not in copied))
 
 
-def _may_hold(container: str, stream: OtherStream) -> bool:
+def _may_contain(container: str, stream: OtherStream) -> bool:
     return stream.kind != "attachment" or container == "matroska"
 
 
-def _cannot_store(target: Path, facts: VideoFacts, refused: OtherStream, suffix: str | None) -> UsageError:
+def _cannot_store(target: Path, probe: VideoProbe, refused: OtherStream, suffix: str | None) -> UsageError:
     omit = f"omit the stream with {'--copy audio' if refused.kind == 'subtitle' else '--copy none'}"
     return UsageError(
-        f"{target.suffix} files cannot store {refused} of {facts.path}",
+        f"{target.suffix} files cannot store {refused} of {probe.path}",
         found=refused.codec or refused.kind,
         wanted=suffix,
         remedy=omit if suffix is None else f"write a {suffix} file, or {omit}",
@@ -76,13 +76,13 @@ def _cannot_store(target: Path, facts: VideoFacts, refused: OtherStream, suffix:
 def _suffix_for(source: Any, copied: Sequence[OtherStream]) -> str | None:
     """The suffix of a container that can store all of the streams."""
     for suffix, container in _SUGGESTED.items():
-        others = [stream for stream in copied if _may_hold(container, stream)]
-        if all(_holds(container, source.streams[stream.index]) for stream in others):
+        others = [stream for stream in copied if _may_contain(container, stream)]
+        if all(_can_contain(container, source.streams[stream.index]) for stream in others):
             return suffix
     return None
 
 
-def _holds(container: str, template: Any) -> bool:
+def _can_contain(container: str, template: Any) -> bool:
     """Tries it: what a container's table of codecs allows, its header may still refuse."""
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
@@ -95,30 +95,30 @@ def _holds(container: str, template: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Joining:
-    """What is joined: all frames of `wanted` in `parts`, and the streams of the source that are copied."""
+class MuxJob:
+    """What is joined: all frames of `wanted` in `segments`, and the streams of the source that are copied."""
 
-    facts: VideoFacts
-    encoding: Encoding
+    probe: VideoProbe
+    encoding: VideoFileEncoding
     copied: tuple[OtherStream, ...]
     wanted: FrameRange
-    parts: tuple[Part, ...]
+    segments: tuple[Segment, ...]
     ending: Ending
 
 
-def join(job: Joining, folder: Path, target: Path) -> None:
+def mux(job: MuxJob, folder: Path, target: Path) -> None:
     """Writes the whole file in the folder of its parts and moves it into place.
 
     Raises:
         StreamError: it cannot be written.
     """
-    joined = folder / f"joined{target.suffix}"
+    muxed = folder / f"joined{target.suffix}"
     with stream_errors(str(target)):
-        with whole_file(joined) as unfinished, opened_video(job.facts.path) as opened:
+        with whole_file(muxed) as unfinished, opened_video(job.probe.path) as opened:
             options = _options(job.encoding, [opened[0].streams[stream.index] for stream in job.copied])
             with av.open(f"file:{unfinished}", "w", format=job.encoding.container, options=options) as out:
                 _write(out, opened, job, _cut(job))
-        joined.replace(target)
+        muxed.replace(target)
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ class _Cut:
     is_all: bool
 
 
-def _cut(job: Joining) -> _Cut:
+def _cut(job: MuxJob) -> _Cut:
     """A range begins where the whole began: its frames keep their distances, and the audio stays with them."""
-    first, end = job.parts[0].pts[0], job.parts[-1].pts[-1] + job.ending.last_duration
-    base = job.facts.time_base
+    first, end = job.segments[0].pts[0], job.segments[-1].pts[-1] + job.ending.last_duration
+    base = job.probe.time_base
     return _Cut(first * base, end * base, (job.ending.first_pts - first) * base, job.wanted.is_all)
 
 
-def _options(encoding: Encoding, copied: Sequence[Any]) -> dict[str, str]:
+def _options(encoding: VideoFileEncoding, copied: Sequence[Any]) -> dict[str, str]:
     """The same bits from the same parts, no time moved, and in MP4 times as fine as the streams' own."""
     options = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
     if encoding.container in ("mp4", "mov"):
@@ -149,7 +149,7 @@ def _options(encoding: Encoding, copied: Sequence[Any]) -> dict[str, str]:
     return options
 
 
-def _write(out: Any, opened: tuple[Any, Any], job: Joining, cut: _Cut) -> None:
+def _write(out: Any, opened: tuple[Any, Any], job: MuxJob, cut: _Cut) -> None:
     source, video = opened
     targets = {}
     for index in sorted([video.index, *(stream.index for stream in job.copied)]):
@@ -159,12 +159,12 @@ def _write(out: Any, opened: tuple[Any, Any], job: Joining, cut: _Cut) -> None:
     if cut.is_all:
         out.set_chapters(source.chapters())
     frames = _video_packets(job, targets.pop(video.index), cut)
-    for packet in heapq.merge(frames, _copied_packets(source, targets, job.facts, cut), key=_time_s):
+    for packet in heapq.merge(frames, _copied_packets(source, targets, job.probe, cut), key=_time_s):
         out.mux(packet)
 
 
-def _encoded_stream(out: Any, job: Joining, like: Any) -> Any:
-    with av.open(f"file:{job.parts[0].file}") as first:
+def _encoded_stream(out: Any, job: MuxJob, like: Any) -> Any:
+    with av.open(f"file:{job.segments[0].file}") as first:
         stream = out.add_stream_from_template(first.streams.video[0], opaque=True)
     stream.time_base = job.encoding.time_base
     if job.encoding.tag is not None:
@@ -200,42 +200,42 @@ def _time_s(packet: Any) -> float:
     return float(time * packet.time_base)
 
 
-def _video_packets(job: Joining, stream: Any, cut: _Cut) -> Iterator[Any]:
+def _video_packets(job: MuxJob, stream: Any, cut: _Cut) -> Iterator[Any]:
     base = job.encoding.time_base
     shift, end = round(cut.shift_s / base), round(cut.end_s / base)
-    decoded = _decoding_times(job.parts, shift)
-    starts = [*(part.pts[0] for part in job.parts[1:]), end]
-    for part, following in zip(job.parts, starts, strict=True):
-        ends = dict(zip(part.pts, (*part.pts[1:], following), strict=True))
-        with av.open(f"file:{part.file}") as container:
+    decoded = _decoding_times(job.segments, shift)
+    starts = [*(segment.pts[0] for segment in job.segments[1:]), end]
+    for segment, following in zip(job.segments, starts, strict=True):
+        ends = dict(zip(segment.pts, (*segment.pts[1:], following), strict=True))
+        with av.open(f"file:{segment.file}") as container:
             for packet in container.demux(video=0):
                 if packet.size == 0:
                     continue
                 # MP4's unit is one over a number: where the source's is not, the part counts in smaller ones.
-                shown = round((packet.pts or 0) * packet.time_base / base) + part.pts[0]
+                shown = round((packet.pts or 0) * packet.time_base / base) + segment.pts[0]
                 packet.pts, packet.dts, packet.duration = shown + shift, next(decoded), ends[shown] - shown
                 packet.time_base, packet.stream = base, stream
                 yield packet
 
 
-def _decoding_times(parts: Sequence[Part], shift: int) -> Iterator[int]:
-    reordered = max(part.reordered for part in parts)
-    pts = parts[0].pts
+def _decoding_times(segments: Sequence[Segment], shift: int) -> Iterator[int]:
+    reordered = max(segment.reordered for segment in segments)
+    pts = segments[0].pts
     step = pts[1] - pts[0] if len(pts) > 1 else 1
     before = (pts[0] - place * step for place in range(reordered, 0, -1))
-    return (time + shift for time in chain(before, _all_pts(parts)))
+    return (time + shift for time in chain(before, _all_pts(segments)))
 
 
-def _all_pts(parts: Iterable[Part]) -> Iterator[int]:
-    return chain.from_iterable(part.pts for part in parts)
+def _all_pts(segments: Iterable[Segment]) -> Iterator[int]:
+    return chain.from_iterable(segment.pts for segment in segments)
 
 
-def _copied_packets(source: Any, targets: Mapping[int, Any], facts: VideoFacts, cut: _Cut) -> Iterator[Any]:
+def _copied_packets(source: Any, targets: Mapping[int, Any], probe: VideoProbe, cut: _Cut) -> Iterator[Any]:
     timed = [source.streams[index] for index in targets if source.streams[index].type in _TIMED]
     for packet in source.demux(*timed) if timed else ():
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or _is_gap(packet):
             continue
-        _move(packet, -facts.origin_s)
+        _move(packet, -probe.origin_s)
         if cut.is_all or _belongs(packet, cut):
             _move(packet, cut.shift_s)
             packet.stream = targets[packet.stream.index]

@@ -2,7 +2,7 @@
 
 out.mp4.parts/
   plan.json                   of which video, by which model and settings: parts are good for these only
-  000000.mp4, 000000.json ... at most PART_FRAMES frames each, encoded by themselves; whole once the .json is there
+  000000.mp4, 000000.json ... at most SEGMENT_FRAMES frames each, encoded by themselves; whole once the .json is there
   end.json                    there once all frames are done
   lock                        held while a run is at work
 """
@@ -25,19 +25,19 @@ from sr_edge.camera.conversion import av_from_frame, reformatted
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.scheduling import scheduling_kept
 from sr_edge.camera.vendor_errors import stream_errors
-from sr_edge.camera.video_file_codec import Encoding
+from sr_edge.camera.video_file_codec import VideoFileEncoding
 from sr_edge.camera.video_file_source import Ending
 from sr_edge.errors import StreamError, UsageError
 from sr_edge.whole_file import whole_file
 
-PART_FRAMES = 60
+SEGMENT_FRAMES = 60
 """Two seconds of most videos: what a kill costs at most, and how far apart key frames are at most."""
 
 Plan = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """One finished part.
 
     Attributes:
@@ -51,18 +51,18 @@ class Part:
     reordered: int
 
 
-class Parts:
+class Segments:
     """The parts of one file; one process at a time has them open."""
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.folder = folder
         self.target = target
-        self.parts = list(self._finished())
+        self.segments = list(self._finished())
 
     @property
     def pts(self) -> tuple[int, ...]:
         """Of all finished frames."""
-        return tuple(pts for part in self.parts for pts in part.pts)
+        return tuple(pts for segment in self.segments for pts in segment.pts)
 
     @property
     def ending(self) -> Ending | None:
@@ -70,19 +70,19 @@ class Parts:
         record = self.folder / "end.json"
         return Ending(**json.loads(record.read_text(encoding="utf-8"))) if record.exists() else None
 
-    def write(self, frames: Iterator[VideoFrame], encoding: Encoding, part_frames: int) -> None:
+    def write(self, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, part_frames: int) -> None:
         """Encodes all of `frames`, at least one and at most `part_frames`, as the next part.
 
         Raises:
             StreamError: it cannot be written.
         """
-        number = len(self.parts)
+        number = len(self.segments)
         file = self._file(number)
         with stream_errors(str(self.target)):
             with whole_file(file) as unfinished:
                 pts, reordered = _encode(unfinished, frames, encoding, part_frames)
             _write_json(file.with_suffix(".json"), {"pts": pts, "reordered": reordered})
-        self.parts.append(Part(file, pts, reordered))
+        self.segments.append(Segment(file, pts, reordered))
 
     def finish(self, ending: Ending) -> None:
         """Notes that all frames are there."""
@@ -92,23 +92,23 @@ class Parts:
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
-    def _finished(self) -> Iterator[Part]:
+    def _finished(self) -> Iterator[Segment]:
         number = 0
         while (record := self._file(number).with_suffix(".json")).exists():
-            told = json.loads(record.read_text(encoding="utf-8"))
-            yield Part(self._file(number), tuple(told["pts"]), told["reordered"])
+            entry = json.loads(record.read_text(encoding="utf-8"))
+            yield Segment(self._file(number), tuple(entry["pts"]), entry["reordered"])
             number += 1
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06}.mp4"
 
 
-def parts_folder(target: Path) -> Path:
+def segments_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
 @contextmanager
-def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Parts]:
+def opened_segments(target: Path, plan: Plan, resume: bool = True) -> Iterator[Segments]:
     """The parts of `target`, those of an interrupted run among them. Without a finished part the folder goes again.
 
     Args:
@@ -120,7 +120,7 @@ def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Part
             not of this program.
         StreamError: the folder cannot be made.
     """
-    folder = parts_folder(target)
+    folder = segments_folder(target)
     if folder.exists() and not (folder / "lock").exists():
         raise UsageError(
             f"{folder} exists, and is not the folder of an interrupted run",
@@ -144,7 +144,7 @@ def opened_parts(target: Path, plan: Plan, resume: bool = True) -> Iterator[Part
         try:
             with stream_errors(str(target)):
                 _settle(folder, target, plan)
-            yield Parts(folder, target)
+            yield Segments(folder, target)
         finally:
             if folder.exists() and not (folder / "000000.json").exists():
                 shutil.rmtree(folder)
@@ -181,7 +181,7 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def _encode(
-    path: Path, frames: Iterator[VideoFrame], encoding: Encoding, part_frames: int
+    path: Path, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, part_frames: int
 ) -> tuple[tuple[int, ...], int]:
     """Writes the frames, times from 0, to a file; returns their true pts and by how many places they are reordered."""
     pts: list[int] = []
@@ -223,7 +223,7 @@ def _pts_of(frame: VideoFrame) -> int:
     return frame.pts
 
 
-def _added_stream(container: Any, encoding: Encoding, part_frames: int) -> Any:
+def _added_stream(container: Any, encoding: VideoFileEncoding, part_frames: int) -> Any:
     stream = container.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
     context = stream.codec_context
     stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.value

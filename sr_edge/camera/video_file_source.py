@@ -13,7 +13,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.timeline import Timeline
 from sr_edge.camera.vendor_errors import stream_errors
-from sr_edge.camera.video_file_facts import VideoFacts, decoded, opened_video
+from sr_edge.camera.video_file_facts import VideoProbe, decoded, opened_video
 from sr_edge.camera.video_file_settings import FrameRange
 from sr_edge.errors import FrameError, StreamError
 
@@ -50,14 +50,14 @@ class VideoFileSource:
 
     is_live = False
 
-    def __init__(self, facts: VideoFacts, wanted: FrameRange, done: tuple[int, ...] = ()) -> None:
+    def __init__(self, probe: VideoProbe, wanted: FrameRange, done: tuple[int, ...] = ()) -> None:
         """Args:
         done: pts of the range's frames that an earlier run has finished; they must come again, and are not given.
         """
-        self.name = str(facts.path)
-        self.info = SourceInfo(facts.rate)
+        self.name = str(probe.path)
+        self.info = SourceInfo(probe.rate)
         self.ending: Ending | None = None
-        self._facts = facts
+        self._probe = probe
         self._wanted = wanted
         self._done = done
         self._closed = threading.Event()
@@ -104,13 +104,13 @@ class VideoFileSource:
         self.ending = Ending(frames, self._first_pts, lasting, self._unreadable, moved_s)
 
     def _frame(self, picture: Any, pts: int, number: int) -> VideoFrame:
-        facts = self._facts
-        if (picture.width, picture.height) != (facts.width, facts.height):
+        probe = self._probe
+        if (picture.width, picture.height) != (probe.width, probe.height):
             raise StreamError(
-                f"{self.name}: the frame size changes from {facts.width}x{facts.height} to "
+                f"{self.name}: the frame size changes from {probe.width}x{probe.height} to "
                 f"{picture.width}x{picture.height} at frame {number}",
                 found=(picture.width, picture.height),
-                wanted=(facts.width, facts.height),
+                wanted=(probe.width, probe.height),
                 remedy=f"upscale the frames before it with --frames :{number}",
             )
         try:
@@ -122,7 +122,7 @@ class VideoFileSource:
                 wanted=error.wanted,
                 remedy=error.remedy,
             ) from error
-        return replace(frame, pts=pts, time_base=facts.time_base, colour=facts.colour)
+        return replace(frame, pts=pts, time_base=probe.time_base, colour=probe.colour)
 
     def _require_same(self, pts: int, number: int) -> None:
         earlier = self._done[number - self._wanted.first]
@@ -135,13 +135,13 @@ class VideoFileSource:
             )
 
     def _duration(self, picture: Any) -> int:
-        return max(1, picture.duration or round(1 / (self._facts.rate * self._facts.time_base)))
+        return max(1, picture.duration or round(1 / (self._probe.rate * self._probe.time_base)))
 
     def _placed(self) -> Iterator[tuple[Any, int]]:
         """Each decoded frame and its time; where none is told, it follows the frame before."""
         following = 0
-        for number, (picture, told) in enumerate(self._pictures()):
-            pts = self._timeline.place(following if told is None else told, self._facts.time_base, 0)
+        for number, (picture, stored_pts) in enumerate(self._pictures()):
+            pts = self._timeline.place(following if stored_pts is None else stored_pts, self._probe.time_base, 0)
             if number == 0:
                 self._first_pts = pts
             following = pts + self._duration(picture)
@@ -149,7 +149,7 @@ class VideoFileSource:
 
     def _pictures(self) -> Iterator[tuple[Any, int | None]]:
         """Each decoded frame and its time, where that is told."""
-        with opened_video(self._facts.path) as (container, video):
+        with opened_video(self._probe.path) as (container, video):
             video.thread_type = "AUTO"
             stores_times = container.format.name != _WITHOUT_TIMES
             self._read.announce(container, video)
@@ -162,15 +162,15 @@ class VideoFileSource:
                     pictures = decoded(packet)
                 self._unreadable += pictures is None
                 for picture in pictures or ():
-                    yield picture, self._told(picture, stores_times)
+                    yield picture, self._pts_of(picture, stores_times)
 
     def _next(self, packets: Iterator[Any]) -> Any:
         with stream_errors(self.name):
             return next(packets, None)
 
-    def _told(self, picture: Any, stores_times: bool) -> int | None:
+    def _pts_of(self, picture: Any, stores_times: bool) -> int | None:
         if stores_times:
-            return None if picture.pts is None else picture.pts - self._facts.origin
+            return None if picture.pts is None else picture.pts - self._probe.origin
         if self._origin is None:
             self._origin = picture.dts
         return None if picture.dts is None else picture.dts - self._origin
@@ -178,9 +178,9 @@ class VideoFileSource:
     def _require_whole(self, count: int) -> None:
         if self._read.is_cut_short:
             raise StreamError(
-                f"{self.name} is truncated: it contains {count} of about {self._facts.frame_count} frames",
+                f"{self.name} is truncated: it contains {count} of about {self._probe.frame_count} frames",
                 found=count,
-                wanted=self._facts.frame_count,
+                wanted=self._probe.frame_count,
                 remedy=f"copy it again, or upscale the frames that it contains with --frames :{count}",
             )
 

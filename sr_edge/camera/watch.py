@@ -27,7 +27,7 @@ class Watch:
         self._limit_s = limit_s
         self._clock = clock
         self._checked_s = clock()
-        self._watched_s = 0.0
+        self._observed_s = 0.0
         self._busy: dict[int, tuple[str, float]] = {}
         self._checking = threading.Lock()
 
@@ -35,7 +35,7 @@ class Watch:
     def stage(self, name: str) -> Iterator[None]:
         """What this thread does inside the block."""
         thread = threading.get_ident()
-        self._busy[thread] = (name, self._watched_s)
+        self._busy[thread] = (name, self._observed_s)
         try:
             yield
         finally:
@@ -45,12 +45,12 @@ class Watch:
         """Raises HungStage where a stage is at work for longer than the limit; to be called every second or oftener."""
         with self._checking:
             now_s = self._clock()
-            self._watched_s += min(now_s - self._checked_s, _LONGEST_STEP_S)
+            self._observed_s += min(now_s - self._checked_s, _LONGEST_STEP_S)
             self._checked_s = now_s
             for name, since_s in list(self._busy.values()):
-                if self._watched_s - since_s > self._limit_s:
+                if self._observed_s - since_s > self._limit_s:
                     raise HungStage(
-                        f"{name} has not responded for {self._watched_s - since_s:.0f} s and the stream was ended",
+                        f"{name} has not responded for {self._observed_s - since_s:.0f} s and the stream was ended",
                         found=name,
                         remedy="start the program again; another runtime or sink may help",
                     )

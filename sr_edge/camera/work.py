@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sr_edge.camera.enlarger import BicubicEnlarger, Enlarger
+from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler
 from sr_edge.camera.fallback import Governor
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
@@ -22,16 +22,16 @@ class Result:
     """One enlarged frame, and what made it."""
 
     frame: VideoFrame
-    enlarger: Enlarger
+    upscaler: FrameUpscaler
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedFrame:
     """A frame that has left the engine and is not in its own format yet."""
 
     like: VideoFrame
-    enlarged: VideoFrame
-    enlarger: Enlarger
+    upscaled: VideoFrame
+    upscaler: FrameUpscaler
 
 
 class Work:
@@ -39,7 +39,7 @@ class Work:
 
     def __init__(
         self,
-        enlarger: Enlarger,
+        upscaler: FrameUpscaler,
         options: LoopOptions,
         statistics: StreamStatistics,
         watch: Watch,
@@ -48,12 +48,12 @@ class Work:
         """Args:
         clock: nanoseconds, by the clock of the frames' `captured_ns`.
         """
-        self._enlarger = enlarger
+        self._frame_upscaler = upscaler
         self._options = options
         self._statistics = statistics
         self._watch = watch
         self._clock = clock
-        self._between = BicubicEnlarger(enlarger.scale)
+        self._between = BicubicFrameUpscaler(upscaler.scale)
         self._failing = threading.Lock()
         self._failed_in_a_row = 0
         self._has_result = False
@@ -62,11 +62,11 @@ class Work:
         self._in_model_since_ns: dict[int, int] = {}
         """By thread."""
         fallback = options.fallback
-        if fallback is not None and fallback.scale != enlarger.scale:
+        if fallback is not None and fallback.scale != upscaler.scale:
             raise UsageError(
-                f"the fallback has scale {fallback.scale}, the model has scale {enlarger.scale}",
+                f"the fallback has scale {fallback.scale}, the model has scale {upscaler.scale}",
                 found=fallback.scale,
-                wanted=enlarger.scale,
+                wanted=upscaler.scale,
                 remedy="use a fallback of the same scale",
             )
         if options.max_latency_ms is not None:
@@ -76,21 +76,21 @@ class Work:
     def at_once(self) -> int:
         """The most frames that are in an engine at a time, beside those that go past it."""
         fallback = self._options.fallback
-        return max(self._enlarger.turns.at_once, fallback.turns.at_once if fallback else 0)
+        return max(self._frame_upscaler.lock.at_once, fallback.lock.at_once if fallback else 0)
 
     def is_between(self, frame: VideoFrame) -> bool:
         """Whether the frame is to be bicubic by request."""
         return frame.sequence % self._options.every != 0
 
-    def enlarger_for(self, frame: VideoFrame) -> Enlarger:
+    def frame_upscaler_for(self, frame: VideoFrame) -> FrameUpscaler:
         """What the frame is to go through now: the fallback may take over while it waits."""
         if self.is_between(frame):
             return self._between
         fallback = self._options.fallback
-        return fallback if fallback and self._governor and self._governor.uses_fallback else self._enlarger
+        return fallback if fallback and self._governor and self._governor.uses_fallback else self._frame_upscaler
 
-    def begin(self, frame: VideoFrame, enlarger: Enlarger) -> Begun | None:
-        """What needs the engine. None where the frame failed; the caller holds a turn of `enlarger`.
+    def begin(self, frame: VideoFrame, upscaler: FrameUpscaler) -> StartedFrame | None:
+        """What needs the engine. None where the frame failed; the caller holds a turn of `upscaler`.
 
         Raises:
             StreamError: too many in a row failed.
@@ -99,9 +99,9 @@ class Work:
         with self._failures(frame):
             like = self._part(frame)
             with self._timed("prepare"):
-                prepared = enlarger.prepare(like)
-            with self._timed("infer"), self._inside(enlarger):
-                return Begun(like, enlarger.infer(prepared), enlarger)
+                prepared = upscaler.prepare(like)
+            with self._timed("infer"), self._inside(upscaler):
+                return StartedFrame(like, upscaler.infer(prepared), upscaler)
         return None
 
     def _part(self, frame: VideoFrame) -> VideoFrame:
@@ -115,19 +115,19 @@ class Work:
                 raise
             raise UsageError(error.problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from None
 
-    def finish(self, begun: Begun) -> Result | None:
+    def finish(self, started: StartedFrame) -> Result | None:
         """What needs no engine; None where that failed. Raises as `begin`."""
-        with self._failures(begun.like):
+        with self._failures(started.like):
             with self._timed("finish"):
-                frame = begun.enlarger.finish(begun.enlarged, begun.like)
+                frame = started.upscaler.finish(started.upscaled, started.like)
             self._has_result = True
-            if begun.enlarger is self._between:  # says nothing about the model
+            if started.upscaler is self._between:  # says nothing about the model
                 self._statistics.count("between")
-                return Result(frame, begun.enlarger)
+                return Result(frame, started.upscaler)
             self._failed_in_a_row = 0
-            if begun.enlarger is self._options.fallback:
+            if started.upscaler is self._options.fallback:
                 self._statistics.count("by_fallback")
-            return Result(frame, begun.enlarger)
+            return Result(frame, started.upscaler)
         return None
 
     def require_result(self) -> None:
@@ -145,8 +145,8 @@ class Work:
         now_ns = self._clock()
         latency_ms = (now_ns - result.frame.captured_ns) / 1e6
         self._statistics.frame_out(latency_ms)
-        if self._governor is not None and result.enlarger is not self._between:
-            self._governor.observe(latency_ms, result.enlarger is self._options.fallback, now_ns / 1e9)
+        if self._governor is not None and result.upscaler is not self._between:
+            self._governor.observe(latency_ms, result.upscaler is self._options.fallback, now_ns / 1e9)
 
     def look(self) -> None:
         """Takes note of how long frames are in the model already; by the thread of `sent`, every second or oftener."""
@@ -156,23 +156,23 @@ class Work:
                 self._governor.observe_waiting((now_ns - since_ns) / 1e6, now_ns / 1e9)
 
     def _on_switch(self, text: str) -> None:
-        self._options.journal.say(text)
+        self._options.event_log.record(text)
         self._statistics.count("switches")
         self.wake()
 
     def wake(self) -> None:
         """Has who waits for an engine look whether its frame is still there and still to go through that one."""
-        for enlarger in (self._enlarger, self._between, self._options.fallback):
-            if enlarger is not None:
-                enlarger.turns.wake()
+        for upscaler in (self._frame_upscaler, self._between, self._options.fallback):
+            if upscaler is not None:
+                upscaler.lock.wake()
 
     @contextmanager
-    def _inside(self, enlarger: Enlarger) -> Iterator[None]:
+    def _inside(self, upscaler: FrameUpscaler) -> Iterator[None]:
         thread = threading.get_ident()
-        if enlarger is self._enlarger:
+        if upscaler is self._frame_upscaler:
             self._in_model_since_ns[thread] = self._clock()
         try:
-            with self._watch.stage(f"the model ({enlarger.name})"):
+            with self._watch.stage(f"the model ({upscaler.name})"):
                 yield
         finally:
             self._in_model_since_ns.pop(thread, None)
@@ -197,7 +197,7 @@ class Work:
                     wanted=f"fewer than {self._options.failures_in_a_row}",
                     remedy=_remedy_of(error),
                 ) from error
-            self._options.journal.say(f"frame {frame.sequence} is left out: {str(error) or type(error).__name__}")
+            self._options.event_log.record(f"frame {frame.sequence} is left out: {str(error) or type(error).__name__}")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

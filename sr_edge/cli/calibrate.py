@@ -14,6 +14,7 @@ from sr_edge.cli.options import (
     Arch,
     BlendWith,
     Exclude,
+    FloatPrecisionOption,
     ForTargets,
     Images,
     Include,
@@ -22,7 +23,6 @@ from sr_edge.cli.options import (
     MaxDropDb,
     Method,
     RandomWeights,
-    Rest,
     Scale,
     Threads,
     Weights,
@@ -30,14 +30,14 @@ from sr_edge.cli.options import (
     require_another_file,
 )
 from sr_edge.errors import CalibrationInterrupted
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from sr_edge.calibration import Account, CalibratedFile, HeldOut
+    from sr_edge.calibration import CalibratedFile, CalibrationReport, HeldOut
     from sr_edge.cli.float_graph import FloatGraph
 
 
@@ -52,7 +52,7 @@ FileOrModel = Annotated[
         show_default=False,
     ),
 ]
-Judges = Annotated[
+HeldOutPictures = Annotated[
     Path | None,
     typer.Option(
         "--hr", metavar="DIR", help="Originals to show decibels against; they decide nothing.", show_default=False
@@ -70,8 +70,8 @@ TimedIn = Annotated[
         show_default=False,
     ),
 ]
-OneSpelling = Annotated[
-    Spelling | None,
+ActivationTypeOption = Annotated[
+    ActivationType | None,
     typer.Option("--spelling", help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False),
 ]
 Patches = Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")]
@@ -94,12 +94,12 @@ def calibrate(
     images: Images,
     out: Out,
     model: FileOrModel = None,
-    hr: Judges = None,
+    hr: HeldOutPictures = None,
     max_drop_db: MaxDropDb = 0.05,
     latency_target: LatencyTarget = None,
     runtime: TimedIn = None,
-    rest: Rest = Precision.FP32,
-    spelling: OneSpelling = None,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    activation_type: ActivationTypeOption = None,
     for_targets: ForTargets = None,
     method: Method = "search",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -128,24 +128,24 @@ def calibrate(
             require_output_file(file)
     targets = read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import Budget, Order, calibrate_file, calibration_patches
-        from sr_edge.calibration.calibrated_file import cache_beside, choose_spelling
+        from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
+        from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
         from sr_edge.calibration.tuning import timed_runtime
-        from sr_edge.cli.float_graph import Network, float_graph
+        from sr_edge.cli.float_graph import NetworkChoice, float_graph
 
-        order = Order(
+        config = CalibrationConfig(
             Budget(max_drop_db, latency_target),
             method,
             tuple(include),
             tuple(exclude),
             timed_runtime(runtime),
-            rest,
+            float_precision,
             threads,
             finetune=finetune,
         )
-        spelling = choose_spelling(spelling, targets, order.runtime)
+        activation_type = choose_activation_type(activation_type, targets, config.runtime)
         warnings: list[str] = []
-        network = Network(model, scale, weights, random_weights, arch, input_range, tuple(blend))
+        network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
             work = partial(
                 calibrate_file,
@@ -153,16 +153,16 @@ def calibrate(
                 out,
                 calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
                 _held_out(graph, images, hr, warnings.append),
-                replace(order, white=graph.white),
-                spelling,
+                replace(config, input_range=graph.input_range),
+                activation_type,
                 cache=cache,
                 recalibrate=recalibrate,
                 targets=targets,
                 progress=progress,
             )
             written = _resumable(work, cache or cache_beside(out), recalibrate)
-        said = tuple(dict.fromkeys((*warnings, *written.warnings, *written.account.warnings)))
-        written = replace(written, account=replace(written.account, warnings=said))
+        all_warnings = tuple(dict.fromkeys((*warnings, *written.warnings, *written.report.warnings)))
+        written = replace(written, report=replace(written.report, warnings=all_warnings))
         show(_document(graph, written), _readable(graph, written))
 
 
@@ -201,19 +201,19 @@ def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[
 def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
     from sr_edge.calibration.pareto import curve_document
 
-    account = written.account
+    report = written.report
     return {
         "path": written.path,
-        "spelling": written.spelling,
+        "activation_type": written.activation_type,
         "tile": graph.tile,
         "remark": graph.remark,
-        "sentence": account.sentence,
-        "originals_db": account.originals_db,
-        "warnings": account.warnings,
-        "layers": account.layers,
-        "curve": curve_document(account),
+        "sentence": report.sentence,
+        "originals_db": report.originals_db,
+        "warnings": report.warnings,
+        "layers": report.layers,
+        "curve": curve_document(report),
         "files": written.files,
-        "calibration": account.calibration,
+        "calibration": report.calibration,
     }
 
 
@@ -222,24 +222,24 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
 
     from sr_edge.cli.output import warning_lines
 
-    account, files = written.account, ", ".join(map(str, written.files))
-    said = f"{written.path} ({written.spelling} spelling); the curve of decibels against time: {files}"
+    report, files = written.report, ", ".join(map(str, written.files))
+    summary = f"{written.path} ({written.activation_type} spelling); the curve of decibels against time: {files}"
     if len(written.files) == 1:
-        said += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
-    warnings = warning_lines(account.warnings)
+        summary += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
+    warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
-    return Group(_layer_table(account), *remarks, *warnings, said, account.sentence)
+    return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)
 
 
-def _layer_table(account: Account) -> Table:
+def _layer_table(report: CalibrationReport) -> Table:
     from rich.table import Table
 
-    timings = account.calibration.timings
+    timings = report.calibration.timings
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
         table.add_column(heading, overflow="fold")
     table.add_column("why")
-    for row in account.layers:
+    for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"
         saved = "" if row.saved is None else f"{row.saved:.3f}"
         smoothing = f"{row.smoothing:g}" if row.smoothing else "none"

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SHOWN_BEFORE, SHOWN_AFTER = 3, 8
 """Layers shown around the first that is apart; JSON has all."""
 
-_SIDE = "TARGET[@PRECISION][:RUNTIME]"
+_MODEL_SPEC = "TARGET[@PRECISION][:RUNTIME]"
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help=f"The measure: {_SIDE}.", show_default=False)],
+    first: Annotated[str, typer.Argument(metavar="A", help=f"The measure: {_MODEL_SPEC}.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="B", help="What is compared with it.", show_default=False)],
     images: Annotated[
         Path | None,
@@ -73,14 +73,14 @@ def compare(
     if picture is not None:
         require_output_file(picture)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench.comparison import ComparePlan, compare_sides
-        from sr_edge.bench.sides import SideOptions
+        from sr_edge.bench.comparison import ComparePlan, compare_models
+        from sr_edge.bench.sides import ComparisonOptions
         from sr_edge.spec import TileSpec
 
         plan = ComparePlan(images, patches, TileSpec.parse(tile) if tile else None, picture, layers, tolerance)
-        options = SideOptions(scale, weights, random_weights, input_range, device, threads, trust, controls)
+        options = ComparisonOptions(scale, weights, random_weights, input_range, device, threads, trust, controls)
         with progress_on_stderr() as progress:
-            report = compare_sides(first, second, plan, options, progress)
+            report = compare_models(first, second, plan, options, progress)
         show(report, _readable(report))
     if min_psnr is not None:
         report.require_at_least(min_psnr)
@@ -89,16 +89,24 @@ def compare(
 def _readable(report: Comparison) -> Group:
     from rich.console import Group
 
-    return Group(_sides(report), _pictures(report), *_layers(report.layers))
+    return Group(_models_table(report), _pictures(report), *_layers(report.layers))
 
 
-def _sides(report: Comparison) -> Table:
+def _models_table(report: Comparison) -> Table:
     from rich.table import Table
 
-    table = Table("", "side", "file", "runtime", "asked for", "ran", "rest")
-    for letter, side in (("A", report.first), ("B", report.second)):
-        runtime = f"{side.runtime} {side.version}".strip()
-        table.add_row(letter, side.name, side.file, runtime, side.requested, side.ran, side.rest_ran)
+    table = Table("", "compared", "file", "runtime", "asked for", "ran", "float_precision")
+    for letter, compared in (("A", report.reference), ("B", report.candidate)):
+        runtime = f"{compared.runtime} {compared.version}".strip()
+        table.add_row(
+            letter,
+            compared.name,
+            compared.file,
+            runtime,
+            compared.requested,
+            compared.ran,
+            compared.float_precision_ran,
+        )
     return table
 
 
@@ -106,7 +114,11 @@ def _pictures(report: Comparison) -> str:
     worst = report.patches[report.worst]
     levels = 255 * report.max_abs_error
     lines = [
-        *(f"{side.name}: {remark}" for side in (report.first, report.second) for remark in side.remarks),
+        *(
+            f"{compared.name}: {remark}"
+            for compared in (report.reference, report.candidate)
+            for remark in compared.remarks
+        ),
         f"{len(report.patches)} patches of {report.tile}, x{report.scale}: RGB {_db(report.psnr_rgb_db)}, "
         f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} of white "
         f"({levels:.3g} of 255)",
@@ -128,13 +140,13 @@ def _layers(report: LayerReport) -> list[str | Table]:
     lines += [f"left out, {count} nodes: {reason}" for reason, count in (report.left_out or {}).items()]
     first = report.first_apart
     if first is None:
-        told = f"no layer parts: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
+        heading = f"no layer parts: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
         shown = sorted(report.layers, key=lambda layer: -layer.added_error)[:SHOWN_AFTER]
-        return [*lines, f"{told}; those that add most:", _layer_table(shown, None)]
+        return [*lines, f"{heading}; those that add most:", _layer_table(shown, None)]
     at = report.layers.index(first)
-    told = f"first layer to part (relative error above {report.tolerance:g}): {first.name}, number {at + 1} of "
+    heading = f"first layer to part (relative error above {report.tolerance:g}): {first.name}, number {at + 1} of "
     shown = list(report.layers[max(0, at - SHOWN_BEFORE) : at + SHOWN_AFTER])
-    return [*lines, f"{told}{len(report.layers)}", _layer_table(shown, first)]
+    return [*lines, f"{heading}{len(report.layers)}", _layer_table(shown, first)]
 
 
 def _layer_table(layers: list[LayerDifference], first: LayerDifference | None) -> Table:

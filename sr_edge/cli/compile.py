@@ -23,7 +23,7 @@ def compile(  # the command's name
     bundle: BundlePath,
     runtime: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
     precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
-    rest: Annotated[Precision, typer.Option(help="Of all else in an INT8 graph.")] = Precision.FP32,
+    float_precision: Annotated[Precision, typer.Option(help="Of all else in an INT8 graph.")] = Precision.FP32,
     io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
     device: Annotated[str, typer.Option(help="cuda, or cuda:1 for the second GPU.")] = "cuda",
     compute_capability: Annotated[
@@ -60,12 +60,12 @@ def compile(  # the command's name
             require_output_file(file)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
-        from sr_edge.runtimes.tensorrt_compile import CompileOrder, compile_bundle, flavour_named
+        from sr_edge.runtimes.tensorrt_compile import CompileConfig, compile_bundle, flavour_named
         from sr_edge.runtimes.tensorrt_options import BuildOptions, SizeRange, compatibility_named
 
         options = BuildOptions(
             precision=precision,
-            rest=rest if precision is Precision.INT8 else Precision.FP32,
+            float_precision=float_precision if precision is Precision.INT8 else Precision.FP32,
             sizes=SizeRange.parse(sizes) if sizes else None,
             workspace_bytes=workspace * _MIB if workspace else None,
             optimization_level=optimization_level,
@@ -74,16 +74,16 @@ def compile(  # the command's name
             compatible=tuple(map(compatibility_named, compatible)),
             timing_cache=timing_cache,
         )
-        order = CompileOrder(flavour_named(runtime), options, io, device, trust_engine)
+        config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
         with progress_on_stderr() as progress, open_bundle(bundle) as opened:
-            stored = compile_bundle(opened, order, report=progress, say=_say)
+            stored = compile_bundle(opened, config, report=progress, on_event=_print_line)
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)
         show(_document(stored), _readable(stored))
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
@@ -98,7 +98,7 @@ def _readable(stored: StoredEngine) -> str:
     lines = {
         "engine": f"{stored.path}" + ("" if stored.was_built else " (found in the cache)"),
         "for": f"{where}, {key.flavour} {key.version}",
-        "precision": f"{notes.ran}, all else {notes.rest}" + (f" ({notes.note})" if notes.note else ""),
+        "precision": f"{notes.ran}, all else {notes.float_precision}" + (f" ({notes.note})" if notes.note else ""),
         "size": f"{stored.record.size_bytes / _MIB:.1f} MiB, at least {memory:.1f} MiB of device memory when it runs",
         "fell back": ", ".join(notes.fell_back) or "nothing",
     }

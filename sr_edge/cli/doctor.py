@@ -32,7 +32,7 @@ def _readable(diagnosis: Diagnosis) -> Group:
 
     machine = diagnosis.machine
     flags = "not readable" if machine.cpu_flags is None else ", ".join(machine.cpu_flags) or "none that matter here"
-    facts = (
+    machine_text = (
         f"{machine.system}, Python {machine.python}\n{machine.cpu}, {machine.usable_cores} cores, "
         f"{machine.memory_bytes / 1e9:.1f} GB\ninstructions for low precision: {flags}\n"
     )
@@ -41,7 +41,7 @@ def _readable(diagnosis: Diagnosis) -> Group:
         for row in _rows(report):
             table.add_row(*row)
     missing = [_advice(report) for report in diagnosis.runtimes if not report.availability.works]
-    return Group(facts, table, *_caveats(diagnosis), *missing)
+    return Group(machine_text, table, *_caveats(diagnosis), *missing)
 
 
 def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:

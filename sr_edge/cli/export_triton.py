@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Io, Json, OnePrecision, Rest
+from sr_edge.cli.options import BundlePath, FloatPrecisionOption, Io, Json, OnePrecision
 from sr_edge.export.serving import InstanceKind, ServedBy, TritonPlan
 from sr_edge.spec import FrameFormat, Precision
 
@@ -22,7 +22,7 @@ def export_triton(
     ],
     backend: Annotated[ServedBy, typer.Option(help="What runs the model in the server.")] = ServedBy.ONNXRUNTIME,
     precision: OnePrecision = Precision.FP32,
-    rest: Rest = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
     io: Io = FrameFormat.FLOAT_NCHW,
     engine: Annotated[
         Path | None, typer.Option(help="For tensorrt: the plan, built for the server's GPU.", show_default=False)
@@ -36,7 +36,7 @@ def export_triton(
     """Hand a bundle to a Triton Inference Server."""
     from sr_edge.cli.output import result_on_stdout
 
-    plan = TritonPlan(backend, precision, rest, io, kind, instances, engine)
+    plan = TritonPlan(backend, precision, float_precision, io, kind, instances, engine)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
         from sr_edge.export.triton import write_triton_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Io, Json, OnePrecision, Rest
+from sr_edge.cli.options import BundlePath, FloatPrecisionOption, Io, Json, OnePrecision
 from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.whole_file import require_output_file, whole_file
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def export_trtexec(
     bundle: BundlePath,
     precision: OnePrecision = Precision.FP32,
-    rest: Rest = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
     io: Io = FrameFormat.FLOAT_NCHW,
     target: Annotated[
         str, typer.Option("--for", metavar="tensorrt-VERSION", help="The TensorRT that trtexec belongs to.")
@@ -63,7 +63,7 @@ def export_trtexec(
 
         release = find_release(target)
         with open_bundle(bundle) as opened:
-            served = served_graph(opened, ServedBy.TENSORRT, precision, rest, io)
+            served = served_graph(opened, ServedBy.TENSORRT, precision, float_precision, io)
             require_deployable(served.model, [target], static=False, intended=[target])
             path = _written(served, graph) if graph is not None else _in_bundle(opened, served)
             files = TrtexecFiles(path, Path(f"{path.stem}.plan"), Path("timing.cache"))

@@ -46,18 +46,18 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
             if not debug:
                 warnings.simplefilter("ignore")
             code = app(args=list(arguments), prog_name="sr-edge", standalone_mode=False)
-        return _said(code, "interrupted") if code == INTERRUPTED else code if isinstance(code, int) else 0
+        return _print_message(code, "interrupted") if code == INTERRUPTED else code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _said(INTERRUPTED, "interrupted")
+        return _print_message(INTERRUPTED, "interrupted")
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else FAILED
     except Exception as error:
         if debug:
             sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
         if _comes_of_interrupt(error):
-            return _said(INTERRUPTED, "interrupted")
+            return _print_message(INTERRUPTED, "interrupted")
         code, message = _explained(error)
-        return _said(code, message_without_secrets(message, arguments))
+        return _print_message(code, message_without_secrets(message, arguments))
 
 
 def _comes_of_interrupt(error: BaseException) -> bool:
@@ -107,7 +107,7 @@ def _explained_os_error(error: OSError) -> str:
     return f"{error.strerror}{where}; {advice}"
 
 
-def _said(code: int, message: str) -> int:
+def _print_message(code: int, message: str) -> int:
     line = " ".join(message.split())
     if len(line) > LONGEST_LINE:
         line = f"{line[:LONGEST_LINE]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"

@@ -13,14 +13,14 @@ from sr_edge.errors import BundleError, UsageError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
-    from sr_edge.cli.output import Report
+    from sr_edge.cli.output import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
 """Patches for a graph that takes any size."""
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkChoice:
     """A MODEL argument with the options that go with it."""
 
     model: str | None
@@ -42,12 +42,12 @@ class FloatGraph:
     path: Path
     tile: TileSpec
     channels: int = 3
-    white: float = 1.0
+    input_range: float = 1.0
     remark: str = ""
 
 
 @contextmanager
-def float_graph(network: Network, tile: str | None, progress: Report) -> Iterator[FloatGraph]:
+def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgress) -> Iterator[FloatGraph]:
     """The graph, for as long as the block lasts.
 
     Raises:
@@ -69,7 +69,7 @@ def float_graph(network: Network, tile: str | None, progress: Report) -> Iterato
             yield _exported(network, tile, Path(folder) / "model.onnx", progress)
 
 
-def _require_no_torch_options(network: Network) -> None:
+def _require_no_torch_options(network: NetworkChoice) -> None:
     """A file has its scale and its weights already."""
     given = {
         "--scale": network.scale is not None,
@@ -112,7 +112,7 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
         yield _from_file(bundle.file(artifact), tile)
 
 
-def _exported(network: Network, tile: str | None, path: Path, progress: Report) -> FloatGraph:
+def _exported(network: NetworkChoice, tile: str | None, path: Path, progress: StageProgress) -> FloatGraph:
     from sr_edge.cli.tiles import chosen_tile, requested_tile
     from sr_edge.export import export_best_form
     from sr_edge.models import load_model

@@ -28,10 +28,10 @@ def inspect(bundle: BundlePath, as_json: Json = False) -> None:
 def _readable(manifest: Manifest, sizes: dict[str, int]) -> Group:
     from rich.console import Group
 
-    return Group(_facts(manifest), _artifacts(manifest, sizes))
+    return Group(_properties_text(manifest), _artifacts(manifest, sizes))
 
 
-def _facts(manifest: Manifest) -> str:
+def _properties_text(manifest: Manifest) -> str:
     card, calibration = manifest.card, manifest.calibration
     lines = {
         "model": f"{card.name} x{card.scale}, {card.parameters:,} parameters",
@@ -78,11 +78,21 @@ def _controls(card: ModelCard) -> str:
 def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:
     from rich.table import Table
 
-    table = Table("file", "kind", "precision", "rest", "spelling", "io", "input", "MB", "sha256")
+    table = Table("file", "kind", "precision", "float_precision", "activation_type", "io", "input", "MB", "sha256")
     for item in manifest.artifacts:
         shape = "x".join(str(side) for side in item.shape)
         size = f"{sizes[item.file] / 1e6:.2f}"
-        spelling = str(item.spelling or "")
-        row = (item.file, item.kind, item.precision, item.rest, spelling, item.io, shape, size, item.sha256[:12])
+        activation_type = str(item.activation_type or "")
+        row = (
+            item.file,
+            item.kind,
+            item.precision,
+            item.float_precision,
+            activation_type,
+            item.io,
+            shape,
+            size,
+            item.sha256[:12],
+        )
         table.add_row(*map(str, row))
     return table

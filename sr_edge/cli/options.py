@@ -68,7 +68,7 @@ Exclude = Annotated[
 Runtimes = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes, separated by commas.")]
 Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, separated by commas.")]
 OnePrecision = Annotated[Precision, typer.Option("--precision", help="Of convolutions and matmuls.")]
-Rest = Annotated[Precision, typer.Option(help="Of all else in an INT8 network.")]
+FloatPrecisionOption = Annotated[Precision, typer.Option(help="Of all else in an INT8 network.")]
 Io = Annotated[FrameFormat, typer.Option(help="float: NCHW in [0, 1]; uint8: NHWC.")]
 Device = Annotated[str, typer.Option(help="Device, by the runtime's own name.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; left out, the runtime chooses.", show_default=False)]

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 200
 SHOWN_WARNINGS = 4
 
-Show = Callable[[object, "RenderableType"], None]
-Report = Callable[[str, int, int], None]
+ShowResult = Callable[[object, "RenderableType"], None]
+StageProgress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def result_on_stdout(as_json: bool) -> Iterator[Show]:
+def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
     """Gives a function that prints a command's one result: as JSON, or as what people read.
 
     Until the end of the block whatever else writes to stdout, a library's C code included, goes to stderr,
@@ -81,7 +81,7 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 
 
 @contextmanager
-def progress_on_stderr() -> Iterator[Report]:
+def progress_on_stderr() -> Iterator[StageProgress]:
     """Gives `report(stage, done, total)`: one bar a stage where stderr is a terminal, else one line a stage."""
     from rich.console import Console
     from rich.progress import (

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Rest, Settings, Threads, read_settings
+from sr_edge.cli.options import FloatPrecisionOption, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import Model, Read, read_pairs
 from sr_edge.cli.stream_source import opened_source
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
     from sr_edge.camera import Source
-    from sr_edge.camera.preview.show import Show
+    from sr_edge.camera.preview.show import PreviewStream
 
 USUAL_PORT = 8770
 _EVERY_ADDRESS = ("0.0.0.0", "::")
@@ -46,7 +46,7 @@ def preview(
     source: SourceText,
     runtime: FirstRuntime = None,
     precision: FirstPrecision = Precision.FP32,
-    rest: Rest = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyWords = "latest",
     once: Once = False,
     host: Host = "127.0.0.1",
@@ -60,40 +60,45 @@ def preview(
     from sr_edge.bundle import open_bundle
     from sr_edge.camera import Policy
     from sr_edge.camera.preview.access import access_for
-    from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
-    from sr_edge.camera.preview.server import Billing, listening_socket, preview_app, server_for
-    from sr_edge.camera.preview.show import Show
+    from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
+    from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
+    from sr_edge.camera.preview.show import PreviewStream
     from sr_edge.runtimes import open_frame_session, preferred_runtime
 
     chosen = Policy.parse(policy)
     with ExitStack() as owned:
         listening = owned.enter_context(listening_socket(host, port))
         bundle = owned.enter_context(open_bundle(model))
-        first = Choice(runtime or preferred_runtime(), precision, rest)
-        enlarger = SwitchableEnlarger(
+        first = EngineOption(runtime or preferred_runtime(), precision, float_precision)
+        upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
-                bundle, choice.runtime, choice.precision, choice.device, rest=choice.rest, threads=threads
+                bundle,
+                choice.runtime,
+                choice.precision,
+                choice.device,
+                float_precision=choice.float_precision,
+                threads=threads,
             ),
             first,
             controls,
         )
-        owned.callback(enlarger.close)
+        owned.callback(upscaler.close)
         shown = _shown_source(source, read_pairs(read), once)
-        show = Show(shown, enlarger, chosen, _say)
-        owned.callback(_close, show)
-        choices = choices_of(bundle)
-        billing = Billing(
+        stream = PreviewStream(shown, upscaler, chosen, _print_line)
+        owned.callback(_close, stream)
+        choices = engine_options(bundle)
+        stream_info = StreamInfo(
             source=shown.name,
             model=model.name,
-            scale=enlarger.scale,
+            scale=upscaler.scale,
             policy=str(chosen),
             choices=choices if first in choices else (first, *choices),
         )
         access = access_for(host)
-        show.start()
+        stream.start()
         name = socket.gethostname() if host in _EVERY_ADDRESS else host
         typer.echo(f"preview: {access.address(name, listening.getsockname()[1])} (Ctrl-C ends it)")
-        server_for(preview_app(show, billing, access)).run(sockets=[listening])
+        server_for(preview_app(stream, stream_info, access)).run(sockets=[listening])
 
 
 def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
@@ -102,18 +107,18 @@ def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     from sr_edge.camera.paced import PacedSource
     from sr_edge.camera.preview.repeated import RepeatedSource
 
-    options = SourceOptions(ffmpeg=ffmpeg, say=_say)
+    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     again = not once and (Path(text).is_file() or Path(text).is_dir())
     opened = RepeatedSource(lambda: open_source(text, options)) if again else opened_source(text, options)
     return opened if opened.is_live else PacedSource(opened)
 
 
-def _close(show: Show) -> None:
+def _close(stream: PreviewStream) -> None:
     """Ends the process at once where a stage hangs: waiting for its engine would have no end."""
-    if not show.close():
-        _say("sr-edge: a stage hangs; leaving it")
+    if not stream.close():
+        _print_line("sr-edge: a stage hangs; leaving it")
         os._exit(1)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import Device, Json, OnePrecision, Rest, Settings, Threads, read_settings
+from sr_edge.cli.options import Device, FloatPrecisionOption, Json, OnePrecision, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import (
     Codec,
     Encode,
@@ -40,9 +40,9 @@ from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.camera import (
-        Enlarger,
+        EventLog,
+        FrameUpscaler,
         HungStage,
-        Journal,
         Loop,
         LoopOptions,
         Policy,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         StreamReport,
         VideoFrame,
     )
-    from sr_edge.cli.output import Show
+    from sr_edge.cli.output import ShowResult
     from sr_edge.cli.stream_display import Display
     from sr_edge.runtimes import Session, SessionSpec
 
@@ -63,7 +63,7 @@ def stream(
     sink: StreamSink = "null",
     runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
-    rest: Rest = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyWords = None,
     roi: Roi = None,
     every: Every = 1,
@@ -90,15 +90,15 @@ def stream(
         require_output_file(stats_json)
         _require_own_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
     from sr_edge.camera import (
+        EventLog,
         HungStage,
-        Journal,
         Loop,
         Policy,
         RawFormat,
         Region,
         SinkOptions,
         SourceOptions,
-        enlarger_for,
+        frame_upscaler_for,
         open_sink,
     )
     from sr_edge.camera.av_source import frame_rate
@@ -110,25 +110,25 @@ def stream(
     wanted = Policy.parse(policy) if policy is not None else None
     flow = _Flow(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
     display = Display(stats_json)
-    journal = Journal(display.say)
+    event_log = EventLog(display.show_event)
     reading = SourceOptions(
         raw=RawFormat.parse(raw) if raw is not None else None,
         rate=frame_rate(rate) if rate is not None else None,
         is_paced=pace,
         ffmpeg=read_pairs(read),
         give_up_s=give_up_s,
-        say=journal.say,
+        on_event=event_log.record,
     )
-    writing = SinkOptions(codec, read_pairs(encode), give_up_s, say=journal.say)
+    writing = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
     with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
-        engines = _Engines(owned, runtime, precision, rest, device, threads, slots)
+        engines = _Engines(owned, runtime, precision, float_precision, device, threads, slots)
         session, cheaper = engines.open(model), flow.fallback_session(engines)
         opened = opened_source(source, reading)
         owned.callback(opened.close)
         chosen = wanted or policy_for(opened.is_live)
-        enlarger = enlarger_for(session, chosen, controls)
-        fits = partial(flow.require_holdable, sink, writing, enlarger.scale)
-        loop = Loop(CheckedSource(opened, fits), enlarger, flow.options(chosen, cheaper, enlarger.scale, journal))
+        upscaler = frame_upscaler_for(session, chosen, controls)
+        fits = partial(flow.require_holdable, sink, writing, upscaler.scale)
+        loop = Loop(CheckedSource(opened, fits), upscaler, flow.options(chosen, cheaper, upscaler.scale, event_log))
         finished = partial(_show_end, None if sink == "-" else show, session.spec, chosen)
         try:
             _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
@@ -174,7 +174,7 @@ class _Flow:
     def fallback_session(self, engines: _Engines) -> Session | None:
         return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
 
-    def options(self, policy: Policy, cheaper: Session | None, scale: int, journal: Journal) -> LoopOptions:
+    def options(self, policy: Policy, cheaper: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
         from sr_edge.camera import LoopOptions
         from sr_edge.camera.options import USUAL_LATENCY_MS
 
@@ -183,9 +183,9 @@ class _Flow:
             policy=policy,
             region=self.region,
             every=self.every,
-            fallback=self._enlarger(policy, cheaper, scale),
+            fallback=self._frame_upscaler(policy, cheaper, scale),
             max_latency_ms=usual_ms if self.max_latency_ms is None else self.max_latency_ms,
-            journal=journal,
+            event_log=event_log,
         )
 
     def require_holdable(self, sink: str, writing: SinkOptions, scale: int, frame: VideoFrame) -> None:
@@ -195,12 +195,12 @@ class _Flow:
         part = self.region or frame
         require_holdable(sink, writing, frame.format, scale * part.width, scale * part.height)
 
-    def _enlarger(self, policy: Policy, cheaper: Session | None, scale: int) -> Enlarger | None:
-        from sr_edge.camera import BicubicEnlarger, enlarger_for
+    def _frame_upscaler(self, policy: Policy, cheaper: Session | None, scale: int) -> FrameUpscaler | None:
+        from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
 
         if self.fallback is None:
             return None
-        return BicubicEnlarger(scale) if cheaper is None else enlarger_for(cheaper, policy)
+        return BicubicFrameUpscaler(scale) if cheaper is None else frame_upscaler_for(cheaper, policy)
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Engines:
     owned: ExitStack
     runtime: str | None
     precision: Precision
-    rest: Precision
+    float_precision: Precision
     device: str
     threads: int | None
     slots: int | None
@@ -221,7 +221,13 @@ class _Engines:
         name = self.runtime or preferred_runtime()
         session = self.owned.enter_context(
             open_frame_session(
-                bundle, name, self.precision, self.device, rest=self.rest, threads=self.threads, slots=self.slots
+                bundle,
+                name,
+                self.precision,
+                self.device,
+                float_precision=self.float_precision,
+                threads=self.threads,
+                slots=self.slots,
             )
         )
         session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
@@ -244,7 +250,7 @@ def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamRep
         display.write_file(report)
 
 
-def _show_end(show: Show | None, spec: SessionSpec, policy: Policy, report: StreamReport) -> None:
+def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report: StreamReport) -> None:
     from sr_edge.cli.stream_display import summary
 
     if show is None:

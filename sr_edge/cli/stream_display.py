@@ -33,7 +33,7 @@ class Display:
         self._writing = threading.Lock()
         self._next_line_s = self._next_file_s = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def show_event(self, text: str) -> None:
         """One message, on a line of its own."""
         with self._writing:
             sys.stderr.write(f"{_CLEAR if self._is_terminal else ''}{text}\n")

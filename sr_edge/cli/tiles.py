@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sr_edge.bench import preferred_runtime
 from sr_edge.bench.tile_cost import measure_tile
-from sr_edge.cli.output import Report
+from sr_edge.cli.output import StageProgress
 from sr_edge.errors import TileError
 from sr_edge.export import TileCost, candidate_tiles, choose_tile
 from sr_edge.models import LoadedModel
@@ -39,7 +39,7 @@ def requested_tile(text: str | None) -> TileSpec | None:
 def chosen_tile(
     text: str | None,
     model: LoadedModel,
-    progress: Report,
+    progress: StageProgress,
     measure: Callable[[LoadedModel, TileSpec, str], TileCost] = measure_tile,
 ) -> TileSpec:
     """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.

@@ -15,7 +15,7 @@ from sr_edge.cli.options import Json, Threads, Weights
 from sr_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from sr_edge.training import Progress, TrainingReport
+    from sr_edge.training import TrainingProgress, TrainingReport
 
 SHOWN_SKIPPED = 5
 
@@ -86,7 +86,7 @@ def train(
         document.update({name: value for name, value in given.items() if value is not None})
         wanted = recipe_from_document(document, str(recipe or "recipe"))
         start = _start(model, scale, weights, from_bundled)
-        with _progress(is_first_process()) as (progress, say):
+        with _progress(is_first_process()) as (progress, on_event):
             report = train_model(
                 model,
                 scale,
@@ -99,12 +99,12 @@ def train(
                 device=device,
                 vgg=vgg,
                 progress=progress,
-                say=say,
+                on_event=on_event,
             )
         if is_first_process():
             show(report, "\n".join(_lines(report)))
             if not report.mean_psnr_db >= report.bicubic_psnr_db:  # NaN included
-                say(_below_bicubic(report))
+                on_event(_below_bicubic(report))
 
 
 def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> Path | None:
@@ -155,7 +155,7 @@ def _below_bicubic(report: TrainingReport) -> str:
 
 
 @contextmanager
-def _progress(speaks: bool) -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
+def _progress(speaks: bool) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[str], None]]]:
     """A bar with loss, PSNR, pictures a second and time left (without a terminal, a line a minute); and a line."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -165,20 +165,20 @@ def _progress(speaks: bool) -> Iterator[tuple[Callable[[Progress], None], Callab
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
     bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and speaks))
     task = bars.add_task("training", total=None, state="")
-    told = time.monotonic()
+    reported_s = time.monotonic()
 
-    def report(now: Progress) -> None:
-        nonlocal told
+    def report(now: TrainingProgress) -> None:
+        nonlocal reported_s
         measured = "" if math.isnan(now.psnr_db) else f"  {now.psnr_db:.2f} dB"
         state = f"loss {now.loss:.4f}{measured}  {now.pictures_per_s:.1f} pictures/s"
         bars.update(task, completed=now.step, total=now.steps, state=state)
-        if speaks and not console.is_terminal and time.monotonic() - told > 60:
-            told = time.monotonic()
+        if speaks and not console.is_terminal and time.monotonic() - reported_s > 60:
+            reported_s = time.monotonic()
             console.print(f"step {now.step} of {now.steps}: {state}", soft_wrap=True)
 
-    def say(line: str) -> None:
+    def on_event(line: str) -> None:
         if speaks:
             console.print(line, soft_wrap=True)
 
     with bars:
-        yield report, say
+        yield report, on_event

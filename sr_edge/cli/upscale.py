@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Device, Json, OnePrecision, Rest, Settings, Threads, Trust, read_settings
+from sr_edge.cli.options import (
+    BundlePath,
+    Device,
+    FloatPrecisionOption,
+    Json,
+    OnePrecision,
+    Settings,
+    Threads,
+    Trust,
+    read_settings,
+)
 from sr_edge.cli.stream_options import Runtime, Slots
 from sr_edge.cli.upscale_video import VIDEO_SLOTS, VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
@@ -19,7 +29,7 @@ from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.camera.video_file import VideoResult
-    from sr_edge.cli.output import Report
+    from sr_edge.cli.output import StageProgress
     from sr_edge.runtimes import SessionSpec
     from sr_edge.upscaler import FileResult, Upscaler
 
@@ -56,7 +66,7 @@ def upscale(
     target: Target,
     runtime: Runtime = None,
     precision: OnePrecision = Precision.FP32,
-    rest: Rest = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
     overlap: Overlap = None,
     resume: Resume = True,
     frames: Frames = "",
@@ -93,7 +103,7 @@ def upscale(
                     name,
                     precision,
                     device,
-                    rest=rest,
+                    float_precision=float_precision,
                     threads=threads,
                     slots=slots or (VIDEO_SLOTS if job else None),
                     options=options,
@@ -138,7 +148,9 @@ def _require_place(source: Path, target: Path) -> None:
         require_output_file(target)
 
 
-def _upscaled(upscaler: Upscaler, source: Path, target: Path, resume: bool, progress: Report) -> Sequence[FileResult]:
+def _upscaled(
+    upscaler: Upscaler, source: Path, target: Path, resume: bool, progress: StageProgress
+) -> Sequence[FileResult]:
     from sr_edge.image_files import list_pictures
     from sr_edge.upscaler import FileResult, Outcome, upscale_file, upscale_folder
 
@@ -170,5 +182,5 @@ def _readable(result: FileResult) -> str:
 
 
 def _ran(spec: SessionSpec, seconds: float) -> str:
-    rest = "" if spec.rest_ran is spec.ran else f", rest {spec.rest_ran}"
-    return f"{spec.runtime} {spec.version} on {spec.device}, {spec.ran}{rest}, {seconds:.2f} s"
+    float_precision = "" if spec.float_precision_ran is spec.ran else f", rest {spec.float_precision_ran}"
+    return f"{spec.runtime} {spec.version} on {spec.device}, {spec.ran}{float_precision}, {seconds:.2f} s"

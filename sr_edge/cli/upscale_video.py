@@ -16,12 +16,12 @@ from sr_edge.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from sr_edge.camera.video_file import VideoJob, VideoResult
     from sr_edge.camera.video_file_settings import VideoSettings
-    from sr_edge.cli.output import Report
+    from sr_edge.cli.output import StageProgress
     from sr_edge.controls import Controls
     from sr_edge.runtimes import Session
 
 
-Choice = TypeVar("Choice", bound=Enum)
+Option = TypeVar("Option", bound=Enum)
 
 VIDEO_SLOTS = 3
 """Tiles in flight where only frames a second count: 1.1 to 1.2 times as many as with an engine set for latency, on 2
@@ -50,7 +50,7 @@ class VideoWords:
         )
 
 
-def _chosen(kind: str, choices: type[Choice], text: str) -> Choice:
+def _chosen(kind: str, choices: type[Option], text: str) -> Option:
     try:
         return choices(text)
     except ValueError:
@@ -85,16 +85,16 @@ def planned_video(source: Path, target: Path, scale: int, settings: VideoSetting
 
 
 def upscaled_video(
-    job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: Report
+    job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: StageProgress
 ) -> VideoResult:
     """Upscales it, and says what is kept where that is interrupted."""
-    from sr_edge.camera.enlarger import NetworkEnlarger
+    from sr_edge.camera.enlarger import NetworkFrameUpscaler
     from sr_edge.camera.video_file import upscale_video
 
-    enlarger = NetworkEnlarger(session, session.spec.slots + 1, overlap_px, controls)
-    name = job.facts.path.name
+    upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
+    name = job.probe.path.name
     with _kept_frames_named(job.target):
-        return upscale_video(job, enlarger, lambda done, total: progress(name, done, total))
+        return upscale_video(job, upscaler, lambda done, total: progress(name, done, total))
 
 
 @contextmanager

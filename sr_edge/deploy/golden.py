@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bench.protocol import Progress
+from sr_edge.bench.protocol import StageProgress
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.controls import Controls, telling_setting
@@ -21,7 +21,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
 from sr_edge.runtimes import SessionRequest, open_request, supports
 from sr_edge.runtimes.session import Frame
-from sr_edge.spec import ModelCard, Precision, Spelling
+from sr_edge.spec import ActivationType, ModelCard, Precision
 
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
@@ -50,7 +50,7 @@ def write_golden(
     precisions: Sequence[Precision],
     images: Path,
     staging: Path,
-    progress: Progress,
+    progress: StageProgress,
 ) -> Golden:
     """Golden outputs by the two references: the network in PyTorch for floats, ONNX Runtime for INT8.
 
@@ -143,7 +143,7 @@ def _int8_frames(
         card=card,
         tile=plan.tile,
         precision=Precision.INT8,
-        spelling=Spelling.S8,
+        activation_type=ActivationType.INT8,
         threads=plan.threads,
         allow_other_precision=True,
     )

@@ -6,8 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_edge.bench.protocol import Progress
-from sr_edge.calibration import Account, Budget, HeldOut, Order, calibrate_within, quantize_onnx, write_cache
+from sr_edge.bench.protocol import StageProgress
+from sr_edge.calibration import (
+    Budget,
+    CalibrationConfig,
+    CalibrationReport,
+    HeldOut,
+    calibrate_within,
+    quantize_onnx,
+    write_cache,
+)
 from sr_edge.calibration.tuning import TIMED_RUNTIMES
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.plan import DeployPlan
@@ -17,7 +25,7 @@ from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.onnx_file import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 PARITY_PATCHES = 2
 CACHE_FILE = "calibration.json"
@@ -30,28 +38,30 @@ class GraphFile:
     file: str
     precision: Precision
     io: FrameFormat = FrameFormat.FLOAT_NCHW
-    rest: Precision = Precision.FP32
-    spelling: Spelling | None = None
+    float_precision: Precision = Precision.FP32
+    activation_type: ActivationType | None = None
 
 
 FLOAT_GRAPHS = (
     GraphFile("model.onnx", Precision.FP32),
     GraphFile("model.uint8.onnx", Precision.FP32, FrameFormat.UINT8_NHWC),
-    GraphFile("model.fp16.onnx", Precision.FP16, rest=Precision.FP16),
-    GraphFile("model.fp16.uint8.onnx", Precision.FP16, FrameFormat.UINT8_NHWC, rest=Precision.FP16),
+    GraphFile("model.fp16.onnx", Precision.FP16, float_precision=Precision.FP16),
+    GraphFile("model.fp16.uint8.onnx", Precision.FP16, FrameFormat.UINT8_NHWC, float_precision=Precision.FP16),
 )
 INT8_GRAPHS = (
-    GraphFile("model.int8.onnx", Precision.INT8, spelling=Spelling.S8),
-    GraphFile("model.int8-u8.onnx", Precision.INT8, spelling=Spelling.U8),
-    GraphFile("model.int8-fp16.onnx", Precision.INT8, rest=Precision.FP16, spelling=Spelling.S8),
-    GraphFile("model.int8-u8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.U8),
-    GraphFile("model.int8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, spelling=Spelling.S8),
+    GraphFile("model.int8.onnx", Precision.INT8, activation_type=ActivationType.INT8),
+    GraphFile("model.int8-u8.onnx", Precision.INT8, activation_type=ActivationType.UINT8),
+    GraphFile(
+        "model.int8-fp16.onnx", Precision.INT8, float_precision=Precision.FP16, activation_type=ActivationType.INT8
+    ),
+    GraphFile("model.int8-u8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, activation_type=ActivationType.UINT8),
+    GraphFile("model.int8.uint8.onnx", Precision.INT8, FrameFormat.UINT8_NHWC, activation_type=ActivationType.INT8),
     GraphFile(
         "model.int8-fp16.uint8.onnx",
         Precision.INT8,
         FrameFormat.UINT8_NHWC,
-        rest=Precision.FP16,
-        spelling=Spelling.S8,
+        float_precision=Precision.FP16,
+        activation_type=ActivationType.INT8,
     ),
 )
 
@@ -61,7 +71,7 @@ def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[
     return tuple(
         graph
         for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
-        if graph.precision in precisions and (half_precision or graph.rest is not Precision.FP16)
+        if graph.precision in precisions and (half_precision or graph.float_precision is not Precision.FP16)
     )
 
 
@@ -74,7 +84,7 @@ class FloatExports:
 
 
 def export_all(
-    model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: Progress
+    model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: StageProgress
 ) -> FloatExports:
     """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
 
@@ -125,8 +135,8 @@ def quantize_all(
     patches: Sequence[Batch],
     held_out: Sequence[HeldOut],
     staging: Path,
-    progress: Progress,
-) -> Account:
+    progress: StageProgress,
+) -> CalibrationReport:
     """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
 
     Raises:
@@ -134,36 +144,40 @@ def quantize_all(
         ExportError: one of the plan's targets refuses a graph that is meant for it.
     """
     source = staging / FLOAT_GRAPHS[0].file
-    account = _account(source, plan, patches, held_out, staging / CACHE_FILE, progress)
-    write_cache(staging / CACHE_FILE, account.calibration)
+    report = _calibration_report(source, plan, patches, held_out, staging / CACHE_FILE, progress)
+    write_cache(staging / CACHE_FILE, report.calibration)
     graphs = graph_files([Precision.INT8], half_precision)
     for index, graph in enumerate(graphs):
         progress("quantizing", index, len(graphs))
         file = staging / graph.file
-        quantize_onnx(source, account.calibration, file, graph.spelling or Spelling.S8, graph.rest)
+        quantize_onnx(
+            source, report.calibration, file, graph.activation_type or ActivationType.INT8, graph.float_precision
+        )
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
         if plan.targets:  # what is wrong with a graph for everybody was found in the float one
-            require_deployable(file, plan.targets, static=False, intended=readers_of(graph.spelling))
+            require_deployable(file, plan.targets, static=False, intended=readers_of(graph.activation_type))
     progress("quantizing", len(graphs), len(graphs))
-    return account
+    return report
 
 
-def _account(
+def _calibration_report(
     source: Path,
     plan: DeployPlan,
     patches: Sequence[Batch],
     held_out: Sequence[HeldOut],
     cache: Path,
-    progress: Progress,
-) -> Account:
+    progress: StageProgress,
+) -> CalibrationReport:
     return first_account(
         calibration_orders(plan),
-        lambda order: calibrate_within(source, patches, held_out, order, progress=progress, cache=cache),
+        lambda config: calibrate_within(source, patches, held_out, config, progress=progress, cache=cache),
     )
 
 
-def calibration_orders(plan: DeployPlan, supported: Callable[[str, Precision], bool] = supports) -> tuple[Order, ...]:
+def calibration_orders(
+    plan: DeployPlan, supported: Callable[[str, Precision], bool] = supports
+) -> tuple[CalibrationConfig, ...]:
     """What to ask of calibration, the preferred order first.
 
     Layers are timed where the plan is for one runtime that tells its layers' times, beside bf16 where that runtime has
@@ -174,13 +188,19 @@ def calibration_orders(plan: DeployPlan, supported: Callable[[str, Precision], b
         supported: whether the runtime of that name computes in that precision here.
     """
     timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
-    exact = Order(
+    exact = CalibrationConfig(
         Budget(plan.max_drop_db), plan.method, tuple(plan.include), tuple(plan.exclude), timed, threads=plan.threads
     )
-    return (replace(exact, rest=Precision.BF16), exact) if timed and supported(timed, Precision.BF16) else (exact,)
+    return (
+        (replace(exact, float_precision=Precision.BF16), exact)
+        if timed and supported(timed, Precision.BF16)
+        else (exact,)
+    )
 
 
-def first_account(orders: Sequence[Order], calibrate: Callable[[Order], Account]) -> Account:
+def first_account(
+    orders: Sequence[CalibrationConfig], calibrate: Callable[[CalibrationConfig], CalibrationReport]
+) -> CalibrationReport:
     """What the first of `orders` gives under which some layer keeps the budget, with a warning where others failed.
 
     Raises:
@@ -193,5 +213,7 @@ def first_account(orders: Sequence[Order], calibrate: Callable[[Order], Account]
         if not others:
             raise
         found = first_account(others, calibrate)
-        warning = f"layers were timed beside {others[0].rest} instead of {preferred.rest}: {error}"
+        warning = (
+            f"layers were timed beside {others[0].float_precision} instead of {preferred.float_precision}: {error}"
+        )
         return replace(found, warnings=(*found.warnings, warning))

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.bench.protocol import OpenOptions, Progress, no_progress
+from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress
 from sr_edge.bench.quality import pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
-from sr_edge.calibration import Account, HeldOut, calibration_patches, held_out_patches
+from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
 from sr_edge.calibration.variety import require_usable
 from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden
@@ -79,7 +79,7 @@ class DeployReport:
 
 
 def deploy_network(
-    model: LoadedModel, images: Path | None, out: Path, plan: DeployPlan, progress: Progress = no_progress
+    model: LoadedModel, images: Path | None, out: Path, plan: DeployPlan, progress: StageProgress = no_progress
 ) -> DeployReport:
     """Exports, calibrates, writes the bundle in one move, then opens it in every runtime, tests and times it.
 
@@ -130,7 +130,7 @@ class _Built:
 
 
 def _build(
-    model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: Progress
+    model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: StageProgress
 ) -> _Built:
     with staging_folder(out) as staging, _errors_named_after(out, staging):
         patches = calibration_patches(images, plan.tile)
@@ -149,11 +149,14 @@ def _build(
         if golden.no_bf16:
             left_out[Precision.BF16] = golden.no_bf16
             precisions.remove(Precision.BF16)
-        account = int8 if isinstance(int8, Account) else None
-        card, calibration = floats.reports[0].metadata.card, account.calibration if account else None
+        calibration_report = int8 if isinstance(int8, CalibrationReport) else None
+        card, calibration = (
+            floats.reports[0].metadata.card,
+            calibration_report.calibration if calibration_report else None,
+        )
         manifest = manifest_of(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
-    notes = _notes(model, floats, tile_note, account, left_out)
+    notes = _notes(model, floats, tile_note, calibration_report, left_out)
     return _Built(manifest, floats.reports, precisions, notes)
 
 
@@ -161,16 +164,16 @@ def _notes(
     model: LoadedModel,
     floats: FloatExports,
     tile_note: str,
-    account: Account | None,
+    calibration_report: CalibrationReport | None,
     left_out: Mapping[Precision, str],
 ) -> tuple[str, ...]:
     """What must be known of a bundle, each sentence once."""
     first = floats.reports[0]
-    said = [*model.remarks, first.form_reason, tile_note]
-    said += [remark for report in floats.reports for remark in report.remarks]
-    said += [account.sentence, *account.warnings] if account else []
-    said += [f"{precision} is left out: {reason}" for precision, reason in left_out.items()]
-    return tuple(dict.fromkeys(filter(None, said)))
+    notes = [*model.remarks, first.form_reason, tile_note]
+    notes += [remark for report in floats.reports for remark in report.remarks]
+    notes += [calibration_report.sentence, *calibration_report.warnings] if calibration_report else []
+    notes += [f"{precision} is left out: {reason}" for precision, reason in left_out.items()]
+    return tuple(dict.fromkeys(filter(None, notes)))
 
 
 def _quantized(
@@ -179,8 +182,8 @@ def _quantized(
     patches: Sequence[Batch],
     held_out: Sequence[HeldOut],
     staging: Path,
-    progress: Progress,
-) -> Account | SrEdgeError | None:
+    progress: StageProgress,
+) -> CalibrationReport | SrEdgeError | None:
     """What INT8 became, why it could not be made, or None where it was not asked for.
 
     Layers that the user named must become INT8, or the whole fails.
@@ -197,7 +200,9 @@ def _quantized(
         return error
 
 
-def _with_tile_needs(model: LoadedModel, images: Path, plan: DeployPlan, progress: Progress) -> tuple[LoadedModel, str]:
+def _with_tile_needs(
+    model: LoadedModel, images: Path, plan: DeployPlan, progress: StageProgress
+) -> tuple[LoadedModel, str]:
     """What tiles do to a piece of one of the pictures, in the card; or a note that says why that is not known."""
     if not plan.with_tile_needs:
         return model, ""

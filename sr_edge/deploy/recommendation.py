@@ -152,9 +152,9 @@ def _on_originals(chosen: Row, rows: Sequence[Row]) -> str:
 def _words(variant: Variant, alternatives: Sequence[Alternative], cost: str) -> str:
     int8 = [other for other in alternatives if other.variant.precision is Precision.INT8]
     does_not_pay = variant.precision is not Precision.INT8 and int8 and not any(other.faster for other in int8)
-    said = f"INT8 is not faster than {variant.label} here; " if does_not_pay else ""
+    comparison = f"INT8 is not faster than {variant.label} here; " if does_not_pay else ""
     beside = "; ".join(_said_of(other) for other in sorted(alternatives, key=lambda other: other.ratio.median))
-    return f"{said}run {variant.label} ({cost})" + (f": {beside}" if beside else "")
+    return f"{comparison}run {variant.label} ({cost})" + (f": {beside}" if beside else "")
 
 
 def _said_of(other: Alternative) -> str:
@@ -174,14 +174,20 @@ class _Run:
     def command(self, variant: Variant) -> str:
         words = ["sr-edge", "upscale", str(self.bundle), "IN", "OUT", "--runtime", variant.runtime]
         words += ["--precision", str(variant.precision)]
-        words += ["--rest", str(variant.rest)] if variant.rest is not Precision.FP32 else []
+        words += (
+            ["--float-precision", str(variant.float_precision)] if variant.float_precision is not Precision.FP32 else []
+        )
         words += ["--threads", str(self.threads)] if self.threads is not None else []
         words += ["--trust", self.architecture] if self._needs_trust(variant) else []
         return shlex.join(words)
 
     def python(self, variant: Variant) -> str:
         words = [repr(str(self.bundle)), repr(variant.runtime), f"sr_edge.Precision.{variant.precision.name}"]
-        words += [f"rest=sr_edge.Precision.{variant.rest.name}"] if variant.rest is not Precision.FP32 else []
+        words += (
+            [f"rest=sr_edge.Precision.{variant.float_precision.name}"]
+            if variant.float_precision is not Precision.FP32
+            else []
+        )
         words += [f"threads={self.threads}"] if self.threads is not None else []
         words += [f"options={{'architecture': {self.architecture!r}}}"] if self._needs_trust(variant) else []
         return f"sr_edge.open_session({', '.join(words)})"

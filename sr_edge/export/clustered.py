@@ -48,11 +48,11 @@ SMALLEST_PEAK = 1e-30  # a token of zeros is divided by this and goes to centroi
 
 def digits_of(values: Tensor) -> Tensor:
     """Cuts numbers in [-1, 1] into DIGITS integers up to 2^7 in size: (n, features) -> (n, DIGITS * features)."""
-    rest = values * 2 ** (DIGIT_BITS - 1)
-    found = [torch.round(rest)]
+    remainder = values * 2 ** (DIGIT_BITS - 1)
+    found = [torch.round(remainder)]
     while len(found) < DIGITS:
-        rest = (rest - found[-1]) * 2**DIGIT_BITS
-        found.append(torch.round(rest))
+        remainder = (remainder - found[-1]) * 2**DIGIT_BITS
+        found.append(torch.round(remainder))
     return torch.cat(found, dim=-1)
 
 
@@ -166,7 +166,7 @@ def plane_of(rows: Tensor, shape: torch.Size) -> Tensor:
     return rows.reshape(1, height, width, features).permute(0, 3, 1, 2)
 
 
-class StaticGroup(nn.Module):
+class StaticLCoANGroup(nn.Module):
     """One group; its `blocks` are called apart, since the first group's LSP comes between."""
 
     def __init__(self, group: ResidualGroup) -> None:
@@ -200,7 +200,7 @@ class StaticLCoAN(nn.Module):
         self.head, offset = head_behind_shift(cast("nn.Conv2d", network.head[0]), network.sub_mean)
         self.register_buffer("offset", offset)
         self.pattern = StaticPattern(groups[0].lcoa, height * width)
-        self.groups = nn.ModuleList(StaticGroup(group) for group in groups)
+        self.groups = nn.ModuleList(StaticLCoANGroup(group) for group in groups)
         self.m_conv = copy.deepcopy(network.m_conv[0])
         *upsample, last = (*cast("nn.Sequential", network.tail[0]), cast("nn.Conv2d", network.tail[1]))
         self.tail = nn.Sequential(*copy.deepcopy(upsample), tail_before_shift(last, network.add_mean))
@@ -214,8 +214,8 @@ class StaticLCoAN(nn.Module):
             deep = group(deep, local, pattern)
         return self.tail(shallow + self.m_conv(deep))
 
-    def _groups(self) -> Sequence[StaticGroup]:
-        return cast("Sequence[StaticGroup]", self.groups)
+    def _groups(self) -> Sequence[StaticLCoANGroup]:
+        return cast("Sequence[StaticLCoANGroup]", self.groups)
 
     def clusters(self, x: Tensor) -> Tensor:
         """The cluster of every token of a picture (1, 3, height, width): (tokens,) int64."""

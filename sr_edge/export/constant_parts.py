@@ -46,7 +46,7 @@ class ConstantParts(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = _plain_sort(func, kwargs or {})
-        if asks_for_a_size(func) or not self._dependence.holds((args, kwargs)):
+        if asks_for_a_size(func) or not self._dependence.is_dependent((args, kwargs)):
             with _recording_paused():
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)

@@ -25,13 +25,13 @@ class Dependence:
         self._storages: set[int] = set()
         self.mark(inputs)
 
-    def holds(self, value: object) -> bool:
+    def is_dependent(self, value: object) -> bool:
         """Whether a tensor, or one in a nested container, depends on the inputs."""
         if isinstance(value, Tensor):
             return _storage(value) in self._storages
         if isinstance(value, dict):
-            return any(map(self.holds, value.values()))
-        return isinstance(value, (list, tuple)) and any(map(self.holds, value))
+            return any(map(self.is_dependent, value.values()))
+        return isinstance(value, (list, tuple)) and any(map(self.is_dependent, value))
 
     def mark(self, value: object) -> None:
         """Notes that a tensor, or all in a nested container, depend on the inputs."""

@@ -28,11 +28,11 @@ def exporter_reason(error: Exception, printed: str) -> str:
         printed: what the exporter printed meanwhile: the graph, line by line with the module each comes from.
     """
     text = str(error).strip()
-    meaning = " ".join(_END.split(text, maxsplit=1)[0].split()).rstrip(" .:") or type(error).__name__
+    reason = " ".join(_END.split(text, maxsplit=1)[0].split()).rstrip(" .:") or type(error).__name__
     if not type(error).__module__.startswith("torch.onnx") and type(error) is not RuntimeError:
-        meaning = f"{type(error).__name__}: {meaning}"
+        reason = f"{type(error).__name__}: {reason}"
     place = _place(_line_of_operator(text, printed)) or _place(text.partition("[Caused by")[2])
-    return _shortened(meaning, LONGEST - len(place)) + place
+    return _shortened(reason, LONGEST - len(place)) + place
 
 
 def _line_of_operator(text: str, printed: str) -> str:

@@ -27,17 +27,17 @@ _FRAMES: dict[int, FrameFormat] = {
 
 
 @dataclass(frozen=True)
-class FileFacts:
-    """`tile` is None for a file of free height and width; `rest` differs from `precision` in INT8 graphs only."""
+class OnnxProperties:
+    """`tile` is None for dynamic height and width; `float_precision` differs from `precision` in INT8 graphs only."""
 
     card: ModelCard
     tile: TileSpec | None
     precision: Precision
-    rest: Precision
+    float_precision: Precision
     io: FrameFormat
 
 
-def file_facts(path: Path) -> FileFacts:
+def read_onnx_properties(path: Path) -> OnnxProperties:
     """Reads the facts of the ONNX file at `path`.
 
     Raises:
@@ -51,7 +51,7 @@ def file_facts(path: Path) -> FileFacts:
     tile = TileSpec(height, width) if height and width else None
     ours = any(entry.key == METADATA_KEY for entry in model.metadata_props)
     card = read_metadata(model).card if ours else _found_card(model, path, picture.name, io, tile)
-    return FileFacts(card, tile, *_precisions(model), io)
+    return OnnxProperties(card, tile, *_precisions(model), io)
 
 
 def _picture(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
@@ -93,9 +93,9 @@ def _require_one_rgb(picture: onnx.ValueInfoProto, path: Path) -> None:
 def _precisions(model: onnx.ModelProto) -> tuple[Precision, Precision]:
     """Of convolutions and matmuls, and of the rest."""
     has_halves = onnx.TensorProto.FLOAT16 in view_graph(model).types.values()
-    rest = Precision.FP16 if has_halves else Precision.FP32
+    float_precision = Precision.FP16 if has_halves else Precision.FP32
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    return (Precision.INT8 if quantized else rest), rest
+    return (Precision.INT8 if quantized else float_precision), float_precision
 
 
 def _found_card(model: onnx.ModelProto, path: Path, picture: str, io: FrameFormat, tile: TileSpec | None) -> ModelCard:

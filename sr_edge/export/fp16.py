@@ -13,7 +13,7 @@ import onnx
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import GraphView, view_graph
-from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, Rule, find_islands, half_types, operator_schema
+from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, IslandRule, find_islands, half_types, operator_schema
 
 FLOAT: int = onnx.TensorProto.FLOAT
 HALF: int = onnx.TensorProto.FLOAT16
@@ -23,7 +23,7 @@ _SUFFIX = {FLOAT: "_fp32", HALF: "_fp16"}
 
 def to_fp16(
     model: onnx.ModelProto,
-    rules: tuple[Rule, ...] = ISLAND_RULES,
+    rules: tuple[IslandRule, ...] = ISLAND_RULES,
     magnitudes: Mapping[str, float] | None = None,
 ) -> onnx.ModelProto:
     """A half-precision copy of `model`; `model` is left alone.
@@ -88,7 +88,7 @@ class _HalfGraph:
             if tensor in self.view.constants:
                 node.input[position] = self._constant(tensor, self._wanted(at, position))
             elif tensor in self.made_as:
-                node.input[position] = self._spelled(tensor, self._wanted(at, position))
+                node.input[position] = self._converted(tensor, self._wanted(at, position))
         for position, tensor in enumerate(node.output):
             if tensor in self.made_as:
                 node.output[position] = self._source(tensor)
@@ -107,7 +107,7 @@ class _HalfGraph:
         leaves = tensor in self.view.output_names and self.made_as[tensor] == HALF
         return tensor + _SUFFIX[HALF] if leaves else tensor
 
-    def _spelled(self, tensor: str, wanted: int) -> str:
+    def _converted(self, tensor: str, wanted: int) -> str:
         if self.made_as[tensor] == wanted:
             return self._source(tensor)
         return tensor if tensor in self.view.output_names else tensor + _SUFFIX[wanted]
@@ -118,7 +118,7 @@ class _HalfGraph:
         casts: dict[str, list[onnx.NodeProto]] = {}
         for tensor, made in self.made_as.items():
             target = FLOAT if made == HALF else HALF
-            source, result = self._source(tensor), self._spelled(tensor, target)
+            source, result = self._source(tensor), self._converted(tensor, target)
             if result in read and result != source:
                 name = f"{source}{_SUFFIX[target]}_cast"
                 casts[source] = [onnx.helper.make_node("Cast", [source], [result], name=name, to=target)]

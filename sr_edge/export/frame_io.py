@@ -19,7 +19,7 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import picture_inputs
 
-WHITE = 255.0
+MAX_UINT8 = 255.0
 _BORDER = "frame_io"
 
 
@@ -43,7 +43,7 @@ def wrap_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend([*_frame_to_batch(source.name, inner_source), *body, *_batch_to_frame(inner_result, result.name)])
     graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(value, np.float32), f"{_BORDER}/{name}")
-        for name, value in (("inverse_white", 1.0 / WHITE), ("white", WHITE), ("black", 0.0))
+        for name, value in (("inverse_white", 1.0 / MAX_UINT8), ("white", MAX_UINT8), ("black", 0.0))
     )
     for picture in (source, result):
         _to_frame(picture)

@@ -11,7 +11,7 @@ import onnx
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.frame_io import WHITE
+from sr_edge.export.frame_io import MAX_UINT8
 from sr_edge.export.graph import GraphView, picture_inputs, view_graph
 from sr_edge.export.onnx_run import Tensors, feed_of, open_onnxruntime, run_session
 from sr_edge.export.patches import worst_case_patches
@@ -27,14 +27,14 @@ _MAGNITUDE = "/magnitude"
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """A copy of `model` that gives these tensors and nothing else."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+    instrumented = onnx.ModelProto()
+    instrumented.CopyFrom(model)
     view = view_graph(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(
+    del instrumented.graph.output[:]
+    instrumented.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, view.types[name], view.shapes.get(name)) for name in tensors
     )
-    return watched
+    return instrumented
 
 
 def tensor_bytes(view: GraphView, tensor: str) -> int:
@@ -97,18 +97,18 @@ def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls:
         )
     if pictures[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
         return feed_of(pictures[0].name, patch, controls)
-    frames: npt.NDArray[np.uint8] = np.rint(patch.transpose(0, 2, 3, 1) * WHITE).astype(np.uint8)
+    frames: npt.NDArray[np.uint8] = np.rint(patch.transpose(0, 2, 3, 1) * MAX_UINT8).astype(np.uint8)
     return feed_of(pictures[0].name, frames, controls)
 
 
 def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    graph = watched.graph
+    instrumented = onnx.ModelProto()
+    instrumented.CopyFrom(model)
+    graph = instrumented.graph
     del graph.output[:]
     for name in tensors:
         sizes, largest = f"{name}/sizes", name + _MAGNITUDE
         graph.node.append(onnx.helper.make_node("Abs", [name], [sizes]))
         graph.node.append(onnx.helper.make_node("ReduceMax", [sizes], [largest], keepdims=0))
         graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, ()))
-    return watched
+    return instrumented

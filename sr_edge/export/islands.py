@@ -21,7 +21,7 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import Constant, GraphView, default_opset
 
-Rule = Callable[[GraphView], Iterator[int]]
+IslandRule = Callable[[GraphView], Iterator[int]]
 
 MOVEMENT = frozenset({
     "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity",
@@ -149,7 +149,7 @@ def indices(view: GraphView) -> Iterator[int]:
             yield from _backwards(view, node.input[0])
 
 
-ISLAND_RULES: tuple[Rule, ...] = (
+ISLAND_RULES: tuple[IslandRule, ...] = (
     marked,
     typed,
     quantized,
@@ -165,7 +165,7 @@ ISLAND_RULES: tuple[Rule, ...] = (
     unrepresentable_constants,
     indices,
 )
-FORCED_RULES: tuple[Rule, ...] = (typed,)  # no fp16 graph can be written without these
+FORCED_RULES: tuple[IslandRule, ...] = (typed,)  # no fp16 graph can be written without these
 
 
 def out_of_range(view: GraphView, magnitudes: Mapping[str, float]) -> Iterator[int]:
@@ -181,7 +181,7 @@ def out_of_range(view: GraphView, magnitudes: Mapping[str, float]) -> Iterator[i
 
 
 def find_islands(
-    view: GraphView, rules: tuple[Rule, ...] = ISLAND_RULES, magnitudes: Mapping[str, float] | None = None
+    view: GraphView, rules: tuple[IslandRule, ...] = ISLAND_RULES, magnitudes: Mapping[str, float] | None = None
 ) -> dict[int, str]:
     """The nodes to keep in fp32, each with the name of the first rule that claims it ("out_of_range", "bridge").
 

@@ -21,7 +21,7 @@ from sr_edge.export.graph import GraphView, view_graph
 from sr_edge.export.inner_tensors import feed_patch, tensor_bytes, with_outputs
 from sr_edge.export.onnx_run import Tensor, Tensors
 
-WATCHED_BYTES = 256 << 20
+INNER_TENSOR_BYTES = 256 << 20
 """Inner tensors become outputs of the graph and live all at once, in this much memory by default."""
 
 _IN_INT8 = {"Relu": "Clip"}
@@ -31,7 +31,7 @@ _PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinea
 
 
 @dataclass(frozen=True)
-class WatchedRun:
+class InstrumentedModel:
     """A graph and what runs it: `run` takes the graph with other outputs and feeds, and gives its outputs by name."""
 
     model: onnx.ModelProto
@@ -110,12 +110,12 @@ class _Measured:
 
 
 def compare_layers(
-    first: WatchedRun,
-    second: WatchedRun,
+    first: InstrumentedModel,
+    second: InstrumentedModel,
     patch: npt.NDArray[np.float32],
     tolerance: float,
     controls: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}),
-    watched_bytes: int = WATCHED_BYTES,
+    watched_bytes: int = INNER_TENSOR_BYTES,
 ) -> LayerComparison:
     """Runs both graphs on one patch and compares what every node gives that both of them have.
 

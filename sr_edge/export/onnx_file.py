@@ -33,7 +33,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.whole_file import require_output_file, whole_file
 
-Progress = Callable[[str], None]
+StepCallback = Callable[[str], None]
 
 DISTRIBUTION = "sr-edge"
 
@@ -78,7 +78,7 @@ def export_onnx(
     dynamic: bool = False,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
-    progress: Progress = lambda step: None,
+    progress: StepCallback = lambda step: None,
 ) -> ExportReport:
     """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
@@ -138,7 +138,7 @@ def derive_onnx(
     precision: Precision = Precision.FP32,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
-    progress: Progress = lambda step: None,
+    progress: StepCallback = lambda step: None,
 ) -> ExportReport:
     """Writes another precision or frame format of an exported graph, without tracing and comparing it again.
 
@@ -289,7 +289,7 @@ def _finish(
     metadata: GraphMetadata,
     path: Path,
     pictures: Sequence[CheckPatch],
-    progress: Progress,
+    progress: StepCallback,
     targets: Sequence[str],
 ) -> ExportReport:
     """Takes a proven graph to the precision and frame format that `metadata` names, and writes it."""

@@ -19,7 +19,7 @@ from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
 from sr_edge.spec import Control, TileSpec
 
-Progress = Callable[[str], None]
+StepCallback = Callable[[str], None]
 
 _WITHOUT_REWRITES = "export with --form traced, which takes the network without its static rewrites"
 _REPORT = "report this with the network's code, since the exporter changes what the network computes"
@@ -45,7 +45,7 @@ def trace_and_prove(
     tile: TileSpec,
     patches: Sequence[CheckPatch],
     require: Callable[[onnx.ModelProto], object],
-    progress: Progress,
+    progress: StepCallback,
 ) -> ProvenGraph:
     """The graph of one tile size: as the network is traced, or where that fails with its constant parts kept out.
 
@@ -89,7 +89,7 @@ def _traced_and_proven(
     patches: Sequence[CheckPatch],
     advice: str,
     require: Callable[[onnx.ModelProto], object],
-    progress: Progress,
+    progress: StepCallback,
 ) -> ProvenGraph:
     progress("tracing")
     proven = prove(trace(network, tile), module, patches, progress, advice)
@@ -101,7 +101,7 @@ def prove(
     traced: onnx.ModelProto,
     module: nn.Module,
     patches: Sequence[CheckPatch],
-    progress: Progress,
+    progress: StepCallback,
     advice: str = _REPORT,
 ) -> ProvenGraph:
     """The simplified graph, or the traced one where simplification fails or changes what the network computes.
@@ -142,7 +142,7 @@ def prove(
 
 
 def in_half_precision(
-    proven: ProvenGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: Progress
+    proven: ProvenGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
 ) -> ProvenGraph:
     """The same graph in fp16 with fp32 islands; raises ExportError where it loses a photograph or flat picture."""
     progress("converting to half precision")

@@ -14,12 +14,12 @@ from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import read_metadata, write_metadata
 from sr_edge.export.serving import ServedBy
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
-_SPELLINGS = {
-    ServedBy.ONNXRUNTIME: (Spelling.S8, Spelling.U8),
-    ServedBy.TENSORRT: (Spelling.S8,),
-    ServedBy.OPENVINO: (Spelling.U8,),
+_ACTIVATION_TYPES = {
+    ServedBy.ONNXRUNTIME: (ActivationType.INT8, ActivationType.UINT8),
+    ServedBy.TENSORRT: (ActivationType.INT8,),
+    ServedBy.OPENVINO: (ActivationType.UINT8,),
 }
 
 
@@ -39,14 +39,14 @@ class ServedGraph:
 
 
 def served_graph(
-    bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision, io: FrameFormat
+    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision, io: FrameFormat
 ) -> ServedGraph:
     """Takes the graph from an opened bundle; where that has it for float frames only, uint8 is put around it.
 
     Args:
         library: decides how INT8 must be spelled.
         precision: of convolutions and matmuls.
-        rest: of all else in an INT8 graph; of no meaning to others.
+        float_precision: of all else in an INT8 graph; of no meaning to others.
         io: float32 NCHW in [0, 1], or uint8 NHWC.
 
     Raises:
@@ -54,9 +54,9 @@ def served_graph(
         BundleError: the bundle is damaged.
     """
     formats = (io, FrameFormat.FLOAT_NCHW) if io is FrameFormat.UINT8_NHWC else (io,)
-    artifact = next(filter(None, (_find(bundle, library, precision, rest, form) for form in formats)), None)
+    artifact = next(filter(None, (_find(bundle, library, precision, float_precision, form) for form in formats)), None)
     if artifact is None:
-        raise _no_graph(bundle, library, precision, rest)
+        raise _no_graph(bundle, library, precision, float_precision)
     path = bundle.file(artifact)
     model = read_onnx(path)
     if artifact.io is io:
@@ -66,15 +66,23 @@ def served_graph(
     return ServedGraph(artifact, io, wrapped, wrapped.SerializeToString(deterministic=True))
 
 
-def _find(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision, io: FrameFormat) -> Artifact | None:
+def _find(
+    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision, io: FrameFormat
+) -> Artifact | None:
     artifacts = bundle.manifest.artifacts
     if precision is Precision.INT8:
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, _SPELLINGS[library], io)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, _ACTIVATION_TYPES[library], io)
     return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
 
 
-def _no_graph(bundle: Bundle, library: ServedBy, precision: Precision, rest: Precision) -> PrecisionUnavailable:
-    asked = f"{precision} graph with other operators in {rest}" if precision is Precision.INT8 else f"{precision} graph"
+def _no_graph(
+    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision
+) -> PrecisionUnavailable:
+    asked = (
+        f"{precision} graph with other operators in {float_precision}"
+        if precision is Precision.INT8
+        else f"{precision} graph"
+    )
     files = tuple(item.file for item in bundle.manifest.artifacts if item.kind is ArtifactKind.ONNX)
     return PrecisionUnavailable(
         f"{bundle.path.name} has no {asked} for {library}, only {', '.join(files)}",

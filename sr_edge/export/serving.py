@@ -52,7 +52,7 @@ class TritonPlan:
 
     backend: ServedBy = ServedBy.ONNXRUNTIME
     precision: Precision = Precision.FP32
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     io: FrameFormat = FrameFormat.FLOAT_NCHW
     kind: InstanceKind | None = None
     instances: int = 1

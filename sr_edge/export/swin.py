@@ -195,7 +195,7 @@ class StaticBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class StaticGroup(nn.Module):
+class StaticSwinGroup(nn.Module):
     def __init__(self, group: ResidualGroup, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
@@ -213,7 +213,7 @@ def static_groups(network: SwinSkeleton, attention: Callable[[TransformerBlock],
     """
     for group in cast("Iterable[ResidualGroup]", network.layers):
         blocks = cast("Iterable[TransformerBlock]", group.residual_group.blocks)
-        yield StaticGroup(group, (StaticBlock(block, attention(block)) for block in blocks))
+        yield StaticSwinGroup(group, (StaticBlock(block, attention(block)) for block in blocks))
 
 
 def static_upsampler(network: SwinSkeleton) -> nn.Sequential:

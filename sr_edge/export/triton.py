@@ -51,7 +51,7 @@ def write_triton_model(bundle: Bundle, repository: Path, plan: TritonPlan) -> Tr
         PrecisionUnavailable: the bundle has no such graph.
         BundleError: the bundle is damaged.
     """
-    graph = served_graph(bundle, plan.backend, plan.precision, plan.rest, plan.io)
+    graph = served_graph(bundle, plan.backend, plan.precision, plan.float_precision, plan.io)
     name = _model_name(bundle.manifest.card, plan.precision)
     target = repository / name
     if target.exists():

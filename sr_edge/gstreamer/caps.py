@@ -22,34 +22,34 @@ def template_caps() -> Gst.Caps:
     return Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(FORMAT_NAMES)} }}, {sides}")
 
 
-def enlarged_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
+def upscaled_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
     """What comes out where `caps` go in; of any size while the scale is not known.
 
     Colour that `caps` leave open is told in the result: who comes after would guess it by the size, which changes.
     """
-    told = _colorimetry(caps) if caps.is_fixed() else None
-    result = _with_sides(caps, lambda side: enlarged_side(side, scale))
-    if told and not result.is_empty() and not caps.get_structure(0).has_field("colorimetry"):
-        result.set_value("colorimetry", told)
+    colorimetry = _colorimetry(caps) if caps.is_fixed() else None
+    result = _with_sides(caps, lambda side: upscaled_size(side, scale))
+    if colorimetry and not result.is_empty() and not caps.get_structure(0).has_field("colorimetry"):
+        result.set_value("colorimetry", colorimetry)
     return result
 
 
-def reduced_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
+def source_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
     """What must go in for `caps` to come out; sizes that are no multiple of the scale are left out."""
-    return _with_sides(caps, lambda side: reduced_side(side, scale))
+    return _with_sides(caps, lambda side: source_size(side, scale))
 
 
-def enlarged_side(side: Side, scale: int | None) -> Side:
+def upscaled_size(side: Side, scale: int | None) -> Side:
     if scale is None:
         return Gst.IntRange(range(1, LARGEST_SIDE))
     if isinstance(side, int):
         return min(side * scale, LARGEST_SIDE)
     if isinstance(side, Gst.IntRange):
         return _between(side.range.start * scale, min(side.range.stop * scale, LARGEST_SIDE))
-    return _listed(side, lambda one: enlarged_side(one, scale))
+    return _listed(side, lambda one: upscaled_size(one, scale))
 
 
-def reduced_side(side: Side, scale: int | None) -> Side | None:
+def source_size(side: Side, scale: int | None) -> Side | None:
     """None where no size fits."""
     if scale is None:
         return Gst.IntRange(range(1, LARGEST_SIDE))
@@ -57,7 +57,7 @@ def reduced_side(side: Side, scale: int | None) -> Side | None:
         return side // scale if side >= scale and side % scale == 0 else None
     if isinstance(side, Gst.IntRange):
         return _between(-(-side.range.start // scale), side.range.stop // scale)
-    return _listed(side, lambda one: reduced_side(one, scale))
+    return _listed(side, lambda one: source_size(one, scale))
 
 
 def _between(smallest: int, largest: int) -> Side | None:

@@ -1,6 +1,6 @@
 """The element `sredge`: an inbox that drops by the policy, then the network, then a place for what it made.
 
-    sink -> queue -> EnlargingTransform -> queue -> src
+    sink -> queue -> UpscalingTransform -> queue -> src
 
 GStreamer's own queues wait, displace old frames, flush and keep upstream going while the network works, and the network
 while a sink waits for the time at which it is to show a frame.
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sr_edge.errors import SrEdgeError
 from sr_edge.gstreamer.bindings import GLib, GObject, Gst, GstVideo
-from sr_edge.gstreamer.tally import Tally, earliest_after_qos, is_notable, latency_ns, reaches_round
-from sr_edge.gstreamer.transform import TEMPLATES, EnlargingTransform
+from sr_edge.gstreamer.tally import FrameCounters, earliest_after_qos, is_notable, latency_ns, reaches_round
+from sr_edge.gstreamer.transform import TEMPLATES, UpscalingTransform
 
 if TYPE_CHECKING:
     from sr_edge.camera.policy import Policy
@@ -50,7 +50,9 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first that works"
     )
     precision = GObject.Property(type=str, default="fp32", nick="Precision", blurb="fp32, bf16, fp16 or int8")
-    rest = GObject.Property(type=str, default="fp32", nick="Rest", blurb="Precision of all else in an int8 network")
+    float_precision = GObject.Property(
+        type=str, default="fp32", nick="Float precision", blurb="Precision of all else in an int8 network"
+    )
     device = GObject.Property(type=str, default="", nick="Device", blurb="By the runtime's own name; empty: its usual")
     threads = GObject.Property(
         type=int, default=0, minimum=0, maximum=4096, nick="Threads", blurb="0: the runtime chooses"
@@ -67,7 +69,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         super().__init__()
         self._forget_last_run()
         self._inbox = Gst.ElementFactory.make("queue", "inbox")
-        self._transform = EnlargingTransform(self)
+        self._transform = UpscalingTransform(self)
         self._transform.set_name("network")
         self._outbox = Gst.ElementFactory.make("queue", "outbox")
         _set_room(self._outbox, buffers=1)
@@ -78,7 +80,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._add_pads()
 
     def _forget_last_run(self) -> None:
-        self._tally = Tally(max(_MOST_WAITING.values()))
+        self._counters = FrameCounters(max(_MOST_WAITING.values()))
         self._policy: Policy | None = None
         self._has_failed = False
         self._told_dropped = 0
@@ -100,19 +102,19 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     @_count("Frames that came")
     def frames_in(self) -> int:
-        return self._tally.entered
+        return self._counters.entered
 
     @_count("Frames that were enlarged")
     def frames_out(self) -> int:
-        return self._tally.delivered
+        return self._counters.delivered
 
     @_count("Frames that the policy left out; exact at the end")
     def dropped(self) -> int:
-        return self._tally.dropped
+        return self._counters.dropped
 
     @_count("Frames that the runtime could not enlarge")
     def failed(self) -> int:
-        return self._tally.failed
+        return self._counters.failed
 
     def network_settings(self) -> NetworkSettings:
         """Checked as the element starts; raises UsageError for a policy that is none."""
@@ -123,34 +125,37 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._policy = Policy.parse(self.policy) if self.policy else None
         if self._policy is not None:
             self._set_inbox(self._policy)
-        return NetworkSettings(self.model, self.runtime, self.precision, self.rest, self.device, self.threads)
+        return NetworkSettings(
+            self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
+        )
 
     def on_caps(self, work_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms
-        self._tally.take_work_ms(work_ms)
+        self._counters.take_work_ms(work_ms)
         self._tell_latency(work_ms)
 
     def wants(self, pts: int, running_ns: int) -> bool:
-        self._tally.arrive(pts)
+        self._counters.arrive(pts)
         is_late = self._is_late(running_ns)
         if is_late:
-            self._tally.refuse()
+            self._counters.refuse()
         self._tell_dropped(running_ns)
         return not is_late
 
-    def on_enlarged(self, work_ms: float) -> None:
-        self._tally.deliver(work_ms)
-        self._tell_latency(self._tally.work_ms)
+    def on_upscaled(self, work_ms: float) -> None:
+        self._counters.deliver(work_ms)
+        self._tell_latency(self._counters.work_ms)
 
     def goes_on_after(self, error: SrEdgeError) -> bool:
-        self._tally.fail()
-        if self._tally.failed_in_a_row >= FAILURES_IN_A_ROW:
+        self._counters.fail()
+        if self._counters.failed_in_a_row >= FAILURES_IN_A_ROW:
             problem = f"{FAILURES_IN_A_ROW} frames in a row could not be upscaled, the last error: {error.problem}"
             self.fail(SrEdgeError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy))
             return False
-        if reaches_round(self._tally.failed - 1, self._tally.failed):
+        if reaches_round(self._counters.failed - 1, self._counters.failed):
             self._post(
-                Gst.MessageType.WARNING, f"{self._tally.failed} frames could not be upscaled, the last error: {error}"
+                Gst.MessageType.WARNING,
+                f"{self._counters.failed} frames could not be upscaled, the last error: {error}",
             )
         return True
 
@@ -166,12 +171,12 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     def on_end(self) -> None:
         if self._has_failed:
             return
-        self._tally.end()
-        if self._tally.dropped or self._tally.failed:
-            self._post(Gst.MessageType.WARNING, self._tally.sentence(str(self._policy)))
+        self._counters.end()
+        if self._counters.dropped or self._counters.failed:
+            self._post(Gst.MessageType.WARNING, self._counters.sentence(str(self._policy)))
 
     def on_flush(self) -> None:
-        self._tally.flush()
+        self._counters.flush()
         self._earliest_ns = 0
 
     def fail(self, error: Exception) -> None:
@@ -185,7 +190,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
             self._policy = policy_for(_is_live(pad))
             self._set_inbox(self._policy)
-        self._tally.enter(info.get_buffer().pts)
+        self._counters.enter(info.get_buffer().pts)
         return Gst.PadProbeReturn.OK
 
     def _set_inbox(self, policy: Policy) -> None:
@@ -229,13 +234,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def _tell_dropped(self, running_ns: int) -> None:
         """A QoS message for programs whenever frames were dropped, a warning for people at 1, 10, 100 ... of them."""
-        dropped = self._tally.dropped
+        dropped = self._counters.dropped
         if reaches_round(self._told_dropped, dropped):
-            self._post(Gst.MessageType.WARNING, self._tally.sentence(str(self._policy)))
+            self._post(Gst.MessageType.WARNING, self._counters.sentence(str(self._policy)))
         if dropped > self._told_dropped:
             unknown = Gst.CLOCK_TIME_NONE
             message = Gst.Message.new_qos(self, False, running_ns, unknown, unknown, unknown)
-            message.set_qos_stats(Gst.Format.BUFFERS, self._tally.delivered, dropped)
+            message.set_qos_stats(Gst.Format.BUFFERS, self._counters.delivered, dropped)
             self.post_message(message)
             self._told_dropped = dropped
 

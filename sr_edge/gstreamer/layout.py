@@ -53,10 +53,10 @@ def layout_of_buffer(buffer: Gst.Buffer, usual: BufferLayout) -> BufferLayout:
     return replace(usual, offsets=tuple(meta.offset), strides=tuple(meta.stride))
 
 
-def _colour(told: GstVideo.VideoColorimetry) -> Colour:
+def _colour(colorimetry: GstVideo.VideoColorimetry) -> Colour:
     return Colour(
-        ColourRange.FULL if told.range == _FULL_RANGE else ColourRange.LIMITED,
-        GstVideo.VideoColorMatrix.to_iso(told.matrix),
-        GstVideo.VideoColorPrimaries.to_iso(told.primaries),
-        GstVideo.VideoTransferFunction.to_iso(told.transfer),
+        ColourRange.FULL if colorimetry.range == _FULL_RANGE else ColourRange.LIMITED,
+        GstVideo.VideoColorMatrix.to_iso(colorimetry.matrix),
+        GstVideo.VideoColorPrimaries.to_iso(colorimetry.primaries),
+        GstVideo.VideoTransferFunction.to_iso(colorimetry.transfer),
     )

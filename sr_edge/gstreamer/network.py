@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_edge.camera.enlarger import NetworkEnlarger
+from sr_edge.camera.enlarger import NetworkFrameUpscaler
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.gstreamer.planes import BufferLayout
@@ -25,7 +25,7 @@ class NetworkSettings:
     model: str
     runtime: str = ""
     precision: str = ""
-    rest: str = ""
+    float_precision: str = ""
     device: str = ""
     threads: int = 0
 
@@ -38,7 +38,7 @@ def _checked_precision(text: str) -> Precision:
         raise UnknownNameError("precision", text, [known.value for known in Precision]) from None
 
 
-class Network:
+class GstUpscaler:
     """An open session; for one thread."""
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -60,28 +60,28 @@ class Network:
             runtime,
             _checked_precision(settings.precision),
             settings.device or find_entry(runtime).device,
-            rest=_checked_precision(settings.rest),
+            float_precision=_checked_precision(settings.float_precision),
             threads=settings.threads or None,
         )
-        self._enlarger = NetworkEnlarger(self._session)
+        self._frame_upscaler = NetworkFrameUpscaler(self._session)
 
     @property
     def scale(self) -> int:
-        return self._enlarger.scale
+        return self._frame_upscaler.scale
 
     @property
     def name(self) -> str:
-        return self._enlarger.name
+        return self._frame_upscaler.name
 
-    def enlarge(self, small: memoryview, layout: BufferLayout, large: memoryview, large_layout: BufferLayout) -> None:
+    def upscale(self, small: memoryview, layout: BufferLayout, large: memoryview, large_layout: BufferLayout) -> None:
         """Writes the frame in `small` to `large`, in the same format and colour.
 
         Raises:
             EngineError, FrameError: the frame cannot be enlarged.
         """
         frame = VideoFrame(layout.planes(small), layout.format, layout.colour)
-        enlarged = self._enlarge(frame)
-        for target, plane in zip(large_layout.planes(large), enlarged.planes, strict=True):
+        upscaled = self._upscale(frame)
+        for target, plane in zip(large_layout.planes(large), upscaled.planes, strict=True):
             np.copyto(target, plane)
 
     def warmed_up_ms(self, layout: BufferLayout) -> float:
@@ -92,12 +92,12 @@ class Network:
         frame = VideoFrame(planes, layout.format, layout.colour)
         for _ in range(_WARM_UPS):
             started_s = time.perf_counter()
-            self._enlarge(frame)
+            self._upscale(frame)
             took_s = time.perf_counter() - started_s
         return 1e3 * took_s
 
     def close(self) -> None:
         self._session.close()
 
-    def _enlarge(self, frame: VideoFrame) -> VideoFrame:
-        return self._enlarger.finish(self._enlarger.infer(self._enlarger.prepare(frame)), frame)
+    def _upscale(self, frame: VideoFrame) -> VideoFrame:
+        return self._frame_upscaler.finish(self._frame_upscaler.infer(self._frame_upscaler.prepare(frame)), frame)

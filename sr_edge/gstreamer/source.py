@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from sr_edge.address import without_secrets
 from sr_edge.camera import Source, SourceInfo, VideoFrame
-from sr_edge.camera.ports import say_nothing
+from sr_edge.camera.ports import ignore_event
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.camera.timeline import Timeline
 from sr_edge.errors import StreamError
@@ -121,7 +121,7 @@ def open_gst_source(
     *,
     silence_s: float = 5.0,
     give_up_s: float | None = None,
-    say: Callable[[str], None] = say_nothing,
+    on_event: Callable[[str], None] = ignore_event,
 ) -> Source:
     """Starts a pipeline; a live one is started again when it is lost.
 
@@ -136,5 +136,5 @@ def open_gst_source(
         lambda lost: GstSource(pipeline, lost, silence_s),
         silence_s=2 * silence_s,
         give_up_s=give_up_s,
-        say=say,
+        on_event=on_event,
     )

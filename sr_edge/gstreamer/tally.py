@@ -9,7 +9,7 @@ _SMOOTHING = 0.1
 _NOTABLE_CHANGE = 1.25
 
 
-class Tally:
+class FrameCounters:
     """Counts of one stream, added to by the thread that brings frames and the one that enlarges them.
 
     A frame is known by its pts. Frames leave the inbox in order, so that one whose turn comes tells that all

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from sr_edge.errors import SrEdgeError
 from sr_edge.gstreamer.bindings import Gst, GstBase, GstVideo
-from sr_edge.gstreamer.caps import enlarged_caps, reduced_caps, template_caps
+from sr_edge.gstreamer.caps import source_caps, template_caps, upscaled_caps
 
 if TYPE_CHECKING:
-    from sr_edge.gstreamer.network import Network, NetworkSettings
+    from sr_edge.gstreamer.network import GstUpscaler, NetworkSettings
     from sr_edge.gstreamer.planes import BufferLayout
 
 _DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
@@ -41,7 +41,7 @@ class Owner(Protocol):
         """Whether the frame of this pts and running time, whose turn has come, is to be enlarged."""
         ...
 
-    def on_enlarged(self, work_ms: float) -> None: ...
+    def on_upscaled(self, work_ms: float) -> None: ...
 
     def goes_on_after(self, error: SrEdgeError) -> bool:
         """Whether the stream goes on without the frame that failed."""
@@ -54,14 +54,14 @@ class Owner(Protocol):
     def on_flush(self) -> None: ...
 
 
-class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bindings have no types
+class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bindings have no types
     """GStreamer calls the methods do_*. Nobody catches what they raise, so nothing is."""
 
     __gtype_name__ = "GstSrEdgeTransform"
     __gstmetadata__ = ("Inside of sredge", "Filter/Effect/Video", "Enlarges frames one by one", "sr_edge")
     __gsttemplates__ = TEMPLATES
 
-    _network: Network
+    _network: GstUpscaler
     """Open from start to stop."""
     _layouts: tuple[BufferLayout, BufferLayout]
     """Of what goes in and what comes out; from the caps on, which come before the first frame."""
@@ -73,9 +73,9 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
 
     def do_start(self) -> bool:
         try:
-            from sr_edge.gstreamer.network import Network
+            from sr_edge.gstreamer.network import GstUpscaler
 
-            self._network = Network(self._owner.network_settings())
+            self._network = GstUpscaler(self._owner.network_settings())
             self._scale = self._network.scale
         except KeyboardInterrupt:
             self._owner.fail(SrEdgeError("interrupted while the model was being loaded"))
@@ -91,7 +91,7 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         return True
 
     def do_transform_caps(self, direction: Gst.PadDirection, caps: Gst.Caps, filter: Gst.Caps | None) -> Gst.Caps:
-        change = enlarged_caps if direction == Gst.PadDirection.SINK else reduced_caps
+        change = upscaled_caps if direction == Gst.PadDirection.SINK else source_caps
         changed = change(caps, self._scale)
         return filter.intersect_full(changed, Gst.CapsIntersectMode.FIRST) if filter else changed
 
@@ -105,11 +105,11 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         """One frame a buffer, however much room its planes have."""
         return self.do_get_unit_size(others)
 
-    def do_set_caps(self, caps: Gst.Caps, enlarged: Gst.Caps) -> bool:
+    def do_set_caps(self, caps: Gst.Caps, upscaled: Gst.Caps) -> bool:
         from sr_edge.gstreamer.layout import frame_interval_ms, layout_from_caps
 
         try:
-            self._layouts = layout_from_caps(caps), layout_from_caps(enlarged)
+            self._layouts = layout_from_caps(caps), layout_from_caps(upscaled)
             self._owner.on_caps(self._network.warmed_up_ms(self._layouts[0]), frame_interval_ms(caps))
         except Exception as error:
             self._owner.fail(error)
@@ -121,8 +121,8 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
             if not self._owner.wants(source.pts, self.segment.to_running_time(Gst.Format.TIME, source.pts)):
                 return _DROPPED
             started_s = time.perf_counter()
-            self._enlarge(source, out)
-            self._owner.on_enlarged(1e3 * (time.perf_counter() - started_s))
+            self._upscale(source, out)
+            self._owner.on_upscaled(1e3 * (time.perf_counter() - started_s))
         except SrEdgeError as error:
             return _DROPPED if self._owner.goes_on_after(error) else Gst.FlowReturn.ERROR
         except Exception as error:
@@ -130,12 +130,12 @@ class EnlargingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
             return Gst.FlowReturn.ERROR
         return Gst.FlowReturn.OK
 
-    def _enlarge(self, source: Gst.Buffer, out: Gst.Buffer) -> None:
+    def _upscale(self, source: Gst.Buffer, out: Gst.Buffer) -> None:
         from sr_edge.gstreamer.layout import layout_of_buffer
 
         small, large = self._layouts
         with source.map(Gst.MapFlags.READ) as read, out.map(Gst.MapFlags.WRITE) as written:
-            self._network.enlarge(
+            self._network.upscale(
                 read.data, layout_of_buffer(source, small), written.data, layout_of_buffer(out, large)
             )
 

@@ -18,7 +18,7 @@ from sr_edge.resize import resize_bicubic
 REACH = 2  # pixels on either side that Keys' kernel touches
 
 
-class BicubicEnlarger(nn.Module):
+class BicubicUpsampler(nn.Module):
     """RGB (batch, 3, h, w) -> (batch, 3, scale h, scale w), for sides of 2 pixels and more; without parameters."""
 
     kernel: Tensor

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, State, StateSet, blended
+from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, StateDict, StateSet, blended
 from sr_edge.models.checkpoints.bounds import shown
 
 BUNDLED_LICENCE = "Apache-2.0"
@@ -28,14 +28,14 @@ class Weights:
         remarks: what was taken from the file and what was left, and what was blended.
     """
 
-    state: State
+    state: StateDict
     source: str
     licence: str
     remarks: tuple[str, ...]
 
 
 def chosen_weights(
-    checkpoint: Checkpoint, taken: Candidate, state: State, blend: Sequence[Blend], bundled: Path | None = None
+    checkpoint: Checkpoint, taken: Candidate, state: StateDict, blend: Sequence[Blend], bundled: Path | None = None
 ) -> Weights:
     """The values of `taken`, blended with others; `bundled` is the path of the weights that ship with the package."""
     remarks = _layout_remarks(checkpoint, taken)
@@ -66,15 +66,15 @@ def _layout_remarks(checkpoint: Checkpoint, taken: Candidate) -> tuple[str, ...]
     others = [found for found in checkpoint.sets if found is not taken.set]
     if not (prefix or left_out or others):
         return ()
-    said = f"{checkpoint.path.name}: took {_described(taken.set)}"
+    remark = f"{checkpoint.path.name}: took {_described(taken.set)}"
     if prefix:
-        said += f", the keys without {shown(prefix)!r}"
+        remark += f", the keys without {shown(prefix)!r}"
     if left_out:
         keys = ", ".join(map(shown, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
-        said += f", without {len(left_out)} keys that the network has no use for ({keys})"
+        remark += f", without {len(left_out)} keys that the network has no use for ({keys})"
     if others:
-        said += f"; the file also holds {listed_sets(others)}"
-    return (said,)
+        remark += f"; the file also holds {listed_sets(others)}"
+    return (remark,)
 
 
 def _described(found: StateSet) -> str:

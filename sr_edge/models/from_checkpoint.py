@@ -160,5 +160,5 @@ def _from_script(
         weights_source=f"{path.name}, a TorchScript program",
         weights_sha256=checkpoint.sha256,
     )
-    said = f"{path.name} is a TorchScript program: it is traced as it is, and no file of weights can rebuild it"
-    return LoadedModel(module, card, "", (said, *remarks, *probe.remarks), tile=probe.tile)
+    remark = f"{path.name} is a TorchScript program: it is traced as it is, and no file of weights can rebuild it"
+    return LoadedModel(module, card, "", (remark, *remarks, *probe.remarks), tile=probe.tile)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sr_edge.models.global_mean import GlobalMean
 
-Statistics = tuple[Tensor, ...]
+GlobalStatistics = tuple[Tensor, ...]
 """What every GlobalMean of a network gave: (1, C, 1, 1) each, in the order of the calls."""
 
 
@@ -33,7 +33,9 @@ def has_global_statistics(network: nn.Module) -> bool:
 
 
 @contextmanager
-def tapped(network: nn.Module, given: Statistics | None = None, weights: Tensor | None = None) -> Iterator[list[Share]]:
+def tapped(
+    network: nn.Module, given: GlobalStatistics | None = None, weights: Tensor | None = None
+) -> Iterator[list[Share]]:
     """Listens to one forward pass.
 
     Args:
@@ -68,7 +70,7 @@ def _share(plane: Tensor, weights: Tensor | None) -> Share:
     return Share((plane * on_plane).sum((2, 3), keepdim=True), on_plane.sum())
 
 
-def statistics_of(shares: Sequence[Sequence[Share]]) -> Statistics:
+def statistics_of(shares: Sequence[Sequence[Share]]) -> GlobalStatistics:
     """The means over all passes together; `shares` has one entry a pass."""
     columns = zip(*shares, strict=True)
     return tuple(
@@ -77,7 +79,7 @@ def statistics_of(shares: Sequence[Sequence[Share]]) -> Statistics:
     )
 
 
-def largest_change(found: Statistics, before: Statistics) -> float:
+def largest_change(found: GlobalStatistics, before: GlobalStatistics) -> float:
     """The largest difference of any mean, as a multiple of the largest mean of its layer."""
     pairs = zip(found, before, strict=True)
     return max((float((new - old).abs().max() / new.abs().max().clamp_min(1e-12)) for new, old in pairs), default=0.0)

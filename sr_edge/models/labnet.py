@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicEnlarger
+from sr_edge.models.bicubic import BicubicUpsampler
 from sr_edge.models.lstea import LSTEA, LargeScale
 from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.swin import pad_to_multiple
@@ -114,7 +114,7 @@ class LabNet(nn.Module):
         self.shallow = nn.Conv2d(3, config.features, 3, padding=1)
         self.unet = UNet(config)
         self.reconstruct = Reconstruction(2 * config.features, config.features, config.scale)
-        self.bicubic = BicubicEnlarger(config.scale)
+        self.bicubic = BicubicUpsampler(config.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscales RGB (batch, 3, height, width) in [0, 1] by `scale`; any size from a few pixels up."""

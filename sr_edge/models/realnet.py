@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicEnlarger
+from sr_edge.models.bicubic import BicubicUpsampler
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.lstea import LSTEA, LargeScale
 from sr_edge.models.reconstruction import Reconstruction
@@ -102,7 +102,7 @@ class RealNet(nn.Module):
         self.deblur = branch()
         self.exchanges = nn.ModuleList(Exchange(width) for _ in range(config.modules - 1))
         self.reconstruct = Reconstruction(2 * width, width, config.scale)
-        self.bicubic = BicubicEnlarger(config.scale)
+        self.bicubic = BicubicUpsampler(config.scale)
 
     def forward(self, x: Tensor, alpha: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
         """Upscales RGB (batch, 3, height, width) in [0, 1] by `scale`; any size from 2 pixels up.

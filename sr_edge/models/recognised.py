@@ -141,8 +141,8 @@ def _deployable(
         f"{path.name} is recognised as {network.family} x{network.scale}, {network.purpose}; licence of the "
         f"architecture's code: {network.architecture_licence}"
     )
-    said = (recognised, *weights.remarks, *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
-    return LoadedModel(module, card, network.architecture, said, network.state, tried)
+    all_remarks = (recognised, *weights.remarks, *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
+    return LoadedModel(module, card, network.architecture, all_remarks, network.state, tried)
 
 
 def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], misfits: Misfits) -> WeightsError:

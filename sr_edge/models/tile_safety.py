@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import SrEdgeError, TileError, WeightsError
-from sr_edge.frames import Frame, batch_from_frame, frame_from_batch, white_level
+from sr_edge.frames import Frame, batch_from_frame, frame_from_batch, max_sample_value
 from sr_edge.models.checkpoints.bounds import first_line
-from sr_edge.models.global_statistics import Statistics, has_global_statistics, statistics_of, tapped
+from sr_edge.models.global_statistics import GlobalStatistics, has_global_statistics, statistics_of, tapped
 from sr_edge.models.loading import LoadedModel
 from sr_edge.models.tiled import TileStatistics, upscale_in_tiles
 from sr_edge.spec import TileNeeds, TileSpec
@@ -40,7 +40,7 @@ class WholeRun:
     network: nn.Module
     batch: Tensor
     output: Tensor
-    statistics: Statistics
+    statistics: GlobalStatistics
 
     @property
     def scale(self) -> int:
@@ -154,7 +154,7 @@ def measure_statistics_change(whole: WholeRun) -> float:
 
 def psnr_rgb_db(found_hwc: Frame, wanted_hwc: Frame) -> float:
     """PSNR over all samples of two frames of one type, white as the peak, LARGEST_DB at most."""
-    error = (found_hwc.astype(np.float64) - wanted_hwc) / white_level(found_hwc.dtype)
+    error = (found_hwc.astype(np.float64) - wanted_hwc) / max_sample_value(found_hwc.dtype)
     squared = float(np.mean(np.square(error)))
     return LARGEST_DB if squared == 0.0 else min(LARGEST_DB, -10.0 * math.log10(squared))
 
@@ -171,7 +171,7 @@ def wave_frame(height: int, width: int) -> Frame:
     return (noisy.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _run(network: nn.Module, batch: Tensor, given: Statistics | None = None) -> tuple[Tensor, Statistics]:
+def _run(network: nn.Module, batch: Tensor, given: GlobalStatistics | None = None) -> tuple[Tensor, GlobalStatistics]:
     with torch.inference_mode(), tapped(network, given) as heard:
         return network(batch), statistics_of([heard])
 

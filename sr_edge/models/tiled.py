@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch
 from sr_edge.models.global_statistics import (
+    GlobalStatistics,
     Share,
-    Statistics,
     has_global_statistics,
     largest_change,
     statistics_of,
@@ -72,12 +72,12 @@ def upscale_in_tiles(
 
 def synchronous_statistics(
     network: nn.Module, frame_hwc: Frame, tile: TileSpec, scale: int, overlap_px: int
-) -> Statistics:
+) -> GlobalStatistics:
     """The statistics that the tiles of a picture have together, once every layer has been given those before it."""
     return _Tiles(network, frame_hwc, tile, scale, overlap_px).synchronous()[1]
 
 
-def reference_statistics(network: nn.Module, frame_hwc: Frame, tile: TileSpec) -> Statistics:
+def reference_statistics(network: nn.Module, frame_hwc: Frame, tile: TileSpec) -> GlobalStatistics:
     """The statistics of the whole picture, shrunk by antialiased bicubic to fit into one tile."""
     batch = torch.from_numpy(batch_from_frame(frame_hwc))
     height, width = batch.shape[-2:]
@@ -100,7 +100,7 @@ class _Tiles:
         self.overlap_px = overlap_px
         self.plan = plan_tiles(*frame_hwc.shape[:2], tile, overlap_px)
 
-    def upscaled(self, given: Statistics | None) -> tuple[Frame, Statistics]:
+    def upscaled(self, given: GlobalStatistics | None) -> tuple[Frame, GlobalStatistics]:
         """The picture, and the statistics that its tiles have together."""
         shares: list[list[Share]] = []
         owned = owned_weights(self.plan)
@@ -114,7 +114,7 @@ class _Tiles:
         frame = upscale_frame(self.frame_hwc, run, tile=self.tile, scale=self.scale, overlap_px=self.overlap_px)
         return frame, statistics_of(shares)
 
-    def synchronous(self) -> tuple[Frame, Statistics]:
+    def synchronous(self) -> tuple[Frame, GlobalStatistics]:
         """The picture, and the statistics that it was given."""
         frame, found = self.upscaled(None)
         given = found

@@ -18,7 +18,7 @@ projection changes nothing visible. What it leaves open is decided here:
 - No relative position bias: a cosine in [-1, 1] under a ReLU has no logit to add it to; sharing the space is
   the point, and a table a layer would be the largest layer-specific part of the similarity.
 - No V projection: with one map S per layer, S (X W_V) W = S X (W_V W), so that W_V and the output map are one
-  linear map. That is why the paper sees no effect. `Values.PROJECTED` keeps it as an argument.
+  linear map. That is why the paper sees no effect. `ValueSource.PROJECTED` keeps it as an argument.
 - Shifted blocks give what Swin's mask gives: weights between regions that the shift brought together are zero. No
   shift where one window spans the shorter side.
 
@@ -39,7 +39,7 @@ from torch import Tensor
 from sr_edge.errors import UsageError
 from sr_edge.models.swin import SwinConfig, SwinSkeleton, TransformerBlock, Upsampler
 from sr_edge.models.swinir import partition, shift_mask, unpartition
-from sr_edge.models.ups_attention import Projection, UnifiedProjectionAttention, Values
+from sr_edge.models.ups_attention import Projection, UnifiedProjectionAttention, ValueSource
 
 
 class Sharing(str, Enum):
@@ -55,7 +55,7 @@ class UPSConfig(SwinConfig):
 
     projection_dim: int = 128
     sharing: Sharing = Sharing.UNIFIED
-    values: Values = Values.FEATURES
+    values: ValueSource = ValueSource.FEATURES
 
     def __post_init__(self) -> None:
         if self.heads != 1:

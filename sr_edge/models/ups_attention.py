@@ -34,7 +34,7 @@ class Projection(nn.Module):
         return x @ self.matrix
 
 
-class Values(str, Enum):
+class ValueSource(str, Enum):
     """What the attention weights average: the features, or the layer's own linear map of them."""
 
     FEATURES = "features"
@@ -57,10 +57,10 @@ class UnifiedProjectionAttention(nn.Module):
         values: whether values are projected.
     """
 
-    def __init__(self, dim: int, projection: Projection, values: Values) -> None:
+    def __init__(self, dim: int, projection: Projection, values: ValueSource) -> None:
         super().__init__()
         self._borrowed = (projection,)  # in a tuple: a plain attribute would register it here as well
-        self.value = nn.Linear(dim, dim) if values is Values.PROJECTED else nn.Identity()
+        self.value = nn.Linear(dim, dim) if values is ValueSource.PROJECTED else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.models.checkpoints import Candidate, State
+from sr_edge.models.checkpoints import Candidate, StateDict
 from sr_edge.models.checkpoints.bounds import shown
 from sr_edge.models.checkpoints.numbers import require_finite
 from sr_edge.models.registry import SCALES, build_network, find_architecture, model_names
@@ -50,7 +50,7 @@ class NearMiss:
     clause: str
 
 
-def learnt_state(network: nn.Module) -> State:
+def learnt_state(network: nn.Module) -> StateDict:
     """What a file of weights must hold: parameters and learnt buffers, but no tables that follow from the sizes."""
     return {key: value for key, value in network.state_dict().items() if _is_learnt(key)}
 
@@ -76,7 +76,7 @@ def differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Di
     return Differences(missing, unexpected, misshapen)
 
 
-def fit_weights(network: nn.Module, state: State, source: str) -> None:
+def fit_weights(network: nn.Module, state: StateDict, source: str) -> None:
     """Copies `state` into `network`.
 
     Raises:
@@ -123,7 +123,7 @@ def _outline(name: str, scale: int) -> Mapping[str, Tensor]:
         return dict(build_network(name, scale).state_dict())
 
 
-def _misfits(state: State, name: str) -> dict[tuple[str, int], int]:
+def _misfits(state: StateDict, name: str) -> dict[tuple[str, int], int]:
     """How many keys do not fit, for each scale of one network; where most do not, the first scale stands for all."""
     counts: dict[tuple[str, int], int] = {}
     for scale in SCALES:

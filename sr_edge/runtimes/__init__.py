@@ -11,13 +11,13 @@ from sr_edge.runtimes.meters import (
     StartUp,
     Throughput,
     interleaved,
+    measure_interleaved,
     measure_latency,
     measure_start_up,
     measure_throughput,
     paired_ratio,
     random_tile,
     ratios_to_first,
-    take_turns,
 )
 from sr_edge.runtimes.registry import (
     RUNTIMES,
@@ -57,6 +57,7 @@ __all__ = [
     "find_entry",
     "interleaved",
     "load_runtime",
+    "measure_interleaved",
     "measure_latency",
     "measure_memory",
     "measure_start_up",
@@ -71,5 +72,4 @@ __all__ = [
     "request_from_bundle",
     "runtime_names",
     "supports",
-    "take_turns",
 ]

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sr_edge.bundle import Artifact, ArtifactKind
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 
 def first_fitting(
     artifacts: Sequence[Artifact],
     kind: ArtifactKind,
     precision: Precision,
-    rest: Precision | None = None,
-    spellings: Sequence[Spelling | None] = (None,),
+    float_precision: Precision | None = None,
+    activation_types: Sequence[ActivationType | None] = (None,),
     io: FrameFormat | None = None,
 ) -> Artifact | None:
-    """The artifact with the earliest of `spellings`; `io` None prefers a float graph, `rest` None matches any."""
+    """The artifact with the earliest of `activation_types`.
+
+    `io` None prefers a float graph, `float_precision` None matches any.
+    """
     formats = (FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC) if io is None else (io,)
-    for spelling in spellings:
+    for activation_type in activation_types:
         for frame_format in formats:
             for artifact in artifacts:
-                found = (artifact.kind, artifact.precision, artifact.spelling, artifact.io)
-                if found == (kind, precision, spelling, frame_format) and rest in (None, artifact.rest):
+                found = (artifact.kind, artifact.precision, artifact.activation_type, artifact.io)
+                if found == (kind, precision, activation_type, frame_format) and float_precision in (
+                    None,
+                    artifact.float_precision,
+                ):
                     return artifact
     return None

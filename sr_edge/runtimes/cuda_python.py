@@ -141,13 +141,13 @@ class CudaPython:
 
 
 def _gpu(index: int) -> Gpu:
-    facts = _check(cudart.cudaGetDeviceProperties(index))[0]
+    properties = _check(cudart.cudaGetDeviceProperties(index))[0]
     return Gpu(
         index=index,
-        name=bytes(facts.name).split(b"\0")[0].decode(),
-        compute_capability=f"{facts.major}.{facts.minor}",
-        total_bytes=int(facts.totalGlobalMem),
-        is_integrated=bool(facts.integrated),
+        name=bytes(properties.name).split(b"\0")[0].decode(),
+        compute_capability=f"{properties.major}.{properties.minor}",
+        total_bytes=int(properties.totalGlobalMem),
+        is_integrated=bool(properties.integrated),
     )
 
 
@@ -156,6 +156,6 @@ def _check(answer: tuple[Any, ...]) -> tuple[Any, ...]:
     error, *values = answer
     if error != cudart.cudaError_t.cudaSuccess:
         text = cudart.cudaGetErrorString(error)[1]
-        told = text.decode() if isinstance(text, bytes) else str(text)
-        raise CudaError(f"CUDA failed with {error.name}: {told}", found=error.name, remedy=ANOTHER_SESSION)
+        message = text.decode() if isinstance(text, bytes) else str(text)
+        raise CudaError(f"CUDA failed with {error.name}: {message}", found=error.name, remedy=ANOTHER_SESSION)
     return tuple(values)

@@ -53,12 +53,12 @@ def device_array(source: object) -> DeviceArray:
     )
 
 
-def _from_interface(source: object, facts: dict[str, Any]) -> DeviceArray:
-    shape, typestr = tuple(facts["shape"]), str(facts["typestr"])
-    if facts.get("strides") is not None:
+def _from_interface(source: object, interface: dict[str, Any]) -> DeviceArray:
+    shape, typestr = tuple(interface["shape"]), str(interface["typestr"])
+    if interface.get("strides") is not None:
         itemsize = int(typestr[2:])
-        _require_contiguous(shape, [stride // itemsize for stride in facts["strides"]])
-    return DeviceArray(int(facts["data"][0]), shape, typestr.replace("<u1", "|u1"), source)
+        _require_contiguous(shape, [stride // itemsize for stride in interface["strides"]])
+    return DeviceArray(int(interface["data"][0]), shape, typestr.replace("<u1", "|u1"), source)
 
 
 class _DlTensor(ctypes.Structure):

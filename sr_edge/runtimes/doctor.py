@@ -66,12 +66,12 @@ def diagnose() -> Diagnosis:
 
 def describe_machine(cpuinfo: Path = CPUINFO) -> Machine:
     """Facts of the computer that a published figure must name; `cpuinfo` is Linux's description of the CPU."""
-    facts = _first_values(cpuinfo)
-    flags = facts.get("flags") or facts.get("Features")
+    cpu_info = _first_values(cpuinfo)
+    flags = cpu_info.get("flags") or cpu_info.get("Features")
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        cpu=facts.get("model name") or platform.processor() or platform.machine(),
+        cpu=cpu_info.get("model name") or platform.processor() or platform.machine(),
         usable_cores=usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
         cpu_flags=None if flags is None else tuple(flag for flag in _TELLING_FLAGS if flag in flags.split()),
@@ -83,7 +83,7 @@ def _first_values(cpuinfo: Path) -> dict[str, str]:
     if not cpuinfo.exists():
         return {}
     pairs = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-    facts: dict[str, str] = {}
+    cpu_info: dict[str, str] = {}
     for key, _, value in pairs:
-        facts.setdefault(key.strip(), value.strip())
-    return facts
+        cpu_info.setdefault(key.strip(), value.strip())
+    return cpu_info

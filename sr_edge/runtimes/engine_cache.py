@@ -30,7 +30,7 @@ _SECRET_FILE = "maker.key"
 _SECRET_BYTES = 32
 _SEAL_BYTES = 32
 
-Say = Callable[[str], None]
+OnEvent = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class EngineNotes:
     """What the builder knew of an engine: the precision that runs, what it could not tell, and its memory in bytes."""
 
     ran: Precision
-    rest: Precision
+    float_precision: Precision
     note: str = ""
     activation_bytes: int = 0
     weights_bytes: int = 0
@@ -96,8 +96,8 @@ class EngineCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
-    def fetch(self, key: EngineKey, build: Callable[[], tuple[bytes, EngineNotes]], say: Say) -> StoredEngine:
-        """The engine of `key`: the stored one where it still fits, else a new one; `say` hears why it is new.
+    def fetch(self, key: EngineKey, build: Callable[[], tuple[bytes, EngineNotes]], on_event: OnEvent) -> StoredEngine:
+        """The engine of `key`: the stored one where it still fits, else a new one; `on_event` hears why it is new.
 
         Two processes that want the same engine take turns: the second finds what the first built. Nothing is left
         behind where `build` fails or the process is killed.
@@ -105,7 +105,7 @@ class EngineCache:
         Raises:
             EngineError: the engine that lies there was not built by this cache.
         """
-        with self._alone(key.name, _files_of(key), lambda: say(f"waiting: another process builds {key.name}")):
+        with self._alone(key.name, _files_of(key), lambda: on_event(f"waiting: another process builds {key.name}")):
             path, record = self._path(key), self._record(key.name)
             reason = self._objection(key, record, path)
             if reason is None and record is not None:
@@ -114,7 +114,7 @@ class EngineCache:
                 if reason is None:
                     return StoredEngine(path, plan, record, was_built=False)
             if path.exists():
-                say(f"engine {path.name} is stale, {reason}: building it again")
+                on_event(f"engine {path.name} is stale, {reason}: building it again")
             plan, notes = build()
             return StoredEngine(path, plan, self._store(key, plan, notes), was_built=True)
 
@@ -260,9 +260,9 @@ def _differs_in_choices_only(found: EngineKey, wanted: EngineKey) -> bool:
     """Whether an engine of `found` serves a session that asks for `wanted`'s model and size on its device."""
     same = replace(found, options=wanted.options, version=wanted.version) == wanted
     mine, theirs = found.options, wanted.options
-    return same and (mine.precision, mine.rest, mine.io, mine.tile) == (
+    return same and (mine.precision, mine.float_precision, mine.io, mine.tile) == (
         theirs.precision,
-        theirs.rest,
+        theirs.float_precision,
         theirs.io,
         theirs.tile,
     )

@@ -52,7 +52,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class EngineFacts:
+class EngineProperties:
     """What a runtime's module knows about an engine that it made; the rest of the spec is in the request."""
 
     runtime: str
@@ -63,12 +63,12 @@ class EngineFacts:
     executed: Executed
 
 
-def session_over(engine: Engine, request: SessionRequest, facts: EngineFacts) -> EngineSession:
+def session_over(engine: Engine, request: SessionRequest, properties: EngineProperties) -> EngineSession:
     """The session of a verified engine; raises as `verified_spec` does."""
-    return EngineSession(engine, verified_spec(engine, request, facts))
+    return EngineSession(engine, verified_spec(engine, request, properties))
 
 
-def verified_spec(engine: Engine, request: SessionRequest, facts: EngineFacts) -> SessionSpec:
+def verified_spec(engine: Engine, request: SessionRequest, properties: EngineProperties) -> SessionSpec:
     """What a session over `engine` says of itself; closes the engine where it is not what was asked for.
 
     Raises:
@@ -77,24 +77,24 @@ def verified_spec(engine: Engine, request: SessionRequest, facts: EngineFacts) -
     """
     try:
         _require_controls(engine, request)
-        require_requested(request, facts.runtime, facts.executed)
+        require_requested(request, properties.runtime, properties.executed)
     except SrEdgeError:
         engine.close()
         raise
     return SessionSpec(
-        runtime=facts.runtime,
-        version=facts.version,
-        device=facts.device,
+        runtime=properties.runtime,
+        version=properties.version,
+        device=properties.device,
         requested=request.precision,
-        ran=facts.executed.ran,
-        rest_ran=facts.executed.rest,
+        ran=properties.executed.ran,
+        float_precision_ran=properties.executed.float_precision,
         io=request.io,
         tile=request.tile,
         scale=request.card.scale,
-        threads=facts.threads,
-        load_ms=facts.load_ms,
+        threads=properties.threads,
+        load_ms=properties.load_ms,
         artifact_bytes=request.artifact.stat().st_size,
-        note=facts.executed.note,
+        note=properties.executed.note,
         slots=engine.slots,
         controls=request.card.controls,
         overlap_px=request.card.overlap_px,

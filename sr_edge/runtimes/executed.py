@@ -15,11 +15,11 @@ class Executed:
     """Precision of the convolutions and matmuls, and of all else, as an engine runs them."""
 
     ran: Precision
-    rest: Precision
+    float_precision: Precision
     note: str = ""
 
 
-def executed_precision(layers: Mapping[Precision, int], quantized: int, rest: Precision) -> Executed:
+def executed_precision(layers: Mapping[Precision, int], quantized: int, float_precision: Precision) -> Executed:
     """What to report of an engine.
 
     INT8 ran when at least half of the layers that the file quantizes run in INT8 (the float layers that a
@@ -28,13 +28,13 @@ def executed_precision(layers: Mapping[Precision, int], quantized: int, rest: Pr
     Args:
         layers: convolutions and matmuls of the compiled engine, counted by the precision they run in.
         quantized: convolutions and matmuls of the file whose inputs and weights are quantized.
-        rest: the precision of everything else.
+        float_precision: the precision of everything else.
     """
     int8 = layers.get(Precision.INT8, 0)
     floats: dict[Precision, int] = {kind: count for kind, count in layers.items() if kind is not Precision.INT8}
-    most_frequent = max(floats, key=lambda kind: floats[kind]) if floats else rest
+    most_frequent = max(floats, key=lambda kind: floats[kind]) if floats else float_precision
     ran = Precision.INT8 if int8 and 2 * int8 >= quantized else most_frequent
-    return Executed(ran, rest, _note(int8, quantized, floats))
+    return Executed(ran, float_precision, _note(int8, quantized, floats))
 
 
 def require_possible(request: SessionRequest, obstacles: Sequence[PrecisionUnavailable | None]) -> None:

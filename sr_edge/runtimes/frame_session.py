@@ -33,7 +33,7 @@ def open_frame_session(
     precision: Precision = Precision.FP32,
     device: str = "cpu",
     *,
-    rest: Precision = Precision.FP32,
+    float_precision: Precision = Precision.FP32,
     threads: int | None = None,
     slots: int | None = None,
     options: Mapping[str, str] | None = None,
@@ -48,7 +48,15 @@ def open_frame_session(
     return session_over_graphs(
         runtime,
         partial(
-            open_session, path, runtime, precision, device, rest=rest, threads=threads, slots=slots, options=options
+            open_session,
+            path,
+            runtime,
+            precision,
+            device,
+            float_precision=float_precision,
+            threads=threads,
+            slots=slots,
+            options=options,
         ),
     )
 

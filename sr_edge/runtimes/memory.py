@@ -41,8 +41,8 @@ def measure_memory(runtime: str, request: SessionRequest, runs: int = 3, timeout
         ) from error
     answers = [line for line in done.stdout.splitlines() if line.startswith(ANSWER_PREFIX)]
     if done.returncode != 0 or not answers:
-        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise EngineError(
-            f"cannot measure the memory of {runtime} with {request.artifact.name}: {told[-1]}", found=request.artifact
+            f"cannot measure the memory of {runtime} with {request.artifact.name}: {lines[-1]}", found=request.artifact
         )
     return Memory(**json.loads(answers[-1].removeprefix(ANSWER_PREFIX)))

@@ -96,7 +96,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
     return StageLatency.of([session.run_staged(frames)[1] for _ in range(require_runs(runs))])
 
 
-def take_turns(
+def measure_interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[list[StageTimes]]:
     """What `interleaved` sums up: every timed run, by session and round."""
@@ -114,7 +114,7 @@ def interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[StageLatency]:
     """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
-    return [StageLatency.of(samples) for samples in take_turns(sessions, rounds, warm_up, controls)]
+    return [StageLatency.of(samples) for samples in measure_interleaved(sessions, rounds, warm_up, controls)]
 
 
 def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[Spread]:
@@ -123,7 +123,7 @@ def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int 
     A shared machine changes its speed for seconds at a time. Within a round it is the same for all sessions, so
     a ratio a round, then the median, is steadier than a ratio of medians.
     """
-    turns = take_turns(sessions, rounds, warm_up)
+    turns = measure_interleaved(sessions, rounds, warm_up)
     return [paired_ratio(samples, turns[0]) for samples in turns]
 
 

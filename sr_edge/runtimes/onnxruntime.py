@@ -17,12 +17,12 @@ from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.cores import physical_cores
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.executed import Executed, executed_precision, require_possible
 from sr_edge.runtimes.host_format import Tile, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.vendor_errors import vendor_errors
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 NAME = "onnxruntime"
 OPTIMIZATION_OPTION = "graph_optimization_level"
@@ -75,18 +75,20 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 
 
 def choose_artifact(
-    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+    artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
     """The file of that precision; of INT8 either spelling, they are equal here, s8 first."""
     if precision is Precision.INT8:
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, (Spelling.S8, Spelling.U8), io)
+        return first_fitting(
+            artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8, ActivationType.UINT8), io
+        )
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
     return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
 
 
 def open_request(request: SessionRequest) -> Session:
     kind = _require_device(request.device)
-    wanted = (request.precision, request.float_precision)
+    wanted = (request.precision, request.inference_precision)
     require_possible(request, [obstacle(precision, request.device) for precision in wanted])
     threads = request.threads or physical_cores()  # the library's own default, but one that can be reported
     with tempfile.TemporaryDirectory(prefix="sr-edge-onnxruntime-") as folder:
@@ -97,8 +99,8 @@ def open_request(request: SessionRequest) -> Session:
         executed = _executed(optimized, request.artifact, kind) if optimized else _PLAIN_FLOAT
     require_graph(request, session.get_inputs()[0].shape, session.get_outputs()[0].shape)
     engine = _OnnxRuntimeEngine(session, request.slots or DEFAULT_SLOTS)
-    facts = EngineFacts(NAME, ort.__version__, request.device, threads, load_ms, executed)
-    return session_over(engine, request, facts)
+    properties = EngineProperties(NAME, ort.__version__, request.device, threads, load_ms, executed)
+    return session_over(engine, request, properties)
 
 
 class _OnnxRuntimeEngine:

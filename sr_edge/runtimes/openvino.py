@@ -13,12 +13,12 @@ from typing import Any
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.executed import executed_precision, require_possible
 from sr_edge.runtimes.host_format import Tile, graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.vendor_errors import vendor_errors
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 
 @contextmanager
@@ -78,12 +78,12 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 
 
 def choose_artifact(
-    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+    artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
     """bf16 is the fp32 graph computed in bf16; INT8 is spelled u8: OpenVINO computes s8 behind a Concat wrongly."""
     if precision is Precision.INT8:
-        file_rest = Precision.FP32 if rest is Precision.BF16 else rest
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_rest, (Spelling.U8,), io)
+        file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, (ActivationType.UINT8,), io)
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
     return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
 
@@ -91,10 +91,10 @@ def choose_artifact(
 def open_request(request: SessionRequest) -> Session:
     core = shared_core()
     device = _require_device(core, request.device)
-    wanted = (request.precision, request.float_precision)
+    wanted = (request.precision, request.inference_precision)
     require_possible(request, [obstacle(precision, device) for precision in wanted])
     possible = _precisions(core, device)
-    float_precision = request.float_precision if request.float_precision in possible else Precision.FP32
+    inference_precision = request.inference_precision if request.inference_precision in possible else Precision.FP32
     started = time.perf_counter()
     model = _read(core, request)
     with vendor_errors(
@@ -102,12 +102,12 @@ def open_request(request: SessionRequest) -> Session:
         "check the file and the options",
         request.artifact,
     ):
-        compiled = core.compile_model(model, device, _properties(request, float_precision))
+        compiled = core.compile_model(model, device, _properties(request, inference_precision))
     engine = _OpenVinoEngine(compiled, request.slots or DEFAULT_SLOTS)
     load_ms = 1e3 * (time.perf_counter() - started)
     executed = executed_precision(_layers(compiled), _quantized_layers(model), _hint_of(compiled))
-    facts = EngineFacts(NAME, _version(), device.lower(), _threads(compiled), load_ms, executed)
-    return session_over(engine, request, facts)
+    properties = EngineProperties(NAME, _version(), device.lower(), _threads(compiled), load_ms, executed)
+    return session_over(engine, request, properties)
 
 
 class _OpenVinoEngine:
@@ -159,11 +159,11 @@ def _dimensions(port: Any) -> list[int | None]:
     return [dimension.get_length() if dimension.is_static else None for dimension in port.partial_shape]
 
 
-def _properties(request: SessionRequest, float_precision: Precision) -> dict[str, str]:
+def _properties(request: SessionRequest, inference_precision: Precision) -> dict[str, str]:
     """Precision is always said: left alone, OpenVINO lowers float graphs to bf16 or fp16 where the device can."""
     several = request.slots is not None and request.slots > 1
     properties = {
-        "INFERENCE_PRECISION_HINT": precision_hint(float_precision),
+        "INFERENCE_PRECISION_HINT": precision_hint(inference_precision),
         "PERFORMANCE_HINT": "THROUGHPUT" if several else "LATENCY",
     }
     if several:
@@ -182,10 +182,10 @@ def _layers(compiled: Any) -> Counter[Precision]:
     """Convolutions and matmuls of the executable graph by the precision of their kernels."""
     counts: Counter[Precision] = Counter()
     for node in compiled.get_runtime_model().get_ordered_ops():
-        facts = node.get_rt_info()
-        if "layerType" not in facts or facts["layerType"].astype(str).lower() not in _ENGINE_LAYERS:
+        properties = node.get_rt_info()
+        if "layerType" not in properties or properties["layerType"].astype(str).lower() not in _ENGINE_LAYERS:
             continue
-        precision = _ELEMENTS.get(facts["runtimePrecision"].astype(str).lower())
+        precision = _ELEMENTS.get(properties["runtimePrecision"].astype(str).lower())
         if precision is not None:
             counts[precision] += 1
     return counts

@@ -13,9 +13,9 @@ from sr_edge.spec import Precision
 
 
 def run_outputs(
-    graph: bytes, feed: Mapping[str, npt.NDArray[Any]], float_precision: Precision
+    graph: bytes, feed: Mapping[str, npt.NDArray[Any]], inference_precision: Precision
 ) -> dict[str, npt.NDArray[Any]]:
-    """All outputs by name of an ONNX graph, its float layers in `float_precision`.
+    """All outputs by name of an ONNX graph, its float layers in `inference_precision`.
 
     A tensor that must be given out cannot be fused away: an engine with many outputs computes what the engine of
     the plain graph computes, but not always by the same kernels.
@@ -26,7 +26,7 @@ def run_outputs(
     core = shared_core()
     with vendor_errors("OpenVINO cannot compute the inner tensors of the graph", "compare in onnxruntime instead"):
         compiled = core.compile_model(
-            core.read_model(graph, b""), "CPU", {"INFERENCE_PRECISION_HINT": precision_hint(float_precision)}
+            core.read_model(graph, b""), "CPU", {"INFERENCE_PRECISION_HINT": precision_hint(inference_precision)}
         )
         request = compiled.create_infer_request()
         request.infer(dict(feed))

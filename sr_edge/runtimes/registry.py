@@ -137,7 +137,7 @@ def open_session(
     precision: Precision = Precision.FP32,
     device: str = "cpu",
     *,
-    rest: Precision = Precision.FP32,
+    float_precision: Precision = Precision.FP32,
     io: FrameFormat | None = None,
     threads: int | None = None,
     slots: int | None = None,
@@ -149,7 +149,7 @@ def open_session(
     Args:
         bundle: an opened bundle or its path.
         precision: of convolutions and matmuls; bf16 is the fp32 artifact, computed in bf16.
-        rest: of all else in an INT8 network.
+        float_precision: of all else in an INT8 network.
         io: the graph's own format; None prefers float. `run` takes both formats in any case.
         threads, slots, options: see `SessionRequest`.
         allow_other_precision: open it even where another precision really runs; `spec.ran` says which.
@@ -168,7 +168,7 @@ def open_session(
             runtime,
             precision,
             device,
-            rest=rest,
+            float_precision=float_precision,
             io=io,
             threads=threads,
             slots=slots,
@@ -184,7 +184,7 @@ def request_from_bundle(
     precision: Precision,
     device: str = "cpu",
     *,
-    rest: Precision = Precision.FP32,
+    float_precision: Precision = Precision.FP32,
     io: FrameFormat | None = None,
     threads: int | None = None,
     slots: int | None = None,
@@ -197,16 +197,16 @@ def request_from_bundle(
         UnknownNameError, RuntimeUnavailable, PrecisionUnavailable, BundleError: as `open_session` does.
     """
     manifest = bundle.manifest
-    artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, rest, io)
+    artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, float_precision, io)
     if artifact is None:
-        raise _no_artifact(bundle, runtime, precision, rest, io)
+        raise _no_artifact(bundle, runtime, precision, float_precision, io)
     return SessionRequest(
         artifact=bundle.file(artifact),
         card=manifest.card,
         tile=manifest.tile,
         precision=precision,
-        rest=rest,
-        spelling=artifact.spelling,
+        float_precision=float_precision,
+        activation_type=artifact.activation_type,
         io=artifact.io,
         device=device,
         threads=threads,
@@ -218,7 +218,7 @@ def request_from_bundle(
 
 
 def _no_artifact(
-    bundle: Bundle, runtime: str, precision: Precision, rest: Precision, io: FrameFormat | None
+    bundle: Bundle, runtime: str, precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> PrecisionUnavailable:
     left_out = bundle.manifest.left_out.get(str(precision))
     if left_out is not None:
@@ -228,19 +228,25 @@ def _no_artifact(
             wanted=tuple(dict.fromkeys(artifact.precision for artifact in bundle.manifest.artifacts)),
             remedy="choose another precision",
         )
-    requested = f"{precision} with the other layers in {rest}" if precision is Precision.INT8 else str(precision)
+    requested = (
+        f"{precision} with the other layers in {float_precision}" if precision is Precision.INT8 else str(precision)
+    )
     frames = f" for {io} frames" if io else ""
     present = tuple(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
     return PrecisionUnavailable(
         f"{bundle.path.name} has no artifact that {runtime} can run in {requested}{frames}, only {', '.join(present)}",
-        found=(precision, rest, io),
+        found=(precision, float_precision, io),
         wanted=present,
         remedy="choose another runtime or precision, or deploy again with that one",
     )
 
 
 def _described(artifact: Artifact) -> str:
-    rest = f"+{artifact.rest}" if artifact.rest is not artifact.precision and artifact.spelling else ""
-    spelling = f" {artifact.spelling}" if artifact.spelling else ""
+    float_precision = (
+        f"+{artifact.float_precision}"
+        if artifact.float_precision is not artifact.precision and artifact.activation_type
+        else ""
+    )
+    activation_type = f" {artifact.activation_type}" if artifact.activation_type else ""
     frames = f" {artifact.io}" if artifact.io is FrameFormat.UINT8_NHWC else ""
-    return f"{artifact.kind} {artifact.precision}{rest}{spelling}{frames}"
+    return f"{artifact.kind} {artifact.precision}{float_precision}{activation_type}{frames}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.spec import Control, FrameFormat, Latency, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, Control, FrameFormat, Latency, ModelCard, Precision, TileSpec
 
 Batch = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
@@ -25,7 +25,7 @@ class SessionRequest:
     """What to run and how: one artifact file, and the precision it must run in.
 
     `artifact` is an ONNX file, except for the torch runtime, where it is a .safetensors file of weights and
-    `architecture` says which network they belong to (the card's name where it is empty). `rest` is wanted of
+    `architecture` says which network they belong to (the card's name where it is empty). `float_precision` is wanted of
     all that is not a convolution or matmul. `threads` None leaves the number to the runtime. `slots` is how many
     tiles may be in flight; None compiles for the latency of one, with a second slot to hide the host's work.
     `options` are the runtime's own settings, by its own names.
@@ -35,8 +35,8 @@ class SessionRequest:
     card: ModelCard
     tile: TileSpec
     precision: Precision
-    rest: Precision = Precision.FP32
-    spelling: Spelling | None = None
+    float_precision: Precision = Precision.FP32
+    activation_type: ActivationType | None = None
     io: FrameFormat = FrameFormat.FLOAT_NCHW
     device: str = "cpu"
     threads: int | None = None
@@ -63,16 +63,16 @@ class SessionRequest:
             )
 
     @property
-    def float_precision(self) -> Precision:
+    def inference_precision(self) -> Precision:
         """What is wanted of everything that is not INT8."""
-        return self.rest if self.precision is Precision.INT8 else self.precision
+        return self.float_precision if self.precision is Precision.INT8 else self.precision
 
 
 @dataclass(frozen=True)
 class SessionSpec:
     """What was asked for and what really runs.
 
-    `ran` is the arithmetic of the convolutions and matmuls and `rest_ran` that of all else, both read from
+    `ran` is the arithmetic of the convolutions and matmuls and `float_precision_ran` that of all else, both read from
     the compiled engine, never assumed; `note` says where the engine mixes precisions. `load_ms` is from the
     file to an engine ready to run, without importing the library and without reading `ran`. `overlap_px` is the
     card's: the overlap of tiles, in low-resolution pixels, at which seams were found invisible.
@@ -83,7 +83,7 @@ class SessionSpec:
     device: str
     requested: Precision
     ran: Precision
-    rest_ran: Precision
+    float_precision_ran: Precision
     io: FrameFormat
     tile: TileSpec
     scale: int
@@ -215,7 +215,7 @@ class Runtime(Protocol):
         ...
 
     def choose_artifact(
-        self, artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+        self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
         """The artifact of a bundle that this runtime wants for `precision`; None if the bundle has no such."""
         ...

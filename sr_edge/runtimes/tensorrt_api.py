@@ -232,7 +232,7 @@ class TrtModule(Protocol):
 
 
 @dataclass(frozen=True)
-class Library:
+class TensorRTLibrary:
     """An imported TensorRT of a supported version."""
 
     flavour: Flavour
@@ -256,7 +256,7 @@ class Library:
         return None
 
 
-def load_library(flavour: Flavour) -> Library:
+def load_library(flavour: Flavour) -> TensorRTLibrary:
     """Imports TensorRT.
 
     Raises:
@@ -264,7 +264,7 @@ def load_library(flavour: Flavour) -> Library:
         RuntimeUnavailable: its version is too old or too new.
     """
     trt = cast(TrtModule, importlib.import_module(flavour.module))
-    library = Library(flavour, str(trt.__version__), trt)
+    library = TensorRTLibrary(flavour, str(trt.__version__), trt)
     if flavour is Flavour.TENSORRT and not OLDEST <= library.numbers < TOO_NEW:
         raise RuntimeUnavailable(
             f"{library.name} is not supported",
@@ -282,17 +282,17 @@ def version_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
-def rtx_builder_config(library: Library, config: TrtIBuilderConfig) -> RtxIBuilderConfig | None:
+def rtx_builder_config(library: TensorRTLibrary, config: TrtIBuilderConfig) -> RtxIBuilderConfig | None:
     """`config` with what TensorRT-RTX adds; None for any other library."""
     return cast(RtxIBuilderConfig, config) if library.flavour is Flavour.RTX else None
 
 
-def rtx_engine(library: Library, engine: TrtICudaEngine) -> RtxICudaEngine | None:
+def rtx_engine(library: TensorRTLibrary, engine: TrtICudaEngine) -> RtxICudaEngine | None:
     """`engine` with what TensorRT-RTX adds; None for any other library."""
     return cast(RtxICudaEngine, engine) if library.flavour is Flavour.RTX else None
 
 
-def rtx_compute_capabilities(library: Library) -> dict[str, Member]:
+def rtx_compute_capabilities(library: TensorRTLibrary) -> dict[str, Member]:
     """By name ("8.6") those that this TensorRT-RTX builds for on any machine; empty for any other library."""
     kinds = getattr(library.trt, "ComputeCapability", None) if library.flavour is Flavour.RTX else None
     found = {} if kinds is None else dict(kinds.__members__)

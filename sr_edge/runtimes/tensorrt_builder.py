@@ -15,7 +15,7 @@ from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError, UsageEr
 from sr_edge.runtimes.host_format import graph_shape
 from sr_edge.runtimes.tensorrt_api import (
     Flavour,
-    Library,
+    TensorRTLibrary,
     TrtBuilder,
     TrtIBuilderConfig,
     TrtINetworkDefinition,
@@ -29,8 +29,8 @@ from sr_edge.runtimes.tensorrt_network import MemoryNeed, NetworkTypes, memory_n
 from sr_edge.runtimes.tensorrt_options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
 from sr_edge.whole_file import whole_file
 
-Report = Callable[[str, int, int], None]
-Say = Callable[[str], None]
+StageProgress = Callable[[str, int, int], None]
+OnEvent = Callable[[str], None]
 
 _MIB = 2**20
 
@@ -66,14 +66,14 @@ class BuiltEngine:
 
 
 def build_engine(
-    library: Library,
+    library: TensorRTLibrary,
     graph: Path,
     options: BuildOptions,
     *,
     free_bytes: int | None = None,
     on_device: Callable[[], AbstractContextManager[None]] = nullcontext,
-    report: Report = lambda stage, done, total: None,
-    say: Say = lambda line: None,
+    report: StageProgress = lambda stage, done, total: None,
+    on_event: OnEvent = lambda line: None,
 ) -> BuiltEngine:
     """Parses and compiles one ONNX file. Ctrl-C ends it at TensorRT's next step, with nothing written.
 
@@ -81,7 +81,7 @@ def build_engine(
         free_bytes: device memory that is free now; None where the GPU is not here or not known.
         on_device: makes the GPU to build for the calling thread's; entered in the thread that builds.
         report: gets (stage, done, total) from that thread.
-        say: gets lines that a person should read before and after: caps, needs, what fell back.
+        on_event: gets lines that a person should read before and after: caps, needs, what fell back.
 
     Raises:
         UsageError: an option that this library or graph does not take.
@@ -91,13 +91,13 @@ def build_engine(
     """
     _require_options(library, options)
     progress = BuildProgress(report)
-    watched = threading.Event()  # TensorRT may keep Python from running: this thread must first be ready to cancel
+    monitored = threading.Event()  # TensorRT may keep Python from running: this thread must first be ready to cancel
 
     def work() -> BuiltEngine:
-        watched.wait()
+        monitored.wait()
         try:
             with on_device():
-                return _build(library, graph, options, free_bytes, progress, say)
+                return _build(library, graph, options, free_bytes, progress, on_event)
         except EngineError:
             progress.raise_failure()
             raise
@@ -105,20 +105,20 @@ def build_engine(
     with ThreadPoolExecutor(1, thread_name_prefix="sr-edge-build") as pool:
         try:
             building = pool.submit(work)
-            watched.set()
+            monitored.set()
             while not wait([building], timeout=LOOK_S).done:
                 pass
             return building.result()
         except BaseException:
             progress.cancel()
-            watched.set()
+            monitored.set()
             raise
 
 
 class BuildProgress:
     """Watches a build from TensorRT's own phases; the first two levels are worth a bar."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: StageProgress) -> None:
         self._report = report
         self._steps: dict[str, int] = {}
         self._top: set[str] = set()
@@ -159,7 +159,7 @@ class BuildProgress:
             self._cancelled = True
 
 
-def _require_options(library: Library, options: BuildOptions) -> None:
+def _require_options(library: TensorRTLibrary, options: BuildOptions) -> None:
     """Raises UsageError for what this library cannot do, before anything is started."""
     is_rtx = library.flavour is Flavour.RTX
     obstacle = library.dla_obstacle() if options.dla_core is not None else None
@@ -200,12 +200,12 @@ def _require_options(library: Library, options: BuildOptions) -> None:
 
 
 def _build(
-    library: Library,
+    library: TensorRTLibrary,
     graph: Path,
     options: BuildOptions,
     free_bytes: int | None,
     progress: BuildProgress,
-    say: Say,
+    on_event: OnEvent,
 ) -> BuiltEngine:
     started = time.perf_counter()
     with process_log(library).listen() as heard:
@@ -216,14 +216,14 @@ def _build(
         need = memory_need(library.trt, network, graph.stat().st_size)
         config = builder.create_builder_config()
         fell_back = _configure(library, builder, network, config, options)
-        workspace_bytes = _cap_workspace(library, config, options, free_bytes, need, say)
+        workspace_bytes = _cap_workspace(library, config, options, free_bytes, need, on_event)
         config.progress_monitor = monitor_class(library.trt)(progress)
-        with _timing_cache(config, options, say):
+        with _timing_cache(config, options, on_event):
             plan = builder.build_serialized_network(network, config)
             if plan is None:
                 raise _failure(graph, library, heard, workspace_bytes + need.building_bytes, free_bytes)
     if fell_back:
-        say(f"{len(fell_back)} of {types.layers} layers fell back from DLA to the GPU: {', '.join(fell_back)}")
+        on_event(f"{len(fell_back)} of {types.layers} layers fell back from DLA to the GPU: {', '.join(fell_back)}")
     layers = heard.engine_layers()
     return BuiltEngine(
         plan=bytes(plan),
@@ -239,21 +239,23 @@ def _build(
     )
 
 
-def _new_builder(library: Library, graph: Path, heard: Listener) -> TrtBuilder:
+def _new_builder(library: TensorRTLibrary, graph: Path, heard: Listener) -> TrtBuilder:
     try:
         return library.trt.Builder(process_log(library).logger)
     except Exception as error:  # pybind says only that a factory gave nothing; TensorRT's log has the reason
         raise build_failure(graph.name, library.name, [*heard.complaints(), str(error)], 0, 0) from error
 
 
-def _failure(graph: Path, library: Library, heard: Listener, wanted_bytes: int, free_bytes: int | None) -> SrEdgeError:
+def _failure(
+    graph: Path, library: TensorRTLibrary, heard: Listener, wanted_bytes: int, free_bytes: int | None
+) -> SrEdgeError:
     errors = heard.complaints()
     if any(CANCELLED in text for text in errors):
         return EngineError(f"the build of {graph.name} was cancelled, and no engine was written", found=graph.name)
     return build_failure(graph.name, library.name, errors, wanted_bytes, free_bytes or 0)
 
 
-def parse_network(library: Library, builder: TrtBuilder, graph: Path, heard: Listener) -> TrtINetworkDefinition:
+def parse_network(library: TensorRTLibrary, builder: TrtBuilder, graph: Path, heard: Listener) -> TrtINetworkDefinition:
     """The strongly typed network of an ONNX file; raises EngineError naming node, operator, reason and way out."""
     trt = library.trt
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -266,7 +268,7 @@ def parse_network(library: Library, builder: TrtBuilder, graph: Path, heard: Lis
 
 
 def _configure(
-    library: Library,
+    library: TensorRTLibrary,
     builder: TrtBuilder,
     network: TrtINetworkDefinition,
     config: TrtIBuilderConfig,
@@ -289,7 +291,7 @@ def _configure(
 
 
 def use_dla(
-    library: Library, builder: TrtBuilder, network: TrtINetworkDefinition, config: TrtIBuilderConfig, core: int
+    library: TensorRTLibrary, builder: TrtBuilder, network: TrtINetworkDefinition, config: TrtIBuilderConfig, core: int
 ) -> tuple[str, ...]:
     """Puts every layer on DLA that it can run; returns the names of the others, which the GPU runs."""
     trt = library.trt
@@ -336,12 +338,12 @@ def _add_profile(
 
 
 def _cap_workspace(
-    library: Library,
+    library: TensorRTLibrary,
     config: TrtIBuilderConfig,
     options: BuildOptions,
     free_bytes: int | None,
     need: MemoryNeed,
-    say: Say,
+    on_event: OnEvent,
 ) -> int:
     """Caps the scratch memory and says so, with what the build needs beside it; returns the cap in bytes."""
     pool = library.trt.MemoryPoolType.WORKSPACE
@@ -351,7 +353,7 @@ def _cap_workspace(
     limit = int(config.get_memory_pool_limit(pool))
     why = "as asked" if options.workspace_bytes else f"half of the {(free_bytes or 0) / _MIB:,.0f} MiB that are free"
     capped = f"capped at {limit / _MIB:,.0f} MiB ({why})" if cap else "not capped: the target's memory is not known"
-    say(f"building needs at least {need.building_bytes / _MIB:,.1f} MiB of device memory and workspace, {capped}")
+    on_event(f"building needs at least {need.building_bytes / _MIB:,.1f} MiB of device memory and workspace, {capped}")
     return limit
 
 
@@ -367,7 +369,7 @@ def int8_layers_run(quantized: tuple[str, ...], layers: list[EngineLayer]) -> in
 
 
 @contextmanager
-def _timing_cache(config: TrtIBuilderConfig, options: BuildOptions, say: Say) -> Iterator[None]:
+def _timing_cache(config: TrtIBuilderConfig, options: BuildOptions, on_event: OnEvent) -> Iterator[None]:
     """Reads measured kernel times before the build and keeps the new ones after it; one process at a time."""
     path = options.timing_cache
     if path is None:
@@ -376,7 +378,7 @@ def _timing_cache(config: TrtIBuilderConfig, options: BuildOptions, say: Say) ->
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _use_times(config, path.read_bytes() if path.is_file() else b""):
-            say(f"{path} is damaged, or of another TensorRT or GPU: begun anew")
+            on_event(f"{path} is damaged, or of another TensorRT or GPU: begun anew")
             _use_times(config, b"")
         yield
         with whole_file(path) as unfinished:

@@ -12,14 +12,20 @@ from sr_edge.runtimes.cuda import find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.registry import load_runtime, request_from_bundle
 from sr_edge.runtimes.tensorrt_api import Flavour, load_library
-from sr_edge.runtimes.tensorrt_builder import Report, Say
-from sr_edge.runtimes.tensorrt_engines import Target, adopted_engine, stored_engine, target_elsewhere, target_of_gpu
+from sr_edge.runtimes.tensorrt_builder import OnEvent, StageProgress
+from sr_edge.runtimes.tensorrt_engines import (
+    EngineTarget,
+    adopted_engine,
+    stored_engine,
+    target_elsewhere,
+    target_of_gpu,
+)
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from sr_edge.spec import FrameFormat
 
 
 @dataclass(frozen=True)
-class CompileOrder:
+class CompileConfig:
     """What to compile: `options` with everything but the tile, which the bundle knows.
 
     `io` None takes the bundle's float graph where there is one. `trusted_engine` is an engine from elsewhere to take
@@ -48,11 +54,11 @@ class CompileOrder:
 
 def compile_bundle(
     bundle: Bundle,
-    order: CompileOrder,
+    config: CompileConfig,
     cache: EngineCache | None = None,
     *,
-    report: Report = lambda stage, done, total: None,
-    say: Say = lambda line: None,
+    report: StageProgress = lambda stage, done, total: None,
+    on_event: OnEvent = lambda line: None,
 ) -> StoredEngine:
     """Builds the engine of a bundle, or finds it built already.
 
@@ -61,16 +67,18 @@ def compile_bundle(
         PrecisionUnavailable: the bundle has no graph of that precision.
         EngineError: the graph is refused, memory ran out, or the engine in the cache is not this cache's own.
     """
-    name, options = str(order.flavour), order.options
+    name, options = str(config.flavour), config.options
     load_runtime(name)
-    request = request_from_bundle(bundle, name, options.precision, order.device, rest=options.rest, io=order.io)
+    request = request_from_bundle(
+        bundle, name, options.precision, config.device, float_precision=options.float_precision, io=config.io
+    )
     options = replace(options, tile=request.tile, io=request.io)
-    library = load_library(order.flavour)
-    target = _target(order)
+    library = load_library(config.flavour)
+    target = _target(config)
     store = cache or EngineCache()
-    if order.trusted_engine is not None:
-        return adopted_engine(library, request.artifact, options, target, store, order.trusted_engine)
-    return stored_engine(library, request.artifact, options, target, store, report=report, say=say)
+    if config.trusted_engine is not None:
+        return adopted_engine(library, request.artifact, options, target, store, config.trusted_engine)
+    return stored_engine(library, request.artifact, options, target, store, report=report, on_event=on_event)
 
 
 def flavour_named(name: str) -> Flavour:
@@ -81,11 +89,11 @@ def flavour_named(name: str) -> Flavour:
         raise UnknownNameError("runtime that compiles engines", name, [str(flavour) for flavour in Flavour]) from None
 
 
-def _target(order: CompileOrder) -> Target:
+def _target(config: CompileConfig) -> EngineTarget:
     """The GPU of this machine, unless another's compute capability was named; raises RuntimeUnavailable."""
-    if order.options.compute_capability:
-        return target_elsewhere(order.options.compute_capability)
+    if config.options.compute_capability:
+        return target_elsewhere(config.options.compute_capability)
     find_gpus()
-    cuda = open_cuda(order.gpu_index)
+    cuda = open_cuda(config.gpu_index)
     with cuda.current():
         return target_of_gpu(cuda.gpu, cuda.free_bytes(), cuda.current)

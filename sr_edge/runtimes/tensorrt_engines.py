@@ -11,14 +11,14 @@ from sr_edge.bundle import sha256_of
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.cuda import Gpu
 from sr_edge.runtimes.engine_cache import EngineCache, EngineKey, EngineNotes, StoredEngine
-from sr_edge.runtimes.tensorrt_api import Flavour, Library
-from sr_edge.runtimes.tensorrt_builder import BuiltEngine, Report, Say, build_engine
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary
+from sr_edge.runtimes.tensorrt_builder import BuiltEngine, OnEvent, StageProgress, build_engine
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from sr_edge.spec import Precision
 
 
 @dataclass(frozen=True)
-class Target:
+class EngineTarget:
     """What to build for: a GPU of this machine and the way to it, or with TensorRT-RTX a compute capability.
 
     `free_bytes` is what the GPU has free now, None where it is not here.
@@ -30,17 +30,17 @@ class Target:
     on_device: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def target_of_gpu(gpu: Gpu, free_bytes: int, on_device: Callable[[], AbstractContextManager[None]]) -> Target:
+def target_of_gpu(gpu: Gpu, free_bytes: int, on_device: Callable[[], AbstractContextManager[None]]) -> EngineTarget:
     """This machine's GPU."""
-    return Target(gpu.compute_capability, gpu.name, free_bytes, on_device)
+    return EngineTarget(gpu.compute_capability, gpu.name, free_bytes, on_device)
 
 
-def target_elsewhere(compute_capability: str) -> Target:
+def target_elsewhere(compute_capability: str) -> EngineTarget:
     """A GPU that is not here."""
-    return Target(compute_capability, "")
+    return EngineTarget(compute_capability, "")
 
 
-def engine_key(library: Library, model_sha256: str, options: BuildOptions, target: Target) -> EngineKey:
+def engine_key(library: TensorRTLibrary, model_sha256: str, options: BuildOptions, target: EngineTarget) -> EngineKey:
     """TensorRT-RTX's engines run on every GPU of their compute capability, TensorRT's on one model of GPU only."""
     is_rtx = library.flavour is Flavour.RTX
     return EngineKey(
@@ -54,14 +54,14 @@ def engine_key(library: Library, model_sha256: str, options: BuildOptions, targe
 
 
 def stored_engine(
-    library: Library,
+    library: TensorRTLibrary,
     graph: Path,
     options: BuildOptions,
-    target: Target,
+    target: EngineTarget,
     cache: EngineCache,
     *,
-    report: Report = lambda stage, done, total: None,
-    say: Say = lambda line: None,
+    report: StageProgress = lambda stage, done, total: None,
+    on_event: OnEvent = lambda line: None,
 ) -> StoredEngine:
     """The cache's engine for this graph, these options and this target; built where there is none that fits.
 
@@ -79,15 +79,15 @@ def stored_engine(
             free_bytes=target.free_bytes,
             on_device=target.on_device,
             report=report,
-            say=say,
+            on_event=on_event,
         )
         return built.plan, notes_of(built)
 
-    return cache.fetch(engine_key(library, sha256_of(graph), options, target), build, say)
+    return cache.fetch(engine_key(library, sha256_of(graph), options, target), build, on_event)
 
 
 def adopted_engine(
-    library: Library, graph: Path, options: BuildOptions, target: Target, cache: EngineCache, engine: Path
+    library: TensorRTLibrary, graph: Path, options: BuildOptions, target: EngineTarget, cache: EngineCache, engine: Path
 ) -> StoredEngine:
     """Takes an engine that was built elsewhere into the cache; the user vouches for it, for its code will run here.
 
@@ -110,9 +110,9 @@ def adopted_engine(
             remedy="copy or build it again",
         )
     note = "built elsewhere and vouched for; its precision is as told, not verified"
-    rest = options.rest if options.precision is Precision.INT8 else options.precision
+    float_precision = options.float_precision if options.precision is Precision.INT8 else options.precision
     key = engine_key(library, sha256_of(graph), options, target)
-    return cache.adopt(key, plan, EngineNotes(options.precision, rest, note))
+    return cache.adopt(key, plan, EngineNotes(options.precision, float_precision, note))
 
 
 def notes_of(built: BuiltEngine) -> EngineNotes:
@@ -127,7 +127,7 @@ def notes_of(built: BuiltEngine) -> EngineNotes:
         remarks.append("whether the quantized layers use INT8 kernels, this TensorRT does not tell")
     if run is not None and run < quantized:
         remarks.append(f"{run} of {quantized} quantized layers run in int8")
-        ran = ran if 2 * run >= quantized else built.types.rest
+        ran = ran if 2 * run >= quantized else built.types.float_precision
     floats = {kind: count for kind, count in built.types.counts.items() if kind is not Precision.INT8}
     if len(floats) > 1:
         remarks.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in floats.items()))
@@ -135,7 +135,7 @@ def notes_of(built: BuiltEngine) -> EngineNotes:
         remarks.append(f"{len(built.fell_back)} of {built.types.layers} layers fell back from DLA to the GPU")
     return EngineNotes(
         ran=ran,
-        rest=built.types.rest,
+        float_precision=built.types.float_precision,
         note="; ".join(remarks),
         activation_bytes=built.activation_bytes,
         weights_bytes=built.weights_bytes,

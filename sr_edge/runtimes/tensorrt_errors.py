@@ -91,26 +91,26 @@ def build_failure(file: str, library: str, errors: Sequence[str], wanted_bytes: 
         wanted_bytes: device memory that the build was expected to need.
         free_bytes: device memory that was free before it; 0 where nobody knows.
     """
-    told = " ".join(errors)
-    if _ABSENT_DRIVER.search(told):
+    message = " ".join(errors)
+    if _ABSENT_DRIVER.search(message):
         return RuntimeUnavailable(
             f"{library} finds no NVIDIA GPU with a working driver here",
             wanted="an NVIDIA GPU and its driver",
             remedy="install the driver, or build on the device",
         )
-    if "out of memory" in told.lower() or _WANTED_BYTES.search(told):
-        return out_of_memory(f"{library} ran out of device memory building {file}", told, wanted_bytes, free_bytes)
+    if "out of memory" in message.lower() or _WANTED_BYTES.search(message):
+        return out_of_memory(f"{library} ran out of device memory building {file}", message, wanted_bytes, free_bytes)
     reason = plain_reason(errors[0]) if errors else "it gave no reason"
-    advice = next(advice for pattern, advice in _BUILD_ADVICE if re.search(pattern, told))
+    advice = next(advice for pattern, advice in _BUILD_ADVICE if re.search(pattern, message))
     return EngineError(f"{library} cannot build {file}: {reason}", found=file, remedy=advice)
 
 
-def out_of_memory(failed: str, told: str, wanted_bytes: int, free_bytes: int) -> EngineError:
+def out_of_memory(failed: str, message: str, wanted_bytes: int, free_bytes: int) -> EngineError:
     """`failed`, with how much was needed: by the library's own words, else by our own estimate.
 
     Its `wanted` is the memory needed and its `found` the memory that was free, in bytes; None where nobody knows.
     """
-    asked = _WANTED_BYTES.search(told)
+    asked = _WANTED_BYTES.search(message)
     needed = int(next(group for group in asked.groups() if group)) if asked else wanted_bytes
     free = f", {free_bytes / 2**20:,.0f} MiB were free" if free_bytes else ""
     return EngineError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sr_edge.runtimes.tensorrt_api import Library, logger_class
+from sr_edge.runtimes.tensorrt_api import TensorRTLibrary, logger_class
 
 ERROR, WARNING = 1, 2
 
@@ -59,7 +59,7 @@ class Listener:
 class ProcessLog:
     """TensorRT's logger of this process and whoever listens now."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: TensorRTLibrary) -> None:
         self._listeners: list[Listener] = []
         self.logger = logger_class(library.trt)(self._hear)
 
@@ -79,6 +79,6 @@ class ProcessLog:
 
 
 @functools.cache
-def process_log(library: Library) -> ProcessLog:
+def process_log(library: TensorRTLibrary) -> ProcessLog:
     """The one log of this library in this process."""
     return ProcessLog(library)

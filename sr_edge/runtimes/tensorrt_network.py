@@ -17,13 +17,13 @@ class NetworkTypes:
     """Convolutions and matmuls of a strongly typed network by the type that their inputs have in it.
 
     `quantized` are the names of those whose inputs and weights are all dequantized values (`counts` has them as INT8),
-    `rest` is the float type of the others, or of most of the network where there is no other.
+    `float_precision` is the float type of the others, or of most of the network where there is no other.
     """
 
     layers: int
     counts: dict[Precision, int]
     quantized: tuple[str, ...]
-    rest: Precision
+    float_precision: Precision
 
     def require(self, precision: Precision, file: str) -> None:
         """Raises PrecisionUnavailable unless the network is of `precision`: TensorRT keeps the types of the graph."""
@@ -48,7 +48,7 @@ class NetworkTypes:
     @property
     def precision(self) -> Precision:
         """INT8 where any layer is quantized, else the float type of most layers."""
-        return Precision.INT8 if self.quantized else self.rest
+        return Precision.INT8 if self.quantized else self.float_precision
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def network_types(trt: TrtModule, network: TrtINetworkDefinition) -> NetworkType
         if inputs and all(_is_dequantized(trt, tensor, producers) for tensor in inputs):
             quantized.append(layer.name)
             counts[Precision.INT8] += 1
-        elif (found := _float_precision(trt, inputs[0])) is not None:
+        elif (found := _float_type_of(trt, inputs[0])) is not None:
             counts[found] += 1
-    return NetworkTypes(network.num_layers, dict(counts), tuple(quantized), _rest(trt, network, counts))
+    return NetworkTypes(network.num_layers, dict(counts), tuple(quantized), _float_precision(trt, network, counts))
 
 
 def memory_need(trt: TrtModule, network: TrtINetworkDefinition, graph_bytes: int) -> MemoryNeed:
@@ -110,17 +110,17 @@ def _is_dequantized(trt: TrtModule, tensor: TrtITensor, producers: dict[str, Trt
     return layer is not None and layer.type == trt.LayerType.DEQUANTIZE
 
 
-def _float_precision(trt: TrtModule, tensor: TrtITensor) -> Precision | None:
+def _float_type_of(trt: TrtModule, tensor: TrtITensor) -> Precision | None:
     kinds = {trt.DataType.FLOAT: Precision.FP32, trt.DataType.HALF: Precision.FP16, trt.DataType.BF16: Precision.BF16}
     return kinds.get(tensor.dtype)
 
 
-def _rest(trt: TrtModule, network: TrtINetworkDefinition, counts: Counter[Precision]) -> Precision:
+def _float_precision(trt: TrtModule, network: TrtINetworkDefinition, counts: Counter[Precision]) -> Precision:
     """The float type that most of the float convolutions and matmuls have; without such, that most layers give."""
     floats = counts - Counter({Precision.INT8: counts[Precision.INT8]})
     if not floats:
         outputs = [layer.get_output(0) for layer in _layers(network) if layer.num_outputs]
-        floats.update(found for tensor in outputs if (found := _float_precision(trt, tensor)) is not None)
+        floats.update(found for tensor in outputs if (found := _float_type_of(trt, tensor)) is not None)
     return floats.most_common(1)[0][0] if floats else Precision.FP32
 
 

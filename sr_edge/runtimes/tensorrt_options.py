@@ -79,13 +79,13 @@ class SizeRange:
 class BuildOptions:
     """What may be chosen about a build.
 
-    `precision` is what the graph must hold, `rest` of what is not INT8; the graph decides, this is checked against it.
+    `precision` and `float_precision` are what the graph must have been written in: the graph decides, they are checked.
     `tile` is the size of a dynamic graph without `sizes`. `compute_capability` ("8.6") is for TensorRT-RTX, which
     builds for a GPU that is not there; empty for this machine's. `workspace_bytes` None takes half of what is free.
     """
 
     precision: Precision = Precision.FP32
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
     io: FrameFormat = FrameFormat.FLOAT_NCHW
     tile: TileSpec | None = None
     sizes: SizeRange | None = None

@@ -15,13 +15,13 @@ from sr_edge.errors import EngineError, PrecisionUnavailable, RuntimeUnavailable
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.cuda import PROVIDERS, Cuda, Gpu, find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineFacts, verified_spec
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineProperties, verified_spec
 from sr_edge.runtimes.executed import Executed, require_possible
 from sr_edge.runtimes.gpu_state import GpuState, read_gpu_state
 from sr_edge.runtimes.host_format import graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.tensorrt_api import (
-    Library,
+    TensorRTLibrary,
     TrtICudaEngine,
     TrtIExecutionContext,
     TrtModule,
@@ -34,7 +34,7 @@ from sr_edge.runtimes.tensorrt_errors import out_of_memory, plain_reason
 from sr_edge.runtimes.tensorrt_log import process_log
 from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
 from sr_edge.runtimes.tensorrt_session import DeviceMemory, TensorRtSession
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 _PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 _BUILD_OPTIONS = ("workspace_mib", "optimization_level", "timing_cache", "sizes", "dla")
@@ -54,7 +54,7 @@ class GpuAccess:
 class TensorRtRuntime:
     """`Runtime` over one imported TensorRT."""
 
-    def __init__(self, library: Library, access: GpuAccess = GpuAccess()) -> None:
+    def __init__(self, library: TensorRTLibrary, access: GpuAccess = GpuAccess()) -> None:
         self._library = library
         self._access = access
 
@@ -81,17 +81,19 @@ class TensorRtRuntime:
         )
 
     def choose_artifact(
-        self, artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+        self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
         """The file of that precision; of INT8 the s8 spelling: TensorRT takes no zero point but 0."""
         if precision is Precision.INT8:
-            return first_fitting(artifacts, ArtifactKind.ONNX, precision, rest, (Spelling.S8,), io)
+            return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8,), io)
         return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
 
     def open_request(self, request: SessionRequest) -> Session:
         settings = _settings(request)
         gpu = self._gpu(request.device)
-        require_possible(request, [self.obstacle(kind, request.device) for kind in (request.precision, request.rest)])
+        require_possible(
+            request, [self.obstacle(kind, request.device) for kind in (request.precision, request.float_precision)]
+        )
         cuda = self._access.open(gpu.index, settings.get("provider"))
         cache = EngineCache()
         started = time.perf_counter()
@@ -106,11 +108,13 @@ class TensorRtRuntime:
         engine = TensorRtEngine(cuda, ports, new_context, slots, want_graph, runtime_cache.save)
         load_ms = 1e3 * (time.perf_counter() - started)
         notes = stored.record.notes
-        executed = Executed(notes.ran, notes.rest, "; ".join(filter(None, (notes.note, engine.graph_obstacle))))
-        facts = EngineFacts(
+        executed = Executed(
+            notes.ran, notes.float_precision, "; ".join(filter(None, (notes.note, engine.graph_obstacle)))
+        )
+        properties = EngineProperties(
             str(self._library.flavour), self._library.version, _device_name(gpu.index), 0, load_ms, executed
         )
-        spec = verified_spec(engine, request, facts)
+        spec = verified_spec(engine, request, properties)
         memory = DeviceMemory(slots * deserialized.device_memory_size_v2, notes.weights_bytes, engine.buffer_bytes)
         return TensorRtSession(engine, spec, memory, lambda: self._access.read_state(gpu.index))
 
@@ -125,7 +129,7 @@ class TensorRtRuntime:
             options = newest.key.options if newest else options
         if options.sizes is not None:
             options.sizes.require(request.tile)
-        return stored_engine(self._library, request.artifact, options, target, cache, say=_LOG.warning)
+        return stored_engine(self._library, request.artifact, options, target, cache, on_event=_LOG.warning)
 
     def _gpu(self, device: str) -> Gpu:
         """The GPU called "cuda" or "cuda:1"; raises RuntimeUnavailable."""
@@ -164,7 +168,7 @@ def build_options(request: SessionRequest, settings: dict[str, str]) -> BuildOpt
     """How to build for a request; raises UsageError where a setting cannot be read."""
     return BuildOptions(
         precision=request.precision,
-        rest=request.rest if request.precision is Precision.INT8 else Precision.FP32,
+        float_precision=request.float_precision if request.precision is Precision.INT8 else Precision.FP32,
         io=request.io,
         tile=request.tile,
         sizes=SizeRange.parse(settings["sizes"]) if "sizes" in settings else None,
@@ -175,7 +179,7 @@ def build_options(request: SessionRequest, settings: dict[str, str]) -> BuildOpt
     )
 
 
-def load_engine(library: Library, stored: StoredEngine) -> TrtICudaEngine:
+def load_engine(library: TensorRTLibrary, stored: StoredEngine) -> TrtICudaEngine:
     """Deserialises an engine whose digest was checked; raises EngineError with TensorRT's own reason."""
     options = stored.record.key.options
     with process_log(library).listen() as heard:
@@ -230,7 +234,7 @@ def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest
 class _RuntimeCache:
     """The kernels that TensorRT-RTX compiles on the device when an engine first runs, kept beside the engine."""
 
-    def __init__(self, library: Library, engine: TrtICudaEngine, store: EngineCache, name: str) -> None:
+    def __init__(self, library: TensorRTLibrary, engine: TrtICudaEngine, store: EngineCache, name: str) -> None:
         self._store = store
         self._name = name
         self._rtx = rtx_engine(library, engine)

@@ -22,7 +22,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.models.loading import bake, reopen_model
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineFacts, session_over
+from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.executed import executed_precision, require_possible
 from sr_edge.runtimes.host_format import Tile, graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
@@ -60,7 +60,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 
 
 def choose_artifact(
-    artifacts: Sequence[Artifact], precision: Precision, rest: Precision, io: FrameFormat | None
+    artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
     """The weights; they serve every float precision, and frames are converted on the host."""
     if precision is Precision.INT8 or io is FrameFormat.UINT8_NHWC:
@@ -82,8 +82,8 @@ def open_request(request: SessionRequest) -> Session:
     executed = executed_precision(_layers_run(engine, request), 0, _PRECISIONS[dtype])
     if dtype is not torch.float32:
         executed = dataclasses.replace(executed, note="torch's autocast keeps norms and long sums in fp32")
-    facts = EngineFacts(NAME, _version(), str(device), engine.threads, load_ms, executed)
-    return session_over(engine, request, facts)
+    properties = EngineProperties(NAME, _version(), str(device), engine.threads, load_ms, executed)
+    return session_over(engine, request, properties)
 
 
 class _TorchEngine:

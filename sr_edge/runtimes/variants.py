@@ -10,22 +10,22 @@ from sr_edge.errors import SrEdgeError, UnknownNameError, UsageError
 from sr_edge.runtimes.registry import find_entry, load_runtime, runtime_names
 from sr_edge.spec import Precision
 
-MIXED_RESTS = (Precision.BF16, Precision.FP16)
+MIXED_FLOAT_PRECISIONS = (Precision.BF16, Precision.FP16)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One runtime at one precision; `rest` is wanted of all that is not a convolution or matmul."""
+    """One runtime at one precision; `float_precision` is wanted of all that is not a convolution or matmul."""
 
     runtime: str
     precision: Precision
-    rest: Precision = Precision.FP32
+    float_precision: Precision = Precision.FP32
 
     @property
     def label(self) -> str:
         """The precision as tables show it: "int8+bf16" is INT8 with everything else in bf16."""
-        mixed = self.precision is Precision.INT8 and self.rest is not Precision.FP32
-        return f"{self.precision}+{self.rest}" if mixed else str(self.precision)
+        mixed = self.precision is Precision.INT8 and self.float_precision is not Precision.FP32
+        return f"{self.precision}+{self.float_precision}" if mixed else str(self.precision)
 
 
 def choose_runtimes(text: str) -> list[str]:
@@ -71,18 +71,21 @@ def variants_of(
         for precision in precisions:
             found.append(Variant(runtime, precision))
             if precision is Precision.INT8:
-                found += [Variant(runtime, precision, rest) for rest in _mixed_rests(bundle, runtime, device)]
+                found += [
+                    Variant(runtime, precision, float_precision)
+                    for float_precision in _mixed_float_precisions(bundle, runtime, device)
+                ]
     return found
 
 
-def _mixed_rests(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
-    for rest in MIXED_RESTS:
-        if str(rest) in bundle.manifest.left_out:
+def _mixed_float_precisions(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:
+    for float_precision in MIXED_FLOAT_PRECISIONS:
+        if str(float_precision) in bundle.manifest.left_out:
             continue
         try:
             module = load_runtime(runtime)
-            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, rest, None)
-            if artifact is not None and module.obstacle(rest, device) is None:
-                yield rest
+            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, float_precision, None)
+            if artifact is not None and module.obstacle(float_precision, device) is None:
+                yield float_precision
         except SrEdgeError:
             return

@@ -30,6 +30,6 @@ def vendor_errors(failed: str, advice: str, found: object = None) -> Iterator[No
 def reason_of(error: BaseException) -> str:
     """The part of a library's message that tells something: no C++ source lines, one line, not endless."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
-    reason = " ".join(told) or type(error).__name__
+    kept_lines = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    reason = " ".join(kept_lines) or type(error).__name__
     return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 3] + "..."

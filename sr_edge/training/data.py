@@ -102,7 +102,7 @@ def _require_memory(filled_bytes: int, free_bytes: int, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """One picture to measure on, HWC uint8 RGB, and one low-resolution version of it."""
 
     name: str
@@ -117,7 +117,7 @@ class PairSet:
     `skipped` tells which pictures could not be used, and why.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ImagePair, ...]
     scale: int
     skipped: tuple[str, ...] = ()
 
@@ -137,7 +137,7 @@ class PairSet:
         originals = Originals.from_folder(folder, scale, smallest_lr_px, Purpose.VALIDATION)
         return cls(
             tuple(
-                Pair(f"{name} {version}".strip(), hr, lr)
+                ImagePair(f"{name} {version}".strip(), hr, lr)
                 for index, (name, hr) in enumerate(originals.pictures)
                 for version, lr in degradation.test_pictures(hr, scale, index).items()
             ),

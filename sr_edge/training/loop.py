@@ -39,7 +39,7 @@ CPU_SHORTAGE = "DefaultCPUAllocator"
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """State after one step, for a progress bar: `psnr_db` is the last validation's."""
 
     step: int
@@ -104,18 +104,19 @@ class TrainingState:
 class Training:
     """What stays the same from step to step: where the crops come from, where results go, and how.
 
-    A checkpoint begun from something else than `begun_from` (`beginning`) is refused. `say` gets sentences that people
-    should read before the first step. `supports_bfloat16` decides whether mixed precision is used on a device.
+    A checkpoint that began from something other than `begun_from` (see `beginning`) is refused. `on_event` receives
+    sentences that people should read before the first step. `supports_bfloat16` decides whether mixed precision is
+    used on a device.
     """
 
     crops: CropSource
     validation: PairSet
     out: Path
     recipe: Recipe
-    progress: Callable[[Progress], None] = lambda _: None
+    progress: Callable[[TrainingProgress], None] = lambda _: None
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
     begun_from: Mapping[str, str] = field(default_factory=dict)
-    say: Callable[[str], None] = lambda _: None
+    on_event: Callable[[str], None] = lambda _: None
     supports_bfloat16: Callable[[torch.device], bool] = has_bfloat16
 
 
@@ -197,9 +198,11 @@ def _settle_precision(state: TrainingState, training: Training) -> None:
     kept = state.precision if state.step else None
     state.precision, remark = settled_precision(training.recipe, device, kept, training.supports_bfloat16)
     if remark:
-        training.say(remark)
+        training.on_event(remark)
     if state.begun_on not in ("", device.type):
-        training.say(f"the first {state.step} steps were made on {state.begun_on}, the others are on {device.type}")
+        training.on_event(
+            f"the first {state.step} steps were made on {state.begun_on}, the others are on {device.type}"
+        )
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
@@ -229,7 +232,7 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
         state.save(out / CHECKPOINT, training)
-    training.progress(Progress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
+    training.progress(TrainingProgress(state.step, recipe.steps, loss, state.psnr_db, recipe.batch / elapsed))
 
 
 def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> float:

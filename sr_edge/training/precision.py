@@ -46,8 +46,8 @@ def settled_precision(
     wanted = kept or (Precision.BF16 if recipe.mixed_precision else Precision.FP32)
     if wanted is Precision.BF16 and not supports_bfloat16(device):
         before = " (the steps before were made in bfloat16)" if kept else ""
-        told = f"this {_name(device)} has no bfloat16: training in float32, without mixed precision{before}"
-        return Precision.FP32, told
+        remark = f"this {_name(device)} has no bfloat16: training in float32, without mixed precision{before}"
+        return Precision.FP32, remark
     if wanted is Precision.FP32 and recipe.mixed_precision and supports_bfloat16(device):
         return wanted, f"training goes on in float32, as before, although this {_name(device)} has bfloat16"
     return wanted, ""

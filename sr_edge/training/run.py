@@ -20,11 +20,11 @@ from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, P
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.log import LOG, logged_minutes
-from sr_edge.training.loop import WEIGHTS, Progress, Training, run_training, writing
+from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, run_training, writing
 from sr_edge.training.objective import Objective, PixelLoss
 from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
-from sr_edge.training.start import start_as_enlarger
+from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
 from sr_edge.training.vgg import VGG19Features, load_vgg19
 from sr_edge.whole_file import require_output_file, whole_file
@@ -67,8 +67,8 @@ def train_model(
     threads: int | None = None,
     device: str | None = None,
     vgg: Path | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
+    on_event: Callable[[str], None] = lambda _: None,
 ) -> TrainingReport:
     """Trains the registered network `name` and measures the weights that were written.
 
@@ -79,7 +79,7 @@ def train_model(
         device: "cpu" or "cuda"; None takes CUDA where it is. Started by torchrun, every process calls this.
         vgg: torchvision's VGG19, which a recipe with a perceptual loss needs.
         progress: called after every step.
-        say: called before the first step with what people should know, such as a precision that the device has not.
+        on_event: called before the first step with warnings, such as a precision that the device does not support.
 
     Raises:
         UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
@@ -101,7 +101,7 @@ def train_model(
     first_psnr_db = mean_psnr_db(network, tests) if start else None
     with joined_processes(device) as processes:
         crops = CropSource(originals, degradation)
-        training = Training(crops, tests, out, recipe, progress, processes, begun_from, say)
+        training = Training(crops, tests, out, recipe, progress, processes, begun_from, on_event)
         trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
         with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
@@ -163,7 +163,7 @@ def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
     if start:
         return load_model(name, scale, start).module.requires_grad_(True)
     network = build_network(name, scale)
-    start_as_enlarger(network)
+    initialize_as_bicubic(network)
     return network
 
 

@@ -15,7 +15,7 @@ from sr_edge.models.swin import SwinSkeleton, Upsampler
 from sr_edge.resize import resize_bicubic
 
 
-def start_as_enlarger(network: nn.Module) -> None:
+def initialize_as_bicubic(network: nn.Module) -> None:
     """Sets weights so that the network enlarges its picture before the first step.
 
     A short training reaches in hundreds of steps what takes thousands from random weights. LabNet and RealNet give

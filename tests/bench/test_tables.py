@@ -26,7 +26,7 @@ SPEC = SessionSpec(
     device="cpu",
     requested=Precision.FP32,
     ran=Precision.FP32,
-    rest_ran=Precision.FP32,
+    float_precision_ran=Precision.FP32,
     io=FrameFormat.FLOAT_NCHW,
     tile=TileSpec(16, 16),
     scale=2,
@@ -76,7 +76,7 @@ def test_a_row_that_could_not_run_stays_and_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ran", "rest_ran", "rest", "shown"),
+    ("ran", "float_precision_ran", "float_precision", "shown"),
     [
         (Precision.INT8, Precision.FP32, Precision.FP32, "int8"),
         (Precision.INT8, Precision.BF16, Precision.BF16, "int8"),
@@ -84,8 +84,13 @@ def test_a_row_that_could_not_run_stays_and_says_why() -> None:
         (Precision.FP32, Precision.FP32, Precision.BF16, "fp32"),
     ],
 )
-def test_what_ran_is_shown_where_it_differs(ran: Precision, rest_ran: Precision, rest: Precision, shown: str) -> None:
-    row = Row(Variant("openvino", Precision.INT8, rest), replace(SPEC, ran=ran, rest_ran=rest_ran))
+def test_what_ran_is_shown_where_it_differs(
+    ran: Precision, float_precision_ran: Precision, float_precision: Precision, shown: str
+) -> None:
+    row = Row(
+        Variant("openvino", Precision.INT8, float_precision),
+        replace(SPEC, ran=ran, float_precision_ran=float_precision_ran),
+    )
     assert cells(row)[2] == shown
 
 

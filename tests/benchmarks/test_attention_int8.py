@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from sr_edge.calibration.graph import load_graph, name_nodes
-from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.spec import Precision
 from tests.calibration.graphs import parsed, photo_like, random_weight
 from tests.calibration.networks import export
@@ -45,7 +45,7 @@ def test_int8_products_change_the_output_by_a_little(script: Any, model: onnx.Mo
     quantized = script.with_int8_products(model, nodes, clips)
     onnx.checker.check_model(quantized, full_check=True)
     assert sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node) == 2 * len(nodes)
-    wanted, found = (WatchedGraph(each, optimize=False).run(patches[4])[0] for each in (model, quantized))
+    wanted, found = (InstrumentedGraph(each, optimize=False).run(patches[4])[0] for each in (model, quantized))
     assert 1e-6 < float(np.abs(found - wanted).max()) < 0.02
     assert script.with_int8_products(model, [], clips) == model
 
@@ -67,7 +67,7 @@ def rows(change_db: float, high: float) -> list[dict[str, Any]]:
     found = {"set5": {"psnr_db": 37.0, "change_db": change_db, "noise_below_residual_db": 25.0}}
     base = {"layers": "bf16", "products": "none", "ran": "0 of 2", "quality": found, "ratio": None}
     ratio = {"median": 0.9, "low": 0.85, "high": high}
-    one = {"network": "ups-tiny-x2", "rest": "bf16", "largest_drop_db": 0.05}
+    one = {"network": "ups-tiny-x2", "float_precision": "bf16", "largest_drop_db": 0.05}
     return [{**one, "rows": [base, {**base, "products": "all", "ran": "2 of 2", "ratio": ratio}]}]
 
 

@@ -62,7 +62,7 @@ def rehearse(material: Path, results: Path, steps: tuple[str, ...], libraries: P
 def test_the_bundle_has_what_a_gpu_runs_and_nothing_else(material: Path) -> None:
     with open_bundle(material / "bundles" / f"{NETWORK}.sredge") as bundle:
         bundle.verify()
-        kinds = {(artifact.precision, artifact.rest) for artifact in bundle.manifest.artifacts}
+        kinds = {(artifact.precision, artifact.float_precision) for artifact in bundle.manifest.artifacts}
         goldens = {frame.precision for frame in bundle.manifest.golden}
     assert kinds == {(Precision.FP16, Precision.FP16), (Precision.INT8, Precision.FP16)}
     assert {Precision.FP16, Precision.INT8} <= goldens

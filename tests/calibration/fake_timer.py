@@ -11,7 +11,7 @@ import onnx
 
 from sr_edge.calibration import Calibration
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
 from tests.calibration.graphs import Batch
@@ -31,20 +31,25 @@ class FakeTimer:
     output_error: float = 0.0
 
     def measure_savings(
-        self, model: onnx.ModelProto, calibration: Calibration, batch: Batch, rest: Precision, threads: int | None
+        self,
+        model: onnx.ModelProto,
+        calibration: Calibration,
+        batch: Batch,
+        float_precision: Precision,
+        threads: int | None,
     ) -> Timings:
         saved = {node: self.saved_ms.get(node, self.usually_saved_ms) for node in calibration.int8_nodes}
-        return Timings(saved, "openvino", rest, float_ms=self.ms[0], int8_ms=self.ms[-1])
+        return Timings(saved, "openvino", float_precision, float_ms=self.ms[0], int8_ms=self.ms[-1])
 
     def measure_ms(
-        self, graphs: Sequence[onnx.ModelProto], batch: Batch, rest: Precision, threads: int | None
+        self, graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
     ) -> list[float]:
         return [self.ms[sum(node.op_type == "QuantizeLinear" for node in each.graph.node)] for each in graphs]
 
     def output_of(
-        self, model: onnx.ModelProto, batch: Batch, rest: Precision, threads: int | None
+        self, model: onnx.ModelProto, batch: Batch, float_precision: Precision, threads: int | None
     ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
-        graph = WatchedGraph(model, optimize=False)
+        graph = InstrumentedGraph(model, optimize=False)
         return lambda batch, setting: graph.run(batch, setting)[0] + self.output_error
 
     def conditions(self, threads: int | None) -> str:

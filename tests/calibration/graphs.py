@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sr_edge.spec import TileSpec
 
 TILE = TileSpec(24, 24)
-Values = npt.NDArray[np.float32]
+Float32Array = npt.NDArray[np.float32]
 Batch = npt.NDArray[np.float32]
 Run = Callable[[onnx.ModelProto, Batch], Batch]
 PsnrDb = Callable[[Batch, Batch], float]
@@ -45,7 +45,7 @@ def _type_of(value: npt.NDArray[np.generic]) -> str:
 
 
 def of_nodes(
-    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Values], shape: Sequence[int] = (1, 3, 24, 24)
+    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Float32Array], shape: Sequence[int] = (1, 3, 24, 24)
 ) -> onnx.ModelProto:
     """The nodes, from a float `x` of that shape to `y`."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
@@ -55,7 +55,7 @@ def of_nodes(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def random_weight(*shape: int, seed: int = 0) -> Values:
+def random_weight(*shape: int, seed: int = 0) -> Float32Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
@@ -72,7 +72,7 @@ def photo_like(count: int, colours: int) -> list[Batch]:
     return found
 
 
-def calling_white_255(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_input_range_255(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network with input and output 255 times as large; what its layers read keeps its name."""
     scaled = onnx.ModelProto()
     scaled.CopyFrom(model)

@@ -15,7 +15,7 @@ from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import graph_channels, is_dynamic, name_nodes
 from sr_edge.calibration.observers import MinMaxObserver
-from sr_edge.calibration.watched import Batch, Progress, WatchedGraph
+from sr_edge.calibration.watched import Batch, InstrumentedGraph, StepProgress
 from sr_edge.errors import CalibrationError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.tracing import trace
@@ -29,7 +29,7 @@ TENSORS = ["input", "/Relu_output_0", "/Concat_output_0"]
 def ranges_of(
     model: onnx.ModelProto,
     batches: Sequence[Batch],
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     observed_bytes: int = OBSERVED_BYTES,
 ) -> dict[str, TensorRange]:
     name_nodes(model)
@@ -40,7 +40,7 @@ def ranges_of(
 
 def test_ranges_are_the_extremes_over_all_batches(mixed_graph: onnx.ModelProto, batches: list[Batch]) -> None:
     ranges = ranges_of(mixed_graph, batches)
-    graph = WatchedGraph(mixed_graph, TENSORS)
+    graph = InstrumentedGraph(mixed_graph, TENSORS)
     values = [graph.run(batch) for batch in batches]
     for index, name in enumerate(TENSORS):
         seen = np.stack([found[index] for found in values])

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.export.onnx_run import run_onnxruntime
-from tests.calibration.graphs import Values, of_nodes, random_weight
+from tests.calibration.graphs import Float32Array, of_nodes, random_weight
 
 
 def one_layer(op_type: str, weight: tuple[int, ...], x: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
@@ -39,7 +39,7 @@ LAYERS = {
 }
 
 
-def outputs_by_position(layer: Layer, y: Values) -> Values:
+def outputs_by_position(layer: Layer, y: Float32Array) -> Float32Array:
     """(positions, groups x outputs of a group)."""
     return y[0].reshape(y.shape[1], -1).T if layer.is_spatial else y.reshape(-1, y.shape[-1])
 
@@ -60,7 +60,7 @@ def test_every_sampled_product_is_an_output_of_the_layer_and_all_outputs_are_met
     assert distances.min(axis=0).max() < 1e-4
 
 
-def run(model: onnx.ModelProto, x: Values) -> Values:
+def run(model: onnx.ModelProto, x: Float32Array) -> Float32Array:
     return np.asarray(run_onnxruntime(model, {"x": x})["y"])
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.calibration import calibrate, quantize_onnx
-from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.calibration.watched import Batch, InstrumentedGraph
 from sr_edge.errors import UsageError
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors
-from sr_edge.spec import Control, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, Control, ModelCard, Precision, TileSpec
 
 CONTROLS = (Control("gain", 1.0, 0.0, 2.0), Control("offset", 0.0, -1.0, 1.0))
 
@@ -49,7 +49,7 @@ def test_ranges_span_the_extremes(gain_file: Path, batches: list[Batch]) -> None
     steps: list[tuple[int, int]] = []
     found = calibrate(gain_file, batches, progress=lambda *step: steps.append(step)).ranges
     assert len(steps) == 2 * len(batches) + len(names)
-    graph = WatchedGraph(model, names)
+    graph = InstrumentedGraph(model, names)
     at_default = [np.abs(np.stack(values)).max() for values in zip(*map(graph.run, batches), strict=True)]
     assert found[names[0]].highest == at_default[0]
     assert found[names[1]].highest > 1.5 * at_default[1]
@@ -60,13 +60,15 @@ def test_equal_calls_give_equal_calibrations(gain_file: Path, batches: list[Batc
     assert calibrate(gain_file, batches) == calibrate(gain_file, batches)
 
 
-@pytest.mark.parametrize("spelling", list(Spelling))
-@pytest.mark.parametrize("rest", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("activation_type", list(ActivationType))
+@pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.FP16])
 def test_int8_follows_the_float_graph_at_every_setting(
-    gain_file: Path, batches: list[Batch], tmp_path: Path, spelling: Spelling, rest: Precision
+    gain_file: Path, batches: list[Batch], tmp_path: Path, activation_type: ActivationType, float_precision: Precision
 ) -> None:
-    out = quantize_onnx(gain_file, calibrate(gain_file, batches), tmp_path / "int8.onnx", spelling, rest)
-    floats, int8 = WatchedGraph(onnx.load(gain_file)), WatchedGraph(onnx.load(out))
+    out = quantize_onnx(
+        gain_file, calibrate(gain_file, batches), tmp_path / "int8.onnx", activation_type, float_precision
+    )
+    floats, int8 = InstrumentedGraph(onnx.load(gain_file)), InstrumentedGraph(onnx.load(out))
     for setting in ({}, {"gain": 2.0}, {"gain": 0.0, "offset": 1.0}, {"offset": -1.0}):
         wanted, found = floats.run(batches[0], setting)[0], int8.run(batches[0], setting)[0]
         assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
@@ -74,4 +76,4 @@ def test_int8_follows_the_float_graph_at_every_setting(
 
 def test_a_setting_out_of_range_is_refused(gain_file: Path, batches: list[Batch]) -> None:
     with pytest.raises(UsageError, match=r"gain\b.*\b3\b"):
-        WatchedGraph(onnx.load(gain_file)).run(batches[0], {"gain": 3.0})
+        InstrumentedGraph(onnx.load(gain_file)).run(batches[0], {"gain": 3.0})

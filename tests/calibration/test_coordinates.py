@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sr_edge.calibration.coordinates import Quadratic, descend
-from tests.calibration.graphs import Values
+from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
+from tests.calibration.graphs import Float32Array
 
 
-def problem() -> tuple[Quadratic, Values, Values, Values]:
+def problem() -> tuple[QuadraticError, Float32Array, Float32Array, Float32Array]:
     """Inputs that move together, so that one weight's rounding can make up for another's."""
     generator = np.random.default_rng(0)
     inputs = generator.standard_normal((400, 12)).astype(np.float32) + 2.0 * generator.standard_normal((400, 1)).astype(
@@ -16,24 +16,26 @@ def problem() -> tuple[Quadratic, Values, Values, Values]:
     )
     weight = generator.standard_normal((12, 5)).astype(np.float32)
     scales = np.full(5, 0.4, np.float32)
-    return Quadratic.of(inputs, inputs @ weight, weight), inputs, weight, scales
+    return QuadraticError.of(inputs, inputs @ weight, weight), inputs, weight, scales
 
 
-def error_of(levels: Values, inputs: Values, weight: Values, scales: Values) -> float:
+def error_of(levels: Float32Array, inputs: Float32Array, weight: Float32Array, scales: Float32Array) -> float:
     return float(np.mean(np.square(inputs @ (levels * scales) - inputs @ weight)))
 
 
 def test_it_beats_the_nearest_rounding() -> None:
     quadratic, inputs, weight, scales = problem()
     nearest = np.rint(weight / scales)
-    found = descend(quadratic, nearest, scales, 20)
+    found = coordinate_descent(quadratic, nearest, scales, 20)
     assert error_of(found, inputs, weight, scales) < 0.5 * error_of(nearest, inputs, weight, scales)
 
 
 def test_every_sweep_lowers_the_error_until_nothing_moves() -> None:
     quadratic, inputs, weight, scales = problem()
     nearest = np.rint(weight / scales)
-    errors = [error_of(descend(quadratic, nearest, scales, n), inputs, weight, scales) for n in (0, 1, 20, 40)]
+    errors = [
+        error_of(coordinate_descent(quadratic, nearest, scales, n), inputs, weight, scales) for n in (0, 1, 20, 40)
+    ]
     assert errors[0] == error_of(nearest, inputs, weight, scales)
     assert errors[0] > errors[1] >= errors[2] == errors[3]
 
@@ -41,7 +43,7 @@ def test_every_sweep_lowers_the_error_until_nothing_moves() -> None:
 def test_weights_stay_whole_and_within_int8() -> None:
     quadratic, _, weight, scales = problem()
     tiny = scales / 1000.0
-    found = descend(quadratic, np.clip(np.rint(weight / tiny), -127, 127), tiny, 5)
+    found = coordinate_descent(quadratic, np.clip(np.rint(weight / tiny), -127, 127), tiny, 5)
     assert np.abs(found).max() == 127.0
     np.testing.assert_array_equal(found, np.rint(found))
 
@@ -49,5 +51,5 @@ def test_weights_stay_whole_and_within_int8() -> None:
 def test_inputs_that_are_always_zero_leave_the_weights_alone() -> None:
     _, _, weight, scales = problem()
     nearest = np.rint(weight / scales)
-    silent = Quadratic.of(np.zeros((400, 12), np.float32), np.zeros((400, 5), np.float32), weight)
-    np.testing.assert_array_equal(descend(silent, nearest, scales, 5), nearest)
+    silent = QuadraticError.of(np.zeros((400, 12), np.float32), np.zeros((400, 5), np.float32), weight)
+    np.testing.assert_array_equal(coordinate_descent(silent, nearest, scales, 5), nearest)

@@ -12,11 +12,11 @@ import onnx
 import pytest
 
 from sr_edge.calibration import (
-    Account,
     Budget,
     Calibration,
+    CalibrationConfig,
+    CalibrationReport,
     HeldOut,
-    Order,
     calibrate,
     calibrate_within,
     quantize_onnx,
@@ -28,13 +28,13 @@ from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import Sampled, Statistics, search_range
-from sr_edge.calibration.sites import Site
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
+from sr_edge.calibration.sites import QuantizableOp
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
-from sr_edge.spec import Spelling
-from tests.calibration.graphs import Run, Values
+from sr_edge.spec import ActivationType
+from tests.calibration.graphs import Float32Array, Run
 from tests.expected_errors import raises
 
 STEPS = 4
@@ -51,14 +51,14 @@ def tuned(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> Calibra
     return finetune(load_graph(mixed_file), plain, batches, STEPS, samples=FEW_SAMPLES)
 
 
-def outlier_layer(taps: Values) -> Layer:
+def outlier_layer(taps: Float32Array) -> Layer:
     """Every output has one weight so large that all others are rounded to a few levels."""
     weight = taps.copy()
     weight[np.arange(6), np.arange(6)] = 30.0
-    return Layer(Site("conv", "Conv", "x", "conv.weight", 0), weight)
+    return Layer(QuantizableOp("conv", "Conv", "x", "conv.weight", 0), weight)
 
 
-def samples(count: int, seed: int) -> Values:
+def samples(count: int, seed: int) -> Float32Array:
     """Inputs that INT8 holds exactly and that move together: what is left is the rounding of the weights."""
     generator = np.random.default_rng(seed)
     loose = generator.standard_normal((count, 64)) + generator.standard_normal((count, 1))
@@ -67,9 +67,9 @@ def samples(count: int, seed: int) -> Values:
 
 def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() -> None:
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
-    taught, checked = (Sampled.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
-    peaks = np.abs(taught.columns[0]).max(axis=0)
-    found = search_range(Statistics(-peaks, peaks), [taught], None)
+    taught, checked = (LayerSamples.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
+    peaks = np.abs(taught.unfolded[0]).max(axis=0)
+    found = search_range(TensorStatistics(-peaks, peaks), [taught], None)
     result = tune_tensor(found.range, [found.corrections["conv"]], [taught], [checked], 20)
     assert result.noise_after < 0.8 * result.noise_before
     assert result.range is not None
@@ -81,10 +81,10 @@ def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() 
 def test_what_helps_only_where_it_was_tuned_is_not_kept() -> None:
     """Taught on eight samples of another kind, the tuning follows those."""
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
-    everything = Sampled.of(layer, samples(2000, 1)[np.newaxis])
-    peaks = np.abs(everything.columns[0]).max(axis=0)
-    found = search_range(Statistics(-peaks, peaks), [everything], None)
-    few = Sampled(layer, everything.columns[:, :8], 3.0 * everything.output[:, :8])
+    everything = LayerSamples.of(layer, samples(2000, 1)[np.newaxis])
+    peaks = np.abs(everything.unfolded[0]).max(axis=0)
+    found = search_range(TensorStatistics(-peaks, peaks), [everything], None)
+    few = LayerSamples(layer, everything.unfolded[:, :8], 3.0 * everything.output[:, :8])
     result = tune_tensor(found.range, [found.corrections["conv"]], [few], [everything], 20)
     assert result.noise_after > result.noise_before
     assert (result.range, result.corrections, result.weights) == (None, {}, {})
@@ -103,7 +103,7 @@ def test_all_of_it_together_lowers_the_noise_of_the_output(
     mixed_file: Path, plain: Calibration, tuned: Calibration, batches: list[Batch]
 ) -> None:
     def noise(calibration: Calibration) -> float:
-        graph = SwitchedGraph(load_graph(mixed_file), calibration)
+        graph = FakeQuantGraph(load_graph(mixed_file), calibration)
         return float(
             np.mean(
                 [np.square(graph.run(batch, calibration.int8_nodes) - graph.run(batch, ())).mean() for batch in batches]
@@ -117,12 +117,12 @@ def test_the_file_holds_the_tuned_weights_in_both_spellings_with_equal_bits(
     mixed_file: Path, tuned: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
     model = load_graph(mixed_file)
-    written = {spelling: insert_qdq(model, tuned, spelling) for spelling in Spelling}
+    written = {activation_type: insert_qdq(model, tuned, activation_type) for activation_type in ActivationType}
     outputs = [run_as_written(graph, batches[0]) for graph in written.values()]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-    judged = SwitchedGraph(model, tuned).run(batches[0], tuned.int8_nodes)
+    judged = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)
     np.testing.assert_allclose(outputs[0], judged, atol=2e-2)
-    levels = {onnx.numpy_helper.to_array(tensor).tobytes() for tensor in written[Spelling.S8].graph.initializer}
+    levels = {onnx.numpy_helper.to_array(tensor).tobytes() for tensor in written[ActivationType.INT8].graph.initializer}
     assert tuned.finetuning is not None
     wanted = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
     assert wanted
@@ -137,10 +137,10 @@ class TestWithoutSteps:
         held_out, cache = [HeldOut(batch) for batch in batches[4:]], tmp_path / "cache.json"
 
         def written(finetune: int, cache: Path | None) -> bytes:
-            order = Order(Budget(float("inf")), finetune=finetune)
+            config = CalibrationConfig(Budget(float("inf")), finetune=finetune)
             limits = Limits(finetuning_samples=FEW_SAMPLES)
-            account = calibrate_within(mixed_file, batches[:4], held_out, order, cache=cache, limits=limits)
-            return quantize_onnx(mixed_file, account.calibration, tmp_path / "x.onnx").read_bytes()
+            report = calibrate_within(mixed_file, batches[:4], held_out, config, cache=cache, limits=limits)
+            return quantize_onnx(mixed_file, report.calibration, tmp_path / "x.onnx").read_bytes()
 
         never, with_steps = written(0, None), written(STEPS, cache)
         assert written(0, cache) == never != with_steps
@@ -159,7 +159,7 @@ class TestWithoutSteps:
 
 def test_one_patch_cannot_teach_and_check(mixed_file: Path, batches: list[Batch]) -> None:
     with raises(CalibrationError, found=1, wanted=2):
-        calibrate_within(mixed_file, batches[:1], [HeldOut(batches[4])], Order(finetune=STEPS))
+        calibrate_within(mixed_file, batches[:1], [HeldOut(batches[4])], CalibrationConfig(finetune=STEPS))
 
 
 class TestResuming:
@@ -168,16 +168,16 @@ class TestResuming:
     ) -> None:
         limits = Limits(observed_bytes=1, finetuning_samples=FEW_SAMPLES)
         held_out, cache = [HeldOut(batch) for batch in batches[4:]], tmp_path / "cache.json"
-        order = Order(Budget(float("inf")), finetune=STEPS)
+        config = CalibrationConfig(Budget(float("inf")), finetune=STEPS)
 
-        def run(stop_at: int, steps: list[tuple[str, int, int]]) -> Account:
+        def run(stop_at: int, steps: list[tuple[str, int, int]]) -> CalibrationReport:
             def progress(stage: str, done: int, total: int) -> None:
                 steps.append((stage, done, total))
                 if (stage, done) == ("fine-tuning", stop_at):
                     raise KeyboardInterrupt
 
             return calibrate_within(
-                mixed_file, batches[:4], held_out, order, cache=cache, progress=progress, limits=limits
+                mixed_file, batches[:4], held_out, config, cache=cache, progress=progress, limits=limits
             )
 
         first: list[tuple[str, int, int]] = []
@@ -186,11 +186,11 @@ class TestResuming:
         partial = read_cache(cache).finetuning
         assert partial is not None
         assert len(partial.tensors) == 2
-        rest: list[tuple[str, int, int]] = []
-        resumed = run(-1, rest)
+        resumed_steps: list[tuple[str, int, int]] = []
+        resumed = run(-1, resumed_steps)
         tensors = len(resumed.calibration.ranges)
-        assert next(step[2] for step in rest if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
-        assert resumed == calibrate_within(mixed_file, batches[:4], held_out, order, limits=limits)
+        assert next(step[2] for step in resumed_steps if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
+        assert resumed == calibrate_within(mixed_file, batches[:4], held_out, config, limits=limits)
         assert resumed.calibration.finetuning is not None
         assert "fine-tuning helped" in resumed.sentence
 
@@ -210,4 +210,4 @@ def test_one_patch_leaves_nothing_to_check_on(mixed_file: Path, plain: Calibrati
 
 def test_fewer_than_no_steps_are_refused() -> None:
     with raises(UsageError, found=-1, wanted="0 or more"):
-        Order(finetune=-1)
+        CalibrationConfig(finetune=-1)

@@ -10,12 +10,12 @@ from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenan
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_sites
-from sr_edge.calibration.switched import SwitchedGraph
-from sr_edge.calibration.watched import WatchedGraph
+from sr_edge.calibration.sites import find_quantizable_ops
+from sr_edge.calibration.switched import FakeQuantGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.export.graph import view_graph
-from sr_edge.spec import Spelling
-from tests.calibration.graphs import Values, parsed
+from sr_edge.spec import ActivationType
+from tests.calibration.graphs import Float32Array, parsed
 
 SHAPES = {
     "w1": (4, 3, 3, 3),
@@ -54,7 +54,7 @@ LEFT = {
 }
 
 
-def constants() -> dict[str, Values]:
+def constants() -> dict[str, Float32Array]:
     generator = np.random.default_rng(0)
     made = {}
     for name, shape in SHAPES.items():
@@ -70,16 +70,16 @@ def model_of(body: str, picture: str = "float[1,3,8,8] x") -> onnx.ModelProto:
     return model
 
 
-def last_site(model: onnx.ModelProto) -> str:
-    return [site.node for site in find_sites(model) if not site.obstacle][-1]
+def last_op(model: onnx.ModelProto) -> str:
+    return [op.node for op in find_quantizable_ops(model) if not op.obstacle][-1]
 
 
 def calibration_of(model: onnx.ModelProto, smoothing: tuple[float, ...], clip: float = 40.0) -> Calibration:
     """The last layer in INT8; coarse enough levels that an inexact fold would show."""
-    chosen = last_site(model)
-    sites = {site.node: site for site in find_sites(model)}
-    decisions = tuple(Decision(site.node, site.op_type, site.node == chosen, "") for site in sites.values())
-    ranges = {sites[chosen].activation: TensorRange(-clip, clip, clip, smoothing, 0.5, "test")}
+    chosen = last_op(model)
+    ops = {op.node: op for op in find_quantizable_ops(model)}
+    decisions = tuple(Decision(op.node, op.op_type, op.node == chosen, "") for op in ops.values())
+    ranges = {ops[chosen].activation: TensorRange(-clip, clip, clip, smoothing, 0.5, "test")}
     return Calibration(Provenance("", (), "test"), PlacementPolicy(), ranges, decisions)
 
 
@@ -87,12 +87,12 @@ def calibration_of(model: onnx.ModelProto, smoothing: tuple[float, ...], clip: f
 def test_a_fold_is_exact_and_adds_no_operator(name: str) -> None:
     model = model_of(FOLDED[name])
     calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0))  # powers of two: nothing is rounded
-    quantized = insert_qdq(model, calibration, Spelling.S8)
+    quantized = insert_qdq(model, calibration, ActivationType.INT8)
     added = [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")]
     assert not added
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
-    judged = SwitchedGraph(model, calibration).run(batch, calibration.int8_nodes)
-    written = WatchedGraph(quantized, optimize=False).run(batch)[0]
+    judged = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
+    written = InstrumentedGraph(quantized, optimize=False).run(batch)[0]
     np.testing.assert_allclose(written, judged, atol=1e-5)
 
 
@@ -101,11 +101,11 @@ def test_what_would_change_something_else_is_left_and_gets_a_mul(name: str) -> N
     model = model_of(LEFT[name])
     channels = 3 if name == "the picture" else 4
     calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0)[:channels])
-    quantized = insert_qdq(model, calibration, Spelling.S8)
+    quantized = insert_qdq(model, calibration, ActivationType.INT8)
     assert [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")] == ["Mul"]
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
-    judged = SwitchedGraph(model, calibration).run(batch, calibration.int8_nodes)
-    np.testing.assert_allclose(WatchedGraph(quantized, optimize=False).run(batch)[0], judged, atol=1e-5)
+    judged = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
+    np.testing.assert_allclose(InstrumentedGraph(quantized, optimize=False).run(batch)[0], judged, atol=1e-5)
 
 
 def test_a_transposed_convolution_of_one_group_folds_and_a_grouped_one_does_not() -> None:

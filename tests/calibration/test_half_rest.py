@@ -15,7 +15,7 @@ from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.onnx_run import run_onnxruntime
 from sr_edge.models import LoadedModel
-from sr_edge.spec import ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, ModelCard, Precision, TileSpec
 
 TILE = TileSpec(12, 16)
 HOT = 2.0**18
@@ -46,8 +46,8 @@ def test_an_fp16_rest_keeps_what_leaves_float16_in_fp32(tmp_path: Path) -> None:
     full = export_onnx(model, TILE, tmp_path / "full.onnx").path
     batches = [np.random.default_rng(seed).random((1, 3, 12, 16), np.float32) for seed in range(4)]
     calibration = calibrate(full, batches, method="min-max")
-    plain = quantize_onnx(full, calibration, tmp_path / "int8.onnx", Spelling.S8, Precision.FP32)
-    mixed = quantize_onnx(full, calibration, tmp_path / "int8-fp16.onnx", Spelling.S8, Precision.FP16)
+    plain = quantize_onnx(full, calibration, tmp_path / "int8.onnx", ActivationType.INT8, Precision.FP32)
+    mixed = quantize_onnx(full, calibration, tmp_path / "int8-fp16.onnx", ActivationType.INT8, Precision.FP16)
     feed = {"input": batches[0]}
     wanted = run_onnxruntime(plain, feed)["output"]
     found = run_float16(onnx.load(mixed), feed)

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_edge.calibration import HeldOut, Order, calibrate_within
+from sr_edge.calibration import CalibrationConfig, HeldOut, calibrate_within
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.export.frame_io import wrap_uint8
-from tests.calibration.graphs import calling_white_255, parsed, photo_like, random_weight
+from tests.calibration.graphs import parsed, photo_like, random_weight, with_input_range_255
 from tests.calibration.networks import NETWORKS, export
 
 
@@ -21,20 +21,25 @@ def test_what_a_network_calls_white_is_told_by_what_it_does(name: str, tmp_path:
     export(name, tmp_path / "float.onnx")
     model, patches = load_graph(tmp_path / "float.onnx"), photo_like(4, NETWORKS[name].colours)
     assert range_warning(model, patches, 1.0) == ""
-    large = calling_white_255(model)
+    large = with_input_range_255(model)
     assert range_warning(large, patches, 255.0) == ""
     assert "seems to call white 255, not 1: " in range_warning(large, patches, 1.0)
 
 
 def test_the_account_warns_with_the_numbers_and_the_option(tmp_path: Path) -> None:
     export("residual", tmp_path / "float.onnx")
-    onnx.save(calling_white_255(onnx.load(tmp_path / "float.onnx")), tmp_path / "white255.onnx")
+    onnx.save(with_input_range_255(onnx.load(tmp_path / "float.onnx")), tmp_path / "white255.onnx")
     patches = photo_like(20, 3)
     held_out = [HeldOut(patch) for patch in patches[16:]]
-    (warning,) = calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, Order()).warnings
+    (warning,) = calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, CalibrationConfig()).warnings
     assert "dB from its input where white is 255, and" in warning
     assert warning.endswith("calibrate again with --input-range 255")
-    assert calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, Order(white=255.0)).warnings == ()
+    assert (
+        calibrate_within(
+            tmp_path / "white255.onnx", patches[:16], held_out, CalibrationConfig(input_range=255.0)
+        ).warnings
+        == ()
+    )
 
 
 @pytest.mark.parametrize(

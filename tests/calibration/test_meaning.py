@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from tests.calibration.graphs import parsed, random_weight
 
 LAYERS = {
@@ -47,7 +47,7 @@ CONSTANTS = {
 def obstacle_of(body: str) -> str:
     model = parsed(body, CONSTANTS, "float[1,4,8,8] x")
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    return find_sites(model)[0].obstacle
+    return find_quantizable_ops(model)[0].obstacle
 
 
 @pytest.mark.parametrize("name", LAYERS)

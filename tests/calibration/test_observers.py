@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.histogram import BINS, MagnitudeHistogram
-from sr_edge.calibration.observers import OBSERVERS, Observer, Values, observer_named
+from sr_edge.calibration.observers import OBSERVERS, Float32Array, Observer, observer_named
 from sr_edge.errors import UnknownNameError
 from tests.expected_errors import raises
 
 
-def normal_values(count: int = 200_000) -> Values:
+def normal_values(count: int = 200_000) -> Float32Array:
     return np.random.default_rng(0).standard_normal(count).astype(np.float32)
 
 
-def clip_of(observer_type: type[Observer], *arrays: Values) -> float:
+def clip_of(observer_type: type[Observer], *arrays: Float32Array) -> float:
     observer = observer_type()
     for values in arrays:
         observer.observe(values)
     return observer.clip()
 
 
-def rounding_error(values: Values, clip: float) -> float:
+def rounding_error(values: Float32Array, clip: float) -> float:
     scale = clip / 127
     return float(np.mean((np.clip(np.rint(values / scale), -127, 127) * scale - values) ** 2))
 

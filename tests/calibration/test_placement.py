@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.errors import CalibrationError, UsageError
-from tests.calibration.graphs import Values, of_nodes, random_weight
+from tests.calibration.graphs import Float32Array, of_nodes, random_weight
 from tests.expected_errors import raises
 
 SQUEEZE = "/squeeze/Conv"
@@ -19,7 +19,7 @@ SQUEEZE = "/squeeze/Conv"
 
 
 def decisions(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> dict[str, Decision]:
-    found = decide(model, find_sites(model), policy or PlacementPolicy())
+    found = decide(model, find_quantizable_ops(model), policy or PlacementPolicy())
     return {decision.node: decision for decision in found}
 
 
@@ -27,7 +27,7 @@ def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) ->
     return {name for name, decision in decisions(model, policy).items() if decision.int8}
 
 
-def chain(*layers: tuple[str, str, Values]) -> onnx.ModelProto:
+def chain(*layers: tuple[str, str, Float32Array]) -> onnx.ModelProto:
     """(node name, operator, weight) one behind the other, from x to y."""
     names = ["x", *(f"t{i}" for i in range(1, len(layers))), "y"]
     nodes = [
@@ -37,7 +37,7 @@ def chain(*layers: tuple[str, str, Values]) -> onnx.ModelProto:
     return of_nodes(nodes, {f"w{i}": weight for i, (_, _, weight) in enumerate(layers)}, (1, 4, 8, 8))
 
 
-def between_convs(name: str, weight: Values) -> onnx.ModelProto:
+def between_convs(name: str, weight: Float32Array) -> onnx.ModelProto:
     conv = random_weight(4, 4, 1, 1)
     return chain(
         ("first", "Conv", conv),
@@ -56,7 +56,7 @@ def test_inner_weighted_layers_become_int8_and_the_ends_stay_float(mixed_graph: 
 
 
 def test_only_layers_with_constant_weights_are_sites(mixed_graph: onnx.ModelProto) -> None:
-    assert {site.op_type for site in find_sites(mixed_graph)} == {"Conv", "ConvTranspose", "MatMul"}
+    assert {op.op_type for op in find_quantizable_ops(mixed_graph)} == {"Conv", "ConvTranspose", "MatMul"}
 
 
 def test_include_takes_exactly_what_matches_the_ends_too(mixed_graph: onnx.ModelProto) -> None:
@@ -74,7 +74,7 @@ def test_exclude_wins_over_include(mixed_graph: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("policy", [PlacementPolicy(include=("nothing*",)), PlacementPolicy(exclude=("nothing*",))])
 def test_a_pattern_that_matches_nothing_is_refused(mixed_graph: onnx.ModelProto, policy: PlacementPolicy) -> None:
-    names = tuple(site.node for site in find_sites(mixed_graph))
+    names = tuple(op.node for op in find_quantizable_ops(mixed_graph))
     with raises(UsageError, found="nothing*", wanted=names) as caught:
         decisions(mixed_graph, policy)
     assert "/head/Conv" in str(caught.value.remedy)
@@ -122,19 +122,19 @@ def test_gemm_takes_its_channel_axis_from_the_transposition() -> None:
         model = chain(("gemm", "Gemm", random_weight(4, 4)))
         model.graph.node[0].attribute.append(helper.make_attribute("transB", transposed))
         model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 4]))
-        assert find_sites(model)[0].channel_axis == axis
+        assert find_quantizable_ops(model)[0].channel_axis == axis
 
 
 def test_weights_of_another_type_or_rank_stay_float() -> None:
     model = chain(("stack", "MatMul", random_weight(1, 4, 8, 8)))
-    assert "rank 4" in find_sites(model)[0].obstacle
+    assert "rank 4" in find_quantizable_ops(model)[0].obstacle
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     weight = random_weight(4, 4, 1, 1)
     weight[0, 0] = np.nan
     with raises(CalibrationError, found="broken", wanted="finite weights"):
-        find_sites(between_convs("broken", weight))
+        find_quantizable_ops(between_convs("broken", weight))
 
 
 def test_a_quantized_graph_is_refused() -> None:
@@ -142,7 +142,7 @@ def test_a_quantized_graph_is_refused() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1.0), "scale"))
     model.graph.node.append(helper.make_node("QuantizeLinear", ["y", "scale"], ["levels"], name="q"))
     with raises(CalibrationError, found="q", wanted="a float graph"):
-        find_sites(model)
+        find_quantizable_ops(model)
 
 
 def test_nodes_without_a_name_or_with_a_common_one_get_their_own() -> None:

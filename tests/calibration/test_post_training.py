@@ -16,11 +16,11 @@ from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration import OBSERVERS, Calibration, calibrate, quantize_onnx, read_cache, write_cache
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.placement import PlacementPolicy, decide
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision
 from tests.calibration.graphs import PsnrDb, Run
 from tests.expected_errors import raises
 
@@ -51,10 +51,10 @@ def test_ranges_cover_the_layers_that_stay_float(calibration: Calibration) -> No
 
 
 def test_layers_can_be_switched_to_float_one_by_one(calibration: Calibration, mixed_file: Path, tmp_path: Path) -> None:
-    switched = calibration.keep_float(["/fuse/Conv"], "it is noisy")
-    assert set(calibration.int8_nodes) - set(switched.int8_nodes) == {"/fuse/Conv"}
-    assert {d.node: d.reason for d in switched.decisions}["/fuse/Conv"] == "it is noisy"
-    model = onnx.load(quantize_onnx(mixed_file, switched, tmp_path / "int8.onnx"))
+    fake_quant = calibration.keep_float(["/fuse/Conv"], "it is noisy")
+    assert set(calibration.int8_nodes) - set(fake_quant.int8_nodes) == {"/fuse/Conv"}
+    assert {d.node: d.reason for d in fake_quant.decisions}["/fuse/Conv"] == "it is noisy"
+    model = onnx.load(quantize_onnx(mixed_file, fake_quant, tmp_path / "int8.onnx"))
     inputs = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     assert inputs["/fuse/Conv"] == "fuse.weight"
 
@@ -85,7 +85,7 @@ def test_metadata_says_int8(mixed_file: Path, batches: list[Batch], tmp_path: Pa
     write_metadata(model, GraphMetadata(card, Form.STATIC, Precision.FP32, FrameFormat.FLOAT_NCHW, None, "0", "2"))
     onnx.save(model, tmp_path / "float.onnx")
     calibration = calibrate(tmp_path / "float.onnx", batches)
-    path = quantize_onnx(tmp_path / "float.onnx", calibration, tmp_path / "int8.onnx", Spelling.U8)
+    path = quantize_onnx(tmp_path / "float.onnx", calibration, tmp_path / "int8.onnx", ActivationType.UINT8)
     metadata = read_metadata(onnx.load(path))
     assert metadata.precision is Precision.INT8
     assert metadata.card == card
@@ -221,7 +221,9 @@ class TestRefusals:
 
     def test_everything_excluded(self, mixed_file: Path, batches: list[Batch]) -> None:
         model = load_graph(mixed_file)
-        reasons = {d.node: d.reason for d in decide(model, find_sites(model), PlacementPolicy(exclude=("*",)))}
+        reasons = {
+            d.node: d.reason for d in decide(model, find_quantizable_ops(model), PlacementPolicy(exclude=("*",)))
+        }
         with raises(NothingToQuantize, found=reasons):
             calibrate(mixed_file, batches, exclude=["*"])
 
@@ -251,7 +253,7 @@ class TestRefusals:
 def test_the_public_names_are_exactly_these() -> None:
     assert sr_edge.calibration.__all__ == [
         "OBSERVERS",
-        "Account",
+        "CalibrationReport",
         "Budget",
         "CalibratedFile",
         "Calibration",
@@ -260,7 +262,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "LatencyMs",
         "LayerRow",
         "Observer",
-        "Order",
+        "CalibrationConfig",
         "PlacementPolicy",
         "Provenance",
         "TensorRange",

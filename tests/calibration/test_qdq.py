@@ -18,7 +18,7 @@ from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import view_graph
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from tests.calibration.graphs import PsnrDb, Run, of_nodes, random_weight
 from tests.expected_errors import raises
 
@@ -28,12 +28,12 @@ def calibration(mixed_file: Path, batches: list[Batch]) -> Calibration:
     return calibrate(mixed_file, batches, include=["*"])
 
 
-@pytest.fixture(params=[(s, r) for s in Spelling for r in (Precision.FP32, Precision.FP16)], ids=str)
+@pytest.fixture(params=[(s, r) for s in ActivationType for r in (Precision.FP32, Precision.FP16)], ids=str)
 def quantized(
     request: pytest.FixtureRequest, mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> onnx.ModelProto:
-    spelling, rest = request.param
-    return quantized_model(mixed_graph, calibration, spelling, rest)
+    activation_type, float_precision = request.param
+    return quantized_model(mixed_graph, calibration, activation_type, float_precision)
 
 
 def test_every_spelling_and_rest_is_valid_onnx(quantized: onnx.ModelProto) -> None:
@@ -55,16 +55,16 @@ def test_inputs_and_outputs_stay_as_they_were(quantized: onnx.ModelProto, mixed_
 
 def test_the_float_graph_is_left_alone(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
     before = mixed_graph.SerializeToString(deterministic=True)
-    insert_qdq(mixed_graph, calibration, Spelling.S8)
+    insert_qdq(mixed_graph, calibration, ActivationType.INT8)
     assert mixed_graph.SerializeToString(deterministic=True) == before
 
 
-@pytest.mark.parametrize("rest", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.FP16])
 def test_the_signed_spelling_keeps_tensorrts_rules(
-    mixed_graph: onnx.ModelProto, calibration: Calibration, rest: Precision
+    mixed_graph: onnx.ModelProto, calibration: Calibration, float_precision: Precision
 ) -> None:
     """Zero points 0, INT8 levels only, no dequantized INT32 bias, positive scales, no node of two float types."""
-    view = view_graph(quantized_model(mixed_graph, calibration, Spelling.S8, rest))
+    view = view_graph(quantized_model(mixed_graph, calibration, ActivationType.INT8, float_precision))
     linear = [node for node in view.nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert linear
     for node in linear:
@@ -98,26 +98,26 @@ def test_a_shared_weight_is_quantized_once_where_its_inputs_are_not_smoothed_apa
     mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> None:
     unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
-    quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), Spelling.S8)
+    quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8)
     uses = Counter(name for node in quantized.graph.node for name in node.input)
     assert uses["shared.weight/int8_axis0"] == 2
 
 
 def test_every_name_is_there_once(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
-    quantized = insert_qdq(mixed_graph, calibration, Spelling.S8)
+    quantized = insert_qdq(mixed_graph, calibration, ActivationType.INT8)
     names = [node.name for node in quantized.graph.node]
     assert len(set(names)) == len(names)
     assert len({tensor.name for tensor in quantized.graph.initializer}) == len(quantized.graph.initializer)
 
 
 def test_an_activation_of_an_int8_and_a_float_layer_reaches_the_float_one_unrounded() -> None:
-    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a"]), Spelling.S8)
+    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a"]), ActivationType.INT8)
     inputs = {node.name: node.input[0] for node in quantized.graph.node if node.op_type == "Conv"}
     assert inputs == {"a": "x/int8", "b": "x"}
 
 
 def test_two_int8_readers_of_one_activation_share_its_pair() -> None:
-    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a", "b"]), Spelling.S8)
+    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a", "b"]), ActivationType.INT8)
     assert [node.op_type for node in quantized.graph.node].count("QuantizeLinear") == 1
 
 
@@ -129,7 +129,7 @@ def test_float_weights_that_nothing_reads_any_more_are_gone(quantized: onnx.Mode
 
 def test_int8_weights_make_the_file_smaller(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
     unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
-    view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), Spelling.S8))
+    view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8))
     held = Counter[str]()
     for constant in view.constants.values():
         held[str(constant.dtype)] += constant.nbytes
@@ -148,7 +148,7 @@ def test_a_uint8_frame_graph_is_quantized_too(
     found = calibrate(path, batches)
     frame = np.rint(batches[0] * 255.0).astype(np.uint8).transpose(0, 2, 3, 1)
     wanted = run_as_written(onnx.load(path), frame)
-    picture = run_as_written(quantized_model(onnx.load(path), found, Spelling.S8, Precision.FP32), frame)
+    picture = run_as_written(quantized_model(onnx.load(path), found, ActivationType.INT8, Precision.FP32), frame)
     assert picture.dtype == np.uint8
     assert np.abs(picture.astype(int) - wanted).max() <= 3
 
@@ -157,7 +157,7 @@ def test_a_weight_in_a_constant_node_is_quantized_and_dropped() -> None:
     model = two_readers()
     weight = model.graph.initializer.pop(0)
     model.graph.node.insert(0, helper.make_node("Constant", [], [weight.name], value=weight))
-    quantized = insert_qdq(model, calibration_of_two_readers(int8=["a"]), Spelling.S8)
+    quantized = insert_qdq(model, calibration_of_two_readers(int8=["a"]), ActivationType.INT8)
     assert not [node for node in quantized.graph.node if node.op_type == "Constant"]
 
 
@@ -165,22 +165,22 @@ def test_a_layer_that_the_graph_does_not_have_is_refused(
     mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> None:
     with raises(CalibrationError, found=calibration.int8_nodes[0], wanted=("a", "b")):
-        insert_qdq(two_readers(), calibration, Spelling.S8)
+        insert_qdq(two_readers(), calibration, ActivationType.INT8)
 
 
 def test_an_opset_without_channel_scales_is_refused(calibration: Calibration) -> None:
     model = two_readers()
     model.opset_import[0].version = 11
     with raises(CalibrationError, found=11, wanted=13):
-        insert_qdq(model, calibration, Spelling.S8)
+        insert_qdq(model, calibration, ActivationType.INT8)
 
 
-@pytest.mark.parametrize("rest", [Precision.BF16, Precision.INT8])
+@pytest.mark.parametrize("float_precision", [Precision.BF16, Precision.INT8])
 def test_a_rest_that_no_graph_can_hold_is_refused(
-    mixed_graph: onnx.ModelProto, calibration: Calibration, rest: Precision
+    mixed_graph: onnx.ModelProto, calibration: Calibration, float_precision: Precision
 ) -> None:
-    with raises(UsageError, found=rest, wanted=(Precision.FP32, Precision.FP16)):
-        quantized_model(mixed_graph, calibration, Spelling.S8, rest)
+    with raises(UsageError, found=float_precision, wanted=(Precision.FP32, Precision.FP16)):
+        quantized_model(mixed_graph, calibration, ActivationType.INT8, float_precision)
 
 
 def two_readers() -> onnx.ModelProto:

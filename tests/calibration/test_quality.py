@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.gate import Budget, choose_layers
-from sr_edge.calibration.quality import HeldOut, Judge, cost_of_pictures_db
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.quality import HeldOut, QualityEvaluator, cost_of_pictures_db
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import NothingToQuantize
@@ -35,25 +35,25 @@ class PretendGraph:
 
 
 @pytest.fixture
-def judge() -> Judge:
+def evaluator() -> QualityEvaluator:
     generator = np.random.default_rng(0)
     patches = [generator.uniform(0.2, 0.8, (1, 3, 24, 24)).astype(np.float32) for _ in range(2)]
-    return Judge(cast(SwitchedGraph, PretendGraph()), [HeldOut(patch) for patch in patches])
+    return QualityEvaluator(cast(FakeQuantGraph, PretendGraph()), [HeldOut(patch) for patch in patches])
 
 
-def test_a_tint_costs_more_than_equal_noise(judge: Judge) -> None:
-    assert judge.drop_db(["noise"]) < BUDGET_DB
-    assert judge.drop_db(["tint"]) == pytest.approx(0.075, rel=0.01)
-    assert judge.drop_db(["tint", "noise"]) > BUDGET_DB
+def test_a_tint_costs_more_than_equal_noise(evaluator: QualityEvaluator) -> None:
+    assert evaluator.drop_db(["noise"]) < BUDGET_DB
+    assert evaluator.drop_db(["tint"]) == pytest.approx(0.075, rel=0.01)
+    assert evaluator.drop_db(["tint", "noise"]) > BUDGET_DB
 
 
-def test_the_gate_leaves_the_layer_that_tints_in_float(judge: Judge) -> None:
-    single_db = {name: judge.db_of_noise(judge.noise_power([name])) for name in ("tint", "noise")}
+def test_the_gate_leaves_the_layer_that_tints_in_float(evaluator: QualityEvaluator) -> None:
+    single_db = {name: evaluator.db_of_noise(evaluator.noise_power([name])) for name in ("tint", "noise")}
     timings = Timings({"tint": 1.0, "noise": 2.0}, "openvino", float_ms=5.0, int8_ms=2.0)
-    assert choose_layers(single_db, timings, judge.drop_db, Budget(BUDGET_DB)).int8 == ("noise",)
-    assert choose_layers(single_db, timings, judge.drop_db, Budget(2 * BUDGET_DB)).int8 == ("tint", "noise")
-    with raises(NothingToQuantize, found=judge.drop_db(["tint"]), wanted=BUDGET_DB):
-        choose_layers({"tint": single_db["tint"]}, timings, judge.drop_db, Budget(BUDGET_DB))
+    assert choose_layers(single_db, timings, evaluator.drop_db, Budget(BUDGET_DB)).int8 == ("noise",)
+    assert choose_layers(single_db, timings, evaluator.drop_db, Budget(2 * BUDGET_DB)).int8 == ("tint", "noise")
+    with raises(NothingToQuantize, found=evaluator.drop_db(["tint"]), wanted=BUDGET_DB):
+        choose_layers({"tint": single_db["tint"]}, timings, evaluator.drop_db, Budget(BUDGET_DB))
 
 
 def test_detail_that_one_patch_loses_counts_although_the_mean_noise_is_small() -> None:

@@ -7,35 +7,37 @@ import pytest
 
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.observers import MinMaxObserver
-from sr_edge.calibration.search import Sampled, Statistics, search_range
-from sr_edge.calibration.sites import Site
+from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
+from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
 from sr_edge.calibration.weights import int8_weight
-from tests.calibration.graphs import Values
+from tests.calibration.graphs import Float32Array
 
 
-def layer(weight: Values, name: str = "conv", correctable: bool = True) -> Layer:
-    return Layer(Site(name, "Conv", "x", f"{name}.weight", 0), weight, is_correctable=correctable)
+def layer(weight: Float32Array, name: str = "conv", correctable: bool = True) -> Layer:
+    return Layer(QuantizableOp(name, "Conv", "x", f"{name}.weight", 0), weight, is_correctable=correctable)
 
 
-def pointwise(outputs: int, inputs: int, seed: int = 0) -> Values:
+def pointwise(outputs: int, inputs: int, seed: int = 0) -> Float32Array:
     return np.random.default_rng(seed).standard_normal((outputs, inputs, 1, 1)).astype(np.float32)
 
 
-def sampled_of(values: Values, *layers: Layer) -> tuple[Statistics, list[Sampled]]:
+def sampled_of(values: Float32Array, *layers: Layer) -> tuple[TensorStatistics, list[LayerSamples]]:
     """Rows of channels, as a pointwise layer sees them."""
-    statistics = Statistics(values.min(axis=0), values.max(axis=0))
-    return statistics, [Sampled.of(one, values[np.newaxis]) for one in layers]
+    statistics = TensorStatistics(values.min(axis=0), values.max(axis=0))
+    return statistics, [LayerSamples.of(one, values[np.newaxis]) for one in layers]
 
 
-def loud_and_quiet() -> Values:
+def loud_and_quiet() -> Float32Array:
     """Eight channels, one of them a hundred times as loud."""
     values = np.random.default_rng(1).standard_normal((2000, 8)).astype(np.float32)
     values[:, 3] *= 100.0
     return values
 
 
-def rounding_error(values: Values, one: Layer, statistics: Statistics, sampled: list[Sampled]) -> float:
+def rounding_error(
+    values: Float32Array, one: Layer, statistics: TensorStatistics, sampled: list[LayerSamples]
+) -> float:
     found = search_range(statistics, sampled, None)
     smoothing = np.asarray(found.range.smoothing or np.ones(values.shape[1]), np.float32)
     levels = np.clip(np.rint(values / smoothing / found.range.scale), -128, 127) * found.range.scale

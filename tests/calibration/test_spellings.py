@@ -13,15 +13,15 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
-from sr_edge.calibration.calibrated_file import choose_spelling
+from sr_edge.calibration.calibrated_file import choose_activation_type
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import describe_machine
-from sr_edge.spec import Spelling
+from sr_edge.spec import ActivationType
 from tests.calibration.graphs import AGREEMENT_DB, TILE, PsnrDb, Run, of_nodes, parsed, random_weight
 from tests.calibration.networks import trained
 from tests.expected_errors import raises
@@ -63,37 +63,43 @@ def network(request: pytest.FixtureRequest, mixed_graph: onnx.ModelProto) -> onn
 
 
 @pytest.fixture(scope="module")
-def spellings(
+def activation_types(
     network: onnx.ModelProto, batches: list[Batch], tmp_path_factory: pytest.TempPathFactory
-) -> dict[Spelling, onnx.ModelProto]:
-    path = tmp_path_factory.mktemp("spellings") / "float.onnx"
+) -> dict[ActivationType, onnx.ModelProto]:
+    path = tmp_path_factory.mktemp("activation_types") / "float.onnx"
     onnx.save(network, path)
     calibration = calibrate(path, batches, method="percentile", include=["*"])
-    return {spelling: insert_qdq(onnx.load(path), calibration, spelling) for spelling in Spelling}
+    return {
+        activation_type: insert_qdq(onnx.load(path), calibration, activation_type) for activation_type in ActivationType
+    }
 
 
 def test_both_spellings_are_bit_equal_as_written(
-    spellings: dict[Spelling, onnx.ModelProto], batches: list[Batch], run_as_written: Run
+    activation_types: dict[ActivationType, onnx.ModelProto], batches: list[Batch], run_as_written: Run
 ) -> None:
-    signed, unsigned = (run_as_written(spellings[spelling], batches[0]) for spelling in Spelling)
+    signed, unsigned = (
+        run_as_written(activation_types[activation_type], batches[0]) for activation_type in ActivationType
+    )
     np.testing.assert_array_equal(signed, unsigned)
 
 
 def test_both_spellings_are_bit_equal_optimized(
-    spellings: dict[Spelling, onnx.ModelProto], batches: list[Batch], run_optimized: Run
+    activation_types: dict[ActivationType, onnx.ModelProto], batches: list[Batch], run_optimized: Run
 ) -> None:
-    signed, unsigned = (run_optimized(spellings[spelling], batches[0]) for spelling in Spelling)
+    signed, unsigned = (
+        run_optimized(activation_types[activation_type], batches[0]) for activation_type in ActivationType
+    )
     np.testing.assert_array_equal(signed, unsigned)
 
 
 def test_openvino_agrees_with_onnxruntime_on_the_unsigned_spelling(
-    spellings: dict[Spelling, onnx.ModelProto],
+    activation_types: dict[ActivationType, onnx.ModelProto],
     batches: list[Batch],
     run_as_written: Run,
     run_openvino: Run,
     psnr_db: PsnrDb,
 ) -> None:
-    model = spellings[Spelling.U8]
+    model = activation_types[ActivationType.UINT8]
     agreement_db = min(psnr_db(run_openvino(model, batch), run_as_written(model, batch)) for batch in batches[:3])
     assert agreement_db >= AGREEMENT_DB
 
@@ -118,17 +124,19 @@ def test_openvino_still_loses_the_sign_of_signed_values_behind_a_concat(
     batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     model = concat_toy()
-    decisions = tuple(Decision(site.node, site.op_type, site.node == "second", "") for site in find_sites(model))
+    decisions = tuple(Decision(op.node, op.op_type, op.node == "second", "") for op in find_quantizable_ops(model))
     ranges = {"b": TensorRange(-8.0, 8.0, 8.0)}
     calibration = Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
     agreement_db = {}
-    for spelling in Spelling:
-        quantized = insert_qdq(model, calibration, spelling)
-        agreement_db[spelling] = psnr_db(run_openvino(quantized, batches[0]), run_as_written(quantized, batches[0]))
-    assert agreement_db[Spelling.U8] >= AGREEMENT_DB
-    assert agreement_db[Spelling.S8] < 20.0, (
+    for activation_type in ActivationType:
+        quantized = insert_qdq(model, calibration, activation_type)
+        agreement_db[activation_type] = psnr_db(
+            run_openvino(quantized, batches[0]), run_as_written(quantized, batches[0])
+        )
+    assert agreement_db[ActivationType.UINT8] >= AGREEMENT_DB
+    assert agreement_db[ActivationType.INT8] < 20.0, (
         "OpenVINO now computes Concat -> signed Q/DQ -> INT8 conv correctly: "
-        "the u8 spelling (Spelling.U8) can be dropped once the oldest supported version is this one"
+        "the u8 spelling (ActivationType.UINT8) can be dropped once the oldest supported version is this one"
     )
 
 
@@ -145,7 +153,7 @@ def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
         del nodes[3:]
         nodes[2].output[0] = "y"
     model = of_nodes(nodes, {"w1": random_weight(8, 3, 3, 3), "w2": random_weight(4, 8, 1, 1, seed=1)})
-    decisions = tuple(Decision(site.node, site.op_type, site.node == "second", "") for site in find_sites(model))
+    decisions = tuple(Decision(op.node, op.op_type, op.node == "second", "") for op in find_quantizable_ops(model))
     ranges = {"b": TensorRange(0.0, 2.0, 1.5)}
     return model, Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
 
@@ -155,7 +163,10 @@ def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
     other: str, wanted: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     model, calibration = relu_toy(other)
-    signed, unsigned = (insert_qdq(model, calibration, spelling) for spelling in (Spelling.S8, Spelling.U8))
+    signed, unsigned = (
+        insert_qdq(model, calibration, activation_type)
+        for activation_type in (ActivationType.INT8, ActivationType.UINT8)
+    )
     found = run_as_written(signed, batches[0])
     assert np.abs(found - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
     np.testing.assert_array_equal(found, run_as_written(unsigned, batches[0]))
@@ -171,27 +182,27 @@ class TestChoice:
     @pytest.mark.parametrize(
         ("targets", "runtime", "chosen"),
         [
-            ((), "", Spelling.S8),
-            ((), "openvino", Spelling.U8),
-            (("openvino",), "", Spelling.U8),
-            (("onnxruntime", "tensorrt-rtx"), "openvino", Spelling.S8),
+            ((), "", ActivationType.INT8),
+            ((), "openvino", ActivationType.UINT8),
+            (("openvino",), "", ActivationType.UINT8),
+            (("onnxruntime", "tensorrt-rtx"), "openvino", ActivationType.INT8),
         ],
     )
     def test_all_targets_read_the_chosen_spelling(
-        self, targets: tuple[str, ...], runtime: str, chosen: Spelling
+        self, targets: tuple[str, ...], runtime: str, chosen: ActivationType
     ) -> None:
-        assert choose_spelling(None, targets, runtime) is chosen
+        assert choose_activation_type(None, targets, runtime) is chosen
 
     def test_a_spelling_that_a_target_does_not_read_is_refused_with_one_that_it_reads(self) -> None:
-        assert choose_spelling(Spelling.S8, ("onnxruntime",), "openvino") is Spelling.S8
-        with raises(UsageError, found=Spelling.S8, wanted=(Spelling.U8,)) as caught:
-            choose_spelling(Spelling.S8, ("onnxruntime", "openvino"), "")
+        assert choose_activation_type(ActivationType.INT8, ("onnxruntime",), "openvino") is ActivationType.INT8
+        with raises(UsageError, found=ActivationType.INT8, wanted=(ActivationType.UINT8,)) as caught:
+            choose_activation_type(ActivationType.INT8, ("onnxruntime", "openvino"), "")
         assert "openvino" in caught.value.problem
         assert "onnxruntime" not in caught.value.problem
 
     def test_targets_without_a_spelling_in_common_are_refused(self) -> None:
         with raises(UsageError, found=("openvino", "tensorrt-rtx")):
-            choose_spelling(None, ("openvino", "tensorrt-rtx"), "")
+            choose_activation_type(None, ("openvino", "tensorrt-rtx"), "")
 
 
 SUBGRAPH = """
@@ -215,10 +226,13 @@ def test_a_relu_that_is_read_in_another_way_too_stays(
     }
     model = parsed(body, constants, output=output)
     name_nodes(model)
-    second = find_sites(model)[-1]
-    decisions = tuple(Decision(site.node, site.op_type, site.node == second.node, "") for site in find_sites(model))
+    second = find_quantizable_ops(model)[-1]
+    decisions = tuple(Decision(op.node, op.op_type, op.node == second.node, "") for op in find_quantizable_ops(model))
     calibration = Calibration(
         Provenance("", (), "min-max"), PlacementPolicy(), {"b": TensorRange(0.0, 2.0, 1.5)}, decisions
     )
-    signed, unsigned = (insert_qdq(model, calibration, spelling) for spelling in (Spelling.S8, Spelling.U8))
+    signed, unsigned = (
+        insert_qdq(model, calibration, activation_type)
+        for activation_type in (ActivationType.INT8, ActivationType.UINT8)
+    )
     np.testing.assert_array_equal(run_as_written(signed, batches[0]), run_as_written(unsigned, batches[0]))

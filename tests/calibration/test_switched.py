@@ -8,10 +8,10 @@ import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_sites
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.sites import find_quantizable_ops
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.watched import Batch
-from sr_edge.spec import Spelling
+from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run, parsed, random_weight
 
 CONV = {"w": random_weight(4, 3, 3, 3), "b": random_weight(4, seed=1)}
@@ -38,28 +38,28 @@ def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
 
 @pytest.fixture
 def calibration(model: onnx.ModelProto) -> Calibration:
-    (site,) = find_sites(model)
-    outputs = 6 if site.op_type == "MatMul" else 4
+    (op,) = find_quantizable_ops(model)
+    outputs = 6 if op.op_type == "MatMul" else 4
     return Calibration(
         Provenance("", (), "min-max"),
         PlacementPolicy(),
         {"x": TensorRange(0.0, 1.0, 1.0)},
-        (Decision(site.node, site.op_type, True, ""),),
-        {site.node: tuple(np.linspace(0.5, 1.0, outputs))},
+        (Decision(op.node, op.op_type, True, ""),),
+        {op.node: tuple(np.linspace(0.5, 1.0, outputs))},
     )
 
 
 def test_off_it_is_the_float_graph(
     model: onnx.ModelProto, calibration: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
-    found = SwitchedGraph(model, calibration).run(batches[0], ())
+    found = FakeQuantGraph(model, calibration).run(batches[0], ())
     np.testing.assert_allclose(found, run_as_written(model, batches[0]), rtol=1e-5, atol=1e-5)
 
 
 def test_on_it_is_the_written_int8_graph(
     model: onnx.ModelProto, calibration: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
-    found = SwitchedGraph(model, calibration).run(batches[0], calibration.int8_nodes)
-    wanted = run_as_written(insert_qdq(model, calibration, Spelling.S8), batches[0])
+    found = FakeQuantGraph(model, calibration).run(batches[0], calibration.int8_nodes)
+    wanted = run_as_written(insert_qdq(model, calibration, ActivationType.INT8), batches[0])
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.abs(wanted - run_as_written(model, batches[0])).mean() > 0.3, "the bias was not corrected"

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
-from sr_edge.calibration.gate import Budget, Choice
+from sr_edge.calibration.gate import Budget, LayerSelection
 from sr_edge.calibration.target import TimeMs, choose_for_target, require_float_misses
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize
@@ -32,7 +32,7 @@ def conversions(int8: Collection[str]) -> float:
 
 def choose(
     latency_ms: float, max_drop_db: float = 100.0, time_ms: TimeMs = one_ms_a_layer, timings: Timings = ALIKE
-) -> Choice:
+) -> LayerSelection:
     return choose_for_target(SINGLE_DB, timings, one_db_a_layer, time_ms, max_drop_db, latency_ms)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_edge.calibration import Account, HeldOut, Order, calibrate_within, quantize_onnx
-from sr_edge.spec import Spelling
+from sr_edge.calibration import CalibrationConfig, CalibrationReport, HeldOut, calibrate_within, quantize_onnx
+from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run, photo_like
 from tests.calibration.networks import FIGURES, NETWORKS, export, weights_of
 from tests.calibration.train_networks import unseen_psnr_db
@@ -38,7 +38,7 @@ class Calibrated:
         export(name, self.path)
         patches = photo_like(20, NETWORKS[name].colours)
         self.held_out = [HeldOut(patch) for patch in patches[16:]]
-        self.account: Account = calibrate_within(self.path, patches[:16], self.held_out, Order())
+        self.report: CalibrationReport = calibrate_within(self.path, patches[:16], self.held_out, CalibrationConfig())
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -47,16 +47,18 @@ def calibrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def test_the_budget_is_kept_and_most_layers_are_int8(calibrated: Calibrated) -> None:
-    account = calibrated.account
-    assert account.choice.drop_db <= 0.05
-    judged = [row for row in account.layers if row.noise_db is not None]
-    assert len(account.choice.int8) >= len(judged) / 2
+    report = calibrated.report
+    assert report.choice.drop_db <= 0.05
+    judged = [row for row in report.layers if row.noise_db is not None]
+    assert len(report.choice.int8) >= len(judged) / 2
 
 
 def test_both_spellings_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:
     found = []
-    for spelling in Spelling:
-        path = quantize_onnx(calibrated.path, calibrated.account.calibration, tmp_path / f"{spelling}.onnx", spelling)
+    for activation_type in ActivationType:
+        path = quantize_onnx(
+            calibrated.path, calibrated.report.calibration, tmp_path / f"{activation_type}.onnx", activation_type
+        )
         onnx.checker.check_model(onnx.load(path), full_check=True)
         found.append(run_as_written(onnx.load(path), calibrated.held_out[0].patch))
     np.testing.assert_array_equal(found[0], found[1])
@@ -64,7 +66,7 @@ def test_both_spellings_give_the_same_bits(calibrated: Calibrated, tmp_path: Pat
 
 @pytest.mark.parametrize("name", STATISTICS)
 def test_statistics_never_become_int8(name: str, tmp_path: Path) -> None:
-    rows = {row.node: row for row in Calibrated(name, tmp_path).account.layers}
+    rows = {row.node: row for row in Calibrated(name, tmp_path).report.layers}
     for node in STATISTICS[name]:
         assert rows[node].noise_db is None
         assert rows[node].reason

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from sr_edge.calibration import (
-    Account,
     Budget,
+    CalibrationConfig,
+    CalibrationReport,
     HeldOut,
     LatencyMs,
-    Order,
     calibrate,
     calibrate_within,
     quantize_onnx,
@@ -31,16 +31,16 @@ from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.openvino_times import MOST_ROLES, adding_up, conditions, roles
-from sr_edge.calibration.quality import Judge, cost_of_pictures_db
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch, WatchedGraph
+from sr_edge.calibration.watched import Batch, InstrumentedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import availability, describe_machine, supports
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from tests.calibration.fake_timer import FakeTimer
-from tests.calibration.graphs import TILE, Run, calling_white_255
+from tests.calibration.graphs import TILE, Run, with_input_range_255
 from tests.expected_errors import raises
 
 
@@ -76,38 +76,40 @@ def held_out(batches: list[Batch]) -> list[HeldOut]:
 
 
 @pytest.fixture(scope="module")
-def account(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account:
-    return calibrate_within(graph, batches[:4], held_out, Order())
+def report(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> CalibrationReport:
+    return calibrate_within(graph, batches[:4], held_out, CalibrationConfig())
 
 
-def test_the_account_says_what_was_done(account: Account) -> None:
-    assert account.choice.drop_db <= 0.05
-    assert {row.node for row in account.layers if row.precision is Precision.INT8} == set(account.choice.int8)
-    assert all(row.noise_db is not None and row.noise_db < -40.0 for row in account.layers)
-    assert all(row.saved is not None and row.saved > 0.0 for row in account.layers)
-    assert f"{len(account.choice.int8)} of 5 possible layers became INT8" in account.sentence
-    assert "no runtime was timed: layers were weighed by multiply-accumulates" in account.sentence
-    assert "only 4 different calibration patches" in account.warnings[0]
+def test_the_account_says_what_was_done(report: CalibrationReport) -> None:
+    assert report.choice.drop_db <= 0.05
+    assert {row.node for row in report.layers if row.precision is Precision.INT8} == set(report.choice.int8)
+    assert all(row.noise_db is not None and row.noise_db < -40.0 for row in report.layers)
+    assert all(row.saved is not None and row.saved > 0.0 for row in report.layers)
+    assert f"{len(report.choice.int8)} of 5 possible layers became INT8" in report.sentence
+    assert "no runtime was timed: layers were weighed by multiply-accumulates" in report.sentence
+    assert "only 4 different calibration patches" in report.warnings[0]
 
 
 def test_what_was_judged_is_what_is_written(
-    account: Account, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
+    report: CalibrationReport, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:
     """The number in the account is measured again on the files of both spellings."""
     wanted = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
-    for spelling in Spelling:
-        written = onnx.load(quantize_onnx(graph, account.calibration, tmp_path / f"{spelling}.onnx", spelling))
+    for activation_type in ActivationType:
+        written = onnx.load(
+            quantize_onnx(graph, report.calibration, tmp_path / f"{activation_type}.onnx", activation_type)
+        )
         found = [run_as_written(written, held.patch) for held in held_out]
-        assert cost_of_pictures_db(found, wanted, 38.5) == pytest.approx(account.choice.drop_db, rel=0.02)
+        assert cost_of_pictures_db(found, wanted, 38.5) == pytest.approx(report.choice.drop_db, rel=0.02)
 
 
 def test_a_tighter_budget_keeps_more_float_and_says_so(
     graph: Path, batches: list[Batch], held_out: list[HeldOut]
 ) -> None:
-    generous = calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf"))))
+    generous = calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(float("inf"))))
     assert len(generous.choice.int8) == 5
     assert generous.float_for_budget == ()
-    tight = calibrate_within(graph, batches[:4], held_out, Order(Budget(generous.choice.drop_db / 2)))
+    tight = calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(generous.choice.drop_db / 2)))
     assert tight.choice.drop_db <= generous.choice.drop_db / 2
     kept = 5 - len(tight.choice.int8)
     assert kept == len(tight.float_for_budget) > 0
@@ -122,16 +124,20 @@ def test_a_budget_that_nothing_keeps_delivers_nothing(
     stages: list[str] = []
     with raises(NothingToQuantize, wanted=0.0):
         calibrate_within(
-            graph, batches[:4], held_out, Order(Budget(0.0)), progress=lambda stage, *_: stages.append(stage)
+            graph,
+            batches[:4],
+            held_out,
+            CalibrationConfig(Budget(0.0)),
+            progress=lambda stage, *_: stages.append(stage),
         )
     assert "joint checks" in stages
 
 
 def test_equal_input_gives_equal_bytes(
-    account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+    report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
 ) -> None:
-    again = calibrate_within(graph, batches[:4], held_out, Order())
-    written = [quantize_onnx(graph, a.calibration, tmp_path / "x.onnx").read_bytes() for a in (account, again)]
+    again = calibrate_within(graph, batches[:4], held_out, CalibrationConfig())
+    written = [quantize_onnx(graph, a.calibration, tmp_path / "x.onnx").read_bytes() for a in (report, again)]
     assert written[0] == written[1]
 
 
@@ -139,7 +145,7 @@ def test_decibels_against_originals_are_shown_and_decide_nothing(
     graph: Path, batches: list[Batch], held_out: list[HeldOut]
 ) -> None:
     """The truth is the float output plus noise at 45 dB, so the float PSNR is known."""
-    floats, noise = WatchedGraph(onnx.load(graph)), np.random.default_rng(0)
+    floats, noise = InstrumentedGraph(onnx.load(graph)), np.random.default_rng(0)
     paired = []
     for held in held_out:
         output = np.clip(floats.run(held.patch)[0], 0.0, 1.0)
@@ -148,17 +154,17 @@ def test_decibels_against_originals_are_shown_and_decide_nothing(
         )
         paired.append(HeldOut(held.patch, (output + plane).astype(np.float32), "one"))
     calibration = calibrate(graph, batches[:4], ends_float=False)
-    judge = Judge(SwitchedGraph(load_graph(graph), calibration), paired)
-    assert judge.scale == 2
-    assert judge.drop_db(()) == judge.drop_on_originals_db(()) == 0.0
-    power = judge.noise_power(calibration.int8_nodes)
-    shown_db = judge.drop_on_originals_db(calibration.int8_nodes)
+    evaluator = QualityEvaluator(FakeQuantGraph(load_graph(graph), calibration), paired)
+    assert evaluator.scale == 2
+    assert evaluator.drop_db(()) == evaluator.drop_on_originals_db(()) == 0.0
+    power = evaluator.noise_power(calibration.int8_nodes)
+    shown_db = evaluator.drop_on_originals_db(calibration.int8_nodes)
     assert shown_db == pytest.approx(10 * np.log10(1 + power * 10**4.5), abs=0.05)
-    without = Judge(SwitchedGraph(load_graph(graph), calibration), held_out)
-    assert judge.drop_db(calibration.int8_nodes) == without.drop_db(calibration.int8_nodes)
+    without = QualityEvaluator(FakeQuantGraph(load_graph(graph), calibration), held_out)
+    assert evaluator.drop_db(calibration.int8_nodes) == without.drop_db(calibration.int8_nodes)
     assert without.drop_on_originals_db(calibration.int8_nodes) is None
-    account = calibrate_within(graph, batches[:4], paired, Order())
-    assert account.originals_db is not None and f"{account.originals_db:.3f} dB of PSNR" in account.sentence
+    report = calibrate_within(graph, batches[:4], paired, CalibrationConfig())
+    assert report.originals_db is not None and f"{report.originals_db:.3f} dB of PSNR" in report.sentence
 
 
 def test_held_out_patches_with_and_without_originals_do_not_mix(
@@ -166,37 +172,37 @@ def test_held_out_patches_with_and_without_originals_do_not_mix(
 ) -> None:
     mixed = [*held_out, HeldOut(batches[0], np.zeros((1, 3, 48, 48), np.float32), "p")]
     with raises(CalibrationError, found=1, wanted=(0, len(mixed))):
-        calibrate_within(graph, batches[:4], mixed, Order())
+        calibrate_within(graph, batches[:4], mixed, CalibrationConfig())
     wrong = [HeldOut(batches[0], np.zeros((1, 3, 24, 24), np.float32), "p")]
     with raises(CalibrationError, found=(24, 24), wanted=(48, 48)):
-        calibrate_within(graph, batches[:4], wrong, Order())
+        calibrate_within(graph, batches[:4], wrong, CalibrationConfig())
     with raises(CalibrationError, found=0, wanted=1):
-        calibrate_within(graph, batches[:4], [], Order())
+        calibrate_within(graph, batches[:4], [], CalibrationConfig())
 
 
 def test_layers_can_be_named(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> None:
-    order = Order(Budget(float("inf")), include=["/body/body.[24]/*"], exclude=["/body/body.4/*"])
-    assert calibrate_within(graph, batches[:4], held_out, order).choice.int8 == ("/body/body.2/Conv",)
+    config = CalibrationConfig(Budget(float("inf")), include=["/body/body.[24]/*"], exclude=["/body/body.4/*"])
+    assert calibrate_within(graph, batches[:4], held_out, config).choice.int8 == ("/body/body.2/Conv",)
 
 
 def test_a_graph_that_calls_white_255_is_judged_alike(
-    account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+    report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
 ) -> None:
-    onnx.save(calling_white_255(onnx.load(graph)), tmp_path / "white255.onnx")
-    found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, Order(white=255.0))
-    assert found.choice.int8 == account.choice.int8
-    assert found.choice.drop_db == pytest.approx(account.choice.drop_db, rel=0.01)
+    onnx.save(with_input_range_255(onnx.load(graph)), tmp_path / "white255.onnx")
+    found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, CalibrationConfig(input_range=255.0))
+    assert found.choice.int8 == report.choice.int8
+    assert found.choice.drop_db == pytest.approx(report.choice.drop_db, rel=0.01)
 
 
 class TestResuming:
     def test_an_interrupted_search_goes_on_where_it_was(
-        self, account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+        self, report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
     ) -> None:
         cache, limits = tmp_path / "cache.json", Limits(observed_bytes=1, save_every=2)
 
-        def calibrated(progress: Callable[[str, int, int], None]) -> Account:
+        def calibrated(progress: Callable[[str, int, int], None]) -> CalibrationReport:
             return calibrate_within(
-                graph, batches[:4], held_out, Order(), cache=cache, progress=progress, limits=limits
+                graph, batches[:4], held_out, CalibrationConfig(), cache=cache, progress=progress, limits=limits
             )
 
         def interrupt_at(stage: str, at: int) -> Callable[[str, int, int], None]:
@@ -218,28 +224,38 @@ class TestResuming:
         steps: list[tuple[str, int]] = []
         resumed = calibrated(lambda stage, done, _: steps.append((stage, done)))
         assert [step for step in steps if step[0] != "joint checks"] == [("sensitivity", n) for n in (1, 2, 3)]
-        assert resumed == account
+        assert resumed == report
 
     def test_a_finished_cache_leaves_only_the_joint_check(
-        self, account: Account, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
+        self, report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
     ) -> None:
         cache = tmp_path / "cache.json"
-        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        calibrate_within(graph, batches[:4], held_out, CalibrationConfig(), cache=cache)
         stages: list[str] = []
         again = calibrate_within(
-            graph, batches[:4], held_out, Order(), cache=cache, progress=lambda stage, *_: stages.append(stage)
+            graph,
+            batches[:4],
+            held_out,
+            CalibrationConfig(),
+            cache=cache,
+            progress=lambda stage, *_: stages.append(stage),
         )
         assert set(stages) == {"joint checks"}
-        assert again == account
+        assert again == report
 
     def test_other_held_out_patches_are_measured_again(
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
     ) -> None:
         cache = tmp_path / "cache.json"
-        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        calibrate_within(graph, batches[:4], held_out, CalibrationConfig(), cache=cache)
         stages: list[str] = []
         calibrate_within(
-            graph, batches[:4], held_out[1:], Order(), cache=cache, progress=lambda stage, *_: stages.append(stage)
+            graph,
+            batches[:4],
+            held_out[1:],
+            CalibrationConfig(),
+            cache=cache,
+            progress=lambda stage, *_: stages.append(stage),
         )
         assert set(stages) == {"sensitivity", "joint checks"}
 
@@ -247,21 +263,21 @@ class TestResuming:
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
     ) -> None:
         cache = tmp_path / "cache.json"
-        calibrate_within(graph, batches[:4], held_out, Order(), cache=cache)
+        calibrate_within(graph, batches[:4], held_out, CalibrationConfig(), cache=cache)
         measured_on = read_cache(cache).provenance.patches_sha256
         with raises(CacheMismatch, found={"patches_sha256": measured_on}):
-            calibrate_within(graph, batches[:3], held_out, Order(), cache=cache)
-        calibrate_within(graph, batches[:3], held_out, Order(), cache=cache, recalibrate=True)
+            calibrate_within(graph, batches[:3], held_out, CalibrationConfig(), cache=cache)
+        calibrate_within(graph, batches[:3], held_out, CalibrationConfig(), cache=cache, recalibrate=True)
         assert len(read_cache(cache).provenance.patches_sha256) == 3 + 1
 
 
 @pytest.fixture(scope="module")
-def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Account:
+def timed(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> CalibrationReport:
     pytest.importorskip("openvino")
-    return calibrate_within(graph, batches[:4], held_out, Order(Budget(float("inf")), runtime="openvino"))
+    return calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(float("inf")), runtime="openvino"))
 
 
-TimesByLayers = Callable[..., Account]
+TimesByLayers = Callable[..., CalibrationReport]
 
 
 @pytest.fixture
@@ -270,17 +286,17 @@ def times_by_int8_layers(graph: Path, batches: list[Batch], held_out: list[HeldO
 
     def calibrated(
         ms: Sequence[float], target_ms: float, max_drop_db: float = float("inf"), stages: list[str] | None = None
-    ) -> Account:
+    ) -> CalibrationReport:
         timer = FakeTimer(ms, usually_saved_ms=0.1)
-        order = Order(Budget(max_drop_db, target_ms), runtime="openvino", timer=timer)
+        config = CalibrationConfig(Budget(max_drop_db, target_ms), runtime="openvino", timer=timer)
         seen = stages if stages is not None else []
-        return calibrate_within(graph, batches[:4], held_out, order, progress=lambda stage, *_: seen.append(stage))
+        return calibrate_within(graph, batches[:4], held_out, config, progress=lambda stage, *_: seen.append(stage))
 
     return calibrated
 
 
 class TestOpenVino:
-    def test_every_layer_is_timed(self, timed: Account) -> None:
+    def test_every_layer_is_timed(self, timed: CalibrationReport) -> None:
         timings = timed.calibration.timings
         assert timings is not None
         assert timings.runtime == "openvino"
@@ -310,13 +326,13 @@ class TestOpenVino:
         pytest.importorskip("openvino")
         if not supports("openvino", Precision.BF16):
             pytest.skip("OpenVINO computes no bf16 on this CPU")
-        order = Order(Budget(50.0), runtime="openvino", rest=Precision.BF16)
-        account = calibrate_within(graph, batches[:4], held_out, order)
-        assert account.rest_db > 0.0
-        assert account.rest_db + account.choice.drop_db <= 50.0
-        assert f"beside {account.rest_db:.3f} dB of the rest in bf16" in account.sentence
+        config = CalibrationConfig(Budget(50.0), runtime="openvino", float_precision=Precision.BF16)
+        report = calibrate_within(graph, batches[:4], held_out, config)
+        assert report.float_precision_drop_db > 0.0
+        assert report.float_precision_drop_db + report.choice.drop_db <= 50.0
+        assert f"beside {report.float_precision_drop_db:.3f} dB of the rest in bf16" in report.sentence
 
-    def test_the_whole_graphs_are_timed_too(self, timed: Account) -> None:
+    def test_the_whole_graphs_are_timed_too(self, timed: CalibrationReport) -> None:
         assert timed.latency is not None
         assert min(dataclasses.astuple(timed.latency)) > 0.0
         assert "in openvino with fp32 for the rest" in timed.sentence
@@ -333,20 +349,20 @@ class TestKnownTimes:
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut]
     ) -> None:
         timer, stages = FakeTimer(MS, output_error=0.2), list[str]()
-        order = Order(Budget(0.05), runtime="openvino", rest=Precision.BF16, timer=timer)
-        floats = WatchedGraph(onnx.load(graph), optimize=False)
+        config = CalibrationConfig(Budget(0.05), runtime="openvino", float_precision=Precision.BF16, timer=timer)
+        floats = InstrumentedGraph(onnx.load(graph), optimize=False)
         exact = [floats.run(held.patch)[0] for held in held_out]
         lost_db = cost_of_pictures_db([output + np.float32(0.2) for output in exact], exact, 38.5)
         with raises(NothingToQuantize, found=pytest.approx(lost_db, rel=1e-3), wanted=0.05):
-            calibrate_within(graph, batches[:4], held_out, order, progress=lambda stage, *_: stages.append(stage))
+            calibrate_within(graph, batches[:4], held_out, config, progress=lambda stage, *_: stages.append(stage))
         assert "joint checks" not in stages
 
     def test_a_runtime_that_computes_otherwise_is_noticed(
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut]
     ) -> None:
-        order = Order(runtime="openvino", timer=FakeTimer(MS))
-        calibrate_within(graph, batches[:4], held_out, order)
-        wrong = dataclasses.replace(order, timer=FakeTimer(MS, output_error=0.2))
+        config = CalibrationConfig(runtime="openvino", timer=FakeTimer(MS))
+        calibrate_within(graph, batches[:4], held_out, config)
+        wrong = dataclasses.replace(config, timer=FakeTimer(MS, output_error=0.2))
         with raises(CalibrationError, found=pytest.approx(14.0, abs=2.0), wanted=AGREEMENT_DB) as caught:
             calibrate_within(graph, batches[:4], held_out, wrong)
         assert "openvino" in caught.value.problem
@@ -358,10 +374,10 @@ class TestKnownTimes:
         useless, chosen = "/body/body.4/Conv", []
         for more_ms in (4.0, 6.0):
             timer = FakeTimer((*MS[:-1], more_ms), saved_ms={useless: saved_ms})
-            order = Order(Budget(1e3), runtime="openvino", timer=timer)
-            account = calibrate_within(graph, batches[:4], held_out, order)
-            assert account.latency == LatencyMs(9.0, min(5.0, more_ms), more_ms)
-            chosen.append(account.choice.int8)
+            config = CalibrationConfig(Budget(1e3), runtime="openvino", timer=timer)
+            report = calibrate_within(graph, batches[:4], held_out, config)
+            assert report.latency == LatencyMs(9.0, min(5.0, more_ms), more_ms)
+            chosen.append(report.choice.int8)
         assert useless in chosen[0]
         assert useless not in chosen[1]
         assert len(chosen[1]) == 4
@@ -370,14 +386,14 @@ class TestKnownTimes:
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut]
     ) -> None:
         timer = FakeTimer(MS, saved_ms={"/body/body.4/Conv": 1.0}, usually_saved_ms=-0.1)
-        order = Order(Budget(1e3), runtime="openvino", timer=timer)
-        whole = calibrate_within(graph, batches[:4], held_out, order)
+        config = CalibrationConfig(Budget(1e3), runtime="openvino", timer=timer)
+        whole = calibrate_within(graph, batches[:4], held_out, config)
         assert len(whole.choice.int8) == 5
-        less = dataclasses.replace(order, budget=Budget(0.999 * whole.choice.drop_db))
-        account = calibrate_within(graph, batches[:4], held_out, less)
-        assert len(account.choice.int8) == 4
-        assert account.latency == LatencyMs(9.0, 5.0, 4.0)
-        (left_float,) = set(whole.choice.int8) - set(account.choice.int8)
+        less = dataclasses.replace(config, budget=Budget(0.999 * whole.choice.drop_db))
+        report = calibrate_within(graph, batches[:4], held_out, less)
+        assert len(report.choice.int8) == 4
+        assert report.latency == LatencyMs(9.0, 5.0, 4.0)
+        (left_float,) = set(whole.choice.int8) - set(report.choice.int8)
         assert left_float == max(whole.layers, key=lambda row: row.noise_db or -np.inf).node
 
     def test_times_are_taken_anew_where_they_would_be_others(
@@ -386,9 +402,9 @@ class TestKnownTimes:
         def timed_again(threads: int | None = 1, machine: str = "one machine") -> bool:
             stages: list[str] = []
             timer = FakeTimer(MS, machine=machine)
-            order = Order(Budget(float("inf")), runtime="openvino", threads=threads, timer=timer)
+            config = CalibrationConfig(Budget(float("inf")), runtime="openvino", threads=threads, timer=timer)
             calibrate_within(
-                graph, batches[:4], held_out, order, cache=tmp_path / "c.json", progress=lambda s, *_: stages.append(s)
+                graph, batches[:4], held_out, config, cache=tmp_path / "c.json", progress=lambda s, *_: stages.append(s)
             )
             return "timing layers" in stages
 
@@ -404,13 +420,13 @@ class TestKnownTimes:
     def test_a_target_between_float_and_all_int8_is_met_with_no_more_than_it_needs(
         self, times_by_int8_layers: TimesByLayers, target_ms: float
     ) -> None:
-        account = times_by_int8_layers((9.0, 9.5, 8.0, 7.0, 5.0, 3.0), target_ms)
+        report = times_by_int8_layers((9.0, 9.5, 8.0, 7.0, 5.0, 3.0), target_ms)
         needed = 5 if target_ms == 3.5 else 3
-        assert len(account.choice.int8) == needed
-        assert account.latency == LatencyMs(9.0, (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)[needed], 3.0)
-        assert f"; the target of {target_ms} ms is met{', so 2 more stay float' * (needed == 3)}." in account.sentence
-        assert "sake of quality" not in account.sentence
-        reasons = {row.reason for row in account.layers if row.precision is not Precision.INT8}
+        assert len(report.choice.int8) == needed
+        assert report.latency == LatencyMs(9.0, (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)[needed], 3.0)
+        assert f"; the target of {target_ms} ms is met{', so 2 more stay float' * (needed == 3)}." in report.sentence
+        assert "sake of quality" not in report.sentence
+        reasons = {row.reason for row in report.layers if row.precision is not Precision.INT8}
         assert reasons == ({f"the target of {target_ms} ms is met without it"} if needed == 3 else set())
 
     def test_a_target_that_float_meets_is_said_before_anything_is_calibrated(
@@ -422,7 +438,7 @@ class TestKnownTimes:
         assert stages == []
 
     def test_a_target_out_of_reach_is_answered_with_the_fastest_within_the_budget(
-        self, times_by_int8_layers: TimesByLayers, account: Account
+        self, times_by_int8_layers: TimesByLayers, report: CalibrationReport
     ) -> None:
         ms = (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)
         never = times_by_int8_layers(ms, 1.0)
@@ -442,36 +458,40 @@ class TestKnownTimes:
 
 def test_a_runtime_that_nobody_times_in_is_refused() -> None:
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino"]):
-        Order(runtime="tensorflow")
+        CalibrationConfig(runtime="tensorflow")
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino", "none"]):
         tuning.timed_runtime("tensorflow")
     assert tuning.timed_runtime("none") == ""
 
 
 @pytest.mark.parametrize(
-    ("order", "found", "wanted"),
+    ("config", "found", "wanted"),
     [
-        (lambda: Order(Budget(latency_ms=5.0)), 5.0, ("openvino",)),
-        (lambda: Order(rest=Precision.INT8), Precision.INT8, (Precision.FP32, Precision.BF16, Precision.FP16)),
-        (lambda: Order(white=0.0), 0.0, (1.0, 255.0)),
-        (lambda: Order(white=float("inf")), float("inf"), (1.0, 255.0)),
+        (lambda: CalibrationConfig(Budget(latency_ms=5.0)), 5.0, ("openvino",)),
+        (
+            lambda: CalibrationConfig(float_precision=Precision.INT8),
+            Precision.INT8,
+            (Precision.FP32, Precision.BF16, Precision.FP16),
+        ),
+        (lambda: CalibrationConfig(input_range=0.0), 0.0, (1.0, 255.0)),
+        (lambda: CalibrationConfig(input_range=float("inf")), float("inf"), (1.0, 255.0)),
     ],
     ids=["target without a runtime", "float layers in int8", "black white", "infinite white"],
 )
 def test_an_order_that_cannot_be_carried_out_is_refused(
-    order: Callable[[], Order], found: object, wanted: object
+    config: Callable[[], CalibrationConfig], found: object, wanted: object
 ) -> None:
     with raises(UsageError, found=found, wanted=wanted):
-        order()
+        config()
 
 
-def test_the_curve_is_written_as_numbers_and_as_a_picture(account: Account, tmp_path: Path) -> None:
-    written = write_curve(account, tmp_path / "curve.json", tmp_path / "curve.png")
+def test_the_curve_is_written_as_numbers_and_as_a_picture(report: CalibrationReport, tmp_path: Path) -> None:
+    written = write_curve(report, tmp_path / "curve.json", tmp_path / "curve.png")
     assert written == (tmp_path / "curve.json", tmp_path / "curve.png")
     document = json.loads((tmp_path / "curve.json").read_text())
     assert document["unit"] == "MMAC"
-    assert document["chosen"]["int8_layers"] == len(account.choice.int8)
-    assert len(document["points"]) == len(account.choice.curve) >= 3
+    assert document["chosen"]["int8_layers"] == len(report.choice.int8)
+    assert len(document["points"]) == len(report.choice.curve) >= 3
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -16,8 +16,8 @@ from onnx import helper
 from sr_edge.calibration import (
     Budget,
     Calibration,
+    CalibrationConfig,
     Decision,
-    Order,
     PlacementPolicy,
     Provenance,
     TensorRange,
@@ -29,8 +29,8 @@ from sr_edge.calibration.hard_edges import COUNT, hard_edged
 from sr_edge.calibration.openvino_times import output_of
 from sr_edge.calibration.patches import calibration_patches, held_out_patches
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import Sampled, Statistics, search_range
-from sr_edge.calibration.switched import SwitchedGraph
+from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.unsigned import may_be_unsigned
 from sr_edge.calibration.watched import Batch
 from sr_edge.calibration.weights import int8_weight
@@ -39,8 +39,8 @@ from sr_edge.export.graph import view_graph
 from sr_edge.export.patches import PICTURES
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
-from sr_edge.spec import Precision, Spelling, TileSpec
-from tests.calibration.graphs import Run, Values, of_nodes, random_weight
+from sr_edge.spec import ActivationType, Precision, TileSpec
+from tests.calibration.graphs import Float32Array, Run, of_nodes, random_weight
 
 WEIGHT = random_weight(4, 3, 3, 3)
 BIAS = random_weight(4, seed=1)
@@ -49,7 +49,7 @@ Attributes = Mapping[str, Any]
 
 
 def one_conv(
-    weight: Values = WEIGHT, white: float = 1.0, bias: Values | None = BIAS, **attributes: Any
+    weight: Float32Array = WEIGHT, white: float = 1.0, bias: Float32Array | None = BIAS, **attributes: Any
 ) -> onnx.ModelProto:
     """x / white -> conv -> y."""
     constants = {"w": weight, "white": np.float32(white)} | ({} if bias is None else {"b": bias})
@@ -74,44 +74,48 @@ def picture(seed: int = 0) -> Batch:
 
 
 class TestUnsigned:
-    @pytest.mark.parametrize("spelling", list(Spelling))
+    @pytest.mark.parametrize("activation_type", list(ActivationType))
     @pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 2, 1, 0), (0, 0, 0, 0)])
     def test_a_picture_of_8_bits_loses_nothing_but_in_the_weights(
-        self, spelling: Spelling, pads: tuple[int, ...], run_as_written: Run
+        self, activation_type: ActivationType, pads: tuple[int, ...], run_as_written: Run
     ) -> None:
         rounded = one_conv(int8_weight(WEIGHT, 0), pads=pads)
-        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, spelling), picture())
+        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type), picture())
         np.testing.assert_allclose(found, run_as_written(rounded, picture()), atol=1e-5)
 
     def test_signed_levels_lose_half_of_them(self, run_as_written: Run) -> None:
         rounded = run_as_written(one_conv(int8_weight(WEIGHT, 0)), picture())
-        found = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), Spelling.S8), picture())
+        found = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8), picture())
         assert np.abs(found - rounded).max() > 1e-3
 
     def test_both_spellings_are_bit_equal(self, run_as_written: Run) -> None:
-        graphs = [insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, spelling) for spelling in Spelling]
+        graphs = [
+            insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, activation_type) for activation_type in ActivationType
+        ]
         signed, unsigned = (run_as_written(graph, picture()) for graph in graphs)
         np.testing.assert_array_equal(signed, unsigned)
 
     def test_what_is_judged_is_what_is_written(self, run_as_written: Run) -> None:
         model = one_conv(pads=(1, 1, 1, 1))
-        judged = SwitchedGraph(model, UNSIGNED).run(picture(), ["conv"])
+        judged = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
         np.testing.assert_allclose(
-            judged, run_as_written(insert_qdq(model, UNSIGNED, Spelling.S8), picture()), atol=1e-5
+            judged, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8), picture()), atol=1e-5
         )
 
-    @pytest.mark.parametrize("rest", [Precision.FP32, Precision.BF16])
-    def test_openvino_keeps_every_gray_also_where_the_rest_is_bf16(self, rest: Precision, run_as_written: Run) -> None:
-        if rest is Precision.BF16 and not supports("openvino", Precision.BF16):
+    @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.BF16])
+    def test_openvino_keeps_every_gray_also_where_the_rest_is_bf16(
+        self, float_precision: Precision, run_as_written: Run
+    ) -> None:
+        if float_precision is Precision.BF16 and not supports("openvino", Precision.BF16):
             pytest.skip("OpenVINO computes no bf16 on this CPU")
         grays = (np.arange(24 * 24) % 256 / 255.0).reshape(1, 1, 24, 24)
         every_gray = np.broadcast_to(grays, (1, 3, 24, 24)).astype(np.float32)
         first = np.zeros((4, 3, 3, 3), np.float32)
         first[:, :, 1, 1] = np.eye(4, 3)  # hands the picture on: what comes out tells which level went in
         model = one_conv(first, bias=np.zeros(4, np.float32), pads=(1, 1, 1, 1))
-        written = insert_qdq(model, UNSIGNED, Spelling.U8)
-        found = output_of(written, every_gray, rest, None)(every_gray, {})
-        step = 1.0 / 255.0 if rest is Precision.FP32 else 2.0 / 255.0  # the output itself is rounded to bf16
+        written = insert_qdq(model, UNSIGNED, ActivationType.UINT8)
+        found = output_of(written, every_gray, float_precision, None)(every_gray, {})
+        step = 1.0 / 255.0 if float_precision is Precision.FP32 else 2.0 / 255.0  # the output itself is rounded to bf16
         np.testing.assert_allclose(found, run_as_written(written, every_gray), atol=0.25 * step)
 
     @pytest.mark.parametrize(
@@ -126,20 +130,20 @@ class TestUnsigned:
     )
     @pytest.mark.parametrize("has_bias", [True, False])
     def test_any_convolution_is_judged_as_it_is_written(
-        self, weight: Values, attributes: Attributes, has_bias: bool, run_as_written: Run
+        self, weight: Float32Array, attributes: Attributes, has_bias: bool, run_as_written: Run
     ) -> None:
         model = one_conv(weight, bias=random_weight(len(weight), seed=1) if has_bias else None, **attributes)
         calibration = replace(UNSIGNED, corrections={"conv": (0.25,) * len(weight)})
-        judged = SwitchedGraph(model, calibration).run(picture(), ["conv"])
-        for spelling in Spelling:
-            found = run_as_written(insert_qdq(model, calibration, spelling), picture())
+        judged = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
+        for activation_type in ActivationType:
+            found = run_as_written(insert_qdq(model, calibration, activation_type), picture())
             np.testing.assert_allclose(found, judged, atol=1e-5)
 
 
 class TestWhichTensors:
     @staticmethod
     def found(model: onnx.ModelProto, tensor: str) -> bool:
-        readers = [layer for layer in possible_layers(model).values() if layer.site.activation == tensor]
+        readers = [layer for layer in possible_layers(model).values() if layer.op.activation == tensor]
         assert readers
         return may_be_unsigned(view_graph(model), tensor, readers)
 
@@ -189,8 +193,8 @@ class TestWhichTensors:
         layer = next(iter(possible_layers(one_conv(random_weight(4, 3, 1, 1))).values()))
         levels = np.random.default_rng(0).integers(0, 256, (500, 3))
         values = (levels / 255 * (1 - lowest) + lowest).astype(np.float32)
-        statistics = Statistics(values.min(axis=0), values.max(axis=0))
-        found = search_range(statistics, [Sampled.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
+        statistics = TensorStatistics(values.min(axis=0), values.max(axis=0))
+        found = search_range(statistics, [LayerSamples.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
         assert found.range.is_unsigned is expected
 
 
@@ -223,14 +227,14 @@ class TestHardEdges:
         tile, path = TileSpec(48, 48), tmp_path / "convnet.onnx"
         export_onnx(load_model("convnet-tiny", 2), tile, path)
         patches, held_out = calibration_patches(PICTURES, tile), held_out_patches(PICTURES, tile)
-        with_edges = calibrate_within(path, patches, held_out, Order(Budget(math.inf))).calibration
+        with_edges = calibrate_within(path, patches, held_out, CalibrationConfig(Budget(math.inf))).calibration
         without = calibrate(path, patches, ends_float=False)
         assert change_of_lettering(path, tile, with_edges) < 0.25 * change_of_lettering(path, tile, without)
 
 
 def change_of_lettering(path: Path, tile: TileSpec, calibration: Calibration) -> float:
     """Mean squared change of the output by INT8 in all layers, on white strokes three pixels wide."""
-    graph = SwitchedGraph(onnx.load(path), calibration)
+    graph = FakeQuantGraph(onnx.load(path), calibration)
     lettering = np.zeros((1, 3, tile.height, tile.width), np.float32)
     for row in range(2, 44, 7):
         lettering[:, :, row : row + 3, 3:45] = 1.0

@@ -11,13 +11,13 @@ import pytest
 from sr_edge.calibration import Calibration, calibrate, calibration_patches
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import ARCHITECTURES, load_model
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.calibration.graphs import AGREEMENT_DB, PsnrDb, Run
 
 
@@ -36,8 +36,8 @@ class Zoo:
         *patches, self.patch = calibration_patches(pictures, tile, count=9)
         self.calibration: Calibration = calibrate(self.path, patches)
 
-    def quantized(self, spelling: Spelling) -> onnx.ModelProto:
-        return insert_qdq(load_graph(self.path), self.calibration, spelling)
+    def quantized(self, activation_type: ActivationType) -> onnx.ModelProto:
+        return insert_qdq(load_graph(self.path), self.calibration, activation_type)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda architecture: architecture.name)
@@ -51,16 +51,16 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_spellings_are_bit_equal_and_openvino_agrees(
     zoo: Zoo, run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
-    signed, unsigned = (run_as_written(zoo.quantized(spelling), zoo.patch) for spelling in Spelling)
+    signed, unsigned = (run_as_written(zoo.quantized(activation_type), zoo.patch) for activation_type in ActivationType)
     np.testing.assert_array_equal(signed, unsigned)
-    assert psnr_db(run_openvino(zoo.quantized(Spelling.U8), zoo.patch), unsigned) >= AGREEMENT_DB
+    assert psnr_db(run_openvino(zoo.quantized(ActivationType.UINT8), zoo.patch), unsigned) >= AGREEMENT_DB
 
 
 def test_statistics_and_attention_stay_float(zoo: Zoo) -> None:
     int8 = set(zoo.calibration.int8_nodes)
     assert int8
     assert not [name for name in int8 if "fp32" in name]
-    types = {site.node: site.op_type for site in find_sites(load_graph(zoo.path))}
+    types = {op.node: op.op_type for op in find_quantizable_ops(load_graph(zoo.path))}
     assert {types[name] for name in int8} <= {"Conv", "MatMul", "Gemm"}
     attention = {d.node for d in zoo.calibration.decisions if "attention" in d.reason}
     assert not attention & int8

@@ -21,7 +21,7 @@ class SlowSink:
     """Finds the first frame late and holds it until sredge0 has enlarged another; `before` hears of what is late."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.facts: dict[str, object] = {"another_while_held": False, "lateness_heard": False}
+        self.observations: dict[str, object] = {"another_while_held": False, "lateness_heard": False}
         self._element, held, before = (pipeline.get_by_name(name) for name in ("sredge0", "held", "before"))
         if held:
             held.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, self._hold)
@@ -31,13 +31,13 @@ class SlowSink:
     def _hold(self, pad: Any, info: Any) -> Any:
         pad.push_event(Gst.Event.new_qos(Gst.QOSType.UNDERFLOW, 1.5, 1, info.get_buffer().pts))
         until_s = time.monotonic() + HELD_S
-        while not self.facts["another_while_held"] and time.monotonic() < until_s:
-            self.facts["another_while_held"] = self._element.get_property("frames-out") > 1
+        while not self.observations["another_while_held"] and time.monotonic() < until_s:
+            self.observations["another_while_held"] = self._element.get_property("frames-out") > 1
             time.sleep(0.002)
         return Gst.PadProbeReturn.REMOVE
 
     def _hear(self, pad: Any, info: Any) -> Any:
-        self.facts["lateness_heard"] |= info.get_event().type == Gst.EventType.QOS
+        self.observations["lateness_heard"] |= info.get_event().type == Gst.EventType.QOS
         return Gst.PadProbeReturn.OK
 
 
@@ -55,7 +55,7 @@ def run(description: str) -> dict[str, object]:
     element = pipeline.get_by_name("sredge0")
     counts = {name: element.get_property(name) for name in COUNTS} if element else {}
     pipeline.set_state(Gst.State.NULL)
-    return {"error": error, "latency_ns": latency.parse_latency()[1], **counts, **slow_sink.facts}
+    return {"error": error, "latency_ns": latency.parse_latency()[1], **counts, **slow_sink.observations}
 
 
 Gst.init(None)

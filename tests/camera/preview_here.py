@@ -17,20 +17,20 @@ import numpy.typing as npt
 import pytest
 
 from sr_edge.bundle import open_bundle
-from sr_edge.camera.enlarger import NetworkEnlarger
+from sr_edge.camera.enlarger import NetworkFrameUpscaler
 from sr_edge.camera.open_source import open_source
 from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.preview.access import Access
-from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger
+from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler
 from sr_edge.camera.preview.repeated import RepeatedSource
-from sr_edge.camera.preview.server import Billing, listening_socket, preview_app, server_for
-from sr_edge.camera.preview.show import Show
+from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
+from sr_edge.camera.preview.show import PreviewStream
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.runtimes import Session, open_session
 from sr_edge.spec import Precision
 
-CHOICES = (Choice("onnxruntime", Precision.FP32), Choice("openvino", Precision.FP32))
+CHOICES = (EngineOption("onnxruntime", Precision.FP32), EngineOption("openvino", Precision.FP32))
 WIDTH, HEIGHT = 160, 90
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,9 +50,9 @@ def before_and_after(still: Path, session: Session) -> tuple[Pixels, Pixels]:
     source = open_source(str(still))
     frame = next(iter(source.frames()))
     source.close()
-    enlarger = NetworkEnlarger(session)
-    prepared = enlarger.prepare(frame)
-    return prepared.planes[0].astype(np.uint8), enlarger.infer(prepared).planes[0].astype(np.uint8)
+    upscaler = NetworkFrameUpscaler(session)
+    prepared = upscaler.prepare(frame)
+    return prepared.planes[0].astype(np.uint8), upscaler.infer(prepared).planes[0].astype(np.uint8)
 
 
 def psnr_db(left: Pixels, right: Pixels) -> float:
@@ -62,10 +62,10 @@ def psnr_db(left: Pixels, right: Pixels) -> float:
 
 
 @contextmanager
-def serving(show: Show, billing: Billing, access: Access) -> Iterator[int]:
+def serving(stream: PreviewStream, stream_info: StreamInfo, access: Access) -> Iterator[int]:
     """The port of a server that runs in a thread of its own."""
     with listening_socket("127.0.0.1", 0) as listening:
-        server = server_for(preview_app(show, billing, access))
+        server = server_for(preview_app(stream, stream_info, access))
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name="preview-server")
         thread.start()
         try:
@@ -77,20 +77,22 @@ def serving(show: Show, billing: Billing, access: Access) -> Iterator[int]:
 
 
 @contextmanager
-def showing(bundle: Path, still: Path) -> Iterator[Show]:
+def showing(bundle: Path, still: Path) -> Iterator[PreviewStream]:
     """Thirty times a second the same picture, through ONNX Runtime to begin with."""
     with open_bundle(bundle) as opened:
-        enlarger = SwitchableEnlarger(lambda choice: open_session(opened, choice.runtime, choice.precision), CHOICES[0])
-        show = Show(PacedSource(RepeatedSource(lambda: open_source(str(still)))), enlarger)
-        show.start()
+        upscaler = SwitchableFrameUpscaler(
+            lambda choice: open_session(opened, choice.runtime, choice.precision), CHOICES[0]
+        )
+        stream = PreviewStream(PacedSource(RepeatedSource(lambda: open_source(str(still)))), upscaler)
+        stream.start()
         try:
-            yield show
+            yield stream
         finally:
-            show.close()
-            enlarger.close()
+            stream.close()
+            upscaler.close()
 
 
-BILLING = Billing(source="still", model="tiny.sredge", scale=2, policy="latest", choices=CHOICES)
+STREAM_INFO = StreamInfo(source="still", model="tiny.sredge", scale=2, policy="latest", choices=CHOICES)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.ports import SourceInfo
-from sr_edge.camera.turns import Turns
+from sr_edge.camera.turns import FairLock
 
 PATIENCE_S = 30
 """Nothing waits so long unless it hangs."""
@@ -60,14 +60,14 @@ class ListSink:
         self.closed += 1
 
 
-class RepeatingEnlarger:
+class RepeatingFrameUpscaler:
     """Repeats each sample of the planes twice; `before_infer` is called with each frame, and may block or raise."""
 
     scale = 2
 
     def __init__(self, at_once: int = 1, name: str = "repeating") -> None:
         self.name = name
-        self.turns = Turns(at_once)
+        self.lock = FairLock(at_once)
 
     def before_infer(self, frame: VideoFrame) -> None: ...
 

@@ -10,7 +10,7 @@ import pytest
 
 from sr_edge.camera.fallback import FallbackTiming, Governor
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
@@ -19,7 +19,7 @@ from sr_edge.camera.watch import Watch
 from sr_edge.camera.work import Work
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 TIMING = FallbackTiming()
@@ -105,16 +105,16 @@ def test_the_model_is_tried_again_and_kept_when_it_holds() -> None:
 
 def test_each_failure_soon_after_a_return_doubles_the_rest() -> None:
     clock, said = governor_of()
-    rests: list[float] = []
+    pauses: list[float] = []
     for _ in range(6):
         clock.frames(150, 1.2)
         assert clock.governor.uses_fallback
         left_s = clock.now_s
         while clock.governor.uses_fallback:
             clock.frames(10, 0.1)
-        rests.append(clock.now_s - left_s)
-    assert [round(rest / TIMING.first_rest_s) for rest in rests] == [1, 2, 4, 8, 12, 12]
-    assert rests[-1] <= TIMING.longest_rest_s + 0.2
+        pauses.append(clock.now_s - left_s)
+    assert [round(pause / TIMING.first_rest_s) for pause in pauses] == [1, 2, 4, 8, 12, 12]
+    assert pauses[-1] <= TIMING.longest_rest_s + 0.2
     assert len(said) == 12
 
 
@@ -141,16 +141,16 @@ def test_frames_begun_before_a_switch_do_not_count() -> None:
 def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model() -> None:
     """Every third through the model, late each time; those between are in time."""
     now_s = 0.0
-    options = LoopOptions(every=3, fallback=RepeatingEnlarger(name="cheap"), max_latency_ms=60)
-    model = RepeatingEnlarger()
+    options = LoopOptions(every=3, fallback=RepeatingFrameUpscaler(name="cheap"), max_latency_ms=60)
+    model = RepeatingFrameUpscaler()
     work = Work(model, options, StreamStatistics(), Watch(PATIENCE_S), clock=lambda: round(1e9 * now_s))
     by: list[str] = []
     for number in range(60):
         frame = replace(flat_frame(number), captured_ns=round(1e9 * number / 30))
-        begun = work.begin(frame, work.enlarger_for(frame))
+        begun = work.begin(frame, work.frame_upscaler_for(frame))
         result = work.finish(begun) if begun else None
         assert result is not None
-        by.append(result.enlarger.name)
+        by.append(result.upscaler.name)
         now_s = number / 30 + (0.020 if number % 3 else 0.088)
         work.sent(result)
     assert by[:30] == ["repeating", "bicubic", "bicubic"] * 10
@@ -165,7 +165,7 @@ def test_a_model_that_is_still_at_its_first_frame_is_left() -> None:
         inside.set()
         assert go_on.wait(PATIENCE_S)
 
-    model, cheap = RepeatingEnlarger(), RepeatingEnlarger()
+    model, cheap = RepeatingFrameUpscaler(), RepeatingFrameUpscaler()
     model.before_infer = four_seconds  # type: ignore[method-assign]
     cheap.before_infer = lambda frame: cheaply.set()  # type: ignore[method-assign]
     frames = [flat_frame(number, pts=number) for number in range(4)]
@@ -192,13 +192,13 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop() -> None:
     """Every frame is late; without patience each one leads to a switch."""
     by: list[str] = []
 
-    class Named(RepeatingEnlarger):
+    class Named(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             by.append(self.name)
 
     said: list[str] = []
     options = LoopOptions(
-        fallback=Named(name="cheap"), max_latency_ms=1e-9, fallback_timing=AT_ONCE, journal=Journal(said.append)
+        fallback=Named(name="cheap"), max_latency_ms=1e-9, fallback_timing=AT_ONCE, event_log=EventLog(said.append)
     )
     shown = threading.Semaphore(1)
 
@@ -222,12 +222,12 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     slow: list[int] = []
     cheap: list[int] = []
 
-    class Slow(RepeatingEnlarger):
+    class Slow(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             slow.append(frame.sequence)
             assert may_pass.acquire(timeout=PATIENCE_S)
 
-    class Cheap(RepeatingEnlarger):
+    class Cheap(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             cheap.append(frame.sequence)
 
@@ -249,7 +249,7 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(6)]), model, options)
     running = threading.Thread(target=loop.run, args=(Patient(),))
     running.start()
-    eventually(lambda: model.turns.waiting == 2)
+    eventually(lambda: model.lock.waiting == 2)
     may_pass.release()
     eventually(lambda: len(cheap) == 2)
     assert loop.report().frames_out == 1, "the second frame is still in the model"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_edge.camera.enlarger import NetworkEnlarger
+from sr_edge.camera.enlarger import NetworkFrameUpscaler
 from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.gstreamer.planes import PIXEL_FORMATS, BufferLayout
 from sr_edge.runtimes import Session
@@ -93,8 +93,8 @@ def reading(path: Path, name: str, video: RawVideo) -> str:
 
 
 def enlarged_by_hand(frame: VideoFrame, session: Session) -> VideoFrame:
-    enlarger = NetworkEnlarger(session)
-    return enlarger.finish(enlarger.infer(enlarger.prepare(frame)), frame)
+    upscaler = NetworkFrameUpscaler(session)
+    return upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
 
 
 @pytest.mark.parametrize("name", PIXEL_FORMATS)

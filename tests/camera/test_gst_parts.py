@@ -7,60 +7,60 @@ import pytest
 from sr_edge.camera.frame import Colour, PixelFormat
 from sr_edge.errors import FrameError
 from sr_edge.gstreamer.planes import BufferLayout
-from sr_edge.gstreamer.tally import Tally, earliest_after_qos, is_notable, latency_ns, reaches_round
+from sr_edge.gstreamer.tally import FrameCounters, earliest_after_qos, is_notable, latency_ns, reaches_round
 from tests.expected_errors import raises
 
 NO_TIME = 2**64 - 1
 
 
 def test_a_frame_whose_turn_comes_tells_of_those_that_were_displaced() -> None:
-    tally = Tally(most_waiting=2)
+    counters = FrameCounters(most_waiting=2)
     for pts in (0, 10, 20, 30):
-        tally.enter(pts)
-    tally.arrive(0)
-    assert tally.dropped == 0
-    tally.arrive(30)
-    assert tally.dropped == 2
+        counters.enter(pts)
+    counters.arrive(0)
+    assert counters.dropped == 0
+    counters.arrive(30)
+    assert counters.dropped == 2
 
 
 def test_late_frames_are_dropped_ones() -> None:
-    tally = Tally()
+    counters = FrameCounters()
     for pts in (0, 10):
-        tally.enter(pts)
-        tally.arrive(pts)
-    tally.refuse()
-    assert (tally.entered, tally.dropped) == (2, 1)
+        counters.enter(pts)
+        counters.arrive(pts)
+    counters.refuse()
+    assert (counters.entered, counters.dropped) == (2, 1)
 
 
 def test_frames_without_a_time_are_counted_all_the_same() -> None:
-    tally = Tally(most_waiting=1)
+    counters = FrameCounters(most_waiting=1)
     for _ in range(9):
-        tally.enter(NO_TIME)
-    tally.arrive(NO_TIME)
-    assert tally.dropped == 6
-    tally.arrive(NO_TIME)
-    tally.end()
-    assert tally.dropped == 7
+        counters.enter(NO_TIME)
+    counters.arrive(NO_TIME)
+    assert counters.dropped == 6
+    counters.arrive(NO_TIME)
+    counters.end()
+    assert counters.dropped == 7
 
 
 def test_a_seek_drops_nothing() -> None:
-    tally = Tally(most_waiting=1)
-    tally.enter(0)
-    tally.enter(10)
-    tally.flush()
-    tally.enter(0)
-    tally.arrive(0)
-    tally.end()
-    assert (tally.entered, tally.dropped) == (1, 0)
+    counters = FrameCounters(most_waiting=1)
+    counters.enter(0)
+    counters.enter(10)
+    counters.flush()
+    counters.enter(0)
+    counters.arrive(0)
+    counters.end()
+    assert (counters.entered, counters.dropped) == (1, 0)
 
 
 def test_failures_in_a_row_end_with_a_frame_that_works() -> None:
-    tally = Tally()
-    tally.fail()
-    tally.fail()
-    assert tally.failed_in_a_row == 2
-    tally.deliver(10.0)
-    assert (tally.failed, tally.failed_in_a_row) == (2, 0)
+    counters = FrameCounters()
+    counters.fail()
+    counters.fail()
+    assert counters.failed_in_a_row == 2
+    counters.deliver(10.0)
+    assert (counters.failed, counters.failed_in_a_row) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sr_edge.camera.av_source import AvAddress, AvSource
-from sr_edge.camera.encoded_sink import EncodedSink, Encoding
-from sr_edge.camera.enlarger import NetworkEnlarger
+from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
+from sr_edge.camera.enlarger import NetworkFrameUpscaler
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Policy
@@ -22,7 +22,7 @@ from sr_edge.camera.watch import HungStage
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 33003, 36006, 90000, 93003]
@@ -32,7 +32,7 @@ def numbered(count: int) -> list[VideoFrame]:
     return [flat_frame(number, pts=number) for number in range(count)]
 
 
-class Gated(RepeatingEnlarger):
+class Gated(RepeatingFrameUpscaler):
     """Waits in `infer` for the test, which first hears that a frame is there."""
 
     def __init__(self, at_once: int = 1) -> None:
@@ -48,8 +48,8 @@ class Gated(RepeatingEnlarger):
 def test_a_file_goes_through_a_network_into_a_file_with_exact_times(session: Session, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", UNEVEN)
     source = AvSource(AvAddress(str(clip)))
-    sink = EncodedSink(Encoding(str(tmp_path / "out.mp4")), source.info)
-    report = Loop(source, NetworkEnlarger(session, at_once=3)).run(sink)
+    sink = EncodedSink(StreamEncoding(str(tmp_path / "out.mp4")), source.info)
+    report = Loop(source, NetworkFrameUpscaler(session, at_once=3)).run(sink)
     upscaled = read_clip(tmp_path / "out.mp4")
     assert times_of(upscaled) == [Fraction(time, 90_000) for time in UNEVEN]
     assert [number_of_picture(picture) for picture in upscaled] == list(range(len(UNEVEN)))
@@ -68,7 +68,7 @@ def number_of_picture(picture: object) -> int:
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_nothing_is_lost_or_reordered_under_block(at_once: int) -> None:
-    class Uneven(RepeatingEnlarger):
+    class Uneven(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             if frame.sequence % 3 == 0:  # lets later frames overtake
                 sum(range(20_000))
@@ -84,7 +84,7 @@ def test_nothing_is_lost_or_reordered_under_block(at_once: int) -> None:
 def test_several_frames_are_in_the_engine_at_once() -> None:
     both = threading.Barrier(2, timeout=PATIENCE_S)
 
-    class InPairs(RepeatingEnlarger):
+    class InPairs(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             both.wait()
 
@@ -92,16 +92,16 @@ def test_several_frames_are_in_the_engine_at_once() -> None:
 
 
 def test_latest_takes_the_newest_frame_when_the_model_is_free() -> None:
-    enlarger, all_in = Gated(), threading.Event()
+    upscaler, all_in = Gated(), threading.Event()
 
     def camera() -> Iterator[VideoFrame]:
         yield from numbered(3)
-        assert enlarger.inside.acquire(timeout=PATIENCE_S)
+        assert upscaler.inside.acquire(timeout=PATIENCE_S)
         yield from [flat_frame(number, pts=number) for number in range(3, 20)]
         all_in.set()
-        enlarger.go_on.release(2)
+        upscaler.go_on.release(2)
 
-    loop = Loop(ListSource(camera(), is_live=True), enlarger)
+    loop = Loop(ListSource(camera(), is_live=True), upscaler)
     sequences = [frame.sequence for frame in loop.frames()]
     assert all_in.is_set()
     assert len(sequences) == 2
@@ -115,13 +115,13 @@ def test_drop_late_leaves_out_what_waited_too_long() -> None:
     old = [replace(frame, captured_ns=now_ns - 200_000_000) for frame in numbered(3)]
     fresh = [replace(frame, captured_ns=now_ns - 50_000_000) for frame in numbered(5)[3:]]
     options = LoopOptions(Policy.parse("drop-late 100"))
-    loop = Loop(ListSource([*old, *fresh], is_live=True), RepeatingEnlarger(), options, clock=lambda: now_ns)
+    loop = Loop(ListSource([*old, *fresh], is_live=True), RepeatingFrameUpscaler(), options, clock=lambda: now_ns)
     assert [frame.sequence for frame in loop.frames()] == [3, 4]
     assert loop.report().dropped == 3
 
 
 def test_a_frame_without_a_time_of_capture_is_timed_from_the_loop_on() -> None:
-    loop = Loop(ListSource(numbered(4)), RepeatingEnlarger(), LoopOptions(Policy.parse("drop-late 60000")))
+    loop = Loop(ListSource(numbered(4)), RepeatingFrameUpscaler(), LoopOptions(Policy.parse("drop-late 60000")))
     assert [frame.sequence for frame in loop.frames()] == [0, 1, 2, 3]
     latency = loop.report().latency
     assert latency is not None
@@ -129,15 +129,17 @@ def test_a_frame_without_a_time_of_capture_is_timed_from_the_loop_on() -> None:
 
 
 def test_a_region_is_enlarged_alone() -> None:
-    frames = list(Loop(ListSource(numbered(2)), RepeatingEnlarger(), LoopOptions(region=Region(8, 4, 20, 10))).frames())
+    frames = list(
+        Loop(ListSource(numbered(2)), RepeatingFrameUpscaler(), LoopOptions(region=Region(8, 4, 20, 10))).frames()
+    )
     assert {(frame.width, frame.height) for frame in frames} == {(40, 20)}
 
 
 def test_every_third_frame_goes_through_the_model() -> None:
     seen: list[int] = []
-    enlarger = RepeatingEnlarger()
-    enlarger.before_infer = lambda frame: seen.append(frame.sequence)  # type: ignore[method-assign]
-    loop = Loop(ListSource(numbered(7)), enlarger, LoopOptions(every=3))
+    upscaler = RepeatingFrameUpscaler()
+    upscaler.before_infer = lambda frame: seen.append(frame.sequence)  # type: ignore[method-assign]
+    loop = Loop(ListSource(numbered(7)), upscaler, LoopOptions(every=3))
     frames = list(loop.frames())
     assert seen == [0, 3, 6]
     assert [frame.sequence for frame in frames] == list(range(7))
@@ -181,20 +183,20 @@ def test_latest_drops_frames_between_only_for_newer_ones_and_the_models_only_for
     assert loop.report().dropped == 4
 
 
-def failing(*numbers: int) -> RepeatingEnlarger:
-    enlarger = RepeatingEnlarger()
+def failing(*numbers: int) -> RepeatingFrameUpscaler:
+    upscaler = RepeatingFrameUpscaler()
 
     def fail(frame: VideoFrame) -> None:
         if frame.sequence in numbers:
             raise EngineError("the fake engine failed")
 
-    enlarger.before_infer = fail  # type: ignore[method-assign]
-    return enlarger
+    upscaler.before_infer = fail  # type: ignore[method-assign]
+    return upscaler
 
 
 def test_a_frame_that_fails_is_left_out_counted_and_named() -> None:
     said: list[str] = []
-    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(journal=Journal(said.append)))
+    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(event_log=EventLog(said.append)))
     assert [frame.sequence for frame in loop.frames()] == [0, 2, 3, 5]
     assert said == [f"frame {number} is left out: the fake engine failed" for number in (1, 4)]
     assert loop.report().failed == 2
@@ -221,7 +223,7 @@ def test_frames_before_one_that_ends_the_stream_still_come_out() -> None:
     failed = threading.Event()
     failing: list[threading.Thread] = []
 
-    class Broken(RepeatingEnlarger):
+    class Broken(RepeatingFrameUpscaler):
         def infer(self, prepared: VideoFrame) -> VideoFrame:
             if prepared.sequence == 3:
                 failing.append(threading.current_thread())
@@ -248,15 +250,15 @@ def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
     with raises(StreamError, found=0) as caught:
         list(loop.frames())
     assert isinstance(caught.value.__cause__, EngineError)
-    assert list(Loop(ListSource([]), RepeatingEnlarger()).frames()) == [], "but an empty one is none"
+    assert list(Loop(ListSource([]), RepeatingFrameUpscaler()).frames()) == [], "but an empty one is none"
 
 
 def test_a_region_outside_the_frame_ends_the_stream_at_once() -> None:
     said: list[str] = []
     loop = Loop(
         ListSource(numbered(3)),
-        RepeatingEnlarger(),
-        LoopOptions(region=Region(0, 0, 400, 4), journal=Journal(said.append)),
+        RepeatingFrameUpscaler(),
+        LoopOptions(region=Region(0, 0, 400, 4), event_log=EventLog(said.append)),
     )
     with raises(UsageError, found=(0, 0, 400, 4), wanted=(64, 48)):
         list(loop.frames())
@@ -270,7 +272,7 @@ def test_a_source_that_is_lost_ends_the_stream_after_what_it_gave() -> None:
 
     sink = ListSink()
     with raises(StreamError, found="camera"):
-        Loop(ListSource(camera()), RepeatingEnlarger()).run(sink)
+        Loop(ListSource(camera()), RepeatingFrameUpscaler()).run(sink)
     assert [frame.sequence for frame in sink.frames] == list(range(5))
     assert sink.closed == 1
 
@@ -284,18 +286,18 @@ def test_a_sink_that_fails_ends_the_stream_and_closes_both() -> None:
 
     sink, source = FullSink(), ListSource(numbered(1000))
     with raises(StreamError, found="disk"):
-        Loop(source, RepeatingEnlarger()).run(sink)
+        Loop(source, RepeatingFrameUpscaler()).run(sink)
     assert (len(sink.frames), sink.closed, source.closed.is_set()) == (3, 1, True)
 
 
 def test_a_model_that_hangs_is_named() -> None:
-    enlarger = Gated()
-    loop = Loop(ListSource(numbered(3)), enlarger, LoopOptions(hang_s=0.01))
+    upscaler = Gated()
+    loop = Loop(ListSource(numbered(3)), upscaler, LoopOptions(hang_s=0.01))
     try:
         with raises(HungStage, found="the model (repeating)"):
             list(loop.frames())
     finally:
-        enlarger.go_on.release(99)
+        upscaler.go_on.release(99)
 
 
 def test_a_sink_that_hangs_is_named() -> None:
@@ -307,14 +309,14 @@ def test_a_sink_that_hangs_is_named() -> None:
 
     try:
         with raises(HungStage, found="the sink a list"):
-            Loop(ListSource(numbered(3)), RepeatingEnlarger(), LoopOptions(hang_s=0.01)).run(StuckSink())
+            Loop(ListSource(numbered(3)), RepeatingFrameUpscaler(), LoopOptions(hang_s=0.01)).run(StuckSink())
     finally:
         let_go.set()
 
 
 def test_leaving_the_iteration_ends_the_stream() -> None:
     source = ListSource(numbered(1000))
-    for frame in Loop(source, RepeatingEnlarger()).frames():
+    for frame in Loop(source, RepeatingFrameUpscaler()).frames():
         if frame.sequence == 2:
             break
     assert source.closed.is_set()
@@ -322,7 +324,7 @@ def test_leaving_the_iteration_ends_the_stream() -> None:
 
 def test_stop_finishes_what_is_under_way_and_closes_the_sink() -> None:
     sink = ListSink()
-    loop = Loop(ListSource(numbered(1000)), RepeatingEnlarger())
+    loop = Loop(ListSource(numbered(1000)), RepeatingFrameUpscaler())
 
     def stop_at_five(frame: VideoFrame) -> None:
         sink.frames.append(frame)
@@ -344,12 +346,12 @@ def test_an_interrupt_closes_the_sink() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Loop(ListSource(endless), RepeatingEnlarger()).run(sink, interrupt)
+        Loop(ListSource(endless), RepeatingFrameUpscaler()).run(sink, interrupt)
     assert sink.closed == 1
 
 
 def test_a_stream_runs_once() -> None:
-    loop = Loop(ListSource(numbered(1)), RepeatingEnlarger())
+    loop = Loop(ListSource(numbered(1)), RepeatingFrameUpscaler())
     assert len(list(loop.frames())) == 1
     with raises(UsageError):
         next(loop.frames())
@@ -362,10 +364,10 @@ def test_options_are_checked() -> None:
         LoopOptions(failures_in_a_row=-1)
     with raises(UsageError, found=(None, 5)):
         LoopOptions(max_latency_ms=5)
-    fallback = RepeatingEnlarger()
+    fallback = RepeatingFrameUpscaler()
     fallback.scale = 3
     with raises(UsageError, found=3, wanted=2):
-        Loop(ListSource([]), RepeatingEnlarger(), LoopOptions(fallback=fallback, max_latency_ms=5))
+        Loop(ListSource([]), RepeatingFrameUpscaler(), LoopOptions(fallback=fallback, max_latency_ms=5))
 
 
 @pytest.mark.parametrize(

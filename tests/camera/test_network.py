@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import (
-    Journal,
+    EventLog,
     Loop,
     LoopOptions,
     SinkOptions,
@@ -31,7 +31,7 @@ from sr_edge.camera import (
 )
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 pytestmark = pytest.mark.services
@@ -87,10 +87,10 @@ def test_rtsp_killed_restarted_and_of_another_size() -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/live"
     said: list[str] = []
     with camera(url) as sender:
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, say=said.append))
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, on_event=said.append))
         assert source.is_live
         sizes, frames = set(), []
-        for frame in Loop(source, RepeatingEnlarger()).frames():
+        for frame in Loop(source, RepeatingFrameUpscaler()).frames():
             frames.append(frame)
             if len(frames) == 5:
                 sender.kill()
@@ -110,14 +110,14 @@ def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
     with camera(url) as sender:
         frames: list[VideoFrame] = []
 
-        def say(text: str) -> None:
+        def on_event(text: str) -> None:
             said.append(text)
             if "is lost" in text:  # only now: it was the silence that was noticed
                 sender.kill()
                 sender.start()
 
         said: list[str] = []
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, silence_s=0.5, say=say))
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, silence_s=0.5, on_event=on_event))
         for frame in source.frames():
             frames.append(frame)
             if len(frames) == 5:
@@ -206,15 +206,15 @@ def endless(until: threading.Event) -> Iterator[VideoFrame]:
 def test_a_server_that_was_killed_gets_the_stream_again() -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/out"
     enough = threading.Event()
-    journal = Journal()
+    event_log = EventLog()
     source = ListSource(endless(enough), is_live=True)
     with server(url) as first:
-        sink = connected_sink(url, SinkOptions(say=journal.say))
-        loop = Loop(source, RepeatingEnlarger(), LoopOptions(journal=journal))
+        sink = connected_sink(url, SinkOptions(on_event=event_log.record))
+        loop = Loop(source, RepeatingFrameUpscaler(), LoopOptions(event_log=event_log))
         running = threading.Thread(target=loop.run, args=(sink,))
         running.start()
         eventually(lambda: len(first.lines) > 2)
-    eventually(lambda: any("is lost" in event for event in journal.events))
+    eventually(lambda: any("is lost" in event for event in event_log.events))
     with server(url) as second:
         eventually(lambda: len(second.lines) > 2)
     enough.set()
@@ -258,7 +258,7 @@ def test_a_resolution_that_changes_within_the_stream(tmp_path: Path) -> None:
     ]
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
     sink = ListSink()
-    report = Loop(open_source(str(tmp_path / "both.ts")), RepeatingEnlarger()).run(sink)
+    report = Loop(open_source(str(tmp_path / "both.ts")), RepeatingFrameUpscaler()).run(sink)
     assert [frame.width for frame in sink.frames] == [128] * 6 + [160] * 6
     assert [frame.pts for frame in sink.frames] == sorted(frame.pts or 0 for frame in sink.frames)
     assert report.failed == 0
@@ -274,7 +274,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_shown(tmp_path: Path) -> No
         first, length = place + chunk_header, min(size, 60)
         content[first : first + length] = np.random.default_rng(1).integers(0, 256, length, np.uint8).tobytes()
     (tmp_path / "damaged.avi").write_bytes(content)
-    loop = Loop(open_source(str(tmp_path / "damaged.avi")), RepeatingEnlarger())
+    loop = Loop(open_source(str(tmp_path / "damaged.avi")), RepeatingFrameUpscaler())
     frames = list(loop.frames())
     assert 0 < loop.report().unreadable_packets <= 5
     assert 55 <= len(frames) < 60

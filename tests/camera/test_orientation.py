@@ -13,7 +13,7 @@ import pytest
 from sr_edge.camera import Loop, VideoFrame, open_sink, open_source
 from sr_edge.camera.orientation import upright
 from tests.camera.films import Film, pictures_of, shoot
-from tests.camera.stand_ins import ListSink, RepeatingEnlarger
+from tests.camera.stand_ins import ListSink, RepeatingFrameUpscaler
 
 ONE = 1 << 16
 Turned = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -63,9 +63,9 @@ def test_what_cannot_be_turned_by_quarters_stays(tmp_path: Path) -> None:
 def test_a_turned_file_becomes_an_upright_one(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(matrix=CLOCKWISE))
     opened = open_source(str(source))
-    Loop(opened, RepeatingEnlarger()).run(open_sink(str(tmp_path / "out.mp4"), opened))
+    Loop(opened, RepeatingFrameUpscaler()).run(open_sink(str(tmp_path / "out.mp4"), opened))
     sink = ListSink()
-    Loop(open_source(str(source)), RepeatingEnlarger()).run(sink)
+    Loop(open_source(str(source)), RepeatingFrameUpscaler()).run(sink)
     written = pictures_of(tmp_path / "out.mp4")
     assert len(written) == len(sink.frames) == 12
     assert {(picture.width, picture.height, picture.rotation) for picture in written} == {(96, 128, 0)}

@@ -28,10 +28,10 @@ from websockets.sync.client import ClientConnection, connect
 from sr_edge.bundle import open_bundle
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.preview.access import Access, access_for
-from sr_edge.camera.preview.engines import Choice, SwitchableEnlarger, choices_of
+from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
 from sr_edge.camera.preview.repeated import RepeatedSource
 from sr_edge.camera.preview.server import MOST_VIEWERS, listening_socket
-from sr_edge.camera.preview.show import Show
+from sr_edge.camera.preview.show import PreviewStream
 from sr_edge.camera.watch import HungStage
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
@@ -40,8 +40,8 @@ from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import Precision
 from tests.camera.clips import flat_frame, number_of
 from tests.camera.preview_here import (
-    BILLING,
     CHOICES,
+    STREAM_INFO,
     before_and_after,
     psnr_db,
     serving,
@@ -65,20 +65,20 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def show(bundle: Path, still: Path) -> Iterator[Show]:
+def stream(bundle: Path, still: Path) -> Iterator[PreviewStream]:
     with showing(bundle, still) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def port(show: Show) -> Iterator[int]:
-    with serving(show, BILLING, HERE) as number:
+def port(stream: PreviewStream) -> Iterator[int]:
+    with serving(stream, STREAM_INFO, HERE) as number:
         yield number
 
 
 @pytest.fixture(scope="module")
-def guarded_port(show: Show) -> Iterator[int]:
-    with serving(show, BILLING, GUARDED) as number:
+def guarded_port(stream: PreviewStream) -> Iterator[int]:
+    with serving(stream, STREAM_INFO, GUARDED) as number:
         yield number
 
 
@@ -142,8 +142,8 @@ def test_nothing_comes_from_outside() -> None:
 def test_frames_come_on_request_and_are_the_networks(port: int, still: Path, session: Session) -> None:
     before, after = before_and_after(still, session)
     with looking(port) as page:
-        billing = json.loads(page.recv(timeout=LIMIT_S))
-        assert billing["choices"] == ["onnxruntime fp32", "openvino fp32"]
+        stream_info = json.loads(page.recv(timeout=LIMIT_S))
+        assert stream_info["choices"] == ["onnxruntime fp32", "openvino fp32"]
         pair = next_frame(page)
     assert pair.header["before"][:2] == [160, 90]
     assert pair.header["after"][:2] == [320, 180]
@@ -152,10 +152,10 @@ def test_frames_come_on_request_and_are_the_networks(port: int, still: Path, ses
     assert psnr_db(pair.after, before.repeat(2, 0).repeat(2, 1)) < 30
 
 
-def test_who_does_not_ask_is_sent_no_frame_and_then_the_newest(port: int, show: Show) -> None:
+def test_who_does_not_ask_is_sent_no_frame_and_then_the_newest(port: int, stream: PreviewStream) -> None:
     with looking(port) as page:
         first = next_frame(page).header["number"]
-        eventually(lambda: show.newest(first + 5) is not None)
+        eventually(lambda: stream.newest(first + 5) is not None)
         assert next_frame(page).header["number"] > first + 5
 
 
@@ -193,7 +193,7 @@ def test_other_hosts_and_other_sites_pages_are_refused(port: int) -> None:
     with looking(port, origin="http://evil.example") as page:
         assert close_code(page) == REFUSED
     with looking(port, origin=f"http://127.0.0.1:{port}") as page:
-        assert json.loads(page.recv(timeout=LIMIT_S))["kind"] == "billing"
+        assert json.loads(page.recv(timeout=LIMIT_S))["kind"] == "stream_info"
 
 
 def test_from_other_machines_the_token_is_needed(guarded_port: int) -> None:
@@ -209,7 +209,7 @@ def test_from_other_machines_the_token_is_needed(guarded_port: int) -> None:
 def test_viewers_are_bounded(port: int) -> None:
     with ExitStack() as open_pages:
         pages = [open_pages.enter_context(looking(port)) for _ in range(MOST_VIEWERS)]
-        assert all(json.loads(page.recv(timeout=LIMIT_S))["kind"] == "billing" for page in pages)
+        assert all(json.loads(page.recv(timeout=LIMIT_S))["kind"] == "stream_info" for page in pages)
         with looking(port) as one_more:
             assert close_code(one_more) == FULL
 
@@ -238,29 +238,29 @@ def test_a_port_in_use_is_named() -> None:
 
 def test_choices_are_what_the_bundle_and_this_machine_have(bundle: Path) -> None:
     with open_bundle(bundle) as opened:
-        found = choices_of(opened)
-    assert Choice("onnxruntime", Precision.FP32) in found
+        found = engine_options(opened)
+    assert EngineOption("onnxruntime", Precision.FP32) in found
     assert all(choice.precision is not Precision.INT8 for choice in found)
 
 
 def test_an_engine_that_cannot_be_opened_leaves_the_present_one(session: Session, bundle: Path) -> None:
-    def opened(choice: Choice) -> Session:
+    def opened(choice: EngineOption) -> Session:
         if choice != CHOICES[0]:
             raise EngineError("it does not compile")
         return open_session(bundle, choice.runtime)
 
-    enlarger = SwitchableEnlarger(opened, CHOICES[0])
-    show = Show(ListSource([]), enlarger)
-    show.switch(CHOICES[1])
-    assert show.figures()["problem"] == "it does not compile"
-    assert (show.figures()["running"], show.figures()["loading"]) == (CHOICES[0].label, None)
-    enlarger.close()
+    upscaler = SwitchableFrameUpscaler(opened, CHOICES[0])
+    stream = PreviewStream(ListSource([]), upscaler)
+    stream.switch(CHOICES[1])
+    assert stream.figures()["problem"] == "it does not compile"
+    assert (stream.figures()["running"], stream.figures()["loading"]) == (CHOICES[0].label, None)
+    upscaler.close()
 
 
 def test_an_engine_is_closed_when_the_last_frame_is_out_of_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = [open_session(bundle, "onnxruntime"), open_session(bundle, "onnxruntime")]
     waiting = iter(sessions)
-    enlarger = SwitchableEnlarger(lambda choice: next(waiting), CHOICES[0])
+    upscaler = SwitchableFrameUpscaler(lambda choice: next(waiting), CHOICES[0])
     inside, may_leave = threading.Event(), threading.Event()
     submit = sessions[0].submit
 
@@ -271,32 +271,34 @@ def test_an_engine_is_closed_when_the_last_frame_is_out_of_it(bundle: Path, monk
 
     monkeypatch.setattr(sessions[0], "submit", slow)
     results: list[VideoFrame] = []
-    frame = enlarger.prepare(flat_frame(0))
-    worker = threading.Thread(target=lambda: results.append(enlarger.infer(frame)))
+    frame = upscaler.prepare(flat_frame(0))
+    worker = threading.Thread(target=lambda: results.append(upscaler.infer(frame)))
     worker.start()
     assert inside.wait(LIMIT_S)
-    enlarger.switch(CHOICES[1])
+    upscaler.switch(CHOICES[1])
     may_leave.set()
     worker.join(LIMIT_S)
     assert results[0].width == 2 * frame.width
-    assert enlarger.passage(0).choice == CHOICES[0]
+    assert upscaler.record(0).choice == CHOICES[0]
     tile = np.zeros((32, 40, 3), np.uint8)
     assert sessions[1].run(tile).shape == (64, 80, 3)
     with raises(UsageError):  # closed
         sessions[0].run(tile)
-    enlarger.close()
+    upscaler.close()
 
 
 def test_a_show_that_is_over_says_so(bundle: Path) -> None:
-    enlarger = SwitchableEnlarger(lambda choice: open_session(bundle, choice.runtime), CHOICES[0])
+    upscaler = SwitchableFrameUpscaler(lambda choice: open_session(bundle, choice.runtime), CHOICES[0])
     said: list[str] = []
-    show = Show(ListSource([flat_frame(number, pts=number) for number in range(3)]), enlarger, say=said.append)
-    show.start()
-    eventually(lambda: show.figures()["state"] == "ended")
-    assert show.figures()["frames_out"] == 3
+    stream = PreviewStream(
+        ListSource([flat_frame(number, pts=number) for number in range(3)]), upscaler, on_event=said.append
+    )
+    stream.start()
+    eventually(lambda: stream.figures()["state"] == "ended")
+    assert stream.figures()["frames_out"] == 3
     assert said == ["the source has ended"]
-    assert show.close() is True
-    enlarger.close()
+    assert stream.close() is True
+    upscaler.close()
 
 
 @pytest.mark.parametrize(
@@ -312,13 +314,13 @@ def test_a_show_that_fails_gives_the_reason(bundle: Path, error: StreamError, ca
         yield flat_frame(0, pts=0)
         raise error
 
-    enlarger = SwitchableEnlarger(lambda choice: open_session(bundle, choice.runtime), CHOICES[0])
-    show = Show(ListSource(failing()), enlarger)
-    show.start()
-    eventually(lambda: show.figures()["state"] == "failed")
-    assert show.figures()["reason"] == str(error)
-    assert show.close() is can_be_closed
-    enlarger.close()
+    upscaler = SwitchableFrameUpscaler(lambda choice: open_session(bundle, choice.runtime), CHOICES[0])
+    stream = PreviewStream(ListSource(failing()), upscaler)
+    stream.start()
+    eventually(lambda: stream.figures()["state"] == "failed")
+    assert stream.figures()["reason"] == str(error)
+    assert stream.close() is can_be_closed
+    upscaler.close()
 
 
 def test_a_repeated_source_goes_on_in_number_and_time() -> None:

@@ -15,8 +15,8 @@ from sr_edge.camera.preview.access import Access
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from tests.camera.preview_here import (
-    BILLING,
     HEIGHT,
+    STREAM_INFO,
     WIDTH,
     Pixels,
     before_and_after,
@@ -52,7 +52,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(bundle: Path, still: Path) -> Iterator[str]:
-    with showing(bundle, still) as show, serving(show, BILLING, Access("127.0.0.1", "")) as port:
+    with showing(bundle, still) as stream, serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -145,15 +145,15 @@ def test_figures_and_graphs_come_alive(page: Any) -> None:
 
 def test_the_engine_is_changed_by_a_click(page: Any) -> None:
     running = page.locator("html").get_attribute("data-made-by")
-    other = next(choice.label for choice in BILLING.choices if choice.label != running)
+    other = next(choice.label for choice in STREAM_INFO.choices if choice.label != running)
     choose(page, "engine", other)
     page.wait_for_selector(f'html[data-made-by="{other}"]', state="attached", timeout=LIMIT_MS)
     page.wait_for_selector(f'input[value="{other}"]:checked', state="attached", timeout=LIMIT_MS)
 
 
 def test_a_lost_connection_is_said(browser: Any, bundle: Path, still: Path) -> None:
-    with showing(bundle, still) as show, browser.new_page() as page:
-        with serving(show, BILLING, Access("127.0.0.1", "")) as port:
+    with showing(bundle, still) as stream, browser.new_page() as page:
+        with serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
             page.goto(f"http://127.0.0.1:{port}/", wait_until="domcontentloaded")
             page.wait_for_selector('#state[data-state="live"]', timeout=LIMIT_MS)
         page.wait_for_selector('#state[data-state="lost"]', timeout=LIMIT_MS)

@@ -43,7 +43,7 @@ class Openings:
         self, first: ListSource, silence_s: float = 10.0, give_up_s: float | None = None
     ) -> ReopeningSource[ListSource]:
         return ReopeningSource(
-            first, self.open, silence_s=silence_s, give_up_s=give_up_s, say=self.said.append, first_wait_s=0.0
+            first, self.open, silence_s=silence_s, give_up_s=give_up_s, on_event=self.said.append, first_wait_s=0.0
         )
 
 
@@ -102,7 +102,7 @@ def test_a_source_that_opens_and_gives_no_frame_is_still_away() -> None:
     openings = Openings(live([]), None, live(failing(0)), live([]), live(some(2)), live([]), live(some(9)))
     waits: list[float] = []
     source = ReopeningSource(
-        live(some(1)), openings.open, say=openings.said.append, first_wait_s=0.5, wait=waits.append
+        live(some(1)), openings.open, on_event=openings.said.append, first_wait_s=0.5, wait=waits.append
     )
     assert len(taken(source, 4)) == 4
     assert waits == [0.5, 1, 2, 4, 8, 0.5, 1]
@@ -156,13 +156,13 @@ def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
     assert hung.closed.is_set()
 
 
-@pytest.mark.parametrize("is_away", [False, True], ids=["silent", "away"])
-def test_it_can_be_closed_while_it_waits(is_away: bool) -> None:
+@pytest.mark.parametrize("is_unavailable", [False, True], ids=["silent", "away"])
+def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     let_go = threading.Event()
 
     def silent() -> Iterator[VideoFrame]:
         yield from some(1)
-        if not is_away:
+        if not is_unavailable:
             assert let_go.wait(PATIENCE_S)
 
     source = ReopeningSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=PATIENCE_S)

@@ -6,12 +6,12 @@ import itertools
 import threading
 from collections.abc import Iterator
 
-from sr_edge.camera import Journal, Loop, LoopOptions, VideoFrame
-from sr_edge.camera.ports import SinkAway
+from sr_edge.camera import EventLog, Loop, LoopOptions, VideoFrame
+from sr_edge.camera.ports import SinkUnavailable
 from sr_edge.camera.reopening_sink import ReopeningSink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingEnlarger, eventually
+from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 
@@ -30,11 +30,11 @@ class FragileSink(ListSink):
 
 
 def opening(
-    *sinks: ListSink, journal: Journal | None = None, give_up_s: float | None = None, first_wait_s: float = 0.0
+    *sinks: ListSink, event_log: EventLog | None = None, give_up_s: float | None = None, first_wait_s: float = 0.0
 ) -> ReopeningSink:
     left = list(sinks)
-    say = (journal or Journal()).say
-    return ReopeningSink(lambda: left.pop(0), say=say, give_up_s=give_up_s, first_wait_s=first_wait_s)
+    on_event = (event_log or EventLog()).record
+    return ReopeningSink(lambda: left.pop(0), on_event=on_event, give_up_s=give_up_s, first_wait_s=first_wait_s)
 
 
 def frames(count: int) -> list[VideoFrame]:
@@ -47,9 +47,9 @@ def numbers(sink: ListSink) -> list[int]:
 
 def test_a_lost_sink_is_opened_again_and_no_frame_is_lost_under_block() -> None:
     sinks = [FragileSink(3), FragileSink(0, "nobody answers there"), FragileSink(0, "nobody answers there"), ListSink()]
-    journal = Journal()
-    sink = opening(*sinks, journal=journal)
-    report = Loop(ListSource(frames(8)), RepeatingEnlarger(), LoopOptions(journal=journal)).run(sink)
+    event_log = EventLog()
+    sink = opening(*sinks, event_log=event_log)
+    report = Loop(ListSource(frames(8)), RepeatingFrameUpscaler(), LoopOptions(event_log=event_log)).run(sink)
     assert numbers(sinks[0]) == [0, 1, 2]
     assert numbers(sinks[3]) == [3, 4, 5, 6, 7]
     assert (report.frames_out, report.sink_reopened) == (8, 1)
@@ -67,7 +67,7 @@ def test_waits_double_up_to_a_limit() -> None:
     sink.write(flat_frame(0))
     waits = []
     for _ in range(7):
-        with raises(SinkAway, found="the other side is gone") as caught:
+        with raises(SinkUnavailable, found="the other side is gone") as caught:
             sink.write(flat_frame(1))
         waits.append(caught.value.wait_s)
     assert waits == [0.5, 1, 2, 4, 8, 8, 8]
@@ -75,13 +75,13 @@ def test_waits_double_up_to_a_limit() -> None:
 
 def test_a_sink_that_cannot_be_reached_at_first_is_an_error_at_once() -> None:
     with raises(StreamError, found="nobody answers there"):
-        Loop(ListSource(frames(3)), RepeatingEnlarger()).run(opening(FragileSink(0, "nobody answers there")))
+        Loop(ListSource(frames(3)), RepeatingFrameUpscaler()).run(opening(FragileSink(0, "nobody answers there")))
 
 
 def test_after_so_long_it_is_given_up() -> None:
     sink = opening(FragileSink(2), FragileSink(0), give_up_s=0.0)
     with raises(StreamError, found="the other side is gone"):
-        Loop(ListSource(frames(9)), RepeatingEnlarger()).run(sink)
+        Loop(ListSource(frames(9)), RepeatingFrameUpscaler()).run(sink)
 
 
 def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
@@ -108,18 +108,18 @@ def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
 
     last = Returning()
     sink = ReopeningSink(itertools.chain([FragileSink(1)], itertools.repeat(last)).__next__, first_wait_s=0.0)
-    report = Loop(ListSource(camera(), is_live=True), RepeatingEnlarger()).run(sink)
+    report = Loop(ListSource(camera(), is_live=True), RepeatingFrameUpscaler()).run(sink)
     assert report.dropped > 40
     assert numbers(last)[-1] == final.sequence
 
 
 def test_a_stream_can_be_stopped_while_its_sink_is_away() -> None:
-    journal = Journal()
-    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, journal=journal, first_wait_s=10 * PATIENCE_S)
-    loop = Loop(ListSource(frames(9)), RepeatingEnlarger(), LoopOptions(journal=journal))
+    event_log = EventLog()
+    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, event_log=event_log, first_wait_s=10 * PATIENCE_S)
+    loop = Loop(ListSource(frames(9)), RepeatingFrameUpscaler(), LoopOptions(event_log=event_log))
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
-    eventually(lambda: len(journal.events) == 1)
+    eventually(lambda: len(event_log.events) == 1)
     loop.stop()
     running.join(PATIENCE_S)
     assert not running.is_alive()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import Colour, ColourRange, PixelFormat, Sink, SinkOptions, VideoFrame, open_sink, open_source
-from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
 from sr_edge.camera.vendor_errors import remedy_of
 from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
@@ -109,7 +109,7 @@ def test_a_stream_that_changes_its_size_stays_one_file(tmp_path: Path) -> None:
         pts=1,
         time_base=Fraction(1, 30),
     )
-    sink = EncodedSink(Encoding(str(tmp_path / "out.mp4")))
+    sink = EncodedSink(StreamEncoding(str(tmp_path / "out.mp4")))
     write(sink, [flat_frame(4, pts=0), large, flat_frame(6, pts=2, form=PixelFormat.NV12)])
     pictures = read_clip(tmp_path / "out.mp4")
     assert {(picture.width, picture.height) for picture in pictures} == {(WIDTH, HEIGHT)}
@@ -185,7 +185,7 @@ def test_null_takes_everything() -> None:
 
 
 def test_a_full_disk_is_named() -> None:
-    sink = EncodedSink(Encoding("/dev/full", container="mpegts"))
+    sink = EncodedSink(StreamEncoding("/dev/full", container="mpegts"))
     noise = np.random.default_rng(3)
     with raises(StreamError, found="/dev/full", remedy=remedy_of(OSError(errno.ENOSPC, ""))):
         for number in range(500):
@@ -237,7 +237,7 @@ from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import ListSource
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
-sink = open_sink(sys.argv[1], ListSource([], is_live=False), SinkOptions(say=print))
+sink = open_sink(sys.argv[1], ListSource([], is_live=False), SinkOptions(on_event=print))
 try:
     for number in range(3):
         sink.write(flat_frame(number, pts=number))
@@ -258,9 +258,9 @@ def test_a_file_that_may_not_be_written_stays(tmp_path: Path, bound_by_rights: l
     """Here opened without the question that `open_sink` asks before: rights may change meanwhile."""
     program = """
 import sys
-from sr_edge.camera.encoded_sink import EncodedSink, Encoding
+from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
 from tests.camera.clips import flat_frame
-sink = EncodedSink(Encoding(sys.argv[1]))
+sink = EncodedSink(StreamEncoding(sys.argv[1]))
 try:
     sink.write(flat_frame(0, pts=0))
 finally:
@@ -306,7 +306,7 @@ def test_a_server_that_is_not_there() -> None:
 
 def test_a_server_that_stalls_is_lost(tmp_path: Path) -> None:
     """Here a file on which everything takes too long: a real server takes what fits into its sockets, and longer."""
-    sink = EncodedSink(Encoding(str(tmp_path / "out.ts"), silence_s=0.0))
+    sink = EncodedSink(StreamEncoding(str(tmp_path / "out.ts"), silence_s=0.0))
     with raises(StreamError, wanted=0.0) as caught:
         sink.write(flat_frame(0, pts=0))
     sink.close()

@@ -45,8 +45,8 @@ def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
     assert [frame.time_base for frame in frames] == [Fraction(1, 90_000)] * 4
     assert [number_of(frame) for frame in frames] == [frame.sequence for frame in frames] == [0, 1, 2, 3]
     assert {(frame.colour.matrix, frame.colour.range) for frame in frames} == {(1, ColourRange.LIMITED)}
-    assert source.info.passengers is not None
-    assert len(list(source.info.passengers.take_until(None))) > 5
+    assert source.info.passthrough is not None
+    assert len(list(source.info.passthrough.take_until(None))) > 5
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Pa
     said: list[str] = []
     address = AvAddress(str(clip), is_live=is_live)
     source = AvSource(address)
-    frames = ReopeningSource(source, lambda lost: AvSource(address, lost), say=said.append) if is_live else source
+    frames = ReopeningSource(source, lambda lost: AvSource(address, lost), on_event=said.append) if is_live else source
     with raises(FrameError, found="yuv410p") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")

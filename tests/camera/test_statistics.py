@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sr_edge.bundle.plain import json_text
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.sensors import Sensors
 from sr_edge.camera.statistics import Histogram, StreamStatistics
 from sr_edge.cli.stream_display import Display
@@ -44,10 +44,10 @@ def test_a_report_is_json_and_keeps_a_bounded_number_of_events() -> None:
     statistics.frame_in(1.0)
     statistics.frame_out(20.0)
     statistics.count("failed")
-    journal = Journal()
+    event_log = EventLog()
     for number in range(10_000):
-        journal.say(f"event {number}")
-    document = json.loads(json_text(statistics.report(dropped=3, queued=1, events=journal.events)))
+        event_log.record(f"event {number}")
+    document = json.loads(json_text(statistics.report(dropped=3, queued=1, events=event_log.events)))
     assert (document["frames_in"], document["frames_out"], document["dropped"], document["failed"]) == (1, 1, 3, 1)
     assert document["latency"]["count"] == 1
     assert document["stages"]["source"]["max_ms"] == 1.0

@@ -20,7 +20,7 @@ import pytest
 
 import sr_edge.camera
 from sr_edge.camera import (
-    NetworkEnlarger,
+    NetworkFrameUpscaler,
     PixelFormat,
     Stream,
     VideoFrame,
@@ -34,7 +34,7 @@ from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingEnlarger
+from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingFrameUpscaler
 from tests.expected_errors import raises
 
 COUNT = 6
@@ -58,7 +58,7 @@ def test_the_simple_case(clip: Path, bundle: Path) -> None:
 
 def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: Session) -> None:
     for source, upscaled in zip(
-        sr_edge.camera.open_source(str(clip)).frames(), stream(clip, NetworkEnlarger(session)), strict=True
+        sr_edge.camera.open_source(str(clip)).frames(), stream(clip, NetworkFrameUpscaler(session)), strict=True
     ):
         expected = Upscaler(session).upscale(rgb_from_frame(source))
         again = sr_edge.camera.frame_from_rgb(expected, source)
@@ -67,7 +67,7 @@ def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: S
 
 def test_ten_bits_go_through_the_network(tmp_path: Path, session: Session) -> None:
     clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv420p10le")
-    first, second = stream(clip, NetworkEnlarger(session))
+    first, second = stream(clip, NetworkFrameUpscaler(session))
     assert first.format is second.format is PixelFormat.I420_10
     assert number_of(second.with_planes((second.planes[0] // 4,), PixelFormat.GRAY_10)) == 1
 
@@ -80,7 +80,7 @@ def test_a_callback_gets_every_frame_in_another_thread(clip: Path) -> None:
         threads.add(threading.current_thread())
         sequences.append(frame.sequence)
 
-    report = stream(clip, RepeatingEnlarger()).into(take)
+    report = stream(clip, RepeatingFrameUpscaler()).into(take)
     assert sequences == list(range(COUNT))
     assert threading.current_thread() not in threads
     assert report.frames_out == COUNT
@@ -91,18 +91,18 @@ def test_what_a_callback_raises_ends_the_stream(clip: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        stream(clip, RepeatingEnlarger()).into(fail)
+        stream(clip, RepeatingFrameUpscaler()).into(fail)
 
 
 def test_into_a_file(clip: Path, tmp_path: Path) -> None:
     source = sr_edge.camera.open_source(str(clip))
-    stream(source, RepeatingEnlarger()).into(open_sink(str(tmp_path / "out.mp4"), source))
+    stream(source, RepeatingFrameUpscaler()).into(open_sink(str(tmp_path / "out.mp4"), source))
     assert len(read_clip(tmp_path / "out.mp4")) == COUNT
 
 
 def test_asyncio(clip: Path) -> None:
     async def collect() -> list[int]:
-        return [frame.sequence async for frame in stream(clip, RepeatingEnlarger())]
+        return [frame.sequence async for frame in stream(clip, RepeatingFrameUpscaler())]
 
     assert asyncio.run(collect()) == list(range(COUNT))
 
@@ -112,7 +112,7 @@ def test_asyncio_left_early_ends_the_stream() -> None:
 
     async def first_two() -> list[int]:
         sequences = []
-        async with aclosing(aiter(stream(source, RepeatingEnlarger()))) as frames:  # type: ignore[type-var]
+        async with aclosing(aiter(stream(source, RepeatingFrameUpscaler()))) as frames:  # type: ignore[type-var]
             async for frame in frames:
                 sequences.append(frame.sequence)
                 if len(sequences) == 2:
@@ -136,7 +136,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
         seen = asyncio.Event()
 
         async def read() -> None:
-            async for _ in stream(source, RepeatingEnlarger()):
+            async for _ in stream(source, RepeatingFrameUpscaler()):
                 seen.set()
 
         task = asyncio.create_task(read())
@@ -170,8 +170,8 @@ def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monk
 
 def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session) -> None:
     """Each is live and has always a newer frame: whoever is served, all are served alike, and memory is bounded."""
-    turns = 4
-    engine = NetworkEnlarger(session)
+    lock = 4
+    engine = NetworkFrameUpscaler(session)
     form = PixelFormat.I420
     planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)
     outs: list[list[VideoFrame]] = [[] for _ in range(4)]
@@ -188,7 +188,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
 
     def take(index: int, frame: VideoFrame) -> None:
         outs[index].append(frame)
-        if min(len(out) for out in outs) >= turns:
+        if min(len(out) for out in outs) >= lock:
             for one in streams:
                 one.stop()
 
@@ -205,7 +205,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     for thread in threads:
         thread.join(PATIENCE_S)
     counts = [len(out) for out in outs]
-    assert min(counts) >= turns
+    assert min(counts) >= lock
     assert max(counts) - min(counts) <= 3
     for one, out in zip(streams, outs, strict=True):
         assert {(frame.width, frame.height) for frame in out} == {(640, 360)}
@@ -216,9 +216,9 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
 
 def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path) -> None:
     with (
-        stream(clip, RepeatingEnlarger(), fallback="bicubic") as usual,
-        stream(clip, RepeatingEnlarger(), fallback="bicubic", max_latency_ms=1e6) as patient,
-        stream(clip, RepeatingEnlarger()) as alone,
+        stream(clip, RepeatingFrameUpscaler(), fallback="bicubic") as usual,
+        stream(clip, RepeatingFrameUpscaler(), fallback="bicubic", max_latency_ms=1e6) as patient,
+        stream(clip, RepeatingFrameUpscaler()) as alone,
     ):
         limits_ms = [one.options.max_latency_ms for one in (usual, patient, alone)]
     assert limits_ms == [USUAL_LATENCY_MS, 1e6, None]
@@ -227,8 +227,8 @@ def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path) ->
 
 def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
     with raises(UsageError, found=(None, 50.0)):
-        stream(clip, RepeatingEnlarger(), max_latency_ms=50.0)
-    frames = list(stream(clip, RepeatingEnlarger(), fallback="bicubic"))
+        stream(clip, RepeatingFrameUpscaler(), max_latency_ms=50.0)
+    frames = list(stream(clip, RepeatingFrameUpscaler(), fallback="bicubic"))
     assert len(frames) == COUNT
 
 
@@ -238,7 +238,7 @@ def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
 )
 def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
     with raises(UsageError, found=found):
-        stream(clip, RepeatingEnlarger(), **{name: found})  # type: ignore[arg-type]
+        stream(clip, RepeatingFrameUpscaler(), **{name: found})  # type: ignore[arg-type]
 
 
 def test_no_bundle_and_no_source(clip: Path, bundle: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sr_edge.camera.policy import Dropping, Policy, policy_for
 from sr_edge.camera.queues import DROP_LATE_DEPTH, Inbox, Outbox
-from sr_edge.camera.turns import Turns
+from sr_edge.camera.turns import FairLock
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import PATIENCE_S, eventually
@@ -130,19 +130,19 @@ def test_more_results_may_wait_behind_one_that_is_under_way_but_not_for_who_take
 
 def test_streams_are_served_in_rotation_whoever_asks_most() -> None:
     """One stream with five threads, three with one each: all wait for one engine."""
-    turns = Turns(1)
+    lock = FairLock(1)
     served: list[str] = []
     streams = ["greedy"] * 5 + ["a", "b", "c"]
 
     def ask(stream: str) -> None:
-        with turns.turn(stream):
+        with lock.acquire(stream):
             served.append(stream)
 
     threads = [threading.Thread(target=ask, args=(stream,)) for stream in streams]
-    with turns.turn("first"):
+    with lock.acquire("first"):
         for thread in threads:
             thread.start()
-        eventually(lambda: turns.waiting == len(streams))
+        eventually(lambda: lock.waiting == len(streams))
     for thread in threads:
         thread.join(PATIENCE_S)
     assert sorted(served[:4]) == ["a", "b", "c", "greedy"]
@@ -150,14 +150,14 @@ def test_streams_are_served_in_rotation_whoever_asks_most() -> None:
 
 
 def test_no_more_than_allowed_are_served_at_once() -> None:
-    turns = Turns(2)
+    lock = FairLock(2)
     inside, most = 0, 0
     counting = threading.Lock()
 
     def work(stream: int) -> None:
         nonlocal inside, most
         for _ in range(50):
-            with turns.turn(stream):
+            with lock.acquire(stream):
                 with counting:
                     inside += 1
                     most = max(most, inside)

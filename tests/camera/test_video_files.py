@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from sr_edge.camera.enlarger import BicubicEnlarger, NetworkEnlarger
+from sr_edge.camera.enlarger import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.camera.frame import PixelFormat
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
@@ -36,7 +36,7 @@ from tests.expected_errors import raises
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None, scale: int = 2) -> VideoResult:
     job = plan_video(source, target, scale, settings)
-    result = upscale_video(job, BicubicEnlarger(scale))
+    result = upscale_video(job, BicubicFrameUpscaler(scale))
     assert sorted(path.name for path in target.parent.iterdir()) == sorted({source.name, target.name})
     return result
 
@@ -389,8 +389,8 @@ def test_a_real_network_makes_the_frames(session: Session, tmp_path: Path) -> No
     source = shoot(tmp_path / "in.mp4", Film(UNEVEN, audio="aac"))
     done: list[tuple[int, int]] = []
     job = plan_video(source, tmp_path / "out.mp4", 2)
-    enlarger = NetworkEnlarger(session, session.spec.slots)
-    upscale_video(job, enlarger, lambda number, total: done.append((number, total)))
+    upscaler = NetworkFrameUpscaler(session, session.spec.slots)
+    upscale_video(job, upscaler, lambda number, total: done.append((number, total)))
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
     assert numbers_of(tmp_path / "out.mp4") == list(range(len(UNEVEN)))
     assert done[:-1] == [(number, len(UNEVEN)) for number in range(1, len(UNEVEN) + 1)]

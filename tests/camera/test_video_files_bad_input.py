@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 
-from sr_edge.camera.enlarger import BicubicEnlarger
+from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_codec import SUFFIXES
 from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
@@ -25,7 +25,7 @@ LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
 
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None) -> VideoResult:
-    return upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2))
+    return upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2))
 
 
 def cut(path: Path, share: float) -> Path:
@@ -152,9 +152,9 @@ def test_a_pixel_format_that_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
-    parts = [shoot(tmp_path / f"{width}.h264", Film(range(10), Fraction(1, 30), width=width)) for width in (64, 96)]
+    segments = [shoot(tmp_path / f"{width}.h264", Film(range(10), Fraction(1, 30), width=width)) for width in (64, 96)]
     source = tmp_path / "in.h264"
-    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    source.write_bytes(b"".join(segment.read_bytes() for segment in segments))
     with raises(StreamError, found=(96, 48), wanted=(64, 48)) as caught:
         upscaled(source, tmp_path / "out.mp4")
     assert "--frames :10" in str(caught.value.remedy)
@@ -234,7 +234,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 3000)))
     job = plan_video(source, tmp_path / "out.mp4", 2, VideoSettings(crf=0))
     with files_no_larger_than(4000), pytest.raises(StreamError) as caught:
-        upscale_video(job, BicubicEnlarger(2))
+        upscale_video(job, BicubicFrameUpscaler(2))
     assert f"out.mp4: {os.strerror(errno.EFBIG)}" in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_edge.camera.enlarger import BicubicEnlarger
+from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.video_file import VideoResult, frames_kept, plan_video, upscale_video
 from sr_edge.camera.video_file_settings import FrameRange, VideoCodec, VideoSettings
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLING = """
 import os, resource, signal, sys
 from pathlib import Path
-from sr_edge.camera.enlarger import BicubicEnlarger
+from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.video_file import plan_video, upscale_video
 from sr_edge.camera.video_file_settings import VideoCodec, VideoSettings
 
@@ -49,12 +49,12 @@ def die_when(done, total):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
 settings = VideoSettings(VideoCodec(codec))
-upscale_video(plan_video(source, target, 2, settings), BicubicEnlarger(2), die_when, part_frames=4)
+upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2), die_when, part_frames=4)
 """
 """Kills itself after so many frames, or in the middle of the file that the parts become, as that grows too large."""
 
 
-class Failing(BicubicEnlarger):
+class Failing(BicubicFrameUpscaler):
     """Fails at frame `at`, and counts what it is given: first of all frame 0, to compare with an interrupted run."""
 
     def __init__(self, at: int | None = None, error: BaseException | None = None) -> None:
@@ -73,12 +73,12 @@ class Failing(BicubicEnlarger):
 def run(
     source: Path,
     target: Path,
-    enlarger: BicubicEnlarger,
+    upscaler: BicubicFrameUpscaler,
     settings: VideoSettings | None = None,
     on_frame: Callable[[int, int], None] | None = None,
     part_frames: int = PART,
 ) -> VideoResult:
-    return upscale_video(plan_video(source, target, 2, settings), enlarger, on_frame, part_frames)
+    return upscale_video(plan_video(source, target, 2, settings), upscaler, on_frame, part_frames)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_ctrl_c_keeps_the_finished_parts_and_nothing_half_written(source: Path, 
 
     target = tmp_path / "out.mp4"
     with pytest.raises(KeyboardInterrupt):
-        run(source, target, BicubicEnlarger(2), on_frame=press)
+        run(source, target, BicubicFrameUpscaler(2), on_frame=press)
     assert frames_kept(target) == 8
     assert sorted(path.name for path in (tmp_path / "out.mp4.parts").iterdir()) == [
         "000000.json",
@@ -219,7 +219,7 @@ def test_parts_of_another_length_are_not_mixed_in(source: Path, tmp_path: Path) 
 
 
 def test_another_model_is_noticed(source: Path, tmp_path: Path) -> None:
-    class Other(BicubicEnlarger):
+    class Other(BicubicFrameUpscaler):
         def infer(self, prepared: VideoFrame) -> VideoFrame:
             large = super().infer(prepared)
             return large.with_planes(tuple(np.invert(plane) for plane in large.planes))
@@ -245,9 +245,9 @@ def test_frames_that_come_otherwise_than_before_are_noticed(source: Path, tmp_pa
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
     record = tmp_path / "out.mp4.parts" / "000002.json"
-    part = json.loads(record.read_text())
-    assert part["pts"] == [24_000, 27_000, 30_000, 33_000]
-    record.write_text(json.dumps({**part, "pts": [24_000, 27_000, 30_001, 33_000]}))
+    segment = json.loads(record.read_text())
+    assert segment["pts"] == [24_000, 27_000, 30_000, 33_000]
+    record.write_text(json.dumps({**segment, "pts": [24_000, 27_000, 30_001, 33_000]}))
     with raises(FrameError, found=30_000, wanted=30_001):
         run(source, tmp_path / "out.mp4", Failing())
 

@@ -33,7 +33,7 @@ def made(out: Path) -> set[str]:
     return {path.name for path in out.parent.iterdir()}
 
 
-def spelled_u8(path: Path) -> bool:
+def has_uint8_activations(path: Path) -> bool:
     tensors = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
     quantizers = [node for node in onnx.load(path).graph.node if node.op_type == "QuantizeLinear"]
     return {tensors[node.input[2]] for node in quantizers} == {onnx.TensorProto.UINT8}
@@ -62,7 +62,7 @@ def test_a_graph_becomes_int8_with_table_curve_and_sentence(
         "model.int8.pareto.json",
         "model.int8.pareto.png",
     }
-    assert not spelled_u8(out)
+    assert not has_uint8_activations(out)
     assert "/middle.0/Conv" in outcome.stdout
     assert "possible layers became INT8 and cost 0.0" in outcome.stdout
     assert "warning: only 4 different calibration patches" in outcome.stdout
@@ -86,8 +86,8 @@ def test_openvino_times_layers_and_gets_its_own_spelling(
     outcome = sr_edge("calibrate", bundle, *arguments)
     assert outcome.code == 0, outcome.stderr
     document = json.loads(outcome.stdout)
-    assert spelled_u8(out)
-    assert document["spelling"] == "u8"
+    assert has_uint8_activations(out)
+    assert document["activation_type"] == "u8"
     assert document["curve"]["unit"] == "ms"
     assert document["curve"]["measured"]["chosen_ms"] > 0.0
     assert {row["precision"] for row in document["layers"]} <= {"int8", "fp32"}
@@ -234,7 +234,7 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--finetune", "-1"), 2, ("'--finetune'",)),
         (("--latency-target", "0"), 2, ("latency target", "0.0 ms", "above 0 ms")),
         (("--latency-target", "5", "--runtime", "none"), 2, ("latency target", "5 ms", "openvino")),
-        (("--rest", "int8"), 2, ("int8", "fp32, bf16, fp16")),
+        (("--float-precision", "int8"), 2, ("int8", "fp32, bf16, fp16")),
         (("--input-range", "0", "--runtime", "none"), 2, ("input range", "is 0", "1 or 255")),
         (("--input-range", "nan", "--runtime", "none"), 2, ("input range", "nan", "1 or 255")),
         (("--scale", "3", "--random-weights"), 2, ("--scale", "--random-weights", "PyTorch")),
@@ -291,7 +291,10 @@ def test_weights_that_are_not_finite_are_refused(
 
 def test_a_bundle_stays_as_it_was(sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path) -> None:
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
-    assert sr_edge("calibrate", bundle, "--images", pictures, *FAST, "--rest", Precision.FP16, "-o", out).code == 0
+    assert (
+        sr_edge("calibrate", bundle, "--images", pictures, *FAST, "--float-precision", Precision.FP16, "-o", out).code
+        == 0
+    )
     assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
     types = {tensor.data_type for tensor in onnx.load(out).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in types

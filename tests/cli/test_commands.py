@@ -156,7 +156,7 @@ def test_bench_has_a_row_for_each_even_if_unavailable(sr_edge: SrEdge, bundle: P
     csv = tmp_path / "rows.csv"
     document = json_of(sr_edge, "bench", bundle, *MEASURED, "--runs", "2", "--no-memory", "--csv", csv)
     rows = {
-        (row["variant"]["runtime"], row["variant"]["precision"], row["variant"]["rest"]): row
+        (row["variant"]["runtime"], row["variant"]["precision"], row["variant"]["float_precision"]): row
         for row in document["rows"]
     }
     assert rows["onnxruntime", "fp32", "fp32"]["latency"]["total"]["runs"] == 2

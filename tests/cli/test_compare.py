@@ -62,7 +62,7 @@ def test_the_file_and_its_network_agree_layer_by_layer(sr_edge: SrEdge, files: P
     assert found["psnr_rgb_db"] is None or found["psnr_rgb_db"] > 80
     assert found["max_abs_error"] < 1e-5
     assert found["tile"] == {"height": 24, "width": 24}
-    assert (found["first"]["runtime"], found["second"]["runtime"]) == ("onnxruntime", "torch")
+    assert (found["reference"]["runtime"], found["candidate"]["runtime"]) == ("onnxruntime", "torch")
     layers = found["layers"]
     assert len(layers["layers"]) == len(onnx.load(files / "model.onnx").graph.node)
     assert layers["first_apart"] is None and layers["left_out"] == {}
@@ -130,7 +130,7 @@ def test_numbers_that_are_none_are_said_to_be_and_drawn(
 
 def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
     found = compared(sr_edge, bundle, f"{bundle}@int8:openvino", "--images", pictures)
-    assert found["second"]["ran"] == "int8"
+    assert found["candidate"]["ran"] == "int8"
     assert 30 < found["psnr_rgb_db"] < 80
     errors = {layer["name"]: layer["relative_error"] for layer in found["layers"]["layers"]}
     assert 1e-4 < errors["/middle.1/Conv"] < 0.2
@@ -141,13 +141,13 @@ def test_int8_in_onnxruntime_is_run_and_said_to_be_computed_in_fp32(
     sr_edge: SrEdge, bundle: Path, pictures: Path
 ) -> None:
     found = compared(sr_edge, bundle, f"{bundle}@int8", "--images", pictures)
-    assert (found["second"]["requested"], found["second"]["ran"]) == ("int8", "fp32")
-    assert any("computes this int8 file in fp32" in remark for remark in found["second"]["remarks"])
+    assert (found["candidate"]["requested"], found["candidate"]["ran"]) == ("int8", "fp32")
+    assert any("computes this int8 file in fp32" in remark for remark in found["candidate"]["remarks"])
 
 
 def test_fp16_in_real_float16_arithmetic(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
     found = compared(sr_edge, files / "model.onnx", f"{files / 'model.fp16.onnx'}@float16", "--images", pictures)
-    assert found["second"]["ran"] == "fp16"
+    assert found["candidate"]["ran"] == "fp16"
     assert found["psnr_rgb_db"] > 50
     assert found["max_abs_error"] > 1e-5  # rounding must be visible, or nothing was rounded
     assert found["layers"]["first_apart"] is None
@@ -159,7 +159,7 @@ def test_bf16_in_openvino(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
         pytest.skip("openvino computes no bf16 on this CPU")
     arguments = (f"{files / 'model.onnx'}@openvino", f"{files / 'model.onnx'}@bf16:openvino", "--images", pictures)
     found = compared(sr_edge, *arguments)
-    assert found["second"]["ran"] == "bf16"
+    assert found["candidate"]["ran"] == "bf16"
     assert found["psnr_rgb_db"] > 45
     assert found["max_abs_error"] > 1e-4  # rounding must be visible, or nothing was rounded
     assert found["layers"]["first_apart"] is None

@@ -85,8 +85,8 @@ def test_upscale_takes_the_rest_that_deploy_recommends(
 ) -> None:
     if not supports("openvino", Precision.BF16):
         pytest.skip("OpenVINO computes no bf16 here")
-    fast = ("--runtime", "openvino", "--precision", "int8", "--rest", "bf16", "--json")
+    fast = ("--runtime", "openvino", "--precision", "int8", "--float-precision", "bf16", "--json")
     outcome = sr_edge("upscale", bundle, pictures / "waves0.png", tmp_path / "large.png", *fast)
     assert outcome.code == 0, outcome.stderr
     session = json.loads(outcome.stdout)["session"]
-    assert (session["ran"], session["rest_ran"]) == ("int8", "bf16")
+    assert (session["ran"], session["float_precision_ran"]) == ("int8", "bf16")

@@ -87,7 +87,7 @@ SERVED = {  # arguments, what is served
     "uint8 frames": (("--io", "uint8"), "model.uint8.onnx", "uint8"),
     "int8": (("--precision", "int8"), "model.int8.onnx", "float"),
     "int8 with fp16": (
-        ("--precision", "int8", "--rest", "fp16", "--io", "uint8"),
+        ("--precision", "int8", "--float-precision", "fp16", "--io", "uint8"),
         "model.int8-fp16.uint8.onnx",
         "uint8",
     ),
@@ -156,7 +156,7 @@ def engine(tmp_path: Path) -> Iterator[Path]:
 def test_an_engine_is_served_as_it_is(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, engine: Path, model_config: Message
 ) -> None:
-    arguments = ("--backend", "tensorrt", "--precision", "int8", "--rest", "fp16", "--engine", engine)
+    arguments = ("--backend", "tensorrt", "--precision", "int8", "--float-precision", "fp16", "--engine", engine)
     outcome = sr_edge("export-triton", bundle, tmp_path / "models", *arguments, "--instances", "2")
     assert outcome.code == 0, outcome.stderr
     assert "--model-repository=" in outcome.stdout

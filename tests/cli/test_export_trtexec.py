@@ -17,7 +17,7 @@ from sr_edge.errors import NotDeployable
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, find_release
 from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
-from sr_edge.spec import FrameFormat, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, TileSpec
 from tests.expected_errors import raises
 
 SrEdge = Callable[..., Any]
@@ -31,7 +31,7 @@ def command_of(sr_edge: SrEdge, *arguments: str | Path) -> list[str]:
 
 
 def test_the_command_names_the_bundles_own_file(sr_edge: SrEdge, bundle: Path) -> None:
-    words = command_of(sr_edge, bundle, "--precision", "int8", "--rest", "fp16", "--workspace", "512")
+    words = command_of(sr_edge, bundle, "--precision", "int8", "--float-precision", "fp16", "--workspace", "512")
     assert words == [
         "trtexec",
         f"--onnx={bundle / 'model.int8-fp16.onnx'}",
@@ -65,7 +65,9 @@ def test_uint8_frames_are_put_around_a_graph_that_is_written_out(
     sr_edge: SrEdge, older_bundle: Path, tmp_path: Path
 ) -> None:
     graph = tmp_path / "my model.onnx"
-    words = command_of(sr_edge, older_bundle, "--precision", "int8", "--rest", "fp16", "--io", "uint8", "-o", graph)
+    words = command_of(
+        sr_edge, older_bundle, "--precision", "int8", "--float-precision", "fp16", "--io", "uint8", "-o", graph
+    )
     assert words[1] == f"--onnx={graph}"
     source = onnx.load(graph).graph.input[0].type.tensor_type
     assert source.elem_type == onnx.TensorProto.UINT8
@@ -128,9 +130,9 @@ def test_every_graph_of_a_bundle_is_for_the_targets_that_read_its_spelling(bundl
     with open_bundle(bundle) as opened:
         graphs = [item for item in opened.manifest.artifacts if item.kind is ArtifactKind.ONNX]
         for item in graphs:
-            readers = readers_of(item.spelling)
+            readers = readers_of(item.activation_type)
             assert check_graph(opened.file(item), readers, intended=readers) == (), item.file
-        unsigned = [item for item in graphs if item.spelling is Spelling.U8]
+        unsigned = [item for item in graphs if item.activation_type is ActivationType.UINT8]
         assert unsigned
         for item in unsigned:
             with raises(NotDeployable, wanted=(TENSORRT_RELEASES[0].name,)):

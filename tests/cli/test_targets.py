@@ -99,7 +99,7 @@ def test_calibrate_falls_back_and_writes_for_the_target(sr_edge: SrEdge, picture
     outcome = sr_edge("calibrate", *arguments, "--for", "openvino", "-o", tmp_path / "int8.onnx", "--json")
     assert outcome.code == 0, outcome.stderr
     document = json.loads(outcome.stdout)
-    assert document["spelling"] == "u8" and "as traced" in document["remark"]
+    assert document["activation_type"] == "u8" and "as traced" in document["remark"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sr_edge.errors import ExportError
-from sr_edge.export.file_facts import FileFacts, file_facts
+from sr_edge.export.file_facts import OnnxProperties, read_onnx_properties
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.metadata import METADATA_KEY
@@ -29,26 +29,30 @@ def written(model: onnx.ModelProto, tmp_path: Path) -> Path:
 def test_a_file_of_our_own_tells_its_card(small_taylor: LoadedModel, taylor_tile: TileSpec, tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
     export_onnx(small_taylor, taylor_tile, path)
-    facts = file_facts(path)
-    assert facts.card.name == small_taylor.card.name
-    assert (facts.tile, facts.precision, facts.io) == (taylor_tile, FP32, FrameFormat.FLOAT_NCHW)
+    properties = read_onnx_properties(path)
+    assert properties.card.name == small_taylor.card.name
+    assert (properties.tile, properties.precision, properties.io) == (taylor_tile, FP32, FrameFormat.FLOAT_NCHW)
 
 
 def test_a_foreign_file_is_looked_at_and_run(shuffle_graph: onnx.ModelProto, tile: TileSpec, tmp_path: Path) -> None:
     card = ModelCard(name="foreign", scale=2, parameters=0)
-    found = file_facts(written(shuffle_graph, tmp_path))
-    assert found == FileFacts(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
-    assert file_facts(written(to_fp16(shuffle_graph), tmp_path)).precision is FP16
-    bytes_in = file_facts(written(wrap_uint8(shuffle_graph), tmp_path))
+    found = read_onnx_properties(written(shuffle_graph, tmp_path))
+    assert found == OnnxProperties(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
+    assert read_onnx_properties(written(to_fp16(shuffle_graph), tmp_path)).precision is FP16
+    bytes_in = read_onnx_properties(written(wrap_uint8(shuffle_graph), tmp_path))
     assert (bytes_in.io, bytes_in.tile, bytes_in.card.scale) == (FrameFormat.UINT8_NHWC, tile, 2)
 
 
 def test_a_foreign_file_of_free_size_has_no_tile(tmp_path: Path) -> None:
     text = "g (float[1,12,h,w] x) => (float[1,3,H,W] y) { y = DepthToSpace<blocksize = 2>(x) }"
     with raises(ExportError, found=(1, 12), wanted=(1, 3)):
-        file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
+        read_onnx_properties(
+            written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path)
+        )
     text = "g (float[n,3,h,w] x) => (float[n,3,H,W] y) <float[4] s = {1,1,3,3}> { y = Resize(x, , s) }"
-    found = file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
+    found = read_onnx_properties(
+        written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path)
+    )
     assert (found.tile, found.card.scale) == (None, 3)
 
 
@@ -78,4 +82,6 @@ def test_a_foreign_file_of_free_size_has_no_tile(tmp_path: Path) -> None:
 )
 def test_what_is_no_super_resolution_network(text: str, fields: dict[str, object], tmp_path: Path) -> None:
     with raises(ExportError, **fields):
-        file_facts(written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path))
+        read_onnx_properties(
+            written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path)
+        )

@@ -15,7 +15,7 @@ from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.fp16 import to_fp16
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.islands import FORCED_RULES
-from sr_edge.export.layers import LayerComparison, WatchedRun, compare_layers
+from sr_edge.export.layers import InstrumentedModel, LayerComparison, compare_layers
 from sr_edge.export.onnx_run import Tensor, Tensors, run_onnxruntime
 from sr_edge.export.patches import worst_case_patches
 from sr_edge.spec import TileSpec
@@ -43,7 +43,9 @@ def compared(
     tolerance: float = 1e-4,
     patch: npt.NDArray[np.float32] = PATCH,
 ) -> LayerComparison:
-    return compare_layers(WatchedRun(first, run_onnxruntime), WatchedRun(second, run_onnxruntime), patch, tolerance)
+    return compare_layers(
+        InstrumentedModel(first, run_onnxruntime), InstrumentedModel(second, run_onnxruntime), patch, tolerance
+    )
 
 
 def first_apart(found: LayerComparison) -> str | None:
@@ -79,9 +81,9 @@ def test_rounding_to_int8_shows_in_the_layer_that_reads_it_and_q_dq_are_passed_o
 
 def test_an_fp16_graph_is_followed_through_its_casts(hot_attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
     patch = worst_case_patches(tile)[1]
-    full = WatchedRun(hot_attention_graph, run_onnxruntime)
+    full = InstrumentedModel(hot_attention_graph, run_onnxruntime)
     naive = to_fp16(hot_attention_graph, FORCED_RULES)
-    half = WatchedRun(naive, lambda model, feed: run_float16(model, feed).outputs)
+    half = InstrumentedModel(naive, lambda model, feed: run_float16(model, feed).outputs)
     found = compare_layers(full, half, patch, tolerance=1e-2)
     assert found.first_apart is not None
     assert found.first_apart.name == "/norm/Pow"
@@ -123,7 +125,7 @@ def test_several_runs_give_what_one_gives() -> None:
 
     first, second = graph(PLAIN.format(k=2.0)), graph(PLAIN.format(k=2.2))
     one_by_one = compare_layers(
-        WatchedRun(first, counted_run), WatchedRun(second, run_onnxruntime), PATCH, 1e-4, watched_bytes=1
+        InstrumentedModel(first, counted_run), InstrumentedModel(second, run_onnxruntime), PATCH, 1e-4, watched_bytes=1
     )
     assert one_by_one == compared(first, second)
     assert len(runs) == len(one_by_one.layers)
@@ -148,7 +150,9 @@ def test_openvino_gives_the_same_inner_tensors(openvino_core: object) -> None:
     from sr_edge.spec import Precision
 
     model = graph(PLAIN.format(k=2.0))
-    watched = WatchedRun(model, lambda more, feed: run_outputs(more.SerializeToString(), feed, Precision.FP32))
-    found = compare_layers(WatchedRun(model, run_onnxruntime), watched, PATCH, tolerance=1e-5)
+    instrumented = InstrumentedModel(
+        model, lambda more, feed: run_outputs(more.SerializeToString(), feed, Precision.FP32)
+    )
+    found = compare_layers(InstrumentedModel(model, run_onnxruntime), instrumented, PATCH, tolerance=1e-5)
     assert [layer.name for layer in found.layers] == ["a", "b", "c", "d", "y"]
     assert found.first_apart is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.calibration.sites import find_sites
+from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.export.affine import Affine, side_by_side
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.lstea import StaticReconstruction
@@ -188,8 +188,8 @@ def test_exports_are_static_and_survive_half_precision(name: str, tmp_path: Path
 def test_statistics_can_never_become_int8() -> None:
     network = small_models()["labnet"].module
     graph = simplify(trace(to_static(network, 24, 24), TileSpec(24, 24)))
-    sites = find_sites(graph)
-    free = [site.node for site in sites if not site.obstacle]
+    ops = find_quantizable_ops(graph)
+    free = [op.node for op in ops if not op.obstacle]
     assert free and not [name for name in free if "fp32" in name]
     means = [node for node in graph.graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")]
     assert len(means) == 8 and all("fp32_mean" in node.name for node in means)

@@ -20,7 +20,7 @@ from sr_edge.export.ups import reduced_projection
 from sr_edge.models import LoadedModel
 from sr_edge.models.swin import Upsampler
 from sr_edge.models.ups import UPS, Sharing, UPSConfig
-from sr_edge.models.ups_attention import Values, similarity
+from sr_edge.models.ups_attention import ValueSource, similarity
 from sr_edge.spec import ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.export.twins import randomised, require_equal_twin
@@ -38,7 +38,7 @@ def configs() -> Iterator[tuple[UPSConfig, int, int]]:
     yield SMALL, 8, 24  # no shift: one window spans the shorter side
     yield replace(SMALL, projection_dim=5), 24, 16
     yield replace(SMALL, sharing=Sharing.PER_LAYER), 16, 16
-    yield replace(SMALL, values=Values.PROJECTED, scale=3), 16, 16
+    yield replace(SMALL, values=ValueSource.PROJECTED, scale=3), 16, 16
     yield replace(SMALL, window=4, upsampler=Upsampler.PIXELSHUFFLE, scale=4), 12, 8
 
 

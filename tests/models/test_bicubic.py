@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_edge.models.bicubic import BicubicEnlarger, bicubic_kernel
+from sr_edge.models.bicubic import BicubicUpsampler, bicubic_kernel
 from sr_edge.resize import resize_bicubic
 
 
@@ -15,7 +15,7 @@ from sr_edge.resize import resize_bicubic
 def test_equal_to_the_resize_that_metrics_use(scale: int, size: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).random((*size, 3), np.float32)
     batch = torch.from_numpy(picture.transpose(2, 0, 1)[None])
-    enlarged = BicubicEnlarger(scale)(batch)[0].numpy().transpose(1, 2, 0)
+    enlarged = BicubicUpsampler(scale)(batch)[0].numpy().transpose(1, 2, 0)
     np.testing.assert_allclose(enlarged, resize_bicubic(picture, float(scale)), rtol=0, atol=1e-6)
 
 
@@ -26,5 +26,5 @@ def test_every_phase_keeps_a_flat_picture() -> None:
 
 
 def test_it_has_no_weights_to_train_or_store() -> None:
-    layer = BicubicEnlarger(2)
+    layer = BicubicUpsampler(2)
     assert not list(layer.parameters()) and not layer.state_dict()

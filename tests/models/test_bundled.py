@@ -43,8 +43,8 @@ def test_a_bundled_network_beats_bicubic_on_every_picture(path: Path) -> None:
         lost = LOST_TO_BICUBIC.get(path.stem, {}).get(title, [])
         assert scores["psnr_db"] > scores["bicubic_psnr_db"] and scores["lost_to_bicubic"] == lost, title
         assert len(scores["psnr_db_by_picture"]) == scores["pictures"]
-    facts = card["training"]
-    assert facts["minutes"] > 0 and facts["recipe"]["steps"] > 0 and facts["data"]["licence"]
+    metadata = card["training"]
+    assert metadata["minutes"] > 0 and metadata["recipe"]["steps"] > 0 and metadata["data"]["licence"]
 
 
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)

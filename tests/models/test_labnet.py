@@ -18,7 +18,7 @@ from sr_edge.models.labnet import LABNET_SIZES, LabNet, UNet
 from sr_edge.models.lstea import LSTEA, LargeScale
 from sr_edge.models.macs import count_macs
 from sr_edge.models.registry import count_parameters
-from sr_edge.training.start import start_as_enlarger
+from sr_edge.training.start import initialize_as_bicubic
 
 CEILINGS = {"light": 1_000_000, "tiny": 200_000}
 
@@ -52,7 +52,7 @@ def test_any_size_is_padded_and_cut() -> None:
 
 def test_a_network_whose_last_convolution_is_silent_enlarges_bicubically() -> None:
     network = LabNet(LABNET_SIZES["tiny"]).eval()
-    start_as_enlarger(network)
+    initialize_as_bicubic(network)
     x = torch.rand(1, 3, 12, 14)
     with torch.inference_mode():
         assert torch.equal(network(x), network.bicubic(x))

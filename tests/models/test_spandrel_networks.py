@@ -31,7 +31,7 @@ from tests.expected_errors import raises
 spandrel_here = importlib.util.find_spec("spandrel") is not None
 needs_spandrel = pytest.mark.skipif(not spandrel_here, reason="spandrel is not installed; scripts/make_venv brings it")
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 COMPACT = "Compact (SRVGGNetCompact)"
 
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -82,7 +82,7 @@ def build(name: str) -> nn.Module:
 
 
 @pytest.fixture
-def compact() -> State:
+def compact() -> StateDict:
     """The weights of a small Compact, whose keys need no spandrel."""
     torch.manual_seed(0)
     shapes = {0: (8, 3, 3, 3), 1: (8,), 2: (8, 8, 3, 3), 3: (8,), 4: (48, 8, 3, 3)}
@@ -100,7 +100,7 @@ def checkpoint(name: str) -> Path:
     return path
 
 
-def state_of(path: Path) -> State:
+def state_of(path: Path) -> StateDict:
     found = torch.load(path, map_location="cpu", weights_only=True)
     return found.get("params", found)
 
@@ -152,7 +152,7 @@ def test_what_the_networks_own_keys_do_not_tell_is_read_from_the_state_that_a_bu
 
 
 @needs_spandrel
-def test_hyper_parameters_and_licence_are_told(compact: State) -> None:
+def test_hyper_parameters_and_licence_are_told(compact: StateDict) -> None:
     recognised = recognise(compact)
     assert recognised is not None
     assert recognised.hyper_parameters["num_feat"] == "8" and recognised.hyper_parameters["num_conv"] == "1"
@@ -160,7 +160,9 @@ def test_hyper_parameters_and_licence_are_told(compact: State) -> None:
 
 
 @needs_spandrel
-def test_half_precision_becomes_float32_and_the_callers_state_and_generator_stay_as_they_are(compact: State) -> None:
+def test_half_precision_becomes_float32_and_the_callers_state_and_generator_stay_as_they_are(
+    compact: StateDict,
+) -> None:
     half = {f"module.{key}": value.half() for key, value in compact.items()}
     keys, generator = list(half), torch.get_rng_state()
     recognised = recognise(half)
@@ -187,7 +189,9 @@ def test_a_published_compact_checkpoint_is_recognised() -> None:
         ("further.weight", (3,)),
     ],
 )
-def test_a_damaged_state_of_a_family_names_the_key(compact: State, key: str, replaced: tuple[int, ...] | None) -> None:
+def test_a_damaged_state_of_a_family_names_the_key(
+    compact: StateDict, key: str, replaced: tuple[int, ...] | None
+) -> None:
     damaged = {name: value for name, value in compact.items() if name != key}
     if replaced is not None:
         damaged[key] = torch.zeros(replaced)
@@ -206,14 +210,14 @@ def test_a_damaged_state_of_a_family_names_the_key(compact: State, key: str, rep
         {"body.9999999.weight": torch.zeros(1)},
     ],
 )
-def test_a_state_that_asks_for_a_huge_network_is_not_built(compact: State, claimed: State) -> None:
+def test_a_state_that_asks_for_a_huge_network_is_not_built(compact: StateDict, claimed: StateDict) -> None:
     state = {**compact, **claimed}
     assert recognise(state) is None
     assert nearest_miss(state).name == COMPACT
 
 
 @needs_spandrel
-def test_integer_weights_are_refused_by_key(compact: State) -> None:
+def test_integer_weights_are_refused_by_key(compact: StateDict) -> None:
     integers = {**compact, "body.2.weight": compact["body.2.weight"].to(torch.int8)}
     with raises(WeightsError, found="body.2.weight", wanted="floating-point values"):
         recognise(integers)
@@ -229,7 +233,7 @@ def test_networks_for_another_purpose_are_refused_by_name() -> None:
 
 
 @needs_spandrel
-def test_a_bundle_with_other_weights_than_it_says_is_refused(compact: State) -> None:
+def test_a_bundle_with_other_weights_than_it_says_is_refused(compact: StateDict) -> None:
     recognised = recognise(compact)
     assert recognised is not None
     told = {**recognised.hyper_parameters, "num_feat": "64"}

@@ -16,7 +16,7 @@ from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.swin import Upsampler
 from sr_edge.models.ups import UPS, UPS_SIZES, Sharing, UPSBlock, UPSConfig
-from sr_edge.models.ups_attention import Values
+from sr_edge.models.ups_attention import ValueSource
 from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ Weights = dict[str, Array]
 SMALL = UPSConfig(6, (2, 1), 1, 4, 2, Upsampler.PIXELSHUFFLE_DIRECT, projection_dim=9)
 VARIANTS = [
     SMALL,
-    UPSConfig(**{**SMALL.__dict__, "values": Values.PROJECTED, "scale": 3}),
+    UPSConfig(**{**SMALL.__dict__, "values": ValueSource.PROJECTED, "scale": 3}),
     UPSConfig(**{**SMALL.__dict__, "sharing": Sharing.PER_LAYER, "projection_dim": 4}),
 ]
 

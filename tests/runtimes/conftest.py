@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.runtimes import RUNTIMES, Session, SessionRequest, open_request
-from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, Control, FrameFormat, ModelCard, Precision, TileSpec
 from tests.runtimes.here import home_device, require_runtime
 
 TILE = TileSpec(16, 24)
@@ -58,11 +58,11 @@ class ToyWeights:
 
 
 class GraphBuilder:
-    """Writes the toy network as ONNX; `spelling` None leaves it float."""
+    """Writes the toy network as ONNX; `activation_type` None leaves it float."""
 
-    def __init__(self, weights: ToyWeights, spelling: Spelling | None = None) -> None:
+    def __init__(self, weights: ToyWeights, activation_type: ActivationType | None = None) -> None:
         self.weights = weights
-        self.spelling = spelling
+        self.activation_type = activation_type
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -75,15 +75,15 @@ class GraphBuilder:
         return output
 
     def activation(self, name: str, scale: float) -> str:
-        if self.spelling is None:
+        if self.activation_type is None:
             return name
-        zero = np.int8(0) if self.spelling is Spelling.S8 else np.uint8(128)
+        zero = np.int8(0) if self.activation_type is ActivationType.INT8 else np.uint8(128)
         values = [self.constant(f"{name}.scale", np.float32(scale)), self.constant(f"{name}.zero", zero)]
         self.node("QuantizeLinear", [name, *values], f"{name}.q")
         return self.node("DequantizeLinear", [f"{name}.q", *values], f"{name}.dq")
 
     def weight(self, name: str, value: Array) -> str:
-        if self.spelling is None:
+        if self.activation_type is None:
             return self.constant(name, value)
         scale = (np.abs(value).max((1, 2, 3)) / 127).astype(np.float32)
         stored = np.round(value / scale[:, None, None, None]).astype(np.int8)
@@ -137,14 +137,14 @@ class Toys:
     folder: Path
     weights: ToyWeights
 
-    def plain(self, spelling: Spelling | None = None, tile: TileSpec = TILE) -> Path:
-        graph = GraphBuilder(self.weights, spelling)
+    def plain(self, activation_type: ActivationType | None = None, tile: TileSpec = TILE) -> Path:
+        graph = GraphBuilder(self.weights, activation_type)
         shuffled(graph, graph.body("input"))
-        return graph.save(self.folder / f"plain-{spelling}-{tile}.onnx", *shapes(tile))
+        return graph.save(self.folder / f"plain-{activation_type}-{tile}.onnx", *shapes(tile))
 
     def chained_int8(self) -> Path:
         """Q/DQ also right behind each convolution, without which ONNX Runtime computes quantized files in float."""
-        graph = GraphBuilder(self.weights, Spelling.U8)
+        graph = GraphBuilder(self.weights, ActivationType.UINT8)
         shuffled(graph, graph.activation(graph.body("input", relu=False), 4 / 127))
         return graph.save(self.folder / "chained.onnx", *shapes())
 
@@ -199,7 +199,7 @@ class Toys:
         precision: Precision = Precision.FP32,
         tile: TileSpec = TILE,
         scale: int = SCALE,
-        rest: Precision = Precision.FP32,
+        float_precision: Precision = Precision.FP32,
         io: FrameFormat = FrameFormat.FLOAT_NCHW,
         device: str = "cpu",
         threads: int | None = 1,
@@ -216,7 +216,7 @@ class Toys:
             card=card,
             tile=tile,
             precision=precision,
-            rest=rest,
+            float_precision=float_precision,
             io=io,
             device=device,
             threads=threads,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.runtimes.tensorrt_api import Flavour, Library
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary
 from tests.runtimes.fake_cuda import FakeCuda
 
 
@@ -169,8 +169,8 @@ class FakeTensorRt:
         self.new_engine: Callable[[], Any] = lambda: fake_engine(self.cuda)
         """What deserialising a plan gives; None where TensorRT refuses it."""
 
-    def library(self, version: str = "11.4.1", flavour: Flavour = Flavour.TENSORRT) -> Library:
-        return Library(flavour, version, self)  # type: ignore[arg-type]  # as much of it as is used
+    def library(self, version: str = "11.4.1", flavour: Flavour = Flavour.TENSORRT) -> TensorRTLibrary:
+        return TensorRTLibrary(flavour, version, self)  # type: ignore[arg-type]  # as much of it as is used
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802  # TensorRT's name
         self.logger = logger

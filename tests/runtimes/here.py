@@ -6,7 +6,7 @@ import pytest
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability
-from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library
 
 
 def require_runtime(name: str) -> None:
@@ -21,7 +21,7 @@ def home_device(runtime: str) -> str:
     return "cuda" if runtime.startswith("tensorrt") else "cpu"
 
 
-def require_compiler() -> Library:
+def require_compiler() -> TensorRTLibrary:
     """TensorRT-RTX, which builds engines without a GPU; skips where it is absent or cannot be loaded."""
     try:
         return load_library(Flavour.RTX)

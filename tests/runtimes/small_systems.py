@@ -24,7 +24,7 @@ from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.loading import innermost
 from sr_edge.models.registry import find_architecture
 from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 SCALE = 2
 LEAST_SIDE_PX = 16
@@ -44,17 +44,21 @@ class System:
     tile: TileSpec
     bundle: Path
 
-    def graph(self, precision: Precision, rest: Precision = Precision.FP32) -> Path:
+    def graph(self, precision: Precision, float_precision: Precision = Precision.FP32) -> Path:
         """The file of that precision; of INT8 the s8 spelling with that rest."""
-        return self.bundle / _file(precision, rest)
+        return self.bundle / _file(precision, float_precision)
 
     def options(self, runtime: str) -> dict[str, str] | None:
         """What `open_session` needs to build a network that is not registered."""
         return {"architecture": self.model.card.name} if runtime == "torch" and ":" in self.model.card.name else None
 
 
-def _file(precision: Precision, rest: Precision = Precision.FP32, spelling: Spelling = Spelling.S8) -> str:
-    return f"int8-{spelling}-{rest}.onnx" if precision is Precision.INT8 else f"{precision}.onnx"
+def _file(
+    precision: Precision,
+    float_precision: Precision = Precision.FP32,
+    activation_type: ActivationType = ActivationType.INT8,
+) -> str:
+    return f"int8-{activation_type}-{float_precision}.onnx" if precision is Precision.INT8 else f"{precision}.onnx"
 
 
 def write_system(name: str, folder: Path) -> System:
@@ -80,10 +84,14 @@ def _graphs(model: LoadedModel, tile: TileSpec, folder: Path) -> Iterator[Artifa
     onnx.save(to_fp16(floats), half)
     yield _artifact(half, ArtifactKind.ONNX, tile, fp16, fp16)
     calibration = calibrate(base, worst_case_patches(tile))
-    for spelling, rest in ((Spelling.S8, fp32), (Spelling.U8, fp32), (Spelling.S8, fp16)):
-        quantized = folder / _file(int8, rest, spelling)
-        quantize_onnx(base, calibration, quantized, spelling, rest)
-        yield _artifact(quantized, ArtifactKind.ONNX, tile, int8, rest, spelling)
+    for activation_type, float_precision in (
+        (ActivationType.INT8, fp32),
+        (ActivationType.UINT8, fp32),
+        (ActivationType.INT8, fp16),
+    ):
+        quantized = folder / _file(int8, float_precision, activation_type)
+        quantize_onnx(base, calibration, quantized, activation_type, float_precision)
+        yield _artifact(quantized, ArtifactKind.ONNX, tile, int8, float_precision, activation_type)
 
 
 def _weights(model: LoadedModel, tile: TileSpec, folder: Path) -> Artifact:
@@ -97,8 +105,10 @@ def _artifact(
     kind: ArtifactKind,
     tile: TileSpec,
     precision: Precision = Precision.FP32,
-    rest: Precision = Precision.FP32,
-    spelling: Spelling | None = None,
+    float_precision: Precision = Precision.FP32,
+    activation_type: ActivationType | None = None,
 ) -> Artifact:
     shape = (1, 3, tile.height, tile.width)
-    return Artifact(file.name, kind, precision, rest, spelling, FrameFormat.FLOAT_NCHW, shape, sha256_of(file))
+    return Artifact(
+        file.name, kind, precision, float_precision, activation_type, FrameFormat.FLOAT_NCHW, shape, sha256_of(file)
+    )

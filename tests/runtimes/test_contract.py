@@ -115,7 +115,7 @@ def test_spec_tells_what_runs(runtime: str, toys: Any) -> None:
     with open_request(runtime, request) as session:
         spec = session.spec
     assert (spec.runtime, spec.device, spec.tile, spec.scale) == (runtime, request.device, TileSpec(16, 24), 2)
-    assert (spec.requested, spec.ran, spec.rest_ran) == (Precision.FP32,) * 3
+    assert (spec.requested, spec.ran, spec.float_precision_ran) == (Precision.FP32,) * 3
     threads = 1 if request.device == "cpu" else 0
     assert (spec.threads, spec.slots, spec.controls, spec.io) == (threads, 3, (), FrameFormat.FLOAT_NCHW)
     assert spec.version == load_runtime(runtime).availability().version

@@ -66,7 +66,7 @@ OTHERS: dict[str, Any] = {
 }
 OTHER_OPTIONS: dict[str, Any] = {
     "precision": Precision.FP16,
-    "rest": Precision.FP16,
+    "float_precision": Precision.FP16,
     "io": FrameFormat.UINT8_NHWC,
     "tile": TileSpec(24, 24),
     "sizes": SizeRange.parse("16,24,32"),

@@ -11,7 +11,7 @@ import pytest
 from sr_edge.errors import PrecisionUnavailable
 from sr_edge.runtimes import open_request, supports
 from sr_edge.runtimes.executed import executed_precision
-from sr_edge.spec import Precision, Spelling
+from sr_edge.spec import ActivationType, Precision
 from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float32]
@@ -24,7 +24,11 @@ def require(runtime: str, precision: Precision) -> None:
 
 def test_fp32_is_fp32(onnx_runtime: str, toys: Any) -> None:
     with open_request(onnx_runtime, toys.request(toys.plain())) as session:
-        assert (session.spec.ran, session.spec.rest_ran, session.spec.note) == (Precision.FP32, Precision.FP32, "")
+        assert (session.spec.ran, session.spec.float_precision_ran, session.spec.note) == (
+            Precision.FP32,
+            Precision.FP32,
+            "",
+        )
 
 
 @pytest.mark.parametrize("runtime_name", ["torch", "openvino"])
@@ -60,13 +64,21 @@ def test_torch_has_no_int8(toys: Any) -> None:
         open_request("torch", toys.request_for("torch", Precision.INT8))
 
 
-@pytest.mark.parametrize("spelling", list(Spelling))
-@pytest.mark.parametrize("rest", [Precision.FP32, Precision.BF16])
-def test_openvino_int8_really_runs(toys: Any, batches: list[Array], spelling: Spelling, rest: Precision) -> None:
+@pytest.mark.parametrize("activation_type", list(ActivationType))
+@pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.BF16])
+def test_openvino_int8_really_runs(
+    toys: Any, batches: list[Array], activation_type: ActivationType, float_precision: Precision
+) -> None:
     require("openvino", Precision.INT8)
-    require("openvino", rest)
-    with open_request("openvino", toys.request(toys.plain(spelling), Precision.INT8, rest=rest)) as session:
-        assert (session.spec.ran, session.spec.rest_ran, session.spec.note) == (Precision.INT8, rest, "")
+    require("openvino", float_precision)
+    with open_request(
+        "openvino", toys.request(toys.plain(activation_type), Precision.INT8, float_precision=float_precision)
+    ) as session:
+        assert (session.spec.ran, session.spec.float_precision_ran, session.spec.note) == (
+            Precision.INT8,
+            float_precision,
+            "",
+        )
         error = np.abs(session.run(batches[0]) - toys.reference(batches[0])).max()
     assert 1e-4 < error < 0.2
 
@@ -74,14 +86,18 @@ def test_openvino_int8_really_runs(toys: Any, batches: list[Array], spelling: Sp
 def test_onnxruntime_int8_really_runs_between_quantizers(toys: Any, batches: list[Array]) -> None:
     require("onnxruntime", Precision.INT8)
     with open_request("onnxruntime", toys.request(toys.chained_int8(), Precision.INT8)) as session:
-        assert (session.spec.ran, session.spec.rest_ran, session.spec.note) == (Precision.INT8, Precision.FP32, "")
+        assert (session.spec.ran, session.spec.float_precision_ran, session.spec.note) == (
+            Precision.INT8,
+            Precision.FP32,
+            "",
+        )
 
 
 def test_onnxruntime_says_when_a_quantized_file_runs_in_float(toys: Any) -> None:
     require("onnxruntime", Precision.INT8)
     with raises(PrecisionUnavailable, found=Precision.FP32, wanted=Precision.INT8):
-        open_request("onnxruntime", toys.request(toys.plain(Spelling.S8), Precision.INT8))
-    request = toys.request(toys.plain(Spelling.S8), Precision.INT8, allow_other_precision=True)
+        open_request("onnxruntime", toys.request(toys.plain(ActivationType.INT8), Precision.INT8))
+    request = toys.request(toys.plain(ActivationType.INT8), Precision.INT8, allow_other_precision=True)
     with open_request("onnxruntime", request) as session:
         assert (session.spec.ran, session.spec.note) == (Precision.FP32, "0 of 2 quantized layers run in int8")
 
@@ -91,7 +107,7 @@ def test_the_rest_of_an_int8_graph_is_asked_for_too(onnx_runtime: str, toys: Any
     if supports(onnx_runtime, Precision.FP16):
         pytest.skip(f"{onnx_runtime} computes fp16 on this CPU")
     with raises(PrecisionUnavailable, found=Precision.FP16):
-        open_request(onnx_runtime, toys.request(toys.chained_int8(), Precision.INT8, rest=Precision.FP16))
+        open_request(onnx_runtime, toys.request(toys.chained_int8(), Precision.INT8, float_precision=Precision.FP16))
 
 
 def test_float_file_is_never_int8(onnx_runtime: str, toys: Any) -> None:
@@ -105,7 +121,7 @@ def test_float_file_is_never_int8(onnx_runtime: str, toys: Any) -> None:
 def test_quantized_file_is_never_fp32_unsaid(toys: Any) -> None:
     require("openvino", Precision.INT8)
     with raises(PrecisionUnavailable, found=Precision.INT8, wanted=Precision.FP32):
-        open_request("openvino", toys.request(toys.plain(Spelling.U8)))
+        open_request("openvino", toys.request(toys.plain(ActivationType.UINT8)))
 
 
 def test_openvino_options_cannot_hide_what_ran(toys: Any) -> None:
@@ -130,4 +146,4 @@ def test_openvino_options_cannot_hide_what_ran(toys: Any) -> None:
 def test_verdict(layers: dict[str, int], quantized: int, ran: str, note: str) -> None:
     counted = {Precision(name): count for name, count in layers.items()}
     executed = executed_precision(counted, quantized, Precision.BF16)
-    assert (executed.ran, executed.rest, executed.note) == (Precision(ran), Precision.BF16, note)
+    assert (executed.ran, executed.float_precision, executed.note) == (Precision(ran), Precision.BF16, note)

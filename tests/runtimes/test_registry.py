@@ -25,25 +25,25 @@ from sr_edge.runtimes import (
     request_from_bundle,
     supports,
 )
-from sr_edge.spec import FrameFormat, ModelCard, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float32]
 FP32, BF16, FP16, INT8 = Precision
-S8, U8 = Spelling
+S8, U8 = ActivationType
 FLOAT, UINT8 = FrameFormat
 
 
 def artifact(
     file: str,
     precision: Precision = FP32,
-    rest: Precision = FP32,
-    spelling: Spelling | None = None,
+    float_precision: Precision = FP32,
+    activation_type: ActivationType | None = None,
     io: FrameFormat = FLOAT,
     kind: ArtifactKind = ArtifactKind.ONNX,
     sha256: str = "0" * 64,
 ) -> Artifact:
-    return Artifact(file, kind, precision, rest, spelling, io, (1, 3, 16, 24), sha256)
+    return Artifact(file, kind, precision, float_precision, activation_type, io, (1, 3, 16, 24), sha256)
 
 
 EVERYTHING = (
@@ -58,7 +58,7 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "rest", "io", "chosen"),
+    ("name", "precision", "float_precision", "io", "chosen"),
     [
         ("openvino", FP32, FP32, None, "float.onnx"),
         ("openvino", BF16, FP32, None, "float.onnx"),
@@ -79,11 +79,11 @@ EVERYTHING = (
     ],
 )
 def test_choice_of_artifact(
-    name: str, precision: Precision, rest: Precision, io: FrameFormat | None, chosen: str | None
+    name: str, precision: Precision, float_precision: Precision, io: FrameFormat | None, chosen: str | None
 ) -> None:
     if not availability(name).works:
         pytest.skip(f"{name} is not installed")
-    found = load_runtime(name).choose_artifact(EVERYTHING, precision, rest, io)
+    found = load_runtime(name).choose_artifact(EVERYTHING, precision, float_precision, io)
     assert (found.file if found else None) == chosen
 
 
@@ -101,9 +101,9 @@ def bundle(request: pytest.FixtureRequest, toys: Any, tmp_path: Path) -> Path:
     with staging_folder(out) as staging:
         files = [("model.onnx", toys.plain(), FP32, None), ("model.int8.onnx", toys.plain(U8), INT8, U8)]
         artifacts = []
-        for file, source, precision, spelling in files:
+        for file, source, precision, activation_type in files:
             (staging / file).write_bytes(source.read_bytes())
-            artifacts.append(artifact(file, precision, FP32, spelling, sha256=sha256_of(source)))
+            artifacts.append(artifact(file, precision, FP32, activation_type, sha256=sha256_of(source)))
         manifest = Manifest(ModelCard("toy", 2, 1), TileSpec(16, 24), tuple(artifacts), created="2026-01-01")
         write_bundle(out, manifest, staging)
     return out
@@ -126,9 +126,9 @@ def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
     if not availability("openvino").works:
         pytest.skip("openvino is not installed")
     with open_bundle(bundle) as opened:
-        request = request_from_bundle(opened, "openvino", INT8, rest=BF16, threads=1, slots=3)
+        request = request_from_bundle(opened, "openvino", INT8, float_precision=BF16, threads=1, slots=3)
         assert request.artifact.name == "model.int8.onnx"
-        assert (request.precision, request.rest, request.spelling) == (INT8, BF16, U8)
+        assert (request.precision, request.float_precision, request.activation_type) == (INT8, BF16, U8)
         assert (request.threads, request.slots, request.tile) == (1, 3, TileSpec(16, 24))
 
 

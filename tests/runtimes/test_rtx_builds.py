@@ -16,10 +16,10 @@ from sr_edge.errors import EngineError
 from sr_edge.export import check_graph, wrap_uint8
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.models import ARCHITECTURES
-from sr_edge.runtimes.tensorrt_api import Library
+from sr_edge.runtimes.tensorrt_api import TensorRTLibrary
 from sr_edge.runtimes.tensorrt_builder import BuiltEngine, build_engine
 from sr_edge.runtimes.tensorrt_options import BuildOptions
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler
 from tests.runtimes.small_systems import System
@@ -28,7 +28,7 @@ PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 
 
 @pytest.fixture(scope="module")
-def rtx() -> Library:
+def rtx() -> TensorRTLibrary:
     return require_compiler()
 
 
@@ -42,13 +42,13 @@ def graph_of(system: System, precision: Precision) -> Path:
     return system.graph(precision, Precision.FP16)
 
 
-def build(rtx: Library, graph: Path, precision: Precision, compute_capability: str = "8.6") -> BuiltEngine:
-    rest = Precision.FP16 if precision is Precision.INT8 else precision
-    return build_engine(rtx, graph, BuildOptions(precision, rest, compute_capability=compute_capability))
+def build(rtx: TensorRTLibrary, graph: Path, precision: Precision, compute_capability: str = "8.6") -> BuiltEngine:
+    float_precision = Precision.FP16 if precision is Precision.INT8 else precision
+    return build_engine(rtx, graph, BuildOptions(precision, float_precision, compute_capability=compute_capability))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_static_form_builds(rtx: Library, system: System, precision: Precision) -> None:
+def test_the_static_form_builds(rtx: TensorRTLibrary, system: System, precision: Precision) -> None:
     engine = build(rtx, graph_of(system, precision), precision)
     assert engine.types.precision is precision
     assert len(engine.plan) > 0 and engine.layers
@@ -57,22 +57,22 @@ def test_the_static_form_builds(rtx: Library, system: System, precision: Precisi
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_is_known_against_it_in_any_target_that_reads_it(system: System, precision: Precision) -> None:
     """INT8 is in the s8 spelling, which is for all but OpenVINO."""
-    readers = readers_of(Spelling.S8 if precision is Precision.INT8 else None)
+    readers = readers_of(ActivationType.INT8 if precision is Precision.INT8 else None)
     assert check_graph(graph_of(system, precision), readers, intended=readers) == ()
 
 
 def test_uint8_frames_build_for_the_next_generation_too(
-    rtx: Library, systems: Callable[[str], System], tmp_path: Path
+    rtx: TensorRTLibrary, systems: Callable[[str], System], tmp_path: Path
 ) -> None:
     for precision in PRECISIONS:
         graph = tmp_path / f"{precision}.onnx"
         onnx.save(wrap_uint8(onnx.load(graph_of(systems("convnet-tiny"), precision))), graph)
-        rest = Precision.FP16 if precision is Precision.INT8 else precision
-        options = BuildOptions(precision, rest, FrameFormat.UINT8_NHWC, compute_capability="8.9")
+        float_precision = Precision.FP16 if precision is Precision.INT8 else precision
+        options = BuildOptions(precision, float_precision, FrameFormat.UINT8_NHWC, compute_capability="8.9")
         assert build_engine(rtx, graph, options).plan
 
 
-def test_a_graph_that_it_refuses_would_be_seen(rtx: Library, tmp_path: Path) -> None:
+def test_a_graph_that_it_refuses_would_be_seen(rtx: TensorRTLibrary, tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,8,8] input) => (float[192] output) '
         "{ flat = Flatten<axis = 0>(input) row = Squeeze(flat) output, i, v, c = Unique(row) }"

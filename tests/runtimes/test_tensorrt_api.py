@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library, version_numbers
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library, version_numbers
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import FakeTensorRt
 
@@ -147,6 +147,6 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, version: st
     ],
 )
 def test_which_versions_build_for_dla(flavour: Flavour, version: str, obstacle: str | None) -> None:
-    library: Library = FakeTensorRt().library(version, flavour)
+    library: TensorRTLibrary = FakeTensorRt().library(version, flavour)
     found: Any = library.dla_obstacle()
     assert found is None if obstacle is None else obstacle in found

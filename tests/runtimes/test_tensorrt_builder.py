@@ -26,7 +26,7 @@ from sr_edge.errors import (
     UnknownNameError,
     UsageError,
 )
-from sr_edge.runtimes.tensorrt_api import Flavour, Library, load_library, rtx_compute_capabilities
+from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library, rtx_compute_capabilities
 from sr_edge.runtimes.tensorrt_builder import BuiltEngine, build_engine, int8_layers_run
 from sr_edge.runtimes.tensorrt_engines import notes_of
 from sr_edge.runtimes.tensorrt_log import EngineLayer, Listener
@@ -37,7 +37,7 @@ from sr_edge.runtimes.tensorrt_options import (
     SizeRange,
     compatibility_named,
 )
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import DataType, FakeTensorRt, convolution_and_shuffle
 
@@ -46,47 +46,47 @@ SM86 = "8.6"
 
 
 @pytest.fixture(scope="module")
-def rtx() -> Library:
+def rtx() -> TensorRTLibrary:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra rtx)", exc_type=ImportError)
     return load_library(Flavour.RTX)
 
 
-def built(library: Library, graph: Path, precision: Precision = FP32, **choices: Any) -> BuiltEngine:
+def built(library: TensorRTLibrary, graph: Path, precision: Precision = FP32, **choices: Any) -> BuiltEngine:
     return build_engine(library, graph, BuildOptions(precision=precision, compute_capability=SM86, **choices))
 
 
-def test_fp32(rtx: Library, toys: Any) -> None:
+def test_fp32(rtx: TensorRTLibrary, toys: Any) -> None:
     engine = built(rtx, toys.plain())
     assert len(engine.plan) > 10_000
     assert engine.types.counts == {FP32: 2}
-    assert (engine.types.rest, engine.int8_run, engine.fell_back) == (FP32, 0, ())
+    assert (engine.types.float_precision, engine.int8_run, engine.fell_back) == (FP32, 0, ())
     assert engine.activation_bytes > 0
     assert engine.weights_bytes >= 4 * (toys.weights.first.size + toys.weights.last.size)
     assert [layer.input_types for layer in engine.layers] == [("Float",)]
 
 
-def test_fp16(rtx: Library, toys: Any) -> None:
+def test_fp16(rtx: TensorRTLibrary, toys: Any) -> None:
     assert built(rtx, toys.half(), FP16).types.counts == {FP16: 2}
 
 
-def test_int8(rtx: Library, toys: Any) -> None:
-    engine = built(rtx, toys.plain(Spelling.S8), INT8)
+def test_int8(rtx: TensorRTLibrary, toys: Any) -> None:
+    engine = built(rtx, toys.plain(ActivationType.INT8), INT8)
     assert engine.types.counts == {INT8: 2}
-    assert (len(engine.types.quantized), engine.types.rest) == (2, FP32)
+    assert (len(engine.types.quantized), engine.types.float_precision) == (2, FP32)
     notes = notes_of(engine)
-    assert (notes.ran, notes.rest) == (INT8, FP32)
+    assert (notes.ran, notes.float_precision) == (INT8, FP32)
     assert "does not tell" in notes.note
 
 
-def test_uint8_frames(rtx: Library, toys: Any) -> None:
+def test_uint8_frames(rtx: TensorRTLibrary, toys: Any) -> None:
     assert built(rtx, toys.uint8(), io=FrameFormat.UINT8_NHWC).types.counts == {FP32: 2}
 
 
-def test_controls(rtx: Library, toys: Any) -> None:
+def test_controls(rtx: TensorRTLibrary, toys: Any) -> None:
     assert built(rtx, toys.controlled()).types.counts == {FP32: 2}
 
 
-def test_a_dynamic_graph_takes_one_tile_or_a_range(rtx: Library, toys: Any) -> None:
+def test_a_dynamic_graph_takes_one_tile_or_a_range(rtx: TensorRTLibrary, toys: Any) -> None:
     assert built(rtx, toys.dynamic(), tile=TileSpec(16, 24)).plan
     assert built(rtx, toys.dynamic(), sizes=SizeRange.parse("16,24,32x64")).plan
     with raises(UsageError, found=None, wanted=SIZES_FORM):
@@ -96,13 +96,13 @@ def test_a_dynamic_graph_takes_one_tile_or_a_range(rtx: Library, toys: Any) -> N
 
 
 @pytest.mark.parametrize("capability", ["8.7", "9.0"])
-def test_a_gpu_that_it_does_not_build_for(rtx: Library, toys: Any, capability: str) -> None:
+def test_a_gpu_that_it_does_not_build_for(rtx: TensorRTLibrary, toys: Any, capability: str) -> None:
     with raises(UsageError, found=capability, wanted=tuple(rtx_compute_capabilities(rtx))) as caught:
         build_engine(rtx, toys.plain(), BuildOptions(compute_capability=capability))
     assert "7.5, 8.0, 8.6" in str(caught.value.remedy)
 
 
-def test_the_same_graph_gives_the_same_types_for_another_gpu(rtx: Library, toys: Any) -> None:
+def test_the_same_graph_gives_the_same_types_for_another_gpu(rtx: TensorRTLibrary, toys: Any) -> None:
     for_89 = build_engine(rtx, toys.plain(), BuildOptions(compute_capability="8.9"))
     assert for_89.types == built(rtx, toys.plain()).types
 
@@ -116,14 +116,14 @@ def test_the_same_graph_gives_the_same_types_for_another_gpu(rtx: Library, toys:
     ],
 )
 def test_the_graph_decides_the_precision(
-    rtx: Library, toys: Any, graph: str, written: Precision, requested: Precision, command: str
+    rtx: TensorRTLibrary, toys: Any, graph: str, written: Precision, requested: Precision, command: str
 ) -> None:
     with raises(PrecisionUnavailable, found=written, wanted=requested) as caught:
         built(rtx, getattr(toys, graph)(), requested)
     assert command in str(caught.value.remedy)
 
 
-def test_a_damaged_file(rtx: Library, tmp_path: Path, toys: Any) -> None:
+def test_a_damaged_file(rtx: TensorRTLibrary, tmp_path: Path, toys: Any) -> None:
     for content in (b"hello", toys.plain().read_bytes()[:200]):
         (tmp_path / "bad.onnx").write_bytes(content)
         with raises(EngineError, found="bad.onnx"):
@@ -219,7 +219,7 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, tuple[str, s
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
-def test_a_refused_node_is_named_with_reason_and_way_out(rtx: Library, tmp_path: Path, case: Any) -> None:
+def test_a_refused_node_is_named_with_reason_and_way_out(rtx: TensorRTLibrary, tmp_path: Path, case: Any) -> None:
     nodes, constants, opset, node, reason, way_out = case
     with raises(EngineError, found=node) as caught:
         built(rtx, one_node_graph(tmp_path, nodes, constants, opset))
@@ -229,25 +229,27 @@ def test_a_refused_node_is_named_with_reason_and_way_out(rtx: Library, tmp_path:
     assert not any(noise in problem for noise in (".cpp", "Error Code", "cudaError", "Assertion"))
 
 
-def test_the_workspace_is_capped_and_stated(rtx: Library, toys: Any) -> None:
+def test_the_workspace_is_capped_and_stated(rtx: TensorRTLibrary, toys: Any) -> None:
     said: list[str] = []
     options = BuildOptions(compute_capability=SM86, workspace_bytes=64 << 20)
-    engine = build_engine(rtx, toys.plain(), options, say=said.append)
+    engine = build_engine(rtx, toys.plain(), options, on_event=said.append)
     assert engine.workspace_bytes == 64 << 20
     assert "at least 0.1 MiB of device memory and workspace, capped at 64 MiB (as asked)" in said[0]
-    engine = build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, say=said.append)
+    engine = build_engine(
+        rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, on_event=said.append
+    )
     assert engine.workspace_bytes == 512 << 20
     assert "capped at 512 MiB (half of the 1,024 MiB that are free)" in said[1]
 
 
-def test_a_workspace_that_is_too_small(rtx: Library, toys: Any) -> None:
+def test_a_workspace_that_is_too_small(rtx: TensorRTLibrary, toys: Any) -> None:
     with raises(EngineError, found=toys.plain().name) as caught:
         built(rtx, toys.plain(), workspace_bytes=1000)
     assert "--workspace" in str(caught.value.remedy)
     assert "workspace limit" in caught.value.problem and ".cpp" not in caught.value.problem  # TensorRT's own words
 
 
-def test_the_need_that_is_stated_is_weights_twice_and_the_largest_layer(rtx: Library, toys: Any) -> None:
+def test_the_need_that_is_stated_is_weights_twice_and_the_largest_layer(rtx: TensorRTLibrary, toys: Any) -> None:
     graph = toys.plain()
     need = built(rtx, graph).need
     assert need.weights_bytes == graph.stat().st_size
@@ -255,7 +257,7 @@ def test_the_need_that_is_stated_is_weights_twice_and_the_largest_layer(rtx: Lib
     assert need.building_bytes == 2 * need.weights_bytes + need.activations_bytes
 
 
-def test_progress_is_reported_by_phase(rtx: Library, toys: Any) -> None:
+def test_progress_is_reported_by_phase(rtx: TensorRTLibrary, toys: Any) -> None:
     steps: dict[str, list[tuple[int, int]]] = {}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -280,7 +282,7 @@ def python_interrupts() -> Iterator[None]:
 @pytest.mark.usefixtures("python_interrupts")
 @pytest.mark.parametrize("taken_by", ["any thread", "the building thread"])
 def test_ctrl_c_ends_the_build_at_its_next_step(
-    rtx: Library, toys: Any, monkeypatch: pytest.MonkeyPatch, taken_by: str
+    rtx: TensorRTLibrary, toys: Any, monkeypatch: pytest.MonkeyPatch, taken_by: str
 ) -> None:
     interrupted = threading.Event()
     steps: list[bool] = []
@@ -313,7 +315,7 @@ def test_ctrl_c_ends_the_build_at_its_next_step(
     assert built(rtx, toys.plain()).plan
 
 
-def test_a_report_that_fails_is_not_swallowed(rtx: Library, toys: Any) -> None:
+def test_a_report_that_fails_is_not_swallowed(rtx: TensorRTLibrary, toys: Any) -> None:
     def report(stage: str, done: int, total: int) -> None:
         raise OSError("no terminal")
 
@@ -330,13 +332,13 @@ def test_a_report_that_fails_is_not_swallowed(rtx: Library, toys: Any) -> None:
     ],
 )
 def test_what_rtx_has_not_is_refused_before_the_start(
-    rtx: Library, toys: Any, choices: dict[str, Any], found: object
+    rtx: TensorRTLibrary, toys: Any, choices: dict[str, Any], found: object
 ) -> None:
     with raises(UsageError, found=found):
         build_engine(rtx, toys.plain(), BuildOptions(**choices))
 
 
-def test_rtx_does_not_build_for_dla(rtx: Library, toys: Any) -> None:
+def test_rtx_does_not_build_for_dla(rtx: TensorRTLibrary, toys: Any) -> None:
     with raises(UsageError, found=rtx.name, wanted="tensorrt 11.4.1 or newer"):
         build_engine(rtx, toys.half(), dla_options())
 
@@ -353,7 +355,7 @@ def dla_options(core: int = 0) -> BuildOptions:
 def test_dla_names_the_layers_that_fell_back(toys: Any) -> None:
     trt = FakeTensorRt(network=convolution_and_shuffle(DataType.HALF), dla_cores=2, gpu_only=("shuffle0",))
     said: list[str] = []
-    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), say=said.append)
+    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), on_event=said.append)
     config = trt.configs[0]
     assert (config.default_device_type, config.DLA_core) == ("DLA", 1)
     assert "GPU_FALLBACK" in config.flags
@@ -398,7 +400,7 @@ def test_the_timing_cache_is_read_and_extended(toys: Any, tmp_path: Path) -> Non
 def test_a_timing_cache_that_cannot_be_used_is_begun_anew_and_said(toys: Any, tmp_path: Path, content: bytes) -> None:
     trt, file, said = FakeTensorRt(), tmp_path / "times", list[str]()
     file.write_bytes(content)
-    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), say=said.append)
+    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), on_event=said.append)
     assert file.read_bytes() == b"+measured"
     assert any(f"{file} is damaged, or of another TensorRT or GPU: begun anew" in line for line in said)
 

@@ -9,7 +9,7 @@ import pytest
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.engine_cache import EngineCache
 from sr_edge.runtimes.tensorrt_api import Flavour
-from sr_edge.runtimes.tensorrt_compile import CompileOrder
+from sr_edge.runtimes.tensorrt_compile import CompileConfig
 from sr_edge.runtimes.tensorrt_engines import adopted_engine, target_elsewhere
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from tests.expected_errors import raises
@@ -19,12 +19,12 @@ from tests.runtimes.fake_tensorrt import FakeTensorRt
 @pytest.mark.parametrize("device", ["cpu", "gpu", "cuda:", "cuda:x", "cuda:-1", "foo:1", "cuda0", ""])
 def test_a_device_that_is_no_gpu_is_refused(device: str) -> None:
     with raises(UsageError, found=device, wanted=("cuda", "cuda:NUMBER")):
-        CompileOrder(Flavour.TENSORRT, BuildOptions(), device=device)
+        CompileConfig(Flavour.TENSORRT, BuildOptions(), device=device)
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 12)])
 def test_devices_have_numbers(device: str, index: int) -> None:
-    assert CompileOrder(Flavour.TENSORRT, BuildOptions(), device=device).gpu_index == index
+    assert CompileConfig(Flavour.TENSORRT, BuildOptions(), device=device).gpu_index == index
 
 
 def test_an_empty_engine_is_not_taken_in(tmp_path: Path) -> None:

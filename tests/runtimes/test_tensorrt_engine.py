@@ -77,13 +77,13 @@ def test_closing_frees_everything(cuda: FakeCuda) -> None:
 
 
 def test_closing_lets_go_of_what_it_was_made_from(cuda: FakeCuda) -> None:
-    class Library:
+    class TensorRTLibrary:
         closed = 0
 
         def save(self) -> None:
             self.closed += 1
 
-    library = Library()
+    library = TensorRTLibrary()
     weights = weakref.ref(library)
     made = TensorRtEngine(cuda, PORTS, lambda: FakeContext(cuda, SHAPE, np.float32), 1, on_close=library.save)
     made.close()

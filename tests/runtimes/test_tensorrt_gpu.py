@@ -17,7 +17,7 @@ from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability, measure_throughput, open_request
 from sr_edge.runtimes.cuda import PROVIDERS, Cuda, open_cuda
 from sr_edge.runtimes.tensorrt_session import TensorRtSession
-from sr_edge.spec import FrameFormat, Precision, Spelling
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 pytestmark = pytest.mark.gpu
 
@@ -66,7 +66,7 @@ def test_every_precision_gives_the_network(
     graphs = {
         Precision.FP32: toys.plain(),
         Precision.FP16: toys.half(),
-        Precision.INT8: toys.plain(Spelling.S8),
+        Precision.INT8: toys.plain(ActivationType.INT8),
     }
     with opened(tensorrt, toys, graphs[precision], precision) as session:
         assert session.spec.ran is precision

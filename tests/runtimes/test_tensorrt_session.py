@@ -33,14 +33,14 @@ from sr_edge.runtimes.tensorrt_api import Flavour
 from sr_edge.runtimes.tensorrt_engine import DeviceTimes
 from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
 from sr_edge.runtimes.tensorrt_session import TensorRtSession, device_latency
-from sr_edge.spec import FrameFormat, Precision, Spelling, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda
 from tests.runtimes.fake_tensorrt import FakeTensorRt, fake_engine, fake_rtx_engine
 
 Array = npt.NDArray[Any]
 FP32, BF16, FP16, INT8 = Precision
-S8, U8 = Spelling
+S8, U8 = ActivationType
 
 
 class Machine:
@@ -86,7 +86,7 @@ def test_it_upscales_and_says_what_it_is(session: TensorRtSession, machine: Mach
     np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
     spec = session.spec
     assert (spec.runtime, spec.version, spec.device) == ("tensorrt", "10.3.0", "cuda")
-    assert (spec.ran, spec.rest_ran, spec.note, spec.slots) == (FP32, FP32, "", 2)
+    assert (spec.ran, spec.float_precision_ran, spec.note, spec.slots) == (FP32, FP32, "", 2)
 
 
 def test_several_in_flight_keep_their_order(machine: Machine, batches: list[Array]) -> None:
@@ -283,9 +283,13 @@ def test_what_it_can_use_here(machine: Machine) -> None:
     assert [(device.name, device.precisions) for device in found.devices] == [("cuda", (FP32, FP16, INT8))]
 
 
-def file_of(name: str, precision: Precision, rest: Precision = FP32, spelling: Spelling | None = None) -> Artifact:
+def file_of(
+    name: str, precision: Precision, float_precision: Precision = FP32, activation_type: ActivationType | None = None
+) -> Artifact:
     shape = (1, 3, 16, 24)
-    return Artifact(name, ArtifactKind.ONNX, precision, rest, spelling, FrameFormat.FLOAT_NCHW, shape, "0" * 64)
+    return Artifact(
+        name, ArtifactKind.ONNX, precision, float_precision, activation_type, FrameFormat.FLOAT_NCHW, shape, "0" * 64
+    )
 
 
 ARTIFACTS = (
@@ -298,7 +302,7 @@ ARTIFACTS = (
 
 
 @pytest.mark.parametrize(
-    ("precision", "rest", "chosen"),
+    ("precision", "float_precision", "chosen"),
     [
         (FP32, FP32, "float"),
         (FP16, FP32, "half"),
@@ -308,16 +312,18 @@ ARTIFACTS = (
         (INT8, BF16, None),
     ],
 )
-def test_choice_of_artifact(machine: Machine, precision: Precision, rest: Precision, chosen: str | None) -> None:
-    found = machine.runtime.choose_artifact(ARTIFACTS, precision, rest, None)
+def test_choice_of_artifact(
+    machine: Machine, precision: Precision, float_precision: Precision, chosen: str | None
+) -> None:
+    found = machine.runtime.choose_artifact(ARTIFACTS, precision, float_precision, None)
     assert (found.file if found else None) == chosen
 
 
 def in_gpu_memory(cuda: FakeCuda, batch: Array, **changes: Any) -> SimpleNamespace:
     """`batch` at address 7 of the fake GPU, as a camera's buffer tells of itself."""
     cuda.memory[7] = batch.view(np.uint8).ravel()
-    facts = {"shape": batch.shape, "typestr": batch.dtype.str, "data": (7, True), "strides": None, "version": 3}
-    return SimpleNamespace(__cuda_array_interface__=facts | changes)
+    properties = {"shape": batch.shape, "typestr": batch.dtype.str, "data": (7, True), "strides": None, "version": 3}
+    return SimpleNamespace(__cuda_array_interface__=properties | changes)
 
 
 def test_a_tile_in_gpu_memory_is_not_copied(session: TensorRtSession, machine: Machine, batches: list[Array]) -> None:

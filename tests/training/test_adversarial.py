@@ -12,7 +12,7 @@ from torch import nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models import build_network
-from sr_edge.training import Progress, Recipe, train_model
+from sr_edge.training import Recipe, TrainingProgress, train_model
 from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
@@ -92,12 +92,12 @@ def test_realnet_gan_trains_and_continues_identically(pictures: Path, tmp_path: 
         torch.manual_seed(3)
         return build_network("realnet-tiny", 2)
 
-    def training(out: str, progress: Callable[[Progress], None] = lambda _: None) -> Training:
+    def training(out: str, progress: Callable[[TrainingProgress], None] = lambda _: None) -> Training:
         degradation = find_degradation("", network())
         crops = CropSource(Originals.from_folder(pictures, 2, 16), degradation)
         return Training(crops, PairSet.from_folder(pictures, 2, degradation), tmp_path / out, RECIPE, progress)
 
-    def kill(now: Progress) -> None:
+    def kill(now: TrainingProgress) -> None:
         if now.step == 3:
             raise ZeroDivisionError
 

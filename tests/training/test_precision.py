@@ -100,7 +100,7 @@ class Trainer:
         torch.manual_seed(3)
         crops, pairs = CropSource(Originals.from_folder(self.pictures, 2, 16)), PairSet.from_folder(self.pictures, 2)
         training = Training(
-            crops, pairs, self.folder / out, recipe, kill, say=self.said.append, supports_bfloat16=lambda _: there
+            crops, pairs, self.folder / out, recipe, kill, on_event=self.said.append, supports_bfloat16=lambda _: there
         )
         return run_training(build_network("convnet-tiny", 2), training)
 

@@ -30,11 +30,11 @@ from sr_edge.training import Recipe, train_model
 from sr_edge.training.checkpoint import ENTRIES, REMEDY, WANTED
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG
-from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Progress, Training, run_training, train
+from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Training, TrainingProgress, run_training, train
 from sr_edge.training.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.run import CURVE
-from sr_edge.training.start import start_as_enlarger
+from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_psnr_db
 from tests.expected_errors import raises
 
@@ -52,7 +52,7 @@ RECIPE = Recipe(
 
 
 def training(
-    pictures: Path, out: Path, recipe: Recipe = RECIPE, progress: Callable[[Progress], None] = lambda _: None
+    pictures: Path, out: Path, recipe: Recipe = RECIPE, progress: Callable[[TrainingProgress], None] = lambda _: None
 ) -> Training:
     crops = CropSource(Originals.from_folder(pictures, 2, 16))
     return Training(crops, PairSet.from_folder(pictures, 2), out, recipe, progress)
@@ -526,7 +526,7 @@ def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path)
 def test_a_transformer_starts_as_a_bicubic_enlarger(name: str, scale: int) -> None:
     torch.manual_seed(0)
     student = build_network(name, scale)
-    start_as_enlarger(student)
+    initialize_as_bicubic(student)
     student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():

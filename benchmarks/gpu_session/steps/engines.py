@@ -65,12 +65,12 @@ def working_tensorrt() -> str:
 
 def measure(bundle: Bundle, network: str, runtime: str) -> Iterator[EngineRow]:
     """A row as soon as the golden frames were replayed, and the same row again with its times."""
-    for precision, rest in KINDS:
-        variant = Variant(runtime, precision, rest)
+    for precision, float_precision in KINDS:
+        variant = Variant(runtime, precision, float_precision)
         row = EngineRow(network, runtime, variant.label)
         started = time.perf_counter()
         try:
-            with open_session(bundle, runtime, precision, "cuda", rest=rest) as session:
+            with open_session(bundle, runtime, precision, "cuda", float_precision=float_precision) as session:
                 row = _tested(row, bundle, variant, session, time.perf_counter() - started)
                 yield row
                 yield replace(row, on_device=device_figures(session))

@@ -22,8 +22,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sr_edge.camera.preview.access import Access
-from sr_edge.camera.preview.engines import Choice
-from sr_edge.camera.preview.show import Pair, Show
+from sr_edge.camera.preview.engines import EngineOption
+from sr_edge.camera.preview.show import FramePair, PreviewStream
 from sr_edge.errors import StreamError
 
 MOST_VIEWERS = 8
@@ -49,20 +49,20 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Billing:
+class StreamInfo:
     """What the page says of the show: names, size of enlargement, policy and the engines to choose from."""
 
     source: str
     model: str
     scale: int
     policy: str
-    choices: Sequence[Choice]
+    choices: Sequence[EngineOption]
 
     @property
     def message(self) -> str:
         return json.dumps(
             {
-                "kind": "billing",
+                "kind": "stream_info",
                 "source": self.source,
                 "model": self.model,
                 "scale": self.scale,
@@ -72,9 +72,9 @@ class Billing:
         )
 
 
-def preview_app(show: Show, billing: Billing, access: Access) -> Starlette:
+def preview_app(stream: PreviewStream, stream_info: StreamInfo, access: Access) -> Starlette:
     """The web application; the show stays the caller's."""
-    seats = anyio.CapacityLimiter(MOST_VIEWERS)
+    viewer_limit = anyio.CapacityLimiter(MOST_VIEWERS)
 
     async def asset(request: Request) -> Response:
         name, kind = _ASSETS[request.url.path]
@@ -94,14 +94,14 @@ def preview_app(show: Show, billing: Billing, access: Access) -> Starlette:
             return
         viewer = object()
         try:
-            seats.acquire_on_behalf_of_nowait(viewer)
+            viewer_limit.acquire_on_behalf_of_nowait(viewer)
         except anyio.WouldBlock:
             await socket.close(_FULL, f"{MOST_VIEWERS} pages are open already; close one")
             return
         try:
-            await _Viewer(socket, show, billing).look()
+            await _Viewer(socket, stream, stream_info).look()
         finally:
-            seats.release_on_behalf_of(viewer)
+            viewer_limit.release_on_behalf_of(viewer)
 
     return Starlette(routes=[*(Route(path, asset) for path in _ASSETS), WebSocketRoute("/live", live)])
 
@@ -113,25 +113,25 @@ def _token(connection: HTTPConnection) -> str:
 class _Viewer:
     """One open page."""
 
-    def __init__(self, socket: WebSocket, show: Show, billing: Billing) -> None:
+    def __init__(self, socket: WebSocket, stream: PreviewStream, stream_info: StreamInfo) -> None:
         self._socket = socket
-        self._show = show
-        self._billing = billing
-        self._choices = {choice.label: choice for choice in billing.choices}
-        self._wishes = anyio.Event()
+        self._stream = stream
+        self._stream_info = stream_info
+        self._choices = {choice.label: choice for choice in stream_info.choices}
+        self._requests = anyio.Event()
         self._arrived = anyio.Event()
         self._last = -1
 
     async def look(self) -> None:
         """Until the page is closed."""
-        await self._socket.send_text(self._billing.message)
+        await self._socket.send_text(self._stream_info.message)
         events = asyncio.get_running_loop()
 
         def on_pair() -> None:
             with suppress(RuntimeError):  # the server is on its way out
                 events.call_soon_threadsafe(lambda: self._arrived.set())
 
-        leave = self._show.listen(on_pair)
+        leave = self._stream.listen(on_pair)
         try:
             async with anyio.create_task_group() as tasks:
                 for work in (self._send_frames, self._send_figures, self._hear):
@@ -147,42 +147,42 @@ class _Viewer:
 
     async def _send_frames(self, tasks: TaskGroup) -> None:
         while True:
-            await self._wishes.wait()
-            self._wishes = anyio.Event()
+            await self._requests.wait()
+            self._requests = anyio.Event()
             pair = await self._next_pair()
             self._last = pair.number
             await self._socket.send_bytes(await to_thread.run_sync(pair.encoded))
 
-    async def _next_pair(self) -> Pair:
+    async def _next_pair(self) -> FramePair:
         while True:
             arrived = self._arrived = anyio.Event()
-            pair = self._show.newest(self._last)
+            pair = self._stream.newest(self._last)
             if pair is not None:
                 return pair
             await arrived.wait()
 
     async def _send_figures(self, tasks: TaskGroup) -> None:
         while True:
-            await self._socket.send_text(json.dumps(self._show.figures()))
+            await self._socket.send_text(json.dumps(self._stream.figures()))
             await anyio.sleep(_FIGURES_S)
 
     async def _hear(self, tasks: TaskGroup) -> None:
         while True:
-            wish = _read_wish(await self._socket.receive_text())
-            if wish.get("want") == "frame":
-                self._wishes.set()
-            choice = self._choices.get(str(wish.get("use")))
+            request = _read_request(await self._socket.receive_text())
+            if request.get("want") == "frame":
+                self._requests.set()
+            choice = self._choices.get(str(request.get("use")))
             if choice is not None:
-                tasks.start_soon(to_thread.run_sync, self._show.switch, choice)
+                tasks.start_soon(to_thread.run_sync, self._stream.switch, choice)
 
 
-def _read_wish(text: str) -> dict[str, object]:
+def _read_request(text: str) -> dict[str, object]:
     """What a page says; nothing where it makes no sense."""
     try:
-        wish = json.loads(text)
+        request = json.loads(text)
     except ValueError:
         return {}
-    return wish if isinstance(wish, dict) else {}
+    return request if isinstance(request, dict) else {}
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -16,12 +16,12 @@ import numpy as np
 
 from sr_edge.camera.conversion import reformatted
 from sr_edge.camera.frame import PixelFormat, VideoFrame
-from sr_edge.camera.journal import Journal
+from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
-from sr_edge.camera.ports import Source, say_nothing
-from sr_edge.camera.preview.engines import Choice, Passage, SwitchableEnlarger
+from sr_edge.camera.ports import Source, ignore_event
+from sr_edge.camera.preview.engines import EngineOption, FrameRecord, SwitchableFrameUpscaler
 from sr_edge.camera.watch import HungStage
 from sr_edge.errors import SrEdgeError
 from sr_edge.image_files import jpeg_from_frame
@@ -31,7 +31,7 @@ _JOIN_S = 30.0
 _MOST_RECENT = 2000
 
 
-class State(str, Enum):
+class StreamState(str, Enum):
     """Whether frames come."""
 
     LIVE = "live"
@@ -43,11 +43,11 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Pair:
+class FramePair:
     """One frame before and after, RGB; `number` rises by one with each."""
 
     number: int
-    passage: Passage
+    record: FrameRecord
     after: VideoFrame
     latency_ms: float
 
@@ -58,12 +58,12 @@ class Pair:
     @cached_property
     def _encoded(self) -> bytes:
         """The length of a JSON header (4 bytes, big end first), the header, two JPEG pictures."""
-        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.passage.before, self.after))
+        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.record.before, self.after))
         header = {
             "number": self.number,
-            "made_by": self.passage.choice.label,
+            "made_by": self.record.choice.label,
             "latency_ms": round(self.latency_ms, 1),
-            "before": [self.passage.before.width, self.passage.before.height, len(before)],
+            "before": [self.record.before.width, self.record.before.height, len(before)],
             "after": [self.after.width, self.after.height, len(after)],
         }
         text = json.dumps(header).encode()
@@ -75,41 +75,41 @@ def _shown(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _FrameTimes:
     """What is remembered of a frame for the figures of the last seconds."""
 
     at_s: float
     latency_ms: float
-    passage_ms: float
-    choice: Choice
+    model_ms: float
+    choice: EngineOption
 
 
-class Show:
+class PreviewStream:
     """One stream, and what its viewers may ask."""
 
     def __init__(
         self,
         source: Source,
-        enlarger: SwitchableEnlarger,
+        upscaler: SwitchableFrameUpscaler,
         policy: Policy | None = None,
-        say: Callable[[str], None] = say_nothing,
+        on_event: Callable[[str], None] = ignore_event,
     ) -> None:
         """Args:
         source: is closed with the show.
-        enlarger: stays the caller's.
-        say: is told of losses, failures and the end, from the stream's threads.
+        upscaler: stays the caller's.
+        on_event: is told of losses, failures and the end, from the stream's threads.
         """
-        self._enlarger = enlarger
-        self._say = say
-        self._loop = Loop(source, enlarger, LoopOptions(policy=policy, journal=Journal(say)))
+        self._frame_upscaler = upscaler
+        self._on_event = on_event
+        self._loop = Loop(source, upscaler, LoopOptions(policy=policy, event_log=EventLog(on_event)))
         self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
-        self._recent: deque[_Shown] = deque(maxlen=_MOST_RECENT)
-        self._newest: Pair | None = None
-        self._state = State.LIVE
+        self._recent: deque[_FrameTimes] = deque(maxlen=_MOST_RECENT)
+        self._newest: FramePair | None = None
+        self._state = StreamState.LIVE
         self._reason = ""
-        self._loading: Choice | None = None
+        self._loading: EngineOption | None = None
         self._problem = ""
         self._is_closing = False
         self._hangs = False
@@ -125,7 +125,7 @@ class Show:
             self._thread.join(_JOIN_S)
         return not (self._hangs or self._thread.is_alive())
 
-    def newest(self, after: int) -> Pair | None:
+    def newest(self, after: int) -> FramePair | None:
         """The newest pair, if its number is greater than `after`."""
         pair = self._newest
         return pair if pair is not None and pair.number > after else None
@@ -141,26 +141,26 @@ class Show:
 
         return leave
 
-    def switch(self, choice: Choice) -> None:
+    def switch(self, choice: EngineOption) -> None:
         """Changes the engine, which takes its time; what hinders it is in the figures. One change at a time."""
         with self._lock:
             if self._loading is not None:
                 return
             self._loading, self._problem = choice, ""
         try:
-            self._enlarger.switch(choice)
+            self._frame_upscaler.switch(choice)
         except SrEdgeError as error:
             self._problem = str(error)
-            self._say(f"{choice.label} cannot be used: {error}")
+            self._on_event(f"{choice.label} cannot be used: {error}")
         finally:
             self._loading = None
 
     def figures(self) -> dict[str, object]:
         """For the page: what happened so far, and how the present engine did in the last seconds."""
         report = self._loop.report()
-        since_s, choice = time.monotonic() - _RECENT_S, self._enlarger.choice
-        recent = [shown for shown in list(self._recent) if shown.at_s >= since_s and shown.choice == choice]
-        latencies_ms = [shown.latency_ms for shown in recent]
+        since_s, choice = time.monotonic() - _RECENT_S, self._frame_upscaler.choice
+        recent = [times for times in list(self._recent) if times.at_s >= since_s and times.choice == choice]
+        latencies_ms = [times.latency_ms for times in recent]
         return {
             "kind": "figures",
             "state": str(self._state),
@@ -177,35 +177,35 @@ class Show:
             "failed": report.failed,
             "p50_ms": _percentile(latencies_ms, 50),
             "p95_ms": _percentile(latencies_ms, 95),
-            "model_ms": _percentile([shown.passage_ms for shown in recent], 50),
+            "model_ms": _percentile([times.model_ms for times in recent], 50),
         }
 
     def _run(self) -> None:
         try:
             for number, frame in enumerate(self._loop.frames()):
                 self._take(number, frame)
-            self._end(State.ENDED, "the source has ended")
+            self._end(StreamState.ENDED, "the source has ended")
         except SrEdgeError as error:
             self._hangs = isinstance(error, HungStage)
-            self._end(State.FAILED, str(error))
+            self._end(StreamState.FAILED, str(error))
         except Exception as error:
-            self._end(State.FAILED, f"unexpected {type(error).__name__}: {error}")
+            self._end(StreamState.FAILED, f"unexpected {type(error).__name__}: {error}")
 
     def _take(self, number: int, frame: VideoFrame) -> None:
         now_s = time.monotonic()
         latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
-        passage = self._enlarger.passage(frame.sequence)
-        self._recent.append(_Shown(now_s, latency_ms, passage.model_ms, passage.choice))
-        self._newest = Pair(number, passage, frame, latency_ms)
+        record = self._frame_upscaler.record(frame.sequence)
+        self._recent.append(_FrameTimes(now_s, latency_ms, record.model_ms, record.choice))
+        self._newest = FramePair(number, record, frame, latency_ms)
         with self._lock:
             listeners = list(self._listeners)
         for on_pair in listeners:
             on_pair()
 
-    def _end(self, state: State, reason: str) -> None:
+    def _end(self, state: StreamState, reason: str) -> None:
         self._state, self._reason = state, reason
         if not self._is_closing:
-            self._say(reason)
+            self._on_event(reason)
 
 
 def _percentile(samples: Sequence[float], percent: float) -> float | None:

@@ -35,7 +35,7 @@ class PictureDecisions:
         self._differs = ""
 
     @contextmanager
-    def watched(self, *inputs: Tensor) -> Iterator[None]:
+    def recording(self, *inputs: Tensor) -> Iterator[None]:
         """Watches one run on these inputs."""
         watch = _NumbersTaken(*inputs)
         with watch:
@@ -49,7 +49,7 @@ class PictureDecisions:
         """Watches runs on many colours and levels of a photograph, if the network takes any numbers at all."""
         for picture in colour_casts(photograph) if self._read and not self._differs else ():
             x = torch.from_numpy(picture)
-            with torch.inference_mode(), self.watched(x, *scalars):
+            with torch.inference_mode(), self.recording(x, *scalars):
                 module(x, *scalars)
 
     def require_none(self) -> None:
@@ -85,7 +85,7 @@ class _NumbersTaken(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if asks_for_a_size(func) or not self._dependence.holds((args, kwargs or {})):
+        if asks_for_a_size(func) or not self._dependence.is_dependent((args, kwargs or {})):
             return result
         self._dependence.follow(func, args, result)
         number = _as_number(result)

@@ -26,7 +26,7 @@ from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
 from sr_edge.export.exporter_errors import one_line
 from sr_edge.export.graph import view_graph
-from sr_edge.export.layers import WatchedRun, compare_layers
+from sr_edge.export.layers import InstrumentedModel, compare_layers
 from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
 from sr_edge.export.patches import CheckPatch, PatchKind
 from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity
@@ -217,8 +217,8 @@ def _layer_that_loses(
     """The layer that adds most error to that of its inputs, by relative error against fp32; "" where that fails."""
     try:
         compared = compare_layers(
-            WatchedRun(full, run_onnxruntime),
-            WatchedRun(half, lambda graph, feed: run_float16(graph, feed).outputs),
+            InstrumentedModel(full, run_onnxruntime),
+            InstrumentedModel(half, lambda graph, feed: run_float16(graph, feed).outputs),
             patch.batch,
             tolerance=0.0,
             controls=(setting, setting),

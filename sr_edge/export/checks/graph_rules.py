@@ -71,12 +71,14 @@ def unknown_shapes(view: GraphView) -> Iterator[Problem]:
     for value in view.model.graph.input:
         shape = view.shapes.get(value.name)
         if not is_constant_shape(shape):
-            yield Problem(value.name, "input", f"its shape {_spell(shape)} is not constant", "export without --dynamic")
+            yield Problem(
+                value.name, "input", f"its shape {_shape_text(shape)} is not constant", "export without --dynamic"
+            )
     for at, node in enumerate(view.nodes):
         for tensor in node.output if node.op_type not in _DATA_DEPENDENT else ():
             shape = view.shapes.get(tensor)
             if tensor and tensor not in view.constants and not is_constant_shape(shape):
-                why = f"its output's shape {_spell(shape)} is not constant"
+                why = f"its output's shape {_shape_text(shape)} is not constant"
                 yield Problem(view.name(at), node.op_type, why, _WRITE_SIZES_AS_NUMBERS)
 
 
@@ -128,5 +130,5 @@ def has_free_inputs(view: GraphView) -> bool:
     return not all(is_constant_shape(view.shapes.get(value.name)) for value in view.model.graph.input)
 
 
-def _spell(shape: tuple[int | str | None, ...] | None) -> str:
+def _shape_text(shape: tuple[int | str | None, ...] | None) -> str:
     return "(unknown)" if shape is None else "(" + ", ".join("?" if dim is None else str(dim) for dim in shape) + ")"

@@ -192,7 +192,7 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
     compared = []
     for patch, setting in checked_pairs(patches, controls):
         x, scalars = torch.from_numpy(patch.batch), control_tensors(controls, setting)
-        with torch.inference_mode(), decisions.watched(x, *scalars):
+        with torch.inference_mode(), decisions.recording(x, *scalars):
             expected = module(x, *scalars)
         actual = run_session(session, feed_of(input_name, patch.batch, setting))[output_name]
         compared.append(_compared(module, patch, setting, actual, expected.numpy()))

@@ -17,7 +17,7 @@ import onnx
 from sr_edge.errors import NotDeployable, NotStatic
 from sr_edge.export.checks import graph_rules, runtime_rules, tensorrt_rules
 from sr_edge.export.checks.findings import NEVER, Finding, Problem, Severity
-from sr_edge.export.checks.targets import TARGET_NAMES, TARGETS, Library, Target, require_known_targets
+from sr_edge.export.checks.targets import TARGET_NAMES, TARGETS, Target, TargetLibrary, require_known_targets
 from sr_edge.export.graph import GraphView, read_onnx, view_graph
 
 SHOWN = 3
@@ -32,7 +32,7 @@ class GraphKind(Enum):
     DYNAMIC = "dynamic"
 
 
-Severities = Mapping[GraphKind | Library, Severity]
+Severities = Mapping[GraphKind | TargetLibrary, Severity]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Rule:
 
 
 _STATIC, _TRACED, _DYNAMIC = GraphKind
-_TENSORRT, _RTX, _OPENVINO, _ORT = Library
+_TENSORRT, _RTX, _OPENVINO, _ORT = TargetLibrary
 _ERROR, _WARNING = Severity
 _ALWAYS_ERROR: Severities = dict.fromkeys(GraphKind, _ERROR)
 _ALWAYS_WARNING: Severities = dict.fromkeys(GraphKind, _WARNING)

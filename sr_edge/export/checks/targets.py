@@ -8,10 +8,10 @@ from enum import Enum
 
 from sr_edge.errors import UnknownNameError
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, Version
-from sr_edge.spec import Spelling
+from sr_edge.spec import ActivationType
 
 
-class Library(str, Enum):
+class TargetLibrary(str, Enum):
     """What rules distinguish: a runtime, whatever its version."""
 
     TENSORRT = "tensorrt"
@@ -25,21 +25,21 @@ class Target:
     """One name of `--for`; only the releases of TensorRT have a version."""
 
     name: str
-    library: Library
+    library: TargetLibrary
     version: Version | None = None
 
 
 TARGETS: tuple[Target, ...] = (
-    *(Target(release.name, Library.TENSORRT, release.version) for release in TENSORRT_RELEASES),
-    Target("tensorrt-rtx", Library.TENSORRT_RTX),
-    Target("openvino", Library.OPENVINO),
-    Target("onnxruntime", Library.ONNXRUNTIME),
+    *(Target(release.name, TargetLibrary.TENSORRT, release.version) for release in TENSORRT_RELEASES),
+    Target("tensorrt-rtx", TargetLibrary.TENSORRT_RTX),
+    Target("openvino", TargetLibrary.OPENVINO),
+    Target("onnxruntime", TargetLibrary.ONNXRUNTIME),
 )
 TARGET_NAMES: tuple[str, ...] = tuple(target.name for target in TARGETS)
 
 _READERS = {  # of an INT8 graph, by how its activations are written
-    Spelling.S8: (Library.TENSORRT, Library.TENSORRT_RTX, Library.ONNXRUNTIME),
-    Spelling.U8: (Library.OPENVINO, Library.ONNXRUNTIME),
+    ActivationType.INT8: (TargetLibrary.TENSORRT, TargetLibrary.TENSORRT_RTX, TargetLibrary.ONNXRUNTIME),
+    ActivationType.UINT8: (TargetLibrary.OPENVINO, TargetLibrary.ONNXRUNTIME),
 }
 
 
@@ -52,16 +52,16 @@ def require_known_targets(names: Iterable[str]) -> tuple[str, ...]:
     return known
 
 
-def readers_of(spelling: Spelling | None) -> tuple[str, ...]:
+def readers_of(activation_type: ActivationType | None) -> tuple[str, ...]:
     """The targets that an INT8 graph with activations of that type is for; every target where None, a float graph."""
-    if spelling is None:
+    if activation_type is None:
         return TARGET_NAMES
-    return tuple(target.name for target in TARGETS if target.library in _READERS[spelling])
+    return tuple(target.name for target in TARGETS if target.library in _READERS[activation_type])
 
 
 def describe_targets(names: Sequence[str]) -> str:
     """Names for a sentence: all releases of TensorRT, with or without TensorRT for RTX, in two words."""
-    releases = [target.name for target in TARGETS if target.library is Library.TENSORRT]
+    releases = [target.name for target in TARGETS if target.library is TargetLibrary.TENSORRT]
     if not set(releases) <= set(names):
         return ", ".join(names)
     others = [name for name in names if name not in releases]

@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints.bounds import shown
 from sr_edge.models.checkpoints.numbers import float_keys, require_finite
-from sr_edge.models.checkpoints.reader import Candidate, Checkpoint, State, read_checkpoint
+from sr_edge.models.checkpoints.reader import Candidate, Checkpoint, StateDict, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Blended:
         others: the checkpoints that were added.
     """
 
-    state: State
+    state: StateDict
     described: str
     others: tuple[Checkpoint, ...]
 
 
-def blended(taken: Candidate, state: State, others: Sequence[Blend]) -> Blended:
+def blended(taken: Candidate, state: StateDict, others: Sequence[Blend]) -> Blended:
     """The weighted sum of checkpoints.
 
     Args:

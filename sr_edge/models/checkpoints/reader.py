@@ -31,7 +31,7 @@ from sr_edge.models.checkpoints.pickled import Record
 from sr_edge.models.checkpoints.stored import StoredTensor
 from sr_edge.models.checkpoints.torchscript import is_torchscript, load_script, script_tensors
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")
 """What the names of checkpoints end with; the content alone decides how one is read."""
@@ -62,13 +62,13 @@ class StateSet:
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
 
     @cached_property
-    def outline(self) -> State:
+    def outline(self) -> StateDict:
         """Shapes and element types as tensors on the meta device, without reading any values."""
         with reading(self.path):
             return {key: tensor.outline() for key, tensor in self._tensors.items()}
 
     @property
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """The values on the CPU, read anew each time: numbers with a fraction as float32, others as they are.
 
         Raises:
@@ -80,7 +80,7 @@ class StateSet:
     def elements(self) -> int:
         return sum(tensor.elements for tensor in self._tensors.values())
 
-    def load(self, keys: Mapping[str, StoredTensor] | list[str]) -> State:
+    def load(self, keys: Mapping[str, StoredTensor] | list[str]) -> StateDict:
         """As `state`, some keys only."""
         with reading(self.path):
             chosen = {key: self._tensors[key] for key in keys}
@@ -106,11 +106,11 @@ class Candidate:
     reading: Reading
 
     @property
-    def outline(self) -> State:
+    def outline(self) -> StateDict:
         """Shapes and element types under the keys of the network, on the meta device."""
         return {key: self.set.outline[original] for key, original in self.reading.keys.items()}
 
-    def load(self) -> State:
+    def load(self) -> StateDict:
         """The values under the keys of the network; raises WeightsError as `StateSet.state`."""
         state = self.set.load(list(self.reading.keys.values()))
         return {key: state[original] for key, original in self.reading.keys.items()}
@@ -169,7 +169,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, sha256_of(path), _sets(path, read_stream(path)))
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path) -> StateDict:
     """The values of the first set in a checkpoint, without the prefixes that trainers put in front of all keys.
 
     Raises:

@@ -13,10 +13,10 @@ from torch import Tensor
 from sr_edge.errors import WeightsError
 from sr_edge.models.checkpoints.bounds import TAKE_FLOAT
 from sr_edge.models.recognition.families import Family, find_family
-from sr_edge.models.recognition.library import Library, quiet
+from sr_edge.models.recognition.library import SpandrelLibrary, quiet
 from sr_edge.models.recognition.plausible import ImplausibleState, MemoryLimit, memory_limit_bytes, require_plausible
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Attempt:
     misfits: tuple[Misfit, ...] = ()
 
 
-def attempt(library: Library, state: State) -> Attempt:
+def attempt(library: SpandrelLibrary, state: StateDict) -> Attempt:
     """Tries the families in spandrel's order, and goes on to the next where the network does not fit.
 
     Raises:
@@ -56,12 +56,12 @@ def attempt(library: Library, state: State) -> Attempt:
     return Attempt(misfits=tuple(misfits))
 
 
-def has_telling_keys(library: Library, canonical: State) -> bool:
+def has_telling_keys(library: SpandrelLibrary, canonical: StateDict) -> bool:
     """Whether one of spandrel's families would be tried; only keys are looked at."""
     return any(support.detect(canonical) for support in library.spandrel.MAIN_REGISTRY.architectures("detection"))
 
 
-def load_as(architecture: Any, state: State) -> Any:
+def load_as(architecture: Any, state: StateDict) -> Any:
     """spandrel's descriptor of `state` as a network of `architecture`, or the Misfit.
 
     Raises:
@@ -91,7 +91,7 @@ def _not_loaded(family: Family, purpose: str, reason: str) -> WeightsError:
     )
 
 
-def _require_float_weights(wanted: State, state: State) -> None:
+def _require_float_weights(wanted: StateDict, state: StateDict) -> None:
     """Raises WeightsError for integers in the place of float weights, which torch would convert without a word."""
     for key, value in state.items():
         if key in wanted and wanted[key].is_floating_point() and not value.is_floating_point():

@@ -30,17 +30,17 @@ _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Library:
+class SpandrelLibrary:
     """The imported package; `remark` says so where the installed torchvision does not work."""
 
     spandrel: Any
     remark: str = ""
 
 
-_library: Library | None = None
+_library: SpandrelLibrary | None = None
 
 
-def find_library() -> Library | None:
+def find_library() -> SpandrelLibrary | None:
     """spandrel, imported once; None where it is not installed.
 
     Raises:
@@ -53,7 +53,7 @@ def find_library() -> Library | None:
         return _library
 
 
-def require_library() -> Library:
+def require_library() -> SpandrelLibrary:
     """spandrel; raises UsageError that says how to install it where it is absent or its import fails."""
     library = find_library()
     if library is None:
@@ -79,15 +79,15 @@ def is_installed() -> bool:
     return False
 
 
-def import_library() -> Library:
+def import_library() -> SpandrelLibrary:
     """Imports spandrel as `find_library` does once; raises UsageError where its import fails."""
     with quiet():
         if "spandrel" in sys.modules:
-            return Library(importlib.import_module("spandrel"))
+            return SpandrelLibrary(importlib.import_module("spandrel"))
         failure = _torchvision_failure()
         try:
             if failure is None:
-                return Library(importlib.import_module("spandrel"))
+                return SpandrelLibrary(importlib.import_module("spandrel"))
             with _stand_in_for_torchvision():
                 spandrel = importlib.import_module("spandrel")
         except Exception as error:  # whatever the package's own code raises
@@ -97,7 +97,7 @@ def import_library() -> Library:
                 wanted="spandrel",
                 remedy=f"run: {INSTALL}",
             ) from error
-    return Library(spandrel, _remark(failure) if failure else "")
+    return SpandrelLibrary(spandrel, _remark(failure) if failure else "")
 
 
 def _remark(failure: str) -> str:

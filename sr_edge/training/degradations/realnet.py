@@ -49,7 +49,7 @@ class Chain(Enum):
 
 
 @dataclass(frozen=True)
-class Order:
+class DegradationProcess:
     """The ranges of one pass: `larger` and `smaller` are how often it is resized so, else the size is kept."""
 
     blurred: float
@@ -61,9 +61,9 @@ class Order:
     poisson: tuple[float, float]
 
 
-ORDERS = (
-    Order(1.0, (0.2, 3.0), 0.2, 0.7, (0.15, 1.5), (1, 30), (0.05, 3.0)),
-    Order(0.8, (0.2, 1.5), 0.3, 0.4, (0.3, 1.2), (1, 25), (0.05, 2.5)),
+DEGRADATION_PROCESSES = (
+    DegradationProcess(1.0, (0.2, 3.0), 0.2, 0.7, (0.15, 1.5), (1, 30), (0.05, 3.0)),
+    DegradationProcess(0.8, (0.2, 1.5), 0.3, 0.4, (0.3, 1.2), (1, 25), (0.05, 2.5)),
 )
 
 
@@ -91,34 +91,36 @@ def run_chain(hr: Frame, scale: int, chain: Chain, random: np.random.Generator) 
     """A low-resolution picture of `hr`, all that happens to it drawn from `random`."""
     picture = picture_from_frame(hr)
     small = (hr.shape[0] // scale, hr.shape[1] // scale)
-    for order, size in zip(ORDERS, (hr.shape[:2], small), strict=True):
-        if chain is not Chain.NOISE and random.random() < order.blurred:
-            picture = blur(picture, _draw_kernel(order, random))
-        picture = _resize_at_random(picture, size, order, random)
+    for process, size in zip(DEGRADATION_PROCESSES, (hr.shape[:2], small), strict=True):
+        if chain is not Chain.NOISE and random.random() < process.blurred:
+            picture = blur(picture, _draw_kernel(process, random))
+        picture = _resize_at_random(picture, size, process, random)
         if chain is not Chain.BLUR:
-            picture = _add_noise(picture, order, random)
-        if order is ORDERS[-1]:
+            picture = _add_noise(picture, process, random)
+        if process is DEGRADATION_PROCESSES[-1]:
             picture = resize(picture, *small, str(random.choice(METHODS)))
         if chain is not Chain.BLUR:
             picture = compress_jpeg(picture, int(random.integers(*JPEG_QUALITY, endpoint=True)))
     return frame_from_picture(picture)
 
 
-def _draw_kernel(order: Order, random: np.random.Generator) -> Plane:
+def _draw_kernel(process: DegradationProcess, random: np.random.Generator) -> Plane:
     size_px = 2 * int(random.integers(3, 10, endpoint=True)) + 1
-    sigma_x, sigma_y = random.uniform(*order.sigma_px, size=2)
+    sigma_x, sigma_y = random.uniform(*process.sigma_px, size=2)
     if random.random() < ISOTROPIC:
         return gaussian_kernel(size_px, sigma_x, sigma_x)
     return gaussian_kernel(size_px, sigma_x, sigma_y, random.uniform(-math.pi, math.pi))
 
 
-def _resize_at_random(picture: Plane, size: tuple[int, int], order: Order, random: np.random.Generator) -> Plane:
+def _resize_at_random(
+    picture: Plane, size: tuple[int, int], process: DegradationProcess, random: np.random.Generator
+) -> Plane:
     """To `size` times a drawn factor; as in the source, the second pass counts from the final size."""
-    smallest, largest = order.factor
+    smallest, largest = process.factor
     choice = random.random()
-    if choice < order.larger:
+    if choice < process.larger:
         factor = random.uniform(1.0, largest)
-    elif choice < order.larger + order.smaller:
+    elif choice < process.larger + process.smaller:
         factor = random.uniform(smallest, 1.0)
     else:
         factor = 1.0
@@ -126,11 +128,11 @@ def _resize_at_random(picture: Plane, size: tuple[int, int], order: Order, rando
     return resize(picture, height, width, str(random.choice(METHODS)))
 
 
-def _add_noise(picture: Plane, order: Order, random: np.random.Generator) -> Plane:
+def _add_noise(picture: Plane, process: DegradationProcess, random: np.random.Generator) -> Plane:
     is_gray = bool(random.random() < GRAY_NOISE)
     if random.random() < 0.5:
-        return add_gaussian_noise(picture, random.uniform(*order.gaussian_levels), is_gray, random)
-    return add_poisson_noise(picture, random.uniform(*order.poisson), is_gray, random)
+        return add_gaussian_noise(picture, random.uniform(*process.gaussian_levels), is_gray, random)
+    return add_poisson_noise(picture, random.uniform(*process.poisson), is_gray, random)
 
 
 REALNET = RealNetDegradation(is_paired=False)

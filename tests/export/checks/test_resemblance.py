@@ -13,7 +13,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.spec import ModelCard, TileSpec
 
 
-class Enlarging(nn.Module):
+class Upscaling(nn.Module):
     def __init__(self, gain: float) -> None:
         super().__init__()
         self.gain = gain
@@ -24,7 +24,7 @@ class Enlarging(nn.Module):
 
 @pytest.mark.parametrize(("gain", "is_said"), [(1.0, False), (0.9, False), (1 / 255, True), (255.0, True)])
 def test_an_output_that_is_another_picture_is_said(gain: float, is_said: bool, tmp_path: Path) -> None:
-    model = LoadedModel(Enlarging(gain).eval(), ModelCard(name="net", scale=2, parameters=0))
+    model = LoadedModel(Upscaling(gain).eval(), ModelCard(name="net", scale=2, parameters=0))
     report = export_onnx(model, TileSpec(32, 32), tmp_path / "net.onnx")
     assert bool(report.remarks) is is_said
     assert torch.is_inference_mode_enabled() is False

@@ -15,7 +15,7 @@ from sr_edge.export.checks.targets import TARGET_NAMES, readers_of
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.simplify import simplify
 from sr_edge.export.tracing import trace
-from sr_edge.spec import Spelling, TileSpec
+from sr_edge.spec import ActivationType, TileSpec
 from tests.expected_errors import raises
 from tests.export.checks.cases import RELU, RTX_CASES, TENSORRT_CASES, einsum, graph, top_k
 
@@ -147,7 +147,7 @@ def test_a_graph_for_some_targets_is_not_held_against_the_others() -> None:
         "{ b = QuantizeLinear(a, s, z) y = DequantizeLinear(b, s, z) }"
     )
     assert check_graph(unsigned)
-    assert check_graph(unsigned, ["tensorrt-10.3", "openvino"], intended=readers_of(Spelling.U8)) == ()
+    assert check_graph(unsigned, ["tensorrt-10.3", "openvino"], intended=readers_of(ActivationType.UINT8)) == ()
 
 
 def test_an_unknown_target_is_refused() -> None:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sr_edge.errors import EngineError, PrecisionUnavailable
-from sr_edge.runtimes.tensorrt_api import Library
+from sr_edge.runtimes.tensorrt_api import TensorRTLibrary
 from sr_edge.runtimes.tensorrt_builder import build_engine
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from sr_edge.spec import Precision
@@ -22,11 +22,11 @@ CASES = [case for case in (*TENSORRT_CASES, *RTX_CASES) if case.op not in FREE_I
 
 
 @pytest.fixture(scope="module")
-def rtx() -> Library:
+def rtx() -> TensorRTLibrary:
     return require_compiler()
 
 
-def builds(rtx: Library, model: onnx.ModelProto, folder: Path) -> bool:
+def builds(rtx: TensorRTLibrary, model: onnx.ModelProto, folder: Path) -> bool:
     path = folder / "model.onnx"
     onnx.save(model, path)
     for precision in (Precision.FP32, Precision.FP16):  # TensorRT says which of them the graph is
@@ -41,11 +41,11 @@ def builds(rtx: Library, model: onnx.ModelProto, folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_it_refuses_what_the_table_says(rtx: Library, case: Case, tmp_path: Path) -> None:
+def test_it_refuses_what_the_table_says(rtx: TensorRTLibrary, case: Case, tmp_path: Path) -> None:
     assert builds(rtx, case.bad_graph, tmp_path) is not case.rtx
     assert builds(rtx, case.good_graph, tmp_path)
 
 
 @pytest.mark.parametrize("text", BUILT_EVERYWHERE)
-def test_it_builds_what_is_only_a_warning(rtx: Library, text: str, tmp_path: Path) -> None:
+def test_it_builds_what_is_only_a_warning(rtx: TensorRTLibrary, text: str, tmp_path: Path) -> None:
     assert builds(rtx, graph(text), tmp_path)

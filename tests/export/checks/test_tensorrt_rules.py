@@ -6,7 +6,7 @@ import pytest
 
 from sr_edge.export.checks.findings import Finding, Severity
 from sr_edge.export.checks.rules import RULES, check_graph
-from sr_edge.export.checks.targets import TARGET_NAMES, Library
+from sr_edge.export.checks.targets import TARGET_NAMES, TargetLibrary
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES
 from tests.export.checks.cases import BUILT_EVERYWHERE, RTX_CASES, TENSORRT_CASES, Case, graph, two_sums
 
@@ -69,5 +69,5 @@ def test_a_plugin_of_another_domain_is_named() -> None:
 
 def test_every_rule_about_tensorrt_has_a_case() -> None:
     tried = {case.rule for case in (*TENSORRT_CASES, *RTX_CASES)} | {"differing cumulative sums", "float64"}
-    about = {rule.name for rule in RULES if {Library.TENSORRT, Library.TENSORRT_RTX} & set(rule.severities)}
+    about = {rule.name for rule in RULES if {TargetLibrary.TENSORRT, TargetLibrary.TENSORRT_RTX} & set(rule.severities)}
     assert about <= tried

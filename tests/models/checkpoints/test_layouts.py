@@ -21,20 +21,20 @@ from tests.expected_errors import raises
 
 NAME, SCALE = "convnet-tiny", 2
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 
 @pytest.fixture
-def state() -> State:
+def state() -> StateDict:
     torch.manual_seed(1)
     return build_network(NAME, SCALE).state_dict()
 
 
-def shifted(state: State, by: float) -> State:
+def shifted(state: StateDict, by: float) -> StateDict:
     return {key: value + by for key, value in state.items()}
 
 
-def under(prefix: str, state: State) -> State:
+def under(prefix: str, state: StateDict) -> StateDict:
     return {prefix + key: value for key, value in state.items()}
 
 
@@ -45,7 +45,7 @@ class Hyper:
         self.width = 64
 
 
-LAYOUTS: dict[str, Callable[[State], Any]] = {
+LAYOUTS: dict[str, Callable[[StateDict], Any]] = {
     "params_ema": lambda s: {"params": shifted(s, 1), "params_ema": s},
     "ema": lambda s: {"model": shifted(s, 1), "ema": s},
     "ema of a module": lambda s: {"model": shifted(s, 1), "ema": {"module": s, "updates": 3}},
@@ -82,7 +82,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
 }
 
 
-def _filled(state: State) -> nn.Module:
+def _filled(state: StateDict) -> nn.Module:
     network = build_network(NAME, SCALE)
     network.load_state_dict(state)
     return network
@@ -90,7 +90,7 @@ def _filled(state: State) -> nn.Module:
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_weights_are_found(tmp_path: Path, state: State, layout: str, legacy: bool) -> None:
+def test_the_weights_are_found(tmp_path: Path, state: StateDict, layout: str, legacy: bool) -> None:
     path = tmp_path / "weights.ckpt"
     torch.save(LAYOUTS[layout](state), path, _use_new_zipfile_serialization=not legacy)
     model = load_model(str(path), None)
@@ -98,7 +98,7 @@ def test_the_weights_are_found(tmp_path: Path, state: State, layout: str, legacy
     assert all(torch.equal(model.module.state_dict()[key], value) for key, value in state.items())
 
 
-def test_what_was_taken_and_what_was_left_is_said(tmp_path: Path, state: State) -> None:
+def test_what_was_taken_and_what_was_left_is_said(tmp_path: Path, state: StateDict) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"params": state, "params_ema": {**under("module.", state), "module.total_ops": torch.zeros(1)}}, path)
     model = load_model(str(path), None)
@@ -111,13 +111,13 @@ def test_what_was_taken_and_what_was_left_is_said(tmp_path: Path, state: State) 
     assert model.card.name in recognised
 
 
-def test_an_averaged_set_that_does_not_fit_gives_way(tmp_path: Path, state: State) -> None:
+def test_an_averaged_set_that_does_not_fit_gives_way(tmp_path: Path, state: StateDict) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"ema": {"first.weight": state["first.weight"]}, "params": state}, path)
     assert load_model(str(path), None).card.weights_source == "weights.pth, params"
 
 
-def test_part_of_a_network_is_never_taken_for_a_network(tmp_path: Path, state: State) -> None:
+def test_part_of_a_network_is_never_taken_for_a_network(tmp_path: Path, state: StateDict) -> None:
     """What stands beside it may change every picture."""
     path = tmp_path / "weights.pth"
     torch.save({**under("model.", state), "colour.weight": torch.ones(3, 3, 1, 1)}, path)
@@ -141,7 +141,7 @@ def test_keys_are_read_as_they_are_first() -> None:
     assert {way.prefix for way in others} == {"", "model.", "model.a."}
 
 
-def test_objects_that_refer_to_each_other_in_a_circle(tmp_path: Path, state: State) -> None:
+def test_objects_that_refer_to_each_other_in_a_circle(tmp_path: Path, state: StateDict) -> None:
     content: dict[str, Any] = {"state_dict": state}
     content["model"] = content
     path = tmp_path / "weights.pth"

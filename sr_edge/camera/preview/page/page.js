@@ -19,7 +19,7 @@ const graphs = {
   latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95"]),
   dropped: new Graph(document.querySelector("#dropped svg"), ["dropped"], { bars: true }),
 };
-let billing = null;
+let stream_info = null;
 let newest = null;
 let earlier = null;
 let drawn = 0;
@@ -90,17 +90,17 @@ function divide() {
 // What the server says
 
 function tellFacts() {
-  if (!billing) return;
+  if (!stream_info) return;
   const size = newest
     ? `${newest.header.before.slice(0, 2).join(" × ")} → ${newest.header.after.slice(0, 2).join(" × ")}`
-    : `× ${billing.scale}`;
-  find("facts").textContent = [billing.source, billing.model, size, `policy ${billing.policy}`].join("  ·  ");
+    : `× ${stream_info.scale}`;
+  find("facts").textContent = [stream_info.source, stream_info.model, size, `policy ${stream_info.policy}`].join("  ·  ");
   find("facts").title = find("facts").textContent;
 }
 
 function offerEngines(socket) {
   const groups = new Map();
-  for (const label of billing.choices) {
+  for (const label of stream_info.choices) {
     const [runtime, precision] = label.split(" ");
     groups.set(runtime, [...(groups.get(runtime) ?? []), { label, precision }]);
   }
@@ -193,7 +193,7 @@ function connect() {
       tellFigures(said);
       return;
     }
-    billing = said;
+    stream_info = said;
     tellFacts();
     offerEngines(socket);
   });
