@@ -149,7 +149,7 @@ def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], misfi
     """What a checkpoint contains, and which network comes nearest."""
     near = nearest_registered(candidates) or _nearest_family(candidates[:DESCRIBED], misfits)
     return WeightsError(
-        f"{checkpoint.path} fits no known network; it contains {listed_sets(checkpoint.sets)}; {near.clause}",
+        f"{checkpoint.path} fits no known network; it has weights in {listed_sets(checkpoint.sets)}; {near.clause}",
         found=near.differences if near.name else [str(found) for found in checkpoint.sets],
         wanted=near.name or None,
         remedy="for a network of your own pass --arch package.module:factory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sr_edge.errors import UsageError
-from sr_edge.export.serving import ServedBy, TritonPlan
+from sr_edge.export.serving import InstanceKind, ServedBy, TritonPlan
 from tests.expected_errors import raises
 
 
@@ -14,3 +14,17 @@ def test_an_empty_engine_serves_nobody(tmp_path: Path) -> None:
     engine.touch()
     with raises(UsageError, found=engine, wanted="a complete engine"):
         TritonPlan(ServedBy.TENSORRT, engine=engine)
+
+
+def test_what_a_server_cannot_run_is_refused(tmp_path: Path) -> None:
+    absent = tmp_path / "absent.plan"
+    with raises(UsageError, found=0):
+        TritonPlan(instances=0)
+    with raises(UsageError, found="gpu", wanted=("cpu",)):
+        TritonPlan(ServedBy.OPENVINO, kind=InstanceKind.GPU)
+    with raises(UsageError, found=None, wanted="an engine"):
+        TritonPlan(ServedBy.TENSORRT)
+    with raises(UsageError, found=absent, wanted="an ONNX file"):
+        TritonPlan(ServedBy.ONNXRUNTIME, engine=absent)
+    with raises(UsageError, found=absent, wanted="an existing file"):
+        TritonPlan(ServedBy.TENSORRT, engine=absent)

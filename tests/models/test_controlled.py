@@ -58,8 +58,9 @@ def test_baking_nothing_changes_nothing() -> None:
 
 @pytest.mark.parametrize("wrong", [{"gamma": 1.0}, {"alpha": 2.5}])
 def test_what_cannot_be_set_cannot_be_baked(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
+    with raises(UsageError) as caught:
         bake(loaded(), wrong)
+    assert str(next(iter(wrong))) in caught.value.problem
 
 
 def test_a_network_of_another_range_passes_controls_on() -> None:

@@ -25,6 +25,7 @@ from sr_edge.models.spandrel_networks import (
     nearest_miss,
     recognise,
 )
+from sr_edge.models.weights import Differences
 from sr_edge.spec import Tiling
 from tests.expected_errors import raises
 
@@ -147,7 +148,8 @@ def test_what_the_networks_own_keys_do_not_tell_is_read_from_the_state_that_a_bu
     assert recognised is not None
     assert (recognised.scale, recognised.input_channels, recognised.tiling) == (2, 3, Tiling.DISCOURAGED)
     load_family(recognised.architecture, recognised.state, recognised.hyper_parameters)
-    with pytest.raises(WeightsError):
+    shapes = ["conv_last.weight (3, 64, 3, 3) instead of (12, 64, 3, 3)", "conv_last.bias (3) instead of (12)"]
+    with raises(WeightsError, found=Differences([], [], shapes), wanted="SwinIR"):
         load_family(recognised.architecture, recognised.module.state_dict(), recognised.hyper_parameters)
 
 

@@ -138,7 +138,7 @@ def require_deployable(
     shown = "; ".join(finding.problem for finding in errors[:SHOWN])
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
     nodes = tuple((finding.op, finding.node) for finding in errors)
-    remedy = "; ".join(dict.fromkeys(finding.remedy for finding in errors[:SHOWN]))
+    remedy = _remedy(errors[:SHOWN])
     if all(finding.rule in _LIFTED_BY_TRACING for finding in errors):
         raise NotStatic(f"the graph is not static: {shown}{more}", found=nodes, wanted="constant shapes", remedy=remedy)
     refusing = tuple(targets) if any(finding.targets for finding in errors) else ()
@@ -146,6 +146,16 @@ def require_deployable(
     raise NotDeployable(
         f"the graph cannot be deployed{for_whom}: {shown}{more}", found=nodes, wanted=refusing, remedy=remedy
     )
+
+
+def _remedy(errors: Sequence[Finding]) -> str:
+    """What to do about all of them; where that differs, with the operators that it is for."""
+    operators: dict[str, list[str]] = {}
+    for finding in errors:
+        operators.setdefault(finding.remedy, []).append(finding.op)
+    if len(operators) == 1:
+        return errors[0].remedy
+    return "; ".join(f"for {', '.join(dict.fromkeys(ops))}: {remedy}" for remedy, ops in operators.items())
 
 
 def _kind(view: GraphView, static: bool) -> GraphKind:

@@ -42,11 +42,12 @@ _OTHER_KINDS = (
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
     (b"<!DOCTYPE", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes them", "give a checkpoint of PyTorch"),
+    (b"\x89HDF", "an HDF5 file", "give a checkpoint of PyTorch instead of one of Keras"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
     (b"\x93NUMPY", "a NumPy array", "give a checkpoint of PyTorch"),
 )
-_ONNX = "an ONNX file, a finished graph without a PyTorch network"
+_ONNX = "an ONNX graph"
+_WHAT_TO_GIVE_FOR_ONNX = f"{_WHAT_TO_GIVE}, which has the weights of its PyTorch network"
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _head(path: Path) -> bytes:
         if head.lstrip().lower().startswith(beginning.lower()):
             raise _of_another_kind(kind, remedy)
     if path.suffix == ".onnx":
-        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE)
+        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
     return head
 
 
@@ -200,10 +201,10 @@ def _of_another_kind(kind: str, remedy: str) -> Unreadable:
 def _require_pickle(path: Path, head: bytes) -> None:
     if head[257:262] == b"ustar":
         raise _of_another_kind(
-            "a tar archive, as torch wrote before 0.1.12", "load it there and save the state_dict again"
+            "a tar archive", "load it in a torch before 0.1.12, which wrote such files, and save the state_dict again"
         )
     if head[:1] == b"\x08" and b"\x12" in head[:4]:  # ir_version and producer_name, the first fields of a ModelProto
-        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE)
+        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
     if path.suffix == ".safetensors" or head[:1] not in b"\x80(]}cl":  # what a pickle begins with
         raise Unreadable("is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN)
 
