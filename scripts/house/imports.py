@@ -17,8 +17,8 @@ Graph = dict[str, set[str]]
 
 def measure_imports(checkout: Checkout) -> list[Measure]:
     modules = {file.module for file in checkout.sources}
-    at_run_time = _graph(checkout, modules, with_type_checking=False)
-    everything = _graph(checkout, modules, with_type_checking=True)
+    at_run_time = import_graph(checkout)
+    everything = import_graph(checkout, with_type_checking=True)
     return [
         _cycles("import cycles among modules", cyclic_groups(at_run_time), "0"),
         _cycles("import cycles among sibling packages", _package_cycles(at_run_time, modules), "0"),
@@ -31,7 +31,9 @@ def _cycles(name: str, groups: list[list[str]], target: str = "") -> Measure:
     return Measure(name, len(groups), target, tuple(f"{len(group)}: {' '.join(group)}" for group in groups))
 
 
-def _graph(checkout: Checkout, modules: set[str], with_type_checking: bool) -> Graph:
+def import_graph(checkout: Checkout, with_type_checking: bool = False) -> Graph:
+    """The modules and packages of the package that each of them imports."""
+    modules = {file.module for file in checkout.sources}
     graph: Graph = {module: set() for module in modules}
     for file in checkout.sources:
         left_out = set() if with_type_checking else _under_type_checking(file)
@@ -77,12 +79,13 @@ def _package_cycles(graph: Graph, modules: set[str]) -> list[list[str]]:
     return [
         group
         for parent in sorted(packages)
-        for group in cyclic_groups(_children_graph(graph, parent))
+        for group in cyclic_groups(children_graph(graph, parent))
         if packages & set(group)
     ]
 
 
-def _children_graph(graph: Graph, parent: str) -> Graph:
+def children_graph(graph: Graph, parent: str) -> Graph:
+    """The same between the direct children of `parent`, each with all that it contains."""
     children: Graph = defaultdict(set)
     for module, imported in graph.items():
         source = _child(module, parent)

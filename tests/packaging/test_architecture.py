@@ -1,0 +1,34 @@
+"""docs/architecture.md: its list of imports is current, and every file and folder that it names exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts.draw_architecture import PAGE, ROOT, layers_of, levels_of, reduced, with_list
+from scripts.house.checkout import Checkout
+
+NAMED = re.compile(r"`((?:sr_edge|tests)/[\w/.]*)`")
+
+
+def test_the_list_of_imports_is_current() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == with_list(page, layers_of(Checkout.read(ROOT))), "run: python scripts/draw_architecture.py"
+
+
+def test_every_place_that_is_named_exists() -> None:
+    places = [place for place in NAMED.findall(PAGE.read_text("utf-8")) if "NAME" not in place]
+    assert len(places) > 30
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_levels_and_arrows_of_a_small_graph() -> None:
+    graph = {"cli": {"export", "errors"}, "export": {"errors"}, "errors": set[str]()}
+    assert levels_of(graph) == {"errors": 0, "export": 1, "cli": 2}
+    assert reduced(graph) == {"cli": {"export"}, "export": {"errors"}, "errors": set()}
+
+
+def test_a_cycle_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="a, b"):
+        levels_of({"a": {"b"}, "b": {"a"}})
