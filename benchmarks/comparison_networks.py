@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicFrameUpscaler
+from sr_edge.models.bicubic import BicubicUpsampler
 from sr_edge.models.lcoan import GROUP_SCALE, LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup
 from sr_edge.models.lsp import SparsePattern
 from sr_edge.models.lstea import LSTEA, LargeScale
@@ -43,7 +43,7 @@ class Trunk(nn.Module):
         self.shallow = nn.Conv2d(3, TRUNK_FEATURES, 3, padding=1)
         self.blocks = nn.Sequential(*(LSTEA(TRUNK_FEATURES, LargeScale.NONE) for _ in range(TRUNK_BLOCKS)))
         self.reconstruct = Reconstruction(TRUNK_FEATURES, TRUNK_FEATURES, SCALE)
-        self.bicubic = BicubicFrameUpscaler(SCALE)
+        self.bicubic = BicubicUpsampler(SCALE)
         nn.init.zeros_(self.reconstruct.last.weight)
         nn.init.zeros_(self.reconstruct.last.bias)
         for block in self.blocks:  # last, so that the seed gives all variants the same weights elsewhere
