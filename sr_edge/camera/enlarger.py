@@ -45,22 +45,25 @@ class NetworkFrameUpscaler:
     """A network in an open session, which stays the caller's."""
 
     def __init__(
-        self, session: Session, at_once: int = 1, overlap_px: int | None = None, controls: Controls | None = None
+        self, session: Session, concurrency: int = 1, overlap_px: int | None = None, controls: Controls | None = None
     ) -> None:
         """Args:
         session: must be open while the enlarger is used.
-        at_once: frames in the engine at a time. 1 gives the least latency; one more than the session has slots
+        concurrency: frames in the engine at a time. 1 gives the least latency; one more than the session has slots
             hides all other work behind the network.
         overlap_px, controls: as `Upscaler` takes them.
         """
-        if at_once < 1:
+        if concurrency < 1:
             raise UsageError(
-                f"at_once={at_once} is less than 1", found=at_once, wanted="1 or more", remedy="give 1 or more"
+                f"concurrency={concurrency} is less than 1",
+                found=concurrency,
+                wanted="1 or more",
+                remedy="give 1 or more",
             )
         spec = session.spec
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
         self._upscaler = Upscaler(session, overlap_px, controls)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
@@ -79,21 +82,21 @@ def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | No
 
     Under other policies one frame at a time: it is the newest when its turn comes.
     """
-    at_once = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, at_once, controls=controls)
+    concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
+    return NetworkFrameUpscaler(session, concurrency, controls=controls)
 
 
 class BicubicFrameUpscaler:
     """Bicubic on the planes as they are, without RGB."""
 
-    def __init__(self, scale: int, at_once: int = 2) -> None:
+    def __init__(self, scale: int, concurrency: int = 2) -> None:
         if scale < 1:
             raise UsageError(
                 f"scale {scale} is not a magnification", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
             )
         self.name = "bicubic"
         self.scale = scale
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         return frame

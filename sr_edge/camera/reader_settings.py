@@ -18,7 +18,7 @@ _OF_READERS = 2
 _EXAMPLES = ["framerate", "video_size", "timeout"]
 
 
-def require_known_settings(names: Iterable[str]) -> None:
+def require_known_options(names: Iterable[str]) -> None:
     """Raises UsageError for a name that no format, protocol or device of FFmpeg's has as a setting for reading."""
     ffmpeg = _ffmpeg()
     unknown = [name for name in names if not _is_known(ffmpeg, name)]

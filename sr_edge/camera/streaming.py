@@ -12,16 +12,16 @@ from types import TracebackType
 
 from sr_edge.bundle import Bundle
 from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
+from sr_edge.camera.events import EventLog, ignore_event
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
-from sr_edge.camera.open_source import SourceOptions, open_source
-from sr_edge.camera.options import USUAL_LATENCY_MS, LoopOptions, Region
+from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS, LoopOptions, Region
 from sr_edge.camera.policy import Policy, policy_for
-from sr_edge.camera.ports import Sink, Source, ignore_event
+from sr_edge.camera.ports import Sink, Source
 from sr_edge.camera.simple_sinks import CallbackSink
+from sr_edge.camera.sources_open import SourceOptions, open_source
 from sr_edge.camera.statistics import StreamReport
-from sr_edge.camera.watch import HungStage
+from sr_edge.camera.watch import StageTimeout
 from sr_edge.controls import Controls
 from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
@@ -97,7 +97,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is HungStage:  # its session would wait for it for good
+        if kind is StageTimeout:  # its session would wait for it for good
             self.stop()
             self._owned.pop_all()
             return
@@ -164,7 +164,7 @@ def stream(
             region=Region.parse(roi) if isinstance(roi, str) else roi,
             every=every,
             fallback=cheaper,
-            max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
+            max_latency_ms=DEFAULT_MAX_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
             event_log=event_log,
         )
         return Stream(Loop(source, upscaler, options), owned.pop_all())

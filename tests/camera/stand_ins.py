@@ -27,6 +27,8 @@ class ListSource:
     """Gives the frames of a list, or of a generator that a test holds in its hand."""
 
     name = "a list"
+    reconnections = 0
+    unreadable_packets = 0
 
     def __init__(self, frames: Iterable[VideoFrame], is_live: bool = False) -> None:
         self.is_live = is_live
@@ -48,6 +50,7 @@ class ListSink:
     """Keeps what it is given."""
 
     name = "a list"
+    reconnections = 0
 
     def __init__(self) -> None:
         self.frames: list[VideoFrame] = []
@@ -65,9 +68,9 @@ class RepeatingFrameUpscaler:
 
     scale = 2
 
-    def __init__(self, at_once: int = 1, name: str = "repeating") -> None:
+    def __init__(self, concurrency: int = 1, name: str = "repeating") -> None:
         self.name = name
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
 
     def before_infer(self, frame: VideoFrame) -> None: ...
 

@@ -23,7 +23,7 @@ from sr_edge.errors import StreamError
 from sr_edge.camera import SourceOptions, open_source
 said, frames = [], []
 try:
-    source = open_source("gst:" + sys.argv[1], SourceOptions(silence_s=1.0, on_event=said.append))
+    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=said.append))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):

@@ -101,8 +101,8 @@ def test_rtsp_killed_restarted_and_of_another_size() -> None:
                     break
     assert [frame.sequence for frame in frames] == sorted(frame.sequence for frame in frames)
     assert min(steps(frames)) > 0, "times rise over the gap"
-    assert "is lost: it ended; opening it again" in said[0]
-    assert "is back after" in said[-1]
+    assert "was lost: the stream ended; reconnecting" in said[0]
+    assert "is available again after" in said[-1]
 
 
 def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
@@ -112,20 +112,20 @@ def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
 
         def on_event(text: str) -> None:
             said.append(text)
-            if "is lost" in text:  # only now: it was the silence that was noticed
+            if "was lost" in text:  # only now: it was the silence that was noticed
                 sender.kill()
                 sender.start()
 
         said: list[str] = []
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, silence_s=0.5, on_event=on_event))
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, timeout_s=0.5, on_event=on_event))
         for frame in source.frames():
             frames.append(frame)
             if len(frames) == 5:
                 sender.stop()
-            if said and "is back" in said[-1]:
+            if said and "is available again" in said[-1]:
                 source.close()
     assert "in time" in said[0] or "no frame for" in said[0]
-    assert "is back after" in said[-1]
+    assert "is available again after" in said[-1]
     assert min(steps(frames)) > 0
 
 
@@ -214,20 +214,20 @@ def test_a_server_that_was_killed_gets_the_stream_again() -> None:
         running = threading.Thread(target=loop.run, args=(sink,))
         running.start()
         eventually(lambda: len(first.lines) > 2)
-    eventually(lambda: any("is lost" in event for event in event_log.events))
+    eventually(lambda: any("was lost" in event for event in event_log.events))
     with server(url) as second:
         eventually(lambda: len(second.lines) > 2)
     enough.set()
     loop.stop()
     running.join(PATIENCE_S)
     assert not running.is_alive()
-    assert loop.report().sink_reopened == 1
+    assert loop.report().sink_reconnections == 1
 
 
 def test_a_server_that_never_answers_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         place = f"127.0.0.1:{deaf.getsockname()[1]}/out"
-        sink = open_sink(f"rtsp://me:hunter2@{place}", ListSource([], is_live=True), SinkOptions(silence_s=0.5))
+        sink = open_sink(f"rtsp://me:hunter2@{place}", ListSource([], is_live=True), SinkOptions(timeout_s=0.5))
         with raises(StreamError, found=f"rtsp://***@{place}", wanted="rtsp") as caught:
             sink.write(flat_frame(0, pts=0))
         sink.close()

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
-from sr_edge.camera.av_source import AvAddress, AvSource, frame_rate
+from sr_edge.camera.av_source import FFmpegInput, FFmpegSource, frame_rate
 from sr_edge.camera.frame import ColourRange
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.camera.vendor_errors import reason_of, remedy_of, stream_errors
 from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
@@ -38,7 +38,7 @@ def all_frames(text: str | Path, options: SourceOptions | None = None) -> list[V
 def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
     times = [0, 3003, 9009, 9010]
     source = open_source(str(write_clip(tmp_path / "clip.mp4", times, audio_s=0.2)))
-    assert isinstance(source, AvSource)
+    assert isinstance(source, FFmpegSource)
     frames = list(source.frames())
     assert not source.is_live
     assert [frame.pts for frame in frames] == times
@@ -62,9 +62,13 @@ def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) ->
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
     clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv410p")
     said: list[str] = []
-    address = AvAddress(str(clip), is_live=is_live)
-    source = AvSource(address)
-    frames = ReopeningSource(source, lambda lost: AvSource(address, lost), on_event=said.append) if is_live else source
+    address = FFmpegInput(str(clip), is_live=is_live)
+    source = FFmpegSource(address)
+    frames = (
+        ReconnectingSource(source, lambda lost: FFmpegSource(address, lost), on_event=said.append)
+        if is_live
+        else source
+    )
     with raises(FrameError, found="yuv410p") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from sr_edge.bundle.plain import json_text
-from sr_edge.camera.journal import EventLog
+from sr_edge.camera.events import EventLog
 from sr_edge.camera.sensors import Sensors
-from sr_edge.camera.statistics import Histogram, StreamStatistics
+from sr_edge.camera.statistics import DurationHistogram, StreamStatistics
 from sr_edge.cli.stream_display import Display
 
 
 @pytest.mark.parametrize("scale_ms", [0.05, 7.0, 4000.0])
 def test_percentiles_are_within_two_percent(scale_ms: float) -> None:
     samples = np.random.default_rng(5).gamma(4, scale_ms, 5000)
-    histogram = Histogram()
+    histogram = DurationHistogram()
     for sample in samples:
         histogram.add(float(sample))
-    times = histogram.times()
+    times = histogram.summary()
     assert times is not None
     exact = np.quantile(samples, (0.5, 0.95, 0.99))
     np.testing.assert_allclose((times.p50_ms, times.p95_ms, times.p99_ms), exact, rtol=0.02)
@@ -31,19 +31,19 @@ def test_percentiles_are_within_two_percent(scale_ms: float) -> None:
 
 
 def test_nothing_and_next_to_nothing() -> None:
-    histogram = Histogram()
-    assert histogram.times() is None
+    histogram = DurationHistogram()
+    assert histogram.summary() is None
     histogram.add(0.0)
-    times = histogram.times()
+    times = histogram.summary()
     assert times is not None
     assert times.p99_ms == 0.0
 
 
 def test_a_report_is_json_and_keeps_a_bounded_number_of_events() -> None:
     statistics = StreamStatistics()
-    statistics.frame_in(1.0)
-    statistics.frame_out(20.0)
-    statistics.count("failed")
+    statistics.record_input(1.0)
+    statistics.record_output(20.0)
+    statistics.increment("failed")
     event_log = EventLog()
     for number in range(10_000):
         event_log.record(f"event {number}")

@@ -28,7 +28,7 @@ from sr_edge.camera import (
     rgb_from_frame,
     stream,
 )
-from sr_edge.camera.options import USUAL_LATENCY_MS
+from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS
 from sr_edge.cli.stream_options import MaxLatencyMs
 from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
@@ -221,8 +221,8 @@ def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path) ->
         stream(clip, RepeatingFrameUpscaler()) as alone,
     ):
         limits_ms = [one.options.max_latency_ms for one in (usual, patient, alone)]
-    assert limits_ms == [USUAL_LATENCY_MS, 1e6, None]
-    assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
+    assert limits_ms == [DEFAULT_MAX_LATENCY_MS, 1e6, None]
+    assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {DEFAULT_MAX_LATENCY_MS:g} where left out."
 
 
 def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:

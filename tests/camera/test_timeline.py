@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from sr_edge.camera.paced import PacedSource
 from sr_edge.camera.timeline import Timeline
+from sr_edge.camera.wrappers import PacedSource
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import ListSource
 

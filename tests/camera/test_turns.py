@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sr_edge.camera.policy import Dropping, Policy, policy_for
-from sr_edge.camera.queues import DROP_LATE_DEPTH, Inbox, Outbox
+from sr_edge.camera.queues import DROP_LATE_DEPTH, InputQueue, OrderedOutput
 from sr_edge.camera.turns import FairLock
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
@@ -46,7 +46,7 @@ def test_live_sources_drop_others_wait() -> None:
 
 
 def test_drop_late_holds_a_bounded_number() -> None:
-    inbox = Inbox(Policy.parse("drop-late 1000000"))
+    inbox = InputQueue(Policy.parse("drop-late 1000000"))
     for number in range(DROP_LATE_DEPTH + 5):
         inbox.put(flat_frame(number))
     assert (len(inbox), inbox.dropped) == (DROP_LATE_DEPTH, 5)
@@ -55,7 +55,7 @@ def test_drop_late_holds_a_bounded_number() -> None:
 def test_a_newer_frame_displaces_older_ones_but_none_to_which_it_gives_way() -> None:
     waiting: list[tuple[int, ...]] = []
     for last in range(1, 8):
-        inbox = Inbox(Policy.parse("latest"), gives_way=lambda frame: frame.sequence % 3 != 0)
+        inbox = InputQueue(Policy.parse("latest"), is_low_priority=lambda frame: frame.sequence % 3 != 0)
         for number in range(1, last + 1):
             inbox.put(flat_frame(number))
         assert inbox.dropped == last - len(inbox)
@@ -64,7 +64,7 @@ def test_a_newer_frame_displaces_older_ones_but_none_to_which_it_gives_way() -> 
 
 
 def test_only_a_frame_that_is_wanted_is_taken() -> None:
-    inbox = Inbox(Policy.parse("block"))
+    inbox = InputQueue(Policy.parse("block"))
     inbox.put(flat_frame(1))
     assert inbox.take(lambda frame: frame.sequence == 2) is None
     assert inbox.head() is inbox.take(lambda frame: frame.sequence == 1) is not None
@@ -72,7 +72,7 @@ def test_only_a_frame_that_is_wanted_is_taken() -> None:
 
 
 def test_an_ended_inbox_takes_nothing_and_wakes_who_waits() -> None:
-    inbox = Inbox(Policy.parse("block"))
+    inbox = InputQueue(Policy.parse("block"))
     inbox.put(flat_frame(0))
     inbox.put(flat_frame(1))
     refused: list[bool] = []
@@ -88,9 +88,9 @@ def test_an_ended_inbox_takes_nothing_and_wakes_who_waits() -> None:
 
 
 def test_results_come_out_in_order_whatever_order_they_came_in() -> None:
-    outbox: Outbox[str] = Outbox(4)
+    outbox: OrderedOutput[str] = OrderedOutput(4)
     assert all(outbox.reserve() for _ in range(4))
-    tickets = [outbox.ticket() for _ in range(4)]
+    tickets = [outbox.issue_ticket() for _ in range(4)]
     for ticket, item in zip(reversed(tickets), ("d", None, "b", "a"), strict=True):
         outbox.deliver(ticket, item)
     outbox.end()
@@ -99,9 +99,9 @@ def test_results_come_out_in_order_whatever_order_they_came_in() -> None:
 
 
 def test_a_full_outbox_makes_its_workers_wait() -> None:
-    outbox: Outbox[str] = Outbox(1)
+    outbox: OrderedOutput[str] = OrderedOutput(1)
     assert outbox.reserve()
-    outbox.deliver(outbox.ticket(), "a")
+    outbox.deliver(outbox.issue_ticket(), "a")
     granted: list[bool] = []
     waiting = threading.Thread(target=lambda: granted.append(outbox.reserve()))
     waiting.start()
@@ -112,10 +112,10 @@ def test_a_full_outbox_makes_its_workers_wait() -> None:
 
 
 def test_more_results_may_wait_behind_one_that_is_under_way_but_not_for_who_takes_them() -> None:
-    outbox: Outbox[str] = Outbox(1, behind=1)
+    outbox: OrderedOutput[str] = OrderedOutput(1, extra_depth=1)
     assert outbox.reserve()
     assert outbox.reserve()
-    first, second = outbox.ticket(), outbox.ticket()
+    first, second = outbox.issue_ticket(), outbox.issue_ticket()
     outbox.deliver(second, "b")
     outbox.deliver(first, "a")
     assert outbox.take(PATIENCE_S) == "a"
