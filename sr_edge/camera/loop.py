@@ -7,7 +7,7 @@
 
 A worker acquires the lock before it takes a frame: it then takes the newest frame, however long it waited.
 Frames that are upscaled by bicubic interpolation (`every`) overtake those in the engine. There is one more worker for
-them, and the ordered output holds them back until the frames before them are done.
+them, and the ordered output keeps them until the frames before them are done.
 
 Locks are acquired in one order only: `FairLock`, then `_take_lock`, then the condition of one queue. No queue calls
 back into a `FairLock`, so that no cycle of waiting threads can arise.

@@ -33,7 +33,7 @@ class ImageFolderSource:
 
         Raises:
             StreamError: the folder contains no image.
-            FrameError: the folder does not exist.
+            FrameError: the folder cannot be read.
         """
         self.name = str(folder)
         self.info = SourceInfo(rate)

@@ -74,7 +74,7 @@ class InputQueue:
                 self.dropped += 1
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Waits until a frame is there. False at the end of the stream, or after `timeout_s`.
+        """Waits until a frame is available. False at the end of the stream, or after `timeout_s`.
 
         The frame is not reserved: another thread may take it before this one does.
         """

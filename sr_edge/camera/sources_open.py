@@ -69,7 +69,7 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
 
     Raises:
         StreamError: the source cannot be opened, or contains no video; the message contains no password.
-        FrameError: the folder of images does not exist.
+        FrameError: the folder of images cannot be read.
         UsageError: the text is wrong, or an option does not apply to this source.
         RuntimeUnavailable: a GStreamer pipeline was given and GStreamer's Python bindings are not installed.
     """

@@ -1,4 +1,4 @@
-"""The stages of one frame: which upscaler it goes through, its three timed steps, and what happens if one fails."""
+"""The stages of one frame: which upscaler processes it, its three timed steps, and what happens if one fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FrameStages:
             upscaler: the model.
             options: of the stream.
             statistics: of the stream.
-            watchdog: is told when a frame enters and leaves an engine.
+            watchdog: records when a frame enters and leaves an engine.
             clock: nanoseconds, by the clock of the frames' `captured_ns`.
 
         Raises:
@@ -105,7 +105,7 @@ class FrameStages:
         return fallback if fallback and self._controller and self._controller.uses_fallback else self._model
 
     def infer(self, frame: VideoFrame, upscaler: FrameUpscaler) -> InferredFrame | None:
-        """Runs the steps that need the engine. The caller holds `upscaler.lock`.
+        """Runs the steps that need the engine. The caller has acquired `upscaler.lock`.
 
         Returns:
             The output of the engine; None if the frame failed.

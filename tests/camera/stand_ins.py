@@ -11,13 +11,13 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.turns import FairLock
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 """Nothing waits so long unless it hangs."""
 
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Waits until a condition that other threads bring about is true."""
-    until_s = time.monotonic() + PATIENCE_S
+    until_s = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < until_s, "it never came true"
         time.sleep(0.002)

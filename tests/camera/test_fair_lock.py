@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from sr_edge.camera.turns import FairLock
-from tests.camera.stand_ins import PATIENCE_S, eventually
+from tests.camera.stand_ins import TIMEOUT_S, eventually
 
 
 def test_streams_are_served_in_rotation_whoever_asks_most() -> None:
@@ -24,7 +24,7 @@ def test_streams_are_served_in_rotation_whoever_asks_most() -> None:
             thread.start()
         eventually(lambda: lock.waiting == len(streams))
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
     assert sorted(served[:4]) == ["a", "b", "c", "greedy"]
     assert served[4:] == ["greedy"] * 4
 
@@ -48,6 +48,6 @@ def test_no_more_than_allowed_are_served_at_once() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
     assert most <= 2
     assert inside == 0

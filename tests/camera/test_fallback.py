@@ -19,7 +19,7 @@ from sr_edge.camera.watch import Watchdog
 from sr_edge.camera.work import FrameStages
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 TIMING = FallbackTiming()
@@ -40,15 +40,15 @@ class Clock:
 
 
 def controller_of(limit_ms: float = 100) -> tuple[Clock, list[str]]:
-    said: list[str] = []
-    return Clock(FallbackController(limit_ms, said.append)), said
+    events: list[str] = []
+    return Clock(FallbackController(limit_ms, events.append)), events
 
 
 def test_a_model_in_time_is_kept() -> None:
-    clock, said = controller_of()
+    clock, events = controller_of()
     clock.frames(99, 60)
     assert not clock.controller.uses_fallback
-    assert said == []
+    assert events == []
 
 
 @pytest.mark.parametrize(("late", "in_time", "leaves"), [(1, 19, False), (4, 6, False), (6, 4, True), (19, 1, True)])
@@ -72,39 +72,39 @@ def test_one_late_frame_of_a_slow_camera_is_not_a_second_of_late_frames() -> Non
     assert clock.controller.uses_fallback
 
 
-def test_a_second_of_late_frames_leads_to_the_fallback_and_is_said() -> None:
-    clock, said = controller_of()
+def test_a_second_of_late_frames_leads_to_the_fallback_and_is_reported() -> None:
+    clock, events = controller_of()
     clock.frames(150, 1.2)
     assert clock.controller.uses_fallback
-    assert said == [
+    assert events == [
         "the model took 150 ms and was mostly above the latency limit of 100 ms for 1 s: switching to the fallback, "
         f"trying the model again in {TIMING.first_retry_s:.0f} s"
     ]
 
 
 def test_a_frame_that_does_not_come_back_is_late_for_a_second_by_itself() -> None:
-    clock, said = controller_of()
+    clock, events = controller_of()
     clock.controller.observe_waiting(1099, now_s=1.2)
     assert not clock.controller.uses_fallback
     clock.controller.observe_waiting(1100, now_s=1.3)
     assert clock.controller.uses_fallback
-    assert said[0].startswith("the model took 1100 ms")
+    assert events[0].startswith("the model took 1100 ms")
     clock.controller.observe_waiting(4000, now_s=4.2)
     assert clock.controller.switches == 1
 
 
 def test_the_model_is_tried_again_and_kept_when_it_holds() -> None:
-    clock, said = controller_of()
+    clock, events = controller_of()
     clock.frames(150, 1.2)
     clock.frames(10, TIMING.first_retry_s + 0.2)
     assert not clock.controller.uses_fallback
     clock.frames(60, TIMING.stable_s)
     assert clock.controller.switches == 2
-    assert said[-1] == "trying the model again"
+    assert events[-1] == "trying the model again"
 
 
 def test_each_failure_soon_after_a_return_doubles_the_rest() -> None:
-    clock, said = controller_of()
+    clock, events = controller_of()
     pauses: list[float] = []
     for _ in range(6):
         clock.frames(150, 1.2)
@@ -115,18 +115,18 @@ def test_each_failure_soon_after_a_return_doubles_the_rest() -> None:
         pauses.append(clock.now_s - left_s)
     assert [round(pause / TIMING.first_retry_s) for pause in pauses] == [1, 2, 4, 8, 12, 12]
     assert pauses[-1] <= TIMING.max_retry_s + 0.2
-    assert len(said) == 12
+    assert len(events) == 12
 
 
 def test_a_model_that_held_long_starts_with_the_short_rest_again() -> None:
-    clock, said = controller_of()
+    clock, events = controller_of()
     for _ in range(3):
         clock.frames(150, 1.2)
         while clock.controller.uses_fallback:
             clock.frames(10, 0.1)
     clock.frames(50, TIMING.stable_s + 1)
     clock.frames(150, 1.2)
-    assert said[-1].endswith(f"again in {TIMING.first_retry_s:.0f} s")
+    assert events[-1].endswith(f"again in {TIMING.first_retry_s:.0f} s")
 
 
 def test_frames_begun_before_a_switch_do_not_count() -> None:
@@ -143,7 +143,7 @@ def test_frames_that_are_bicubic_by_request_do_not_speak_for_the_model() -> None
     now_s = 0.0
     options = LoopOptions(every=3, fallback=RepeatingFrameUpscaler(name="cheap"), max_latency_ms=60)
     model = RepeatingFrameUpscaler()
-    stages = FrameStages(model, options, StreamStatistics(), Watchdog(PATIENCE_S), clock=lambda: round(1e9 * now_s))
+    stages = FrameStages(model, options, StreamStatistics(), Watchdog(TIMEOUT_S), clock=lambda: round(1e9 * now_s))
     by: list[str] = []
     for number in range(60):
         frame = replace(flat_frame(number), captured_ns=round(1e9 * number / 30))
@@ -163,7 +163,7 @@ def test_a_model_that_is_still_at_its_first_frame_is_left() -> None:
 
     def four_seconds(frame: VideoFrame) -> None:
         inside.set()
-        assert go_on.wait(PATIENCE_S)
+        assert go_on.wait(TIMEOUT_S)
 
     model, cheap = RepeatingFrameUpscaler(), RepeatingFrameUpscaler()
     model.before_infer = four_seconds  # type: ignore[method-assign]
@@ -173,12 +173,12 @@ def test_a_model_that_is_still_at_its_first_frame_is_left() -> None:
     loop, sink = Loop(ListSource(frames), model, options, clock=lambda: round(1e9 * now_s)), ListSink()
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
-    assert inside.wait(PATIENCE_S)
+    assert inside.wait(TIMEOUT_S)
     now_s = 11.2
-    assert cheaply.wait(PATIENCE_S)
+    assert cheaply.wait(TIMEOUT_S)
     assert (loop.report().fallback_switches, loop.report().frames_out) == (1, 0)
     go_on.set()
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert [frame.sequence for frame in sink.frames] == [0, 1, 2, 3]
     assert loop.report().fallback_frames == 3
 
@@ -196,16 +196,16 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop() -> None:
         def before_infer(self, frame: VideoFrame) -> None:
             by.append(self.name)
 
-    said: list[str] = []
+    events: list[str] = []
     options = LoopOptions(
-        fallback=Named(name="cheap"), max_latency_ms=1e-9, fallback_timing=AT_ONCE, event_log=EventLog(said.append)
+        fallback=Named(name="cheap"), max_latency_ms=1e-9, fallback_timing=AT_ONCE, event_log=EventLog(events.append)
     )
     shown = threading.Semaphore(1)
 
     def camera() -> Iterator[VideoFrame]:
         """Each frame comes when the one before was shown."""
         for number in range(6):
-            assert shown.acquire(timeout=PATIENCE_S)
+            assert shown.acquire(timeout=TIMEOUT_S)
             yield flat_frame(number, pts=number)
 
     loop = Loop(ListSource(camera()), Named(name="model"), options)
@@ -213,7 +213,7 @@ def test_a_late_model_hands_over_to_the_fallback_in_the_loop() -> None:
         shown.release()
     assert by == ["model", "cheap"] * 3
     assert (loop.report().fallback_frames, loop.report().fallback_switches) == (3, 6)
-    assert [text.startswith("the model took") for text in said] == [True, False] * 3
+    assert [text.startswith("the model took") for text in events] == [True, False] * 3
 
 
 def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
@@ -225,7 +225,7 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     class Slow(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             slow.append(frame.sequence)
-            assert may_pass.acquire(timeout=PATIENCE_S)
+            assert may_pass.acquire(timeout=TIMEOUT_S)
 
     class Cheap(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
@@ -244,7 +244,7 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
         fallback=Cheap(concurrency=2),
         max_latency_ms=1e-9,
         fallback_timing=FallbackTiming(late_window_s=0.0),
-        report_interval_s=PATIENCE_S,  # else a frame that waits for the test is late, too
+        report_interval_s=TIMEOUT_S,  # else a frame that waits for the test is late, too
     )
     loop = Loop(ListSource([flat_frame(number, pts=number) for number in range(6)]), model, options)
     running = threading.Thread(target=loop.run, args=(Patient(),))
@@ -254,5 +254,5 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     eventually(lambda: len(cheap) == 2)
     assert loop.report().frames_out == 1, "the second frame is still in the model"
     may_pass.release(6)
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert not running.is_alive()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 
 pytestmark = pytest.mark.services
 
@@ -52,7 +52,7 @@ def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])}
     command = [SYSTEM_PYTHON, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
 
 
 def frames_of(pipeline: str, count: int = 100) -> dict[str, Any]:

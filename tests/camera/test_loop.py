@@ -22,7 +22,7 @@ from sr_edge.camera.watch import StageTimeout
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 33003, 36006, 90000, 93003]
@@ -42,7 +42,7 @@ class Gated(RepeatingFrameUpscaler):
 
     def before_infer(self, frame: VideoFrame) -> None:
         self.inside.release()
-        assert self.go_on.acquire(timeout=PATIENCE_S)
+        assert self.go_on.acquire(timeout=TIMEOUT_S)
 
 
 def test_a_file_goes_through_a_network_into_a_file_with_exact_times(session: Session, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_nothing_is_lost_or_reordered_under_block(concurrency: int) -> None:
 
 
 def test_several_frames_are_in_the_engine_at_once() -> None:
-    both = threading.Barrier(2, timeout=PATIENCE_S)
+    both = threading.Barrier(2, timeout=TIMEOUT_S)
 
     class InPairs(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
@@ -96,7 +96,7 @@ def test_latest_takes_the_newest_frame_when_the_model_is_free() -> None:
 
     def camera() -> Iterator[VideoFrame]:
         yield from numbered(3)
-        assert upscaler.inside.acquire(timeout=PATIENCE_S)
+        assert upscaler.inside.acquire(timeout=TIMEOUT_S)
         yield from [flat_frame(number, pts=number) for number in range(3, 20)]
         all_in.set()
         upscaler.go_on.release(2)
@@ -157,7 +157,7 @@ def test_frames_between_go_past_the_model_and_come_out_behind_it(concurrency: in
     eventually(lambda: loop.report().bicubic_frames == 2 * concurrency)
     assert sink.frames == []
     model.go_on.release(20)
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert [frame.sequence for frame in sink.frames] == list(range(20))
     assert loop.report().bicubic_frames == 13
 
@@ -167,14 +167,14 @@ def test_latest_drops_frames_between_only_for_newer_ones_and_the_models_only_for
 
     def camera() -> Iterator[VideoFrame]:
         yield from numbered(1)
-        assert model.inside.acquire(timeout=PATIENCE_S)
+        assert model.inside.acquire(timeout=TIMEOUT_S)
         yield flat_frame(1)
         eventually(lambda: loop.report().bicubic_frames == 1)
         yield flat_frame(2)
         eventually(lambda: loop.report().bicubic_frames == 2)
         yield from numbered(9)[3:]
         model.go_on.release()
-        assert model.inside.acquire(timeout=PATIENCE_S)
+        assert model.inside.acquire(timeout=TIMEOUT_S)
         eventually(lambda: loop.report().bicubic_frames == 3)
         model.go_on.release()
 
@@ -195,12 +195,12 @@ def failing(*numbers: int) -> RepeatingFrameUpscaler:
 
 
 def test_a_frame_that_fails_is_left_out_counted_and_named() -> None:
-    said: list[str] = []
-    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(event_log=EventLog(said.append)))
+    events: list[str] = []
+    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(event_log=EventLog(events.append)))
     assert [frame.sequence for frame in loop.frames()] == [0, 2, 3, 5]
-    assert said == [f"frame {number} was skipped: the fake engine failed" for number in (1, 4)]
+    assert events == [f"frame {number} was skipped: the fake engine failed" for number in (1, 4)]
     assert loop.report().failed == 2
-    assert loop.report().events == tuple(said)
+    assert loop.report().events == tuple(events)
 
 
 def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
@@ -233,15 +233,15 @@ def test_frames_before_one_that_ends_the_stream_still_come_out() -> None:
 
         def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
             if like.sequence == 1:
-                assert failed.wait(PATIENCE_S)
-                failing[0].join(PATIENCE_S)
+                assert failed.wait(TIMEOUT_S)
+                failing[0].join(TIMEOUT_S)
             return super().finish(enlarged, like)
 
-    found: list[int] = []
+    sequences: list[int] = []
     with raises(StreamError, found=1) as caught:
         for frame in Loop(ListSource(numbered(9)), Broken(), LoopOptions(max_consecutive_failures=1)).frames():
-            found.append(frame.sequence)
-    assert found == [0, 1, 2]
+            sequences.append(frame.sequence)
+    assert sequences == [0, 1, 2]
     assert isinstance(caught.value.__cause__, EngineError)
 
 
@@ -254,15 +254,15 @@ def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
 
 
 def test_a_region_outside_the_frame_ends_the_stream_at_once() -> None:
-    said: list[str] = []
+    events: list[str] = []
     loop = Loop(
         ListSource(numbered(3)),
         RepeatingFrameUpscaler(),
-        LoopOptions(region=Region(0, 0, 400, 4), event_log=EventLog(said.append)),
+        LoopOptions(region=Region(0, 0, 400, 4), event_log=EventLog(events.append)),
     )
     with raises(UsageError, found=(0, 0, 400, 4), wanted=(64, 48)):
         list(loop.frames())
-    assert said == []
+    assert events == []
 
 
 def test_a_source_that_is_lost_ends_the_stream_after_what_it_gave() -> None:
@@ -305,7 +305,7 @@ def test_a_sink_that_hangs_is_named() -> None:
 
     class StuckSink(ListSink):
         def write(self, frame: VideoFrame) -> None:
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
     try:
         with raises(StageTimeout, found="the sink a list"):

@@ -31,7 +31,7 @@ from sr_edge.camera import (
 )
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 pytestmark = pytest.mark.services
@@ -70,12 +70,12 @@ class Camera:
 
 @contextmanager
 def camera(url: str) -> Iterator[Camera]:
-    found = Camera(url)
-    found.start()
+    process = Camera(url)
+    process.start()
     try:
-        yield found
+        yield process
     finally:
-        found.kill()
+        process.kill()
 
 
 def steps(frames: list[VideoFrame]) -> list[int]:
@@ -85,9 +85,9 @@ def steps(frames: list[VideoFrame]) -> list[int]:
 
 def test_rtsp_killed_restarted_and_of_another_size() -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/live"
-    said: list[str] = []
+    events: list[str] = []
     with camera(url) as sender:
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, on_event=said.append))
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, on_event=events.append))
         assert source.is_live
         sizes, frames = set(), []
         for frame in Loop(source, RepeatingFrameUpscaler()).frames():
@@ -101,8 +101,8 @@ def test_rtsp_killed_restarted_and_of_another_size() -> None:
                     break
     assert [frame.sequence for frame in frames] == sorted(frame.sequence for frame in frames)
     assert min(steps(frames)) > 0, "times rise over the gap"
-    assert "was lost: the stream ended; reconnecting" in said[0]
-    assert "is available again after" in said[-1]
+    assert "was lost: the stream ended; reconnecting" in events[0]
+    assert "is available again after" in events[-1]
 
 
 def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
@@ -111,21 +111,21 @@ def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
         frames: list[VideoFrame] = []
 
         def on_event(text: str) -> None:
-            said.append(text)
+            events.append(text)
             if "was lost" in text:  # only now: it was the silence that was noticed
                 sender.kill()
                 sender.start()
 
-        said: list[str] = []
+        events: list[str] = []
         source = open_source(url, SourceOptions(ffmpeg=LISTEN, timeout_s=0.5, on_event=on_event))
         for frame in source.frames():
             frames.append(frame)
             if len(frames) == 5:
                 sender.stop()
-            if said and "is available again" in said[-1]:
+            if events and "is available again" in events[-1]:
                 source.close()
-    assert "in time" in said[0] or "no frame for" in said[0]
-    assert "is available again after" in said[-1]
+    assert "in time" in events[0] or "no frame for" in events[0]
+    assert "is available again after" in events[-1]
     assert min(steps(frames)) > 0
 
 
@@ -174,11 +174,11 @@ class Server:
 
 @contextmanager
 def server(url: str) -> Iterator[Server]:
-    found = Server(url)
+    server = Server(url)
     try:
-        yield found
+        yield server
     finally:
-        found.end()
+        server.end()
 
 
 def test_the_stream_goes_out_by_rtsp_as_it_came_in() -> None:
@@ -219,7 +219,7 @@ def test_a_server_that_was_killed_gets_the_stream_again() -> None:
         eventually(lambda: len(second.lines) > 2)
     enough.set()
     loop.stop()
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert not running.is_alive()
     assert loop.report().sink_reconnections == 1
 

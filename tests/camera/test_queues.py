@@ -7,7 +7,7 @@ import threading
 from sr_edge.camera.policy import Policy
 from sr_edge.camera.queues import DROP_LATE_DEPTH, InputQueue, OrderedOutput
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 
 
 def test_drop_late_holds_a_bounded_number() -> None:
@@ -44,7 +44,7 @@ def test_an_ended_queue_takes_nothing_and_wakes_waiting_threads() -> None:
     waiting = threading.Thread(target=lambda: refused.append(not queue.put(flat_frame(2))))
     waiting.start()
     queue.end()
-    waiting.join(PATIENCE_S)
+    waiting.join(TIMEOUT_S)
     assert refused == [True]
     assert queue.wait()
     assert [queue.take(), queue.take()] != [None, None]
@@ -71,8 +71,8 @@ def test_a_full_output_makes_its_workers_wait() -> None:
     waiting = threading.Thread(target=lambda: granted.append(output.reserve()))
     waiting.start()
     assert granted == []
-    assert output.take(PATIENCE_S) == "a"
-    waiting.join(PATIENCE_S)
+    assert output.take(TIMEOUT_S) == "a"
+    waiting.join(TIMEOUT_S)
     assert granted == [True]
 
 
@@ -83,11 +83,11 @@ def test_more_results_may_wait_behind_one_that_is_under_way_but_not_for_who_take
     first, second = output.issue_ticket(), output.issue_ticket()
     output.deliver(second, "b")
     output.deliver(first, "a")
-    assert output.take(PATIENCE_S) == "a"
+    assert output.take(TIMEOUT_S) == "a"
     granted: list[bool] = []
     waiting = threading.Thread(target=lambda: granted.append(output.reserve()))
     waiting.start()
     assert granted == []
-    assert output.take(PATIENCE_S) == "b"
-    waiting.join(PATIENCE_S)
+    assert output.take(TIMEOUT_S) == "b"
+    waiting.join(TIMEOUT_S)
     assert granted == [True]

@@ -11,7 +11,7 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.errors import FrameError, StreamError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSource, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSource, eventually
 from tests.expected_errors import raises
 
 
@@ -30,7 +30,7 @@ class Openings:
     def __init__(self, *sources: ListSource | None) -> None:
         self.left = list(sources)
         self.lost: list[ListSource] = []
-        self.said: list[str] = []
+        self.events: list[str] = []
 
     def open(self, lost: ListSource) -> ListSource:
         self.lost.append(lost)
@@ -43,7 +43,7 @@ class Openings:
         self, first: ListSource, timeout_s: float = 10.0, give_up_s: float | None = None
     ) -> ReconnectingSource[ListSource]:
         return ReconnectingSource(
-            first, self.open, timeout_s=timeout_s, give_up_s=give_up_s, on_event=self.said.append, first_wait_s=0.0
+            first, self.open, timeout_s=timeout_s, give_up_s=give_up_s, on_event=self.events.append, first_wait_s=0.0
         )
 
 
@@ -71,9 +71,9 @@ def test_a_source_that_ended_or_failed_is_opened_again_and_numbered_through() ->
     assert source.reconnections == 2
     assert first.closed.is_set()
     assert openings.lost[0] is first
-    assert openings.said[0] == "a list was lost: the stream ended; reconnecting"
-    assert openings.said[1].startswith("a list is available again after 0.")
-    assert openings.said[2] == "a list was lost: the other side is gone; reconnecting"
+    assert openings.events[0] == "a list was lost: the stream ended; reconnecting"
+    assert openings.events[1].startswith("a list is available again after 0.")
+    assert openings.events[2] == "a list was lost: the other side is gone; reconnecting"
 
 
 def test_it_is_tried_until_it_is_there() -> None:
@@ -102,12 +102,12 @@ def test_a_source_that_opens_and_gives_no_frame_is_still_away() -> None:
     openings = Openings(live([]), None, live(failing(0)), live([]), live(some(2)), live([]), live(some(9)))
     waits: list[float] = []
     source = ReconnectingSource(
-        live(some(1)), openings.open, on_event=openings.said.append, first_wait_s=0.5, wait=waits.append
+        live(some(1)), openings.open, on_event=openings.events.append, first_wait_s=0.5, wait=waits.append
     )
     assert len(taken(source, 4)) == 4
     assert waits == [0.5, 1, 2, 4, 8, 0.5, 1]
     assert source.reconnections == 2
-    assert [text.removeprefix("a list ").partition(" after")[0] for text in openings.said] == [
+    assert [text.removeprefix("a list ").partition(" after")[0] for text in openings.events] == [
         "was lost: the stream ended; reconnecting",
         "is still unavailable: nobody answers there",
         "is still unavailable: the other side is gone",
@@ -134,7 +134,7 @@ def test_a_fault_that_opening_again_would_not_mend_is_raised(recwarn: pytest.War
     with raises(FrameError, found="xyz"):
         list(openings.source(first).frames())
     assert first.closed.is_set()
-    assert (openings.lost, openings.said, list(recwarn)) == ([], [], [])
+    assert (openings.lost, openings.events, list(recwarn)) == ([], [], [])
 
 
 def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
@@ -142,7 +142,7 @@ def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
 
     def hanging() -> Iterator[VideoFrame]:
         yield from some(2)
-        assert let_go.wait(PATIENCE_S)
+        assert let_go.wait(TIMEOUT_S)
 
     hung = live(hanging())
     openings = Openings(live(some(100)))
@@ -152,7 +152,7 @@ def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
     finally:
         let_go.set()
     assert [frame.sequence for frame in frames] == list(range(5))
-    assert openings.said[0] == "a list was lost: no frame for 0.05 s; reconnecting"
+    assert openings.events[0] == "a list was lost: no frame for 0.05 s; reconnecting"
     assert hung.closed.is_set()
 
 
@@ -163,9 +163,9 @@ def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     def silent() -> Iterator[VideoFrame]:
         yield from some(1)
         if not is_unavailable:
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
-    source = ReconnectingSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=PATIENCE_S)
+    source = ReconnectingSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=TIMEOUT_S)
     frames: list[VideoFrame] = []
 
     def read() -> None:
@@ -176,6 +176,6 @@ def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     reading.start()
     eventually(lambda: len(frames) == 1)
     source.close()
-    reading.join(PATIENCE_S)
+    reading.join(TIMEOUT_S)
     let_go.set()
     assert not reading.is_alive()

@@ -11,7 +11,7 @@ from sr_edge.camera.ports import SinkUnavailable
 from sr_edge.camera.reopening_sink import ReconnectingSink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 
@@ -115,12 +115,12 @@ def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
 
 def test_a_stream_can_be_stopped_while_its_sink_is_away() -> None:
     event_log = EventLog()
-    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, event_log=event_log, first_wait_s=10 * PATIENCE_S)
+    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, event_log=event_log, first_wait_s=10 * TIMEOUT_S)
     loop = Loop(ListSource(frames(9)), RepeatingFrameUpscaler(), LoopOptions(event_log=event_log))
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
     eventually(lambda: len(event_log.events) == 1)
     loop.stop()
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert not running.is_alive()
     assert loop.report().frames_out == 1

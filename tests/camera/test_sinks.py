@@ -19,7 +19,7 @@ from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
 from sr_edge.camera.vendor_errors import remedy_of
 from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSource
+from tests.camera.stand_ins import TIMEOUT_S, ListSource
 from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 90000, 93003]
@@ -97,8 +97,8 @@ def test_formats_and_colour_are_kept(tmp_path: Path, form: PixelFormat, written:
     (picture,) = read_clip(tmp_path / "out.mp4")
     assert picture.format.name.replace("yuvj", "yuv") in written.split("|")
     if not form.is_rgb:
-        found = (picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc)
-        assert found == (2, 9, 9, 16)
+        tags = (picture.color_range, picture.colorspace, picture.color_primaries, picture.color_trc)
+        assert tags == (2, 9, 9, 16)
 
 
 def test_a_stream_that_changes_its_size_stays_one_file(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_a_sink_without_a_frame_closes(tmp_path: Path) -> None:
 
 def test_raw_frames_are_plane_after_plane() -> None:
     reading, writing = os.pipe()
-    found = bytearray()
+    content = bytearray()
 
     def read_all() -> None:
         while part := os.read(reading, 1 << 16):
-            found.extend(part)
+            content.extend(part)
 
     reader = threading.Thread(target=read_all)
     reader.start()
@@ -165,10 +165,10 @@ def test_raw_frames_are_plane_after_plane() -> None:
     smaller = frame.cropped(0, 0, 32, 24)
     write(sink, [frame, smaller])
     os.close(writing)
-    reader.join(PATIENCE_S)
+    reader.join(TIMEOUT_S)
     os.close(reading)
     once = b"".join(plane.tobytes() for plane in frame.planes)
-    assert bytes(found) == once * 2, "the smaller one is brought to the size of the first"
+    assert bytes(content) == once * 2, "the smaller one is brought to the size of the first"
 
 
 def test_raw_frames_into_a_pipe_that_nobody_reads() -> None:

@@ -25,7 +25,7 @@ from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamEr
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, number_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 from tests.expected_errors import raises
 
 RAW = RawFormat.parse(f"nv12:{WIDTH}x{HEIGHT}@25")
@@ -61,18 +61,18 @@ def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) ->
 @pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
     clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv410p")
-    said: list[str] = []
+    events: list[str] = []
     address = FFmpegInput(str(clip), is_live=is_live)
     source = FFmpegSource(address)
     frames = (
-        ReconnectingSource(source, lambda lost: FFmpegSource(address, lost), on_event=said.append)
+        ReconnectingSource(source, lambda lost: FFmpegSource(address, lost), on_event=events.append)
         if is_live
         else source
     )
     with raises(FrameError, found="yuv410p") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")
-    assert said == []
+    assert events == []
 
 
 def test_a_test_pattern_is_live_and_a_graph_is_not() -> None:
@@ -141,7 +141,7 @@ def test_raw_frames_from_a_named_pipe_whose_writer_comes_late(tmp_path: Path) ->
     writer = threading.Thread(target=write_raw, args=(pipe, range(4)))
     writer.start()
     frames = list(source.frames())
-    writer.join(PATIENCE_S)
+    writer.join(TIMEOUT_S)
     assert [number_of(frame) for frame in frames] == [0, 1, 2, 3]
     assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12])
     assert frames[0].format is PixelFormat.NV12
@@ -151,13 +151,13 @@ def test_a_named_pipe_that_is_never_written_to_can_be_closed(tmp_path: Path) -> 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     source = open_source(str(pipe), SourceOptions(raw=RAW))
-    found: list[VideoFrame] = []
-    reading = threading.Thread(target=lambda: found.extend(source.frames()))
+    frames: list[VideoFrame] = []
+    reading = threading.Thread(target=lambda: frames.extend(source.frames()))
     reading.start()
     source.close()
-    reading.join(PATIENCE_S)
+    reading.join(TIMEOUT_S)
     assert not reading.is_alive()
-    assert found == []
+    assert frames == []
     source.close()
 
 
@@ -168,7 +168,7 @@ def test_a_pipe_with_a_header_needs_no_format(tmp_path: Path) -> None:
     writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
     writer.start()
     assert [number_of(frame) for frame in all_frames(pipe)] == [0, 1, 2]
-    writer.join(PATIENCE_S)
+    writer.join(TIMEOUT_S)
 
 
 def test_raw_frames_that_end_in_the_middle_say_so(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_server_that_refuses(status: int, kind: type[av.error.HTTPError]) -> N
                 open_source(f"http://admin:hunter2@{place}")
         finally:
             server.shutdown()
-            serving.join(PATIENCE_S)
+            serving.join(TIMEOUT_S)
     assert "hunter" not in repr(vars(caught.value))
 
 
@@ -317,7 +317,7 @@ def test_a_file_on_a_server_is_no_live_stream(tmp_path: Path) -> None:
             frames = list(source.frames())
         finally:
             server.shutdown()
-            serving.join(PATIENCE_S)
+            serving.join(TIMEOUT_S)
     assert not source.is_live
     assert [frame.pts for frame in frames] == [0, 3000, 9000]
 

@@ -16,7 +16,7 @@ import pytest
 from sr_edge.camera.statistics import StreamStatistics
 from sr_edge.cli.stream_display import live_line, summary
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, eventually
+from tests.camera.stand_ins import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
 
 SR_EDGE = Path(sys.executable).with_name("sr-edge")
@@ -113,7 +113,7 @@ def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, n
         assert process.stderr is not None
         process.stderr.readline()  # the first line of figures: it runs
         process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == code, said
     assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
 
@@ -127,7 +127,7 @@ def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path)
         with process:
             eventually(lambda: figures.exists() and json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0)
             sender.kill()
-            _, said = process.communicate(timeout=PATIENCE_S)
+            _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert f"sr-edge: {url}: " in said
     events = json.loads(figures.read_text(encoding="utf-8"))["events"]
@@ -257,7 +257,7 @@ main()
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         env=environment,
     )
     assert done.returncode == 1, done.stderr

@@ -34,7 +34,7 @@ from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingFrameUpscaler
+from tests.camera.stand_ins import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
 from tests.expected_errors import raises
 
 COUNT = 6
@@ -128,7 +128,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
 
     def silent() -> Iterator[VideoFrame]:
         yield flat_frame(0, pts=0)
-        source.closed.wait(PATIENCE_S)
+        source.closed.wait(TIMEOUT_S)
 
     source.content = silent()
 
@@ -140,7 +140,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
                 seen.set()
 
         task = asyncio.create_task(read())
-        await asyncio.wait_for(seen.wait(), PATIENCE_S)
+        await asyncio.wait_for(seen.wait(), TIMEOUT_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -175,7 +175,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     form = PixelFormat.I420
     planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)
     outs: list[list[VideoFrame]] = [[] for _ in range(4)]
-    all_there = threading.Barrier(4, timeout=PATIENCE_S)
+    all_there = threading.Barrier(4, timeout=TIMEOUT_S)
 
     def camera(stopped: threading.Event) -> Iterator[VideoFrame]:
         all_there.wait()
@@ -203,7 +203,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
     counts = [len(out) for out in outs]
     assert min(counts) >= lock
     assert max(counts) - min(counts) <= 3
