@@ -113,8 +113,8 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     encoding = _encoding(text, source, options, container, {}, allows_b_frames=False)
     if container == "rtsp":
         # PyAV connects without releasing the GIL: without a timeout not even Ctrl-C could interrupt it.
-        flags = {"rtsp_transport": "tcp", "timeout": f"{1e6 * options.timeout_s:.0f}"}
-        encoding = replace(encoding, container_options=flags, timeout_s=options.timeout_s)
+        container_options = {"rtsp_transport": "tcp", "timeout": f"{1e6 * options.timeout_s:.0f}"}
+        encoding = replace(encoding, container_options=container_options, timeout_s=options.timeout_s)
     return ReconnectingSink(
         lambda: EncodedSink(encoding, source.info, options.on_event),
         source.info.passthrough,
@@ -137,14 +137,14 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
         )
     require_output_file(path)
     suffix = path.suffix.lower()
-    flags = {"movflags": _FRAGMENTED} if suffix in _WITH_B_FRAMES[:3] else {}
+    container_options = {"movflags": _FRAGMENTED} if suffix in _WITH_B_FRAMES[:3] else {}
     if source.is_live:
-        flags["flush_packets"] = "1"
-        flags |= {"cluster_time_limit": f"{1e3 * _KEY_FRAMES_S:.0f}"} if suffix == ".mkv" else {}
+        container_options["flush_packets"] = "1"
+        container_options |= {"cluster_time_limit": f"{1e3 * _KEY_FRAMES_S:.0f}"} if suffix == ".mkv" else {}
     # With B-frames, libx265 gives the first frames of short streams no valid decoding times.
     allows_b_frames = suffix in _WITH_B_FRAMES and not source.is_live and options.codec != "libx265"
     return EncodedSink(
-        _encoding(str(path), source, options, None, flags, allows_b_frames), source.info, options.on_event
+        _encoding(str(path), source, options, None, container_options, allows_b_frames), source.info, options.on_event
     )
 
 
@@ -153,7 +153,7 @@ def _encoding(
     source: Source,
     options: SinkOptions,
     container: str | None,
-    flags: Mapping[str, str],
+    container_options: Mapping[str, str],
     allows_b_frames: bool,
 ) -> StreamEncoding:
     """The encoding with its default options. B-frames make the stream smaller and increase its latency."""
@@ -173,7 +173,12 @@ def _encoding(
         )
     key_frames_s = _KEY_FRAMES_S if source.is_live else None
     return StreamEncoding(
-        url, container, options.codec, {**default_options, **options.codec_options}, flags, key_frames_s=key_frames_s
+        url,
+        container,
+        options.codec,
+        {**default_options, **options.codec_options},
+        container_options,
+        key_frames_s=key_frames_s,
     )
 
 

@@ -25,7 +25,7 @@ from sr_edge.errors import RuntimeUnavailable, StreamError, UsageError
 
 SOURCES = (
     "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
-    "a folder of pictures, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
+    "a folder of images, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
     "gst:PIPELINE"
 )
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
@@ -92,7 +92,7 @@ def _open(text: str, options: SourceOptions) -> Source:
             remedy="leave them out",
         )
     if options.rate is not None:
-        _require_use_of_rate(text, options)
+        _require_rate_applies(text, options)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text == "-":
@@ -108,21 +108,21 @@ def _open(text: str, options: SourceOptions) -> Source:
         return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
     if path.is_dir():
         return ImageFolderSource(path, options.rate or _DEFAULT_RATE)
-    if _is_numbered(path):
+    if _is_image_sequence(path):
         rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
         return FFmpegSource(FFmpegInput(text, options={**rate, **options.ffmpeg}, is_live=False))
     _require_content(path)
     return FFmpegSource(FFmpegInput(text, options=options.ffmpeg, is_live=False))
 
 
-def _is_numbered(path: Path) -> bool:
+def _is_image_sequence(path: Path) -> bool:
     """Whether the path is a pattern for a numbered sequence of images, such as p%04d.png."""
     return "%" in path.name and not path.exists()
 
 
-def _require_use_of_rate(text: str, options: SourceOptions) -> None:
+def _require_rate_applies(text: str, options: SourceOptions) -> None:
     path = Path(text)
-    if options.raw is not None or not (path.is_dir() or _is_numbered(path)):
+    if options.raw is not None or not (path.is_dir() or _is_image_sequence(path)):
         raise UsageError(
             f"a frame rate ({options.rate}) applies to a folder of images or a numbered sequence such as p%04d.png, "
             f"and {without_secrets(text)} is neither",

@@ -1,4 +1,4 @@
-"""A source, a sink and an enlarger that a test holds in its hand."""
+"""A source, a sink and an upscaler that a test holds in its hand."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ class RepeatingFrameUpscaler:
         self.before_infer(prepared)
         return prepared.with_planes(tuple(plane.repeat(2, 0).repeat(2, 1) for plane in prepared.planes))
 
-    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return enlarged
+    def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return upscaled

@@ -128,7 +128,7 @@ def test_a_frame_without_a_time_of_capture_is_timed_from_the_loop_on() -> None:
     assert latency.max_ms < 60_000
 
 
-def test_a_region_is_enlarged_alone() -> None:
+def test_a_region_is_upscaled_alone() -> None:
     frames = list(
         Loop(ListSource(numbered(2)), RepeatingFrameUpscaler(), LoopOptions(region=Region(8, 4, 20, 10))).frames()
     )
@@ -231,11 +231,11 @@ def test_frames_before_one_that_ends_the_stream_still_come_out() -> None:
                 raise EngineError("the fake engine failed")
             return super().infer(prepared)
 
-        def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
             if like.sequence == 1:
                 assert failed.wait(TIMEOUT_S)
                 failing[0].join(TIMEOUT_S)
-            return super().finish(enlarged, like)
+            return super().finish(upscaled, like)
 
     sequences: list[int] = []
     with raises(StreamError, found=1) as caught:

@@ -174,11 +174,11 @@ class Server:
 
 @contextmanager
 def server(url: str) -> Iterator[Server]:
-    server = Server(url)
+    process = Server(url)
     try:
-        yield server
+        yield process
     finally:
-        server.end()
+        process.end()
 
 
 def test_the_stream_goes_out_by_rtsp_as_it_came_in() -> None:

@@ -50,17 +50,20 @@ def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "form"), [("libx264", "yuv420p10le"), ("ffv1", "yuv444p"), ("ffv1", "gray"), ("libx265", "yuv420p10le")]
+    ("codec", "pixel_format"),
+    [("libx264", "yuv420p10le"), ("ffv1", "yuv444p"), ("ffv1", "gray"), ("libx265", "yuv420p10le")],
 )
-def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) -> None:
-    frames = all_frames(write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, form=form))
-    assert {frame.format for frame in frames} == {PixelFormat(form)}
+def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, pixel_format: str) -> None:
+    frames = all_frames(
+        write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, pixel_format=pixel_format)
+    )
+    assert {frame.format for frame in frames} == {PixelFormat(pixel_format)}
     assert [frame.pts for frame in frames] == [0, 40]
 
 
 @pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv410p")
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv410p")
     events: list[str] = []
     address = FFmpegInput(str(clip), is_live=is_live)
     source = FFmpegSource(address)
@@ -129,7 +132,9 @@ def test_a_rate_is_given_once(tmp_path: Path) -> None:
 
 
 def write_raw(path: Path, numbers: range, cut_bytes: int = 0) -> None:
-    content = b"".join(plane.tobytes() for n in numbers for plane in flat_frame(n, form=PixelFormat.NV12).planes)
+    content = b"".join(
+        plane.tobytes() for n in numbers for plane in flat_frame(n, pixel_format=PixelFormat.NV12).planes
+    )
     with path.open("wb") as file:
         file.write(content[: len(content) - cut_bytes])
 

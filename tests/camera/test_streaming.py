@@ -66,7 +66,7 @@ def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: S
 
 
 def test_ten_bits_go_through_the_network(tmp_path: Path, session: Session) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv420p10le")
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv420p10le")
     first, second = stream(clip, NetworkFrameUpscaler(session))
     assert first.format is second.format is PixelFormat.I420_10
     assert number_of(second.with_planes((second.planes[0] // 4,), PixelFormat.GRAY_10)) == 1
@@ -172,8 +172,8 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     """Each is live and has always a newer frame: whoever is served, all are served alike, and memory is bounded."""
     lock = 4
     engine = NetworkFrameUpscaler(session)
-    form = PixelFormat.I420
-    planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)
+    pixel_format = PixelFormat.I420
+    planes = tuple(np.full(layout.shape(180, 320), 100, np.uint8) for layout in pixel_format.layout)
     outs: list[list[VideoFrame]] = [[] for _ in range(4)]
     all_there = threading.Barrier(4, timeout=TIMEOUT_S)
 
@@ -182,7 +182,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
         for number in itertools.count():
             if stopped.wait(0.001):
                 return
-            yield VideoFrame(planes, form, pts=number, sequence=number)
+            yield VideoFrame(planes, pixel_format, pts=number, sequence=number)
 
     streams: list[Stream] = []
 
