@@ -3,7 +3,7 @@
     for frame in sr_edge.camera.stream("rtsp://camera/main", "tiny-x2.sredge", policy="latest"):
         show(sr_edge.camera.rgb_from_frame(frame))
 
-Names load on first use: the modules of the package import each other without loading all of it.
+Names load on first use, so that importing one module of the package does not load all others.
 """
 
 from __future__ import annotations
@@ -39,54 +39,54 @@ if TYPE_CHECKING:
     from sr_edge.camera.watch import StageTimeout
 
 _HOME = {
-    "BicubicFrameUpscaler": "enlarger",
-    "CallbackSink": "simple_sinks",
-    "Chroma": "frame",
-    "Colour": "frame",
-    "ColourRange": "frame",
-    "Copied": "video_file_settings",
-    "Dropping": "policy",
-    "EventLog": "events",
-    "FallbackTiming": "fallback",
-    "FrameRange": "video_file_settings",
-    "FrameUpscaler": "enlarger",
-    "LatencySummary": "statistics",
-    "Loop": "loop",
-    "LoopOptions": "options",
-    "NetworkFrameUpscaler": "enlarger",
-    "NullSink": "simple_sinks",
-    "PixelFormat": "frame",
-    "Policy": "policy",
-    "RawFormat": "raw_format",
-    "Region": "options",
-    "SINKS": "sinks_open",
-    "SOURCES": "sources_open",
-    "Sink": "ports",
-    "SinkOptions": "sinks_open",
-    "SinkUnavailable": "ports",
-    "Source": "ports",
-    "SourceInfo": "ports",
-    "SourceOptions": "sources_open",
-    "StageTimeout": "watch",
-    "Stream": "streaming",
-    "StreamReport": "statistics",
-    "VideoCodec": "video_file_settings",
-    "VideoFrame": "frame",
-    "VideoJob": "video_file",
-    "VideoResult": "video_file",
-    "VideoSettings": "video_file_settings",
-    "av_from_frame": "conversion",
-    "frame_from_av": "conversion",
-    "frame_from_rgb": "conversion",
-    "frame_upscaler_for": "enlarger",
-    "open_sink": "sinks_open",
-    "open_source": "sources_open",
-    "plan_video": "video_file",
-    "reformatted": "conversion",
-    "resized": "conversion",
-    "rgb_from_frame": "conversion",
-    "stream": "streaming",
-    "upscale_video": "video_file",
+    "BicubicFrameUpscaler": "sr_edge.camera.enlarger",
+    "CallbackSink": "sr_edge.camera.simple_sinks",
+    "Chroma": "sr_edge.camera.frame",
+    "Colour": "sr_edge.camera.frame",
+    "ColourRange": "sr_edge.camera.frame",
+    "Copied": "sr_edge.camera.video_file_settings",
+    "Dropping": "sr_edge.camera.policy",
+    "EventLog": "sr_edge.camera.events",
+    "FallbackTiming": "sr_edge.camera.fallback",
+    "FrameRange": "sr_edge.camera.video_file_settings",
+    "FrameUpscaler": "sr_edge.camera.enlarger",
+    "LatencySummary": "sr_edge.camera.statistics",
+    "Loop": "sr_edge.camera.loop",
+    "LoopOptions": "sr_edge.camera.options",
+    "NetworkFrameUpscaler": "sr_edge.camera.enlarger",
+    "NullSink": "sr_edge.camera.simple_sinks",
+    "PixelFormat": "sr_edge.camera.frame",
+    "Policy": "sr_edge.camera.policy",
+    "RawFormat": "sr_edge.camera.raw_format",
+    "Region": "sr_edge.camera.options",
+    "SINKS": "sr_edge.camera.sinks_open",
+    "SOURCES": "sr_edge.camera.sources_open",
+    "Sink": "sr_edge.camera.ports",
+    "SinkOptions": "sr_edge.camera.sinks_open",
+    "SinkUnavailable": "sr_edge.camera.ports",
+    "Source": "sr_edge.camera.ports",
+    "SourceInfo": "sr_edge.camera.ports",
+    "SourceOptions": "sr_edge.camera.sources_open",
+    "StageTimeout": "sr_edge.camera.watch",
+    "Stream": "sr_edge.camera.streaming",
+    "StreamReport": "sr_edge.camera.statistics",
+    "VideoCodec": "sr_edge.camera.video_file_settings",
+    "VideoFrame": "sr_edge.camera.frame",
+    "VideoJob": "sr_edge.camera.video_file",
+    "VideoResult": "sr_edge.camera.video_file",
+    "VideoSettings": "sr_edge.camera.video_file_settings",
+    "av_from_frame": "sr_edge.camera.conversion",
+    "frame_from_av": "sr_edge.camera.conversion",
+    "frame_from_rgb": "sr_edge.camera.conversion",
+    "frame_upscaler_for": "sr_edge.camera.enlarger",
+    "open_sink": "sr_edge.camera.sinks_open",
+    "open_source": "sr_edge.camera.sources_open",
+    "plan_video": "sr_edge.camera.video_file",
+    "reformatted": "sr_edge.camera.conversion",
+    "resized": "sr_edge.camera.conversion",
+    "rgb_from_frame": "sr_edge.camera.conversion",
+    "stream": "sr_edge.camera.streaming",
+    "upscale_video": "sr_edge.camera.video_file",
 }
 
 __all__ = [
@@ -144,7 +144,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sr_edge.camera' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sr_edge.camera.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
