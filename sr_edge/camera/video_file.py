@@ -140,7 +140,9 @@ def _encode_segments(
 ) -> Ending:
     wanted = job.settings.frames
     source = VideoFileSource(job.probe, wanted, segments.pts)
-    loop = Loop(source, upscaler, LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_ONE_FRAME_S))
+    loop = Loop(
+        source, upscaler, LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_ONE_FRAME_S)
+    )
     frames = _counted(
         cast("Generator[VideoFrame, None, None]", loop.frames()),
         len(segments.pts),

@@ -49,6 +49,7 @@ class VideoFileSource:
     """
 
     is_live = False
+    reconnections = 0
 
     def __init__(self, probe: VideoProbe, wanted: FrameRange, done: tuple[int, ...] = ()) -> None:
         """Args:
@@ -66,6 +67,10 @@ class VideoFileSource:
         self._unreadable = 0
         self._first_pts = 0
         self._origin: int | None = None
+
+    @property
+    def unreadable_packets(self) -> int:
+        return self._unreadable
 
     def close(self) -> None:
         self._closed.set()

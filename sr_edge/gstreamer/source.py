@@ -10,8 +10,8 @@ from fractions import Fraction
 
 from sr_edge.address import without_secrets
 from sr_edge.camera import Source, SourceInfo, VideoFrame
-from sr_edge.camera.ports import ignore_event
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.events import ignore_event
+from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.camera.timeline import Timeline
 from sr_edge.errors import StreamError
 from sr_edge.gstreamer.bindings import GLib, Gst
@@ -25,6 +25,9 @@ _SINK = "appsink name=sr_edge_frames sync=false max-buffers=2"
 
 class GstSource:
     """The frames at the end of a pipeline; their planes are copies."""
+
+    reconnections = 0
+    unreadable_packets = 0
 
     def __init__(self, pipeline: str, lost: GstSource | None = None, silence_s: float = 5.0) -> None:
         """Args:
@@ -131,10 +134,10 @@ def open_gst_source(
     first = GstSource(pipeline, silence_s=silence_s)
     if not first.is_live:
         return first
-    return ReopeningSource(
+    return ReconnectingSource(
         first,
         lambda lost: GstSource(pipeline, lost, silence_s),
-        silence_s=2 * silence_s,
+        timeout_s=2 * silence_s,
         give_up_s=give_up_s,
         on_event=on_event,
     )

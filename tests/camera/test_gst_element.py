@@ -73,10 +73,10 @@ def raw_video(name: str, width: int, height: int, row_padding: int = 0, row_gap:
     even_height = height if form.is_rgb else padded(height, 2)
     offsets, strides, start = [], [], 0
     for part in form.layout:
-        columns = -(-(width if form.is_rgb else padded(width, 2)) // part.every_columns)
+        columns = -(-(width if form.is_rgb else padded(width, 2)) // part.subsampling_x)
         strides.append(padded(columns * part.components * form.dtype.itemsize) + row_padding)
         offsets.append(start)
-        start += strides[-1] * (even_height // part.every_rows + row_gap)
+        start += strides[-1] * (even_height // part.subsampling_y + row_gap)
     layout = BufferLayout(form, width, height, offsets, strides, FULL_RGB if form.is_rgb else BT601)
     return RawVideo(layout, start)
 

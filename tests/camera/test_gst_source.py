@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 
 pytestmark = pytest.mark.services
 
@@ -23,7 +23,7 @@ from sr_edge.errors import StreamError
 from sr_edge.camera import SourceOptions, open_source
 said, frames = [], []
 try:
-    source = open_source("gst:" + sys.argv[1], SourceOptions(silence_s=1.0, on_event=said.append))
+    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=said.append))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):
@@ -52,7 +52,7 @@ def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])}
     command = [SYSTEM_PYTHON, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
 
 
 def frames_of(pipeline: str, count: int = 100) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Failing(BicubicFrameUpscaler):
     """Fails at frame `at`, and counts what it is given: first of all frame 0, to compare with an interrupted run."""
 
     def __init__(self, at: int | None = None, error: BaseException | None = None) -> None:
-        super().__init__(2, at_once=1)
+        super().__init__(2, concurrency=1)
         self.seen: list[int] = []
         self._at = at
         self._error = error or EngineError("the engine is broken")

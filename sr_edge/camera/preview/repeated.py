@@ -17,6 +17,7 @@ class RepeatedSource:
     """Gives the frames of a source again and again; times and numbers go on."""
 
     is_live = False
+    reconnections = 0
 
     def __init__(self, open_again: Callable[[], Source]) -> None:
         """Args:
@@ -53,6 +54,10 @@ class RepeatedSource:
     def close(self) -> None:
         self._closed.set()
         self._source.close()
+
+    @property
+    def unreadable_packets(self) -> int:
+        return self._source.unreadable_packets
 
     @property
     def _interval_s(self) -> Fraction:
