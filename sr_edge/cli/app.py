@@ -14,14 +14,13 @@ from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
 from sr_edge.cli.evaluate import evaluate
 from sr_edge.cli.export import export
-from sr_edge.cli.export_triton import export_triton
-from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.gst_install import gst_install
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
-from sr_edge.cli.paths import refusing_addresses
+from sr_edge.cli.options import refusing_addresses
 from sr_edge.cli.preview import preview
 from sr_edge.cli.selftest import selftest
+from sr_edge.cli.serving import export_triton, export_trtexec
 from sr_edge.cli.stream import stream
 from sr_edge.cli.train import train
 from sr_edge.cli.upscale import upscale

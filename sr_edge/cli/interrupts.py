@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Result = TypeVar("Result")
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -63,3 +66,25 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def interruptible(call: Callable[[], Result]) -> Result:
+    """Makes a blocking call in another thread, so that Ctrl-C is not delayed by C code that waits for the network."""
+    results: list[Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    # A daemon, since a call that never returns must not keep the process alive after Ctrl-C.
+    threading.Thread(target=run, name="sr-edge-opening", daemon=True).start()
+    done.wait()  # in Python code, so the signal handler runs here and raises KeyboardInterrupt
+    if errors:
+        raise errors[0]
+    return results[0]

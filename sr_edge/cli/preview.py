@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.interrupts import interruptible
 from sr_edge.cli.options import FloatPrecisionOption, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import Model, Read, read_pairs
-from sr_edge.cli.stream_source import opened_source
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -109,7 +109,11 @@ def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
 
     options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     again = not once and (Path(text).is_file() or Path(text).is_dir())
-    opened = RepeatedSource(lambda: open_source(text, options)) if again else opened_source(text, options)
+    opened = (
+        RepeatedSource(lambda: open_source(text, options))
+        if again
+        else interruptible(lambda: open_source(text, options))
+    )
     return opened if opened.is_live else PacedSource(opened)
 
 

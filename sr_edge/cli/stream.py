@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_edge.cli.interrupts import interruptible
 from sr_edge.cli.options import Device, FloatPrecisionOption, Json, OnePrecision, Settings, Threads, read_settings
 from sr_edge.cli.stream_options import (
     Codec,
@@ -33,7 +34,6 @@ from sr_edge.cli.stream_options import (
     StreamSource,
     read_pairs,
 )
-from sr_edge.cli.stream_source import opened_source
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
@@ -100,6 +100,7 @@ def stream(
         SourceOptions,
         frame_upscaler_for,
         open_sink,
+        open_source,
     )
     from sr_edge.camera.av_source import frame_rate
     from sr_edge.camera.checked import CheckedSource
@@ -123,7 +124,7 @@ def stream(
     with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
         engines = _Engines(owned, runtime, precision, float_precision, device, threads, slots)
         session, cheaper = engines.open(model), flow.fallback_session(engines)
-        opened = opened_source(source, reading)
+        opened = interruptible(lambda: open_source(source, reading))
         owned.callback(opened.close)
         chosen = wanted or policy_for(opened.is_live)
         upscaler = frame_upscaler_for(session, chosen, controls)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from sr_edge.cli.paths import refusing_addresses
+from sr_edge.cli.options import refusing_addresses
 from sr_edge.errors import UsageError
 from tests.command_line import SrEdge
 from tests.expected_errors import raises

@@ -1,4 +1,4 @@
-"""`sr-edge export-trtexec`: the trtexec command for a bundle."""
+"""`sr-edge export-triton` and `export-trtexec`: hands a bundle to Triton Inference Server or to trtexec."""
 
 from __future__ import annotations
 
@@ -10,12 +10,49 @@ import typer
 
 from sr_edge.cli.options import BundlePath, FloatPrecisionOption, Io, Json, OnePrecision
 from sr_edge.errors import UsageError
+from sr_edge.export.serving import InstanceKind, ServedBy, TritonPlan
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.whole_file import require_output_file, whole_file
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle
     from sr_edge.export.served_graph import ServedGraph
+    from sr_edge.export.triton import TritonModel
+
+
+def export_triton(
+    bundle: BundlePath,
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The model repository; made if absent.", show_default=False)
+    ],
+    backend: Annotated[ServedBy, typer.Option(help="What runs the model in the server.")] = ServedBy.ONNXRUNTIME,
+    precision: OnePrecision = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    io: Io = FrameFormat.FLOAT_NCHW,
+    engine: Annotated[
+        Path | None, typer.Option(help="For tensorrt: the plan, built for the server's GPU.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        InstanceKind | None, typer.Option(help="Left out: gpu where the backend has it.", show_default=False)
+    ] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Requests that run at once.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Hand a bundle to a Triton Inference Server."""
+    from sr_edge.cli.output import result_on_stdout
+
+    plan = TritonPlan(backend, precision, float_precision, io, kind, instances, engine)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bundle import open_bundle
+        from sr_edge.export.triton import write_triton_model
+
+        with open_bundle(bundle) as opened:
+            model = write_triton_model(opened, repository, plan)
+        show(model, _triton_text(model, repository))
+
+
+def _triton_text(model: TritonModel, repository: Path) -> str:
+    return f"{model.folder}: {model.name}, from {model.graph}; tritonserver --model-repository={repository}"
 
 
 def export_trtexec(
@@ -58,7 +95,6 @@ def export_trtexec(
         from sr_edge.export.checks.rules import require_deployable
         from sr_edge.export.checks.tensorrt_releases import find_release
         from sr_edge.export.served_graph import served_graph
-        from sr_edge.export.serving import ServedBy
         from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
 
         release = find_release(target)
