@@ -48,7 +48,7 @@ COMMANDS = (
 
 app = typer.Typer(
     name="sr-edge",
-    help="Takes super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
+    help="Take super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,

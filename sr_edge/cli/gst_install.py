@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Json
+from sr_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from sr_edge.gstreamer.installation import Installation
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 def gst_install(
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="For GST_PLUGIN_PATH; left out, your user's plugins.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Folder to install into, for GST_PLUGIN_PATH. Default: the plugin folder of your user account.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Install the GStreamer element sredge, which runs in this environment."""
+    """Install the GStreamer element sredge.
+
+    Its pipelines run sr-edge in this Python environment.
+    """
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

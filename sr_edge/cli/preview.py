@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.interrupts import interruptible
-from sr_edge.cli.options import FloatPrecisionOption, Settings, Threads, read_settings
-from sr_edge.cli.stream_options import Model, Read, read_pairs
+from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
+from sr_edge.cli.stream_options import ReadOption, read_pairs
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -24,38 +24,55 @@ USUAL_PORT = 8770
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
-SourceText = Annotated[
+SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, test:320x180@30; "
-        "files are played by the clock.",
+        help="Camera (/dev/video0), rtsp://, udp:// or http:// address, video file, folder of images, or "
+        "test:320x180@30. Files are played in real time.",
         show_default=False,
     ),
 ]
-FirstRuntime = Annotated[str | None, typer.Option(help="To begin with; left out, what works best.", show_default=False)]
-FirstPrecision = Annotated[Precision, typer.Option(help="To begin with.")]
-PolicyWords = Annotated[str, typer.Option(metavar="latest|block|'drop-late MS'", help="When frames come too fast.")]
-Once = Annotated[bool, typer.Option("--once", help="Do not begin a file again when it ends.")]
-Host = Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Runtime to start with. Default: the first of openvino, onnxruntime and torch that works.",
+        show_default=False,
+    ),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Precision of convolutions and matrix multiplications to start with.")
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        metavar="latest|block|'drop-late MS'",
+        help="Frames to drop when they arrive too fast: all but the latest, none (block the source), or those older "
+        "than MS milliseconds.",
+    ),
+]
+OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of a file instead of playing it again.")]
+HostOption = Annotated[
+    str, typer.Option(help="Address to listen on. If other machines can reach it, the page requires a token.")
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="TCP port to listen on; 0 selects a free one.")]
 
 
 def preview(
-    model: Model,
-    source: SourceText,
-    runtime: FirstRuntime = None,
-    precision: FirstPrecision = Precision.FP32,
+    model: BundleArgument,
+    source: SourceArgument,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    policy: PolicyWords = "latest",
-    once: Once = False,
-    host: Host = "127.0.0.1",
-    port: Port = USUAL_PORT,
-    read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
-    threads: Threads = None,
-    settings: Settings = [],  # noqa: B006
+    policy: PolicyOption = "latest",
+    once: OnceOption = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = USUAL_PORT,
+    read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    threads: ThreadsOption = None,
+    settings: SettingsOption = [],  # noqa: B006
 ) -> None:
-    """Show a camera, stream or video before and after, on a page in the browser."""
+    """Show a stream before and after upscaling in a browser."""
     controls = read_settings(settings)
     from sr_edge.bundle import open_bundle
     from sr_edge.camera import Policy

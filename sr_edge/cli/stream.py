@@ -12,26 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.cli.interrupts import interruptible
-from sr_edge.cli.options import Device, FloatPrecisionOption, Json, OnePrecision, Settings, Threads, read_settings
+from sr_edge.cli.options import (
+    BundleArgument,
+    DeviceOption,
+    FloatPrecisionOption,
+    JsonOption,
+    PrecisionOption,
+    SettingsOption,
+    ThreadsOption,
+    read_settings,
+)
 from sr_edge.cli.stream_options import (
-    Codec,
-    Encode,
-    Every,
-    Fallback,
-    GiveUpS,
-    MaxLatencyMs,
-    Model,
-    Pace,
-    PolicyWords,
-    Rate,
-    Raw,
-    Read,
-    Roi,
-    Runtime,
-    Slots,
-    StatsJson,
-    StreamSink,
-    StreamSource,
+    CodecOption,
+    EncodeOption,
+    EveryOption,
+    FallbackOption,
+    GiveUpOption,
+    MaxLatencyMsOption,
+    PaceOption,
+    PolicyOption,
+    RateOption,
+    RawOption,
+    ReadOption,
+    RoiOption,
+    RuntimeOption,
+    SinkArgument,
+    SlotsOption,
+    SourceArgument,
+    StatsJsonOption,
     read_pairs,
 )
 from sr_edge.errors import UsageError
@@ -58,32 +66,32 @@ if TYPE_CHECKING:
 
 
 def stream(
-    model: Model,
-    source: StreamSource,
-    sink: StreamSink = "null",
-    runtime: Runtime = None,
-    precision: OnePrecision = Precision.FP32,
+    model: BundleArgument,
+    source: SourceArgument,
+    sink: SinkArgument = "null",
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    policy: PolicyWords = None,
-    roi: Roi = None,
-    every: Every = 1,
-    fallback: Fallback = None,
-    max_latency_ms: MaxLatencyMs = None,
-    stats_json: StatsJson = None,
-    raw: Raw = None,
-    rate: Rate = None,
-    pace: Pace = False,
-    read: Read = [],  # noqa: B006  # typer copies it; it wants a list here
-    codec: Codec = "libx264",
-    encode: Encode = [],  # noqa: B006
-    give_up_s: GiveUpS = None,
-    slots: Slots = None,
-    threads: Threads = None,
-    device: Device = "cpu",
-    settings: Settings = [],  # noqa: B006
-    as_json: Json = False,
+    policy: PolicyOption = None,
+    roi: RoiOption = None,
+    every: EveryOption = 1,
+    fallback: FallbackOption = None,
+    max_latency_ms: MaxLatencyMsOption = None,
+    stats_json: StatsJsonOption = None,
+    raw: RawOption = None,
+    rate: RateOption = None,
+    pace: PaceOption = False,
+    read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    codec: CodecOption = "libx264",
+    encode: EncodeOption = [],  # noqa: B006
+    give_up_s: GiveUpOption = None,
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006
+    as_json: JsonOption = False,
 ) -> None:
-    """Upscale a camera, a stream or a video, live."""
+    """Upscale a camera, a stream or a video live."""
     controls = read_settings(settings)
     _require_sense(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import (
-    BundlePath,
-    Device,
+    BundleArgument,
+    DeviceOption,
     FloatPrecisionOption,
-    Json,
-    OnePrecision,
-    Settings,
-    Threads,
-    Trust,
+    JsonOption,
+    PrecisionOption,
+    SettingsOption,
+    ThreadsOption,
+    TrustOption,
     read_settings,
 )
-from sr_edge.cli.stream_options import Runtime, Slots
+from sr_edge.cli.stream_options import RuntimeOption, SlotsOption
 from sr_edge.cli.upscale_video import VIDEO_SLOTS, VideoWords, is_video, planned_video, readable_video, upscaled_video
 from sr_edge.errors import FrameError
 from sr_edge.spec import Precision
@@ -34,53 +34,76 @@ if TYPE_CHECKING:
     from sr_edge.upscaler import FileResult, Upscaler
 
 
-Source = Annotated[
-    Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or a video.", show_default=False)
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="IN", help="Image, folder of images, or video.", show_default=False)
 ]
-Target = Annotated[
+TargetArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="OUT", help="A picture or video, or a folder that keeps names.", show_default=False, readable=False
+        metavar="OUT",
+        help="Image or video to write, or a folder in which the files keep their names.",
+        show_default=False,
+        readable=False,
     ),
 ]
 """Not `readable`: a file that may neither be read nor written is one that cannot be written."""
-Overlap = Annotated[
-    int | None, typer.Option(min=0, help="Least overlap of tiles in pixels; the model's own.", show_default=False)
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Minimum overlap of tiles in low-resolution pixels. Default: the model's own.", show_default=False
+    ),
 ]
-Resume = Annotated[bool, typer.Option(help="Keep pictures newer than their source; go on with an interrupted video.")]
-Frames = Annotated[
-    str, typer.Option(metavar="FIRST:END", help="Of a video: these, counted from 0.", show_default=False)
+ResumeOption = Annotated[
+    bool, typer.Option(help="Skip images whose results are newer, and continue an interrupted video.")
 ]
-VideoCodecName = Annotated[
-    str, typer.Option(metavar="h264|h265|vp9|av1", help="Of a video; by its depth and container.", show_default=False)
+FramesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FIRST:END",
+        help="Frames of a video to upscale, counted from 0, END excluded. Default: all.",
+        show_default=False,
+    ),
 ]
-Crf = Annotated[
-    int | None, typer.Option(help="Of a video: quality, 0 is the best; the codec's own.", show_default=False)
+CodecOption = Annotated[
+    str,
+    typer.Option(
+        metavar="h264|h265|vp9|av1",
+        help="Codec of the video. Default: chosen by bit depth and container.",
+        show_default=False,
+    ),
 ]
-Copy = Annotated[str, typer.Option(metavar="all|audio|none", help="Of a video: streams beside it that come along.")]
+CrfOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Constant rate factor of the video; 0 is the best quality. Default: the codec's own.", show_default=False
+    ),
+]
+CopyOption = Annotated[
+    str, typer.Option(metavar="all|audio|none", help="Other streams of the video to copy without re-encoding.")
+]
 
 
 def upscale(
-    bundle: BundlePath,
-    source: Source,
-    target: Target,
-    runtime: Runtime = None,
-    precision: OnePrecision = Precision.FP32,
+    model: BundleArgument,
+    source: SourceArgument,
+    target: TargetArgument,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    overlap: Overlap = None,
-    resume: Resume = True,
-    frames: Frames = "",
-    codec: VideoCodecName = "",
-    crf: Crf = None,
-    copy: Copy = "all",
-    slots: Slots = None,
-    threads: Threads = None,
-    device: Device = "cpu",
-    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
-    trust: Trust = "",
-    as_json: Json = False,
+    overlap: OverlapOption = None,
+    resume: ResumeOption = True,
+    frames: FramesOption = "",
+    codec: CodecOption = "",
+    crf: CrfOption = None,
+    copy: CopyOption = "all",
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Upscale a picture, a folder of pictures or a video."""
+    """Upscale an image, a folder of images or a video."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
@@ -95,7 +118,7 @@ def upscale(
 
         name = runtime or preferred_runtime()
         options = {"architecture": trust} if trust and name == "torch" else None
-        with open_bundle(bundle) as opened:
+        with open_bundle(model) as opened:
             job = planned_video(source, target, opened.manifest.card.scale, video) if video else None
             with (
                 open_frame_session(

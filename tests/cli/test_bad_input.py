@@ -164,7 +164,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
         "deploy": (*network, *ON_CPU, "--images", pictures, "-o", out),
         "bench": (damaged, "--csv", out),
         "upscale": (damaged, pictures / "waves0.png", out),
-        "train": (*network, "--data", pictures, "--val", pictures, "--out", out),
+        "train": (*network, "--data", pictures, "--val", pictures, "--output", out),
     }[command]
     outcome = sr_edge("calibrate" if command == "cache" else command, *arguments)
     assert outcome.code == 2
@@ -355,7 +355,7 @@ def test_a_calibration_that_cannot_start(
 def test_an_unknown_runtime(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, command: str) -> None:
     arguments = {
         "bench": ("bench", bundle, "--runtimes", "tensorflow"),
-        "selftest": ("selftest", bundle, "--runtime", "tensorflow"),
+        "selftest": ("selftest", bundle, "--runtimes", "tensorflow"),
         "evaluate": ("evaluate", bundle, "--hr", pictures, "--runtimes", "tensorflow"),
         "upscale": ("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--runtime", "tensorflow"),
         "deploy": ("deploy", *TINY, "--runtimes", "tensorflow", "--images", pictures, "-o", tmp_path / "x.sredge"),
@@ -483,14 +483,14 @@ def test_the_refusal_of_an_address_has_no_password_in_its_fields() -> None:
         ("bench", ADDRESS),
         ("inspect", ADDRESS),
         ("selftest", ADDRESS),
-        ("selftest", "BUNDLE", "--runtime", ADDRESS),
+        ("selftest", "BUNDLE", "--runtimes", ADDRESS),
         ("stream", ADDRESS, "test:64x48@30", "null"),
         ("stream", "BUNDLE", "test:64x48@30", "null", "--stats-json", ADDRESS),
         ("preview", ADDRESS, "test:64x48@30", "--port", "0"),
-        (*TRAIN, "--data", ADDRESS, "--val", "FOLDER", "--out", "run"),
-        (*TRAIN, "--data", "FOLDER", "--val", ADDRESS, "--out", "run"),
-        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--recipe", ADDRESS),
-        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--weights", ADDRESS),
+        (*TRAIN, "--data", ADDRESS, "--val", "FOLDER", "--output", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", ADDRESS, "--output", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--output", "run", "--recipe", ADDRESS),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--output", "run", "--weights", ADDRESS),
         ("export-triton", ADDRESS, "repository"),
         ("export-triton", "BUNDLE", ADDRESS),
         ("export-trtexec", ADDRESS),

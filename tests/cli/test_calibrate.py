@@ -87,7 +87,7 @@ def test_openvino_times_layers_and_gets_its_own_spelling(
     assert outcome.code == 0, outcome.stderr
     document = json.loads(outcome.stdout)
     assert has_uint8_activations(out)
-    assert document["activation_type"] == "u8"
+    assert document["activation_type"] == "uint8"
     assert document["curve"]["unit"] == "ms"
     assert document["curve"]["measured"]["chosen_ms"] > 0.0
     assert {row["precision"] for row in document["layers"]} <= {"int8", "fp32"}

@@ -146,7 +146,7 @@ def test_selftest_fails_on_other_golden_frames(sr_edge: SrEdge, bundle: Path, tm
         old = opened.manifest.golden[0].output_sha256
     manifest = spoiled / "manifest.json"
     manifest.write_text(manifest.read_text().replace(old, sha256_of(golden)))
-    outcome = sr_edge("selftest", spoiled, "--runtime", "onnxruntime", "--precisions", "fp32")
+    outcome = sr_edge("selftest", spoiled, "--runtimes", "onnxruntime", "--precisions", "fp32")
     assert outcome.code == 1
     assert "onnxruntime fp32" in outcome.error
     assert "FAILED" in outcome.stdout
