@@ -92,9 +92,10 @@ def compare(
 ) -> None:
     """Compare the outputs of two models layer by layer.
 
-    They may be two files, or one model in two precisions or runtimes. A and B are written as TARGET[@PRECISION][:RUNTIME]. TARGET is an .onnx file, a bundle, a checkpoint, the name of a
-    model, or package.module:factory. PRECISION defaults to that of the file, and to fp32 for a bundle. RUNTIME defaults
-    to onnxruntime, and to torch for a PyTorch network.
+    They may be two files, or one model in two precisions or runtimes. A and B are written as
+    TARGET[@PRECISION][:RUNTIME]. TARGET is an .onnx file, a bundle, a checkpoint, the name of a model, or
+    package.module:factory. PRECISION defaults to that of the file, and to fp32 for a bundle. RUNTIME defaults to
+    onnxruntime, and to torch for a PyTorch network.
 
     Examples: model.onnx; convnet-tiny@torch; model.onnx:openvino; x.sredge@int8:openvino; x.sredge@int8+bf16:openvino
     (INT8, all other operators in bf16); model.fp16.onnx@float16 (computed in real float16 arithmetic).

@@ -65,7 +65,7 @@ FormOption = Annotated[
 ]
 DynamicOption = Annotated[
     bool,
-    typer.Option("--dynamic", help="Make height and width of the input dynamic; only for networks without windows."),
+    typer.Option("--dynamic", help="Make input height and width dynamic, for networks without attention windows."),
 ]
 CheckImagesOption = Annotated[
     Path | None,

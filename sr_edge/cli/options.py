@@ -253,8 +253,8 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
         for name, value in values.items():
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
                 raise UsageError(
-                    f"{_shown_name(command, name)} of `sr-edge {command.__name__.replace('_', '-')}` is an address, but "
-                    "must be a file or folder",
+                    f"{_shown_name(command, name)} of `sr-edge {command.__name__.replace('_', '-')}` is an address, "
+                    "but must be a file or folder",
                     found=without_secrets(str(value)),
                     wanted="a file or folder",
                     remedy="give a path, or use `sr-edge stream`, which takes addresses as source and sink",
