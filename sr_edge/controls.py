@@ -48,7 +48,7 @@ def checked_pairs(pictures: Sequence[Picture], controls: Sequence[Control]) -> l
     return pairs
 
 
-def telling_setting(controls: Sequence[Control]) -> dict[str, float]:
+def non_default_setting(controls: Sequence[Control]) -> dict[str, float]:
     """A setting in which no control is at its default and, by turns, they lie below and above it.
 
     So a control that is ignored, or mistaken for its neighbour, shows in the picture.

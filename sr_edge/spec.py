@@ -95,7 +95,7 @@ class TileSpec:
         return f"{self.height}x{self.width}"
 
 
-USUAL_TILE = TileSpec(96, 96)
+DEFAULT_TILE = TileSpec(96, 96)
 """Where nothing asks for another."""
 
 
@@ -225,9 +225,9 @@ class ModelCard:
             )
 
     @property
-    def usual_tile(self) -> TileSpec:
-        """USUAL_TILE, or the next larger square tile that the network takes."""
-        side = max(USUAL_TILE.height, self.minimum_px)
+    def default_tile(self) -> TileSpec:
+        """DEFAULT_TILE, or the next larger square tile that the network takes."""
+        side = max(DEFAULT_TILE.height, self.minimum_px)
         side = -(-side // self.multiple_px) * self.multiple_px
         return TileSpec(side, side)
 
@@ -240,7 +240,7 @@ class ModelCard:
                 "height and width",
                 found=tile,
                 wanted=self.minimum_px,
-                remedy=f"pass for example --tile {self.usual_tile}",
+                remedy=f"pass for example --tile {self.default_tile}",
             )
         if self.square_tiles and tile.height != tile.width:
             square = TileSpec(max(tile.height, tile.width), max(tile.height, tile.width))

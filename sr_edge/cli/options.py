@@ -266,7 +266,7 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
 
 def _shown_name(command: Callable[..., None], parameter: str) -> str:
     """The metavar of an argument or the flag of an option, as `--help` shows it."""
-    annotation = get_type_hints(command, include_extras=True)[parameter]
+    annotation = get_type_hints(command, include_extras=True).get(parameter)
     declared = getattr(annotation, "__metadata__", (None,))[0]
     if isinstance(declared, ArgumentInfo) and declared.metavar:
         return declared.metavar
