@@ -73,7 +73,7 @@ class TileSpec:
         return cls(height, int(match[2] or height))
 
     def require_multiple_of(self, multiple: int) -> None:
-        """Raises TileError, with the nearest valid tiles as remedy, unless height and width are multiples of `multiple`."""
+        """Raises TileError, which names the nearest valid tiles, unless both edges are multiples of `multiple`."""
         if self.height % multiple == 0 and self.width % multiple == 0:
             return
         smaller, larger = (
