@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from importlib.metadata import version
 
         typer.echo(f"sr-edge {version('sr-edge')}")
@@ -65,7 +65,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _global_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -1,4 +1,4 @@
-"""`sr-edge gst-install`: makes the GStreamer element `sredge` known to GStreamer."""
+"""`sr-edge gst-install`: installs the GStreamer element `sredge`."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ def gst_install(
     with result_on_stdout(as_json) as show:
         from sr_edge.gstreamer.installation import install_element
 
-        done = install_element(folder)
-        show(done, _readable(done))
+        installation = install_element(folder)
+        show(installation, _readable(installation))
 
 
-def _readable(done: Installation) -> str:
-    version = ".".join(map(str, done.loader.python))
-    lines = [f"sredge is installed: {done.plugin_file}, GStreamer's Python {version} with {done.environment}"]
-    if done.search_path is not None:
-        lines.append(f"GStreamer finds it with: export GST_PLUGIN_PATH={done.search_path}")
-    if done.hides_bindings:
+def _readable(installation: Installation) -> str:
+    version = ".".join(map(str, installation.loader.python))
+    lines = [
+        f"sredge is installed: {installation.plugin_file}, GStreamer's Python {version} with {installation.environment}"
+    ]
+    if installation.search_path is not None:
+        lines.append(f"to let GStreamer find it, run: export GST_PLUGIN_PATH={installation.search_path}")
+    if installation.hides_bindings:
         lines.append(
-            "while this environment is first on the PATH, GStreamer's Python looks into it and misses its bindings: "
-            "run pipelines after `deactivate`, or as PATH=/usr/bin:$PATH gst-launch-1.0 ..."
+            "while this environment is first on the PATH, GStreamer's Python searches it and does not find its own "
+            "bindings: run pipelines after `deactivate`, or with PATH=/usr/bin:$PATH gst-launch-1.0 ..."
         )
-    return "\n".join([*lines, "its properties: gst-inspect-1.0 sredge"])
+    return "\n".join([*lines, "to list its properties, run: gst-inspect-1.0 sredge"])

@@ -1,4 +1,4 @@
-"""`sr-edge preview`: a page that shows a stream before and after, live."""
+"""`sr-edge preview`: a web page that shows a stream live before and after upscaling."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sr_edge.camera import Source
     from sr_edge.camera.preview.show import PreviewStream
 
-USUAL_PORT = 8770
-_EVERY_ADDRESS = ("0.0.0.0", "::")
+DEFAULT_PORT = 8770
+_ALL_INTERFACES = ("0.0.0.0", "::")
 
 
 SourceArgument = Annotated[
@@ -67,7 +67,7 @@ def preview(
     policy: PolicyOption = "latest",
     once: OnceOption = False,
     host: HostOption = "127.0.0.1",
-    port: PortOption = USUAL_PORT,
+    port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
@@ -82,11 +82,11 @@ def preview(
     from sr_edge.camera.preview.show import PreviewStream
     from sr_edge.runtimes import open_frame_session, preferred_runtime
 
-    chosen = Policy.parse(policy)
-    with ExitStack() as owned:
-        listening = owned.enter_context(listening_socket(host, port))
-        bundle = owned.enter_context(open_bundle(model))
-        first = EngineOption(runtime or preferred_runtime(), precision, float_precision)
+    drop_policy = Policy.parse(policy)
+    with ExitStack() as resources:
+        server_socket = resources.enter_context(listening_socket(host, port))
+        bundle = resources.enter_context(open_bundle(model))
+        initial = EngineOption(runtime or preferred_runtime(), precision, float_precision)
         upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
                 bundle,
@@ -96,48 +96,48 @@ def preview(
                 float_precision=choice.float_precision,
                 threads=threads,
             ),
-            first,
+            initial,
             controls,
         )
-        owned.callback(upscaler.close)
-        shown = _shown_source(source, read_pairs(read), once)
-        stream = PreviewStream(shown, upscaler, chosen, _print_line)
-        owned.callback(_close, stream)
+        resources.callback(upscaler.close)
+        frame_source = _preview_source(source, read_pairs(read), once)
+        stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
+        resources.callback(_close, stream)
         choices = engine_options(bundle)
         stream_info = StreamInfo(
-            source=shown.name,
+            source=frame_source.name,
             model=model.name,
             scale=upscaler.scale,
-            policy=str(chosen),
-            choices=choices if first in choices else (first, *choices),
+            policy=str(drop_policy),
+            choices=choices if initial in choices else (initial, *choices),
         )
         access = access_for(host)
         stream.start()
-        name = socket.gethostname() if host in _EVERY_ADDRESS else host
-        typer.echo(f"preview: {access.address(name, listening.getsockname()[1])} (Ctrl-C ends it)")
-        server_for(preview_app(stream, stream_info, access)).run(sockets=[listening])
+        name = socket.gethostname() if host in _ALL_INTERFACES else host
+        typer.echo(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)")
+        server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
-def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
-    """Opens it; a file is played by the clock, and again when it ends."""
+def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+    """Opens a source; files are played in real time, and repeated unless `once`."""
     from sr_edge.camera import SourceOptions, open_source
     from sr_edge.camera.paced import PacedSource
     from sr_edge.camera.preview.repeated import RepeatedSource
 
     options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
-    again = not once and (Path(text).is_file() or Path(text).is_dir())
+    is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
     opened = (
         RepeatedSource(lambda: open_source(text, options))
-        if again
+        if is_repeated
         else interruptible(lambda: open_source(text, options))
     )
     return opened if opened.is_live else PacedSource(opened)
 
 
 def _close(stream: PreviewStream) -> None:
-    """Ends the process at once where a stage hangs: waiting for its engine would have no end."""
+    """Closes the stream; exits immediately if a stage hangs, because waiting for it would never end."""
     if not stream.close():
-        _print_line("sr-edge: a stage hangs; leaving it")
+        _print_line("sr-edge: a stage hangs; exiting without waiting for it")
         os._exit(1)
 
 

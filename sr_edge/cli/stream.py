@@ -1,4 +1,4 @@
-"""`sr-edge stream`: a camera, stream or file through a bundle, live."""
+"""`sr-edge stream`: upscales a camera, stream or file live with a bundle."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def stream(
 ) -> None:
     """Upscale a camera, a stream or a video live."""
     controls = read_settings(settings)
-    _require_sense(sink, fallback, max_latency_ms, as_json)
+    _require_consistent_options(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:
         require_output_file(stats_json)
-        _require_own_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
+        _require_separate_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
     from sr_edge.camera import (
         EventLog,
         HungStage,
@@ -116,11 +116,11 @@ def stream(
     from sr_edge.cli.output import result_on_stdout
     from sr_edge.cli.stream_display import Display
 
-    wanted = Policy.parse(policy) if policy is not None else None
-    flow = _Flow(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
+    requested_policy = Policy.parse(policy) if policy is not None else None
+    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
     display = Display(stats_json)
     event_log = EventLog(display.show_event)
-    reading = SourceOptions(
+    source_options = SourceOptions(
         raw=RawFormat.parse(raw) if raw is not None else None,
         rate=frame_rate(rate) if rate is not None else None,
         is_paced=pace,
@@ -128,24 +128,25 @@ def stream(
         give_up_s=give_up_s,
         on_event=event_log.record,
     )
-    writing = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
-    with _true_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as owned:
-        engines = _Engines(owned, runtime, precision, float_precision, device, threads, slots)
-        session, cheaper = engines.open(model), flow.fallback_session(engines)
-        opened = interruptible(lambda: open_source(source, reading))
-        owned.callback(opened.close)
-        chosen = wanted or policy_for(opened.is_live)
-        upscaler = frame_upscaler_for(session, chosen, controls)
-        fits = partial(flow.require_holdable, sink, writing, upscaler.scale)
-        loop = Loop(CheckedSource(opened, fits), upscaler, flow.options(chosen, cheaper, upscaler.scale, event_log))
-        finished = partial(_show_end, None if sink == "-" else show, session.spec, chosen)
+    sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
+    with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
+        engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
+        session, fallback_session = engines.open(model), routing.fallback_session(engines)
+        opened = interruptible(lambda: open_source(source, source_options))
+        resources.callback(opened.close)
+        used_policy = requested_policy or policy_for(opened.is_live)
+        upscaler = frame_upscaler_for(session, used_policy, controls)
+        check_frame = partial(routing.require_sink_supports, sink, sink_options, upscaler.scale)
+        options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
+        loop = Loop(CheckedSource(opened, check_frame), upscaler, options)
+        show_end = partial(_show_end, None if sink == "-" else show, session.spec, used_policy)
         try:
-            _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
+            _run(loop, open_sink(sink, opened, sink_options, stdout), display, show_end)
         except HungStage as error:
             _leave(error)
 
 
-def _require_sense(sink: str, fallback: str | None, max_latency_ms: float | None, as_json: bool) -> None:
+def _require_consistent_options(sink: str, fallback: str | None, max_latency_ms: float | None, as_json: bool) -> None:
     if fallback is None and max_latency_ms is not None:
         raise UsageError(
             "--max-latency-ms is the latency limit above which a fallback takes over, and no fallback was given",
@@ -157,23 +158,23 @@ def _require_sense(sink: str, fallback: str | None, max_latency_ms: float | None
             "the sink - and --json cannot both write to standard output",
             found=("-", "--json"),
             wanted="one of them",
-            remedy="write the figures with --stats-json FILE",
+            remedy="write the statistics with --stats-json FILE",
         )
 
 
-def _require_own_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
-    for what, other in others.items():
-        if other is not None and stats_json.resolve() == Path(other).resolve():
+def _require_separate_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
+    for role, path in others.items():
+        if path is not None and stats_json.resolve() == Path(path).resolve():
             raise UsageError(
-                f"--stats-json {stats_json} would overwrite the {what}",
+                f"--stats-json {stats_json} would overwrite the {role}",
                 found=stats_json,
-                remedy="give another name for the figures",
+                remedy="give another name for the statistics",
             )
 
 
 @dataclass(frozen=True)
-class _Flow:
-    """Which frames go which way, as asked for."""
+class _Routing:
+    """The options that decide how each frame is upscaled."""
 
     region: Region | None
     every: int
@@ -183,7 +184,7 @@ class _Flow:
     def fallback_session(self, engines: _Engines) -> Session | None:
         return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
 
-    def options(self, policy: Policy, cheaper: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
+    def options(self, policy: Policy, fallback_session: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
         from sr_edge.camera import LoopOptions
         from sr_edge.camera.options import USUAL_LATENCY_MS
 
@@ -192,31 +193,31 @@ class _Flow:
             policy=policy,
             region=self.region,
             every=self.every,
-            fallback=self._frame_upscaler(policy, cheaper, scale),
+            fallback=self._fallback_upscaler(policy, fallback_session, scale),
             max_latency_ms=usual_ms if self.max_latency_ms is None else self.max_latency_ms,
             event_log=event_log,
         )
 
-    def require_holdable(self, sink: str, writing: SinkOptions, scale: int, frame: VideoFrame) -> None:
-        """Raises StreamError where the sink cannot hold what becomes of the frame."""
+    def require_sink_supports(self, sink: str, sink_options: SinkOptions, scale: int, frame: VideoFrame) -> None:
+        """Raises StreamError if the sink does not support the size or format of the upscaled frame."""
         from sr_edge.camera.open_sink import require_holdable
 
-        part = self.region or frame
-        require_holdable(sink, writing, frame.format, scale * part.width, scale * part.height)
+        area = self.region or frame
+        require_holdable(sink, sink_options, frame.format, scale * area.width, scale * area.height)
 
-    def _frame_upscaler(self, policy: Policy, cheaper: Session | None, scale: int) -> FrameUpscaler | None:
+    def _fallback_upscaler(self, policy: Policy, session: Session | None, scale: int) -> FrameUpscaler | None:
         from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
 
         if self.fallback is None:
             return None
-        return BicubicFrameUpscaler(scale) if cheaper is None else frame_upscaler_for(cheaper, policy)
+        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy)
 
 
 @dataclass(frozen=True)
 class _Engines:
-    """How bundles are opened, the model's and the fallback's alike."""
+    """Opens the bundles of model and fallback with the same options."""
 
-    owned: ExitStack
+    resources: ExitStack
     runtime: str | None
     precision: Precision
     float_precision: Precision
@@ -228,7 +229,7 @@ class _Engines:
         from sr_edge.runtimes import open_frame_session, preferred_runtime
 
         name = self.runtime or preferred_runtime()
-        session = self.owned.enter_context(
+        session = self.resources.enter_context(
             open_frame_session(
                 bundle,
                 name,
@@ -239,12 +240,12 @@ class _Engines:
                 slots=self.slots,
             )
         )
-        session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
+        session.measure(runs=1, warm_up=0)  # the first tile is slow in most runtimes
         return session
 
 
-def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamReport], None]) -> None:
-    """However the stream ends, what it did is written and shown; of one that did nothing the error alone is shown."""
+def _run(loop: Loop, sink: Sink, display: Display, show_end: Callable[[StreamReport], None]) -> None:
+    """Runs the loop and shows its report, also after an error unless the stream produced no frame."""
     failed = False
     try:
         loop.run(sink, display.tick)
@@ -255,7 +256,7 @@ def _run(loop: Loop, sink: Sink, display: Display, finished: Callable[[StreamRep
         report = loop.report()
         display.end()
         if report.frames_out or not failed:
-            finished(report)
+            show_end(report)
         display.write_file(report)
 
 
@@ -269,17 +270,17 @@ def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report
 
 
 @contextmanager
-def _true_stdout() -> Iterator[int]:
-    """A descriptor of standard output that stays it while everything else that is printed goes to stderr."""
-    kept = os.dup(1)
+def _duplicated_stdout() -> Iterator[int]:
+    """Yields a copy of the stdout descriptor, which `result_on_stdout` does not redirect to stderr."""
+    descriptor = os.dup(1)
     try:
-        yield kept
+        yield descriptor
     finally:
-        os.close(kept)
+        os.close(descriptor)
 
 
 def _leave(error: HungStage) -> None:
-    """Ends the process at once: a thread that hangs in a library would keep it for good."""
+    """Exits without joining threads, because a thread that hangs in a library would block the exit forever."""
     sys.stdout.flush()
     sys.stderr.write(f"sr-edge: {error}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Arguments and options of `sr-edge stream`, of which `preview` and `upscale` share some."""
+"""Arguments and options of `sr-edge stream`, some of which `preview` and `upscale` share."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ GiveUpOption = Annotated[
 
 
 def read_pairs(texts: Pairs) -> dict[str, str]:
-    """Settings by name; raises UsageError where a text is not NAME=VALUE."""
+    """Parses NAME=VALUE arguments; raises UsageError for anything else."""
     pairs = {}
     for text in texts:
         name, separator, value = text.partition("=")

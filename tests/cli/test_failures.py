@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from sr_edge.cli.app import app
-from sr_edge.cli.failures import LONGEST_LINE, run_command
+from sr_edge.cli.failures import MAX_MESSAGE_CHARS, run_command
 from sr_edge.errors import BundleError, ExportError, TileError
 
 
@@ -66,7 +66,7 @@ def test_a_message_that_holds_a_graph_is_cut(
     monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
     assert run_command(raising(ExportError("%1 = Add(%2) " * 10_000)), []) == 1
     printed = capsys.readouterr().err
-    assert len(printed) < LONGEST_LINE + 100
+    assert len(printed) < MAX_MESSAGE_CHARS + 100
     assert "SR_EDGE_DEBUG=1" in printed and printed.count("\n") == 1
 
 

@@ -140,7 +140,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
         running.send_signal(signal.SIGINT)
         stderr = (said + running.stderr.read()).decode()
     assert running.returncode == 130, stderr
-    kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; the same command goes on after them", stderr)
+    kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; run the same command to continue after them", stderr)
     assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
     assert not target.exists()
     assert stderr.endswith("sr-edge: interrupted\n")
@@ -167,5 +167,5 @@ def test_pictures_do_not_need_the_library_of_videos(bundle: Path, pictures: Path
     source = shoot(tmp_path / "in.mp4", Film())
     video = subprocess.run([*command, source, tmp_path / "out.mp4", *ON], capture_output=True, text=True, check=False)
     assert video.returncode == 1
-    line = 'sr-edge: this command needs the package av, which is absent; run: pip install "sr-edge[camera]"\n'
+    line = 'sr-edge: this command needs the package av, which is not installed; run: pip install "sr-edge[camera]"\n'
     assert video.stderr == line
