@@ -59,14 +59,14 @@ def choose_activation_type(
             f"no single INT8 file can be read by all of {', '.join(targets)}",
             found=tuple(targets),
             wanted={each: readers_of(each) for each in ActivationType},
-            remedy="calibrate once for each activation type, or use sr-edge deploy, which writes both",
+            remedy="calibrate once for each spelling, or use sr-edge deploy, which writes both",
         )
     others = [target for target in targets if target not in readers_of(activation_type)]
     raise UsageError(
-        f"INT8 files with {activation_type} activations cannot be read by {', '.join(others)}",
+        f"INT8 files with the spelling {activation_type} cannot be read by {', '.join(others)}",
         found=activation_type,
         wanted=tuple(each for each in ActivationType if set(others) <= set(readers_of(each))),
-        remedy="omit the activation type",
+        remedy="leave out --spelling",
     )
 
 

@@ -83,7 +83,7 @@ ReaderTargetsOption = Annotated[
     typer.Option(
         "--for",
         metavar="TARGET[,TARGET]",
-        help="Runtimes that must be able to run the file; openvino selects uint8 activations, tensorrt-10.3 int8. "
+        help="Runtimes that must be able to run the file; openvino selects uint8 activations, all others int8. "
         "Default: uint8 if the layers are timed in OpenVINO, else int8.",
         show_default=False,
     ),
@@ -243,7 +243,7 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     from sr_edge.cli.output import warning_lines
 
     report, files = written.report, ", ".join(map(str, written.files))
-    summary = f"{written.path} ({written.activation_type} activations); the curve of decibels against time: {files}"
+    summary = f"{written.path} ({written.activation_type} spelling); the curve of decibels against time: {files}"
     if len(written.files) == 1:
         summary += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
     warnings = warning_lines(report.warnings)
