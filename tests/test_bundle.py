@@ -98,9 +98,9 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     with open_bundle(path) as bundle:
         bundle.verify()
-        found = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
-        assert found is not None
-        assert bundle.file(found).read_bytes().startswith(b"model.int8.onnx")
+        artifact = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
+        assert artifact is not None
+        assert bundle.file(artifact).read_bytes().startswith(b"model.int8.onnx")
         assert bundle.manifest.card == CARD
         assert bundle.manifest.calibration is not None
         assert bundle.manifest.calibration.float_layers == {"head": "keeps the picture"}

@@ -38,13 +38,13 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def assert_same(found: Picture, wanted: Picture) -> None:
-    np.testing.assert_array_equal(found.pixels, wanted.pixels)
-    assert found.pixels.dtype == wanted.pixels.dtype
-    assert (found.alpha is None) == (wanted.alpha is None)
-    if found.alpha is not None and wanted.alpha is not None:
-        np.testing.assert_array_equal(found.alpha, wanted.alpha)
-    assert found.icc_profile == wanted.icc_profile
+def assert_same(actual: Picture, expected: Picture) -> None:
+    np.testing.assert_array_equal(actual.pixels, expected.pixels)
+    assert actual.pixels.dtype == expected.pixels.dtype
+    assert (actual.alpha is None) == (expected.alpha is None)
+    if actual.alpha is not None and expected.alpha is not None:
+        np.testing.assert_array_equal(actual.alpha, expected.alpha)
+    assert actual.icc_profile == expected.icc_profile
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
@@ -64,10 +64,10 @@ def test_lossless_formats_give_back_what_they_got(
         assert list(tmp_path.iterdir()) == []
         return
     write_picture(path, picture)
-    found = read_picture(path)
+    decoded = read_picture(path)
     if suffix == ".webp" and channels == 1:
         picture = Picture(np.repeat(picture.pixels, 3, axis=2), picture.alpha)
-    assert_same(found, picture)
+    assert_same(decoded, picture)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -76,10 +76,10 @@ def test_jpeg_is_near_and_keeps_gray_and_profile(tmp_path: Path, channels: int) 
     ramp = np.linspace(0, 255, 32 * 32 * channels).reshape(32, 32, channels).astype(np.uint8)
     picture = Picture(ramp, None, srgb_profile())
     write_picture(tmp_path / "ramp.jpg", picture)
-    found = read_picture(tmp_path / "ramp.jpg")
-    assert found.pixels.shape == picture.pixels.shape
-    assert np.abs(found.pixels.astype(int) - ramp).max() <= 6
-    assert found.icc_profile == picture.icc_profile
+    decoded = read_picture(tmp_path / "ramp.jpg")
+    assert decoded.pixels.shape == picture.pixels.shape
+    assert np.abs(decoded.pixels.astype(int) - ramp).max() <= 6
+    assert decoded.icc_profile == picture.icc_profile
 
 
 @pytest.mark.parametrize(("bits", "alpha", "able"), [(16, False, ["PNG", "TIFF"]), (8, True, ["PNG", "TIFF", "WEBP"])])
@@ -167,11 +167,11 @@ def test_palettes_become_rgb(tmp_path: Path, transparent: bool) -> None:
     if transparent:
         image.info["transparency"] = 1
     image.save(tmp_path / "palette.png")
-    found = read_picture(tmp_path / "palette.png")
-    np.testing.assert_array_equal(found.pixels, [[[10, 20, 30], [40, 50, 60]]])
-    assert (found.alpha is not None) == transparent
-    if found.alpha is not None:
-        np.testing.assert_array_equal(found.alpha, [[255, 0]])
+    decoded = read_picture(tmp_path / "palette.png")
+    np.testing.assert_array_equal(decoded.pixels, [[[10, 20, 30], [40, 50, 60]]])
+    assert (decoded.alpha is not None) == transparent
+    if decoded.alpha is not None:
+        np.testing.assert_array_equal(decoded.alpha, [[255, 0]])
 
 
 def test_one_bit_pictures_become_gray(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_one_bit_pictures_become_gray(tmp_path: Path) -> None:
 
 def test_cmyk_becomes_rgb_without_the_profile_that_no_longer_fits(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "print.jpg", icc_profile=b"profile of a press")
-    found = read_picture(tmp_path / "print.jpg")
-    assert found.pixels.shape == (8, 8, 3)
-    assert found.pixels.max() <= 2
-    assert found.icc_profile is None
+    decoded = read_picture(tmp_path / "print.jpg")
+    assert decoded.pixels.shape == (8, 8, 3)
+    assert decoded.pixels.max() <= 2
+    assert decoded.icc_profile is None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])

@@ -35,7 +35,7 @@ def huge_png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("absent.png", None, "no file"),
         ("empty.png", b"", "0 bytes"),
@@ -46,7 +46,7 @@ def huge_png() -> bytes:
     ids=["absent", "empty", "text", "huge", "cut"],
 )
 def test_a_picture_that_cannot_be_read(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, told: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, expected: str
 ) -> None:
     source, out = tmp_path / name, tmp_path / "out.png"
     if content == "half":
@@ -56,7 +56,7 @@ def test_a_picture_that_cannot_be_read(
         source.write_bytes(content)
     outcome = sr_edge("upscale", bundle, source, out)
     assert outcome.code == 1
-    assert told in outcome.error
+    assert expected in outcome.error
     assert name in outcome.error
     assert not out.exists()
 
@@ -117,7 +117,7 @@ def test_a_malicious_checkpoint_does_not_execute(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         (("convnet-tiny", "--scale", "5", "--random-weights"), 2, ("2, 3, 4", "5")),
         (("convnet-tiny", "--scale", "5"), 2, ("2, 3, 4", "5")),
@@ -132,11 +132,11 @@ def test_a_malicious_checkpoint_does_not_execute(
     ],
 )
 def test_a_model_that_cannot_be_exported(
-    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, told: tuple[str, ...]
+    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, expected: tuple[str, ...]
 ) -> None:
     outcome = sr_edge("export", *arguments, "-o", tmp_path / "model.onnx")
     assert outcome.code == code
-    assert [value for value in told if value not in outcome.error] == [], outcome.error
+    assert [value for value in expected if value not in outcome.error] == [], outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,7 +334,7 @@ def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("calibrate", "absent.onnx", "--images", "x", "-o", "y.onnx"), "absent.onnx"),
         (("calibrate", "GRAPH", "--images", "PICTURES", "--method", "magic", "-o", "OUT"), "'magic'"),
@@ -342,12 +342,12 @@ def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Pa
     ],
 )
 def test_a_calibration_that_cannot_start(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     paths = {"GRAPH": bundle / "model.onnx", "PICTURES": pictures, "OUT": tmp_path / "out.onnx"}
     outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.code in (1, 2)
-    assert told in outcome.error
+    assert expected in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 

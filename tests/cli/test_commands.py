@@ -107,7 +107,7 @@ def test_export_checks_fp16_on_pictures_too(sr_edge: SrEdge, tmp_path: Path, pic
             [patch for patch in document[check]["patches"] if patch["kind"] == "photograph"]
             for document in (without, checked)
         ]
-        assert [len(found) for found in photographs] == [2, CHECKED_PATCHES + 1]
+        assert [len(patches) for patches in photographs] == [2, CHECKED_PATCHES + 1]
     assert "absent" in sr_edge("export", *tiny, "--images", tmp_path / "absent", "-o", tmp_path / "no.onnx").error
 
 

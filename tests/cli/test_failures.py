@@ -28,7 +28,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "expected"),
     [
         (BundleError("the bundle is\n damaged"), 1, ("sr-edge: the bundle is damaged\n",)),
         (TileError("tile 7", remedy="use 8"), 2, ("sr-edge: tile 7; use 8\n",)),
@@ -47,7 +47,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 def test_each_error_is_one_line(
     error: BaseException,
     code: int,
-    told: tuple[str, ...],
+    expected: tuple[str, ...],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -56,7 +56,7 @@ def test_each_error_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("sr-edge: ")
-    assert [value for value in told if value not in printed.err] == [], printed.err
+    assert [value for value in expected if value not in printed.err] == [], printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -169,11 +169,11 @@ def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"), [(signal.SIGINT, 130, "sr-edge: interrupted\n"), (signal.SIGTERM, 143, "")]
+    ("number", "code", "stderr"), [(signal.SIGINT, 130, "sr-edge: interrupted\n"), (signal.SIGTERM, 143, "")]
 )
 @pytest.mark.parametrize("work", ["signal.raise_signal({})", "__import__('slow')"])
 def test_an_interrupt_outside_of_a_command(
-    number: signal.Signals, code: int, said: str, work: str, tmp_path: Path
+    number: signal.Signals, code: int, stderr: str, work: str, tmp_path: Path
 ) -> None:
     """Between two imports; and during one that is the last thing to be done, after which nobody asks again."""
     (tmp_path / "slow.py").write_text(f"import signal\nsignal.raise_signal({number.value})\n")
@@ -183,4 +183,4 @@ def test_an_interrupt_outside_of_a_command(
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
-    assert (done.returncode, done.stderr) == (code, said)
+    assert (done.returncode, done.stderr) == (code, stderr)

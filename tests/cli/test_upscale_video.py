@@ -134,11 +134,11 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as running:
         assert running.stderr is not None
-        said = b""
-        while not SECOND_PART_IS_THERE.search(said) and (more := os.read(running.stderr.fileno(), 4096)):
-            said += more
+        output = b""
+        while not SECOND_PART_IS_THERE.search(output) and (more := os.read(running.stderr.fileno(), 4096)):
+            output += more
         running.send_signal(signal.SIGINT)
-        stderr = (said + running.stderr.read()).decode()
+        stderr = (output + running.stderr.read()).decode()
     assert running.returncode == 130, stderr
     kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; run the same command to continue after them", stderr)
     assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
