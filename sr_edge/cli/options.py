@@ -270,5 +270,7 @@ def _shown_name(command: Callable[..., None], parameter: str) -> str:
     declared = getattr(annotation, "__metadata__", (None,))[0]
     if isinstance(declared, ArgumentInfo) and declared.metavar:
         return declared.metavar
-    flags = declared.param_decls or () if isinstance(declared, OptionInfo) else ()
-    return next((flag for flag in flags if flag.startswith("--")), f"--{parameter.replace('_', '-')}")
+    # In an Annotated type, typer stores the first flag of an option as its default.
+    flags = (declared.default, *(declared.param_decls or ())) if isinstance(declared, OptionInfo) else ()
+    long_flags = [flag for flag in flags if isinstance(flag, str) and flag.startswith("--")]
+    return long_flags[0] if long_flags else f"--{parameter.replace('_', '-')}"
