@@ -18,7 +18,7 @@ def gst_install(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder to install into, for GST_PLUGIN_PATH. Default: the plugin folder of your user account.",
+            help="Folder to install into, for GST_PLUGIN_PATH. Default: the plugin folder of the current user.",
             show_default=False,
         ),
     ] = None,

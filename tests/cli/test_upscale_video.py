@@ -48,14 +48,14 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("places", "argument"),
-    [(("rtsp://me:geheim@h/x", "out.mp4"), "source"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "target")],
+    [(("rtsp://me:geheim@h/x", "out.mp4"), "IN"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "OUT")],
 )
 def test_an_address_is_sent_to_stream_and_not_printed(
     sr_edge: SrEdge, bundle: Path, places: tuple[str, str], argument: str
 ) -> None:
     outcome = sr_edge("upscale", bundle, *places, *ON)
     assert outcome.code == 2
-    assert argument in outcome.error and "sr-edge stream" in outcome.error
+    assert f"{argument} of `sr-edge upscale`" in outcome.error and "sr-edge stream" in outcome.error
     assert "geheim" not in outcome.stderr
 
 
@@ -114,7 +114,7 @@ def test_options_of_videos_are_not_for_pictures(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"\1\2\3" * 3000, "it is damaged, empty or no video")]
+    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"\1\2\3" * 3000, "it is damaged, empty or not a video")]
 )
 def test_what_is_no_video_is_one_line(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, content: bytes, message: str
@@ -134,11 +134,11 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as running:
         assert running.stderr is not None
-        output = b""
-        while not SECOND_PART_IS_THERE.search(output) and (more := os.read(running.stderr.fileno(), 4096)):
-            output += more
+        said = b""
+        while not SECOND_PART_IS_THERE.search(said) and (more := os.read(running.stderr.fileno(), 4096)):
+            said += more
         running.send_signal(signal.SIGINT)
-        stderr = (output + running.stderr.read()).decode()
+        stderr = (said + running.stderr.read()).decode()
     assert running.returncode == 130, stderr
     kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; run the same command to continue after them", stderr)
     assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
