@@ -1,4 +1,4 @@
-"""Bundles: what is written is what is read, and nothing damaged, foreign or unsafe gets in or half out."""
+"""Bundles are read as they were written; damaged, foreign and unsafe ones are refused, and writing is atomic."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("files", "file_bytes"), [(MAX_FILES + 1, 1), (2, MAX_UNPACKED_BYTES // 2 + 1)])
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, files: int, file_bytes: int) -> None:
-    """The table of contents says so; nothing has been unpacked by then."""
+    """The archive's directory already shows it, so nothing is unpacked."""
     archive = tmp_path / "large.zip"
     with zipfile.ZipFile(archive, "w") as target:
         for index in range(files):

@@ -1,4 +1,4 @@
-"""Values of controls: defaults, refusals, and the settings that checks run at."""
+"""Values of controls: defaults, validation, and the settings at which checks run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files: what goes out comes back, and what is damaged is refused in one line."""
+"""Picture files are read as they were written, and damaged ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def turned_png(samples: npt.NDArray[np.uint16], orientation: int) -> bytes:
 
 
 def turned_tiff(samples: npt.NDArray[np.uint16], orientation: int) -> bytes:
-    """The tag for planar layout, 284 = 1, is the default; its place is free for the orientation, 274."""
+    """Tag 284 (planar configuration) has its default value, so its entry can be replaced by tag 274 (orientation)."""
     plain = tiff_from_samples(samples)
     planar, turned = struct.pack("<HHIH", 284, 3, 1, 1), struct.pack("<HHIH", 274, 3, 1, orientation)
     assert plain.count(planar) == 1
@@ -279,7 +279,7 @@ def test_a_transparent_16_bit_gray_level_is_refused_and_a_colour_becomes_alpha(t
 
 @contextmanager
 def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """As on a disk that is nearly full, whatever this process writes fails beyond that size."""
+    """Limits the size of files, as on a disk that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

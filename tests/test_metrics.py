@@ -1,4 +1,4 @@
-"""PSNR-Y and SSIM-Y: by hand, against a direct evaluation, and against published figures."""
+"""PSNR-Y and SSIM-Y against values computed by hand, a direct evaluation, and published results."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_bicubic_on_set5_has_its_published_ssim(shared_data: Path, scale: int, p
 
 
 class TestFidelity:
-    """Of a picture in lower precision to the float picture, which the gates judge by."""
+    """The fidelity of an output in a lower precision to the float output, which decides if a precision is used."""
 
     picture = np.random.default_rng(5).uniform(0.1, 0.9, (1, 3, 24, 24)).astype(np.float32)
 

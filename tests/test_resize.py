@@ -1,4 +1,4 @@
-"""Bicubic resizing: by hand on small arrays, and against the low-resolution Set5 files."""
+"""Bicubic resizing against small arrays computed by hand and the low-resolution Set5 files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_scale_one_changes_nothing() -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_a_multiple_reduces_to_the_exact_quotient_at_any_size(factor: int) -> None:
-    """1/3 is no exact binary fraction: the size rule must not round 93 * 3 * (1/3) up to 94."""
+    """1/3 is not an exact binary fraction, so 93 * 3 * (1/3) must not be rounded up to 94."""
     for size in range(1, 400):
         assert resize_bicubic(np.zeros((1, size * factor)), 1 / factor).shape[1] == size
 

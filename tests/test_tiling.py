@@ -1,4 +1,4 @@
-"""Tiles: nothing changes where tiles agree, seams are linear where they do not, and memory stays bounded."""
+"""Tiling: equal tiles are copied exactly, different ones are blended linearly, and memory is bounded."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _require_consistent_options(sink: str, fallback: str | None, max_latency_ms:
         raise UsageError(
             "--max-latency-ms is the latency limit above which a fallback takes over, and no fallback was given",
             found=max_latency_ms,
-            remedy="add --fallback bicubic or --fallback BUNDLE",
+            remedy="add --fallback bicubic or --fallback MODEL",
         )
     if sink == "-" and as_json:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What goes wrong for people: each fault gets one clear line, the right exit code, and leaves nothing half-written."""
+"""Invalid input and interruptions: one clear line, the right exit code, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_weights_of_another_network_are_refused_with_the_first_keys(sr_edge: SrE
 def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, command: str
 ) -> None:
-    """What the work would begin with is damaged, which is what the error would be about if the work had begun."""
+    """The input is damaged, too, and would cause the error if the work had begun."""
     (tmp_path / "file").write_bytes(b"damaged")
     damaged, out = tmp_path / "file", tmp_path / "file" / "result"
     network = ("convnet-tiny", "--scale", "2", "--weights", damaged)
@@ -213,7 +213,7 @@ def interrupted(*_positional: object, **_named: object) -> None:
 
 
 def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C as soon as the progress of this stage is shown."""
+    """Raises KeyboardInterrupt as soon as the progress of this stage is shown."""
     add_task = Progress.add_task
 
     def added(bars: Progress, description: str, **fields: Any) -> object:
@@ -264,7 +264,7 @@ def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
 
 @pytest.mark.parametrize("size_kb", [40, 300])
 def test_a_full_disk_leaves_nothing(pictures: Path, tmp_path: Path, size_kb: int) -> None:
-    """On a real file system that is too small, in a mount namespace of its own."""
+    """Uses a real file system that is too small, in a separate mount namespace."""
     mount = f"mount -t tmpfs -o size={size_kb}k none {tmp_path}"
     unshare = shutil.which("unshare")
     tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
@@ -388,7 +388,7 @@ def test_a_measurement_in_which_nothing_ran_has_failed(
 
 
 def not_json(constant: str) -> None:
-    """Python's own reader and writer know Infinity and NaN; JSON does not."""
+    """Python's json module accepts Infinity and NaN, which JSON does not allow."""
     raise AssertionError(f"{constant} is no JSON")
 
 

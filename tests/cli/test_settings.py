@@ -1,4 +1,4 @@
-"""`--set` at run time and `--bake` at export: what they do, and what they refuse."""
+"""`--set` at run time and `--bake` at export: their effect, and the values that they refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sr-edge upscale` with videos: what it prints, which options belong to them, and pictures as before."""
+"""`sr-edge upscale` with videos: its output, and the options that apply to videos only."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")
 
 
 def commands_of(page: str) -> list[str]:
-    """What a reader would type, in order; a Python block is one command."""
+    """The commands that a reader would run, in order; a Python block is one command."""
     commands = []
     for language, block in BLOCK.findall(page):
         commands += _lines_of(block) if language == "bash" else [f"python -W error -c {shlex.quote(block)}"]
