@@ -196,7 +196,7 @@ def test_damaged_pictures_are_skipped_counted_and_named(
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 0, outcome.stderr
     named, counted, *_ = json.loads(outcome.stdout)["warnings"]
-    assert f"{tmp_path / 'broken.png'} is damaged or cut short" in named
+    assert str(tmp_path / "broken.png") in named
     assert counted == "1 of 4 pictures was skipped"
 
 
