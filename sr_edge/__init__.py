@@ -3,7 +3,7 @@
     with sr_edge.open_session("name.sredge", runtime="openvino", precision=sr_edge.Precision.INT8) as session:
         frame = sr_edge.Upscaler(session).upscale(frame)
 
-Names load on first use, so that importing the package costs nothing and needs no heavy library.
+Names are imported on first use, so that `import sr_edge` is fast and requires none of the heavy libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Addresses as people may see them: without user name, password or token, whatever the spelling."""
+"""Hides user names, passwords and tokens of addresses before they are printed, logged or put into errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 _SCHEME = r"(?P<scheme>[a-z][a-z0-9+.-]*\\*:/{1,2})"
 _USER = re.compile(_SCHEME + r"(?P<user>\S*|[^!]*)@", re.IGNORECASE)
-"""Up to the last @, whatever is before it: passwords hold slashes and spaces though they should be quoted."""
+"""Matches up to the last @, because passwords contain slashes and spaces even though these should be quoted."""
 _USER_IN_A_WORD = re.compile(_SCHEME + r"\S*@", re.IGNORECASE)
 _SECRET = re.compile(
     r"(?P<before>[?&;\s])(?P<name>[a-z_-]*(?:pass(?:word|wd|phrase)?|pwd|token|jwt|secret|key|auth|user(?:name|-id|-pw)?|signature|sig)=)[^&;#\s]*",
@@ -16,7 +16,7 @@ _SECRET = re.compile(
 
 
 def without_secrets(address: str) -> str:
-    """The address with *** for its user part and for values of its query, or of a pipeline, that look like secrets.
+    """Replaces the user part, and query or pipeline values that look like secrets, by ***.
 
     >>> without_secrets("rtsp://admin:1234@10.0.0.7/main?token=abc&ch=1")
     'rtsp://***@10.0.0.7/main?token=***&ch=1'
@@ -25,7 +25,7 @@ def without_secrets(address: str) -> str:
 
 
 def message_without_secrets(message: str, arguments: Iterable[str]) -> str:
-    """A message about `arguments`, some of which may be addresses that it names whole, in part, or read as a path.
+    """Hides the secrets of `arguments` in a message that quotes them whole, in part, or converted to a path.
 
     >>> message_without_secrets("no folder rtsp:/me:1234@cam/main", ["rtsp://me:1234@cam/main"])
     'no folder rtsp:/***@cam/main'
@@ -38,15 +38,15 @@ def message_without_secrets(message: str, arguments: Iterable[str]) -> str:
 
 
 def _secrets_of(argument: str) -> Iterator[tuple[str, str]]:
-    """What must not be seen of an argument, and what is shown in its place."""
-    for found in _USER.finditer(argument):
-        yield f"{found['user']}@", "***@"
-    if scheme_of(argument):  # elsewhere NAME=VALUE is a setting
-        for found in _SECRET.finditer(argument):
-            yield found[0][1:], f"{found['name']}***"
+    """Yields each secret of an argument and its replacement."""
+    for match in _USER.finditer(argument):
+        yield f"{match['user']}@", "***@"
+    if scheme_of(argument):  # without a scheme, NAME=VALUE is an option and no secret
+        for match in _SECRET.finditer(argument):
+            yield match[0][1:], f"{match['name']}***"
 
 
 def scheme_of(address: str) -> str:
-    """What stands before "://", in lower case; empty for paths."""
-    scheme, found, _ = address.partition("://")
-    return scheme.lower() if found else ""
+    """The scheme before "://", in lower case; empty for a path."""
+    scheme, separator, _ = address.partition("://")
+    return scheme.lower() if separator else ""

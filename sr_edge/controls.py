@@ -1,4 +1,4 @@
-"""Values for a network's run-time scalars: the caller's, checked; and those that checks and calibration run at."""
+"""Values of a network's run-time controls: validation, and the settings at which checks and calibration run."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from sr_edge.errors import UsageError
 from sr_edge.spec import Control
 
 Controls = Mapping[str, float]
-"""Values by name; whatever is not named takes its default."""
+"""Values by control name. Controls that are not named take their default."""
 
 Picture = TypeVar("Picture")
 
 
-def control_values(known: Sequence[Control], chosen: Controls | None = None) -> dict[str, float]:
-    """One value for each of `known`, in their order: the chosen one, else the default.
+def control_values(controls: Sequence[Control], values: Controls | None = None) -> dict[str, float]:
+    """Validates `values` and completes them with the defaults, in the order of `controls`.
 
     Raises:
-        UsageError: a name that is not known, a value that is not a number, or a number out of range.
+        UsageError: `values` has an unknown name, or a value that is no number or out of range.
     """
-    chosen = chosen or {}
-    names = [control.name for control in known]
-    for name in chosen:
+    values = values or {}
+    names = [control.name for control in controls]
+    for name in values:
         if name not in names:
             remedy = f"choose one of: {', '.join(names)}" if names else "omit it, since the network has no controls"
             raise UsageError(f"the network has no control {name!r}", found=name, wanted=names, remedy=remedy)
-    return {control.name: control.checked(chosen.get(control.name, control.default)) for control in known}
+    return {control.name: control.checked(values.get(control.name, control.default)) for control in controls}
 
 
 def extreme_settings(controls: Sequence[Control]) -> list[dict[str, float]]:
-    """Every combination of the controls' least and largest values; none for a network without controls."""
+    """Every combination of minimum and maximum of the controls; empty for a network without controls."""
     names = [control.name for control in controls]
-    ends = product(*((control.minimum, control.maximum) for control in controls))
-    return [dict(zip(names, values, strict=True)) for values in ends] if names else []
+    combinations = product(*((control.minimum, control.maximum) for control in controls))
+    return [dict(zip(names, values, strict=True)) for values in combinations] if names else []
 
 
 def checked_pairs(pictures: Sequence[Picture], controls: Sequence[Control]) -> list[tuple[Picture, dict[str, float]]]:
-    """Every picture at the default setting, then again with the extreme settings in turn, each at least once."""
+    """Pairs every picture with the defaults, then pictures and extreme settings cyclically, each at least once."""
     defaults = control_values(controls)
     pairs = [(picture, defaults) for picture in pictures]
     extremes = extreme_settings(controls)
     if pictures and extremes:
-        turns = range(max(len(pictures), len(extremes)))
-        pairs += [(pictures[turn % len(pictures)], extremes[turn % len(extremes)]) for turn in turns]
+        indices = range(max(len(pictures), len(extremes)))
+        pairs += [(pictures[index % len(pictures)], extremes[index % len(extremes)]) for index in indices]
     return pairs
 
 
-def telling_setting(controls: Sequence[Control]) -> dict[str, float]:
-    """A setting in which no control is at its default and, by turns, they lie below and above it.
+def non_default_setting(controls: Sequence[Control]) -> dict[str, float]:
+    """A setting in which every control differs from its default, alternately below and above it.
 
-    So a control that is ignored, or mistaken for its neighbour, shows in the picture.
+    A control that is ignored, or mistaken for its neighbour, then changes the output.
     """
     ends = [
         (control.maximum, control.minimum) if index % 2 else (control.minimum, control.maximum)

@@ -1,36 +1,36 @@
-"""Every error that sr_edge raises on purpose, as one tree.
+"""The exceptions of sr_edge, as one tree.
 
-    SrEdgeError                  exit code 1: the request was sound, the work failed
+    SrEdgeError                  exit code 1: the request was valid, but the work failed
     ├── UsageError               exit code 2: an argument is wrong; nothing was started
-    │   ├── UnknownNameError     a model, runtime, precision or method nobody registered
-    │   └── TileError            a tile that the network or the picture cannot take
-    ├── WeightsError             a checkpoint is unreadable, unsafe or does not fit the network
-    ├── FrameError               a picture or video is missing, truncated, too large or of an unknown kind
+    │   ├── UnknownNameError     a model, runtime, precision or method that is not registered
+    │   └── TileError            a tile size that does not fit the network or the picture
+    ├── WeightsError             a checkpoint is unreadable, unsafe or does not match the network
+    ├── FrameError               a picture or video is missing, truncated, too large or of an unknown format
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
-    ├── ExportError              a graph could not be written, or is not what was promised
-    │   └── NotDeployable        a rule that holds everywhere, or a target that was asked for, refuses the graph
-    │       └── NotStatic        a network has no form with constant shapes; its traced form may do
-    ├── CalibrationError         no usable calibration data, or a calibration file that does not fit
+    ├── ExportError              a graph could not be written, or differs from the network
+    │   └── NotDeployable        a general rule, or a requested target, rejects the graph
+    │       └── NotStatic        a network has no form with constant shapes; its traced form may work
+    ├── CalibrationError         no usable calibration data, or a calibration file that does not match
     │   ├── NothingToQuantize    no layer of the network can be INT8
-    │   ├── CacheMismatch        a calibration cache was made from another model, other pictures or by another method
-    │   └── CalibrationInterrupted  exit code 130: Ctrl-C; the cache keeps what was measured
+    │   ├── CacheMismatch        a calibration cache belongs to another model, other pictures or another method
+    │   └── CalibrationInterrupted  exit code 130: Ctrl-C; the cache contains all measurements so far
     ├── BundleError              a bundle is damaged, unsafe or of another schema version
     ├── EngineError              a runtime cannot load, compile or run a graph
-    ├── RuntimeUnavailable       a runtime's library or device is absent
-    │   └── PrecisionUnavailable the runtime is there but cannot run the precision asked for
-    └── TrainingError            training cannot start or go on
+    ├── RuntimeUnavailable       a runtime's library or device is not available
+    │   └── PrecisionUnavailable the runtime is available, but not in the requested precision
+    └── TrainingError            training cannot start or continue
         └── TrainingInterrupted  exit code 130: Ctrl-C; all steps are saved
 
-Every error has the fields `problem`, `found`, `wanted` and `remedy`; its message is made of the first and the last.
+Every error has the fields `problem`, `found`, `wanted` and `remedy`; its message consists of the first and the last.
 """
 
 from __future__ import annotations
 
 
 class SrEdgeError(Exception):
-    """Base of all deliberate errors; the command line prints it as one line and exits with `exit_code`.
+    """Base class of all errors that sr_edge raises; the command line prints one line and exits with `exit_code`.
 
-    `str()` of an error is `problem`, followed by `remedy` where there is one. Programs read the fields, never the text:
+    `str()` of an error is `problem`, followed by `remedy` if there is one. Programs read the fields, not the text:
 
     >>> error = TileError("height 250 is not a multiple of 96", found=250, wanted=96, remedy="pass --pad reflect")
     >>> str(error)
@@ -55,7 +55,7 @@ class SrEdgeError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickles what the error consists of, since errors cross from process to process and `__init__` may differ."""
+        """Pickles the attributes, because errors pass between processes and `__init__` differs in subclasses."""
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -70,15 +70,15 @@ class UsageError(SrEdgeError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is in no registry.
+    """A name that is not registered.
 
     >>> str(UnknownNameError("runtime", "tensorflow", ["torch", "openvino"]))
     "unknown runtime 'tensorflow'; choose one of: torch, openvino"
     """
 
-    def __init__(self, kind: str, found: str, known: list[str]) -> None:
+    def __init__(self, kind: str, name: str, choices: list[str]) -> None:
         super().__init__(
-            f"unknown {kind} {found!r}", found=found, wanted=known, remedy=f"choose one of: {', '.join(known)}"
+            f"unknown {kind} {name!r}", found=name, wanted=choices, remedy=f"choose one of: {', '.join(choices)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures as arrays: the `Picture` that files become, and HWC integer frames <-> NCHW float batches.
+"""Pictures as arrays: the `Picture` read from a file, and conversion between HWC integer frames and NCHW batches.
 
 A *frame* is an integer array (height, width, channels), uint8 or uint16, 1 or 3 channels, RGB order.
 A *batch* is a float32 array (1, channels, height, width) in [0, 1].
@@ -24,8 +24,8 @@ class Picture:
 
     Attributes:
         pixels: uint8 or uint16 (height, width, 3) RGB, or (height, width, 1) gray.
-        alpha: None, or straight (not premultiplied) opacity (height, width) of the same type; 0 is transparent.
-        icc_profile: the colour profile that came with the pixels, unread.
+        alpha: Straight (not premultiplied) opacity (height, width) of the same type, 0 for transparent; or None.
+        icc_profile: The embedded colour profile, not interpreted.
     """
 
     pixels: Frame
@@ -77,15 +77,15 @@ def require_frame(frame_hwc: npt.NDArray[Any]) -> None:
 
 
 def max_sample_value(dtype: npt.DTypeLike) -> int:
-    """The largest sample: 255 for uint8, 65535 for uint16."""
+    """The largest sample value: 255 for uint8, 65535 for uint16."""
     return int(np.iinfo(np.dtype(dtype)).max)
 
 
 def batch_from_frame(frame_hwc: Frame) -> Batch:
-    """Scales a frame to [0, 1] and puts its channels first.
+    """Scales a frame to [0, 1] and moves its channels first.
 
     Returns:
-        A fresh contiguous float32 array (1, channels, height, width); each sample is divided by the white level.
+        A fresh contiguous float32 array (1, channels, height, width); samples are divided by the maximum of their type.
     """
     require_frame(frame_hwc)
     height, width, channels = frame_hwc.shape
@@ -138,7 +138,7 @@ def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.
 
 
 def rgb_frame(picture: Picture) -> npt.NDArray[np.uint8]:
-    """The picture as uint8 (height, width, 3): gray is replicated, 16 bits are rounded to 8, alpha is left out."""
+    """Converts to uint8 (height, width, 3): gray is replicated, 16 bits are rounded to 8, alpha is dropped."""
     pixels = picture.pixels
     if picture.bits == 16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Pictures from and to PNG, JPEG, TIFF and WebP files; 8 bits by Pillow, 16 bits by `sixteen_bit_files`.
+"""Reads and writes PNG, JPEG, TIFF and WebP files: 8 bits with Pillow, 16 bits with `sixteen_bit_files`.
 
-Pixels are turned upright as EXIF says; colour profiles are kept; other metadata is not.
+The EXIF orientation is applied to the pixels. Colour profiles are kept, other metadata is not.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from sr_edge.sixteen_bit_files import Samples, png_from_samples, samples_from_fi
 from sr_edge.whole_file import whole_file
 
 MAX_PIXELS = 1 << 27
-"""Larger pictures are refused before they are decoded: a file of a few kilobytes can claim any size."""
+"""Larger pictures are refused before decoding, because a file of a few kilobytes can claim any size."""
 
 
 @dataclass(frozen=True)
 class _Format:
-    """What one file format can hold, and how Pillow is asked to write it.
+    """The capabilities of a file format, and Pillow's options for writing it.
 
-    As exactly as the format allows, and where that takes effort, fast: the default efforts of PNG and lossless WebP
-    take 2 and 9 times as long for files that are 15 % smaller.
+    The options keep the most quality that the format allows, with a low compression effort: the default effort of PNG
+    and of lossless WebP takes 2 and 9 times as long for files that are 15 % smaller.
     """
 
     name: str
     suffixes: tuple[str, ...]
     bits: tuple[int, ...]
     alpha: bool
-    longest_side_px: int
+    longest_edge_px: int
     save_options: tuple[tuple[str, int | str | bool], ...]
 
 
@@ -52,17 +52,17 @@ _FORMATS = (
 )
 _FORMAT_OF_SUFFIX = {suffix: form for form in _FORMATS for suffix in form.suffixes}
 _NAMES = [form.name for form in _FORMATS]
-# What Pillow calls a JPEG file with a second picture inside, as telephones write them; the first is the photograph.
-_JPEG_AND_MORE = "MPO"
+# Pillow's name of a JPEG file that contains a second picture, as phones write them; the first is the photograph.
+_MULTI_PICTURE_JPEG = "MPO"
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether the suffix is that of a picture, of any spelling."""
+    """Whether the suffix, in upper or lower case, is that of a picture format."""
     return path.suffix.lower() in _FORMAT_OF_SUFFIX
 
 
 def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
-    """The picture files in `folder`, known by their suffix, in the order of their names; may be empty.
+    """Lists the picture files in `folder`, recognised by their suffix and sorted by name; may be empty.
 
     Raises:
         FrameError: `folder` is not a folder.
@@ -74,20 +74,20 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
             wanted="a folder",
             remedy="give the folder that contains the pictures",
         )
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    paths = folder.rglob("*") if recursive else folder.iterdir()
     hidden = "."
     return sorted(
-        path for path in found if is_picture_name(path) and not path.name.startswith(hidden) and path.is_file()
+        path for path in paths if is_picture_name(path) and not path.name.startswith(hidden) and path.is_file()
     )
 
 
 def read_picture(path: Path) -> Picture:
-    """Reads one picture: gray or RGB, with alpha where the file has any, 8 or 16 bits, upright.
+    """Reads one picture: gray or RGB, with alpha if the file has it, 8 or 16 bits, upright.
 
-    Palette pictures become RGB, CMYK too (without their profile).
+    Palette and CMYK pictures are converted to RGB, the latter without their colour profile.
 
     Raises:
-        FrameError: missing, truncated, not a picture, of a kind that is not supported, or above `MAX_PIXELS`.
+        FrameError: The file is missing, truncated, not a picture, of an unsupported kind, or larger than `MAX_PIXELS`.
     """
     with _vendor_errors_as_frame_errors(path), _opened(path) as image:
         layout = _stored_layout(path, image)
@@ -106,7 +106,7 @@ def read_picture(path: Path) -> Picture:
 
 @contextmanager
 def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
-    """A damaged file can make a decoder raise nearly anything; warnings about it would only repeat the error."""
+    """Converts any error, since a damaged file can make a decoder raise nearly anything, and hides its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -114,7 +114,7 @@ def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
     except FrameError:
         raise
     except Image.DecompressionBombError as error:
-        pixels = _pixels_told_by(error)
+        pixels = _pixels_in_message(error)
         raise _too_large(path, "far too many" if pixels is None else f"{pixels:,}", pixels) from error
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
@@ -131,7 +131,7 @@ def _vendor_errors_as_frame_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Opens the file and reads its header; every check that needs no pixel is done here."""
+    """Opens the file, reads its header and makes all checks that need no pixels."""
     if path.is_dir():
         raise FrameError(f"{path} is a folder", found=path, wanted="a picture file", remedy="give one picture file")
     if not path.is_file():
@@ -154,7 +154,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if pixels > MAX_PIXELS:
             raise _too_large(path, f"{image.width}x{image.height}", pixels)
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != _JPEG_AND_MORE:
+        if frames > 1 and image.format != _MULTI_PICTURE_JPEG:
             raise FrameError(
                 f"{path} contains {frames} pictures",
                 found=frames,
@@ -164,8 +164,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _pixels_told_by(error: Image.DecompressionBombError) -> int | None:
-    """Pillow refuses before it tells the size, but names the number of pixels in its message."""
+def _pixels_in_message(error: Image.DecompressionBombError) -> int | None:
+    """The number of pixels, which Pillow's error has only in its message."""
     match = re.search(r"\((\d+) pixels\)", str(error))
     return int(match[1]) if match else None
 
@@ -181,7 +181,7 @@ def _too_large(path: Path, shown: str, pixels: int | None) -> FrameError:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file stores its samples, which Pillow's mode does not tell for 16 bits."""
+    """How a file stores its samples, which Pillow's mode does not show for 16 bits."""
 
     bits: int
     is_gray: bool
@@ -216,7 +216,7 @@ def _eight_bit_picture(image: Image.Image) -> Picture:
 def _sixteen_bit_picture(path: Path, image: Image.Image, is_gray: bool) -> Picture:
     _require_readable_sixteen_bits(path, image, is_gray)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    image.load()  # finds a damaged file, of which OpenCV would decode a part
+    image.load()  # detects a damaged file, which OpenCV would decode in part without an error
     samples = samples_from_file_bytes(path.read_bytes())
     if samples is None:
         raise FrameError(
@@ -227,7 +227,7 @@ def _sixteen_bit_picture(path: Path, image: Image.Image, is_gray: bool) -> Pictu
         )
     if is_gray and samples.shape[2] == 4:
         samples = samples[..., (0, 3)]
-    # OpenCV has turned a TIFF upright already; for a PNG it leaves that to the caller.
+    # OpenCV applies the orientation of a TIFF, but not that of a PNG.
     if image.format == "PNG":
         samples = _UPRIGHT.get(orientation, _as_stored)(samples)
     return _picture_from_samples(samples, image.info.get("icc_profile"))
@@ -273,11 +273,11 @@ _UPRIGHT: dict[int, Callable[[Samples], Samples]] = {
     7: lambda samples: np.rot90(samples, 2).transpose(1, 0, 2),
     8: np.rot90,
 }
-"""What turns stored samples upright, by EXIF orientation."""
+"""Functions that turn stored samples upright, by EXIF orientation."""
 
 
 def _picture_from_samples(samples: npt.NDArray[Any], icc_profile: bytes | None) -> Picture:
-    """Splits (height, width, 1 gray, 2 gray and alpha, 3 RGB or 4 RGBA)."""
+    """Splits samples (height, width, 1 gray, 2 gray and alpha, 3 RGB or 4 RGBA) into colours and alpha."""
     if samples.shape[2] in (1, 3):
         return Picture(np.ascontiguousarray(samples), None, icc_profile or None)
     colours, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
@@ -285,7 +285,7 @@ def _picture_from_samples(samples: npt.NDArray[Any], icc_profile: bytes | None) 
 
 
 def require_format_supports(path: Path, picture: Picture, scale: int = 1) -> None:
-    """Checks before the work that the format of `path` can hold `picture`, enlarged `scale` times.
+    """Checks before the work that the format of `path` can store `picture`, upscaled `scale` times.
 
     Raises:
         FrameError: an unknown suffix, or a bit depth, alpha channel or size that the format does not support.
@@ -308,12 +308,12 @@ def require_format_supports(path: Path, picture: Picture, scale: int = 1) -> Non
             remedy=f"write {' or '.join(able)}",
         )
     height, width = picture.height * scale, picture.width * scale
-    if max(height, width) > form.longest_side_px:
+    if max(height, width) > form.longest_edge_px:
         raise FrameError(
-            f"{path} would be {width}x{height} pixels, but {form.name} allows at most {form.longest_side_px} in height "
+            f"{path} would be {width}x{height} pixels, but {form.name} allows at most {form.longest_edge_px} in height "
             "and width",
             found=(height, width),
-            wanted=form.longest_side_px,
+            wanted=form.longest_edge_px,
             remedy="write PNG",
         )
 
@@ -323,18 +323,18 @@ def _has_alpha(picture: Picture) -> bool:
 
 
 def _supports(form: _Format, picture: Picture) -> bool:
-    # Neither library reads a TIFF of 16-bit gray with alpha back.
-    lost = form.name == "TIFF" and picture.bits == 16 and picture.is_gray and _has_alpha(picture)
-    return picture.bits in form.bits and (form.alpha or not _has_alpha(picture)) and not lost
+    # Neither library can read a TIFF of 16-bit gray with alpha.
+    unreadable = form.name == "TIFF" and picture.bits == 16 and picture.is_gray and _has_alpha(picture)
+    return picture.bits in form.bits and (form.alpha or not _has_alpha(picture)) and not unreadable
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Writes one picture in the format that the suffix names, without loss except in JPEG (quality 95, 4:4:4).
+    """Writes one picture in the format of the suffix, losslessly except for JPEG (quality 95, 4:4:4).
 
-    The file appears whole or not at all. A gray picture becomes RGB in WebP, which has no gray.
+    The file is complete or not written at all. A gray picture becomes RGB in WebP, which has no gray.
 
     Raises:
-        FrameError: the format cannot hold the picture, or the file cannot be written.
+        FrameError: The format cannot store the picture, or the file cannot be written.
     """
     require_format_supports(path, picture)
     try:
@@ -350,7 +350,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def jpeg_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:
-    """A JPEG file (quality 95, 4:4:4) of (height, width, 3) RGB or (height, width, 1) gray, to be sent and not kept."""
+    """Encodes (height, width, 3) RGB or (height, width, 1) gray as JPEG (quality 95, 4:4:4) in memory."""
     file = io.BytesIO()
     _encode(_FORMAT_OF_SUFFIX[".jpg"], Picture(frame_hwc), file)
     return file.getvalue()

@@ -1,8 +1,8 @@
 """PSNR and SSIM on luma, as the super-resolution literature measures them.
 
-Pictures are rounded to 8 bits, their luma is not, and `border` pixels (by custom the scale) are left out at each
-side. MATLAB's `rgb2ycbcr` of an 8-bit picture rounds the luma once more; papers that evaluate so report less, by
-0.03 dB at 34 dB and 0.07 dB at 38 dB. Not rounding is what SwinIR and most Python evaluations of today do.
+Pictures are rounded to 8 bits, their luma is not, and `border` pixels (by convention the scale) are excluded at each
+edge. MATLAB's `rgb2ycbcr` of an 8-bit picture rounds the luma once more; papers that use it report less, by
+0.03 dB at 34 dB and 0.07 dB at 38 dB. SwinIR and most Python evaluations of today do not round it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from sr_edge.errors import FrameError
 from sr_edge.frames import Batch, Frame, max_sample_value, require_frame
 
-MOST_COLOR_SHIFT = 0.5 / 255
-"""Half a level of 8 bits, which a flat area shows as a tint once it is rounded."""
+MAX_COLOR_SHIFT = 0.5 / 255
+"""Half an 8-bit level: a larger shift can become visible as a tint of flat areas after rounding."""
 
-LEAST_SSIM = 0.99
-"""Structural similarity to the float network's picture below which a patch has lost detail."""
+MIN_SSIM = 0.99
+"""A patch whose structural similarity to the float network's output is lower has lost detail."""
 
 _SSIM_WINDOW_PX = 11
 _SSIM_SIGMA_PX = 1.5
 _FIDELITY_STEP_PX = 4
-_WHITE = 255.0
+_PEAK = 255.0
 _RGB_WEIGHTS = np.array([65.481, 128.553, 24.966])
 _GRAY_WEIGHTS = np.array([219.0])
 
@@ -44,9 +44,9 @@ def luma(frame_hwc: Frame) -> npt.NDArray[np.float64]:
     require_frame(frame_hwc)
     levels = frame_hwc.astype(np.float64)
     if frame_hwc.dtype == np.uint16:
-        levels = np.rint(levels * (_WHITE / max_sample_value(np.uint16)))
+        levels = np.rint(levels * (_PEAK / max_sample_value(np.uint16)))
     weights = _RGB_WEIGHTS if levels.shape[2] == 3 else _GRAY_WEIGHTS
-    weighted: npt.NDArray[np.float64] = levels @ (weights / _WHITE)
+    weighted: npt.NDArray[np.float64] = levels @ (weights / _PEAK)
     return weighted + 16.0
 
 
@@ -56,9 +56,9 @@ def psnr_y_db(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
     Raises:
         FrameError: the sizes differ, or nothing is left inside the border.
     """
-    found, wanted = _inner_lumas(frame_hwc, reference_hwc, border, smallest=1)
-    mean_square_error = float(np.mean(np.square(found - wanted)))
-    return math.inf if mean_square_error == 0 else 10 * math.log10(_WHITE**2 / mean_square_error)
+    luma_plane, reference_plane = _inner_lumas(frame_hwc, reference_hwc, border, smallest=1)
+    mean_square_error = float(np.mean(np.square(luma_plane - reference_plane)))
+    return math.inf if mean_square_error == 0 else 10 * math.log10(_PEAK**2 / mean_square_error)
 
 
 def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
@@ -73,12 +73,12 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
 
 
 def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], step: int = 1) -> float:
-    """Of two planes whose white is 235 of 255, from windows `step` pixels apart."""
+    """SSIM of two luma planes in studio range, from windows `step` pixels apart."""
     mean_x, mean_y = _windowed(x, step), _windowed(y, step)
     variance_x = _windowed(x * x, step) - mean_x**2
     variance_y = _windowed(y * y, step) - mean_y**2
     covariance = _windowed(x * y, step) - mean_x * mean_y
-    c1, c2 = (0.01 * _WHITE) ** 2, (0.03 * _WHITE) ** 2
+    c1, c2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
     similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
@@ -87,10 +87,14 @@ def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], step: int = 1)
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How near a network in a lower precision stays to its float32 picture, on one patch; the peak is 1.0.
+    """Difference between a network's output in a lower precision and in float32, on one patch.
 
-    `color_shift` is the largest change of a channel's mean, as a share of white. All are of pictures clipped to
-    [0, 1], which is what a file or a screen shows.
+    Outputs are clipped to [0, 1] first, as they are when stored or displayed.
+
+    Attributes:
+        psnr_db: PSNR of all channels, with a peak of 1.0.
+        ssim: Structural similarity of the luma.
+        color_shift: The largest change of a channel's mean, in the range 0-1.
     """
 
     psnr_db: float
@@ -99,28 +103,28 @@ class Fidelity:
 
     @property
     def flaw(self) -> str:
-        """What is wrong beside the noise, or "": detail lost, or a tint."""
-        if not self.ssim >= LEAST_SSIM:
-            return f"SSIM {self.ssim:.4f} to the float picture, at least {LEAST_SSIM:g} wanted"
-        if not self.color_shift <= MOST_COLOR_SHIFT:
-            return f"colours shifted by {255 * self.color_shift:.2f} of 255 levels, at most {255 * MOST_COLOR_SHIFT:g}"
+        """The defect apart from noise, either lost detail or a tint; empty if there is none."""
+        if not self.ssim >= MIN_SSIM:
+            return f"SSIM {self.ssim:.4f} to the float picture, at least {MIN_SSIM:g} wanted"
+        if not self.color_shift <= MAX_COLOR_SHIFT:
+            return f"colours shifted by {255 * self.color_shift:.2f} of 255 levels, at most {255 * MAX_COLOR_SHIFT:g}"
         return ""
 
 
 LOST = Fidelity(-math.inf, -1.0, math.inf)
-"""Of a picture that could not be computed, or is not finite."""
+"""The fidelity of an output that could not be computed, or is not finite."""
 
 
 def cost_of_noise_db(noise_power: float, float_db: float) -> float:
-    """What noise of that power (white squared) costs a picture that the float network restores with `float_db`."""
+    """PSNR loss that noise of this power (1.0 is the peak squared) adds to an output whose float PSNR is `float_db`."""
     return 10.0 * math.log10(1.0 + noise_power * 10.0 ** (float_db / 10.0))
 
 
 def fidelity(output_nchw: Batch, reference_nchw: Batch) -> Fidelity:
-    """Compares two renderings of one patch, (1, 1 or 3, height, width); anything not finite is infinitely far.
+    """Compares two outputs for one patch, (1, 1 or 3, height, width); values that are not finite give `LOST`.
 
-    The SSIM is the one of `ssim_y` from windows four pixels apart, a tenth of the work, of luma that was not rounded; a
-    picture smaller than its window is one window.
+    The SSIM is that of `ssim_y` on luma that was not rounded, from windows four pixels apart, which takes a tenth of
+    the time; a picture smaller than the window is one window.
     """
     if not (np.isfinite(output_nchw).all() and np.isfinite(reference_nchw).all()):
         return LOST

@@ -1,7 +1,7 @@
-"""Bicubic resizing that agrees with MATLAB's `imresize`, by which the low-resolution test sets were made.
+"""Bicubic resizing that matches MATLAB's `imresize`, with which the low-resolution test sets were made.
 
 Each output sample is a weighted mean of the inputs under Keys' cubic kernel (1981, eq. 15, a = -1/2), whose
-width grows by 1/scale when reducing, so that it also removes what would alias. Positions: output pixel i sits
+width grows by 1/scale when downscaling, so that it also removes aliasing. Positions: output pixel i sits
 at input (i + 1/2) / scale - 1/2; beyond the border the picture is mirrored with its edge pixel repeated.
 Rows go first, then columns, and integer pictures are rounded, half up, after each: with that order, the
 low-resolution Set5 files in circulation come out without one differing sample.
@@ -26,14 +26,14 @@ _STRIP_SAMPLES = 1 << 18
 
 
 def resize_bicubic(picture: npt.NDArray[Sample], scale: float) -> npt.NDArray[Sample]:
-    """Enlarges or reduces both sides `scale` times, antialiased when reducing.
+    """Resizes height and width by the factor `scale`, with antialiasing when downscaling.
 
     Args:
         picture: (height, width) or (height, width, channels); uint8, uint16, float32 or float64.
-        scale: above 0; 1/3 means a third of each side.
+        scale: Positive factor; 1/3 reduces height and width to a third.
 
     Returns:
-        A fresh array of the same type, ceil(scale * side) pixels a side; integers are clipped, floats are not.
+        A new array of the same type, ceil(scale * size) long in both dimensions; integers are clipped, floats are not.
 
     Raises:
         UsageError: the scale, type or shape is none of these.
@@ -60,15 +60,15 @@ def resize_bicubic(picture: npt.NDArray[Sample], scale: float) -> npt.NDArray[Sa
 
 
 def downscale_bicubic(picture: npt.NDArray[Sample], factor: int) -> npt.NDArray[Sample]:
-    """Makes the low-resolution half of a test pair: crops to a multiple of `factor`, then reduces as `imresize`."""
+    """Makes the low-resolution image of a test pair: crops to a multiple of `factor`, then downscales as `imresize`."""
     return resize_bicubic(crop_to_multiple(picture, factor), 1 / factor)
 
 
 def crop_to_multiple(picture: npt.NDArray[Sample], multiple: int) -> npt.NDArray[Sample]:
-    """A view of (height, width, ...) without the last rows and columns that are over a multiple of `multiple`.
+    """A view of (height, width, ...) cropped at bottom and right to multiples of `multiple`.
 
     Raises:
-        UsageError: height or width is below `multiple`, so that nothing would be left.
+        UsageError: height or width is smaller than `multiple`.
     """
     height, width = (size_px - size_px % multiple for size_px in picture.shape[:2])
     if height == 0 or width == 0:
@@ -83,7 +83,7 @@ def crop_to_multiple(picture: npt.NDArray[Sample], multiple: int) -> npt.NDArray
 
 
 def _resize_axis(picture: npt.NDArray[Any], axis: int, scale: float) -> npt.NDArray[Any]:
-    """Resizes one axis in strips along the other, which keeps the wide intermediate sums small."""
+    """Resizes one axis in strips along the other, which limits the memory of the intermediate sums."""
     sources, weights = _taps(picture.shape[axis], scale)
     moved = np.moveaxis(picture, axis, 0)
     resized = np.empty((len(sources), *moved.shape[1:]), picture.dtype)
@@ -97,7 +97,7 @@ def _resize_axis(picture: npt.NDArray[Any], axis: int, scale: float) -> npt.NDAr
 def _weighted_sums(
     rows: npt.NDArray[Any], sources: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[Any]:
-    """Sums tap by tap: each step is one gather and one multiply-add over whole rows."""
+    """Accumulates tap by tap: each step is one gather and one multiply-add over whole rows."""
     work = np.float64 if rows.dtype == np.float64 else np.float32
     exact = np.ascontiguousarray(rows, work)
     total = np.zeros((len(sources), *rows.shape[1:]), work)
@@ -133,6 +133,6 @@ def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _mirrored(positions: npt.NDArray[np.intp], size: int) -> npt.NDArray[np.intp]:
-    """Brings positions of any distance back inside: ... 1 0 | 0 1 ... size-1 | size-1 size-2 ..."""
+    """Reflects positions outside of the axis into it: ... 1 0 | 0 1 ... size-1 | size-1 size-2 ..."""
     folded = positions % (2 * size)
     return np.minimum(folded, 2 * size - 1 - folded)

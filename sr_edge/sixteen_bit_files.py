@@ -1,9 +1,9 @@
-"""PNG and TIFF files with 16 bits a sample, of which neither imaging library does all that is needed.
+"""PNG and TIFF files with 16 bits per sample, which neither Pillow nor OpenCV supports completely.
 
-Reading is OpenCV's: Pillow cuts 16-bit colour to 8 bits. Writing is done here, because Pillow cannot write
-16-bit colour at all, and OpenCV writes no gray with alpha, leaves the TIFF tag out that says that the fourth
-sample is alpha, and keeps a colour profile only in its newest versions. Both formats are simple when written:
-PNG (W3C, 3rd edition) is a row of checked chunks around one deflate stream, TIFF 6.0 one sorted table of tags.
+OpenCV reads them, because Pillow truncates 16-bit colour to 8 bits. They are written here, because Pillow cannot write
+16-bit colour at all, and OpenCV writes no gray with alpha, omits the TIFF tag that declares the fourth sample to be
+alpha, and stores a colour profile only in its newest versions. Both formats are simple to write: PNG (W3C, 3rd edition)
+is a sequence of chunks with checksums around one deflate stream, TIFF 6.0 one sorted table of tags.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def samples_from_file_bytes(file_bytes: bytes) -> Samples | None:
         uint16 (height, width, channels): gray, RGB or RGBA. A gray PNG with alpha comes as RGBA.
 
     Raises:
-        FrameError: OpenCV is not installed; a device that reads no such files is spared its 150 MB.
+        FrameError: OpenCV is not installed; it is optional, because it takes 150 MB.
     """
     try:
         import cv2
@@ -112,7 +112,7 @@ def _tiff_tag(number: int, kind: int, *values: int) -> _TiffTag:
 
 
 def _tiff_file(tags: list[_TiffTag], strip: bytes) -> bytes:
-    """Lays out header, tag table, the values too long for the table, and the strip, whose place tag 273 tells."""
+    """Writes header, tag table, the values too long for the table, and the strip, whose offset is in tag 273."""
     strip_offsets = 273
     values_at = 8 + 2 + 12 * len(tags) + 4
     strip_at = values_at + sum(len(value) + len(value) % 2 for *_, value in tags if len(value) > 4)

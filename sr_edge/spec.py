@@ -1,4 +1,4 @@
-"""The value objects that cross from one stage to the next: plain, frozen, checked when made."""
+"""Value objects that all stages share: frozen dataclasses and enums, validated on construction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_edge.errors import TileError, UsageError
 
 
 class Precision(str, Enum):
-    """The arithmetic of a graph's convolutions and matmuls."""
+    """Precision of a graph's convolutions and matrix multiplications."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -23,7 +23,7 @@ class Precision(str, Enum):
 
 
 class FrameFormat(str, Enum):
-    """What a graph takes and gives: float NCHW in [0, 1], or uint8 NHWC."""
+    """Format of a graph's input and output: float NCHW in [0, 1], or uint8 NHWC."""
 
     FLOAT_NCHW = "float"
     UINT8_NHWC = "uint8"
@@ -33,7 +33,7 @@ class FrameFormat(str, Enum):
 
 
 class ActivationType(str, Enum):
-    """How one set of INT8 activations is written: s8 with zero point 0, or u8 with zero point 128."""
+    """How INT8 activations are written: as INT8 with zero point 0, or the same values as UINT8 with zero point 128."""
 
     INT8 = "int8"
     UINT8 = "uint8"
@@ -44,7 +44,7 @@ class ActivationType(str, Enum):
 
 @dataclass(frozen=True)
 class TileSpec:
-    """Height and width, in low-resolution pixels, of the one input shape that a deployed graph has."""
+    """Height and width, in low-resolution pixels, of the fixed input shape of a deployed graph."""
 
     height: int
     width: int
@@ -60,7 +60,7 @@ class TileSpec:
 
     @classmethod
     def parse(cls, text: str) -> TileSpec:
-        """Reads HEIGHTxWIDTH ("96x96") or one side ("96"); raises TileError for anything else."""
+        """Parses HEIGHTxWIDTH ("96x96") or the edge of a square ("96"); raises TileError for anything else."""
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
         if match is None:
             raise TileError(
@@ -73,7 +73,7 @@ class TileSpec:
         return cls(height, int(match[2] or height))
 
     def require_multiple_of(self, multiple: int) -> None:
-        """Raises TileError, naming the nearest valid tiles, unless height and width are multiples of `multiple`."""
+        """Raises TileError, which names the nearest valid tiles, unless both edges are multiples of `multiple`."""
         if self.height % multiple == 0 and self.width % multiple == 0:
             return
         smaller, larger = (
@@ -95,13 +95,13 @@ class TileSpec:
         return f"{self.height}x{self.width}"
 
 
-USUAL_TILE = TileSpec(96, 96)
-"""Where nothing asks for another."""
+DEFAULT_TILE = TileSpec(96, 96)
+"""Tile of a network for which no other is requested."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A scalar that the user sets at run time: input `name`, float32 of shape [1], of the network and its graphs."""
+    """A scalar that the user sets at run time: the input `name` of network and graphs, float32 of shape [1]."""
 
     name: str
     default: float
@@ -121,12 +121,12 @@ class Control:
     def checked(self, value: object) -> float:
         """`value` as a float; raises UsageError unless it is a number within the range."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._refused(value, f"is {value!r}, which is not a number")
+            raise self._error(value, f"is {value!r}, which is not a number")
         if not self.minimum <= value <= self.maximum:
-            raise self._refused(value, f"is {value:g}, which is out of range")
+            raise self._error(value, f"is {value:g}, which is out of range")
         return float(value)
 
-    def _refused(self, value: object, reason: str) -> UsageError:
+    def _error(self, value: object, reason: str) -> UsageError:
         wanted = (self.minimum, self.maximum)
         return UsageError(
             f"control {self.name} {reason}", found=value, wanted=wanted, remedy=f"give a number {self._range}"
@@ -142,13 +142,22 @@ class Control:
 
 @dataclass(frozen=True)
 class TileNeeds:
-    """What tiles do to a network's pictures, measured on one picture of `measured_on`, in low-resolution pixels.
+    """How tiling changes a network's output, measured on one picture, in low-resolution pixels.
 
-    One pixel was turned black or white, statistics held: `reach_px` is how far away anything changed at all,
-    `halo_px` how far by 1/255 of white or more; None where that went on to the picture's edge. `statistics_change` is
-    how much, of white, the right quarter changes through global statistics alone when the left half is inverted.
-    The rest compares tiled with whole, PSNR of RGB, at most 99: each tile with its own statistics, with those of the
-    shrunk whole picture, and with those that the tiles have together. The latter two are None without such statistics.
+    For reach and halo, one pixel was set to black or white while the statistics of the network were kept constant. The
+    three PSNRs compare the tiled output with that of the whole picture (RGB, at most 99 dB).
+
+    Attributes:
+        measured_on: Size of the picture.
+        tile: Tile size of the PSNRs.
+        overlap_px: Overlap of the tiles.
+        reach_px: Distance up to which any output changed; None if up to the edge of the picture.
+        halo_px: Distance up to which an output changed by 1/255 or more; None if up to the edge of the picture.
+        statistics_change: Change of the right quarter, in the range 0-1, that global statistics alone cause when the
+            left half is inverted.
+        own_db: PSNR if each tile has statistics of its own.
+        reference_db: PSNR with the statistics of the downscaled whole picture; None without global statistics.
+        synchronous_db: PSNR with statistics that all tiles share; None without global statistics.
     """
 
     measured_on: TileSpec
@@ -163,7 +172,7 @@ class TileNeeds:
 
 
 class Tiling(str, Enum):
-    """Whether a network may be run in tiles: freely, with a visible loss, or not at all since it tiles by itself."""
+    """Whether a network may run in tiles: yes, with a visible loss, or no, because it tiles by itself."""
 
     SUPPORTED = "supported"
     DISCOURAGED = "discouraged"
@@ -175,18 +184,34 @@ class Tiling(str, Enum):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a deployed network is and what it needs from the one who runs it.
+    """Description of a deployed network and of its requirements.
 
-    `multiple_px` divides every legal tile side. `overlap_px` is the tile overlap, in low-resolution pixels,
-    at which seams were found invisible. `global_statistics` says that an output pixel depends on the whole
-    input (then tiling changes the result). `forms` records the choices made at export, per layer. `controls` are
-    the scalars that its user sets at run time, `baked` those that the export made constants. `tile_needs` is
-    None where nobody measured them.
-
-    The remaining fields describe a network that was recognised in a user's checkpoint: its architecture family, the
-    hyper-parameters read from the shapes, what it was trained for, the licence of the architecture's code, how many
-    channels go in and come out, the smallest side of a tile, whether tiles must be square, and whether tiling suits it.
-    `licence` is the weights'.
+    Attributes:
+        name: Name of the model.
+        scale: Magnification.
+        parameters: Number of parameters.
+        multiple_px: Height and width of a tile must be multiples of this.
+        overlap_px: Overlap of tiles, in low-resolution pixels, at which seams are invisible.
+        global_statistics: Whether an output pixel depends on the whole input, so that tiling changes the result.
+        input_range: Largest input value that the network expects, 1 or 255.
+        random_weights: Whether the weights are random, for latency measurements only.
+        weights_source: Origin of the weights.
+        weights_sha256: Digest of the weights file.
+        licence: Licence of the weights.
+        static: Whether the network has a form with constant shapes.
+        forms: Choices made during export, by layer.
+        controls: Scalars that the user sets at run time.
+        baked: Controls that the export replaced by constants, with their values.
+        tile_needs: How tiling changes the output; None if it was not measured.
+        family: Architecture family of a user's checkpoint. This and the fields below are for such checkpoints.
+        hyper_parameters: Hyper-parameters derived from the shapes of the weights.
+        purpose: Task that the network was trained for.
+        architecture_licence: Licence of the code of the architecture.
+        input_channels: Number of input channels.
+        output_channels: Number of output channels.
+        minimum_px: Smallest height and width of a tile.
+        square_tiles: Whether tiles must be square.
+        tiling: Whether the network may run in tiles.
     """
 
     name: str
@@ -225,14 +250,14 @@ class ModelCard:
             )
 
     @property
-    def usual_tile(self) -> TileSpec:
-        """USUAL_TILE, or the next larger square tile that the network takes."""
-        side = max(USUAL_TILE.height, self.minimum_px)
-        side = -(-side // self.multiple_px) * self.multiple_px
-        return TileSpec(side, side)
+    def default_tile(self) -> TileSpec:
+        """DEFAULT_TILE, or the next larger square tile that the network accepts."""
+        edge_px = max(DEFAULT_TILE.height, self.minimum_px)
+        edge_px = -(-edge_px // self.multiple_px) * self.multiple_px
+        return TileSpec(edge_px, edge_px)
 
     def require_tile(self, tile: TileSpec) -> None:
-        """Raises TileError, naming a valid tile, unless the network accepts this one."""
+        """Raises TileError unless the network accepts this tile; the remedy is a valid one."""
         tile.require_multiple_of(self.multiple_px)
         if min(tile.height, tile.width) < self.minimum_px:
             raise TileError(
@@ -240,7 +265,7 @@ class ModelCard:
                 "height and width",
                 found=tile,
                 wanted=self.minimum_px,
-                remedy=f"pass for example --tile {self.usual_tile}",
+                remedy=f"pass for example --tile {self.default_tile}",
             )
         if self.square_tiles and tile.height != tile.width:
             square = TileSpec(max(tile.height, tile.width), max(tile.height, tile.width))
@@ -254,7 +279,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up left out."""
+    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up excluded."""
 
     min_ms: float
     p50_ms: float
@@ -265,7 +290,7 @@ class Latency:
 
     @classmethod
     def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
-        """Percentiles by linear interpolation; raises UsageError without a sample."""
+        """Computes percentiles by linear interpolation; raises UsageError without samples."""
         if not samples_ms:
             raise UsageError(
                 "there are no latency samples to summarize", found=0, wanted=1, remedy="request at least one run"
@@ -290,7 +315,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory of a fresh process: `baseline` before the engine was loaded, `peak` after running it."""
+    """Resident memory of a new process: `baseline` before the engine was loaded, `peak` after running it."""
 
     baseline_rss_bytes: int
     peak_rss_bytes: int

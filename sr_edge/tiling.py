@@ -1,13 +1,13 @@
-"""Any picture through a network of one fixed input size: cut into overlapping tiles, blended without seams.
+"""Runs a network of fixed input size on pictures of any size: overlapping tiles that are blended without seams.
 
 Along each axis the tiles are spread evenly, so that each seam lies as far from the ends of its two tiles as
 the overlap allows. Over the `overlap` pixels in the middle of a seam the earlier tile fades linearly into the
-later one; everywhere else an output pixel is a copy of one tile's. A side shorter than the tile is extended by
-reflection, again and again where need be, and cropped afterwards.
+later one; all other output pixels are copied from one tile. A picture that is smaller than the tile is extended by
+reflection, repeatedly if necessary, and cropped afterwards.
 
-Rows of tiles are put together in the output frame itself. Only the band in which a row meets the one above is
-gathered beside it first, and blended when complete: where four tiles meet, both fades are wanted, one after the
-other. So beside the output there is one such band and the tiles in flight, however many tiles there are.
+Rows of tiles are assembled in the output frame itself. Only the band in which a row overlaps the one above is
+assembled in a separate buffer and blended when complete, because where four tiles meet, both fades must be applied one
+after the other. Apart from the output, memory is needed for this band and the tiles in flight, whatever their number.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Ticket = TypeVar("Ticket")
 class Span:
     """One tile along one axis, in low-resolution pixels.
 
-    The tile covers `start` to `start + covered` of the picture. It settles the pixels from `first` to `end`,
-    of which the first `blended` are mixed with what the tile before has put there.
+    The tile covers `start` to `start + covered` of the picture. It determines the pixels from `first` to `end`, of
+    which the first `blended` are mixed with those of the previous tile.
     """
 
     start: int
@@ -66,7 +66,7 @@ class TilePlan:
 
 @lru_cache(maxsize=64)
 def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> TilePlan:
-    """Places as few tiles as cover a picture with at least `overlap_px` between neighbours.
+    """Covers a picture with as few tiles as possible, with an overlap of at least `overlap_px` between neighbours.
 
     Raises:
         TileError: the overlap is negative or as large as the tile, or the picture is empty.
@@ -116,13 +116,15 @@ def upscale_frame(
 
     Args:
         frame_hwc: uint8 or uint16 (height, width, 1 or 3).
-        run: upscales one contiguous tile (tile.height, tile.width, channels) to `scale` times its size, type kept.
-        overlap_px: the least overlap of neighbours, in low-resolution pixels.
-        out: where to put the result; None allocates it.
-        on_tile: called after each tile with the number of tiles done and their total.
+        run: Upscales one contiguous tile (tile.height, tile.width, channels) to `scale` times its size, same type.
+        tile: Input size of the network.
+        scale: Magnification of the network.
+        overlap_px: Minimum overlap of neighbouring tiles, in low-resolution pixels.
+        out: Array for the result; None allocates one.
+        on_tile: Called after each tile with the number of tiles done and the total.
 
     Returns:
-        `out`, or a fresh frame (scale * height, scale * width, channels).
+        `out`, or a new frame (scale * height, scale * width, channels).
 
     Raises:
         FrameError: not a frame, or `out` is of another shape or type.
@@ -153,9 +155,10 @@ def upscale_frame_in_flight(
     out: Frame | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Frame:
-    """`upscale_frame` with up to `in_flight` tiles at once, so that cutting and blending hide behind the network.
+    """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
-    `submit` starts one tile and returns a ticket, `result` waits for it. Every ticket is redeemed, also after an error.
+    `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
+    after an error.
     """
     require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
@@ -180,6 +183,7 @@ def upscale_frame_in_flight(
         while waiting:
             place_oldest()
     finally:
+        # After an error the session still computes these tiles and keeps their slots until the results are fetched.
         for ticket in waiting:
             with suppress(Exception):
                 result(ticket)
@@ -193,7 +197,7 @@ def _whole(
     scale: int,
     on_tile: Callable[[int, int], None] | None,
 ) -> Frame:
-    """A frame that is one tile: nothing to cut, blend or copy."""
+    """Upscales a frame of exactly one tile, without cutting, blending or copying."""
     upscaled = result(submit(np.ascontiguousarray(frame_hwc)))
     height, width, channels = frame_hwc.shape
     _require_tile(upscaled, (scale * height, scale * width, channels), frame_hwc.dtype)
@@ -257,13 +261,13 @@ class _Mosaic:
         _require_tile(upscaled, self._tile_shape, self.frame.dtype)
         scale = self._scale
         row, column = next(self._places)
-        settled = upscaled[_scaled(row.first - row.start, row.end - row.start, scale)]
-        settled = settled[:, _scaled(column.first - column.start, column.end - column.start, scale)]
+        cropped = upscaled[_scaled(row.first - row.start, row.end - row.start, scale)]
+        cropped = cropped[:, _scaled(column.first - column.start, column.end - column.start, scale)]
         across = _scaled(column.first, column.end, scale)
         band_px, blended_px = row.blended * scale, column.blended * scale
         top = row.first * scale
-        _place(self._band[:band_px, across], settled[:band_px], blended_px)
-        _place(self.frame[top + band_px : row.end * scale, across], settled[band_px:], blended_px)
+        _place(self._band[:band_px, across], cropped[:band_px], blended_px)
+        _place(self.frame[top + band_px : row.end * scale, across], cropped[band_px:], blended_px)
         if column is self._plan.columns[-1]:
             _fade(self.frame[top : top + band_px], self._band[:band_px], axis=0)
 
@@ -273,15 +277,15 @@ def _scaled(first: int, end: int, scale: int) -> slice:
 
 
 def _place(target: Frame, newer: Frame, blended_px: int) -> None:
-    """Copies `newer`, except for its first `blended_px` columns, which fade in over what is there."""
+    """Copies `newer`, and fades its first `blended_px` columns into those of `target`."""
     _fade(target[:, :blended_px], newer[:, :blended_px], axis=1)
     target[:, blended_px:] = newer[:, blended_px:]
 
 
 def _fade(target: Frame, newer: Frame, axis: int) -> None:
-    """Mixes `newer` into `target` with weights that rise linearly along `axis`, in integers twice as wide.
+    """Mixes `newer` into `target` with weights that rise linearly along `axis`, in integers of twice the width.
 
-    Equal samples stay as they are; others are within one level of exact arithmetic.
+    Equal samples remain unchanged; others are within one level of exact arithmetic.
     """
     if target.size == 0:
         return
@@ -297,7 +301,7 @@ def _fade(target: Frame, newer: Frame, axis: int) -> None:
 
 @lru_cache(maxsize=64)
 def _ramp(length: int, bits: int, axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Weights of the earlier and the later tile, of 1 << bits in sum, at the centres of `length` samples."""
+    """Weights of the earlier and the later tile at the centres of `length` samples; they add up to 1 << bits."""
     one = 1 << bits
     take = (
         np.rint((np.arange(length) + 0.5) / length * one)

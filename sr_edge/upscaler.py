@@ -1,4 +1,4 @@
-"""Whole pictures, picture files and folders of them through a session of one fixed tile."""
+"""Upscales arrays, picture files and folders with a session whose tile size is fixed."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from sr_edge.spec import FrameFormat
 from sr_edge.tiling import upscale_frame_in_flight
 
 OnTile = Callable[[int, int], None]
-"""Told after each tile how many of the picture's tiles are done, and their total."""
+"""Called after each tile with the number of tiles done and the total of the picture."""
 
 
 class Upscaler:
     """Upscales pictures of any size, gray or RGB, 8 or 16 bits, with or without alpha.
 
-    The session stays the caller's: it must be open while the upscaler is used, and is not closed by it.
+    The caller owns the session: it must stay open while the upscaler is used, which does not close it.
     """
 
     def __init__(self, session: Session, overlap_px: int | None = None, controls: Controls | None = None) -> None:
-        """Args:
-        session: an open engine; as many tiles are in flight as it has slots.
-        overlap_px: the least overlap of tiles, in low-resolution pixels; None takes the network's own.
-        controls: values for the network's named scalars; those not named take their defaults.
+        """Creates an upscaler for an open session.
+
+        Args:
+            session: An open engine. As many tiles are in flight as it has slots.
+            overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
+            controls: Values of the network's controls; those not named take their defaults.
 
         Raises:
-            UsageError: a control that the network has not, or a value that it does not take.
+            UsageError: An unknown control, or a value out of its range.
         """
         self._session = session
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
@@ -51,12 +53,13 @@ class Upscaler:
         """Upscales one frame.
 
         Args:
-            frame_hwc: uint8 or uint16 (height, width, 3), or (height, width, 1) gray, which the network sees as RGB
-                of three equal channels; of what it answers the luma is taken.
-            out: where to put the result; None allocates it.
+            frame_hwc: uint8 or uint16 (height, width, 3), or (height, width, 1) gray, which the network gets as RGB
+                with three equal channels; the result is the luma of its output.
+            out: Array for the result; None allocates one.
+            on_tile: Called after each tile.
 
         Returns:
-            `out`, or a fresh frame of the same type and channels, `scale` times as large.
+            `out`, or a new frame of the same type and channels, `scale` times as large.
 
         Raises:
             FrameError: not a frame, or 16 bits for a session whose graph takes 8.
@@ -97,10 +100,10 @@ class Upscaler:
         )
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None) -> Picture:
-        """Upscales the pixels by the network and alpha by bicubic; the colour profile is kept.
+        """Upscales the pixels with the network and alpha by bicubic interpolation; the colour profile is kept.
 
-        Alpha is not a photograph: bicubic keeps what is wholly opaque or wholly transparent exactly so, which a
-        network trained on photographs does not, and costs no second pass.
+        Bicubic interpolation keeps fully opaque and fully transparent areas exact, which a network trained on
+        photographs does not, and needs no second pass.
 
         Raises:
             FrameError, TileError, EngineError: as `upscale`.
@@ -111,7 +114,7 @@ class Upscaler:
 
 
 def _luma_levels(frame_hwc: Frame) -> Frame:
-    """(height, width, 1) of the BT.601 luma in full range; three equal channels give exactly that channel."""
+    """BT.601 luma in full range, (height, width, 1); three equal channels give exactly that channel."""
     wide = np.uint16 if frame_hwc.dtype == np.uint8 else np.uint32
     total = np.full(frame_hwc.shape[:2], 128, wide)
     for channel, weight in enumerate((77, 150, 29)):
@@ -121,7 +124,7 @@ def _luma_levels(frame_hwc: Frame) -> Frame:
 
 
 class Outcome(str, Enum):
-    """What became of one file of a folder."""
+    """The outcome for one file of a folder."""
 
     WRITTEN = "written"
     KEPT = "kept"
@@ -133,7 +136,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class FileResult:
-    """One file of a folder; `reason` says why it was kept or failed."""
+    """The result for one file of a folder; `reason` says why it was kept or failed."""
 
     source: Path
     target: Path
@@ -142,10 +145,10 @@ class FileResult:
 
 
 def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile | None = None) -> None:
-    """Upscales one picture file; that `target` can hold the result is checked before the work.
+    """Upscales one picture file. Whether `target` can store the result is checked before the work.
 
     Raises:
-        FrameError: `source` cannot be read, `target` cannot hold the result or cannot be written.
+        FrameError: `source` cannot be read, or `target` cannot store the result or be written.
         UsageError: both are the same file.
         TileError, EngineError: as `Upscaler.upscale`.
     """
@@ -181,13 +184,17 @@ def upscale_folder(
     resume: bool = True,
     on_tile: OnTile | None = None,
 ) -> Iterator[FileResult]:
-    """Upscales every picture of a folder into another one, names kept; a file that fails does not stop the rest.
+    """Upscales every picture of a folder to a file of the same name in another folder; failures do not stop it.
 
     Args:
-        resume: keep an output that is newer than its source, as left by a run that was interrupted.
+        upscaler: Upscales each picture.
+        source_folder: Folder of pictures.
+        target_folder: Folder of the results; created if it does not exist.
+        resume: Skip pictures whose result is newer, for example after an interrupted run.
+        on_tile: Called after each tile of each picture.
 
     Returns:
-        One result as each file is done, in the order of `list_pictures(source_folder)`; nothing is written for a
+        An iterator of one result per file, in the order of `list_pictures(source_folder)`. Nothing is written for a
         file that failed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Output files that are there whole or not at all, and whether they could be made, asked before the work."""
+"""Atomic output files: written under a temporary name, then renamed; and checks of an output path before the work."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sr_edge.errors import UsageError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path` to write to, and moves it into place when the block ends without error.
+    """Yields a temporary name beside `path` to write to, and renames that file when the block ends without error.
 
-    Whatever ends the block, an interrupt included, no temporary file stays. Raises OSError as writing does, about
-    `path` and not about the temporary name.
+    The temporary file is removed however the block ends, also by KeyboardInterrupt. An OSError names `path` instead of
+    the temporary file.
     """
     unfinished = _unfinished(path)
     try:
@@ -36,7 +36,7 @@ def remove_unfinished(path: Path) -> None:
 
 
 def require_output_file(path: Path) -> None:
-    """Raises UsageError unless a file can be made at `path`; asked before the work that ends in that file."""
+    """Raises UsageError unless a file can be created at `path`; call it before the work whose result the file is."""
     if path.is_dir():
         raise UsageError(
             f"{path} is a folder", found=path, wanted="a file name", remedy="give the name of a file to write"
@@ -59,7 +59,7 @@ def require_output_file(path: Path) -> None:
 
 
 def require_output(path: Path) -> None:
-    """Raises UsageError unless something can be made at `path`, be it a file or a folder."""
+    """Raises UsageError unless a file or folder can be created at `path`."""
     if not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}: the folder {path.parent} does not exist",
@@ -79,7 +79,7 @@ def require_output(path: Path) -> None:
 
 
 def _remove(unfinished: Path) -> None:
-    """Removes what is there; where even that fails, the error that led here is the one to hear about."""
+    """Removes the file; if that fails, too, the earlier error is the one to report."""
     with suppress(OSError):
         unfinished.unlink()
 

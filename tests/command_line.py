@@ -1,4 +1,4 @@
-"""The command line in this process: what a command printed and how it ended."""
+"""Runs of the command line in this process: the output and exit code of a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The one line that an error is; fails the test where there is more, or a traceback."""
+        """The line of the error; fails the test if there are several, or a traceback."""
         lines = [line for line in self.stderr.splitlines() if line.startswith("sr-edge: ")]
         assert len(lines) == 1, self.stderr
         assert "Traceback" not in self.stderr

@@ -48,7 +48,7 @@ def openvino_core() -> Any:
 
 @pytest.fixture(scope="session")
 def bound_by_rights() -> list[str]:
-    """What to put before a command so that the rights of files bind it, root's too; skips where it cannot be."""
+    """Prefix of a command with which file permissions apply even to root; skips the test if that is impossible."""
     if os.geteuid() != 0:
         return []
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -56,7 +56,7 @@ def bound_by_rights() -> list[str]:
         shutil.which("setpriv") is None
         or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
     ):
-        pytest.skip("root is not bound by the rights of files here, and setpriv is absent or not allowed")
+        pytest.skip("file permissions do not apply to root here, and setpriv is not installed or not allowed")
     return command
 
 
@@ -79,7 +79,7 @@ def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session", autouse=True)
 def engines_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test finds or leaves an engine in the user's cache."""
+    """Gives the tests an engine cache of their own instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
         yield

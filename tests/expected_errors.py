@@ -1,4 +1,4 @@
-"""`raises`: the errors that tests expect, told apart by their type and fields, never by their words."""
+"""`raises`: checks the type and fields of an expected error, but not the wording of its message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No message shows a user name, password or token, however the address is spelled."""
+"""No message shows a user name, password or token of an address, in whatever form it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles: what is written is what is read, and nothing damaged, foreign or unsafe gets in or half out."""
+"""Bundles are read as they were written; damaged, foreign and unsafe ones are refused, and writing is atomic."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from sr_edge.bundle import (
     write_bundle,
 )
 from sr_edge.bundle.archive import MAX_FILES, MAX_UNPACKED_BYTES
+from sr_edge.bundle.manifest import SCHEMA_VERSION
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
@@ -97,9 +98,9 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name)
     with open_bundle(path) as bundle:
         bundle.verify()
-        found = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
-        assert found is not None
-        assert bundle.file(found).read_bytes().startswith(b"model.int8.onnx")
+        artifact = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
+        assert artifact is not None
+        assert bundle.file(artifact).read_bytes().startswith(b"model.int8.onnx")
         assert bundle.manifest.card == CARD
         assert bundle.manifest.calibration is not None
         assert bundle.manifest.calibration.float_layers == {"head": "keeps the picture"}
@@ -181,9 +182,8 @@ def test_a_path_that_leads_outside_is_refused(bundle_path: Path, file: str) -> N
 @pytest.mark.parametrize(
     ("change", "found", "wanted", "where"),
     [
-        (lambda d: d.update(schema_version=2), 2, 1, "manifest.json"),
-        (lambda d: d.update(schema_version=0), 0, 1, "manifest.json"),
-        (lambda d: d.pop("schema_version"), None, 1, "manifest.json"),
+        (lambda d: d.update(schema_version=1), 1, SCHEMA_VERSION, "manifest.json"),
+        (lambda d: d.pop("schema_version"), None, SCHEMA_VERSION, "manifest.json"),
         (lambda d: d.update(format="other"), "other", "sredge", "manifest.json"),
         (lambda d: d.pop("card"), None, "manifest.json.card", "manifest.json.card"),
         (lambda d: d["card"].update(scale="two"), "two", "int", "manifest.json.card.scale"),
@@ -216,12 +216,12 @@ def test_a_damaged_manifest_gets_one_clear_line(
     assert where in str(caught.value)
 
 
-@pytest.mark.parametrize(("version", "verb"), [(0, "deploy"), (2, "update")])
+@pytest.mark.parametrize(("version", "verb"), [(1, "deploy"), (SCHEMA_VERSION + 1, "update")])
 def test_a_bundle_of_another_schema_says_which_of_the_two_is_too_old(
     bundle_path: Path, version: int, verb: str
 ) -> None:
     edit_manifest(bundle_path, lambda document: document.update(schema_version=version))
-    with raises(BundleError, found=version, wanted=1) as caught:
+    with raises(BundleError, found=version, wanted=SCHEMA_VERSION) as caught:
         open_bundle(bundle_path)
     assert caught.value.remedy is not None
     assert caught.value.remedy.startswith(verb)
@@ -307,7 +307,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("files", "file_bytes"), [(MAX_FILES + 1, 1), (2, MAX_UNPACKED_BYTES // 2 + 1)])
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, files: int, file_bytes: int) -> None:
-    """The table of contents says so; nothing has been unpacked by then."""
+    """The archive's directory already shows it, so nothing is unpacked."""
     archive = tmp_path / "large.zip"
     with zipfile.ZipFile(archive, "w") as target:
         for index in range(files):

@@ -1,4 +1,4 @@
-"""Values of controls: defaults, refusals, and the settings that checks run at."""
+"""Values of controls: defaults, validation, and the settings at which checks run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sr_edge.controls import checked_pairs, control_values, extreme_settings, telling_setting
+from sr_edge.controls import checked_pairs, control_values, extreme_settings, non_default_setting
 from sr_edge.errors import UsageError
 from sr_edge.spec import Control
 from tests.expected_errors import raises
@@ -44,8 +44,8 @@ def test_a_control_that_contradicts_itself_cannot_be_made(arguments: Any, found:
 
 
 def test_extremes_are_all_corners() -> None:
-    found = {tuple(setting.values()) for setting in extreme_settings((ALPHA, BETA))}
-    assert found == {(0.0, 0.0), (0.0, 4.0), (2.0, 0.0), (2.0, 4.0)}
+    settings = {tuple(setting.values()) for setting in extreme_settings((ALPHA, BETA))}
+    assert settings == {(0.0, 0.0), (0.0, 4.0), (2.0, 0.0), (2.0, 4.0)}
     assert extreme_settings(()) == []
 
 
@@ -59,7 +59,7 @@ def test_every_picture_runs_at_the_default_and_every_corner_is_seen() -> None:
     assert checked_pairs([], (ALPHA,)) == []
 
 
-def test_the_telling_setting_moves_every_control_and_neighbours_apart() -> None:
+def test_the_non_default_setting_moves_every_control_and_neighbours_apart() -> None:
     gamma = Control("gamma", 1.0, 0.0, 2.0)
-    found = telling_setting((ALPHA, gamma, BETA))
-    assert found == {"alpha": 0.5, "gamma": 1.5, "beta": 2.0}
+    setting = non_default_setting((ALPHA, gamma, BETA))
+    assert setting == {"alpha": 0.5, "gamma": 1.5, "beta": 2.0}

@@ -1,4 +1,4 @@
-"""Every error keeps its fields, in its message and on the way to another process."""
+"""Errors keep their fields when they are formatted and when they are pickled for another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_unknown_name_is_told_with_the_known_ones() -> None:
 
 
 class OtherArguments(SrEdgeError):
-    """An error whose constructor takes other arguments than its base does, and has a field of its own."""
+    """An error with other constructor arguments than its base class, and with a field of its own."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(f"{size_bytes} bytes are too many", found=size_bytes, wanted=1, remedy="use fewer")

@@ -1,4 +1,4 @@
-"""Pictures in memory, and frames <-> batches."""
+"""Pictures in memory, and the conversion between frames and batches."""
 
 from __future__ import annotations
 

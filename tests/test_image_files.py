@@ -1,4 +1,4 @@
-"""Picture files: what goes out comes back, and what is damaged is refused in one line."""
+"""Picture files are read as they were written, and damaged ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def assert_same(found: Picture, wanted: Picture) -> None:
-    np.testing.assert_array_equal(found.pixels, wanted.pixels)
-    assert found.pixels.dtype == wanted.pixels.dtype
-    assert (found.alpha is None) == (wanted.alpha is None)
-    if found.alpha is not None and wanted.alpha is not None:
-        np.testing.assert_array_equal(found.alpha, wanted.alpha)
-    assert found.icc_profile == wanted.icc_profile
+def assert_same(actual: Picture, expected: Picture) -> None:
+    np.testing.assert_array_equal(actual.pixels, expected.pixels)
+    assert actual.pixels.dtype == expected.pixels.dtype
+    assert (actual.alpha is None) == (expected.alpha is None)
+    if actual.alpha is not None and expected.alpha is not None:
+        np.testing.assert_array_equal(actual.alpha, expected.alpha)
+    assert actual.icc_profile == expected.icc_profile
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
@@ -64,10 +64,10 @@ def test_lossless_formats_give_back_what_they_got(
         assert list(tmp_path.iterdir()) == []
         return
     write_picture(path, picture)
-    found = read_picture(path)
+    decoded = read_picture(path)
     if suffix == ".webp" and channels == 1:
         picture = Picture(np.repeat(picture.pixels, 3, axis=2), picture.alpha)
-    assert_same(found, picture)
+    assert_same(decoded, picture)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -76,10 +76,10 @@ def test_jpeg_is_near_and_keeps_gray_and_profile(tmp_path: Path, channels: int) 
     ramp = np.linspace(0, 255, 32 * 32 * channels).reshape(32, 32, channels).astype(np.uint8)
     picture = Picture(ramp, None, srgb_profile())
     write_picture(tmp_path / "ramp.jpg", picture)
-    found = read_picture(tmp_path / "ramp.jpg")
-    assert found.pixels.shape == picture.pixels.shape
-    assert np.abs(found.pixels.astype(int) - ramp).max() <= 6
-    assert found.icc_profile == picture.icc_profile
+    decoded = read_picture(tmp_path / "ramp.jpg")
+    assert decoded.pixels.shape == picture.pixels.shape
+    assert np.abs(decoded.pixels.astype(int) - ramp).max() <= 6
+    assert decoded.icc_profile == picture.icc_profile
 
 
 @pytest.mark.parametrize(("bits", "alpha", "able"), [(16, False, ["PNG", "TIFF"]), (8, True, ["PNG", "TIFF", "WEBP"])])
@@ -149,7 +149,7 @@ def turned_png(samples: npt.NDArray[np.uint16], orientation: int) -> bytes:
 
 
 def turned_tiff(samples: npt.NDArray[np.uint16], orientation: int) -> bytes:
-    """The tag for planar layout, 284 = 1, is the default; its place is free for the orientation, 274."""
+    """Tag 284 (planar configuration) has its default value, so its entry can be replaced by tag 274 (orientation)."""
     plain = tiff_from_samples(samples)
     planar, turned = struct.pack("<HHIH", 284, 3, 1, 1), struct.pack("<HHIH", 274, 3, 1, orientation)
     assert plain.count(planar) == 1
@@ -167,11 +167,11 @@ def test_palettes_become_rgb(tmp_path: Path, transparent: bool) -> None:
     if transparent:
         image.info["transparency"] = 1
     image.save(tmp_path / "palette.png")
-    found = read_picture(tmp_path / "palette.png")
-    np.testing.assert_array_equal(found.pixels, [[[10, 20, 30], [40, 50, 60]]])
-    assert (found.alpha is not None) == transparent
-    if found.alpha is not None:
-        np.testing.assert_array_equal(found.alpha, [[255, 0]])
+    decoded = read_picture(tmp_path / "palette.png")
+    np.testing.assert_array_equal(decoded.pixels, [[[10, 20, 30], [40, 50, 60]]])
+    assert (decoded.alpha is not None) == transparent
+    if decoded.alpha is not None:
+        np.testing.assert_array_equal(decoded.alpha, [[255, 0]])
 
 
 def test_one_bit_pictures_become_gray(tmp_path: Path) -> None:
@@ -181,10 +181,10 @@ def test_one_bit_pictures_become_gray(tmp_path: Path) -> None:
 
 def test_cmyk_becomes_rgb_without_the_profile_that_no_longer_fits(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "print.jpg", icc_profile=b"profile of a press")
-    found = read_picture(tmp_path / "print.jpg")
-    assert found.pixels.shape == (8, 8, 3)
-    assert found.pixels.max() <= 2
-    assert found.icc_profile is None
+    decoded = read_picture(tmp_path / "print.jpg")
+    assert decoded.pixels.shape == (8, 8, 3)
+    assert decoded.pixels.max() <= 2
+    assert decoded.icc_profile is None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
@@ -279,7 +279,7 @@ def test_a_transparent_16_bit_gray_level_is_refused_and_a_colour_becomes_alpha(t
 
 @contextmanager
 def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """As on a disk that is nearly full, whatever this process writes fails beyond that size."""
+    """Limits the size of files, as on a disk that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

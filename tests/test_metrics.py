@@ -1,4 +1,4 @@
-"""PSNR-Y and SSIM-Y: by hand, against a direct evaluation, and against published figures."""
+"""PSNR-Y and SSIM-Y against values computed by hand, a direct evaluation, and published results."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def test_a_border_that_leaves_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize(("scale", "published_db"), [(2, 33.66), (3, 30.39), (4, 28.42)])
 def test_bicubic_on_set5_has_its_published_psnr(shared_data: Path, scale: int, published_db: float) -> None:
-    found = []
+    scores = []
     for path in list_pictures(shared_data / "test" / "set5" / "hr"):
         hr = crop_to_multiple(read_picture(path).pixels, scale)
         lr = read_picture(shared_data / "test" / "set5" / f"lr_x{scale}" / path.name).pixels
-        found.append(psnr_y_db(resize_bicubic(lr, scale), hr, scale))
-    assert len(found) == 5
-    assert np.mean(found) == pytest.approx(published_db, abs=0.02)
+        scores.append(psnr_y_db(resize_bicubic(lr, scale), hr, scale))
+    assert len(scores) == 5
+    assert np.mean(scores) == pytest.approx(published_db, abs=0.02)
 
 
 @pytest.mark.parametrize(("scale", "published_db"), [(2, 33.66), (3, 30.39), (4, 28.42)])
@@ -103,27 +103,27 @@ def test_the_protocol_behind_the_published_figures_gives_them_to_the_last_digit(
     shared_data: Path, scale: int, published_db: float
 ) -> None:
     """Dong et al. 2014 resize the 8-bit luma itself, without rounding in between."""
-    found = []
+    scores = []
     for path in list_pictures(shared_data / "test" / "set5" / "hr"):
         hr = np.floor(luma(crop_to_multiple(read_picture(path).pixels, scale)) + 0.5)
         enlarged = np.floor(resize_bicubic(resize_bicubic(hr, 1 / scale), scale) + 0.5)
         difference = (enlarged - hr)[scale:-scale, scale:-scale]
-        found.append(10 * math.log10(255**2 / np.mean(difference**2)))
-    assert np.mean(found) == pytest.approx(published_db, abs=0.005)
+        scores.append(10 * math.log10(255**2 / np.mean(difference**2)))
+    assert np.mean(scores) == pytest.approx(published_db, abs=0.005)
 
 
 @pytest.mark.parametrize(("scale", "published"), [(2, 0.9299), (3, 0.8682), (4, 0.8104)])
 def test_bicubic_on_set5_has_its_published_ssim(shared_data: Path, scale: int, published: float) -> None:
-    found = []
+    scores = []
     for path in list_pictures(shared_data / "test" / "set5" / "hr"):
         hr = crop_to_multiple(read_picture(path).pixels, scale)
         lr = read_picture(shared_data / "test" / "set5" / f"lr_x{scale}" / path.name).pixels
-        found.append(ssim_y(resize_bicubic(lr, scale), hr, scale))
-    assert np.mean(found) == pytest.approx(published, abs=0.001)
+        scores.append(ssim_y(resize_bicubic(lr, scale), hr, scale))
+    assert np.mean(scores) == pytest.approx(published, abs=0.001)
 
 
 class TestFidelity:
-    """Of a picture in lower precision to the float picture, which the gates judge by."""
+    """The fidelity of an output in a lower precision to the float output, which decides if a precision is used."""
 
     picture = np.random.default_rng(5).uniform(0.1, 0.9, (1, 3, 24, 24)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Bicubic resizing: by hand on small arrays, and against the low-resolution Set5 files."""
+"""Bicubic resizing against small arrays computed by hand and the low-resolution Set5 files."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_a_flat_picture_stays_flat_and_sizes_are_rounded_up(
     dtype: npt.DTypeLike, scale: float, shape: tuple[int, ...]
 ) -> None:
     resized = resize_bicubic(np.full(shape, 201, dtype), scale)
-    sides = [int(np.ceil(side * scale)) for side in shape[:2]]
-    assert resized.shape == (*sides, *shape[2:])
+    sizes = [int(np.ceil(size * scale)) for size in shape[:2]]
+    assert resized.shape == (*sizes, *shape[2:])
     assert resized.dtype == dtype
     np.testing.assert_allclose(resized, 201, rtol=1e-5 if dtype == np.float32 else 1e-12)
 
@@ -61,9 +61,9 @@ def test_scale_one_changes_nothing() -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_a_multiple_reduces_to_the_exact_quotient_at_any_size(factor: int) -> None:
-    """1/3 is no exact binary fraction: the size rule must not round 93 * 3 * (1/3) up to 94."""
-    for side in range(1, 400):
-        assert resize_bicubic(np.zeros((1, side * factor)), 1 / factor).shape[1] == side
+    """1/3 is not an exact binary fraction, so 93 * 3 * (1/3) must not be rounded up to 94."""
+    for size in range(1, 400):
+        assert resize_bicubic(np.zeros((1, size * factor)), 1 / factor).shape[1] == size
 
 
 def test_integers_overshoot_into_their_limits_and_do_not_wrap() -> None:

@@ -1,4 +1,4 @@
-"""Without OpenCV, which a device does not install, a 16-bit picture gets a line that says what to install."""
+"""Without OpenCV, which is optional, reading a 16-bit picture raises an error that names the package to install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value object refuses when it is made, and which values it would accept."""
+"""Value objects refuse invalid values on construction and name the valid ones."""
 
 from __future__ import annotations
 

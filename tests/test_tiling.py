@@ -1,4 +1,4 @@
-"""Tiles: nothing changes where tiles agree, seams are linear where they do not, and memory stays bounded."""
+"""Tiling: equal tiles are copied exactly, different ones are blended linearly, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_no_tile_is_more_than_needed() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiles_that_differ_by_a_constant_blend_on_a_straight_line(dtype: npt.DTypeLike) -> None:
     overlap_px, scale = 8, 2
-    white = np.iinfo(np.dtype(dtype)).max
-    levels = iter([white // 5, 4 * white // 5])
+    peak = np.iinfo(np.dtype(dtype)).max
+    levels = iter([peak // 5, 4 * peak // 5])
 
     def run(tile: Frame) -> Frame:
         return np.full((32, 48, 1), next(levels), dtype)
@@ -76,10 +76,10 @@ def test_tiles_that_differ_by_a_constant_blend_on_a_straight_line(dtype: npt.DTy
     frame = np.zeros((TILE.height, width, 1), dtype)
     row = upscale_frame(frame, run, tile=TILE, scale=scale, overlap_px=overlap_px)[7, :, 0].astype(float)
     seam = np.arange((TILE.width - overlap_px) * scale, TILE.width * scale)
-    line = white / 5 + (np.arange(len(seam)) + 0.5) / len(seam) * 3 * white / 5
+    line = peak / 5 + (np.arange(len(seam)) + 0.5) / len(seam) * 3 * peak / 5
     np.testing.assert_allclose(row[seam], line, atol=1)
-    assert (row[: seam[0]] == white // 5).all()
-    assert (row[seam[-1] + 1 :] == 4 * white // 5).all()
+    assert (row[: seam[0]] == peak // 5).all()
+    assert (row[seam[-1] + 1 :] == 4 * peak // 5).all()
 
 
 def test_where_four_tiles_meet_both_fades_apply_one_after_the_other() -> None:
@@ -93,8 +93,8 @@ def test_where_four_tiles_meet_both_fades_apply_one_after_the_other() -> None:
     frame = np.zeros((2 * TILE.height - overlap_px, 2 * TILE.width - overlap_px, 3), np.uint8)
     upscaled = upscale_frame(frame, run, tile=TILE, scale=1, overlap_px=overlap_px)
     down, across = (
-        np.clip((np.arange(2 * side - overlap_px) - (side - overlap_px) + 0.5) / overlap_px, 0, 1)
-        for side in (TILE.height, TILE.width)
+        np.clip((np.arange(2 * edge - overlap_px) - (edge - overlap_px) + 0.5) / overlap_px, 0, 1)
+        for edge in (TILE.height, TILE.width)
     )
     upper = corners[0, 0] * (1 - across) + corners[0, 1] * across
     lower = corners[1, 0] * (1 - across) + corners[1, 1] * across

@@ -1,4 +1,4 @@
-"""Pictures, files and folders through a session; the session is a fake that enlarges by repetition."""
+"""Upscaling of pictures, files and folders with a fake session that repeats pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TILE = TileSpec(16, 24)
 
 
 class NearestSession:
-    """Repeats each pixel, after adding `tint` grey levels of 8 bits to red; fails on tiles brighter than `limit`."""
+    """Repeats each pixel after adding `tint` 8-bit levels to red; fails for tiles brighter than `limit`."""
 
     def __init__(self, io: FrameFormat = FrameFormat.FLOAT_NCHW, slots: int = 2, tint: int = 0) -> None:
         self.spec = SessionSpec(

@@ -1,4 +1,4 @@
-"""Output files appear whole or not at all; where none can be made is said before the work, by the user's name."""
+"""Output files are written atomically, and a path that cannot be written is refused before the work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_error_is_about_the_users_path_and_leaves_nothing(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "found"), [("absent/a.txt", "absent"), ("file/a.txt", "file"), ("n" * 250, "n" * 250)]
 )
-def test_where_nothing_can_be_made_is_said_before_the_work(tmp_path: Path, name: str, found: str) -> None:
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name: str, found: str) -> None:
     (tmp_path / "file").touch()
     with raises(UsageError, found=tmp_path / found) as caught:
         require_output(tmp_path / name)
@@ -79,7 +79,7 @@ except UsageError as error:
 
 
 def test_a_read_only_file_system_is_noticed(tmp_path: Path) -> None:
-    """In a mount namespace of its own, as root may write to any folder that only lacks the permission."""
+    """In a separate mount namespace, because root can write to a folder without write permission."""
     mount = f"mount -t tmpfs -o ro none {tmp_path}"
     unshare = shutil.which("unshare")
     tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)

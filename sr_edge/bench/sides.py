@@ -15,7 +15,7 @@ from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
-from sr_edge.spec import USUAL_TILE, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _find_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
     request = SessionRequest(
         artifact=Path(name.target),
         card=properties.card,
-        tile=properties.tile or USUAL_TILE,
+        tile=properties.tile or DEFAULT_TILE,
         precision=wanted,
         float_precision=properties.float_precision if name.float_precision is Precision.FP32 else name.float_precision,
         io=properties.io,
@@ -167,7 +167,7 @@ def _find_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -
     request = SessionRequest(
         artifact=write_torch_weights(model, folder),
         card=model.card,
-        tile=USUAL_TILE,
+        tile=DEFAULT_TILE,
         precision=name.precision or Precision.FP32,
         device=options.device,
         threads=options.threads,
@@ -206,7 +206,7 @@ def common_tile(reference: ResolvedModel, candidate: ResolvedModel, wanted: Tile
             wanted=(ours.height, ours.width),
             remedy="export or deploy one of them again with the tile of the other",
         )
-    tile = next(iter(tiles), wanted or USUAL_TILE)
+    tile = next(iter(tiles), wanted or DEFAULT_TILE)
     if wanted is not None and wanted != tile:
         raise UsageError(
             f"{next(iter(own))} takes tiles of {tile}, not {wanted}",

@@ -1,4 +1,4 @@
-"""The deployable unit: one folder or .zip that carries a model, its golden frames and its provenance."""
+"""The deployable unit: one folder or .zip with a model, its golden frames and its provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle as one .zip: packed in a fixed order, unpacked with distrust."""
+"""A bundle as one .zip: packed reproducibly, and unpacked with checks against malicious archives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COPY_BYTES = 1 << 20
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Writes every file of `folder` to `archive`; equal folders give equal bytes."""
+    """Writes every file of `folder` to `archive`; equal folders give equal archives, byte by byte."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for path in sorted(item for item in folder.rglob("*") if item.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _FIXED_TIME)
@@ -29,12 +29,12 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks `archive` into the empty `folder`; returns the folder that holds the manifest.
+    """Unpacks `archive` into the empty `folder`; returns the folder that contains the manifest.
 
-    A .zip made by zipping the bundle's folder has everything one level down; both are read.
+    A .zip of the bundle's folder, which has everything one level down, is accepted as well.
 
     Raises:
-        BundleError: not a zip, damaged, too large, or with entries that lead outside or are links.
+        BundleError: The file is no zip archive, damaged or too large, or has links or paths that lead outside.
     """
     try:
         with zipfile.ZipFile(archive) as source:

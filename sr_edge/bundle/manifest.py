@@ -1,4 +1,4 @@
-"""What a bundle says about itself: the dataclasses behind manifest.json, checked when made."""
+"""The dataclasses of manifest.json, validated on construction."""
 
 from __future__ import annotations
 
@@ -49,9 +49,15 @@ def _require_digest(sha256: str, file: str) -> None:
 class Artifact:
     """One file that a runtime can open.
 
-    `precision` is that of convolutions and matrix multiplications, `float_precision` that of all other operators,
-    `activation_type` how INT8
-    activations are written (None for a float graph). `shape` is the input in NCHW whatever `io` is.
+    Attributes:
+        file: Path inside the bundle.
+        kind: Format of the file.
+        precision: Precision of convolutions and matrix multiplications.
+        float_precision: Precision of all operators that are not INT8.
+        activation_type: Data type of INT8 activations; None for a float graph.
+        io: Format of input and output.
+        shape: Shape of the input in NCHW order, also if `io` is NHWC.
+        sha256: Digest of the file.
     """
 
     file: str
@@ -70,10 +76,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class GoldenFrame:
-    """A low-resolution tile and what the network makes of it at one precision, both as 8-bit RGB PNG.
+    """A low-resolution tile and the network's output for it at one precision, both as 8-bit RGB PNG.
 
-    A runtime passes when its output has at least `min_psnr_db` against `output`. `controls` is the setting of the
-    network's run-time scalars; those not named are at their defaults.
+    A runtime passes if the PSNR of its output to `output` is at least `min_psnr_db`. `controls` are the values of the
+    network's run-time controls; those not named are at their defaults.
     """
 
     input: str
@@ -92,11 +98,15 @@ class GoldenFrame:
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """Where the INT8 scales came from.
+    """The origin of the INT8 scales.
 
-    `patches` counts those in hard black and white too; `patches_sha256` is the digest of their digests, in order.
-    `float_layers` maps each layer that could have been INT8 and is not to the reason. `cache` is the calibration cache:
-    the scales without the pictures.
+    Attributes:
+        method: Method that determined the activation ranges.
+        patches: Number of patches, including the synthetic black-and-white ones.
+        patches_sha256: Digest of the digests of the patches, in order.
+        float_layers: Reason for each layer that could be INT8 but is not.
+        cache: Path of the calibration cache, which has the scales but no pictures.
+        cache_sha256: Digest of the cache.
     """
 
     method: str
@@ -113,12 +123,21 @@ class CalibrationRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a device needs to know to run the bundle.
+    """Everything that a device needs to know to run the bundle.
 
-    `architecture` is what the torch runtime rebuilds the network from, with the weights artifact: a model's
-    name, or `package.module:factory`; empty where the bundle has no weights. `tools` maps each program that
-    took part to its version, `licences` each part to its licence. `left_out` maps each precision that the network was
-    tried in and cannot be run in to the reason.
+    Attributes:
+        card: Description of the network.
+        tile: Input size of the graphs.
+        artifacts: Files that runtimes can open.
+        golden: Frames for the self-test.
+        architecture: Model name or `package.module:factory` from which the torch runtime builds the network for the
+            weights artifact; empty if the bundle has no weights.
+        calibration: Origin of the INT8 scales; None without an INT8 graph.
+        tools: Version of each program that was used.
+        licences: Licence of each part.
+        left_out: Reason for each precision that was tried but cannot be used.
+        created: Date of creation.
+        schema_version: Version of this format.
     """
 
     card: ModelCard
@@ -147,7 +166,7 @@ class Manifest:
             )
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every file that the manifest vouches for, by its path inside the bundle."""
+        """SHA-256 of every file that the manifest lists, by its path inside the bundle."""
         digests = {artifact.file: artifact.sha256 for artifact in self.artifacts}
         for frame in self.golden:
             digests[frame.input] = frame.input_sha256

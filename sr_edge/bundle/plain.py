@@ -1,4 +1,4 @@
-"""Frozen dataclasses <-> the plain values that JSON has, checked field by field on the way in."""
+"""Converts between frozen dataclasses and the plain values of JSON, with a check of every field when reading."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from sr_edge.errors import BundleError, SrEdgeError
 
 T = TypeVar("T")
-Plain = Any  # JSON's values: they are of any type until `from_plain` has checked them.
+Plain = Any  # a value from JSON, whose type is unknown until `from_plain` has checked it
 
 
 def to_plain(value: object) -> Plain:
-    """Dataclasses and mappings become dicts, tuples lists, enums their values, paths text."""
+    """Converts dataclasses and mappings to dicts, tuples to lists, enums to their values and paths to strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -35,7 +35,7 @@ def to_plain(value: object) -> Plain:
 
 
 def json_text(document: object) -> str:
-    """One JSON document; numbers that JSON cannot write, such as an infinite PSNR, become null."""
+    """Serializes to JSON; numbers that JSON does not have, such as an infinite PSNR, become null."""
     return json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -50,10 +50,10 @@ def _finite(value: Plain) -> Plain:
 
 
 def from_plain(kind: type[T], value: Plain, where: str) -> T:
-    """Builds the dataclass `kind` from a dict; fields that it does not know are left out.
+    """Builds the dataclass `kind` from a dict; unknown keys are ignored.
 
     Raises:
-        BundleError: a field is missing or of another type; the message names it, starting at `where`.
+        BundleError: A field is missing or has another type; the message names it, starting with `where`.
     """
     if not isinstance(value, Mapping):
         raise _mismatch(where, "an object", value)
@@ -129,12 +129,12 @@ def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
     return value
 
 
-def _mismatch(where: str, wanted: str, found: Plain) -> BundleError:
-    shown = repr(found)
+def _mismatch(where: str, wanted: str, value: Plain) -> BundleError:
+    shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return BundleError(
         f"{where} is {shown} instead of {wanted}: the file is damaged",
-        found=found,
+        found=value,
         wanted=wanted,
         remedy="deploy again, or copy the file again",
     )

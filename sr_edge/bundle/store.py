@@ -1,4 +1,4 @@
-"""Bundles on disk: opened with every digest checked, written so that no one ever sees half of one."""
+"""Bundles on disk: opened with digests verified, and written atomically."""
 
 from __future__ import annotations
 
@@ -40,9 +40,12 @@ def sha256_of(path: Path) -> str:
 
 
 class Bundle:
-    """An opened bundle. Close it (or use `with`): a zipped one lives in a temporary folder until then.
+    """An open bundle. Close it, or use `with`: a zipped one is unpacked in a temporary folder until then.
 
-    `path` is what was opened, `folder` where its files are, `manifest` what it says about itself.
+    Attributes:
+        path: Folder or archive that was opened.
+        folder: Folder that contains the files.
+        manifest: Content of manifest.json.
     """
 
     def __init__(self, path: Path, folder: Path, manifest: Manifest, temporary: Path | None = None) -> None:
@@ -53,7 +56,7 @@ class Bundle:
         self._verified: set[str] = set()
 
     def file(self, artifact: Artifact) -> Path:
-        """Absolute path of an artifact whose bytes are those that the manifest promises.
+        """Absolute path of an artifact, whose digest is verified at the first call.
 
         Raises:
             BundleError: the file is missing, changed, or lies outside the bundle.
@@ -61,7 +64,7 @@ class Bundle:
         return self._verified_file(artifact.file, artifact.sha256)
 
     def golden_files(self, frame: GoldenFrame) -> tuple[Path, Path]:
-        """Paths of a golden frame's input and output, digests checked; raises BundleError as `file` does."""
+        """Paths of a golden frame's input and output, with verified digests; raises BundleError as `file` does."""
         return (
             self._verified_file(frame.input, frame.input_sha256),
             self._verified_file(frame.output, frame.output_sha256),
@@ -75,7 +78,7 @@ class Bundle:
         float_precision: Precision | None = None,
         kind: ArtifactKind = ArtifactKind.ONNX,
     ) -> Artifact | None:
-        """The first artifact of this kind; `activation_type` and `float_precision` None match any."""
+        """The first artifact that matches, or None; `activation_type` and `float_precision` match any if None."""
         for artifact in self.manifest.artifacts:
             if (
                 (artifact.kind, artifact.precision, artifact.io) == (kind, precision, io)
@@ -86,12 +89,12 @@ class Bundle:
         return None
 
     def verify(self) -> None:
-        """Checks every file of the manifest; raises BundleError at the first that is missing or changed."""
+        """Verifies every file of the manifest; raises BundleError for the first that is missing or changed."""
         for file, sha256 in self.manifest.digests().items():
             self._verified_file(file, sha256)
 
     def close(self) -> None:
-        """Removes the temporary folder of a zipped bundle; its files are gone afterwards."""
+        """Removes the temporary folder of a zipped bundle, after which its files are no longer available."""
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
@@ -122,12 +125,12 @@ class Bundle:
                 remedy="copy it again or deploy again",
             )
         if file not in self._verified:
-            found = sha256_of(path)
-            if found != sha256:
+            digest = sha256_of(path)
+            if digest != sha256:
                 raise BundleError(
-                    f"{file!r} in {self.path} is damaged: its SHA-256 is {found[:12]}..., but {sha256[:12]}... in the "
+                    f"{file!r} in {self.path} is damaged: its SHA-256 is {digest[:12]}..., but {sha256[:12]}... in the "
                     "manifest",
-                    found=found,
+                    found=digest,
                     wanted=sha256,
                     remedy="copy it again or deploy again",
                 )
@@ -136,12 +139,12 @@ class Bundle:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Opens a bundle: a folder, or one .zip, which is unpacked to a private temporary folder.
+    """Opens a bundle: a folder, or a .zip, which is unpacked to a private temporary folder.
 
-    Only the manifest is read here; each file's digest is checked when it is first asked for.
+    Only the manifest is read here; the digest of a file is verified when its path is first requested.
 
     Raises:
-        BundleError: missing, not a bundle, damaged, unsafe, or of another schema version.
+        BundleError: The bundle is missing, damaged, unsafe, of another schema version, or no bundle at all.
     """
     path = Path(path)
     if path.is_dir():
@@ -161,10 +164,10 @@ def open_bundle(path: str | Path) -> Bundle:
 
 @contextmanager
 def staging_folder(out: str | Path) -> Iterator[Path]:
-    """A new folder beside `out` to build a bundle in, removed at the end whatever happens.
+    """Creates a temporary folder beside `out` to build a bundle in; it is removed in any case.
 
     Raises:
-        BundleError: `out` is there already and is no bundle, or its folder does not exist.
+        BundleError: `out` exists and is not a bundle, or its folder does not exist.
     """
     out = Path(out)
     _require_replaceable(out)
@@ -176,13 +179,13 @@ def staging_folder(out: str | Path) -> Iterator[Path]:
 
 
 def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
-    """Turns a staging folder into the bundle `out`: a .zip when the name ends so, else a folder.
+    """Turns a staging folder into the bundle `out`: a .zip if its name ends so, else a folder.
 
-    `staging` (from `staging_folder(out)`) holds the files that the manifest lists and is used up. The move
-    is one rename; an older bundle of that name is replaced, anything else there is left alone.
+    The files are moved out of `staging`, which comes from `staging_folder(out)` and contains what the manifest lists.
+    The bundle appears by one rename, which replaces an older bundle of that name but nothing else.
 
     Raises:
-        BundleError: a listed file is missing or differs from its digest, or `out` is not a bundle.
+        BundleError: A listed file is missing or has another digest, or `out` exists and is not a bundle.
     """
     out = Path(out)
     _require_replaceable(out)
@@ -267,11 +270,11 @@ def _read_manifest(path: Path) -> Manifest:
             wanted="JSON",
             remedy="copy the bundle again or deploy again",
         ) from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != _FORMAT:
+    file_format = document.get("format") if isinstance(document, dict) else None
+    if file_format != _FORMAT:
         raise BundleError(
             f"{path} is not the manifest of an sr-edge bundle",
-            found=found,
+            found=file_format,
             wanted=_FORMAT,
             remedy="create a bundle with `sr-edge deploy`",
         )
@@ -279,14 +282,14 @@ def _read_manifest(path: Path) -> Manifest:
     return from_plain(Manifest, document, MANIFEST_NAME)
 
 
-def _require_schema(found: object, path: Path) -> None:
-    if found == SCHEMA_VERSION and not isinstance(found, bool):
+def _require_schema(version: object, path: Path) -> None:
+    if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
-    newer = isinstance(found, int) and found > SCHEMA_VERSION
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
     advice = "update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge"
     raise BundleError(
-        f"{path} has schema version {found!r}, but this sr-edge reads version {SCHEMA_VERSION}",
-        found=found,
+        f"{path} has schema version {version!r}, but this sr-edge reads version {SCHEMA_VERSION}",
+        found=version,
         wanted=SCHEMA_VERSION,
         remedy=advice,
     )

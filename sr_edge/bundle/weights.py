@@ -1,4 +1,4 @@
-"""A network's weights as one .safetensors file, so that the torch runtime can open the bundle."""
+"""Writes a network's weights as a .safetensors file, from which the torch runtime opens a bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 
 def write_weights(path: Path, state: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes arrays by name; equal arrays give equal bytes. Needs the package safetensors."""
+    """Writes arrays by name; equal arrays give equal bytes. Requires the package safetensors."""
     from safetensors.numpy import save
 
     path.write_bytes(save({name: np.asarray(array, order="C") for name, array in sorted(state.items())}))

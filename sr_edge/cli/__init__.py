@@ -1,4 +1,4 @@
-"""The `sr-edge` command. Commands import what is heavy when they run, so that `sr-edge --help` is quick."""
+"""The `sr-edge` command. Heavy libraries are imported only when a command runs, so that `sr-edge --help` is fast."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def _run(arguments: list[str]) -> int:
     from sr_edge.cli.app import app
     from sr_edge.cli.failures import run_command
 
-    # torch's idle threads would spin and slow whichever runtime is timed next, and every neighbour on the machine.
+    # Idle OpenMP threads of torch would spin, which slows the runtime that is timed next and other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_command(app, arguments)

@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The typer application with all commands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from sr_edge.cli.deploy import deploy
 from sr_edge.cli.doctor import doctor
 from sr_edge.cli.evaluate import evaluate
 from sr_edge.cli.export import export
-from sr_edge.cli.export_triton import export_triton
-from sr_edge.cli.export_trtexec import export_trtexec
 from sr_edge.cli.gst_install import gst_install
 from sr_edge.cli.inspect import inspect
 from sr_edge.cli.models import models
-from sr_edge.cli.paths import refusing_addresses
+from sr_edge.cli.options import refusing_addresses
 from sr_edge.cli.preview import preview
 from sr_edge.cli.selftest import selftest
+from sr_edge.cli.serving import export_triton, export_trtexec
 from sr_edge.cli.stream import stream
 from sr_edge.cli.train import train
 from sr_edge.cli.upscale import upscale
@@ -49,7 +48,7 @@ COMMANDS = (
 
 app = typer.Typer(
     name="sr-edge",
-    help="Takes super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
+    help="Take super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -57,8 +56,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from importlib.metadata import version
 
         typer.echo(f"sr-edge {version('sr-edge')}")
@@ -66,7 +65,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _global_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

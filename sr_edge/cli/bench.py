@@ -8,40 +8,40 @@ from typing import Annotated
 import typer
 
 from sr_edge.cli.options import (
-    BundlePath,
-    Device,
-    Json,
-    MeasureMemory,
-    Precisions,
-    Runs,
-    Runtimes,
-    Settings,
-    Threads,
-    Trust,
+    AnyIoOption,
+    BundleArgument,
+    DeviceOption,
+    JsonOption,
+    MemoryOption,
+    PrecisionsOption,
+    RunsOption,
+    RuntimesOption,
+    SettingsOption,
+    ThreadsOption,
+    TrustOption,
     read_settings,
 )
-from sr_edge.spec import FrameFormat
 from sr_edge.whole_file import require_output_file
 
 
 def bench(
-    bundle: BundlePath,
-    runtimes: Runtimes = "all",
-    precisions: Precisions = "all",
-    runs: Runs = 20,
-    warm_up: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 3,
-    threads: Threads = None,
-    device: Device = "cpu",
-    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
-    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
-    memory: MeasureMemory = True,
+    bundle: BundleArgument,
+    runtimes: RuntimesOption = "all",
+    precisions: PrecisionsOption = "all",
+    runs: RunsOption = 20,
+    warm_up: Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")] = 3,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    io: AnyIoOption = None,
+    memory: MemoryOption = True,
     csv: Annotated[
-        Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False, readable=False)
+        Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
     ] = None,
-    trust: Trust = "",
-    as_json: Json = False,
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Time a bundle in every runtime and precision."""
+    """Measure latency, memory and fidelity of a bundle."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)

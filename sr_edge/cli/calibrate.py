@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import (
-    Arch,
-    BlendWith,
-    Exclude,
+    ArchOption,
+    BlendOption,
+    ExcludeOption,
     FloatPrecisionOption,
-    ForTargets,
-    Images,
-    Include,
-    InputRange,
-    Json,
-    MaxDropDb,
-    Method,
-    RandomWeights,
-    Scale,
-    Threads,
-    Weights,
+    ImagesOption,
+    IncludeOption,
+    InputRangeOption,
+    JsonOption,
+    MaxDropDbOption,
+    MethodOption,
+    RandomWeightsOption,
+    ScaleOption,
+    ThreadsOption,
+    WeightsOption,
     read_targets,
     require_another_file,
 )
 from sr_edge.errors import CalibrationInterrupted
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
@@ -41,84 +40,105 @@ if TYPE_CHECKING:
     from sr_edge.cli.float_graph import FloatGraph
 
 
-Out = Annotated[
+OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False, readable=False)
 ]
-FileOrModel = Annotated[
+GraphOrModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="An fp32 .onnx file, a bundle, a checkpoint, or a name (`sr-edge models`).",
+        help="Float32 .onnx file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with "
+        "--weights or --arch.",
         show_default=False,
     ),
 ]
-HeldOutPictures = Annotated[
+HeldOutOption = Annotated[
     Path | None,
     typer.Option(
-        "--hr", metavar="DIR", help="Originals to show decibels against; they decide nothing.", show_default=False
+        "--hr",
+        metavar="DIR",
+        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration.",
+        show_default=False,
     ),
 ]
-LatencyTarget = Annotated[
-    float | None, typer.Option(metavar="MS", help="The best quality that takes at most this.", show_default=False)
+LatencyTargetOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MS",
+        help="Select the best quality whose latency for one tile is at most this, in milliseconds.",
+        show_default=False,
+    ),
 ]
-TimedIn = Annotated[
+TimingRuntimeOption = Annotated[
     str | None,
     typer.Option(
         "--runtime",
         metavar="openvino|none",
-        help="Where layers are timed; openvino where installed.",
+        help="Runtime in which the layers are timed. Default: openvino if it is installed, else none.",
         show_default=False,
     ),
 ]
-ActivationTypeOption = Annotated[
-    ActivationType | None,
-    typer.Option("--spelling", help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False),
-]
-Patches = Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")]
-PatchSize = Annotated[
+ReaderTargetsOption = Annotated[
     str | None,
     typer.Option(
-        "--tile", metavar="HEIGHTxWIDTH", help="Patch size; a graph of fixed size says it.", show_default=False
+        "--for",
+        metavar="TARGET[,TARGET]",
+        help="Runtimes that must be able to run the file; openvino selects uint8 activations, all others int8. "
+        "Default: uint8 if the layers are timed in OpenVINO, else int8.",
+        show_default=False,
     ),
 ]
-Cache = Annotated[
-    Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
+PatchesOption = Annotated[int, typer.Option(min=1, help="Number of patches to cut from the images.")]
+PatchSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="HEIGHTxWIDTH",
+        help="Patch size in pixels. Default: the input size of the graph.",
+        show_default=False,
+    ),
 ]
-Finetune = Annotated[
-    int, typer.Option(metavar="STEPS", min=0, help="Sweeps that fit each layer's INT8 weights; 20, for example.")
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file that stores the measurements for later runs. Default: beside the output.", show_default=False
+    ),
 ]
-Recalibrate = Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")]
+FinetuneOption = Annotated[
+    int,
+    typer.Option(metavar="STEPS", min=0, help="Passes that fine-tune the INT8 weights of each layer, for example 20."),
+]
+RecalibrateOption = Annotated[bool, typer.Option("--recalibrate", help="Measure again even if the cache file exists.")]
 
 
 def calibrate(
-    images: Images,
-    out: Out,
-    model: FileOrModel = None,
-    hr: HeldOutPictures = None,
-    max_drop_db: MaxDropDb = 0.05,
-    latency_target: LatencyTarget = None,
-    runtime: TimedIn = None,
+    images: ImagesOption,
+    out: OutputOption,
+    model: GraphOrModelArgument = None,
+    hr: HeldOutOption = None,
+    max_drop_db: MaxDropDbOption = 0.05,
+    latency_target: LatencyTargetOption = None,
+    runtime: TimingRuntimeOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    activation_type: ActivationTypeOption = None,
-    for_targets: ForTargets = None,
-    method: Method = "search",
-    include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
-    exclude: Exclude = [],  # noqa: B006
-    patches: Patches = 40,
-    tile: PatchSize = None,
-    cache: Cache = None,
-    finetune: Finetune = 0,
-    recalibrate: Recalibrate = False,
-    threads: Threads = None,
-    scale: Scale = None,
-    weights: Weights = None,
-    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
-    random_weights: RandomWeights = False,
-    arch: Arch = None,
-    input_range: InputRange = 1.0,
-    as_json: Json = False,
+    for_targets: ReaderTargetsOption = None,
+    method: MethodOption = "search",
+    include: IncludeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    exclude: ExcludeOption = [],  # noqa: B006
+    patches: PatchesOption = 40,
+    tile: PatchSizeOption = None,
+    cache: CacheOption = None,
+    finetune: FinetuneOption = 0,
+    recalibrate: RecalibrateOption = False,
+    threads: ThreadsOption = None,
+    scale: ScaleOption = None,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Turn a network into INT8 ONNX within a budget of decibels."""
+    """Quantize a network to INT8 within a limit on PSNR loss."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     source = Path(model) if model is not None else None
@@ -143,7 +163,7 @@ def calibrate(
             threads,
             finetune=finetune,
         )
-        activation_type = choose_activation_type(activation_type, targets, config.runtime)
+        activation_type = choose_activation_type(None, targets, config.runtime)
         warnings: list[str] = []
         network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:

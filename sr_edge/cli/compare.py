@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Device, Json, RandomWeights, Scale, Settings, Threads, Trust, read_settings
+from sr_edge.cli.options import (
+    DeviceOption,
+    InputRangeOption,
+    JsonOption,
+    RandomWeightsOption,
+    ScaleOption,
+    SettingsOption,
+    ThreadsOption,
+    TrustOption,
+    read_settings,
+)
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
@@ -26,46 +36,71 @@ _MODEL_SPEC = "TARGET[@PRECISION][:RUNTIME]"
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help=f"The measure: {_MODEL_SPEC}.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="What is compared with it.", show_default=False)],
+    first: Annotated[str, typer.Argument(metavar="A", help=f"Reference: {_MODEL_SPEC}.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Candidate, in the same notation.", show_default=False)],
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures; some come along.", show_default=False),
+        typer.Option(
+            metavar="DIR|VIDEO",
+            help="Folder of low-resolution images, or video. Default: images that are included.",
+            show_default=False,
+        ),
     ] = None,
-    patches: Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")] = 16,
+    patches: Annotated[int, typer.Option(min=1, help="Number of patches to cut from the images.")] = 16,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Patch size where neither has its own: 96x96.", show_default=False),
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Patch size in pixels, if neither model has a fixed one. Default: 96x96.",
+            show_default=False,
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Write the worst patch as A | B | difference (PNG).", show_default=False, readable=False),
+        typer.Option(
+            help="PNG file to write the worst patch to, as A | B | difference.", show_default=False, readable=False
+        ),
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Compare layer by layer.")] = True,
+    layers: Annotated[
+        bool, typer.Option("--layers/--no-layers", help="Also compare the outputs of the layers.")
+    ] = True,
     tolerance: Annotated[
-        float | None, typer.Option(min=0.0, help="Relative error at which layers part.", show_default=False)
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Relative error above which the outputs of a layer differ. Default: chosen by the precisions.",
+            show_default=False,
+        ),
     ] = None,
     min_psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Exit with 1 below this RGB PSNR.", show_default=False)
+        float | None,
+        typer.Option(
+            metavar="DB", help="Exit with code 1 if the RGB PSNR is below this value, in decibels.", show_default=False
+        ),
     ] = None,
-    scale: Scale = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named model.", show_default=False)] = None,
-    random_weights: RandomWeights = False,
-    input_range: Annotated[float, typer.Option(help="What package.module:factory calls white: 1 or 255.")] = 1.0,
-    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
-    threads: Threads = None,
-    device: Device = "cpu",
-    trust: Trust = "",
-    as_json: Json = False,
+    scale: ScaleOption = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint to load into a model given by name.", show_default=False)
+    ] = None,
+    random_weights: RandomWeightsOption = False,
+    input_range: InputRangeOption = 1.0,
+    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare two networks, files, precisions or runtimes, layer by layer.
+    """Compare the outputs of two models layer by layer.
 
-    A and B are TARGET[@PRECISION][:RUNTIME]. TARGET: model.onnx, x.sredge, checkpoint.pth, a model's name, or
-    package.module:factory. Examples: model.onnx; model.onnx:openvino; x.sredge@int8:openvino;
-    x.sredge@int8+bf16:openvino; model.fp16.onnx@float16 (real float16 arithmetic); convnet-tiny@torch. Left out: the
-    file's own precision (fp32 of a bundle), and onnxruntime (torch for PyTorch networks).
+    They may be two files, or one model in two precisions or runtimes. A and B are written as
+    TARGET[@PRECISION][:RUNTIME]. TARGET is an .onnx file, a bundle, a checkpoint, the name of a model, or
+    package.module:factory. PRECISION defaults to that of the file, and to fp32 for a bundle. RUNTIME defaults to
+    onnxruntime, and to torch for a PyTorch network.
 
-    Exit code: 0 compared, whatever was found; 1 below --min-psnr, or a side failed; 2 wrong usage.
+    Examples: model.onnx; convnet-tiny@torch; model.onnx:openvino; x.sredge@int8:openvino; x.sredge@int8+bf16:openvino
+    (INT8, all other operators in bf16); model.fp16.onnx@float16 (computed in real float16 arithmetic).
+
+    The exit code is 0 after a comparison, 1 if the PSNR is below --min-psnr or a model fails, and 2 for wrong usage.
     """
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, Json
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.cli.options import AnyIoOption, BundleArgument, FloatPrecisionOption, JsonOption, PrecisionOption
+from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file, whole_file
 
 if TYPE_CHECKING:
@@ -20,39 +20,70 @@ _MIB = 2**20
 
 
 def compile(  # the command's name
-    bundle: BundlePath,
-    runtime: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
-    precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
-    float_precision: Annotated[Precision, typer.Option(help="Of all else in an INT8 graph.")] = Precision.FP32,
-    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="cuda, or cuda:1 for the second GPU.")] = "cuda",
+    bundle: BundleArgument,
+    runtime: Annotated[str, typer.Option(help="Runtime to build for: tensorrt or tensorrt-rtx.")] = "tensorrt",
+    precision: PrecisionOption = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    io: AnyIoOption = None,
+    device: Annotated[str, typer.Option(help="GPU to build for: cuda, or cuda:1 for the second.")] = "cuda",
     compute_capability: Annotated[
-        str, typer.Option(metavar="8.6", help="Build for a GPU that is not here (tensorrt-rtx).", show_default=False)
+        str,
+        typer.Option(
+            metavar="X.Y",
+            help="Build for this compute capability instead, for example 8.6 (tensorrt-rtx only).",
+            show_default=False,
+        ),
     ] = "",
-    dla: Annotated[int | None, typer.Option(metavar="CORE", help="Jetson's DLA (fp16).", show_default=False)] = None,
-    workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", min=1, help="Scratch memory; half of what is free.", show_default=False)
+    dla: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CORE", help="Run on this DLA core of a Jetson; requires --precision fp16.", show_default=False
+        ),
     ] = None,
-    optimization_level: Annotated[int, typer.Option(min=0, max=5, help="Higher builds longer.")] = 3,
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            min=1,
+            help="Limit of the builder's workspace in MiB. Default: half of the free GPU memory.",
+            show_default=False,
+        ),
+    ] = None,
+    optimization_level: Annotated[
+        int, typer.Option(min=0, max=5, help="TensorRT's builder optimization level. Higher levels build longer.")
+    ] = 3,
     sizes: Annotated[
         str,
-        typer.Option(metavar="SMALLEST,USUAL,LARGEST", help="Tiles that a dynamic graph takes.", show_default=False),
+        typer.Option(
+            metavar="MIN,OPT,MAX",
+            help="Input sizes of the optimization profile for a dynamic graph, for example 64x64,96x96,128x128.",
+            show_default=False,
+        ),
     ] = "",
     compatible: Annotated[
-        list[str], typer.Option(metavar="version|hardware", help="Where else it shall run.", show_default=False)
+        list[str],
+        typer.Option(
+            metavar="version|hardware",
+            help="Build an engine that also runs with later TensorRT versions, or on other GPUs. Repeatable.",
+            show_default=False,
+        ),
     ] = [],  # noqa: B006  # typer copies it; it wants a list here
     timing_cache: Annotated[
-        Path | None, typer.Option(help="Kernel times to reuse and extend (tensorrt).", show_default=False)
+        Path | None, typer.Option(help="TensorRT timing cache to reuse and extend (tensorrt only).", show_default=False)
     ] = None,
     trust_engine: Annotated[
-        Path | None, typer.Option(help="Take this engine; its code will run here.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Use this engine file instead of building one. Code that it contains is executed.", show_default=False
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also copy it here.", show_default=False, readable=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Also copy the engine to this file.", show_default=False, readable=False),
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Build a bundle's TensorRT engine on this device."""
+    """Build a bundle's TensorRT engine for this GPU."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     for file in (out, timing_cache):

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import (
-    Arch,
-    Bake,
-    BlendWith,
-    Exclude,
-    ForTargets,
-    Halves,
-    Include,
-    InputRange,
-    Json,
-    MaxDropDb,
-    MeasureMemory,
-    Method,
-    Model,
-    Originals,
-    Precisions,
-    RandomWeights,
-    Runs,
-    Runtimes,
-    Scale,
-    Threads,
-    Tile,
-    Weights,
+    ArchOption,
+    BakeOption,
+    BlendOption,
+    ExcludeOption,
+    HrOption,
+    IncludeOption,
+    InputRangeOption,
+    JsonOption,
+    LrOption,
+    MaxDropDbOption,
+    MemoryOption,
+    MethodOption,
+    ModelArgument,
+    PrecisionsOption,
+    RandomWeightsOption,
+    RunsOption,
+    RuntimesOption,
+    ScaleOption,
+    TargetsOption,
+    ThreadsOption,
+    TileOption,
+    WeightsOption,
     read_settings,
     read_targets,
 )
@@ -45,58 +45,58 @@ if TYPE_CHECKING:
     from sr_edge.spec import ModelCard
 
 
-Pictures = Annotated[
+CalibrationImagesOption = Annotated[
     Path | None,
     typer.Option(
         "--images",
         metavar="DIR|VIDEO",
-        help="Low-resolution pictures to calibrate with; left out, two that come along.",
+        help="Folder of low-resolution images, or video, to calibrate with. Default: two images that are included.",
         show_default=False,
     ),
 ]
-Out = Annotated[
+OutputOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
+        help="Bundle to write: a folder NAME.sredge or an archive NAME.zip. Default: named after model and scale.",
         show_default=False,
         readable=False,
     ),
 ]
-TileNeeds = Annotated[
-    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in torch what tiles do to a picture.")
+TileNeedsOption = Annotated[
+    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in PyTorch how tiling changes the result.")
 ]
 
 
 def deploy(
-    model: Model = None,
-    images: Pictures = None,
-    out: Out = None,
-    scale: Scale = None,
-    tile: Tile = None,
-    hr: Originals = None,
-    lr: Halves = None,
-    runtimes: Runtimes = "all",
-    precisions: Precisions = "all",
-    for_targets: ForTargets = None,
-    method: Method = "search",
-    max_drop_db: MaxDropDb = 0.05,
-    include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
-    exclude: Exclude = [],  # noqa: B006
-    runs: Runs = 20,
-    memory: MeasureMemory = True,
-    tile_needs: TileNeeds = True,
-    threads: Threads = None,
-    weights: Weights = None,
-    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
-    random_weights: RandomWeights = False,
-    arch: Arch = None,
-    input_range: InputRange = 1.0,
-    bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
-    as_json: Json = False,
+    model: ModelArgument = None,
+    images: CalibrationImagesOption = None,
+    out: OutputOption = None,
+    scale: ScaleOption = None,
+    tile: TileOption = None,
+    hr: HrOption = None,
+    lr: LrOption = None,
+    runtimes: RuntimesOption = "all",
+    precisions: PrecisionsOption = "all",
+    for_targets: TargetsOption = None,
+    method: MethodOption = "search",
+    max_drop_db: MaxDropDbOption = 0.05,
+    include: IncludeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    exclude: ExcludeOption = [],  # noqa: B006
+    runs: RunsOption = 20,
+    memory: MemoryOption = True,
+    tile_needs: TileNeedsOption = True,
+    threads: ThreadsOption = None,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    as_json: JsonOption = False,
 ) -> None:
-    """Do it all: export, calibrate, bundle, test and time."""
+    """Export, calibrate, verify and time a model in one step."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     constants, targets = read_settings(bake), read_targets(for_targets)

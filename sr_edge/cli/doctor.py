@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import Json
+from sr_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -15,8 +15,8 @@ MARK = "*"
 """Stands behind a precision that the library can compute and yet refuses for the graphs that sr-edge writes."""
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say which runtimes and devices work here, and why not."""
+def doctor(as_json: JsonOption = False) -> None:
+    """Report which runtimes and devices work on this machine."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

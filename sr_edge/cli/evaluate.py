@@ -8,32 +8,32 @@ from typing import Annotated
 import typer
 
 from sr_edge.cli.options import (
-    BundlePath,
-    Device,
-    Halves,
-    Json,
-    Precisions,
-    Runtimes,
-    Settings,
-    Threads,
-    Trust,
+    BundleArgument,
+    DeviceOption,
+    JsonOption,
+    LrOption,
+    PrecisionsOption,
+    RuntimesOption,
+    SettingsOption,
+    ThreadsOption,
+    TrustOption,
     read_settings,
 )
 
 
 def evaluate(
-    bundle: BundlePath,
-    hr: Annotated[Path, typer.Option(metavar="DIR", help="The high-resolution originals.", show_default=False)],
-    lr: Halves = None,
-    runtimes: Runtimes = "all",
-    precisions: Precisions = "all",
-    threads: Threads = None,
-    device: Device = "cpu",
-    settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
-    trust: Trust = "",
-    as_json: Json = False,
+    bundle: BundleArgument,
+    hr: Annotated[Path, typer.Option(metavar="DIR", help="Folder of high-resolution images.", show_default=False)],
+    lr: LrOption = None,
+    runtimes: RuntimesOption = "all",
+    precisions: PrecisionsOption = "all",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure a bundle's PSNR and SSIM on test pictures."""
+    """Measure PSNR and SSIM of a bundle on test images."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)

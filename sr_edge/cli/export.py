@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import (
-    Arch,
-    Bake,
-    BlendWith,
-    ForTargets,
-    InputRange,
-    Io,
-    Json,
-    Model,
-    RandomWeights,
-    Scale,
-    Tile,
-    Weights,
+    ArchOption,
+    BakeOption,
+    BlendOption,
+    InputRangeOption,
+    IoOption,
+    JsonOption,
+    ModelArgument,
+    RandomWeightsOption,
+    ScaleOption,
+    TargetsOption,
+    TileOption,
+    WeightsOption,
     read_settings,
     read_targets,
     require_another_file,
@@ -50,44 +50,61 @@ class FormName(str, Enum):
     TRACED = "traced"
 
 
-Out = Annotated[
+OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
 ]
-OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
-OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
-Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
-Pictures = Annotated[
-    Path | None,
+GraphPrecisionOption = Annotated[
+    FloatPrecision,
+    typer.Option("--precision", help="Precision of the graph. fp16 keeps operators that would lose accuracy in fp32."),
+]
+FormOption = Annotated[
+    FormName,
     typer.Option(
-        "--images", metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False
+        "--form", help="static: constant shapes and portable operators; traced: the graph as PyTorch traces it."
     ),
 ]
-TileNeeds = Annotated[
-    bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
+DynamicOption = Annotated[
+    bool,
+    typer.Option("--dynamic", help="Make input height and width dynamic, for networks without attention windows."),
+]
+CheckImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR|VIDEO",
+        help="Folder of images, or video, to check the graph with, in addition to worst cases.",
+        show_default=False,
+    ),
+]
+TileNeedsOption = Annotated[
+    bool,
+    typer.Option(
+        "--tile-needs", help="Measure how tiling changes the result and store it in the metadata. Takes minutes."
+    ),
 ]
 
 
 def export(
-    out: Out,
-    model: Model = None,
-    scale: Scale = None,
-    tile: Tile = None,
-    io: Io = FrameFormat.FLOAT_NCHW,
-    precision: OnePrecision = FloatPrecision.FP32,
-    form: OneForm = FormName.STATIC,
-    dynamic: Dynamic = False,
-    for_targets: ForTargets = None,
-    images: Pictures = None,
-    tile_needs: TileNeeds = False,
-    weights: Weights = None,
-    blend: BlendWith = [],  # noqa: B006  # typer copies it; it wants a list here
-    random_weights: RandomWeights = False,
-    arch: Arch = None,
-    input_range: InputRange = 1.0,
-    bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
-    as_json: Json = False,
+    out: OutputOption,
+    model: ModelArgument = None,
+    scale: ScaleOption = None,
+    tile: TileOption = None,
+    io: IoOption = FrameFormat.FLOAT_NCHW,
+    precision: GraphPrecisionOption = FloatPrecision.FP32,
+    form: FormOption = FormName.STATIC,
+    dynamic: DynamicOption = False,
+    for_targets: TargetsOption = None,
+    images: CheckImagesOption = None,
+    tile_needs: TileNeedsOption = False,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a network as ONNX, compared with PyTorch."""
+    """Export a network to ONNX and verify it against PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)

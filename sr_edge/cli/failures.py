@@ -1,4 +1,4 @@
-"""The one place where an exception becomes one line on stderr and an exit code."""
+"""Converts exceptions to one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sr_edge.errors import SrEdgeError
 
 FAILED, USAGE = 1, 2
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
-LONGEST_LINE = 1000
-"""Characters of a message: what a library says may hold a whole graph."""
+MAX_MESSAGE_CHARS = 1000
+"""Longer messages are cut: the error of a library can contain a whole graph."""
 
 _EXTRAS = {
     "av": "camera",
@@ -29,16 +29,16 @@ _EXTRAS = {
     "uvicorn": "preview",
     "websockets": "preview",
 }
-"""Which extra brings a package; all others that a device may lack come with `export`."""
+"""The extra that installs a package; all other optional packages are in `export`."""
 
-# Newer typer releases carry their own copy of click, so its base class is reached through typer.
+# Newer typer releases include their own copy of click, so its base class is taken from typer.
 _ClickError = typer.BadParameter.__mro__[2]
 
 
 def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
-    """Runs a typer app; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted) and never raises.
+    """Runs a typer app and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Never raises.
 
-    What it prints of an error names no password that an argument holds, also where that was taken for a path.
+    Passwords in arguments are hidden in the printed error, also if an address was parsed as a path.
     """
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     try:
@@ -54,22 +54,21 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
-        if _comes_of_interrupt(error):
+        if _is_caused_by_interrupt(error):
             return _print_message(INTERRUPTED, "interrupted")
-        code, message = _explained(error)
+        code, message = _exit_code_and_message(error)
         return _print_message(code, message_without_secrets(message, arguments))
 
 
-def _comes_of_interrupt(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind it: a module that is interrupted while it is imported fails with an error of its own."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, KeyboardInterrupt):
-        behind = behind.__cause__ or behind.__context__
-    return behind is not None
+def _is_caused_by_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C caused the error: a module that is interrupted during its import can raise another error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
-def _explained(error: Exception) -> tuple[int, str]:
-    """Exit code and line for an error."""
+def _exit_code_and_message(error: Exception) -> tuple[int, str]:
     if isinstance(error, SrEdgeError):
         return error.exit_code, str(error)
     if isinstance(error, _ClickError):
@@ -77,20 +76,22 @@ def _explained(error: Exception) -> tuple[int, str]:
         command = context.command_path if context is not None else "sr-edge"
         return USAGE, f"{error.format_message()} (see `{command} --help`)"  # type: ignore[attr-defined]
     if isinstance(error, OSError) and error.errno is not None:
-        return FAILED, _explained_os_error(error)
+        return FAILED, _os_error_message(error)
     if isinstance(error, MemoryError):
         return FAILED, "out of memory; use a smaller tile or close other programs"
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "export")
-        line = f'this command needs the package {error.name}, which is absent; run: pip install "sr-edge[{extra}]"'
+        line = (
+            f'this command needs the package {error.name}, which is not installed; run: pip install "sr-edge[{extra}]"'
+        )
         return FAILED, line
     return FAILED, (
-        f"unexpected {type(error).__name__}: {error}; this is a fault of sr-edge, please report it "
+        f"unexpected {type(error).__name__}: {error}; this is a bug in sr-edge, please report it "
         f"({DEBUG_VARIABLE}=1 shows where it happened)"
     )
 
 
-def _explained_os_error(error: OSError) -> str:
+def _os_error_message(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
     advice = {
         errno.ENOSPC: "free some space or choose an output on another disk",
@@ -109,7 +110,7 @@ def _explained_os_error(error: OSError) -> str:
 
 def _print_message(code: int, message: str) -> int:
     line = " ".join(message.split())
-    if len(line) > LONGEST_LINE:
-        line = f"{line[:LONGEST_LINE]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
+    if len(line) > MAX_MESSAGE_CHARS:
+        line = f"{line[:MAX_MESSAGE_CHARS]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
     print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
     return code

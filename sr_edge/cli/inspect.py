@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import BundlePath, Json
+from sr_edge.cli.options import BundleArgument, JsonOption
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sr_edge.spec import ModelCard, TileNeeds
 
 
-def inspect(bundle: BundlePath, as_json: Json = False) -> None:
-    """Show what is in a bundle; checks every digest."""
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Verify the digests of a bundle and show its contents."""
     from sr_edge.bundle import open_bundle
     from sr_edge.cli.output import result_on_stdout
 

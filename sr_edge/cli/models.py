@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Json
+from sr_edge.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 GIGA = 1e9
 
-Families = Annotated[
-    bool, typer.Option("--families", help="List the families that are recognised in a checkpoint instead.")
+FamiliesOption = Annotated[
+    bool, typer.Option("--families", help="List the architecture families that are recognised in a checkpoint instead.")
 ]
 
 
-def models(families: Families = False, as_json: Json = False) -> None:
-    """List the models, their sizes, what tiles they need and bundled weights."""
+def models(families: FamiliesOption = False, as_json: JsonOption = False) -> None:
+    """List the models, their sizes and their bundled weights."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

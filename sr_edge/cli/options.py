@@ -1,108 +1,199 @@
-"""Arguments and options that several commands share, each spelled once."""
+"""Arguments and options that several commands share, and the checks of their values."""
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
+from sr_edge.address import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; progress goes to stderr.")]
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .sredge folder or its .zip.", show_default=False)]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as one JSON document on stdout; progress goes to stderr."),
+]
+BundleArgument = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="Deployed model: a .sredge folder or its .zip archive.", show_default=False),
+]
 
-Model = Annotated[
+ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="A checkpoint, or a name (`sr-edge models`); may be left out with --weights or --arch."
+        metavar="MODEL",
+        help="Checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights or --arch.",
     ),
 ]
-Scale = Annotated[
+ScaleOption = Annotated[
     int | None,
-    typer.Option(help="Magnification: 1, 2, 3, 4, 8 or 16; detected where a checkpoint is given.", show_default=False),
-]
-Tile = Annotated[
-    str | None,
     typer.Option(
-        metavar="HEIGHTxWIDTH|auto",
-        help="Input size in low-resolution pixels; auto measures. Left out: 96x96, or larger where needed.",
+        help="Magnification: 1, 2, 3, 4, 8 or 16. Default: detected in the checkpoint.",
         show_default=False,
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint: .pth, .pt, .ckpt, .safetensors.", show_default=False)]
-BlendWith = Annotated[
-    list[str],
-    typer.Option("--blend", metavar="FILE=SHARE", help="Add a checkpoint, 0.3 of it; repeatable.", show_default=False),
-]
-RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Seeded random weights, for latency studies.")]
-Arch = Annotated[
+TileOption = Annotated[
     str | None,
-    typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Any PyTorch model; runs its code.", show_default=False),
-]
-InputRange = Annotated[float, typer.Option(help="Input range of a network of your own: 1 for 0-1, 255 for 0-255.")]
-
-Bake = Annotated[
-    list[str], typer.Option(metavar="NAME=NUMBER", help="Make a control a constant; repeatable.", show_default=False)
-]
-Settings = Annotated[
-    list[str],
-    typer.Option("--set", metavar="NAME=NUMBER", help="A control's value; repeatable.", show_default=False),
-]
-
-Images = Annotated[
-    Path, typer.Option(metavar="DIR|VIDEO", help="Low-resolution pictures to calibrate with.", show_default=False)
-]
-Method = Annotated[
-    str, typer.Option(help="How clips are found: search tries several; or min-max, percentile, entropy, mse.")
-]
-MaxDropDb = Annotated[float, typer.Option("--max-drop-db", metavar="DB", help="What INT8 may cost, in decibels.")]
-Include = Annotated[
-    list[str], typer.Option(metavar="GLOB", help="Layers that become INT8, no others; repeatable.", show_default=False)
-]
-Exclude = Annotated[
-    list[str], typer.Option(metavar="GLOB", help="Layers that stay float; repeatable.", show_default=False)
-]
-
-Runtimes = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes, separated by commas.")]
-Precisions = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions, separated by commas.")]
-OnePrecision = Annotated[Precision, typer.Option("--precision", help="Of convolutions and matmuls.")]
-FloatPrecisionOption = Annotated[Precision, typer.Option(help="Of all else in an INT8 network.")]
-Io = Annotated[FrameFormat, typer.Option(help="float: NCHW in [0, 1]; uint8: NHWC.")]
-Device = Annotated[str, typer.Option(help="Device, by the runtime's own name.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; left out, the runtime chooses.", show_default=False)]
-Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each variant, taken in turn.")]
-MeasureMemory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory in fresh processes.")]
-Trust = Annotated[
-    str,
     typer.Option(
-        metavar="PACKAGE.MODULE:FACTORY", help="Let torch run this code of the bundle's maker.", show_default=False
+        metavar="HEIGHTxWIDTH|auto",
+        help="Input size of the graph in low-resolution pixels; auto selects the fastest size on this machine. "
+        "Default: 96x96, or larger if the network requires it.",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint to load: .pth, .pt, .ckpt or .safetensors.", show_default=False),
+]
+BlendOption = Annotated[
+    list[str],
+    typer.Option(
+        "--blend",
+        metavar="FILE=SHARE",
+        help="Average the weights with another checkpoint, for example other.pth=0.3. Repeatable.",
+        show_default=False,
+    ),
+]
+RandomWeightsOption = Annotated[
+    bool, typer.Option("--random-weights", help="Use seeded random weights, for latency measurements.")
+]
+ArchOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Function that builds your own PyTorch model. Its code is executed.",
+        show_default=False,
+    ),
+]
+InputRangeOption = Annotated[
+    float, typer.Option(help="Largest input value of your own network: 1 for a range of 0-1, 255 for 0-255.")
+]
+
+BakeOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME=NUMBER", help="Export this run-time control as a constant. Repeatable.", show_default=False
+    ),
+]
+SettingsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="NAME=NUMBER",
+        help="Value of a run-time control of the network. Repeatable.",
+        show_default=False,
     ),
 ]
 
-Originals = Annotated[
-    Path | None, typer.Option("--hr", metavar="DIR", help="Originals to measure quality on.", show_default=False)
+ImagesOption = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR|VIDEO",
+        help="Folder of low-resolution images, or video, to calibrate with.",
+        show_default=False,
+    ),
 ]
-Halves = Annotated[
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="Method that determines the activation ranges: min-max, percentile, entropy, mse, or search, which "
+        "compares several."
+    ),
+]
+MaxDropDbOption = Annotated[
+    float, typer.Option("--max-drop-db", metavar="DB", help="Largest PSNR loss allowed for INT8, in decibels.")
+]
+IncludeOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="GLOB",
+        help="Quantize only layers whose names match this pattern. Repeatable.",
+        show_default=False,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="GLOB",
+        help="Do not quantize layers whose names match this pattern. Repeatable.",
+        show_default=False,
+    ),
+]
+
+RuntimesOption = Annotated[str, typer.Option(metavar="all|A,B", help="Runtimes to use, separated by commas.")]
+PrecisionsOption = Annotated[str, typer.Option(metavar="all|A,B", help="Precisions to use, separated by commas.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Precision of convolutions and matrix multiplications.")
+]
+FloatPrecisionOption = Annotated[Precision, typer.Option(help="Precision of all operators that are not INT8.")]
+IoOption = Annotated[
+    FrameFormat,
+    typer.Option(help="Format of the graph's input and output: float is NCHW in the range 0-1, uint8 is NHWC."),
+]
+AnyIoOption = Annotated[
+    FrameFormat | None,
+    typer.Option(
+        "--io",
+        help="Input and output format of the graph. Default: float if available, else uint8.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="Device to run on, as `sr-edge doctor` names it.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of CPU threads. Default: chosen by the runtime.", show_default=False),
+]
+RunsOption = Annotated[
+    int, typer.Option(min=1, help="Timed runs of each variant. The runs of all variants are interleaved.")
+]
+MemoryOption = Annotated[
+    bool, typer.Option("--memory/--no-memory", help="Measure peak memory, each variant in a new process.")
+]
+TrustOption = Annotated[
+    str,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Allow the torch runtime to execute this function, from which the bundle was made.",
+        show_default=False,
+    ),
+]
+
+HrOption = Annotated[
     Path | None,
-    typer.Option("--lr", metavar="DIR", help="Their low-resolution halves; made where left out.", show_default=False),
+    typer.Option(
+        "--hr", metavar="DIR", help="Folder of high-resolution images to measure the quality on.", show_default=False
+    ),
+]
+LrOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lr",
+        metavar="DIR",
+        help="Folder of their low-resolution versions. Default: downscaled by bicubic interpolation.",
+        show_default=False,
+    ),
 ]
 
 
-ForTargets = Annotated[
+TargetsOption = Annotated[
     str | None,
     typer.Option(
         "--for",
         metavar="TARGET[,TARGET]",
-        help="Runtimes that must take the result: tensorrt-10.3, openvino.",
+        help="Runtimes that must be able to run the graph, for example tensorrt-10.3,openvino.",
         show_default=False,
     ),
 ]
 
 
 def read_targets(text: str | None) -> tuple[str, ...]:
-    """The names of `--for`, each once; raises UnknownNameError where one is no target."""
+    """Parses the value of `--for` and removes duplicates; raises UnknownNameError for an unknown target."""
     if text is None:
         return ()
     from sr_edge.export.checks.targets import require_known_targets
@@ -111,7 +202,7 @@ def read_targets(text: str | None) -> tuple[str, ...]:
 
 
 def read_settings(texts: list[str]) -> dict[str, float]:
-    """Values by name; raises UsageError where a text is not NAME=NUMBER or a name is given twice."""
+    """Parses NAME=NUMBER arguments; raises UsageError for anything else and for a name that is given twice."""
     values: dict[str, float] = {}
     for text in texts:
         name, _, number = (part.strip() for part in text.partition("="))
@@ -140,8 +231,46 @@ def read_settings(texts: list[str]) -> dict[str, float]:
 
 
 def require_another_file(out: Path, *sources: Path | None) -> None:
-    """Raises UsageError where the result would replace what it is made from."""
+    """Raises UsageError if the output file is also one of the input files."""
     if any(source is not None and source.resolve() == out.resolve() for source in sources):
         raise UsageError(
             f"{out} is both the input and the output", found=out, remedy="give another name for the output with -o"
         )
+
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""An address after its conversion to a Path, which reduces two slashes to one."""
+
+
+def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
+    """Wraps a command so that a path given as the address of a stream raises UsageError before the command starts.
+
+    Otherwise the address, and a password in it, would be printed as a path, or a folder of that name created.
+    """
+
+    @functools.wraps(command)
+    def checked(**values: object) -> None:
+        for name, value in values.items():
+            if isinstance(value, Path) and _ADDRESS.match(str(value)):
+                raise UsageError(
+                    f"{_shown_name(command, name)} of `sr-edge {command.__name__.replace('_', '-')}` is an address, "
+                    "but must be a file or folder",
+                    found=without_secrets(str(value)),
+                    wanted="a file or folder",
+                    remedy="give a path, or use `sr-edge stream`, which takes addresses as source and sink",
+                )
+        command(**values)
+
+    return checked
+
+
+def _shown_name(command: Callable[..., None], parameter: str) -> str:
+    """The metavar of an argument or the flag of an option, as `--help` shows it."""
+    annotation = get_type_hints(command, include_extras=True).get(parameter)
+    declared = getattr(annotation, "__metadata__", (None,))[0]
+    if isinstance(declared, ArgumentInfo) and declared.metavar:
+        return declared.metavar
+    # In an Annotated type, typer stores the first flag of an option as its default.
+    flags = (declared.default, *(declared.param_decls or ())) if isinstance(declared, OptionInfo) else ()
+    long_flags = [flag for flag in flags if isinstance(flag, str) and flag.startswith("--")]
+    return long_flags[0] if long_flags else f"--{parameter.replace('_', '-')}"

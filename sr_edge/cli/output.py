@@ -1,4 +1,4 @@
-"""What the commands print: one result on stdout, everything else on stderr."""
+"""Output of the commands: one result on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ StageProgress = Callable[[str, int, int], None]
 
 @contextmanager
 def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
-    """Gives a function that prints a command's one result: as JSON, or as what people read.
+    """Yields a function that prints the result of a command, as JSON or in readable form.
 
-    Until the end of the block whatever else writes to stdout, a library's C code included, goes to stderr,
-    so that the output can be piped into another program.
+    Within the block, everything else that is written to stdout, also by C code of a library, goes to stderr, so that
+    the output can be piped to another program.
     """
-    with _stdout_kept_for_result() as stdout:
+    with _stdout_reserved_for_result() as stdout:
 
         def show(document: object, readable: RenderableType) -> None:
             if as_json:
@@ -39,11 +39,11 @@ def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
 
 
 def warning_lines(warnings: Iterable[str]) -> list[str]:
-    """What people read of warnings: each once, and of many only the first."""
+    """Formats warnings for the terminal: without duplicates, and at most SHOWN_WARNINGS of them."""
     distinct = list(dict.fromkeys(warnings))
     lines = [f"warning: {warning}" for warning in distinct[:SHOWN_WARNINGS]]
-    left = len(distinct) - len(lines)
-    return [*lines, f"{left} more warning{'s' if left > 1 else ''}; --json lists all"] if left else lines
+    hidden = len(distinct) - len(lines)
+    return [*lines, f"{hidden} more warning{'s' if hidden > 1 else ''}; --json lists all"] if hidden else lines
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
@@ -55,23 +55,23 @@ def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
 
 
 @contextmanager
-def _stdout_kept_for_result() -> Iterator[TextIO]:
-    """Points Python's stdout and, where it is a real one, file descriptor 1 at stderr; yields the true stdout."""
+def _stdout_reserved_for_result() -> Iterator[TextIO]:
+    """Redirects Python's stdout and, if it is a real file, descriptor 1 to stderr; yields the original stdout."""
     stdout = sys.stdout
     if not _is_descriptor(stdout, 1) or not _is_descriptor(sys.stderr, 2):
         with redirect_stdout(sys.stderr):
             yield stdout
         return
     stdout.flush()
-    kept = os.dup(1)
+    original = os.dup(1)
     try:
         os.dup2(2, 1)
-        text = os.fdopen(kept, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False)
+        text = os.fdopen(original, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False)
         with text as result, redirect_stdout(sys.stderr):
             yield result
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(original, 1)
+        os.close(original)
 
 
 def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
@@ -82,7 +82,7 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 
 @contextmanager
 def progress_on_stderr() -> Iterator[StageProgress]:
-    """Gives `report(stage, done, total)`: one bar a stage where stderr is a terminal, else one line a stage."""
+    """Yields `report(stage, done, total)`, which shows one bar per stage on a terminal, and else one line per stage."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

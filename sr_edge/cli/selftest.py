@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from sr_edge.cli.options import BundlePath, Device, Json, Precisions, Trust
+from sr_edge.cli.options import BundleArgument, DeviceOption, JsonOption, PrecisionsOption, RuntimesOption, TrustOption
 from sr_edge.errors import EngineError
 
 if TYPE_CHECKING:
@@ -17,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def selftest(
-    bundle: BundlePath,
-    runtime: Annotated[str, typer.Option(metavar="all|NAME", help="The runtime to test.")] = "all",
-    precisions: Precisions = "all",
-    device: Device = "cpu",
-    trust: Trust = "",
-    as_json: Json = False,
+    bundle: BundleArgument,
+    runtimes: RuntimesOption = "all",
+    precisions: PrecisionsOption = "all",
+    device: DeviceOption = "cpu",
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Replay a bundle's golden frames on this machine."""
+    """Verify the golden frames of a bundle on this machine."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show:
@@ -32,7 +30,7 @@ def selftest(
         from sr_edge.bundle import open_bundle
 
         with progress_on_stderr() as progress:
-            chosen = choose_runtimes(runtime), choose_precisions(precisions)
+            chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             with open_bundle(bundle) as opened:
                 opened.verify()
                 variants = variants_of(opened, *chosen, device)

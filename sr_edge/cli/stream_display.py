@@ -1,4 +1,4 @@
-"""What `sr-edge stream` shows: a line that lives, a file of figures, a summary."""
+"""Display of `sr-edge stream`: a live status line, a file of statistics, and a summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Display:
-    """Everything goes to stderr: on a terminal one line that is written over, else a line every ten seconds."""
+    """Writes to stderr: on a terminal one line that is updated in place, else a line every ten seconds."""
 
     def __init__(self, stats_json: Path | None, sensors: Sensors | None = None) -> None:
         from sr_edge.camera.sensors import Sensors
@@ -30,23 +30,24 @@ class Display:
         self._sensors = sensors or Sensors()
         self._readings = self._sensors.read()
         self._is_terminal = sys.stderr.isatty()
-        self._writing = threading.Lock()
+        # Events come from the threads of source and sink, status lines from the main thread.
+        self._lock = threading.Lock()
         self._next_line_s = self._next_file_s = time.monotonic()
 
     def show_event(self, text: str) -> None:
-        """One message, on a line of its own."""
-        with self._writing:
+        """Prints a message on a line of its own."""
+        with self._lock:
             sys.stderr.write(f"{_CLEAR if self._is_terminal else ''}{text}\n")
             sys.stderr.flush()
 
     def tick(self, report: StreamReport) -> None:
-        """Shows the stream so far, as often as it makes sense to call."""
+        """Updates line and file if they are due; call it as often as convenient."""
         now_s = time.monotonic()
         self._readings = self._sensors.read()
         if self._is_terminal or now_s >= self._next_line_s:
             self._next_line_s = now_s + _LINE_EVERY_S
             line = live_line(report, self._readings.temperature_c, self._readings.power_w)
-            with self._writing:
+            with self._lock:
                 sys.stderr.write(f"{_CLEAR}{line}" if self._is_terminal else f"{line}\n")
                 sys.stderr.flush()
         if now_s >= self._next_file_s:
@@ -59,14 +60,14 @@ class Display:
                 unfinished.write_text(json_text({**vars(report), **vars(self._readings)}), encoding="utf-8")
 
     def end(self) -> None:
-        """Leaves the live line."""
+        """Clears the live line."""
         if self._is_terminal:
             sys.stderr.write(_CLEAR)
             sys.stderr.flush()
 
 
 def live_line(report: StreamReport, temperature_c: float | None = None, power_w: float | None = None) -> str:
-    """Rates over the last seconds, drops, latency, stages, queue, and heat and power where they are known."""
+    """Rates over the last seconds, drops, latency, stages, queue, and temperature and power if available."""
     parts = [
         f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s",
         f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else ""),
@@ -82,7 +83,7 @@ def live_line(report: StreamReport, temperature_c: float | None = None, power_w:
 
 
 def summary(report: StreamReport) -> str:
-    """The whole stream in a few lines."""
+    """Summary of the whole stream in a few lines."""
     lines = [
         f"{report.frames_in} frames in, {report.frames_out} out in {report.seconds:.1f} s ({report.fps_out:.1f}/s); "
         f"{report.dropped} dropped, {report.failed} failed, {report.unreadable_packets} packets unreadable"

@@ -1,4 +1,4 @@
-"""Arguments and options of `sr-edge stream`, of which `preview` and `upscale` share some."""
+"""Arguments and options of `sr-edge stream`, some of which `preview` and `upscale` share."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from sr_edge.errors import UsageError
 
 Pairs = list[str]
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A bundle: a .sredge folder or its .zip.", show_default=False)
-]
-StreamSource = Annotated[
+SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="/dev/video0, rtsp://, udp:// or http:// address, video file, folder of pictures, named pipe, - for "
-        "standard input, test:320x180@30, lavfi:GRAPH, or gst:PIPELINE.",
+        help="Camera (/dev/video0), rtsp://, udp:// or http:// address, video file, folder of images, named pipe, - "
+        "for standard input, test:320x180@30, lavfi:GRAPH, or gst:PIPELINE.",
         show_default=False,
     ),
 ]
-StreamSink = Annotated[
+SinkArgument = Annotated[
     str,
     typer.Argument(
         metavar="SINK",
@@ -31,63 +28,105 @@ StreamSink = Annotated[
         "frames.",
     ),
 ]
-Runtime = Annotated[
-    str | None, typer.Option(help="Left out: openvino, onnxruntime or torch, what works.", show_default=False)
-]
-Slots = Annotated[int | None, typer.Option(min=1, help="Tiles in flight; more for throughput.", show_default=False)]
-
-PolicyWords = Annotated[
+RuntimeOption = Annotated[
     str | None,
     typer.Option(
-        metavar="latest|block|'drop-late MS'",
-        help="When frames come too fast; latest for live sources, block for files.",
+        help="Runtime to use. Default: the first of openvino, onnxruntime and torch that works.", show_default=False
+    ),
+]
+SlotsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Tiles in flight at the same time. More increase throughput and latency. Default: 2, or 3 when "
+        "`upscale` reads a video.",
         show_default=False,
     ),
 ]
-Roi = Annotated[str | None, typer.Option(metavar="x,y,w,h", help="Enlarge this part only.", show_default=False)]
-Every = Annotated[int, typer.Option(min=1, help="Every n-th frame by the model, bicubic between.")]
-Fallback = Annotated[
-    str | None,
-    typer.Option(metavar="bicubic|BUNDLE", help="Go on with it while the model is too slow.", show_default=False),
-]
-MaxLatencyMs = Annotated[
-    float | None,
-    typer.Option(help="What the fallback is to hold; 100 where left out.", show_default=False),
-]
-StatsJson = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Write the figures there every second.", show_default=False, readable=False),
-]
 
-Raw = Annotated[
-    str | None, typer.Option(metavar="FORMAT:WxH@RATE", help="What a pipe sends: nv12:320x180@30.", show_default=False)
-]
-Rate = Annotated[
+PolicyOption = Annotated[
     str | None,
-    typer.Option(help="Frames a second of pictures, in a folder or numbered; 30 where left out.", show_default=False),
+    typer.Option(
+        metavar="latest|block|'drop-late MS'",
+        help="Frames to drop when they arrive too fast: all but the latest, none (block the source), or those older "
+        "than MS milliseconds. Default: latest for live sources, block for files.",
+        show_default=False,
+    ),
 ]
-Pace = Annotated[bool, typer.Option("--pace", help="Play a file by the clock, as a camera would.")]
-Read = Annotated[
-    Pairs, typer.Option(metavar="NAME=VALUE", help="A setting of FFmpeg's reader; repeatable.", show_default=False)
+RoiOption = Annotated[
+    str | None,
+    typer.Option(metavar="x,y,w,h", help="Upscale only this region of the frame.", show_default=False),
 ]
-Codec = Annotated[str, typer.Option(help="FFmpeg's name of the encoder.")]
-Encode = Annotated[
-    Pairs, typer.Option(metavar="NAME=VALUE", help="A setting of the encoder; repeatable.", show_default=False)
+EveryOption = Annotated[
+    int, typer.Option(min=1, help="Upscale every n-th frame with the model, and those between by bicubic.")
 ]
-GiveUpS = Annotated[
+FallbackOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bicubic|MODEL",
+        help="Upscale by bicubic, or with this smaller model, while the latency limit is exceeded.",
+        show_default=False,
+    ),
+]
+MaxLatencyMsOption = Annotated[
     float | None,
     typer.Option(
-        min=0, help="End when a lost source or server is not back in time; left out, never.", show_default=False
+        help="Latency limit in milliseconds above which the fallback takes over. Default: 100.", show_default=False
+    ),
+]
+StatsJsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Write statistics to this file every second.", show_default=False, readable=False
+    ),
+]
+
+RawOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT:WxH@RATE",
+        help="Format of the raw frames in a pipe, for example nv12:320x180@30.",
+        show_default=False,
+    ),
+]
+RateOption = Annotated[
+    str | None,
+    typer.Option(help="Frame rate of a folder or numbered sequence of images. Default: 30.", show_default=False),
+]
+PaceOption = Annotated[bool, typer.Option("--pace", help="Play a file in real time, as a camera would.")]
+ReadOption = Annotated[
+    Pairs,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="FFmpeg option for the source, for example framerate=30. Repeatable.",
+        show_default=False,
+    ),
+]
+CodecOption = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.")]
+EncodeOption = Annotated[
+    Pairs,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="FFmpeg option for the encoder, for example crf=18. Repeatable.",
+        show_default=False,
+    ),
+]
+GiveUpOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Seconds after which to stop trying to reconnect to a lost source or server. Default: never stop.",
+        show_default=False,
     ),
 ]
 
 
 def read_pairs(texts: Pairs) -> dict[str, str]:
-    """Settings by name; raises UsageError where a text is not NAME=VALUE."""
+    """Parses NAME=VALUE arguments; raises UsageError for anything else."""
     pairs = {}
     for text in texts:
-        name, found, value = text.partition("=")
-        if not found or not name:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
             raise UsageError(
                 f"{text!r} is not an option with its value",
                 found=text,

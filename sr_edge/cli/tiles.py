@@ -50,7 +50,7 @@ def chosen_tile(
         TileError: unreadable, too large, or it does not fit the network.
     """
     if text is None:
-        return model.tile or model.card.usual_tile
+        return model.tile or model.card.default_tile
     tile = requested_tile(text)
     if tile is not None:
         model.card.require_tile(tile)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import Json, Threads, Weights
+from sr_edge.cli.options import JsonOption, ThreadsOption, WeightsOption
 from sr_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,55 +20,76 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 5
 
 
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name (`sr-edge models`).")]
-TrainedScale = Annotated[int, typer.Option(help="Magnification: 2, 3 or 4.")]
-Data = Annotated[Path, typer.Option(metavar="DIR", help="Pictures to learn from, also in folders below.")]
-Validation = Annotated[Path, typer.Option(metavar="DIR", help="Pictures to validate on.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Checkpoint, log, curve and weights; continued if there.")]
-FromBundled = Annotated[bool, typer.Option("--from-bundled", help="Begin with the bundled weights.")]
-RecipeFile = Annotated[
-    Path | None, typer.Option(metavar="JSON", help="All numbers of the training.", show_default=False)
+NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model that `sr-edge models` lists.")]
+TrainingScaleOption = Annotated[int, typer.Option(help="Magnification: 2, 3 or 4.")]
+DataOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of training images, subfolders included.")]
+ValidationOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of validation images.")]
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder for checkpoint, log, curve and weights. A checkpoint in it is resumed.",
+    ),
 ]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps (6000).", show_default=False)]
-Batch = Annotated[int | None, typer.Option(help="Crops a step (4).", show_default=False)]
-LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate (5e-4).", show_default=False)]
-Degradation = Annotated[
+FromBundledOption = Annotated[bool, typer.Option("--from-bundled", help="Start from the bundled weights.")]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option(metavar="JSON", help="File with the hyper-parameters of the training.", show_default=False),
+]
+StepsOption = Annotated[int | None, typer.Option(help="Number of optimizer steps. Default: 6000.", show_default=False)]
+BatchOption = Annotated[int | None, typer.Option(help="Crops per step. Default: 4.", show_default=False)]
+LearningRateOption = Annotated[
+    float | None, typer.Option(help="Highest learning rate. Default: 5e-4.", show_default=False)
+]
+DegradationOption = Annotated[
     str | None,
-    typer.Option(help="bicubic, blind-gaussian or realnet; the paper's if left out.", show_default=False),
+    typer.Option(
+        help="How low-resolution images are made: bicubic, blind-gaussian or realnet. Default: as in the paper of the "
+        "network.",
+        show_default=False,
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Decides first weights and order of the data (0).", show_default=False)]
-CompileNetwork = Annotated[
-    bool, typer.Option("--compile", help="Through torch.compile: faster steps; needs a C++ compiler.")
+SeedOption = Annotated[
+    int | None,
+    typer.Option(help="Seed of the initial weights and the order of the data. Default: 0.", show_default=False),
 ]
-Vgg = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="VGG19 of torchvision, for a perceptual loss.", show_default=False)
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Use torch.compile for faster steps; requires a C++ compiler.")
 ]
-TrainingDevice = Annotated[
-    str | None, typer.Option(help="cpu or cuda; cuda if left out and present.", show_default=False)
+VggOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="VGG19 weights of torchvision, required for a perceptual loss.", show_default=False
+    ),
+]
+TrainingDeviceOption = Annotated[
+    str | None, typer.Option(help="Device: cpu or cuda. Default: cuda if available.", show_default=False)
 ]
 
 
 def train(
-    model: Name,
-    scale: TrainedScale,
-    data: Data,
-    val: Validation,
-    out: Out,
-    weights: Weights = None,
-    from_bundled: FromBundled = False,
-    recipe: RecipeFile = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    learning_rate: LearningRate = None,
-    degradation: Degradation = None,
-    seed: Seed = None,
-    compile_network: CompileNetwork = False,
-    vgg: Vgg = None,
-    device: TrainingDevice = None,
-    threads: Threads = None,
-    as_json: Json = False,
+    model: NameArgument,
+    scale: TrainingScaleOption,
+    data: DataOption,
+    val: ValidationOption,
+    out: OutputOption,
+    weights: WeightsOption = None,
+    from_bundled: FromBundledOption = False,
+    recipe: RecipeOption = None,
+    steps: StepsOption = None,
+    batch: BatchOption = None,
+    learning_rate: LearningRateOption = None,
+    degradation: DegradationOption = None,
+    seed: SeedOption = None,
+    compile_network: CompileOption = False,
+    vgg: VggOption = None,
+    device: TrainingDeviceOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a network on a folder of pictures; stop and go on at any time."""
+    """Train a network on a folder of images. Training can be interrupted and resumed."""
     from sr_edge.cli.output import result_on_stdout
 
     given = {
@@ -150,7 +171,7 @@ def _lines(report: TrainingReport) -> list[str]:
 def _below_bicubic(report: TrainingReport) -> str:
     return (
         f"warning: {report.mean_psnr_db:.2f} dB is below the {report.bicubic_psnr_db:.2f} dB of bicubic enlargement; "
-        "these weights make pictures worse: train longer, or again with a lower learning rate and another --out"
+        "these weights make pictures worse: train longer, or again with a lower learning rate and another --output"
     )
 
 

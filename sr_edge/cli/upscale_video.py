@@ -1,4 +1,4 @@
-"""The part of `sr-edge upscale` that is about videos."""
+"""Upscaling of video files by `sr-edge upscale`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from sr_edge.runtimes import Session
 
 
-Option = TypeVar("Option", bound=Enum)
+Choice = TypeVar("Choice", bound=Enum)
 
 VIDEO_SLOTS = 3
-"""Tiles in flight where only frames a second count: 1.1 to 1.2 times as many as with an engine set for latency, on 2
-cores with OpenVINO, convnet-tiny in fp32 and INT8."""
+"""Tiles in flight for a video file, where only throughput counts: 1.1 to 1.2 times the frame rate of an engine that is
+tuned for latency, measured on 2 cores with OpenVINO and convnet-tiny in fp32 and INT8."""
 
 
 @dataclass(frozen=True)
-class VideoWords:
-    """The options of videos as typed. Pictures come without them, and without the library that reads videos."""
+class VideoArguments:
+    """The unparsed options for videos. Parsing needs the library that reads videos, which images must not require."""
 
     frames: str = ""
     codec: str = ""
@@ -38,36 +38,36 @@ class VideoWords:
     copy: str = "all"
 
     def settings(self, resume: bool) -> VideoSettings:
-        """Raises UsageError for values that are not valid."""
+        """Parses the options; raises UsageError for invalid values."""
         from sr_edge.camera.video_file_settings import ALL_FRAMES, Copied, FrameRange, VideoCodec, VideoSettings
 
         return VideoSettings(
-            _chosen("codec", VideoCodec, self.codec) if self.codec else None,
+            _parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
             self.crf,
             FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
-            _chosen("choice of streams", Copied, self.copy),
+            _parsed_choice("choice of streams", Copied, self.copy),
             resume,
         )
 
 
-def _chosen(kind: str, choices: type[Option], text: str) -> Option:
+def _parsed_choice(kind: str, choices: type[Choice], text: str) -> Choice:
     try:
         return choices(text)
     except ValueError:
         raise UnknownNameError(kind, text, [str(choice.value) for choice in choices]) from None
 
 
-def is_video(source: Path, words: VideoWords) -> bool:
-    """Whether `source` is to be read as a video: all files that are no pictures by their suffix.
+def is_video(source: Path, arguments: VideoArguments) -> bool:
+    """Whether `source` is read as a video: any file whose suffix is not that of an image.
 
     Raises:
-        UsageError: it is none, and an option of videos is given.
+        UsageError: `source` is not a video, but options for videos are given.
     """
     from sr_edge.image_files import is_picture_name
 
     if not source.is_dir() and not is_picture_name(source):
         return True
-    if words != VideoWords():
+    if arguments != VideoArguments():
         raise UsageError(
             f"--frames, --codec, --crf and --copy apply to videos only, and {source} is not a video",
             found=source,
@@ -77,28 +77,28 @@ def is_video(source: Path, words: VideoWords) -> bool:
     return False
 
 
-def planned_video(source: Path, target: Path, scale: int, settings: VideoSettings) -> VideoJob:
-    """The work, checked before a model is loaded; a folder as target keeps the name."""
+def plan_video_job(source: Path, target: Path, scale: int, settings: VideoSettings) -> VideoJob:
+    """Checks source and target before a model is loaded; in a folder as target the file keeps its name."""
     from sr_edge.camera.video_file import plan_video
 
     return plan_video(source, target / source.name if target.is_dir() else target, scale, settings)
 
 
-def upscaled_video(
+def run_video_job(
     job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: StageProgress
 ) -> VideoResult:
-    """Upscales it, and says what is kept where that is interrupted."""
+    """Upscales the video; if that is interrupted, reports how many frames are kept."""
     from sr_edge.camera.enlarger import NetworkFrameUpscaler
     from sr_edge.camera.video_file import upscale_video
 
     upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
     name = job.probe.path.name
-    with _kept_frames_named(job.target):
+    with _reporting_kept_frames(job.target):
         return upscale_video(job, upscaler, lambda done, total: progress(name, done, total))
 
 
 @contextmanager
-def _kept_frames_named(target: Path) -> Iterator[None]:
+def _reporting_kept_frames(target: Path) -> Iterator[None]:
     from sr_edge.camera.video_file import frames_kept
 
     try:
@@ -106,13 +106,16 @@ def _kept_frames_named(target: Path) -> Iterator[None]:
     except BaseException:
         kept = frames_kept(target)
         if kept:
-            typer.echo(f"{kept} frames are kept beside {target}; the same command goes on after them", err=True)
+            typer.echo(f"{kept} frames are kept beside {target}; run the same command to continue after them", err=True)
         raise
 
 
-def readable_video(result: VideoResult) -> list[str]:
-    """What was written, and what a person should know of it."""
+def video_summary(result: VideoResult) -> list[str]:
+    """Lines that describe the written video, with notes."""
     frames = f"{result.frames} frames of {result.width}x{result.height} {result.format}, {result.encoder}"
     resumed = f", {result.resumed} of them by an earlier run" if result.resumed else ""
     copied = f"; copied: {', '.join(result.copied)}" if result.copied else ""
-    return [f"{result.source} -> {result.target}: {frames}{resumed}{copied}", *(f"note: {it}" for it in result.notes)]
+    return [
+        f"{result.source} -> {result.target}: {frames}{resumed}{copied}",
+        *(f"note: {note}" for note in result.notes),
+    ]

@@ -11,7 +11,7 @@ from sr_edge.bench.golden import psnr_rgb_db
 from sr_edge.bench.protocol import StageProgress
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
-from sr_edge.controls import Controls, telling_setting
+from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
@@ -132,7 +132,7 @@ def _bf16_frames(
 
 def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
     """The default setting, and of a network with controls one that tells each of them."""
-    return [{}, telling_setting(card.controls)] if card.controls else [{}]
+    return [{}, non_default_setting(card.controls)] if card.controls else [{}]
 
 
 def _int8_frames(

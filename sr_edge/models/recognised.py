@@ -126,7 +126,7 @@ def _deployable(
         square_tiles=network.square,
         tiling=network.tiling,
     )
-    tried = tile or card.usual_tile
+    tried = tile or card.default_tile
     card.require_tile(tried)
     probed = probe_network(module, str(path), tried)
     if probed.scale != network.scale:

@@ -17,7 +17,7 @@ from sr_edge.whole_file import whole_file
 
 ENTRIES = ("network", "average", "optimizer", "objective", "step", "psnr_db", "seconds", "recipe")
 WANTED = "a checkpoint of sr-edge train"
-REMEDY = "give another --out, or delete that file to begin again"
+REMEDY = "give another --output, or delete that file to begin again"
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, recipe: Recipe, begun_from: Mapping[str, str]) -
         raise TrainingError(
             f"{path} was begun with {' and '.join(WORDS[part] for part in other)}",
             found=other,
-            remedy="give another --out, or the same as before to go on",
+            remedy="give another --output, or the same as before to go on",
         )
     return content
 
@@ -62,7 +62,7 @@ def _require_recipe(path: Path, kept: object, recipe: Recipe) -> None:
             f"{path} was made with another recipe",
             found={name: before.get(name) for name in names},
             wanted={name: now.get(name) for name in names},
-            remedy="give another --out, or the recipe that it was made with",
+            remedy="give another --output, or the recipe that it was made with",
         )
 
 

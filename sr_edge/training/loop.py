@@ -216,7 +216,7 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
     out, recipe, device = training.out, training.recipe, training.processes.device
     started = time.perf_counter()
     crops = f"{recipe.batch} crops of {recipe.patch_px}x{recipe.patch_px}"
-    with _within_memory(crops, "choose a smaller batch or patch_px, and another --out", device):
+    with _within_memory(crops, "choose a smaller batch or patch_px, and another --output", device):
         loss = training_step(state, forward, training)
     elapsed = time.perf_counter() - started
     state.seconds += elapsed
@@ -284,7 +284,7 @@ def _stop_at_the_last_good_weights(state: TrainingState, training: Training, los
         f"{what} in step {state.step}, and the last good weights are in {weights}",
         found=state.step,
         wanted=wanted,
-        remedy=f"lower the learning rate and begin from them: --weights {weights}, with another --out",
+        remedy=f"lower the learning rate and begin from them: --weights {weights}, with another --output",
     )
 
 

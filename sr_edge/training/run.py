@@ -175,6 +175,6 @@ def _require_place(out: Path) -> None:
             f"{out} cannot be a folder, since {nearest} is a file",
             found=nearest,
             wanted="a folder",
-            remedy="choose another --out",
+            remedy="choose another --output",
         )
     require_output_file(nearest / WEIGHTS)

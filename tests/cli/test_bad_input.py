@@ -1,4 +1,4 @@
-"""What goes wrong for people: each fault gets one clear line, the right exit code, and leaves nothing half-written."""
+"""Invalid input and interruptions: one clear line, the right exit code, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from sr_edge.cli.paths import refusing_addresses
+from sr_edge.cli.options import refusing_addresses
 from sr_edge.errors import UsageError
 from tests.command_line import SrEdge
 from tests.expected_errors import raises
@@ -35,7 +35,7 @@ def huge_png() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("absent.png", None, "no file"),
         ("empty.png", b"", "0 bytes"),
@@ -46,7 +46,7 @@ def huge_png() -> bytes:
     ids=["absent", "empty", "text", "huge", "cut"],
 )
 def test_a_picture_that_cannot_be_read(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, told: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, name: str, content: bytes | str | None, expected: str
 ) -> None:
     source, out = tmp_path / name, tmp_path / "out.png"
     if content == "half":
@@ -56,7 +56,7 @@ def test_a_picture_that_cannot_be_read(
         source.write_bytes(content)
     outcome = sr_edge("upscale", bundle, source, out)
     assert outcome.code == 1
-    assert told in outcome.error
+    assert expected in outcome.error
     assert name in outcome.error
     assert not out.exists()
 
@@ -117,7 +117,7 @@ def test_a_malicious_checkpoint_does_not_execute(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         (("convnet-tiny", "--scale", "5", "--random-weights"), 2, ("2, 3, 4", "5")),
         (("convnet-tiny", "--scale", "5"), 2, ("2, 3, 4", "5")),
@@ -132,11 +132,11 @@ def test_a_malicious_checkpoint_does_not_execute(
     ],
 )
 def test_a_model_that_cannot_be_exported(
-    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, told: tuple[str, ...]
+    sr_edge: SrEdge, tmp_path: Path, arguments: tuple[str, ...], code: int, expected: tuple[str, ...]
 ) -> None:
     outcome = sr_edge("export", *arguments, "-o", tmp_path / "model.onnx")
     assert outcome.code == code
-    assert [value for value in told if value not in outcome.error] == [], outcome.error
+    assert [value for value in expected if value not in outcome.error] == [], outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +153,7 @@ def test_weights_of_another_network_are_refused_with_the_first_keys(sr_edge: SrE
 def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, command: str
 ) -> None:
-    """What the work would begin with is damaged, which is what the error would be about if the work had begun."""
+    """The input is damaged, too, and would cause the error if the work had begun."""
     (tmp_path / "file").write_bytes(b"damaged")
     damaged, out = tmp_path / "file", tmp_path / "file" / "result"
     network = ("convnet-tiny", "--scale", "2", "--weights", damaged)
@@ -164,7 +164,7 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_work(
         "deploy": (*network, *ON_CPU, "--images", pictures, "-o", out),
         "bench": (damaged, "--csv", out),
         "upscale": (damaged, pictures / "waves0.png", out),
-        "train": (*network, "--data", pictures, "--val", pictures, "--out", out),
+        "train": (*network, "--data", pictures, "--val", pictures, "--output", out),
     }[command]
     outcome = sr_edge("calibrate" if command == "cache" else command, *arguments)
     assert outcome.code == 2
@@ -213,7 +213,7 @@ def interrupted(*_positional: object, **_named: object) -> None:
 
 
 def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C as soon as the progress of this stage is shown."""
+    """Raises KeyboardInterrupt as soon as the progress of this stage is shown."""
     add_task = Progress.add_task
 
     def added(bars: Progress, description: str, **fields: Any) -> object:
@@ -264,7 +264,7 @@ def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
 
 @pytest.mark.parametrize("size_kb", [40, 300])
 def test_a_full_disk_leaves_nothing(pictures: Path, tmp_path: Path, size_kb: int) -> None:
-    """On a real file system that is too small, in a mount namespace of its own."""
+    """Uses a real file system that is too small, in a separate mount namespace."""
     mount = f"mount -t tmpfs -o size={size_kb}k none {tmp_path}"
     unshare = shutil.which("unshare")
     tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
@@ -334,7 +334,7 @@ def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("calibrate", "absent.onnx", "--images", "x", "-o", "y.onnx"), "absent.onnx"),
         (("calibrate", "GRAPH", "--images", "PICTURES", "--method", "magic", "-o", "OUT"), "'magic'"),
@@ -342,12 +342,12 @@ def test_a_damaged_calibration_cache(sr_edge: SrEdge, bundle: Path, pictures: Pa
     ],
 )
 def test_a_calibration_that_cannot_start(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     paths = {"GRAPH": bundle / "model.onnx", "PICTURES": pictures, "OUT": tmp_path / "out.onnx"}
     outcome = sr_edge(*(paths.get(argument, argument) for argument in arguments))
     assert outcome.code in (1, 2)
-    assert told in outcome.error
+    assert expected in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,7 +355,7 @@ def test_a_calibration_that_cannot_start(
 def test_an_unknown_runtime(sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, command: str) -> None:
     arguments = {
         "bench": ("bench", bundle, "--runtimes", "tensorflow"),
-        "selftest": ("selftest", bundle, "--runtime", "tensorflow"),
+        "selftest": ("selftest", bundle, "--runtimes", "tensorflow"),
         "evaluate": ("evaluate", bundle, "--hr", pictures, "--runtimes", "tensorflow"),
         "upscale": ("upscale", bundle, pictures / "waves0.png", tmp_path / "out.png", "--runtime", "tensorflow"),
         "deploy": ("deploy", *TINY, "--runtimes", "tensorflow", "--images", pictures, "-o", tmp_path / "x.sredge"),
@@ -388,7 +388,7 @@ def test_a_measurement_in_which_nothing_ran_has_failed(
 
 
 def not_json(constant: str) -> None:
-    """Python's own reader and writer know Infinity and NaN; JSON does not."""
+    """Python's json module accepts Infinity and NaN, which JSON does not allow."""
     raise AssertionError(f"{constant} is no JSON")
 
 
@@ -483,14 +483,14 @@ def test_the_refusal_of_an_address_has_no_password_in_its_fields() -> None:
         ("bench", ADDRESS),
         ("inspect", ADDRESS),
         ("selftest", ADDRESS),
-        ("selftest", "BUNDLE", "--runtime", ADDRESS),
+        ("selftest", "BUNDLE", "--runtimes", ADDRESS),
         ("stream", ADDRESS, "test:64x48@30", "null"),
         ("stream", "BUNDLE", "test:64x48@30", "null", "--stats-json", ADDRESS),
         ("preview", ADDRESS, "test:64x48@30", "--port", "0"),
-        (*TRAIN, "--data", ADDRESS, "--val", "FOLDER", "--out", "run"),
-        (*TRAIN, "--data", "FOLDER", "--val", ADDRESS, "--out", "run"),
-        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--recipe", ADDRESS),
-        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--out", "run", "--weights", ADDRESS),
+        (*TRAIN, "--data", ADDRESS, "--val", "FOLDER", "--output", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", ADDRESS, "--output", "run"),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--output", "run", "--recipe", ADDRESS),
+        (*TRAIN, "--data", "FOLDER", "--val", "FOLDER", "--output", "run", "--weights", ADDRESS),
         ("export-triton", ADDRESS, "repository"),
         ("export-triton", "BUNDLE", ADDRESS),
         ("export-trtexec", ADDRESS),

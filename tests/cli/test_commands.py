@@ -37,7 +37,7 @@ def json_of(sr_edge: SrEdge, *arguments: str | Path) -> Any:
 
 
 def not_json(constant: str) -> None:
-    """Python's own reader and writer know Infinity and NaN; JSON does not."""
+    """Python's json module accepts Infinity and NaN, which JSON does not allow."""
     raise AssertionError(f"{constant} is no JSON")
 
 
@@ -107,7 +107,7 @@ def test_export_checks_fp16_on_pictures_too(sr_edge: SrEdge, tmp_path: Path, pic
             [patch for patch in document[check]["patches"] if patch["kind"] == "photograph"]
             for document in (without, checked)
         ]
-        assert [len(found) for found in photographs] == [2, CHECKED_PATCHES + 1]
+        assert [len(patches) for patches in photographs] == [2, CHECKED_PATCHES + 1]
     assert "absent" in sr_edge("export", *tiny, "--images", tmp_path / "absent", "-o", tmp_path / "no.onnx").error
 
 
@@ -146,7 +146,7 @@ def test_selftest_fails_on_other_golden_frames(sr_edge: SrEdge, bundle: Path, tm
         old = opened.manifest.golden[0].output_sha256
     manifest = spoiled / "manifest.json"
     manifest.write_text(manifest.read_text().replace(old, sha256_of(golden)))
-    outcome = sr_edge("selftest", spoiled, "--runtime", "onnxruntime", "--precisions", "fp32")
+    outcome = sr_edge("selftest", spoiled, "--runtimes", "onnxruntime", "--precisions", "fp32")
     assert outcome.code == 1
     assert "onnxruntime fp32" in outcome.error
     assert "FAILED" in outcome.stdout
@@ -181,7 +181,7 @@ def test_evaluate_compares_with_originals_and_bicubic(sr_edge: SrEdge, bundle: P
 
 
 def test_infinite_decibels_are_null_in_json(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
-    """Bicubic gives a black picture back exactly."""
+    """Bicubic interpolation reproduces a black picture exactly."""
     write_picture(tmp_path / "black.png", Picture(np.zeros((32, 32, 3), np.uint8)))
     arguments = ("--hr", tmp_path, "--runtimes", "onnxruntime", "--precisions", "fp32")
     bicubic = json_of(sr_edge, "evaluate", bundle, *arguments)["bicubic"]
@@ -223,7 +223,7 @@ def test_deploy_shows_the_table_and_writes_the_bundle(sr_edge: SrEdge, pictures:
 
 
 def test_json_is_alone_on_stdout_of_a_real_process(bundle: Path) -> None:
-    """In a process of its own, so that what C libraries print would be seen too."""
+    """Runs in a separate process to capture also the output of C libraries."""
     command = [sys.executable, "-m", "sr_edge", "inspect", str(bundle), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["path"] == str(bundle)

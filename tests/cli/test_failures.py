@@ -1,4 +1,4 @@
-"""One place turns every exception into one line and an exit code."""
+"""Every exception is converted to one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from sr_edge.cli.app import app
-from sr_edge.cli.failures import LONGEST_LINE, run_command
+from sr_edge.cli.failures import MAX_MESSAGE_CHARS, run_command
 from sr_edge.errors import BundleError, ExportError, TileError
 
 
@@ -28,7 +28,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "expected"),
     [
         (BundleError("the bundle is\n damaged"), 1, ("sr-edge: the bundle is damaged\n",)),
         (TileError("tile 7", remedy="use 8"), 2, ("sr-edge: tile 7; use 8\n",)),
@@ -47,7 +47,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 def test_each_error_is_one_line(
     error: BaseException,
     code: int,
-    told: tuple[str, ...],
+    expected: tuple[str, ...],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -56,7 +56,7 @@ def test_each_error_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("sr-edge: ")
-    assert [value for value in told if value not in printed.err] == [], printed.err
+    assert [value for value in expected if value not in printed.err] == [], printed.err
     assert printed.err.count("\n") == 1
 
 
@@ -66,7 +66,7 @@ def test_a_message_that_holds_a_graph_is_cut(
     monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
     assert run_command(raising(ExportError("%1 = Add(%2) " * 10_000)), []) == 1
     printed = capsys.readouterr().err
-    assert len(printed) < LONGEST_LINE + 100
+    assert len(printed) < MAX_MESSAGE_CHARS + 100
     assert "SR_EDGE_DEBUG=1" in printed and printed.count("\n") == 1
 
 
@@ -101,7 +101,7 @@ def test_a_reader_that_stops_early_is_no_failure_to_explain() -> None:
 
 
 def program_with(tmp_path: Path, *work: str) -> tuple[Path, dict[str, str]]:
-    """A program of one command, whose lines are `work`, run as `sr-edge` runs its own; and its environment."""
+    """A program with one command, which runs `work` as `sr-edge` runs its commands; and its environment."""
     lines = (
         "import sys, time, typer",
         "from sr_edge.cli.failures import run_command",
@@ -144,7 +144,7 @@ def test_a_signal_unwinds_the_program_and_later_ones_do_not_disturb_it(
 
 
 def test_an_interrupt_waits_for_the_import_under_way(tmp_path: Path) -> None:
-    """Raised inside a library's C++ code that runs Python as it is loaded, it would abort the process."""
+    """An exception in Python code that a C++ library calls while it is loaded would abort the process."""
     loaded = tmp_path / "loaded"
     module = f"import pathlib, signal\nsignal.raise_signal(signal.SIGINT)\npathlib.Path({str(loaded)!r}).touch()\n"
     (tmp_path / "slow.py").write_text(module)
@@ -155,7 +155,7 @@ def test_an_interrupt_waits_for_the_import_under_way(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None:
-    """The earliest moment that is ours: the first import of the command line itself."""
+    """The signal arrives at the earliest moment that can be handled: the first import of the command line."""
     (tmp_path / "typer.py").write_text(
         "import signal, sys\nsignal.raise_signal(signal.SIGINT)\nsys.path.pop(0)\n"
         "del sys.modules['typer']\nfrom importlib import import_module\nimport_module('typer')\n"
@@ -169,13 +169,13 @@ def test_an_interrupt_before_the_first_command_is_loaded(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"), [(signal.SIGINT, 130, "sr-edge: interrupted\n"), (signal.SIGTERM, 143, "")]
+    ("number", "code", "stderr"), [(signal.SIGINT, 130, "sr-edge: interrupted\n"), (signal.SIGTERM, 143, "")]
 )
 @pytest.mark.parametrize("work", ["signal.raise_signal({})", "__import__('slow')"])
 def test_an_interrupt_outside_of_a_command(
-    number: signal.Signals, code: int, said: str, work: str, tmp_path: Path
+    number: signal.Signals, code: int, stderr: str, work: str, tmp_path: Path
 ) -> None:
-    """Between two imports; and during one that is the last thing to be done, after which nobody asks again."""
+    """The signal arrives between two imports, or during an import that is the last step of the program."""
     (tmp_path / "slow.py").write_text(f"import signal\nsignal.raise_signal({number.value})\n")
     program = (
         "import signal; from sr_edge.cli.interrupts import exit_with_code_of\n"
@@ -183,4 +183,4 @@ def test_an_interrupt_outside_of_a_command(
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, text=True, check=False)
-    assert (done.returncode, done.stderr) == (code, said)
+    assert (done.returncode, done.stderr) == (code, stderr)

@@ -1,4 +1,4 @@
-"""`--set` at run time and `--bake` at export: what they do, and what they refuse."""
+"""`--set` at run time and `--bake` at export: their effect, and the values that they refuse."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_set_changes_the_picture_and_what_cannot_be_set_is_one_line(sr_edge: SrE
     plain, one, two = (read_picture(Path(name)).pixels.astype(int) for name in ("plain.png", "one.png", "two.png"))
     assert np.array_equal(plain, one)
     assert np.median(two - plain) == 64
-    for wrong, told in (("beta=3", "from 0 to 2"), ("gamma=1", "alpha, beta"), ("beta", "NAME=NUMBER")):
+    for wrong, expected in (("beta=3", "from 0 to 2"), ("gamma=1", "alpha, beta"), ("beta", "NAME=NUMBER")):
         for command in (("upscale", "dial.sredge", source, "no.png"), ("bench", "dial.sredge")):
             outcome = sr_edge(*command, "--set", wrong)
             assert outcome.code == 2
-            assert told in outcome.error
+            assert expected in outcome.error
     assert not Path("no.png").exists()
 
 
@@ -95,8 +95,8 @@ def test_evaluate_and_bench_work_at_a_setting(sr_edge: SrEdge, pictures: Path) -
 def test_baked_controls_are_shown_and_cannot_be_set(sr_edge: SrEdge, pictures: Path) -> None:
     manifest = deployed(sr_edge, pictures, "--bake", "alpha=0.5")["manifest"]
     assert manifest["card"]["baked"] == {"alpha": 0.5}
-    told = sr_edge("inspect", "dial.sredge").stdout
-    assert "beta from 0 to 2 (1), alpha is 0.5, a constant" in told
+    output = sr_edge("inspect", "dial.sredge").stdout
+    assert "beta from 0 to 2 (1), alpha is 0.5, a constant" in output
     outcome = sr_edge("upscale", "dial.sredge", pictures / "waves0.png", "no.png", "--set", "alpha=1")
     assert outcome.code == 2
     assert "'alpha'" in outcome.error and "beta" in outcome.error

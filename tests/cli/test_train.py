@@ -26,7 +26,7 @@ def request_of(pictures: Path, tmp_path: Path) -> Callable[..., list[str | Path]
     def arguments(name: str, scale: int, data: Path = pictures, **recipe: object) -> list[str | Path]:
         file = tmp_path / "recipe.json"
         file.write_text(json.dumps({**RECIPE, **recipe}))
-        folders: list[str | Path] = ["--data", data, "--val", pictures, "--out", tmp_path / "out"]
+        folders: list[str | Path] = ["--data", data, "--val", pictures, "--output", tmp_path / "out"]
         return ["train", name, "--scale", str(scale), *folders, "--recipe", file, "--device", "cpu", "--json"]
 
     return arguments
@@ -129,7 +129,7 @@ def test_a_training_begun_from_something_else_is_not_continued(
     }
     name = "convnet-light" if changed == "model" else "convnet-tiny"
     outcome = sr_edge(*request_of(name, 2), *options.get(changed, [changed, fewer]))
-    assert outcome.code == 1 and named in outcome.error and "--out" in outcome.error
+    assert outcome.code == 1 and named in outcome.error and "--output" in outcome.error
     assert (tmp_path / "out" / "weights.safetensors").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""`sr-edge upscale` with videos: what it prints, which options belong to them, and pictures as before."""
+"""`sr-edge upscale` with videos: its output, and the options that apply to videos only."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("places", "argument"),
-    [(("rtsp://me:geheim@h/x", "out.mp4"), "source"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "target")],
+    [(("rtsp://me:geheim@h/x", "out.mp4"), "IN"), (("in.mp4", "rtsp://me:geheim@h/x.mp4"), "OUT")],
 )
 def test_an_address_is_sent_to_stream_and_not_printed(
     sr_edge: SrEdge, bundle: Path, places: tuple[str, str], argument: str
 ) -> None:
     outcome = sr_edge("upscale", bundle, *places, *ON)
     assert outcome.code == 2
-    assert argument in outcome.error and "sr-edge stream" in outcome.error
+    assert f"{argument} of `sr-edge upscale`" in outcome.error and "sr-edge stream" in outcome.error
     assert "geheim" not in outcome.stderr
 
 
@@ -114,7 +114,7 @@ def test_options_of_videos_are_not_for_pictures(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"\1\2\3" * 3000, "it is damaged, empty or no video")]
+    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"\1\2\3" * 3000, "it is damaged, empty or not a video")]
 )
 def test_what_is_no_video_is_one_line(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, content: bytes, message: str
@@ -140,7 +140,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
         running.send_signal(signal.SIGINT)
         stderr = (said + running.stderr.read()).decode()
     assert running.returncode == 130, stderr
-    kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; the same command goes on after them", stderr)
+    kept = re.search(r"(\d+) frames are kept beside .*out\.mp4; run the same command to continue after them", stderr)
     assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
     assert not target.exists()
     assert stderr.endswith("sr-edge: interrupted\n")
@@ -167,5 +167,5 @@ def test_pictures_do_not_need_the_library_of_videos(bundle: Path, pictures: Path
     source = shoot(tmp_path / "in.mp4", Film())
     video = subprocess.run([*command, source, tmp_path / "out.mp4", *ON], capture_output=True, text=True, check=False)
     assert video.returncode == 1
-    line = 'sr-edge: this command needs the package av, which is absent; run: pip install "sr-edge[camera]"\n'
+    line = 'sr-edge: this command needs the package av, which is not installed; run: pip install "sr-edge[camera]"\n'
     assert video.stderr == line

@@ -1,4 +1,4 @@
-"""Where the project lies, for the tests of what it ships."""
+"""The root folder of the project, for tests of its distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The container recipe copies what is there, installs an extra that exists, and holds no engine."""
+"""The container recipe copies existing files, installs an existing extra, and contains no engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold every module once, the bundled weights, and nothing through the top-level links."""
+"""The wheel and the sdist contain every module once, the bundled weights, and nothing of the top-level links."""
 
 from __future__ import annotations
 

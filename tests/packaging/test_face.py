@@ -1,4 +1,4 @@
-"""The public face: exactly these names, each found lazily, and the same object however it is reached."""
+"""The public interface: exactly these names, imported lazily, and the same object on every access."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_all_is_exact() -> None:
 
 
 def test_a_name_stays_the_same_object_after_its_module_was_imported() -> None:
-    """In a fresh process: a module of the name's own name would take its place in the package."""
+    """Runs in a new process, because importing a module replaces an attribute of its name in the package."""
     code = """
 import importlib, sr_edge
 first = {name: getattr(sr_edge, name) for name in sr_edge.__all__}

@@ -1,4 +1,4 @@
-"""`make` says in one line which Python it wants when the one it finds is too old."""
+"""`make` reports in one line which Python it requires if the installed one is too old."""
 
 from __future__ import annotations
 

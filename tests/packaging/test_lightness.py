@@ -1,4 +1,4 @@
-"""`import sr_edge` and the command line's start load nothing heavy, so that a device and a shell feel neither."""
+"""`import sr_edge` and the start of the command line load no heavy library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEAVY = (
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The heavy modules in a fresh interpreter after `statement`."""
+    """The heavy modules that are loaded in a new interpreter after `statement`."""
     code = f"import sys\n{statement}\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

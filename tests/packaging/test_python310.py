@@ -1,4 +1,4 @@
-"""What runs on a device holds for Python 3.10, the newest one that JetPack 6 has."""
+"""The code for devices runs on Python 3.10, the newest version in JetPack 6."""
 
 from __future__ import annotations
 

@@ -31,11 +31,11 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")
 
 
 def commands_of(page: str) -> list[str]:
-    """What a reader would type, in order; a Python block is one command."""
-    found = []
+    """The commands that a reader would run, in order; a Python block is one command."""
+    commands = []
     for language, block in BLOCK.findall(page):
-        found += _lines_of(block) if language == "bash" else [f"python -W error -c {shlex.quote(block)}"]
-    return found
+        commands += _lines_of(block) if language == "bash" else [f"python -W error -c {shlex.quote(block)}"]
+    return commands
 
 
 def _lines_of(block: str) -> list[str]:

@@ -31,7 +31,7 @@ def test_two_processes_learn_as_one_does(pictures: Path, tmp_path: Path) -> None
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(out: str, *launched: str) -> dict[str, torch.Tensor]:
-        arguments = [sys.executable, *launched, *command, "--out", str(tmp_path / out)]
+        arguments = [sys.executable, *launched, *command, "--output", str(tmp_path / out)]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count('"mean_psnr_db"') == 1

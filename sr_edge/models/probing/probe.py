@@ -15,7 +15,7 @@ from sr_edge.models.checkpoints import ScriptNetwork
 from sr_edge.models.checkpoints.bounds import first_line, shown
 from sr_edge.models.probing.failures import TileMisfit, explained_failure
 from sr_edge.models.probing.randomness import RandomOperators
-from sr_edge.spec import USUAL_TILE, TileSpec
+from sr_edge.spec import DEFAULT_TILE, TileSpec
 
 SCALES = (1, 2, 3, 4, 8, 16)
 """Ratios of output to input that are accepted, exact and the same in both directions."""
@@ -61,7 +61,7 @@ def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: i
         WeightsError: it fails on any picture, gives NaN, is random, or keeps something of the first picture.
     """
     try:
-        return Probe(_scale_at(network, name, tile or USUAL_TILE, scale), tile or USUAL_TILE)
+        return Probe(_scale_at(network, name, tile or DEFAULT_TILE, scale), tile or DEFAULT_TILE)
     except TileMisfit as misfit:
         if tile is not None:
             raise

@@ -15,7 +15,7 @@ from sr_edge.models import load_model
 from sr_edge.models.probing import TileMisfit, TrialLimit, probe_network, probe_sizes
 from sr_edge.models.probing.failures import explained_failure
 from sr_edge.models.probing.probe import SCALES
-from sr_edge.spec import USUAL_TILE, TileSpec
+from sr_edge.spec import DEFAULT_TILE, TileSpec
 from tests.expected_errors import raises
 
 TILE = TileSpec(36, 52)
@@ -223,7 +223,7 @@ class InWindows(nn.Module):
 def test_without_a_tile_one_is_found_that_the_network_takes() -> None:
     probe = probe_network(InWindows(64), "net", None)
     assert (probe.tile, probe.multiple_px, probe.scale) == (TileSpec(128, 128), 64, 2)
-    assert probe_network(InWindows(1), "net", None).tile == USUAL_TILE
+    assert probe_network(InWindows(1), "net", None).tile == DEFAULT_TILE
     assert probe_network(InWindows(64, TileSpec(64, 64)), "net", None).tile == TileSpec(64, 64)
 
 
@@ -253,15 +253,15 @@ def sizes(network: nn.Module, tile: TileSpec | None, **limit: Any) -> tuple[int,
 @pytest.mark.parametrize(
     ("network", "tile", "needs"),
     [
-        (InWindows(1), USUAL_TILE, (1, 1, False)),
-        (InWindows(8), USUAL_TILE, (8, 1, False)),
-        (InWindows(12), USUAL_TILE, (12, 1, False)),
-        (InWindows(96), USUAL_TILE, (96, 1, False)),
+        (InWindows(1), DEFAULT_TILE, (1, 1, False)),
+        (InWindows(8), DEFAULT_TILE, (8, 1, False)),
+        (InWindows(12), DEFAULT_TILE, (12, 1, False)),
+        (InWindows(96), DEFAULT_TILE, (96, 1, False)),
         (InWindows(8), TileSpec(512, 768), (8, 1, False)),
         (InWindows(48), TileSpec(480, 480), (48, 1, False)),
         (InWindows(7), TileSpec(28, 35), (7, 1, False)),
-        (Halves(), USUAL_TILE, (2, 1, False)),
-        (Square(), USUAL_TILE, (1, 1, True)),
+        (Halves(), DEFAULT_TILE, (2, 1, False)),
+        (Square(), DEFAULT_TILE, (1, 1, True)),
         (Positions(), None, (64, 64, True)),
         (Positions(36, 52), TILE, (4, 36, False)),
     ],
@@ -280,10 +280,10 @@ def test_the_limit_is_kept_and_nothing_is_promised_then() -> None:
             shapes.append(x.shape)
             return super().forward(x)
 
-    assert sizes(Counting(8), USUAL_TILE, runs=1) == (96, 96, True)
+    assert sizes(Counting(8), DEFAULT_TILE, runs=1) == (96, 96, True)
     tried = len(shapes) - 1
     assert tried == 4  # twice, and twice on a copy
-    assert sizes(Counting(8), USUAL_TILE, clock=iter(range(0, 1000, 21)).__next__) == (96, 96, True)
+    assert sizes(Counting(8), DEFAULT_TILE, clock=iter(range(0, 1000, 21)).__next__) == (96, 96, True)
     assert len(shapes) == tried + 1 + tried
 
 

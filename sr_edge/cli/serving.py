@@ -1,4 +1,4 @@
-"""`sr-edge export-trtexec`: the trtexec command for a bundle."""
+"""`sr-edge export-triton` and `export-trtexec`: hands a bundle to Triton Inference Server or to trtexec."""
 
 from __future__ import annotations
 
@@ -8,40 +8,93 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import BundlePath, FloatPrecisionOption, Io, Json, OnePrecision
+from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, IoOption, JsonOption, PrecisionOption
 from sr_edge.errors import UsageError
+from sr_edge.export.serving import InstanceKind, ServedBy, TritonPlan
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.whole_file import require_output_file, whole_file
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle
     from sr_edge.export.served_graph import ServedGraph
+    from sr_edge.export.triton import TritonModel
+
+
+def export_triton(
+    bundle: BundleArgument,
+    repository: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Model repository to write to; created if it does not exist.", show_default=False
+        ),
+    ],
+    backend: Annotated[ServedBy, typer.Option(help="Triton backend that runs the model.")] = ServedBy.ONNXRUNTIME,
+    precision: PrecisionOption = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    io: IoOption = FrameFormat.FLOAT_NCHW,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            help="TensorRT engine, built for the GPU of the server; required for --backend tensorrt.",
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        InstanceKind | None,
+        typer.Option(
+            help="Device of the model instances. Default: gpu if the backend supports it.", show_default=False
+        ),
+    ] = None,
+    instances: Annotated[
+        int, typer.Option(min=1, help="Number of model instances, which serve requests concurrently.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a bundle to a Triton model repository."""
+    from sr_edge.cli.output import result_on_stdout
+
+    plan = TritonPlan(backend, precision, float_precision, io, kind, instances, engine)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bundle import open_bundle
+        from sr_edge.export.triton import write_triton_model
+
+        with open_bundle(bundle) as opened:
+            model = write_triton_model(opened, repository, plan)
+        show(model, _triton_text(model, repository))
+
+
+def _triton_text(model: TritonModel, repository: Path) -> str:
+    return f"{model.folder}: {model.name}, from {model.graph}; tritonserver --model-repository={repository}"
 
 
 def export_trtexec(
-    bundle: BundlePath,
-    precision: OnePrecision = Precision.FP32,
+    bundle: BundleArgument,
+    precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    io: Io = FrameFormat.FLOAT_NCHW,
+    io: IoOption = FrameFormat.FLOAT_NCHW,
     target: Annotated[
-        str, typer.Option("--for", metavar="tensorrt-VERSION", help="The TensorRT that trtexec belongs to.")
+        str, typer.Option("--for", metavar="tensorrt-VERSION", help="TensorRT release that trtexec belongs to.")
     ] = "tensorrt-10.3",
     graph: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Write the graph to this .onnx file and name it there.",
+            help="Write the graph to this .onnx file, which the command then names. Default: use the file in the "
+            "bundle.",
             show_default=False,
             readable=False,
         ),
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=1, metavar="MIB", help="Cap of the builder's memory.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, metavar="MIB", help="Limit of the builder's workspace in MiB. Default: no limit.", show_default=False
+        ),
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print the trtexec command for a bundle."""
+    """Print the trtexec command that builds a bundle's engine."""
     from sr_edge.cli.output import result_on_stdout
 
     if graph is not None:
@@ -58,7 +111,6 @@ def export_trtexec(
         from sr_edge.export.checks.rules import require_deployable
         from sr_edge.export.checks.tensorrt_releases import find_release
         from sr_edge.export.served_graph import served_graph
-        from sr_edge.export.serving import ServedBy
         from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
 
         release = find_release(target)
