@@ -14,6 +14,7 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import GraphView, view_graph
 from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, IslandRule, find_islands, half_types, operator_schema
+from sr_edge.export.pass_result import PassResult
 
 FLOAT: int = onnx.TensorProto.FLOAT
 HALF: int = onnx.TensorProto.FLOAT16
@@ -25,13 +26,17 @@ def to_fp16(
     model: onnx.ModelProto,
     rules: tuple[IslandRule, ...] = ISLAND_RULES,
     magnitudes: Mapping[str, float] | None = None,
-) -> onnx.ModelProto:
-    """A half-precision copy of `model`; `model` is left alone.
+) -> PassResult:
+    """Converts a float32 graph to half precision; `model` is not modified.
 
     Args:
         model: a float32 graph, simplified. INT8 convolutions (behind DequantizeLinear) keep their fp32 scales.
-        rules: what stays in fp32. FORCED_RULES alone give the naive cast, which is only good as a control.
-        magnitudes: how large the tensors get, from `observe_magnitudes`: what float16 may not hold stays in fp32.
+        rules: which nodes stay in fp32. FORCED_RULES alone give the naive cast, which serves only as a control.
+        magnitudes: the largest magnitude of each tensor, from `observe_magnitudes`; nodes whose tensors may leave the
+            range of float16 stay in fp32.
+
+    Returns:
+        The converted graph; the graph as it was where every float node stays in fp32.
 
     Raises:
         ExportError: the graph has fp16 tensors already, or a constant outside fp16 where fp16 is demanded by name.
@@ -42,7 +47,11 @@ def to_fp16(
             "the graph is in half precision already", found="fp16", wanted="fp32", remedy="start from the fp32 graph"
         )
     islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))), magnitudes)
-    return _HalfGraph(view, islands).write()
+    half = _HalfGraph(view, islands)
+    if HALF not in half.made_as.values():
+        return PassResult(model, False, f"all {len(islands)} float nodes stay in float32")
+    reason = f"converted to float16, with {len(islands)} of {len(view.nodes)} nodes in float32"
+    return PassResult(half.write(), True, reason)
 
 
 class _HalfGraph:

@@ -18,19 +18,20 @@ import onnx
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import picture_inputs
+from sr_edge.export.pass_result import PassResult
 
 MAX_UINT8 = 255.0
 _BORDER = "frame_io"
 
 
-def wrap_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with uint8 (1, height, width, 3) input and output; names of input and output are kept.
+def wrap_uint8(model: onnx.ModelProto) -> PassResult:
+    """Gives the network uint8 (1, height, width, 3) input and output, whose names are kept; always changes the graph.
 
     Works on fp32, fp16 and INT8 graphs, static or dynamic, whose input and output are float32 (1, 3, h, w);
-    inputs of another rank, the controls, stay as they are. `model` is left alone.
+    inputs of another rank, the controls, stay as they are. `model` is not modified.
 
     Raises:
-        ExportError: the graph takes or gives other pictures than one float32 NCHW picture each.
+        ExportError: the graph does not have exactly one float32 NCHW image as its input and one as its output.
     """
     wrapped = onnx.ModelProto()
     wrapped.CopyFrom(model)
@@ -48,7 +49,8 @@ def wrap_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     for picture in (source, result):
         _to_frame(picture)
     graph.ClearField("value_info")
-    return onnx.shape_inference.infer_shapes(wrapped, check_type=True, strict_mode=True)
+    inferred = onnx.shape_inference.infer_shapes(wrapped, check_type=True, strict_mode=True)
+    return PassResult(inferred, True, "put uint8 frames around the float graph")
 
 
 def _frame_to_batch(frame: str, batch: str) -> list[onnx.NodeProto]:

@@ -205,7 +205,7 @@ def take_uint8_frames(path: Path) -> None:
     Raises:
         ExportError: the graph does not take float frames, or the file cannot be written.
     """
-    graph = wrap_uint8(onnx.load(path))
+    graph = wrap_uint8(onnx.load(path)).model
     write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
     save_model(graph, path)
 
@@ -297,7 +297,7 @@ def _finish(
         proven = in_half_precision(proven, pictures, metadata.card.controls, progress)
     graph = proven.graph
     if metadata.io is FrameFormat.UINT8_NHWC:
-        graph = wrap_uint8(graph)
+        graph = wrap_uint8(graph).model
     warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)

@@ -121,7 +121,7 @@ def prove(
     """
     progress("simplifying")
     try:
-        simplified, failure = simplify(traced), ""
+        simplified, failure = simplify(traced).model, ""
     except ExportError as error:
         simplified, failure = traced, f"it is as it was ({error})"
     progress("comparing with PyTorch")
@@ -147,7 +147,7 @@ def in_half_precision(
     """The same graph in fp16 with fp32 islands; raises ExportError where it loses a photograph or flat picture."""
     progress("converting to half precision")
     magnitudes = observe_magnitudes(proven.graph, [patch.batch for patch in patches], controls)
-    half = to_fp16(proven.graph, magnitudes=magnitudes)
+    half = to_fp16(proven.graph, magnitudes=magnitudes).model
     progress("checking in float16 arithmetic")
     check = check_float16(half, proven.graph, patches, controls)
     check.require_within()

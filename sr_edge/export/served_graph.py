@@ -61,7 +61,7 @@ def served_graph(
     model = read_onnx(path)
     if artifact.io is io:
         return ServedGraph(artifact, io, model, path.read_bytes())
-    wrapped = wrap_uint8(model)
+    wrapped = wrap_uint8(model).model
     write_metadata(wrapped, dataclasses.replace(read_metadata(model), io=io))
     return ServedGraph(artifact, io, wrapped, wrapped.SerializeToString(deterministic=True))
 

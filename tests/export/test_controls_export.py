@@ -148,4 +148,4 @@ def test_scalars_that_no_card_tells_of_are_refused() -> None:
     foreign = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     with raises(ExportError, found=(), wanted=METADATA_KEY):
         graph_controls(foreign)
-    assert [value.name for value in wrap_uint8(foreign).graph.input] == ["a", "alpha"]
+    assert [value.name for value in wrap_uint8(foreign).model.graph.input] == ["a", "alpha"]

@@ -44,7 +44,7 @@ def types_of(model: onnx.ModelProto) -> Iterator[tuple[str, set[int]]]:
 
 
 def test_the_graph_is_strongly_typed_with_half_weights(attention_graph: onnx.ModelProto) -> None:
-    half = to_fp16(attention_graph)
+    half = to_fp16(attention_graph).model
     onnx.checker.check_model(half, full_check=True)
     assert check_graph(half) == ()
     found = list(types_of(half))
@@ -57,7 +57,7 @@ def test_the_graph_is_strongly_typed_with_half_weights(attention_graph: onnx.Mod
 
 def test_inputs_outputs_and_the_source_graph_stay_float32(attention_graph: onnx.ModelProto) -> None:
     before = attention_graph.SerializeToString(deterministic=True)
-    half = to_fp16(attention_graph)
+    half = to_fp16(attention_graph).model
     assert [(value.name, value.type.tensor_type.elem_type) for value in (*half.graph.input, *half.graph.output)] == [
         ("input", FLOAT),
         ("output", FLOAT),
@@ -66,7 +66,7 @@ def test_inputs_outputs_and_the_source_graph_stay_float32(attention_graph: onnx.
 
 
 def test_equal_graphs_give_equal_bytes(attention_graph: onnx.ModelProto) -> None:
-    first, second = to_fp16(attention_graph), to_fp16(attention_graph)
+    first, second = to_fp16(attention_graph).model, to_fp16(attention_graph).model
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
 
 
@@ -79,7 +79,7 @@ def test_statistics_softmax_and_norms_are_islands_and_convs_are_not(attention_gr
 
 
 def test_no_cast_follows_a_cast_and_no_cast_is_idle(attention_graph: onnx.ModelProto) -> None:
-    view = view_graph(to_fp16(attention_graph))
+    view = view_graph(to_fp16(attention_graph).model)
     casts = [at for at, node in enumerate(view.nodes) if node.op_type == "Cast"]
     for at in casts:
         (source,), (result,) = view.nodes[at].input, view.nodes[at].output
@@ -140,7 +140,7 @@ def test_who_makes_and_who_reads_what_leaves_float16_on_pictures_stay_in_fp32(la
     view = view_graph(graph(CHAIN))
     found = find_islands(view, magnitudes={"a": 1.0, "b": largest, "c": 0.0, "y": 1.0})
     assert {view.nodes[at].output[0]: why for at, why in found.items()} == {"b": "out_of_range", "c": "out_of_range"}
-    half = view_graph(to_fp16(graph(CHAIN), magnitudes={"b": largest}))
+    half = view_graph(to_fp16(graph(CHAIN), magnitudes={"b": largest}).model)
     assert (half.types["a"], half.types["b"], half.types["c"]) == (HALF, FLOAT, FLOAT)
 
 
@@ -158,7 +158,7 @@ def test_a_weight_that_float16_would_flush_is_an_island_and_a_small_bias_is_not(
 
 
 def test_what_was_measured_overrules_a_mark() -> None:
-    model = simplify(trace(Marked(), TileSpec(4, 4)))
+    model = simplify(trace(Marked(), TileSpec(4, 4))).model
     view = view_graph(model)
     quotient = next(node.output[0] for node in view.nodes if node.op_type == "Div")
     found = {view.name(at): why for at, why in find_islands(view, magnitudes={quotient: 1e6}).items()}
@@ -218,7 +218,7 @@ class Marked(nn.Module):
 
 
 def test_marks_in_module_names_overrule_the_structure_and_survive_simplification() -> None:
-    view = view_graph(simplify(trace(Marked(), TileSpec(4, 4))))
+    view = view_graph(simplify(trace(Marked(), TileSpec(4, 4))).model)
     found = {view.name(at): why for at, why in find_islands(view).items()}
     assert found == {"/fp32_double/Mul": "marked", "/fp16_bounded/fp32_inner/Mul": "marked"}
 
@@ -226,7 +226,7 @@ def test_marks_in_module_names_overrule_the_structure_and_survive_simplification
 def test_the_scales_of_resize_stay_float32_and_uint8_casts_become_half() -> None:
     text = """g (uint8[1,3,4,4] x) => (float[1,3,8,8] y) <float[4] scales = {1, 1, 2, 2}>
     { f = Cast<to = 1>(x)  y = Resize<mode = "linear">(f, , scales) }"""
-    half = to_fp16(graph(text))
+    half = to_fp16(graph(text)).model
     onnx.checker.check_model(half, full_check=True)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Resize", "Cast"]
     assert {tensor.name: tensor.data_type for tensor in half.graph.initializer} == {"scales": FLOAT}
@@ -241,7 +241,7 @@ QUANTIZED = """g (float[1,3,4,4] x) => (float[1,2,4,4] z)
 
 
 def test_int8_convolutions_keep_their_fp32_scales_and_the_rest_is_half() -> None:
-    half = to_fp16(graph(QUANTIZED))
+    half = to_fp16(graph(QUANTIZED)).model
     onnx.checker.check_model(half, full_check=True)
     assert check_graph(half) == ()
     kinds = dict(types_of(half))
@@ -254,7 +254,7 @@ def test_int8_convolutions_keep_their_fp32_scales_and_the_rest_is_half() -> None
 
 def test_a_graph_output_that_others_read_is_converted_once() -> None:
     text = "g (float[4] x) => (float[4] a, float[4] b) { a = Relu(x) b = Neg(a) }"
-    half = to_fp16(graph(text))
+    half = to_fp16(graph(text)).model
     assert [node.op_type for node in half.graph.node] == ["Cast", "Relu", "Cast", "Neg", "Cast"]
     found = run_onnxruntime(half, {"x": np.array([-1, 0, 1, 2], np.float32)})
     assert found["a"].tolist() == [0, 0, 1, 2]
@@ -263,7 +263,7 @@ def test_a_graph_output_that_others_read_is_converted_once() -> None:
 
 def test_a_second_conversion_is_refused(shuffle_graph: onnx.ModelProto) -> None:
     with raises(ExportError, found="fp16", wanted="fp32"):
-        to_fp16(to_fp16(shuffle_graph))
+        to_fp16(to_fp16(shuffle_graph).model)
 
 
 def test_a_constant_beyond_half_is_an_island_unless_demanded_half() -> None:
@@ -281,7 +281,7 @@ def test_an_unknown_operator_is_refused() -> None:
 
 
 def test_weights_keep_their_values_to_half_precision(shuffle_net: nn.Module, shuffle_graph: onnx.ModelProto) -> None:
-    half = to_fp16(shuffle_graph)
+    half = to_fp16(shuffle_graph).model
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
     for name, parameter in shuffle_net.named_parameters():
         np.testing.assert_array_equal(stored[name], parameter.detach().to(torch.float16).numpy())

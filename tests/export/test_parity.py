@@ -102,7 +102,7 @@ def exploding() -> tuple[onnx.ModelProto, nn.Module]:
     """On binary noise its output peaks near 1e3 and its float32 output is off by more than the bound for pictures."""
     torch.manual_seed(0)
     network = Amplifier(gain=9.0).eval()
-    return simplify(trace(network, TILE)), network
+    return simplify(trace(network, TILE)).model, network
 
 
 def test_an_unstable_network_is_excused_on_its_worst_case_alone(
@@ -156,8 +156,8 @@ class Windows(nn.Module):
 
 
 def test_windows_shifted_by_one_are_refused() -> None:
-    assert not refused(simplify(trace(Windows(), TILE)), Windows())
-    assert refused(simplify(trace(Windows(shift=1), TILE)), Windows())
+    assert not refused(simplify(trace(Windows(), TILE)).model, Windows())
+    assert refused(simplify(trace(Windows(shift=1), TILE)).model, Windows())
 
 
 def patch(kind: PatchKind, error: float, noise: float | None = None) -> PatchParity:
@@ -201,7 +201,7 @@ def test_nan_of_the_network_itself_excuses_nothing() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.interpolate(torch.log(x - x.mean() + 0.3), scale_factor=2.0)
 
-    parity = compare_with_torch(simplify(trace(Undefined(), TILE)), Undefined(), check_patches(TILE))
+    parity = compare_with_torch(simplify(trace(Undefined(), TILE)).model, Undefined(), check_patches(TILE))
     assert not parity.passed
     assert parity.max_abs_error == math.inf
 
@@ -313,7 +313,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
     network = kind().eval()
     with torch.no_grad():
         network.experts[1].load_state_dict(network.experts[0].state_dict())  # no patch can tell them apart
-    graph = simplify(trace(network, TILE))
+    graph = simplify(trace(network, TILE)).model
     red = np.zeros((1, 3, TILE.height, TILE.width), np.float32)
     red[:, 1] = 1.0
     patches = [*check_patches(TILE), *photographs([red])]
@@ -324,7 +324,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
 def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said() -> None:
     torch.manual_seed(0)
     network = Guarded().eval()
-    graph = simplify(trace(network, TILE))
+    graph = simplify(trace(network, TILE)).model
     assert not refused(graph, network)
     (remark,) = compare_with_torch(graph, network, check_patches(TILE)).remarks
     assert "__bool__" in remark
@@ -343,7 +343,7 @@ def test_a_decision_that_only_the_colour_of_a_picture_shows_is_refused() -> None
     network = GreenExpert().eval()
     assert len({network.choice(torch.from_numpy(patch.batch)) for patch in check_patches(TILE)}) == 1
     with raises(NotDeployable, found="Tensor.__int__"):
-        compare_with_torch(simplify(trace(network, TILE)), network, check_patches(TILE))
+        compare_with_torch(simplify(trace(network, TILE)).model, network, check_patches(TILE))
 
 
 class ThroughNumpy(nn.Module):
