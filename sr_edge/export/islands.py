@@ -20,20 +20,16 @@ import onnx
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import Constant, GraphView, default_opset
+from sr_edge.export.statistics import (
+    ELEMENTWISE,
+    MOVEMENT,
+    divides_by_computed,
+    is_average,
+    is_root_or_reciprocal,
+    statistics_nodes,
+)
 
 IslandRule = Callable[[GraphView], Iterator[int]]
-
-MOVEMENT = frozenset({
-    "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity",
-    "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Tile",
-})  # fmt: skip
-ELEMENTWISE = frozenset({
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Sum",
-})  # fmt: skip
-REDUCTIONS = frozenset({
-    "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum",
-    "ReduceLogSumExp", "GlobalAveragePool", "GlobalLpPool",
-})  # fmt: skip
 
 LONG_SUM = 1024  # terms; 1024 products of 8 x 8 are just above 65504
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -82,42 +78,42 @@ def exponentials(view: GraphView) -> Iterator[int]:
 def roots_and_quotients(view: GraphView) -> Iterator[int]:
     """Division by a computed value, roots and reciprocals: small variances and denominators vanish, quotients burst."""
     for at, node in enumerate(view.nodes):
-        divides = node.op_type == "Div" and node.input[1] not in view.constants
-        if divides or node.op_type in ("Sqrt", "Reciprocal") or _is_fractional_power(view, node):
+        if divides_by_computed(view, node) or is_root_or_reciprocal(view, node):
             yield at
 
 
 def averages(view: GraphView) -> Iterator[int]:
     """Means and sums over a dimension, also when written as a convolution or matmul with one repeated weight."""
-    return (at for at in range(len(view.nodes)) if _is_average(view, at))
+    return (at for at in range(len(view.nodes)) if is_average(view, at))
 
 
 def squares_of_averages(view: GraphView) -> Iterator[int]:
     """x^2 in front of a mean overflows from |x| = 256 on."""
     for at in range(len(view.nodes)):
-        if _is_square(view, at) and any(_is_average(view, reader) for reader in view.readers(at)):
+        if _is_square(view, at) and any(is_average(view, reader) for reader in view.readers(at)):
             yield at
 
 
 def statistics(view: GraphView) -> Iterator[int]:
     """What is computed from averages alone (E[x^2] - E[x]^2, + epsilon, clamp), where nearly equal numbers cancel."""
-    yield from _statistics(view)
+    yield from statistics_nodes(view)
 
 
 def applied_statistics(view: GraphView) -> Iterator[int]:
     """Where a statistic meets the plane: x - mean cancels, and x * (1 / deviation) has a factor that may burst."""
-    known = _statistics(view)
-    sources = {tensor for at in known for tensor in view.nodes[at].output}
+    statistic = statistics_nodes(view)
+    sources = {tensor for at in statistic for tensor in view.nodes[at].output}
     for at, node in enumerate(view.nodes):
-        meets = at not in known and any(tensor in sources for tensor in node.input)
-        if meets and (node.op_type == "Sub" or (node.op_type == "Mul" and _multiplies_reciprocal(view, node, known))):
+        if at in statistic or sources.isdisjoint(node.input):
+            continue
+        if node.op_type == "Sub" or (node.op_type == "Mul" and _multiplies_reciprocal(view, node, statistic)):
             yield at
 
 
 def denominators(view: GraphView) -> Iterator[int]:
     """The moves and elementwise steps that make a denominator."""
     for node in view.nodes:
-        if node.op_type == "Div" and node.input[1] not in view.constants:
+        if divides_by_computed(view, node):
             yield from _backwards(view, node.input[1])
 
 
@@ -258,17 +254,6 @@ def _is_surrounded(view: GraphView, at: int, inside: set[int] | frozenset[int]) 
     return bool(makers) and bool(readers) and not leaves and {*makers, *readers} <= inside
 
 
-def _statistics(view: GraphView) -> set[int]:
-    """Averages, and the elementwise steps and moves whose computed inputs are all statistics already."""
-    known: set[int] = set()
-    for at, node in enumerate(view.nodes):  # topological order: one pass is enough
-        computed = view.computed_inputs(at)
-        derived = node.op_type in ELEMENTWISE | MOVEMENT and bool(computed)
-        if _is_average(view, at) or (derived and all(view.producer.get(tensor) in known for tensor in computed)):
-            known.add(at)
-    return known
-
-
 def _backwards(view: GraphView, tensor: str) -> Iterator[int]:
     waiting = [tensor]
     while waiting:
@@ -278,27 +263,13 @@ def _backwards(view: GraphView, tensor: str) -> Iterator[int]:
             waiting.extend(view.computed_inputs(at))
 
 
-def _multiplies_reciprocal(view: GraphView, node: onnx.NodeProto, known: set[int]) -> bool:
+def _multiplies_reciprocal(view: GraphView, node: onnx.NodeProto, statistic: frozenset[int]) -> bool:
     makers = [view.producer.get(tensor) for tensor in node.input]
-    return any(at in known and _is_reciprocal(view, view.nodes[at]) for at in makers if at is not None)
+    return any(at in statistic and _is_reciprocal(view, view.nodes[at]) for at in makers if at is not None)
 
 
 def _is_reciprocal(view: GraphView, node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Reciprocal", "Div") or _is_fractional_power(view, node)
-
-
-def _is_average(view: GraphView, at: int) -> bool:
-    node = view.nodes[at]
-    if node.op_type in REDUCTIONS:
-        return bool(view.computed_inputs(at))
-    if node.op_type not in ("Conv", "MatMul"):
-        return False
-    weight = view.constants.get(node.input[1])
-    if weight is None or weight.ndim < 2 or weight[0].size < 2 or not np.issubdtype(weight.dtype, np.floating):
-        return False
-    pointwise = node.op_type == "MatMul" or weight.shape[2:] == (1,) * (weight.ndim - 2)
-    repeated = np.unique(weight[weight != 0])
-    return bool(pointwise and repeated.size == 1 and np.count_nonzero(weight) > weight.shape[0])
+    return node.op_type == "Div" or (node.op_type != "Sqrt" and is_root_or_reciprocal(view, node))
 
 
 def _is_square(view: GraphView, at: int) -> bool:
@@ -306,13 +277,6 @@ def _is_square(view: GraphView, at: int) -> bool:
     if node.op_type == "Mul":
         return node.input[0] == node.input[1]
     return node.op_type == "Pow" and _scalar(view, node.input[1]) == 2.0
-
-
-def _is_fractional_power(view: GraphView, node: onnx.NodeProto) -> bool:
-    if node.op_type != "Pow":
-        return False
-    exponent = _scalar(view, node.input[1])
-    return exponent is None or exponent < 0 or exponent != int(exponent)
 
 
 def _is_convex(view: GraphView, tensor: str) -> bool:

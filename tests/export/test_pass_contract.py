@@ -95,10 +95,10 @@ PASSES = {
 }
 
 
-@pytest.fixture(params=PASSES.values(), ids=PASSES.keys())
+@pytest.fixture(params=list(PASSES.values()), ids=list(PASSES))
 def case(request: pytest.FixtureRequest) -> PassCase:
-    found: PassCase = request.param
-    return found
+    pass_case: PassCase = request.param
+    return pass_case
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
