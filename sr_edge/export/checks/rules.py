@@ -85,8 +85,10 @@ RULES: tuple[Rule, ...] = (
     Rule("signed INT8 behind Concat", runtime_rules.signed_int8_behind_concat, {_OPENVINO: _ERROR}),
 )
 
-_LIFTED_BY_TRACING = frozenset({"control flow", "data-dependent shape", "unknown shape"})
-"""Errors of a static graph alone."""
+_STATIC_ONLY = frozenset(
+    rule.name for rule in RULES if rule.severities.get(_STATIC) is _ERROR and rule.severities.get(_TRACED) is not _ERROR
+)
+"""The rules that refuse a static graph and not a traced one."""
 
 
 def check_graph(
@@ -139,7 +141,7 @@ def require_deployable(
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
     nodes = tuple((finding.op, finding.node) for finding in errors)
     remedy = "; ".join(dict.fromkeys(finding.remedy for finding in errors[:SHOWN]))
-    if all(finding.rule in _LIFTED_BY_TRACING for finding in errors):
+    if all(finding.rule in _STATIC_ONLY for finding in errors):
         raise NotStatic(f"the graph is not static: {shown}{more}", found=nodes, wanted="constant shapes", remedy=remedy)
     refusing = tuple(targets) if any(finding.targets for finding in errors) else ()
     for_whom = f" for {', '.join(refusing)}" if refusing else ""

@@ -37,7 +37,7 @@ TARGETS: tuple[Target, ...] = (
 )
 TARGET_NAMES: tuple[str, ...] = tuple(target.name for target in TARGETS)
 
-_READERS = {  # of an INT8 graph, by how its activations are written
+_READERS = {  # of an INT8 graph, by how its activations are written; ONNX Runtime prefers the first
     ActivationType.INT8: (TargetLibrary.TENSORRT, TargetLibrary.TENSORRT_RTX, TargetLibrary.ONNXRUNTIME),
     ActivationType.UINT8: (TargetLibrary.OPENVINO, TargetLibrary.ONNXRUNTIME),
 }
@@ -57,6 +57,11 @@ def readers_of(activation_type: ActivationType | None) -> tuple[str, ...]:
     if activation_type is None:
         return TARGET_NAMES
     return tuple(target.name for target in TARGETS if target.library in _READERS[activation_type])
+
+
+def activation_types_read_by(library: TargetLibrary) -> tuple[ActivationType, ...]:
+    """How activations of an INT8 graph may be written for that library, in its order of preference."""
+    return tuple(activation_type for activation_type, readers in _READERS.items() if library in readers)
 
 
 def describe_targets(names: Sequence[str]) -> str:

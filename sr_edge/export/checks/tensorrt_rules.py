@@ -274,25 +274,26 @@ def further_restrictions(view: GraphView) -> Iterator[Problem]:
     """What the documents say beside single operators."""
     for at, node in enumerate(view.nodes):
         for why, remedy, before in _restrictions(view, node):
-            yield Problem(view.name(at), node.op_type, why, remedy, before=before)
+            until = "" if before == NEVER else " before TensorRT {}.{}".format(*before)
+            yield Problem(view.name(at), node.op_type, f"{why}{until}", remedy, before=before)
 
 
 def _restrictions(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str, Version]]:
     if node.op_type == "LayerNormalization" and any(node.output[1:]):
-        yield "only its first output is available", "compute mean and deviation apart", NEVER
+        yield "only its first output is available", "compute mean and deviation separately", NEVER
     if node.op_type == "ScatterND" and _text(node, "reduction", "none") != "none":
-        yield "it scatters without a reduction only", "add the parts with arithmetic", NEVER
+        yield "only scattering without a reduction is available", "add the parts with arithmetic", NEVER
     if node.op_type == "GridSample" and len(view.shapes.get(node.input[0], ())) > 4:
-        yield "pictures of 4 dimensions only are sampled before 11.2", "sample slice by slice", (11, 2)
+        yield "tensors of more than 4 dimensions are not sampled", "sample slice by slice", (11, 2)
     if node.op_type == "Einsum" and _is_special_einsum(_text(node, "equation", "")):
-        yield "before 10.12 there is no ellipsis and no diagonal", "write it as a matrix product", (10, 12)
+        yield "an ellipsis or a diagonal is not available", "write it as a matrix product", (10, 12)
     if node.op_type == "Pad" and _input(node, 3):
-        yield "before 10.4 there are no axes", "pad all axes, those that stay with 0", (10, 4)
+        yield "the input axes is not available", "pad every axis, with 0 where nothing is added", (10, 4)
     if node.op_type == "Pow":
         base, exponent = (view.types.get(tensor) for tensor in node.input[:2])
         if base in _INTEGERS or exponent in _INTEGERS:
-            last = (10, 12) if base in _INTEGERS else (10, 8)
-            yield "integers are raised to a power from {}.{} on".format(*last), "cast to float, or multiply", last
+            before = (10, 12) if base in _INTEGERS else (10, 8)
+            yield "powers of integers and by integers are not available", "cast to float, or multiply", before
 
 
 def _is_special_einsum(equation: str) -> bool:
