@@ -1,7 +1,7 @@
-"""A float32 graph in half precision: weights in fp16, every change of type an explicit Cast, islands in fp32.
+"""Conversion of a float32 graph to half precision: fp16 weights, explicit Cast nodes, islands of fp32 nodes.
 
-The result is strongly typed (no node mixes fp16 and fp32), which is how TensorRT 10.3 to 11.4 and RTX want it.
-Graph inputs and outputs stay as they were. Which nodes stay in fp32 is decided in islands.py.
+The result is strongly typed (no node mixes fp16 and fp32), as TensorRT 10.3 to 11.4 and TensorRT for RTX require. Graph
+inputs and outputs keep their types. islands.py decides which nodes stay in fp32.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def to_fp16(
         The converted graph; the graph as it was where every float node stays in fp32.
 
     Raises:
-        ExportError: the graph has fp16 tensors already, or a constant outside fp16 where fp16 is demanded by name.
+        ExportError: the graph has fp16 tensors already, or a module whose name demands fp16 has a constant that fp16
+            cannot represent.
     """
     view = view_graph(model)
     if HALF in view.types.values():
@@ -55,7 +56,10 @@ def to_fp16(
 
 
 class _HalfGraph:
-    """Rewrites one graph node by node, noting which constants and casts are needed in which type on the way."""
+    """Rewrites one graph node by node, and collects the constants and casts that the rewritten nodes need.
+
+    `made_as` has the float type in which each computed float tensor is produced.
+    """
 
     def __init__(self, view: GraphView, islands: Mapping[int, str]) -> None:
         self.view = view
@@ -81,7 +85,7 @@ class _HalfGraph:
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
 
     def _output_types(self) -> dict[str, int]:
-        """The float type that every computed float tensor is made in."""
+        """The float type in which every computed float tensor is produced."""
         made = {value.name: FLOAT for value in self.view.model.graph.input if self.view.is_float(value.name)}
         for at, node in enumerate(self.view.nodes):
             made.update({tensor: self._type_of(at) for tensor in node.output if self.view.is_float(tensor)})
@@ -106,23 +110,24 @@ class _HalfGraph:
         return node
 
     def _wanted(self, at: int, position: int) -> int:
-        """The float type of one input: the node's, unless the operator fixes it (the scales of Resize)."""
+        """The float type that a node reads at one input: its own, unless its operator fixes it (scales of Resize)."""
         schema = operator_schema(self.view, at)
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
         return self._type_of(at) if formal.type_str in half_types(schema) else FLOAT
 
     def _source(self, tensor: str) -> str:
-        """The name that the tensor's own node writes; an output of the graph must end as fp32 under its old name."""
-        leaves = tensor in self.view.output_names and self.made_as[tensor] == HALF
-        return tensor + _SUFFIX[HALF] if leaves else tensor
+        """The name under which the tensor is produced; an fp16 graph output gets its own name only after its Cast."""
+        is_cast_output = tensor in self.view.output_names and self.made_as[tensor] == HALF
+        return tensor + _SUFFIX[HALF] if is_cast_output else tensor
 
     def _converted(self, tensor: str, wanted: int) -> str:
+        """The name of the tensor in the wanted type, behind a Cast where it is produced in the other one."""
         if self.made_as[tensor] == wanted:
             return self._source(tensor)
         return tensor if tensor in self.view.output_names else tensor + _SUFFIX[wanted]
 
     def _casts(self, nodes: list[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-        """The Cast nodes that are read by someone, by the tensor they convert."""
+        """The Cast nodes whose results are read, by the tensor that they convert."""
         read = {tensor for node in nodes for tensor in node.input} | self.view.output_names
         casts: dict[str, list[onnx.NodeProto]] = {}
         for tensor, made in self.made_as.items():
@@ -134,7 +139,7 @@ class _HalfGraph:
         return casts
 
     def _constant(self, name: str, wanted: int) -> str:
-        """The name of the constant in the wanted type; the first type that is asked for keeps the old name."""
+        """The name of the constant in the wanted type; the type that is requested first keeps the original name."""
         value = self.view.constants[name]
         if np.issubdtype(value.dtype, np.floating):
             value = _half(name, value) if wanted == HALF else value.astype(np.float32)

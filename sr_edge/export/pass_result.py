@@ -30,6 +30,12 @@ class PassResult:
 
 
 class GraphPass(Protocol):
-    """A pass with all its options bound."""
+    """A pass whose options, if it has any, are bound."""
 
-    def __call__(self, model: onnx.ModelProto, /) -> PassResult: ...
+    def __call__(self, model: onnx.ModelProto, /) -> PassResult:
+        """Processes the graph without modifying `model`.
+
+        Raises:
+            SrEdgeError: the pass cannot process this graph.
+        """
+        ...

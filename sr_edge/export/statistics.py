@@ -9,7 +9,7 @@ both what a statistic is; what follows from it is decided there:
 - A root or reciprocal (`is_root_or_reciprocal`) and a division by a computed value (`divides_by_computed`) magnify the
   errors of small numbers. A tensor that `only_denominates` ends in nothing else, such as a norm or the denominator of
   linear or Taylor attention.
-- A pooled tensor (`is_pooled`) holds one value per channel of the whole image, as in channel attention.
+- A pooled tensor (`is_pooled`) has one value per channel of the whole image, as in channel attention.
 """
 
 from __future__ import annotations
