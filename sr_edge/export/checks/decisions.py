@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sr_edge.errors import NotDeployable
-from sr_edge.export.dependence import Dependence, asks_for_a_size
+from sr_edge.export.dependence import Dependence, is_shape_query
 from sr_edge.export.patches import Patch, colour_casts
 
 _PLAIN = (bool, int, float, complex, str)
@@ -85,9 +85,9 @@ class _NumbersTaken(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if asks_for_a_size(func) or not self._dependence.is_dependent((args, kwargs or {})):
+        if is_shape_query(func) or not self._dependence.is_dependent((args, kwargs or {})):
             return result
-        self._dependence.follow(func, args, result)
+        self._dependence.propagate(func, args, result)
         number = _as_number(result)
         if number is not None:
             self.numbers.append(number)
