@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.checks.parity import (
-    NOISE_MULTIPLE,
-    NOISE_SHARE,
+    NOISE_FACTOR,
+    NOISE_THRESHOLD,
     PARITY_BOUND,
     Difference,
     Parity,
@@ -169,22 +169,22 @@ def test_pictures_are_never_excused(kind: PatchKind, exploding: tuple[onnx.Model
     graph, network = exploding
     binary = worst_case_patches(TILE)[1]
     parity = compare_with_torch(graph, network, [CheckPatch("noise called a picture", kind, binary)])
-    assert parity.patches[0].own_noise is None
+    assert parity.patches[0].float32_noise is None
     assert not parity.passed
 
 
 def test_a_worst_case_is_excused_by_the_networks_own_noise_up_to_a_multiple_of_it() -> None:
-    noise = 3.0 * NOISE_SHARE * 10
+    noise = 3.0 * NOISE_THRESHOLD * 10
     others = (patch(PatchKind.WORST_CASE, 0.0), patch(PatchKind.WORST_CASE, 0.0))
-    within = patch(PatchKind.WORST_CASE, 0.99 * NOISE_MULTIPLE * noise, noise)
-    beyond = patch(PatchKind.WORST_CASE, 1.01 * NOISE_MULTIPLE * noise, noise)
+    within = patch(PatchKind.WORST_CASE, 0.99 * NOISE_FACTOR * noise, noise)
+    beyond = patch(PatchKind.WORST_CASE, 1.01 * NOISE_FACTOR * noise, noise)
     assert Parity((within, *others)).passed
     assert len(Parity((within, *others)).remarks) == 1
     assert not Parity((beyond, *others)).passed
 
 
 def test_a_stable_network_is_not_excused() -> None:
-    stable = patch(PatchKind.WORST_CASE, 1.01 * PARITY_BOUND, 0.99 * NOISE_SHARE)
+    stable = patch(PatchKind.WORST_CASE, 1.01 * PARITY_BOUND, 0.99 * NOISE_THRESHOLD)
     assert not Parity((stable, patch(PatchKind.WORST_CASE, 0.0))).passed
 
 
