@@ -65,7 +65,7 @@ def heated(model: onnx.ModelProto, gain: float) -> onnx.ModelProto:
 def _outermost(view: GraphView, forwards: bool) -> set[int]:
     """The weighted layers with no other one between them and the picture: that goes in, or that comes out."""
     beyond: dict[str, bool] = {}
-    found: set[int] = set()
+    nodes: set[int] = set()
     order = range(len(view.nodes))
     for at in order if forwards else reversed(order):
         node = view.nodes[at]
@@ -73,10 +73,10 @@ def _outermost(view: GraphView, forwards: bool) -> set[int]:
         is_weighted = node.op_type in _WEIGHTED and node.input[1] in view.constants
         is_beyond = any(beyond.get(tensor, False) for tensor in nearer)
         if is_weighted and not is_beyond:
-            found.add(at)
+            nodes.add(at)
         for tensor in farther:
             beyond[tensor] = beyond.get(tensor, False) or is_beyond or is_weighted
-    return found
+    return nodes
 
 
 @pytest.mark.parametrize("weights", BUNDLED, ids=lambda path: path.stem)

@@ -128,9 +128,9 @@ def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "g", values, [result]), opset_imports=[onnx.helper.make_opsetid("", 17)]
     )
-    found = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
+    output = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
+    assert output.dtype == np.float16
+    np.testing.assert_allclose(output.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
 
 
 def one_node(operator: str, inputs: dict[str, Tensor], constants: dict[str, Tensor], **attributes: Any) -> Tensor:
@@ -154,15 +154,15 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
     x = generator.standard_normal((1, 4, 6, 5)).astype(np.float16)
     wide = torch.from_numpy(x.astype(np.float32))
 
-    def equal(self, found: Tensor, expected: torch.Tensor) -> None:
-        assert found.dtype == np.float16
-        np.testing.assert_allclose(found.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
+    def equal(self, output: Tensor, expected: torch.Tensor) -> None:
+        assert output.dtype == np.float16
+        np.testing.assert_allclose(output.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
 
     def test_sampling_at_any_place(self) -> None:
         grid = self.generator.uniform(-1, 1, (1, 3, 7, 2)).astype(np.float16)
-        found = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
+        output = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
         places = torch.from_numpy(grid.astype(np.float32))
-        self.equal(found, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
+        self.equal(output, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
 
     @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
     def test_resizing(self, mode: str) -> None:
@@ -172,26 +172,26 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
             "cubic": {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
         }
         scales = {"": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **choices[mode])
+        output = one_node("Resize", {"x": self.x}, scales, mode=mode, **choices[mode])
         method = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
-        self.equal(found, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
+        self.equal(output, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
 
     def test_transposed_convolution(self) -> None:
         weight = self.generator.standard_normal((4, 3, 4, 4)).astype(np.float16)
-        found = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
+        output = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
         kernel = torch.from_numpy(weight.astype(np.float32))
-        self.equal(found, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
+        self.equal(output, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
 
     def test_convolution_with_unequal_padding(self) -> None:
         weight = self.generator.standard_normal((3, 4, 3, 3)).astype(np.float16)
-        found = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
+        output = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
         kernel = torch.from_numpy(weight.astype(np.float32))
-        self.equal(found, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
+        self.equal(output, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
 
     def test_what_overflows_in_float16_is_infinite(self) -> None:
         large = np.full((1, 1, 2, 2), 60000, np.float16)
-        found = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
-        assert np.isinf(found).all()
+        output = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
+        assert np.isinf(output).all()
 
     def test_an_operator_that_no_kernel_computes_is_an_export_error(self) -> None:
         with raises(ExportError, found="GridSample#0"):
@@ -220,10 +220,10 @@ def any_halves(shape: tuple[int, ...], seed: int) -> Tensor:
 def test_elementwise_arithmetic_is_float16s_to_the_bit(operator: str, exact: np.ufunc) -> None:
     a, b = any_halves((64, 500), 1), any_halves((500,), 2)
     model = half_model(onnx.helper.make_node(operator, ["x0", "x1"], ["y"]), a.shape, b.shape)
-    found = run_float16(model, {"x0": a, "x1": b}).outputs["y"]
+    output = run_float16(model, {"x0": a, "x1": b}).outputs["y"]
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(found, exact(a, b))  # NaNs equal NaNs
-    assert found.dtype == np.float16
+        np.testing.assert_array_equal(output, exact(a, b))  # NaNs equal NaNs
+    assert output.dtype == np.float16
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
@@ -235,9 +235,9 @@ def test_q_and_dq_equal_onnxruntimes(kind: str) -> None:
        p = QuantizeLinear<axis = 1>(x, t, u)  z = DequantizeLinear<axis = 1>(p, t, u) }}"""
     model = onnx.parser.parse_model(text)
     inputs = {"x": np.random.default_rng(0).normal(0, 2, (1, 2, 3, 50)).astype(np.float32)}
-    found, expected = run_float16(model, inputs).outputs, run_onnxruntime(model, inputs)
+    outputs, expected = run_float16(model, inputs).outputs, run_onnxruntime(model, inputs)
     for name in ("y", "z"):
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(outputs[name], expected[name])
 
 
 def test_casts_round_and_overflow() -> None:
@@ -343,7 +343,7 @@ def test_a_worst_case_that_overflows_is_reported_and_the_photographs_decide(tile
     patches = check_patches(tile)
     check = check_float16(to_fp16(graph, FORCED_RULES).model, graph, patches)
     check.require_within()
-    (worst,) = [found for found in check.patches if found.patch == "binary noise"]
+    (worst,) = [result for result in check.patches if result.patch == "binary noise"]
     assert worst.first_overflow and worst.loss_db > 1.0
     assert len(check.remarks) == 1
     counted = [CheckPatch(patch.name, PatchKind.PHOTOGRAPH, patch.batch) for patch in patches]

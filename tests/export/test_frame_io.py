@@ -96,8 +96,8 @@ def test_halves_round_to_even_and_the_range_is_clipped() -> None:
 def test_a_dynamic_graph_takes_frames_of_any_size(shuffle_net: nn.Module, tile: TileSpec) -> None:
     wrapped = wrap_uint8(trace(shuffle_net, tile, dynamic=True)).model
     for height, width in ((8, 10), (5, 7)):
-        found = run_onnxruntime(wrapped, {"input": random_frame(height, width)})["output"]
-        assert found.shape == (1, 2 * height, 2 * width, 3)
+        output = run_onnxruntime(wrapped, {"input": random_frame(height, width)})["output"]
+        assert output.shape == (1, 2 * height, 2 * width, 3)
 
 
 def test_the_source_graph_is_left_alone(shuffle_graph: onnx.ModelProto) -> None:

@@ -49,7 +49,7 @@ def with_changed_constant(graph: onnx.ModelProto, suffix: str, change: object) -
     """A copy of the graph in which `change` was applied to the initializer whose name ends so."""
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
-    (tensor,) = [found for found in changed.graph.initializer if found.name.endswith(suffix)]
+    (tensor,) = [constant for constant in changed.graph.initializer if constant.name.endswith(suffix)]
     values = onnx.numpy_helper.to_array(tensor).copy()
     assert callable(change)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(change(values), dtype=np.float32), tensor.name))
@@ -128,7 +128,7 @@ class TestWrongGraphsAreRefusedAlthoughAnotherPatchExplodes:
         assert refused(swapped, network)
 
     def test_a_corner_that_is_wrong_on_one_patch(self, exploding: tuple[onnx.ModelProto, nn.Module]) -> None:
-        """By 0.05 of white, in one pixel, where another patch peaks at 1000."""
+        """By 0.05 in one pixel, where another patch peaks at 1000."""
         graph, network = exploding
         wrong = onnx.ModelProto()
         wrong.CopyFrom(graph)
@@ -227,17 +227,17 @@ def test_nothing_to_compare_and_other_shapes_are_refused(
 
 def test_the_patches_hold_photographs_flat_pictures_and_worst_cases(tile: TileSpec) -> None:
     patches = check_patches(tile)
-    assert {found.kind for found in patches} == set(PatchKind)
-    assert {found.batch.shape for found in patches} == {(1, 3, tile.height, tile.width)}
-    assert min(found.batch.min() for found in patches) == 0.0
-    assert max(found.batch.max() for found in patches) == 1.0
-    assert all(found.batch.dtype == np.float32 for found in patches)
-    assert len({found.name for found in patches}) == len(patches)
+    assert {patch.kind for patch in patches} == set(PatchKind)
+    assert {patch.batch.shape for patch in patches} == {(1, 3, tile.height, tile.width)}
+    assert min(patch.batch.min() for patch in patches) == 0.0
+    assert max(patch.batch.max() for patch in patches) == 1.0
+    assert all(patch.batch.dtype == np.float32 for patch in patches)
+    assert len({patch.name for patch in patches}) == len(patches)
 
 
 def test_a_bundled_photograph_joins_those_given(tile: TileSpec) -> None:
     mine = np.full((1, 3, tile.height, tile.width), 0.25, np.float32)
-    taken = [found.batch for found in check_patches(tile, [mine]) if found.kind is PatchKind.PHOTOGRAPH]
+    taken = [patch.batch for patch in check_patches(tile, [mine]) if patch.kind is PatchKind.PHOTOGRAPH]
     assert len(taken) == 2 and taken[0] is mine
     assert taken[1].std() > 0.05
 
@@ -266,14 +266,14 @@ def test_the_float64_reference_computes_in_float64_whatever_the_network_asks_for
     torch.manual_seed(0)
     network = MakesItsOwnTensors().eval()
     batch = worst_case_patches(TILE)[2]
-    found = run_float64(network, batch, {})
+    output = run_float64(network, batch, {})
     doubled = copy.deepcopy(network).double()
     with torch.no_grad():
         convolved = doubled.conv(torch.from_numpy(batch).double())
         mask = torch.zeros(1, 1, TILE.height, TILE.width, dtype=torch.float64)
         mask[..., ::2] = 1.0
         wanted = convolved * mask + 1.0 / 3.0 + network.table.double()
-    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-14)
+    np.testing.assert_allclose(output, wanted.numpy(), atol=1e-14)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert torch.get_default_dtype() is torch.float32
 

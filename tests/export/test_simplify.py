@@ -30,7 +30,7 @@ def test_shape_arithmetic_is_folded_away_and_a_second_run_changes_nothing(
 
 def test_pixel_shuffle_is_one_depth_to_space(shuffle_graph: onnx.ModelProto) -> None:
     (shuffle,) = [node for node in shuffle_graph.graph.node if node.op_type == "DepthToSpace"]
-    settings = {found.name: onnx.helper.get_attribute_value(found) for found in shuffle.attribute}
+    settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in shuffle.attribute}
     assert settings == {"blocksize": 2, "mode": b"CRD"}
     assert operators(shuffle_graph) == ["Conv", "Relu", "Conv", "DepthToSpace"]
 

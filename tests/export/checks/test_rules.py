@@ -84,9 +84,9 @@ def test_severity_follows_what_the_graph_promises(
         check_graph(with_free_input(graph(bad)), static=False),
     )
     for findings, severity in zip(checked, severities, strict=True):
-        found = of_rule(findings, rule, op)
-        assert {finding.severity for finding in found} == ({severity} if severity else set())
-        assert all(finding.node and finding.why and finding.remedy for finding in found)
+        broken = of_rule(findings, rule, op)
+        assert {finding.severity for finding in broken} == ({severity} if severity else set())
+        assert all(finding.node and finding.why and finding.remedy for finding in broken)
     assert of_rule(check_graph(graph(good)), rule, op) == []
 
 
