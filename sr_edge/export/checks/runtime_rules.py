@@ -49,7 +49,7 @@ def signed_int8_behind_concat(view: GraphView) -> Iterator[Problem]:
     """Signed INT8 activations that are concatenated: OpenVINO loses their sign."""
     for name, node in view.of_types(["QuantizeLinear"]):
         if view.types.get(node.output[0]) == TensorProto.INT8 and _meets_concat(view, node):
-            why = "it is signed INT8 next to a Concat, where OpenVINO loses the sign on CPUs without AMX"
+            why = "it is signed INT8 beside a Concat, whose sign OpenVINO loses on CPUs without AMX"
             yield Problem(name, "QuantizeLinear", why, "write the u8 spelling (--spelling u8)")
 
 
