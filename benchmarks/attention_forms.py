@@ -104,7 +104,7 @@ def graph_paths(folder: Path) -> dict[str, Path]:
 def write_graphs(folder: Path) -> None:
     """Each variant as a simplified ONNX file."""
     for name, network in networks().items():
-        save_model(simplify(trace(network, TILE)), graph_paths(folder)[name])
+        save_model(simplify(trace(network, TILE)).model, graph_paths(folder)[name])
 
 
 def needed_giga_macs() -> float:

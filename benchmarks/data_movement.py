@@ -75,7 +75,7 @@ def write_graphs(folder: Path, random_weights: bool) -> dict[str, Path]:
     forms = {STATIC: to_static(network, TILE.height, TILE.width), TRACED: network}
     paths = {name: folder / f"{name}.onnx" for name in forms}
     for name, form in forms.items():
-        save_model(simplify(trace(form, TILE)), paths[name])
+        save_model(simplify(trace(form, TILE)).model, paths[name])
     return paths
 
 

@@ -27,9 +27,9 @@ def write_graphs(network: Network) -> None:
     network.macs_file.write_text(f"{count_macs(loaded.module, tile.height, tile.width)}\n", encoding="utf-8")
     modules = {Form.STATIC: to_static(loaded.module, tile.height, tile.width), Form.TRACED: loaded.module}
     for form, module in modules.items():
-        floats, half = simplify(trace(module, tile)), network.graph(Precision.FP16, form)
+        floats, half = simplify(trace(module, tile)).model, network.graph(Precision.FP16, form)
         write_metadata(floats, GraphMetadata(loaded.card, form, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "", ""))
-        save_model(to_fp16(floats), half)
+        save_model(to_fp16(floats).model, half)
         take_uint8_frames(half)
         if form is Form.STATIC:
             base, int8 = network.graph(Precision.FP32, form), network.graph(Precision.INT8, form)

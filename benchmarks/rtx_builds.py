@@ -75,11 +75,11 @@ def write_graphs(model: str, tile: TileSpec, folder: Path) -> dict[Precision, Pa
     """The static form as files, by precision; INT8 has an fp16 rest, as TensorRT runs it best."""
     files = {precision: folder / f"{model}.{precision}.onnx" for precision in PRECISIONS}
     loaded = load_model(model, SCALE, random_weights=True)
-    floats = simplify(trace(to_static(loaded.module, tile.height, tile.width), tile))
+    floats = simplify(trace(to_static(loaded.module, tile.height, tile.width), tile)).model
     metadata = GraphMetadata(loaded.card, Form.STATIC, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "", "")
     write_metadata(floats, metadata)
     save_model(floats, files[Precision.FP32])
-    save_model(to_fp16(floats), files[Precision.FP16])
+    save_model(to_fp16(floats).model, files[Precision.FP16])
     calibration = calibrate(files[Precision.FP32], worst_case_patches(tile))
     quantize_onnx(files[Precision.FP32], calibration, files[Precision.INT8], ActivationType.INT8, Precision.FP16)
     return files

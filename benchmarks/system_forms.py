@@ -82,7 +82,7 @@ def write_graphs(system: str, tile: TileSpec, folder: Path) -> None:
     """Both forms as simplified ONNX files, from the same weights."""
     network = load_model(system, SCALE, random_weights=True).module
     for form, module in zip(FORMS, (to_static(network, tile.height, tile.width), network), strict=True):
-        save_model(simplify(trace(module, tile)), graph_path(folder, system, form))
+        save_model(simplify(trace(module, tile)).model, graph_path(folder, system, form))
 
 
 def graph_path(folder: Path, system: str, form: str) -> Path:

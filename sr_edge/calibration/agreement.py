@@ -33,10 +33,10 @@ def require_equivalent_output(
         threads: of the runtime.
     """
     judged = FakeQuantGraph(model, chosen).run(patch, chosen.int8_nodes)
-    written = InstrumentedGraph(insert_qdq(model, chosen, ActivationType.INT8), optimize=False).run(patch)[0]
+    written = InstrumentedGraph(insert_qdq(model, chosen, ActivationType.INT8).model, optimize=False).run(patch)[0]
     found = {"ONNX Runtime": float_picture(written)}
     if runtime:
-        run = timer.output_of(insert_qdq(model, chosen, ActivationType.UINT8), patch, Precision.FP32, threads)
+        run = timer.output_of(insert_qdq(model, chosen, ActivationType.UINT8).model, patch, Precision.FP32, threads)
         found[runtime] = float_picture(run(patch, {}))
     for computed_by, output in found.items():
         agreement_db = _agreement_db(output, judged)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from sr_edge.errors import CalibrationError
-from sr_edge.export.graph import GraphView, default_opset, picture_inputs, scalar_inputs, view_graph
+from sr_edge.errors import CalibrationError, ExportError
+from sr_edge.export.cleanup import bypass_identities, name_nodes, raise_opset
+from sr_edge.export.graph import GraphView, picture_inputs, scalar_inputs, view_graph
 from sr_edge.spec import TileSpec
 
 FIRST_OPSET_PER_CHANNEL = 13
@@ -41,9 +42,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         )
     _require_one_output(model, path)
     model = _with_opset_for_int8(model, path)
-    _bypass_identities(model)
-    name_nodes(model)
-    return model
+    return name_nodes(bypass_identities(model).model).model
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
@@ -62,16 +61,13 @@ def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
 
 def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Older exporters wrote opset 9 or 11, which have no scale per channel."""
-    opset = default_opset(model)
-    if opset >= FIRST_OPSET_PER_CHANNEL or opset == 0:
-        return model
     try:
-        return onnx.version_converter.convert_version(model, FIRST_OPSET_PER_CHANNEL)
-    except Exception as error:  # the converter raises its own types and RuntimeError
+        return raise_opset(model, FIRST_OPSET_PER_CHANNEL).model
+    except ExportError as error:
         raise CalibrationError(
-            f"{path} is written in opset {opset}, but per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL}, and onnx "
-            f"cannot convert it ({_in_one_line(error)})",
-            found=opset,
+            f"{path} is written in opset {error.found}, but per-channel INT8 needs {FIRST_OPSET_PER_CHANNEL}: "
+            f"{error.problem}",
+            found=error.found,
             wanted=FIRST_OPSET_PER_CHANNEL,
             remedy="export it again at opset 17",
         ) from error
@@ -79,38 +75,6 @@ def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _bypass_identities(model: onnx.ModelProto) -> None:
-    """Shared weights come as an Identity of an initializer: their readers take the initializer itself."""
-    outputs = {output.name for output in model.graph.output}
-    constants = {tensor.name for tensor in model.graph.initializer}
-    same: dict[str, str] = {}
-    kept = []
-    for node in model.graph.node:
-        source = same.get(node.input[0], node.input[0]) if node.input else ""
-        if node.op_type == "Identity" and source in constants and node.output[0] not in outputs:
-            same[node.output[0]] = source
-            continue
-        for slot, name in enumerate(node.input):
-            if name in same:
-                node.input[slot] = same[name]
-        kept.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-
-
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Gives every node that has no name, or another node's, a name made of its operator and position."""
-    reserved = {node.name for node in model.graph.node}
-    seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
-            while node.name in reserved:
-                node.name += "_"
-            reserved.add(node.name)
-        seen.add(node.name)
 
 
 def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:

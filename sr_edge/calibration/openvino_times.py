@@ -143,7 +143,7 @@ def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection
     if not int8:
         return model
     kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
-    return insert_qdq(model, kept, ActivationType.UINT8)
+    return insert_qdq(model, kept, ActivationType.UINT8).model
 
 
 def measure_ms(

@@ -171,10 +171,13 @@ def quantized_model(
             wanted=(Precision.FP32, Precision.FP16),
             remedy=f"choose {Precision.FP32} or {Precision.FP16}",
         )
-    quantized = insert_qdq(model, calibration, activation_type)
+    quantized = insert_qdq(model, calibration, activation_type).model
     if float_precision is Precision.FP16:
         seen = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
-        quantized = to_fp16(quantized, magnitudes=seen)
+        quantized = to_fp16(quantized, magnitudes=seen).model
+    if quantized is model:  # no layer is INT8; the caller's model must not get our metadata
+        quantized = onnx.ModelProto()
+        quantized.CopyFrom(model)
     _mark_int8(quantized)
     try:
         onnx.checker.check_model(quantized, full_check=True)

@@ -23,11 +23,13 @@ from sr_edge.calibration.biases import Bias, bias_of
 from sr_edge.calibration.calibration import Calibration, TensorRange
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
-from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
+from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL
 from sr_edge.calibration.observers import INT8_LEVELS
 from sr_edge.calibration.weights import quantize_weight
 from sr_edge.errors import CalibrationError
+from sr_edge.export.cleanup import drop_unused_constants, name_nodes
 from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.pass_result import PassResult
 from sr_edge.spec import ActivationType
 
 _ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(128)}
@@ -35,21 +37,26 @@ _ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(
 Float32Array = npt.NDArray[np.float32]
 
 
-def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> onnx.ModelProto:
-    """A copy of `model` with the calibration's INT8 layers quantized; everything else, and the I/O, as it was.
+def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> PassResult:
+    """Quantizes the calibration's INT8 layers; everything else, inputs and outputs included, stays as it is.
+
+    `model` is not modified. Without INT8 layers nothing is changed.
 
     Raises:
-        CalibrationError: a layer or range of the calibration is not in the graph, or the opset is below 13.
+        CalibrationError: a layer or range of the calibration is not in the graph, the graph is quantized already, or
+            its opset is below 13.
     """
+    if not calibration.int8_nodes:
+        return PassResult(model, False, "the calibration has no INT8 layer")
     quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    name_nodes(quantized)
+    quantized.CopyFrom(name_nodes(model).model)
     _require_opset(quantized)
-    writer = _QdqWriter(quantized, _layers_to_quantize(quantized, calibration), calibration, activation_type)
+    layers = _layers_to_quantize(quantized, calibration)
+    writer = _QdqWriter(quantized, layers, calibration, activation_type)
     nodes = [new for node in quantized.graph.node for new in writer.rewrite(node)]
     _keep(quantized.graph.node, nodes)
-    _drop_unused_constants(quantized)
-    return quantized
+    reason = f"quantized {len(layers)} layers to INT8"
+    return PassResult(drop_unused_constants(quantized).model, True, reason)
 
 
 class _QdqWriter:
@@ -272,15 +279,6 @@ def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dic
                 remedy="calibrate this graph again",
             )
     return {name: possible[name] for name in calibration.int8_nodes}
-
-
-def _drop_unused_constants(model: onnx.ModelProto) -> None:
-    graph = model.graph
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    dropped = view_graph(model).constants.keys() - used
-    for field in (graph.initializer, graph.input):  # files of IR version 3 list initializers among the inputs
-        _keep(field, [value for value in field if value.name not in dropped])
-    _keep(graph.node, [node for node in graph.node if dropped.isdisjoint(node.output)])
 
 
 def _keep(field: Any, kept: list[Any]) -> None:

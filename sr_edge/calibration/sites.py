@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from sr_edge.calibration.meaning import is_sum, statistics_role
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import Constant, GraphView, attribute, view_graph
+from sr_edge.export.statistics import is_average, is_pooled, only_denominates
 
 FLOAT32_ISLAND = "fp32"
 """Nodes with this in their name must stay in float32 (norms, denominators, statistics)."""
@@ -84,7 +84,7 @@ def _obstacle(view: GraphView, at: int) -> str:
         return "it has no constant weight: both operands are computed, as in attention"
     if _is_set(node, "transA"):
         return "its input is transposed first; INT8 takes it as it comes"
-    return _weight_obstacle(node, known[node.input[1]]) or statistics_role(view, at)
+    return _weight_obstacle(node, known[node.input[1]]) or _statistics_obstacle(view, at)
 
 
 def _weight_obstacle(node: onnx.NodeProto, weight: Constant) -> str:
@@ -100,10 +100,25 @@ def _weight_obstacle(node: onnx.NodeProto, weight: Constant) -> str:
     rank = 4 if node.op_type in _SPATIAL else 2
     if weight.ndim != rank:
         return f"its weight has rank {weight.ndim}; INT8 takes one of rank {rank} in a {node.op_type}"
-    if is_sum(weight):
-        return "it is a sum or mean over channels (all weights alike): a statistic"
     if _is_channel_affine(weight):
         return "it scales each channel by itself (a diagonal 1x1): no arithmetic to save"
+    return ""
+
+
+def _statistics_obstacle(view: GraphView, at: int) -> str:
+    """Why the layer is a statistic, whatever its name; empty where it is not.
+
+    Attention blocks multiply by constant weights in several roles. Projections of queries, keys, values and of the sum,
+    and the feed-forward layers, may be INT8 like any other layer. Products of two computed tensors (scores, weighted
+    sums) have no weight and are never candidates.
+    """
+    node = view.nodes[at]
+    if is_average(view, at):
+        return "it is a sum or mean over channels (all weights alike): a statistic"
+    if only_denominates(view, node.output[0]):
+        return "it only feeds a denominator or a root: a statistic"
+    if is_pooled(view, node.input[0]):
+        return "it reads values pooled over the whole image: hardly any arithmetic to save"
     return ""
 
 

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from sr_edge.calibration.biases import BIAS_SLOT, Bias, bias_of
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
-from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import smoothing_of
 from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph
 from sr_edge.calibration.weights import int8_weight
 from sr_edge.controls import Controls
+from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.graph import view_graph
 
 _INT8_FLAGS = "sr_edge_int8_flags"
@@ -64,8 +64,7 @@ class _FakeQuantWriter:
 
     def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer], calibration: Calibration) -> None:
         self.model = onnx.ModelProto()
-        self.model.CopyFrom(model)
-        name_nodes(self.model)
+        self.model.CopyFrom(name_nodes(model).model)
         self._view = view_graph(self.model)
         self._nodes = {node.name: node for node in self.model.graph.node}
         # Before any node changes: the view's nodes are those that are rewired below.

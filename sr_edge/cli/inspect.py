@@ -1,34 +1,57 @@
-"""`sr-edge inspect`: what is in a bundle, every digest checked."""
+"""`sr-edge inspect`: what is in a bundle, every digest checked, and which runtimes refuse its graphs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import BundleArgument, JsonOption
+from sr_edge.cli.options import BundleArgument, JsonOption, TargetsOption, read_targets
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from sr_edge.bundle import Manifest
+    from sr_edge.bundle import Bundle, Manifest
     from sr_edge.spec import ModelCard, TileNeeds
 
 
-def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+def inspect(bundle: BundleArgument, for_targets: TargetsOption = None, as_json: JsonOption = False) -> None:
     """Verify the digests of a bundle and show its contents."""
     from sr_edge.bundle import open_bundle
     from sr_edge.cli.output import result_on_stdout
 
+    targets = read_targets(for_targets)
     with result_on_stdout(as_json) as show, open_bundle(bundle) as opened:
         opened.verify()
         sizes = {file: (opened.folder / file).stat().st_size for file in opened.manifest.digests()}
-        show({"path": str(bundle), "manifest": opened.manifest, "bytes": sizes}, _readable(opened.manifest, sizes))
+        warnings = _warnings(opened, targets)
+        document = {"path": str(bundle), "manifest": opened.manifest, "bytes": sizes, "warnings": warnings}
+        show(document, _readable(opened.manifest, sizes, warnings))
 
 
-def _readable(manifest: Manifest, sizes: dict[str, int]) -> Group:
+def _warnings(bundle: Bundle, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What the rules report about each graph, by file; raises NotDeployable where one of `targets` refuses a graph."""
+    from sr_edge.bundle import ArtifactKind
+    from sr_edge.export.checks.findings import summarize
+    from sr_edge.export.checks.rules import require_deployable
+    from sr_edge.export.checks.targets import readers_of
+
+    warnings = {}
+    for item in bundle.manifest.artifacts:
+        if item.kind is ArtifactKind.ONNX:
+            intended = readers_of(item.activation_type)
+            findings = require_deployable(bundle.file(item), targets, static=False, intended=intended)
+            warnings[item.file] = summarize(findings)
+    return warnings
+
+
+def _readable(manifest: Manifest, sizes: dict[str, int], warnings: dict[str, tuple[str, ...]]) -> Group:
     from rich.console import Group
 
-    return Group(_properties_text(manifest), _artifacts(manifest, sizes))
+    from sr_edge.cli.output import warning_lines
+
+    lines = warning_lines(f"{file}: {line}" for file, found in warnings.items() for line in found)
+    return Group(_properties_text(manifest), _artifacts(manifest, sizes), *lines)
 
 
 def _properties_text(manifest: Manifest) -> str:

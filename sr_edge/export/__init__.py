@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sr_edge.export.frame_io import wrap_uint8
     from sr_edge.export.metadata import Form, GraphMetadata, read_metadata
     from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
+    from sr_edge.export.pass_result import PassResult
     from sr_edge.export.static import REWRITES, to_static
     from sr_edge.export.tile_choice import TileChoice, TileCost, candidate_tiles, choose_tile
 
@@ -31,6 +32,7 @@ _HOME = {
     "Form": "metadata",
     "GraphMetadata": "metadata",
     "Parity": "checks.parity",
+    "PassResult": "pass_result",
     "REWRITES": "static",
     "Severity": "checks.findings",
     "TARGET_NAMES": "checks.targets",
@@ -63,6 +65,7 @@ __all__ = [
     "Form",
     "GraphMetadata",
     "Parity",
+    "PassResult",
     "Severity",
     "TileChoice",
     "TileCost",

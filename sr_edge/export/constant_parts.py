@@ -1,9 +1,9 @@
-"""Keeps what does not depend on the picture out of a trace: sizes, masks, tables, folded weights.
+"""Constant folding while a network is traced: sizes, masks, tables and folded weights do not enter the trace.
 
 torch's exporter records every operator that a network calls, also those that build an attention mask from zeros or
-compute a pooling size from the height. It then has no ONNX form for some of them (adaptive pooling to a computed size),
-or writes a wrong one (a mask that is filled slice by slice). For one tile size all of this is constant. A
-`ConstantParts` mode computes it with the recording paused, so that the trace holds the results.
+compute a pooling size from the height. Some of them it cannot express in ONNX (adaptive pooling to a computed size),
+others it writes incorrectly (a mask that is filled slice by slice). For one tile size all of this is constant. The
+`ConstantParts` mode computes it with tracing paused, so that the trace contains only the results.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sr_edge.export.dependence import Dependence, asks_for_a_size
+from sr_edge.export.dependence import Dependence, is_shape_query
 from sr_edge.models.controlled import controls_of
 
 
 class WithConstantParts(nn.Module):
-    """A network to be traced for one tile size, its constant parts computed beside the trace."""
+    """Wraps a network so that a trace for one tile size contains its constant parts as results only."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class WithConstantParts(nn.Module):
 
 
 class ConstantParts(TorchFunctionMode):
-    """Pauses the recording for every function that is given nothing that depends on the inputs.
+    """Pauses tracing in every torch function none of whose arguments depends on the inputs.
 
     Args:
-        inputs: the tensors that the trace is a function of.
+        inputs: the inputs of the trace.
     """
 
     def __init__(self, *inputs: Tensor) -> None:
@@ -45,24 +45,24 @@ class ConstantParts(TorchFunctionMode):
         self._dependence = Dependence(*inputs, keep_alive=True)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = _plain_sort(func, kwargs or {})
-        if asks_for_a_size(func) or not self._dependence.is_dependent((args, kwargs)):
-            with _recording_paused():
+        kwargs = _without_default_stable(func, kwargs or {})
+        if is_shape_query(func) or not self._dependence.is_dependent((args, kwargs)):
+            with _tracing_paused():
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        self._dependence.follow(func, args, result)
+        self._dependence.propagate(func, args, result)
         return result
 
 
-def _plain_sort(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """`stable=False` is what sorting does by default; written out, the exporter has no form for it."""
+def _without_default_stable(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Leaves `stable=False` out of a sort: it is the default, but the exporter cannot express it when it is given."""
     if getattr(func, "__name__", "") in ("sort", "argsort") and kwargs.get("stable") is False:
         return {name: value for name, value in kwargs.items() if name != "stable"}
     return kwargs
 
 
 @contextmanager
-def _recording_paused() -> Iterator[None]:
+def _tracing_paused() -> Iterator[None]:
     state = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # its stub leaves it out
     try:

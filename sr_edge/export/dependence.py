@@ -1,4 +1,4 @@
-"""Which tensors depend on the inputs of a network, followed from function to function through their storages."""
+"""Tracks which tensors depend on the inputs of a network, from one torch function to the next, by their storages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 _QUERIES = frozenset({"size", "numel", "dim", "ndimension", "stride", "nelement", "__len__", "is_contiguous"})
-"""Methods whose result depends on sizes alone."""
+"""Methods whose result depends on shapes alone."""
 
 _SIZE_ATTRIBUTES = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.ndim.__get__", "torch.Tensor.dtype.__get__"})
 
 
 class Dependence:
-    """The storages that hold what depends on the inputs.
+    """The storages of all tensors that depend on the inputs.
 
-    A storage may be freed and its place taken by another one, which then counts as dependent, too. `keep_alive` rules
-    that out and needs the memory of all of them.
+    When a storage is freed, another one may get its address and then counts as dependent, too.
+
+    Args:
+        inputs: the inputs of the network.
+        keep_alive: keeps every dependent tensor, which rules such errors out and takes the memory of all of them.
     """
 
     def __init__(self, *inputs: Tensor, keep_alive: bool = False) -> None:
@@ -34,7 +37,7 @@ class Dependence:
         return isinstance(value, (list, tuple)) and any(map(self.is_dependent, value))
 
     def mark(self, value: object) -> None:
-        """Notes that a tensor, or all in a nested container, depend on the inputs."""
+        """Marks a tensor, or all tensors in a nested container, as dependent on the inputs."""
         if isinstance(value, Tensor):
             self._storages.add(_storage(value))
             if self._kept is not None:
@@ -45,15 +48,15 @@ class Dependence:
             for part in value:
                 self.mark(part)
 
-    def follow(self, func: Any, args: Any, result: object) -> None:
-        """Notes what a function that was given something dependent has made or written."""
+    def propagate(self, func: Any, args: Any, result: object) -> None:
+        """Marks the result of a function with a dependent argument, and the tensor that it wrote in place."""
         self.mark(result)
         if _writes_in_place(func):
             self.mark(args[:1])
 
 
-def asks_for_a_size(func: Any) -> bool:
-    """Whether a torch function tells a size or a type, which all pictures of a tile share."""
+def is_shape_query(func: Any) -> bool:
+    """Whether a torch function returns a size or a data type, which is the same for all images of a tile."""
     return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _SIZE_ATTRIBUTES
 
 

@@ -1,14 +1,14 @@
-"""What other libraries' exceptions mean, in one line.
+"""Reduces the exceptions of other libraries to one line.
 
-The messages of torch's exporter contain the whole graph, 40,000 to 213,000 characters of it.
+The messages of torch's exporter contain the whole graph, which is 40,000 to 213,000 characters long.
 """
 
 from __future__ import annotations
 
 import re
 
-LONGEST = 300
-"""Characters of a reason with its place."""
+MAX_REASON_LENGTH = 300
+"""Characters of a reason, including the module where it occurred."""
 
 _OPERATOR = re.compile(r"operator '?((?:\w+::)?\w+)")
 _SCOPE = re.compile(r"scope: (\S+)")
@@ -21,18 +21,18 @@ def one_line(error: BaseException) -> str:
 
 
 def exporter_reason(error: Exception, printed: str) -> str:
-    """Why an export failed, and in which module of the network, where that can be told.
+    """The reason why an export failed, with the module of the network where that is known.
 
     Args:
-        error: what the exporter raised, or what the network raised while it was recorded.
-        printed: what the exporter printed meanwhile: the graph, line by line with the module each comes from.
+        error: the exception of the exporter, or of the network while it was traced.
+        printed: what the exporter printed: the graph, each line with the module that it comes from.
     """
     text = str(error).strip()
     reason = " ".join(_END.split(text, maxsplit=1)[0].split()).rstrip(" .:") or type(error).__name__
     if not type(error).__module__.startswith("torch.onnx") and type(error) is not RuntimeError:
         reason = f"{type(error).__name__}: {reason}"
     place = _place(_line_of_operator(text, printed)) or _place(text.partition("[Caused by")[2])
-    return _shortened(reason, LONGEST - len(place)) + place
+    return _shortened(reason, MAX_REASON_LENGTH - len(place)) + place
 
 
 def _line_of_operator(text: str, printed: str) -> str:
@@ -42,7 +42,7 @@ def _line_of_operator(text: str, printed: str) -> str:
 
 
 def _place(text: str) -> str:
-    """The module of the first scope in `text`, such as "__main__.Net::/__main__.Block::body.0": in body.0 (Block)."""
+    """The module of the first scope in `text`: ", in body.0 (Block)" for "__main__.Net::/__main__.Block::body.0"."""
     scope = _SCOPE.search(text)
     if scope is None:
         return ""

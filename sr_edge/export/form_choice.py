@@ -1,4 +1,4 @@
-"""The static form where a network has one, and its traced form where not."""
+"""Export of the static form of a network or, where it has none, of its traced form."""
 
 from __future__ import annotations
 
@@ -23,13 +23,24 @@ def export_best_form(
     patches: Sequence[Patch] = (),
     progress: Callable[[str], None] = lambda step: None,
 ) -> ExportReport:
-    """Writes the fp32 graph of the static form or, where there is none, of the traced form, and says why.
+    """Writes the fp32 graph of the static form or, where there is none, of the traced form.
 
-    Arguments and errors are those of `export_onnx`. A static form that exists and gives other pictures than the
-    network, or that a target refuses, is an error and no reason to fall back.
+    The traced form is no fallback for a static form that computes something else than the network, or that a target
+    refuses: both are errors.
+
+    Args:
+        model: the network and its card.
+        tile: input size in low-resolution pixels.
+        path: the .onnx file to write.
+        targets: the runtimes that must accept the graph.
+        patches: photographs of the tile's size to compare on.
+        progress: called with the name of each step before it starts.
 
     Returns:
-        The report; its `form_reason` is empty for the static form.
+        The report; its `form_reason` says why the traced form was exported, and is empty for the static form.
+
+    Raises:
+        SrEdgeError: the errors of `export_onnx`.
     """
     try:
         return export_onnx(model, tile, path, targets=targets, patches=patches, progress=progress)

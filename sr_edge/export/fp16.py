@@ -1,7 +1,7 @@
-"""A float32 graph in half precision: weights in fp16, every change of type an explicit Cast, islands in fp32.
+"""Conversion of a float32 graph to half precision: fp16 weights, explicit Cast nodes, islands of fp32 nodes.
 
-The result is strongly typed (no node mixes fp16 and fp32), which is how TensorRT 10.3 to 11.4 and RTX want it.
-Graph inputs and outputs stay as they were. Which nodes stay in fp32 is decided in islands.py.
+The result is strongly typed (no node mixes fp16 and fp32), as TensorRT 10.3 to 11.4 and TensorRT for RTX require. Graph
+inputs and outputs keep their types. islands.py decides which nodes stay in fp32.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import GraphView, view_graph
 from sr_edge.export.islands import FORCED_RULES, ISLAND_RULES, IslandRule, find_islands, half_types, operator_schema
+from sr_edge.export.pass_result import PassResult
 
 FLOAT: int = onnx.TensorProto.FLOAT
 HALF: int = onnx.TensorProto.FLOAT16
@@ -25,16 +26,21 @@ def to_fp16(
     model: onnx.ModelProto,
     rules: tuple[IslandRule, ...] = ISLAND_RULES,
     magnitudes: Mapping[str, float] | None = None,
-) -> onnx.ModelProto:
-    """A half-precision copy of `model`; `model` is left alone.
+) -> PassResult:
+    """Converts a float32 graph to half precision; `model` is not modified.
 
     Args:
         model: a float32 graph, simplified. INT8 convolutions (behind DequantizeLinear) keep their fp32 scales.
-        rules: what stays in fp32. FORCED_RULES alone give the naive cast, which is only good as a control.
-        magnitudes: how large the tensors get, from `observe_magnitudes`: what float16 may not hold stays in fp32.
+        rules: which nodes stay in fp32. FORCED_RULES alone give the naive cast, which serves only as a control.
+        magnitudes: the largest magnitude of each tensor, from `observe_magnitudes`; nodes whose tensors may leave the
+            range of float16 stay in fp32.
+
+    Returns:
+        The converted graph; the graph as it was where every float node stays in fp32.
 
     Raises:
-        ExportError: the graph has fp16 tensors already, or a constant outside fp16 where fp16 is demanded by name.
+        ExportError: the graph has fp16 tensors already, or a module whose name demands fp16 has a constant that fp16
+            cannot represent.
     """
     view = view_graph(model)
     if HALF in view.types.values():
@@ -42,11 +48,18 @@ def to_fp16(
             "the graph is in half precision already", found="fp16", wanted="fp32", remedy="start from the fp32 graph"
         )
     islands = find_islands(view, tuple(dict.fromkeys((*FORCED_RULES, *rules))), magnitudes)
-    return _HalfGraph(view, islands).write()
+    half = _HalfGraph(view, islands)
+    if HALF not in half.made_as.values():
+        return PassResult(model, False, f"all {len(islands)} float nodes stay in float32")
+    reason = f"converted to float16, with {len(islands)} of {len(view.nodes)} nodes in float32"
+    return PassResult(half.write(), True, reason)
 
 
 class _HalfGraph:
-    """Rewrites one graph node by node, noting which constants and casts are needed in which type on the way."""
+    """Rewrites one graph node by node, and collects the constants and casts that the rewritten nodes need.
+
+    `made_as` has the float type in which each computed float tensor is produced.
+    """
 
     def __init__(self, view: GraphView, islands: Mapping[int, str]) -> None:
         self.view = view
@@ -72,7 +85,7 @@ class _HalfGraph:
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
 
     def _output_types(self) -> dict[str, int]:
-        """The float type that every computed float tensor is made in."""
+        """The float type in which every computed float tensor is produced."""
         made = {value.name: FLOAT for value in self.view.model.graph.input if self.view.is_float(value.name)}
         for at, node in enumerate(self.view.nodes):
             made.update({tensor: self._type_of(at) for tensor in node.output if self.view.is_float(tensor)})
@@ -97,23 +110,24 @@ class _HalfGraph:
         return node
 
     def _wanted(self, at: int, position: int) -> int:
-        """The float type of one input: the node's, unless the operator fixes it (the scales of Resize)."""
+        """The float type that a node reads at one input: its own, unless its operator fixes it (scales of Resize)."""
         schema = operator_schema(self.view, at)
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
         return self._type_of(at) if formal.type_str in half_types(schema) else FLOAT
 
     def _source(self, tensor: str) -> str:
-        """The name that the tensor's own node writes; an output of the graph must end as fp32 under its old name."""
-        leaves = tensor in self.view.output_names and self.made_as[tensor] == HALF
-        return tensor + _SUFFIX[HALF] if leaves else tensor
+        """The name under which the tensor is produced; an fp16 graph output gets its own name only after its Cast."""
+        is_cast_output = tensor in self.view.output_names and self.made_as[tensor] == HALF
+        return tensor + _SUFFIX[HALF] if is_cast_output else tensor
 
     def _converted(self, tensor: str, wanted: int) -> str:
+        """The name of the tensor in the wanted type, behind a Cast where it is produced in the other one."""
         if self.made_as[tensor] == wanted:
             return self._source(tensor)
         return tensor if tensor in self.view.output_names else tensor + _SUFFIX[wanted]
 
     def _casts(self, nodes: list[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-        """The Cast nodes that are read by someone, by the tensor they convert."""
+        """The Cast nodes whose results are read, by the tensor that they convert."""
         read = {tensor for node in nodes for tensor in node.input} | self.view.output_names
         casts: dict[str, list[onnx.NodeProto]] = {}
         for tensor, made in self.made_as.items():
@@ -125,7 +139,7 @@ class _HalfGraph:
         return casts
 
     def _constant(self, name: str, wanted: int) -> str:
-        """The name of the constant in the wanted type; the first type that is asked for keeps the old name."""
+        """The name of the constant in the wanted type; the type that is requested first keeps the original name."""
         value = self.view.constants[name]
         if np.issubdtype(value.dtype, np.floating):
             value = _half(name, value) if wanted == HALF else value.astype(np.float32)

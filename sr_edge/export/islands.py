@@ -1,14 +1,16 @@
-"""Which nodes of a half-precision graph stay in fp32, and why: one small rule a reason, and what was measured.
+"""Selects the nodes of a half-precision graph that stay in fp32 (the fp32 islands): one rule for each reason.
 
-float16 holds 6.1e-5 ... 65504 with 11 bits. Convolutions, matmuls and activations live well in that; sums over a
-whole plane, variances, quotients and exponentials do not, and every published network that turns black or NaN in
-fp16 does so in one of them. A rule names nodes; ISLAND_RULES is everything that `to_fp16` keeps in fp32.
+float16 represents 6.1e-5 to 65504 with 11 bits. That is enough for convolutions, matrix multiplications and activation
+functions, and not for sums over a whole image, variances, quotients and exponentials: every published network that
+turns black or NaN in fp16 does so in one of these. A rule yields the positions of nodes; ISLAND_RULES are those that
+`to_fp16` applies by default.
 
-Names overrule structure. A node inside a torch module whose name contains `fp32` is in an island whatever it does;
-one inside a module whose name contains `fp16` stays in fp16: its author has bounded it. With both, the inner wins.
+Names take precedence over the rules. A node inside a torch module whose name contains `fp32` is always in an island;
+one inside a module whose name contains `fp16` stays in fp16, since its author has limited its range. If both apply, the
+innermost module decides.
 
-What was measured overrules both: a tensor that came within RANGE_MARGIN of the end of float16 on pictures, above or
-below, is made and read in fp32 (`out_of_range`).
+Measurements take precedence over both: a tensor that came within RANGE_MARGIN of either end of the float16 range on
+images is computed and read in fp32 (`out_of_range`).
 """
 
 from __future__ import annotations
@@ -20,20 +22,16 @@ import onnx
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph import Constant, GraphView, default_opset
+from sr_edge.export.statistics import (
+    ELEMENTWISE,
+    MOVEMENT,
+    divides_by_computed,
+    is_average,
+    is_root_or_reciprocal,
+    statistics_nodes,
+)
 
 IslandRule = Callable[[GraphView], Iterator[int]]
-
-MOVEMENT = frozenset({
-    "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity",
-    "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Tile",
-})  # fmt: skip
-ELEMENTWISE = frozenset({
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Sum",
-})  # fmt: skip
-REDUCTIONS = frozenset({
-    "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum",
-    "ReduceLogSumExp", "GlobalAveragePool", "GlobalLpPool",
-})  # fmt: skip
 
 LONG_SUM = 1024  # terms; 1024 products of 8 x 8 are just above 65504
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -41,16 +39,16 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 LARGEST = float(np.finfo(np.float16).max)
 RANGE_MARGIN = 4.0
-"""By how much other pictures may exceed those that were measured (docs/export.md has what was found)."""
+"""The factor by which other images may exceed those that were measured (docs/export.md lists the measurements)."""
 
 
 def marked(view: GraphView) -> Iterator[int]:
-    """The author says so: the node stands in a torch module whose name contains `fp32`."""
+    """Nodes in a torch module whose name contains `fp32`, by which its author demands float32."""
     return (at for at in range(len(view.nodes)) if marker(view, at) == "fp32")
 
 
 def typed(view: GraphView) -> Iterator[int]:
-    """The operator has no fp16 form in this opset (QuantizeLinear at 17), or its output type is an attribute."""
+    """Operators without an fp16 form in this opset (QuantizeLinear at 17), or whose output type is an attribute."""
     for at, node in enumerate(view.nodes):
         schema = operator_schema(view, at)
         halves = half_types(schema)
@@ -61,7 +59,7 @@ def typed(view: GraphView) -> Iterator[int]:
 
 
 def quantized(view: GraphView) -> Iterator[int]:
-    """An INT8 convolution or matmul: it reads DequantizeLinear, whose output is fp32 in opset 17."""
+    """INT8 convolutions and matrix multiplications: they read DequantizeLinear, whose output is fp32 in opset 17."""
     for at, node in enumerate(view.nodes):
         makers = [view.producer.get(tensor) for tensor in node.input]
         if any(maker is not None and view.nodes[maker].op_type == "DequantizeLinear" for maker in makers):
@@ -69,60 +67,60 @@ def quantized(view: GraphView) -> Iterator[int]:
 
 
 def normalisations(view: GraphView) -> Iterator[int]:
-    """LayerNormalization and its kin hold mean, variance and quotient in one node."""
+    """LayerNormalization and similar operators, which compute mean, variance and quotient in one node."""
     kinds = {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "LpNormalization"}
     return _of(view, kinds | {"MeanVarianceNormalization", "LRN"})
 
 
 def exponentials(view: GraphView) -> Iterator[int]:
-    """exp overflows from 11.1 on, and its sums long before."""
+    """Exponentials and logarithms: exp overflows float16 from 11.1 on, and its sums long before."""
     return _of(view, {"Softmax", "LogSoftmax", "Exp", "Log"})
 
 
 def roots_and_quotients(view: GraphView) -> Iterator[int]:
-    """Division by a computed value, roots and reciprocals: small variances and denominators vanish, quotients burst."""
+    """Divisions by a computed value, roots and reciprocals: small denominators become zero, and quotients overflow."""
     for at, node in enumerate(view.nodes):
-        divides = node.op_type == "Div" and node.input[1] not in view.constants
-        if divides or node.op_type in ("Sqrt", "Reciprocal") or _is_fractional_power(view, node):
+        if divides_by_computed(view, node) or is_root_or_reciprocal(view, node):
             yield at
 
 
 def averages(view: GraphView) -> Iterator[int]:
-    """Means and sums over a dimension, also when written as a convolution or matmul with one repeated weight."""
-    return (at for at in range(len(view.nodes)) if _is_average(view, at))
+    """Means and sums over a dimension, also as a convolution or matrix multiplication with equal weights."""
+    return (at for at in range(len(view.nodes)) if is_average(view, at))
 
 
 def squares_of_averages(view: GraphView) -> Iterator[int]:
-    """x^2 in front of a mean overflows from |x| = 256 on."""
+    """Squares that are averaged: x^2 overflows float16 from |x| = 256 on."""
     for at in range(len(view.nodes)):
-        if _is_square(view, at) and any(_is_average(view, reader) for reader in view.readers(at)):
+        if _is_square(view, at) and any(is_average(view, reader) for reader in view.readers(at)):
             yield at
 
 
 def statistics(view: GraphView) -> Iterator[int]:
-    """What is computed from averages alone (E[x^2] - E[x]^2, + epsilon, clamp), where nearly equal numbers cancel."""
-    yield from _statistics(view)
+    """Nodes computed from averages alone (E[x^2] - E[x]^2, + epsilon, clamp), where nearly equal numbers cancel."""
+    yield from statistics_nodes(view)
 
 
 def applied_statistics(view: GraphView) -> Iterator[int]:
-    """Where a statistic meets the plane: x - mean cancels, and x * (1 / deviation) has a factor that may burst."""
-    known = _statistics(view)
-    sources = {tensor for at in known for tensor in view.nodes[at].output}
+    """Where a statistic is applied to the features: x - mean cancels, and 1 / deviation may be large as a factor."""
+    statistic = statistics_nodes(view)
+    sources = {tensor for at in statistic for tensor in view.nodes[at].output}
     for at, node in enumerate(view.nodes):
-        meets = at not in known and any(tensor in sources for tensor in node.input)
-        if meets and (node.op_type == "Sub" or (node.op_type == "Mul" and _multiplies_reciprocal(view, node, known))):
+        if at in statistic or sources.isdisjoint(node.input):
+            continue
+        if node.op_type == "Sub" or (node.op_type == "Mul" and _multiplies_reciprocal(view, node, statistic)):
             yield at
 
 
 def denominators(view: GraphView) -> Iterator[int]:
-    """The moves and elementwise steps that make a denominator."""
+    """The elementwise nodes and movements that compute a denominator."""
     for node in view.nodes:
-        if node.op_type == "Div" and node.input[1] not in view.constants:
+        if divides_by_computed(view, node):
             yield from _backwards(view, node.input[1])
 
 
 def token_sums(view: GraphView) -> Iterator[int]:
-    """A matmul of two computed matrices over LONG_SUM or more tokens; softmax rows excepted, which sum to one."""
+    """Products of two computed matrices over LONG_SUM or more tokens, except with softmax rows, which sum to one."""
     for at, node in enumerate(view.nodes):
         if node.op_type != "MatMul" or len(view.computed_inputs(at)) != 2:
             continue
@@ -133,7 +131,7 @@ def token_sums(view: GraphView) -> Iterator[int]:
 
 
 def unrepresentable_constants(view: GraphView) -> Iterator[int]:
-    """A constant that float16 turns into infinity, and an epsilon or a weight all of which is too small for it."""
+    """Readers of constants that float16 turns into infinity, and of epsilons or weights too small for float16."""
     for at, node in enumerate(view.nodes):
         constants = {slot: view.constants[name] for slot, name in enumerate(node.input) if name in view.constants}
         if any(_is_too_large(value) or _is_too_small(node, slot, value) for slot, value in constants.items()):
@@ -141,7 +139,7 @@ def unrepresentable_constants(view: GraphView) -> Iterator[int]:
 
 
 def indices(view: GraphView) -> Iterator[int]:
-    """Numbers that become positions: fp16 counts exactly only to 2048, and rounding moves the largest of a list."""
+    """Values that become indices: fp16 counts exactly only to 2048, and rounding changes which value is the largest."""
     for at, node in enumerate(view.nodes):
         to_integer = node.op_type == "Cast" and not view.is_float(node.output[0]) and view.is_float(node.input[0])
         if to_integer or node.op_type in ("ArgMax", "ArgMin", "TopK"):
@@ -165,13 +163,13 @@ ISLAND_RULES: tuple[IslandRule, ...] = (
     unrepresentable_constants,
     indices,
 )
-FORCED_RULES: tuple[IslandRule, ...] = (typed,)  # no fp16 graph can be written without these
+FORCED_RULES: tuple[IslandRule, ...] = (typed,)  # without these an fp16 graph is not valid ONNX
 
 
 def out_of_range(view: GraphView, magnitudes: Mapping[str, float]) -> Iterator[int]:
-    """Who makes and who reads a tensor that float16 may not hold, by the largest magnitude seen in it.
+    """The producer and the readers of each tensor that may leave the range of float16, by its largest magnitude.
 
-    Above LARGEST it is infinite; if all of it lies below SMALLEST_NORMAL, it has lost bits or is zero.
+    A value above LARGEST becomes infinite; a tensor all of which is below SMALLEST_NORMAL loses bits or becomes zero.
     """
     for tensor, largest in magnitudes.items():
         vanishes = 0.0 < largest < SMALLEST_NORMAL * RANGE_MARGIN
@@ -183,54 +181,58 @@ def out_of_range(view: GraphView, magnitudes: Mapping[str, float]) -> Iterator[i
 def find_islands(
     view: GraphView, rules: tuple[IslandRule, ...] = ISLAND_RULES, magnitudes: Mapping[str, float] | None = None
 ) -> dict[int, str]:
-    """The nodes to keep in fp32, each with the name of the first rule that claims it ("out_of_range", "bridge").
+    """Selects the nodes to keep in fp32, each with the name of the first rule that selects it.
 
-    A bridge is a node between islands that only moves or scales: leaving it in fp16 would round for nothing.
+    Besides the rules there are two reasons: "out_of_range", by measurement, and "bridge", for a node between islands
+    that only moves or scales values, where fp16 would round without saving anything.
 
     Args:
-        view: of the float graph.
-        rules: what stays in fp32 by its meaning.
-        magnitudes: the largest magnitude seen in each tensor, from `observe_magnitudes`; None: nothing was measured.
+        view: the view of the float graph.
+        rules: the rules to apply.
+        magnitudes: the largest magnitude of each tensor, from `observe_magnitudes`; None where nothing was measured.
+
+    Returns:
+        The reason for each node, by the node's position, in graph order.
     """
     measured = dict.fromkeys(out_of_range(view, magnitudes or {}), out_of_range.__name__)
-    found: dict[int, str] = {}
+    by_rule: dict[int, str] = {}
     for rule in rules:
         for at in rule(view):
-            found.setdefault(at, rule.__name__)
+            by_rule.setdefault(at, rule.__name__)
     forced = {at for rule in (*FORCED_RULES, quantized) if rule in rules for at in rule(view)}
-    bounded = {at for at in found if marker(view, at) == "fp16" and at not in forced}
-    found = measured | {at: why for at, why in found.items() if at not in bounded}
-    found = {at: why for at, why in found.items() if _touches_float(view, at)}
-    found.update(dict.fromkeys(_bridges(view, frozenset(found)), "bridge"))
-    return dict(sorted(found.items()))
+    bounded = {at for at in by_rule if marker(view, at) == "fp16" and at not in forced}
+    islands = measured | {at: why for at, why in by_rule.items() if at not in bounded}
+    islands = {at: why for at, why in islands.items() if _touches_float(view, at)}
+    islands.update(dict.fromkeys(_bridges(view, frozenset(islands)), "bridge"))
+    return dict(sorted(islands.items()))
 
 
 def marker(view: GraphView, at: int) -> str:
-    """The innermost precision mark in the node's scope, "fp32" or "fp16"; "" for none."""
+    """The precision in the name of the innermost module around the node, "fp32" or "fp16"; "" where none names one."""
     if view.nodes[at].op_type == "Constant":
-        return ""  # constants take the type of whoever reads them
+        return ""  # a constant takes the type of the node that reads it
     scopes = view.nodes[at].name.lower().split("/")[:-1]
     marks = [mark for scope in reversed(scopes) for mark in ("fp32", "fp16") if mark in scope]
     return marks[0] if marks else ""
 
 
 def operator_schema(view: GraphView, at: int) -> onnx.defs.OpSchema:
-    """The standard's definition of a node's operator; raises ExportError for one that is not in the standard."""
+    """The schema of a node's operator; raises ExportError for an operator that the ONNX standard does not define."""
     node = view.nodes[at]
     try:
         return onnx.defs.get_schema(node.op_type, default_opset(view.model), node.domain)
     except onnx.defs.SchemaError as error:
-        found = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         raise ExportError(
-            f"node {view.name(at)!r} has the operator {found}, which ONNX does not define",
-            found=found,
+            f"node {view.name(at)!r} has the operator {operator}, which ONNX does not define",
+            found=operator,
             wanted="an operator of the ONNX standard",
             remedy="export the network without it",
         ) from error
 
 
 def half_types(schema: onnx.defs.OpSchema) -> set[str]:
-    """The schema's type variables that may stand for float16."""
+    """The type variables of the schema that may be float16."""
     return {kind.type_param_str for kind in schema.type_constraints if "tensor(float16)" in kind.allowed_type_strs}
 
 
@@ -240,15 +242,16 @@ _TYPE_IN_ATTRIBUTE = frozenset({
 
 
 def _bridges(view: GraphView, islands: frozenset[int]) -> set[int]:
-    movable = MOVEMENT | ELEMENTWISE
-    held = {at for at, node in enumerate(view.nodes) if node.op_type in movable and at not in islands}
-    held = {at for at in held if marker(view, at) != "fp16" and _touches_float(view, at)}
+    """The nodes all of whose neighbours are islands or bridges; starts from all candidates and drops the others."""
+    passing = MOVEMENT | ELEMENTWISE
+    bridges = {at for at, node in enumerate(view.nodes) if node.op_type in passing and at not in islands}
+    bridges = {at for at in bridges if marker(view, at) != "fp16" and _touches_float(view, at)}
     while True:
-        inside = islands | held
-        loose = {at for at in held if not _is_surrounded(view, at, inside)}
-        if not loose:
-            return held
-        held -= loose
+        inside = islands | bridges
+        exposed = {at for at in bridges if not _is_surrounded(view, at, inside)}
+        if not exposed:
+            return bridges
+        bridges -= exposed
 
 
 def _is_surrounded(view: GraphView, at: int, inside: set[int] | frozenset[int]) -> bool:
@@ -258,18 +261,8 @@ def _is_surrounded(view: GraphView, at: int, inside: set[int] | frozenset[int]) 
     return bool(makers) and bool(readers) and not leaves and {*makers, *readers} <= inside
 
 
-def _statistics(view: GraphView) -> set[int]:
-    """Averages, and the elementwise steps and moves whose computed inputs are all statistics already."""
-    known: set[int] = set()
-    for at, node in enumerate(view.nodes):  # topological order: one pass is enough
-        computed = view.computed_inputs(at)
-        derived = node.op_type in ELEMENTWISE | MOVEMENT and bool(computed)
-        if _is_average(view, at) or (derived and all(view.producer.get(tensor) in known for tensor in computed)):
-            known.add(at)
-    return known
-
-
 def _backwards(view: GraphView, tensor: str) -> Iterator[int]:
+    """The elementwise nodes and movements that the tensor is computed by, up to the first other node."""
     waiting = [tensor]
     while waiting:
         at = view.producer.get(waiting.pop())
@@ -278,27 +271,13 @@ def _backwards(view: GraphView, tensor: str) -> Iterator[int]:
             waiting.extend(view.computed_inputs(at))
 
 
-def _multiplies_reciprocal(view: GraphView, node: onnx.NodeProto, known: set[int]) -> bool:
+def _multiplies_reciprocal(view: GraphView, node: onnx.NodeProto, statistic: frozenset[int]) -> bool:
     makers = [view.producer.get(tensor) for tensor in node.input]
-    return any(at in known and _is_reciprocal(view, view.nodes[at]) for at in makers if at is not None)
+    return any(at in statistic and _is_reciprocal(view, view.nodes[at]) for at in makers if at is not None)
 
 
 def _is_reciprocal(view: GraphView, node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Reciprocal", "Div") or _is_fractional_power(view, node)
-
-
-def _is_average(view: GraphView, at: int) -> bool:
-    node = view.nodes[at]
-    if node.op_type in REDUCTIONS:
-        return bool(view.computed_inputs(at))
-    if node.op_type not in ("Conv", "MatMul"):
-        return False
-    weight = view.constants.get(node.input[1])
-    if weight is None or weight.ndim < 2 or weight[0].size < 2 or not np.issubdtype(weight.dtype, np.floating):
-        return False
-    pointwise = node.op_type == "MatMul" or weight.shape[2:] == (1,) * (weight.ndim - 2)
-    repeated = np.unique(weight[weight != 0])
-    return bool(pointwise and repeated.size == 1 and np.count_nonzero(weight) > weight.shape[0])
+    return node.op_type == "Div" or (node.op_type != "Sqrt" and is_root_or_reciprocal(view, node))
 
 
 def _is_square(view: GraphView, at: int) -> bool:
@@ -308,14 +287,8 @@ def _is_square(view: GraphView, at: int) -> bool:
     return node.op_type == "Pow" and _scalar(view, node.input[1]) == 2.0
 
 
-def _is_fractional_power(view: GraphView, node: onnx.NodeProto) -> bool:
-    if node.op_type != "Pow":
-        return False
-    exponent = _scalar(view, node.input[1])
-    return exponent is None or exponent < 0 or exponent != int(exponent)
-
-
 def _is_convex(view: GraphView, tensor: str) -> bool:
+    """Whether the tensor is the output of a Softmax, perhaps moved, whose rows are the weights of a mean."""
     at = view.producer.get(tensor)
     while at is not None and view.nodes[at].op_type in MOVEMENT:
         at = view.producer.get(view.nodes[at].input[0])
@@ -327,13 +300,13 @@ def _is_too_large(constant: Constant) -> bool:
 
 
 def _is_too_small(node: onnx.NodeProto, slot: int, constant: Constant) -> bool:
-    """A bias or a table may be small beside what it is added to; a weight and a lone number are not."""
-    counts = constant.size == 1 or (slot == 1 and node.op_type in _WEIGHTED)
-    return counts and 0.0 < _largest(constant) < SMALLEST_NORMAL
+    """Judges scalars and weights only: a bias or a table may be negligible against what it is added to."""
+    matters = constant.size == 1 or (slot == 1 and node.op_type in _WEIGHTED)
+    return matters and 0.0 < _largest(constant) < SMALLEST_NORMAL
 
 
 def _largest(constant: Constant) -> float:
-    """The largest finite magnitude; 0 of integers."""
+    """The largest finite magnitude; 0 for integers."""
     if not np.issubdtype(constant.dtype, np.floating):
         return 0.0
     return float(np.abs(constant[np.isfinite(constant)]).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""What a library's C++ code prints on the file descriptors of stdout and stderr, which Python cannot redirect."""
+"""Captures what C++ libraries print directly to the file descriptors of stdout and stderr, past Python's streams."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from typing import IO
 
 STDOUT, STDERR = 1, 2
 MAX_READ_BYTES = 4_000_000
-"""Of what was printed: a graph of 15,000 nodes takes some 3 MB."""
+"""The part of the output that is kept: torch prints about 3 MB for a graph of 15,000 nodes."""
 
 
 @dataclass
 class NativeOutput:
-    """What was printed, once the block that printed it is left."""
+    """The captured output; `text` is set when the block that captures it ends."""
 
     text: str = ""
 
 
 @contextlib.contextmanager
 def captured_native_output() -> Iterator[NativeOutput]:
-    """Keeps the process's own stdout and stderr clean in the block, also of C++ code; not for several threads at once.
+    """Captures everything that is written to stdout and stderr in the block, also by C++ code.
 
-    Without such descriptors, as in a service that has closed them, nothing is captured.
+    The descriptors belong to the whole process: output of other threads is captured, too, and two such blocks must not
+    run at once. Where the descriptors are closed, as in some services, nothing is captured.
     """
     output = NativeOutput()
     with tempfile.TemporaryFile() as file, contextlib.ExitStack() as restored:
@@ -53,13 +54,13 @@ def _redirected(descriptor: int, file: IO[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
-        _flush()  # what C++ code has buffered so far belongs into the file
+        _flush()  # what C++ code has buffered so far belongs to the block
         os.dup2(original, descriptor)
         os.close(original)
 
 
 def _flush() -> None:
-    """Empties the buffers of Python and of the C library."""
+    """Flushes the buffers of Python and of the C library."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

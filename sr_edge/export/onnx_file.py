@@ -1,4 +1,4 @@
-"""The whole export: from a loaded network to an ONNX file that has been compared, scanned and checked."""
+"""The export of a loaded network to an ONNX file, which is compared with PyTorch and checked by the rules first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.patches import CheckPatch, Patch, PatchKind, check_patches
-from sr_edge.export.proof import ProvenGraph, in_half_precision, prove, trace_and_prove
+from sr_edge.export.proof import VerifiedGraph, convert_and_verify_fp16, simplify_and_verify, trace_and_verify
 from sr_edge.export.static import forms_of, to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
@@ -37,22 +37,22 @@ StepCallback = Callable[[str], None]
 
 DISTRIBUTION = "sr-edge"
 
-DYNAMIC_SIDE_PX = 48  # of the pictures that a dynamic graph is checked on when no tile is at hand
+DYNAMIC_TILE_PX = 48  # height and width of the images that a dynamic graph is checked on where no tile is known
 _TRY_TRACED = "pass --form traced, which exports the network as it is written"
 _LEAVE_DYNAMIC_OUT = "leave --dynamic out"
-OTHER_SIZES = ((1, 1), (-1, 2))  # what is added to a dynamic graph's tile to see whether other sizes work
+OTHER_SIZES = ((1, 1), (-1, 2))  # steps added to height and width of the tile to test other sizes of a dynamic graph
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how it was proven.
+    """What an export wrote, and the results of its checks.
 
     Attributes:
-        float16: None unless the graph is in half precision.
-        remarks: what must be known of the checks: worst cases that were excused or lose in half precision, or a
-            simplification that was left out.
-        warnings: what is known against the graph without making it useless, one line for each rule.
-        form_reason: why the network is exported as traced although its static form was wanted; else empty.
+        float16: the check of half precision; None for a graph in fp32.
+        remarks: notes on the checks: worst cases that were excused or that lose in half precision, or a simplification
+            that was omitted.
+        warnings: problems of the graph that do not prevent its deployment, one line for each rule.
+        form_reason: why the traced form was exported although the static form was wanted; otherwise empty.
     """
 
     path: Path
@@ -82,30 +82,30 @@ def export_onnx(
 ) -> ExportReport:
     """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
-    The fp32 graph is compared with the PyTorch network on photographs, flat pictures and worst cases
-    (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph must lose no more
-    than 0.02 dB on photographs and flat pictures in real float16 arithmetic. The file appears under its name only when
+    The fp32 graph is compared with the PyTorch network on photographs, flat images and worst cases
+    (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph may lose at most
+    0.02 dB on photographs and flat images in real float16 arithmetic. The file appears under its name only when it is
     complete, and equal input gives equal bytes.
 
     Args:
-        model: the network and its card; it is left alone.
-        tile: input size in low-resolution pixels; for a dynamic graph, the size it is traced and checked at.
+        model: the network and its card; it is not modified.
+        tile: input size in low-resolution pixels; for a dynamic graph, the size at which it is traced and checked.
         path: the .onnx file to write.
-        form: the static twin, or the training form as traced (for comparison).
+        form: the static form, or the training form as traced (for comparison).
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
-        precision: FP32, or FP16 with explicit casts and fp32 islands; INT8 is made by calibration.
-        dynamic: free height and width, for networks that allow it.
-        targets: the runtimes that must take the graph, such as "tensorrt-10.3"; what others refuse is a warning.
-        patches: photographs, float32 (1, 3, height, width) in [0, 1] of the tile's size, to compare on; without any,
-            two that are bundled.
+        precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
+        dynamic: dynamic height and width, for networks that allow it.
+        targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
+        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; two bundled ones
+            where empty.
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: `path` cannot be written, the precision is not one that export writes, a target is unknown, or a
-            patch is not of the tile's size.
+        UsageError: `path` cannot be written, export does not write the precision, a target is unknown, or a patch is
+            not of the tile's size.
         TileError: the tile does not fit the network.
-        NotStatic: the static form was wanted and the network has none, whereas its traced form may do.
-        ExportError: the network has no ONNX form, or a check failed; nothing is written.
+        NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
+        ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
     """
     require_output_file(path)
     _require_writable(precision)
@@ -113,21 +113,21 @@ def export_onnx(
     targets = require_known_targets(targets)
     progress("building the network")
     network, forms = _network(model, tile, form, dynamic)
-    pictures = check_patches(tile, patches)
+    compared = check_patches(tile, patches)
     if dynamic:
         progress("tracing")
-        proven = prove(trace(network, tile, dynamic), model.module, pictures, progress)
-        _require_free_sides(proven.graph, model, tile)
+        verified = simplify_and_verify(trace(network, tile, dynamic), model.module, compared, progress)
+        _require_dynamic_sizes(verified.graph, model, tile)
     else:
         require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
-        proven = trace_and_prove(network, model.module, tile, pictures, require, progress)
-    resemblance = "" if model.card.random_weights else resemblance_remark(model, pictures[0])
-    proven = dataclasses.replace(proven, remarks=(*filter(None, [resemblance]), *proven.remarks))
+        verified = trace_and_verify(network, model.module, tile, compared, require, progress)
+    resemblance = "" if model.card.random_weights else resemblance_remark(model, compared[0])
+    verified = dataclasses.replace(verified, remarks=(*filter(None, [resemblance]), *verified.remarks))
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     metadata = GraphMetadata(
         card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
     )
-    return _finish(proven, metadata, path, pictures, progress, targets)
+    return _finish(verified, metadata, path, compared, progress, targets)
 
 
 def derive_onnx(
@@ -140,23 +140,23 @@ def derive_onnx(
     patches: Sequence[Patch] = (),
     progress: StepCallback = lambda step: None,
 ) -> ExportReport:
-    """Writes another precision or frame format of an exported graph, without tracing and comparing it again.
+    """Writes an exported graph in another precision or frame format, without tracing and comparing it again.
 
-    The bytes are those that `export_onnx` would have written. Arguments as there.
+    The bytes are those that `export_onnx` would have written. The other arguments are those of `export_onnx`.
 
     Args:
-        base: the report of an export with float frames, in fp32 or in `precision` already, whose file is in place.
+        base: the report of an export with float frames, in fp32 or already in `precision`, whose file still exists.
 
     Raises:
-        UsageError: `base` is not such an export, or the precision is not one that export writes.
-        ExportError: the file is gone or changed, or a check failed; nothing is written.
+        UsageError: `base` is not such an export, or export does not write the precision.
+        ExportError: the file is missing or has changed, or a check failed; nothing is written.
     """
-    found = base.metadata
+    source = base.metadata
     _require_writable(precision)
-    if found.io is not FrameFormat.FLOAT_NCHW or found.precision not in (Precision.FP32, precision):
+    if source.io is not FrameFormat.FLOAT_NCHW or source.precision not in (Precision.FP32, precision):
         raise UsageError(
-            f"{base.path} is in {found.precision} with {found.io} frames, from which {precision} cannot be derived",
-            found=(str(found.precision), str(found.io)),
+            f"{base.path} is in {source.precision} with {source.io} frames, from which {precision} cannot be derived",
+            found=(str(source.precision), str(source.io)),
             wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
             remedy="derive it from the fp32 export with float frames",
         )
@@ -169,14 +169,14 @@ def derive_onnx(
             wanted=base.sha256,
             remedy="export it again",
         )
-    pictures = check_patches(found.tile or TileSpec(DYNAMIC_SIDE_PX, DYNAMIC_SIDE_PX), patches)
-    metadata = dataclasses.replace(found, precision=precision, io=io)
-    proven = ProvenGraph(graph, base.parity, base.float16, base.remarks)
-    return _finish(proven, metadata, path, pictures, progress, require_known_targets(targets))
+    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches)
+    metadata = dataclasses.replace(source, precision=precision, io=io)
+    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks)
+    return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> bytes:
-    """Checks `model` in full and writes it in one move; returns the bytes written.
+    """Checks that `model` is valid ONNX, writes it atomically and returns the bytes written.
 
     Raises:
         ExportError: the model is not valid ONNX, or the file cannot be written.
@@ -200,12 +200,12 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
 
 
 def take_uint8_frames(path: Path) -> None:
-    """Rewrites the float-frame graph at `path`, of whatever precision, as one of uint8 NHWC frames.
+    """Rewrites the file of a graph of float frames, in any precision, as a graph of uint8 NHWC frames.
 
     Raises:
         ExportError: the graph does not take float frames, or the file cannot be written.
     """
-    graph = wrap_uint8(onnx.load(path))
+    graph = wrap_uint8(onnx.load(path)).model
     write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
     save_model(graph, path)
 
@@ -234,7 +234,7 @@ def _require_writable(precision: Precision) -> None:
 
 
 def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> tuple[nn.Module, dict[str, str]]:
-    """The module to trace and the choices made in it, per layer."""
+    """The module to trace, and the form chosen for each of its layers."""
     if form is Form.TRACED:
         return model.module, {}
     try:
@@ -246,26 +246,26 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
             f"the static form of {model.card.name} is made for one tile size, so that it cannot be dynamic",
             found="--dynamic",
             wanted=str(tile),
-            remedy="leave --dynamic out and let tiles take pictures of any size, or try the slower --form traced, "
-            "which can be dynamic for some networks",
+            remedy="leave --dynamic out, since images of any size are processed in tiles, or try the slower "
+            "--form traced, which can be dynamic for some networks",
         )
     return twin, forms_of(twin)
 
 
 def _not_static(error: ExportError) -> NotStatic:
-    """The same refusal of a static form, with the advice to export the traced form."""
+    """The error as NotStatic, with the advice to export the traced form."""
     remedy = f"{error.remedy}, or {_TRY_TRACED}" if error.remedy else _TRY_TRACED
     return NotStatic(error.problem, found=error.found, wanted=error.wanted, remedy=remedy)
 
 
-def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSpec) -> None:
+def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: TileSpec) -> None:
     step = model.card.multiple_px
     for rows, columns in OTHER_SIZES:
         other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
         photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
         try:
             compare_with_torch(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
-        except Exception as error:  # ours, and whatever the network raises of a size that it does not take
+        except Exception as error:  # ours, and whatever the network raises for a size that it cannot process
             reason = error.problem if isinstance(error, SrEdgeError) else one_line(error)
             raise ExportError(
                 f"{model.card.name} does not allow dynamic sizes: traced at {tile} it is wrong at {other} ({reason})",
@@ -276,7 +276,7 @@ def _require_free_sides(graph: onnx.ModelProto, model: LoadedModel, tile: TileSp
 
 
 def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
-    """What warnings the graph has; raises ExportError where a rule or a target refuses it."""
+    """The warnings of the rules about the graph; raises ExportError where a rule or a target refuses it."""
     try:
         findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
     except NotStatic as error:
@@ -285,19 +285,19 @@ def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets
 
 
 def _finish(
-    proven: ProvenGraph,
+    verified: VerifiedGraph,
     metadata: GraphMetadata,
     path: Path,
-    pictures: Sequence[CheckPatch],
+    patches: Sequence[CheckPatch],
     progress: StepCallback,
     targets: Sequence[str],
 ) -> ExportReport:
-    """Takes a proven graph to the precision and frame format that `metadata` names, and writes it."""
-    if metadata.precision is Precision.FP16 and proven.float16 is None:
-        proven = in_half_precision(proven, pictures, metadata.card.controls, progress)
-    graph = proven.graph
+    """Converts a verified graph to the precision and frame format of `metadata`, checks and writes it."""
+    if metadata.precision is Precision.FP16 and verified.float16 is None:
+        verified = convert_and_verify_fp16(verified, patches, metadata.card.controls, progress)
+    graph = verified.graph
     if metadata.io is FrameFormat.UINT8_NHWC:
-        graph = wrap_uint8(graph)
+        graph = wrap_uint8(graph).model
     warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)
@@ -308,8 +308,8 @@ def _finish(
         hashlib.sha256(data).hexdigest(),
         len(data),
         len(graph.graph.node),
-        proven.parity,
-        proven.float16,
-        proven.remarks,
+        verified.parity,
+        verified.float16,
+        verified.remarks,
         warnings,
     )

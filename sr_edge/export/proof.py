@@ -1,4 +1,4 @@
-"""A traced graph proven to be its network: simplified, compared with PyTorch, in half precision judged by pictures."""
+"""Verification of a traced graph: it is simplified and compared with PyTorch, and in fp16 checked on images."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ _REPORT = "report this with the network's code, since the exporter changes what 
 
 
 @dataclass(frozen=True, eq=False)
-class ProvenGraph:
-    """A graph with float frames, and what proved it.
+class VerifiedGraph:
+    """A graph of float frames with the results of its checks.
 
-    `float16` is None while the graph is in fp32. `remarks` are what must be known of the checks: worst cases that were
-    excused or lose in half precision, or a simplification that was left out.
+    Attributes:
+        graph: the graph, with float32 NCHW input and output.
+        parity: the comparison of the fp32 graph with PyTorch.
+        float16: the check of half precision; None while the graph is in fp32.
+        remarks: notes on the checks: worst cases that were excused or that lose in half precision, or a simplification
+            that was omitted.
     """
 
     graph: onnx.ModelProto
@@ -39,50 +43,53 @@ class ProvenGraph:
     remarks: tuple[str, ...] = ()
 
 
-def trace_and_prove(
+def trace_and_verify(
     network: nn.Module,
     module: nn.Module,
     tile: TileSpec,
     patches: Sequence[CheckPatch],
     require: Callable[[onnx.ModelProto], object],
     progress: StepCallback,
-) -> ProvenGraph:
-    """The graph of one tile size: as the network is traced, or where that fails with its constant parts kept out.
+) -> VerifiedGraph:
+    """Traces the network for one tile size and verifies the graph.
+
+    Where the plain trace fails, the network is traced again with everything computed beforehand that does not depend on
+    the image (`WithConstantParts`).
 
     Args:
-        network: what to trace: the static form, or the network itself.
-        module: the network in PyTorch.
+        network: the module to trace: the static form, or the network itself.
+        module: the network in PyTorch, to compare with.
         tile: height and width.
-        patches: what to compare on.
+        patches: the images to compare on.
         require: raises ExportError for a graph that cannot be deployed.
         progress: called with the name of each step before it starts.
 
     Raises:
-        NotDeployable: a rule that holds everywhere or a target refuses the graph, or the network decides in Python.
-        ExportError: neither way gives a graph that is the network's function; of the second way.
+        NotDeployable: a general rule or a target refuses the graph, or the network branches in Python on the image.
+        ExportError: neither trace gives a graph that computes what the network computes; the error of the second one.
     """
     advice = _REPORT if network is module else _WITHOUT_REWRITES
     try:
-        return _traced_and_proven(network, module, tile, patches, advice, require, progress)
+        return _traced_and_verified(network, module, tile, patches, advice, require, progress)
     except ExportError as error:
-        # Constants change neither what a target refuses nor what the network decides.
+        # The second trace has the same operators for the targets, and the same branches in Python.
         if isinstance(error, NotDeployable) and not isinstance(error, NotStatic):
             raise
         failure = error
     try:
-        proven = _traced_and_proven(WithConstantParts(network), module, tile, patches, advice, require, progress)
+        verified = _traced_and_verified(WithConstantParts(network), module, tile, patches, advice, require, progress)
     except ExportError:
-        if isinstance(failure, NotStatic):  # the traced form may do
+        if isinstance(failure, NotStatic):  # the caller may export the traced form instead
             raise failure from failure.__cause__
         raise
     remark = (
-        "what does not depend on the picture was computed before tracing, since the plain trace failed: "
+        "what does not depend on the image was computed before tracing, because the plain trace failed: "
         f"{failure.problem}"
     )
-    return replace(proven, remarks=(remark, *proven.remarks))
+    return replace(verified, remarks=(remark, *verified.remarks))
 
 
-def _traced_and_proven(
+def _traced_and_verified(
     network: nn.Module,
     module: nn.Module,
     tile: TileSpec,
@@ -90,40 +97,43 @@ def _traced_and_proven(
     advice: str,
     require: Callable[[onnx.ModelProto], object],
     progress: StepCallback,
-) -> ProvenGraph:
+) -> VerifiedGraph:
     progress("tracing")
-    proven = prove(trace(network, tile), module, patches, progress, advice)
-    require(proven.graph)
-    return proven
+    verified = simplify_and_verify(trace(network, tile), module, patches, progress, advice)
+    require(verified.graph)
+    return verified
 
 
-def prove(
+def simplify_and_verify(
     traced: onnx.ModelProto,
     module: nn.Module,
     patches: Sequence[CheckPatch],
     progress: StepCallback,
     advice: str = _REPORT,
-) -> ProvenGraph:
-    """The simplified graph, or the traced one where simplification fails or changes what the network computes.
+) -> VerifiedGraph:
+    """Simplifies a traced graph and compares it with PyTorch.
 
-    Comparing the simplified graph with PyTorch proves both steps at once; the traced graph is compared only where that
-    fails, to tell which of the two steps is at fault.
+    Comparing the simplified graph verifies tracing and simplification at once. The traced graph is compared only where
+    that fails, to find out which of the two steps is wrong.
 
     Args:
-        traced: as the exporter wrote it.
+        traced: the graph as the exporter wrote it.
         module: the network in PyTorch.
-        patches: what to compare on.
+        patches: the images to compare on.
         progress: called with the name of each step before it starts.
-        advice: what an error says to do next.
+        advice: the remedy that an error gives.
+
+    Returns:
+        The simplified graph, or the traced one where simplification fails or changes what the network computes.
 
     Raises:
-        ExportError: neither graph gives the pictures that PyTorch gives.
+        ExportError: neither graph has the output that PyTorch has.
     """
     progress("simplifying")
     try:
-        simplified, failure = simplify(traced), ""
+        simplified, failure = simplify(traced).model, ""
     except ExportError as error:
-        simplified, failure = traced, f"it is as it was ({error})"
+        simplified, failure = traced, f"it is unchanged ({error})"
     progress("comparing with PyTorch")
     graph = simplified
     if not failure:
@@ -138,17 +148,17 @@ def prove(
         graph, parity = traced, compare_with_torch(traced, module, patches)
     parity.require_within(advice)
     remarks = (f"exported without simplification, after which {failure}",) if failure else ()
-    return ProvenGraph(graph, parity, remarks=(*remarks, *parity.remarks))
+    return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks))
 
 
-def in_half_precision(
-    proven: ProvenGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
-) -> ProvenGraph:
-    """The same graph in fp16 with fp32 islands; raises ExportError where it loses a photograph or flat picture."""
+def convert_and_verify_fp16(
+    verified: VerifiedGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
+) -> VerifiedGraph:
+    """Converts the graph to fp16 with fp32 islands; raises ExportError where a photograph or flat image suffers."""
     progress("converting to half precision")
-    magnitudes = observe_magnitudes(proven.graph, [patch.batch for patch in patches], controls)
-    half = to_fp16(proven.graph, magnitudes=magnitudes)
+    magnitudes = observe_magnitudes(verified.graph, [patch.batch for patch in patches], controls)
+    half = to_fp16(verified.graph, magnitudes=magnitudes).model
     progress("checking in float16 arithmetic")
-    check = check_float16(half, proven.graph, patches, controls)
+    check = check_float16(half, verified.graph, patches, controls)
     check.require_within()
-    return replace(proven, graph=half, float16=check, remarks=(*proven.remarks, *check.remarks))
+    return replace(verified, graph=half, float16=check, remarks=(*verified.remarks, *check.remarks))

@@ -9,18 +9,13 @@ import onnx
 
 from sr_edge.bundle import Artifact, ArtifactKind, Bundle
 from sr_edge.errors import PrecisionUnavailable
+from sr_edge.export.checks.targets import TargetLibrary, activation_types_read_by
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import read_metadata, write_metadata
 from sr_edge.export.serving import ServedBy
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.spec import ActivationType, FrameFormat, Precision
-
-_ACTIVATION_TYPES = {
-    ServedBy.ONNXRUNTIME: (ActivationType.INT8, ActivationType.UINT8),
-    ServedBy.TENSORRT: (ActivationType.INT8,),
-    ServedBy.OPENVINO: (ActivationType.UINT8,),
-}
+from sr_edge.spec import FrameFormat, Precision
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def served_graph(
     model = read_onnx(path)
     if artifact.io is io:
         return ServedGraph(artifact, io, model, path.read_bytes())
-    wrapped = wrap_uint8(model)
+    wrapped = wrap_uint8(model).model
     write_metadata(wrapped, dataclasses.replace(read_metadata(model), io=io))
     return ServedGraph(artifact, io, wrapped, wrapped.SerializeToString(deterministic=True))
 
@@ -71,7 +66,8 @@ def _find(
 ) -> Artifact | None:
     artifacts = bundle.manifest.artifacts
     if precision is Precision.INT8:
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, _ACTIVATION_TYPES[library], io)
+        activation_types = activation_types_read_by(TargetLibrary(library.value))
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io)
     return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
 
 

@@ -1,7 +1,7 @@
-"""From a PyTorch module to an ONNX model, by the TorchScript exporter at opset 17.
+"""Conversion of a PyTorch module to an ONNX model by the TorchScript-based exporter, at opset 17.
 
-Why that exporter: torch's newer one (dynamo=True) fails to convert these networks down to opset 17, silently writes
-opset 18, and adds transposes; opset 17 is what TensorRT 10.3 on a Jetson reads well. See docs/adr.
+The newer exporter of torch (dynamo=True) cannot convert these networks down to opset 17: it writes opset 18 without
+saying so, and adds transposes. TensorRT 10.3 on a Jetson reads opset 17 well. See docs/adr.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ _EXPECTED_DEPRECATIONS = (
     "You are using the legacy TorchScript-based ONNX export",
     "The feature will be removed. Please remove usage of this function",
 )
-_FREE_SIDES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_height", 3: "output_width"}}
+_DYNAMIC_AXES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_height", 3: "output_width"}}
 
 
 def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.ModelProto:
-    """Records `module` on a float32 (1, 3, height, width) input named "input"; the output is named "output".
+    """Traces `module` with a float32 (1, 3, height, width) input named "input" and an output named "output".
 
-    The network's controls become inputs of their own names, float32 of shape [1].
+    The network's controls become inputs under their own names, float32 of shape [1].
 
-    With `dynamic` the height and width of input and output are symbols; whether the network really allows that,
-    the caller must test, since tracing bakes Python integers in without a word.
+    Args:
+        module: the network, in eval mode from then on.
+        tile: the height and width to trace at.
+        dynamic: makes height and width of input and output symbolic. Whether the network is correct at other sizes must
+            be tested by the caller, since tracing turns Python integers into constants without a warning.
 
     Raises:
-        ExportError: the exporter has no ONNX form for an operator, the network cannot be run, or the exporter wrote
+        ExportError: the exporter cannot express an operator in ONNX, the network cannot be run, or the exporter wrote
             another opset.
     """
     with tempfile.TemporaryDirectory(prefix="sr-edge-") as folder:
@@ -53,7 +56,7 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
                 _export(module.eval(), tile, dynamic, file)
         except (SrEdgeError, MemoryError):
             raise
-        except Exception as error:  # the exporter's own, and whatever the network's code raises while it is recorded
+        except Exception as error:  # the exporter's own, and whatever the network's code raises while it is traced
             reason = exporter_reason(error, printed.text)
             raise ExportError(
                 f"the network has no ONNX form at opset {OPSET}: {reason}",
@@ -73,11 +76,11 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
 
 
 def _without_scripts(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.Module:
-    """The module, or a recording by torch.jit where parts of it are TorchScript, which the exporter refuses."""
+    """The module, or its torch.jit trace where parts of it are scripted, which the exporter refuses."""
     if not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         return module
-    recorded: nn.Module = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call]
-    return recorded
+    traced: nn.Module = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+    return traced
 
 
 def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:
@@ -96,5 +99,5 @@ def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> Non
             opset_version=OPSET,
             input_names=[INPUT_NAME, *(control.name for control in controls)],
             output_names=[OUTPUT_NAME],
-            dynamic_axes=_FREE_SIDES if dynamic else None,
+            dynamic_axes=_DYNAMIC_AXES if dynamic else None,
         )

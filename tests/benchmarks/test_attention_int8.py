@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_edge.calibration.graph import load_graph, name_nodes
+from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.export.cleanup import name_nodes
 from sr_edge.spec import Precision
 from tests.calibration.graphs import parsed, photo_like, random_weight
 from tests.calibration.networks import export
@@ -55,7 +56,7 @@ def test_openvino_computes_such_a_product_in_int8(script: Any, left: str, tmp_pa
     """With a left side that is never negative, and with one that is."""
     body = f"c = Conv(x, w)  d = Conv(x, v)  a = {left}(c)  t = Transpose<perm = [0,1,3,2]>(d)  y = MatMul(a, t)"
     product = parsed(body, {"w": random_weight(16, 3, 1, 1), "v": random_weight(16, 3, 1, 1, seed=1)})
-    name_nodes(product)
+    product = name_nodes(product).model
     (nodes,) = script.products_of(product).values()
     clips = script.clips_of(product, nodes, photo_like(4, 3))
     for chosen, ran in (([], 0), (nodes, 1)):

@@ -13,10 +13,11 @@ from torch import nn
 from sr_edge.calibration import TensorRange, graph_tile
 from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
 from sr_edge.calibration.columns import possible_layers
-from sr_edge.calibration.graph import graph_channels, is_dynamic, name_nodes
+from sr_edge.calibration.graph import graph_channels, is_dynamic
 from sr_edge.calibration.observers import MinMaxObserver
 from sr_edge.calibration.watched import Batch, InstrumentedGraph, StepProgress
 from sr_edge.errors import CalibrationError
+from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.tracing import trace
 from sr_edge.spec import TileSpec
@@ -32,7 +33,7 @@ def ranges_of(
     progress: StepProgress | None = None,
     observed_bytes: int = OBSERVED_BYTES,
 ) -> dict[str, TensorRange]:
-    name_nodes(model)
+    model = name_nodes(model).model
     layers = list(possible_layers(model).values())
     found = collect_ranges(model, layers, batches, MinMaxObserver, progress, observed_bytes)
     return {name: entry.range for part in found for name, entry in part.items()}
@@ -60,7 +61,7 @@ def test_several_passes_give_what_one_pass_gives(mixed_graph: onnx.ModelProto, b
 def test_a_uint8_graph_takes_the_same_float_patches(mixed_graph: onnx.ModelProto, batches: list[Batch]) -> None:
     rounded = [np.rint(batch * 255.0).astype(np.float32) / np.float32(255.0) for batch in batches]
     wanted = ranges_of(mixed_graph, rounded)
-    found = ranges_of(wrap_uint8(mixed_graph), rounded)
+    found = ranges_of(wrap_uint8(mixed_graph).model, rounded)
     for name in TENSORS[1:]:
         assert found[name].highest == pytest.approx(wanted[name].highest, rel=1e-5)
 
@@ -105,7 +106,7 @@ def test_values_that_are_not_finite_are_refused(mixed_graph: onnx.ModelProto, ba
 class TestGraphTile:
     def test_a_static_graph_says_its_tile_in_both_layouts(self, mixed_graph: onnx.ModelProto, tmp_path: Path) -> None:
         onnx.save(mixed_graph, tmp_path / "float.onnx")
-        onnx.save(wrap_uint8(mixed_graph), tmp_path / "uint8.onnx")
+        onnx.save(wrap_uint8(mixed_graph).model, tmp_path / "uint8.onnx")
         assert graph_tile(tmp_path / "float.onnx") == graph_tile(tmp_path / "uint8.onnx") == TileSpec(24, 24)
         assert graph_channels(tmp_path / "float.onnx") == graph_channels(tmp_path / "uint8.onnx") == 3
         assert not is_dynamic(tmp_path / "float.onnx")

@@ -117,7 +117,7 @@ def test_the_file_holds_the_tuned_weights_in_both_spellings_with_equal_bits(
     mixed_file: Path, tuned: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
     model = load_graph(mixed_file)
-    written = {activation_type: insert_qdq(model, tuned, activation_type) for activation_type in ActivationType}
+    written = {activation_type: insert_qdq(model, tuned, activation_type).model for activation_type in ActivationType}
     outputs = [run_as_written(graph, batches[0]) for graph in written.values()]
     np.testing.assert_array_equal(outputs[0], outputs[1])
     judged = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)

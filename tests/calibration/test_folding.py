@@ -8,11 +8,11 @@ import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
-from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.graph import view_graph
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Float32Array, parsed
@@ -66,8 +66,7 @@ def constants() -> dict[str, Float32Array]:
 
 def model_of(body: str, picture: str = "float[1,3,8,8] x") -> onnx.ModelProto:
     model = parsed(body, constants(), picture)
-    name_nodes(model)
-    return model
+    return name_nodes(model).model
 
 
 def last_op(model: onnx.ModelProto) -> str:
@@ -87,7 +86,7 @@ def calibration_of(model: onnx.ModelProto, smoothing: tuple[float, ...], clip: f
 def test_a_fold_is_exact_and_adds_no_operator(name: str) -> None:
     model = model_of(FOLDED[name])
     calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0))  # powers of two: nothing is rounded
-    quantized = insert_qdq(model, calibration, ActivationType.INT8)
+    quantized = insert_qdq(model, calibration, ActivationType.INT8).model
     added = [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")]
     assert not added
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
@@ -101,7 +100,7 @@ def test_what_would_change_something_else_is_left_and_gets_a_mul(name: str) -> N
     model = model_of(LEFT[name])
     channels = 3 if name == "the picture" else 4
     calibration = calibration_of(model, (0.25, 0.5, 2.0, 4.0)[:channels])
-    quantized = insert_qdq(model, calibration, ActivationType.INT8)
+    quantized = insert_qdq(model, calibration, ActivationType.INT8).model
     assert [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")] == ["Mul"]
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
     judged = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)

@@ -53,5 +53,5 @@ def test_an_fp16_rest_keeps_what_leaves_float16_in_fp32(tmp_path: Path) -> None:
     found = run_float16(onnx.load(mixed), feed)
     assert found.first_overflow == ""
     assert float(np.abs(found.outputs["output"] - wanted).max()) < 0.05 * float(np.abs(wanted).max())
-    control = run_float16(to_fp16(onnx.load(plain)), feed)
+    control = run_float16(to_fp16(onnx.load(plain)).model, feed)
     assert control.first_overflow != ""

@@ -65,4 +65,4 @@ def test_what_makes_no_picture_of_its_input_warns_of_nothing(body: str) -> None:
 
 
 def test_a_uint8_graph_has_no_range_to_choose(mixed_graph: onnx.ModelProto) -> None:
-    assert range_warning(wrap_uint8(mixed_graph), photo_like(4, 3), 255.0) == ""
+    assert range_warning(wrap_uint8(mixed_graph).model, photo_like(4, 3), 255.0) == ""

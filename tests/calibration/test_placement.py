@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.export.cleanup import name_nodes
 from tests.calibration.graphs import Float32Array, of_nodes, random_weight
 from tests.expected_errors import raises
 
@@ -148,9 +148,9 @@ def test_a_quantized_graph_is_refused() -> None:
 def test_nodes_without_a_name_or_with_a_common_one_get_their_own() -> None:
     conv = random_weight(4, 4, 1, 1)
     model = chain(("Conv_1", "Conv", conv), ("", "Conv", conv), ("Conv_1", "Conv", conv))
-    name_nodes(model)
+    model = name_nodes(model).model
     names = [node.name for node in model.graph.node]
     assert names[0] == "Conv_1"
     assert len(set(names)) == 3
-    name_nodes(model)
+    model = name_nodes(model).model
     assert [node.name for node in model.graph.node] == names

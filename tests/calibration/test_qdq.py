@@ -98,26 +98,26 @@ def test_a_shared_weight_is_quantized_once_where_its_inputs_are_not_smoothed_apa
     mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> None:
     unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
-    quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8)
+    quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8).model
     uses = Counter(name for node in quantized.graph.node for name in node.input)
     assert uses["shared.weight/int8_axis0"] == 2
 
 
 def test_every_name_is_there_once(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
-    quantized = insert_qdq(mixed_graph, calibration, ActivationType.INT8)
+    quantized = insert_qdq(mixed_graph, calibration, ActivationType.INT8).model
     names = [node.name for node in quantized.graph.node]
     assert len(set(names)) == len(names)
     assert len({tensor.name for tensor in quantized.graph.initializer}) == len(quantized.graph.initializer)
 
 
 def test_an_activation_of_an_int8_and_a_float_layer_reaches_the_float_one_unrounded() -> None:
-    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a"]), ActivationType.INT8)
+    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a"]), ActivationType.INT8).model
     inputs = {node.name: node.input[0] for node in quantized.graph.node if node.op_type == "Conv"}
     assert inputs == {"a": "x/int8", "b": "x"}
 
 
 def test_two_int8_readers_of_one_activation_share_its_pair() -> None:
-    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a", "b"]), ActivationType.INT8)
+    quantized = insert_qdq(two_readers(), calibration_of_two_readers(int8=["a", "b"]), ActivationType.INT8).model
     assert [node.op_type for node in quantized.graph.node].count("QuantizeLinear") == 1
 
 
@@ -129,7 +129,7 @@ def test_float_weights_that_nothing_reads_any_more_are_gone(quantized: onnx.Mode
 
 def test_int8_weights_make_the_file_smaller(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
     unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
-    view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8))
+    view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8).model)
     held = Counter[str]()
     for constant in view.constants.values():
         held[str(constant.dtype)] += constant.nbytes
@@ -144,7 +144,7 @@ def test_a_uint8_frame_graph_is_quantized_too(
     mixed_graph: onnx.ModelProto, batches: list[Batch], tmp_path: Path, run_as_written: Run
 ) -> None:
     path = tmp_path / "frames.onnx"
-    onnx.save(wrap_uint8(mixed_graph), path)
+    onnx.save(wrap_uint8(mixed_graph).model, path)
     found = calibrate(path, batches)
     frame = np.rint(batches[0] * 255.0).astype(np.uint8).transpose(0, 2, 3, 1)
     wanted = run_as_written(onnx.load(path), frame)
@@ -157,7 +157,7 @@ def test_a_weight_in_a_constant_node_is_quantized_and_dropped() -> None:
     model = two_readers()
     weight = model.graph.initializer.pop(0)
     model.graph.node.insert(0, helper.make_node("Constant", [], [weight.name], value=weight))
-    quantized = insert_qdq(model, calibration_of_two_readers(int8=["a"]), ActivationType.INT8)
+    quantized = insert_qdq(model, calibration_of_two_readers(int8=["a"]), ActivationType.INT8).model
     assert not [node for node in quantized.graph.node if node.op_type == "Constant"]
 
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
 from sr_edge.calibration.calibrated_file import choose_activation_type
-from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.watched import Batch
 from sr_edge.errors import UsageError
+from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import describe_machine
 from sr_edge.spec import ActivationType
@@ -70,7 +70,8 @@ def activation_types(
     onnx.save(network, path)
     calibration = calibrate(path, batches, method="percentile", include=["*"])
     return {
-        activation_type: insert_qdq(onnx.load(path), calibration, activation_type) for activation_type in ActivationType
+        activation_type: insert_qdq(onnx.load(path), calibration, activation_type).model
+        for activation_type in ActivationType
     }
 
 
@@ -129,7 +130,7 @@ def test_openvino_still_loses_the_sign_of_signed_values_behind_a_concat(
     calibration = Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
     agreement_db = {}
     for activation_type in ActivationType:
-        quantized = insert_qdq(model, calibration, activation_type)
+        quantized = insert_qdq(model, calibration, activation_type).model
         agreement_db[activation_type] = psnr_db(
             run_openvino(quantized, batches[0]), run_as_written(quantized, batches[0])
         )
@@ -164,7 +165,7 @@ def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
 ) -> None:
     model, calibration = relu_toy(other)
     signed, unsigned = (
-        insert_qdq(model, calibration, activation_type)
+        insert_qdq(model, calibration, activation_type).model
         for activation_type in (ActivationType.INT8, ActivationType.UINT8)
     )
     found = run_as_written(signed, batches[0])
@@ -225,14 +226,14 @@ def test_a_relu_that_is_read_in_another_way_too_stays(
         "yes": np.array(True),
     }
     model = parsed(body, constants, output=output)
-    name_nodes(model)
+    model = name_nodes(model).model
     second = find_quantizable_ops(model)[-1]
     decisions = tuple(Decision(op.node, op.op_type, op.node == second.node, "") for op in find_quantizable_ops(model))
     calibration = Calibration(
         Provenance("", (), "min-max"), PlacementPolicy(), {"b": TensorRange(0.0, 2.0, 1.5)}, decisions
     )
     signed, unsigned = (
-        insert_qdq(model, calibration, activation_type)
+        insert_qdq(model, calibration, activation_type).model
         for activation_type in (ActivationType.INT8, ActivationType.UINT8)
     )
     np.testing.assert_array_equal(run_as_written(signed, batches[0]), run_as_written(unsigned, batches[0]))

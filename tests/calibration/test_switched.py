@@ -60,6 +60,6 @@ def test_on_it_is_the_written_int8_graph(
     model: onnx.ModelProto, calibration: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
     found = FakeQuantGraph(model, calibration).run(batches[0], calibration.int8_nodes)
-    wanted = run_as_written(insert_qdq(model, calibration, ActivationType.INT8), batches[0])
+    wanted = run_as_written(insert_qdq(model, calibration, ActivationType.INT8).model, batches[0])
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.abs(wanted - run_as_written(model, batches[0])).mean() > 0.3, "the bias was not corrected"

@@ -80,17 +80,20 @@ class TestUnsigned:
         self, activation_type: ActivationType, pads: tuple[int, ...], run_as_written: Run
     ) -> None:
         rounded = one_conv(int8_weight(WEIGHT, 0), pads=pads)
-        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type), picture())
+        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type).model, picture())
         np.testing.assert_allclose(found, run_as_written(rounded, picture()), atol=1e-5)
 
     def test_signed_levels_lose_half_of_them(self, run_as_written: Run) -> None:
         rounded = run_as_written(one_conv(int8_weight(WEIGHT, 0)), picture())
-        found = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8), picture())
+        found = run_as_written(
+            insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8).model, picture()
+        )
         assert np.abs(found - rounded).max() > 1e-3
 
     def test_both_spellings_are_bit_equal(self, run_as_written: Run) -> None:
         graphs = [
-            insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, activation_type) for activation_type in ActivationType
+            insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, activation_type).model
+            for activation_type in ActivationType
         ]
         signed, unsigned = (run_as_written(graph, picture()) for graph in graphs)
         np.testing.assert_array_equal(signed, unsigned)
@@ -99,7 +102,7 @@ class TestUnsigned:
         model = one_conv(pads=(1, 1, 1, 1))
         judged = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
         np.testing.assert_allclose(
-            judged, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8), picture()), atol=1e-5
+            judged, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8).model, picture()), atol=1e-5
         )
 
     @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.BF16])
@@ -113,7 +116,7 @@ class TestUnsigned:
         first = np.zeros((4, 3, 3, 3), np.float32)
         first[:, :, 1, 1] = np.eye(4, 3)  # hands the picture on: what comes out tells which level went in
         model = one_conv(first, bias=np.zeros(4, np.float32), pads=(1, 1, 1, 1))
-        written = insert_qdq(model, UNSIGNED, ActivationType.UINT8)
+        written = insert_qdq(model, UNSIGNED, ActivationType.UINT8).model
         found = output_of(written, every_gray, float_precision, None)(every_gray, {})
         step = 1.0 / 255.0 if float_precision is Precision.FP32 else 2.0 / 255.0  # the output itself is rounded to bf16
         np.testing.assert_allclose(found, run_as_written(written, every_gray), atol=0.25 * step)
@@ -136,7 +139,7 @@ class TestUnsigned:
         calibration = replace(UNSIGNED, corrections={"conv": (0.25,) * len(weight)})
         judged = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
         for activation_type in ActivationType:
-            found = run_as_written(insert_qdq(model, calibration, activation_type), picture())
+            found = run_as_written(insert_qdq(model, calibration, activation_type).model, picture())
             np.testing.assert_allclose(found, judged, atol=1e-5)
 
 

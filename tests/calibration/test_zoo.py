@@ -27,7 +27,7 @@ class Zoo:
     def __init__(self, name: str, multiple_px: int, folder: Path, pictures: Path) -> None:
         tile = TileSpec(max(24, multiple_px), max(24, multiple_px))
         loaded = load_model(name, 2, random_weights=True)
-        graph = simplify(trace(to_static(loaded.module, tile.height, tile.width), tile))
+        graph = simplify(trace(to_static(loaded.module, tile.height, tile.width), tile)).model
         write_metadata(
             graph, GraphMetadata(loaded.card, Form.STATIC, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "0", "0")
         )
@@ -37,7 +37,7 @@ class Zoo:
         self.calibration: Calibration = calibrate(self.path, patches)
 
     def quantized(self, activation_type: ActivationType) -> onnx.ModelProto:
-        return insert_qdq(load_graph(self.path), self.calibration, activation_type)
+        return insert_qdq(load_graph(self.path), self.calibration, activation_type).model
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda architecture: architecture.name)

@@ -119,19 +119,19 @@ def hot_taylor_graph() -> onnx.ModelProto:
     with torch.no_grad():
         network.conv_first.weight.mul_(1000.0)
         last.weight.div_(1000.0)
-    return simplify(trace(to_static(network, TAYLOR_TILE.height, TAYLOR_TILE.width), TAYLOR_TILE))
+    return simplify(trace(to_static(network, TAYLOR_TILE.height, TAYLOR_TILE.width), TAYLOR_TILE)).model
 
 
 @pytest.fixture(scope="session")
 def attention_graph(attention_net: nn.Module) -> onnx.ModelProto:
-    return simplify(trace(attention_net, TILE))
+    return simplify(trace(attention_net, TILE)).model
 
 
 @pytest.fixture(scope="session")
 def hot_attention_graph(hot_attention_net: nn.Module) -> onnx.ModelProto:
-    return simplify(trace(hot_attention_net, TILE))
+    return simplify(trace(hot_attention_net, TILE)).model
 
 
 @pytest.fixture(scope="session")
 def shuffle_graph(shuffle_net: nn.Module) -> onnx.ModelProto:
-    return simplify(trace(shuffle_net, TILE))
+    return simplify(trace(shuffle_net, TILE)).model

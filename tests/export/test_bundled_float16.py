@@ -40,7 +40,7 @@ def bundled_graph(weights: Path) -> tuple[onnx.ModelProto, TileSpec, tuple[Contr
     model = load_model(None, None, weights)
     side = -(-SMALLEST_TILE_PX // model.card.multiple_px) * model.card.multiple_px
     tile = TileSpec(side, side)
-    return simplify(trace(to_static(model.module, side, side), tile)), tile, model.card.controls
+    return simplify(trace(to_static(model.module, side, side), tile)).model, tile, model.card.controls
 
 
 def heated(model: onnx.ModelProto, gain: float) -> onnx.ModelProto:
@@ -65,7 +65,7 @@ def heated(model: onnx.ModelProto, gain: float) -> onnx.ModelProto:
 def _outermost(view: GraphView, forwards: bool) -> set[int]:
     """The weighted layers with no other one between them and the picture: that goes in, or that comes out."""
     beyond: dict[str, bool] = {}
-    found: set[int] = set()
+    nodes: set[int] = set()
     order = range(len(view.nodes))
     for at in order if forwards else reversed(order):
         node = view.nodes[at]
@@ -73,17 +73,17 @@ def _outermost(view: GraphView, forwards: bool) -> set[int]:
         is_weighted = node.op_type in _WEIGHTED and node.input[1] in view.constants
         is_beyond = any(beyond.get(tensor, False) for tensor in nearer)
         if is_weighted and not is_beyond:
-            found.add(at)
+            nodes.add(at)
         for tensor in farther:
             beyond[tensor] = beyond.get(tensor, False) or is_beyond or is_weighted
-    return found
+    return nodes
 
 
 @pytest.mark.parametrize("weights", BUNDLED, ids=lambda path: path.stem)
 def test_a_bundled_network_loses_next_to_nothing(weights: Path) -> None:
     graph, tile, controls = bundled_graph(weights)
     patches = counted_worst_cases(tile)[:2]
-    half = to_fp16(graph, magnitudes=observe_magnitudes(graph, [patch.batch for patch in patches], controls))
+    half = to_fp16(graph, magnitudes=observe_magnitudes(graph, [patch.batch for patch in patches], controls)).model
     check = check_float16(half, graph, patches, controls)
     check.require_within(MOST_LOSS_DB)
     assert check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
@@ -93,18 +93,18 @@ def test_a_bundled_network_loses_next_to_nothing(weights: Path) -> None:
 def test_a_bundled_network_with_hot_features_holds_where_the_naive_cast_fails(weights: Path) -> None:
     graph, tile, controls = bundled_graph(weights)
     hot, patches = heated(graph, HOT), counted_worst_cases(tile)[1:2]
-    naive = to_fp16(hot, FORCED_RULES)
+    naive = to_fp16(hot, FORCED_RULES).model
     with raises(ExportError) as caught:
         check_float16(naive, hot, patches, controls).require_within(MOST_LOSS_DB)
     fault = caught.value.found
     assert fault in {node.name for node in naive.graph.node} or (isinstance(fault, float) and fault > MOST_LOSS_DB)
     magnitudes = observe_magnitudes(hot, [patch.batch for patch in patches], controls)
     assert "out_of_range" in find_islands(view_graph(hot), magnitudes=magnitudes).values()
-    check_float16(to_fp16(hot, magnitudes=magnitudes), hot, patches, controls).require_within(MOST_LOSS_DB)
+    check_float16(to_fp16(hot, magnitudes=magnitudes).model, hot, patches, controls).require_within(MOST_LOSS_DB)
 
 
 def test_structure_alone_cannot_know_how_large_a_convolution_gets() -> None:
     graph, tile, controls = bundled_graph(next(path for path in BUNDLED if path.stem == "convnet-light-x2"))
     hot, patches = heated(graph, HOT), counted_worst_cases(tile)[1:2]
-    check = check_float16(to_fp16(hot), hot, patches, controls)
+    check = check_float16(to_fp16(hot).model, hot, patches, controls)
     assert re.fullmatch(r"/middle\.\d+/Conv", check.first_overflow)

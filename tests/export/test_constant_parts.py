@@ -89,7 +89,7 @@ NETWORKS = (MaskBySlices, PooledToAComputedSize, FoldsItsWeights, SortsByAnyOrde
 def test_the_trace_with_constant_parts_is_the_network(kind: type[Upscaling]) -> None:
     torch.manual_seed(0)
     network = kind().eval().requires_grad_(False)
-    graph = simplify(trace(WithConstantParts(network), TILE))
+    graph = simplify(trace(WithConstantParts(network), TILE)).model
     assert compare_with_torch(graph, network, check_patches(TILE)).passed
     operators = Counter(node.op_type for node in graph.graph.node)
     assert not {"Shape", "ConstantOfShape", "Range", "NonZero", "If"} & set(operators)
@@ -135,7 +135,7 @@ def test_what_is_written_through_a_view_is_never_exported_as_a_constant(tmp_path
     """The recording cannot follow it; comparing with PyTorch refuses such a graph, and the plain trace is right."""
     network = WritesThroughAView().eval()
     assert not compare_with_torch(
-        simplify(trace(WithConstantParts(network), TILE)), network, check_patches(TILE)
+        simplify(trace(WithConstantParts(network), TILE)).model, network, check_patches(TILE)
     ).passed
     model = LoadedModel(network, ModelCard(name="net", scale=2, parameters=0))
     assert export_onnx(model, TILE, tmp_path / "net.onnx").parity.passed

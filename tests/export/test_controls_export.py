@@ -86,11 +86,11 @@ def test_the_graph_is_the_network_at_any_setting(model: LoadedModel, tmp_path: P
     path = export_onnx(model, TILE, tmp_path / "dial.onnx").path
     answers = []
     for setting in ({"alpha": 1.0, "beta": 0.5}, {"alpha": 0.25, "beta": 2.0}, {"alpha": 2.0, "beta": 0.25}):
-        found = run_onnxruntime(path, feed_of("input", picture(), setting))["output"]
+        output = run_onnxruntime(path, feed_of("input", picture(), setting))["output"]
         with torch.inference_mode():
             wanted = model.module(torch.from_numpy(picture()), *control_tensors(CONTROLS, setting)).numpy()
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
-        answers.append(found)
+        np.testing.assert_allclose(output, wanted, atol=1e-6)
+        answers.append(output)
     assert np.abs(answers[0] - answers[1]).max() > 0.01
 
 
@@ -148,4 +148,4 @@ def test_scalars_that_no_card_tells_of_are_refused() -> None:
     foreign = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     with raises(ExportError, found=(), wanted=METADATA_KEY):
         graph_controls(foreign)
-    assert [value.name for value in wrap_uint8(foreign).graph.input] == ["a", "alpha"]
+    assert [value.name for value in wrap_uint8(foreign).model.graph.input] == ["a", "alpha"]

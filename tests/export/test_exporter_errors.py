@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sr_edge.errors import ExportError, TileError
-from sr_edge.export.exporter_errors import LONGEST, exporter_reason
+from sr_edge.export.exporter_errors import MAX_REASON_LENGTH, exporter_reason
 from sr_edge.export.native_output import captured_native_output
 from sr_edge.export.tracing import OPSET, trace
 from sr_edge.spec import TileSpec
@@ -43,11 +43,11 @@ def test_a_failed_export_is_one_line_that_names_operator_and_module(
     with raises(ExportError, wanted=OPSET) as caught:
         trace(Nested(network()), tile)
     reason = caught.value.found
-    assert isinstance(reason, str) and len(reason) <= LONGEST
+    assert isinstance(reason, str) and len(reason) <= MAX_REASON_LENGTH
     assert "%" not in reason
     for word in FAILING[network]:
         assert word in reason
-    assert reason in caught.value.problem and len(str(caught.value)) < LONGEST + 150
+    assert reason in caught.value.problem and len(str(caught.value)) < MAX_REASON_LENGTH + 150
     assert caught.value.__cause__ is not None
     assert capfd.readouterr() == ("", "")
 
@@ -67,7 +67,7 @@ def test_our_own_errors_and_a_lack_of_memory_stay_what_they_are(tile: TileSpec) 
 def test_a_reason_is_one_short_line_and_never_empty(text: str) -> None:
     for error in (RuntimeError(text), ValueError(text)):
         reason = exporter_reason(error, printed="")
-        assert 0 < len(reason) <= LONGEST
+        assert 0 < len(reason) <= MAX_REASON_LENGTH
         assert "\n" not in reason and "graph(" not in reason
 
 

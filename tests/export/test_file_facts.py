@@ -38,8 +38,8 @@ def test_a_foreign_file_is_looked_at_and_run(shuffle_graph: onnx.ModelProto, til
     card = ModelCard(name="foreign", scale=2, parameters=0)
     found = read_onnx_properties(written(shuffle_graph, tmp_path))
     assert found == OnnxProperties(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
-    assert read_onnx_properties(written(to_fp16(shuffle_graph), tmp_path)).precision is FP16
-    bytes_in = read_onnx_properties(written(wrap_uint8(shuffle_graph), tmp_path))
+    assert read_onnx_properties(written(to_fp16(shuffle_graph).model, tmp_path)).precision is FP16
+    bytes_in = read_onnx_properties(written(wrap_uint8(shuffle_graph).model, tmp_path))
     assert (bytes_in.io, bytes_in.tile, bytes_in.card.scale) == (FrameFormat.UINT8_NHWC, tile, 2)
 
 

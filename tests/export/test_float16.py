@@ -45,12 +45,12 @@ def test_the_naive_cast_of_hot_features_overflows_and_the_islands_do_not(
     hot_attention_graph: onnx.ModelProto, tile: TileSpec
 ) -> None:
     patches = counted_worst_cases(tile)
-    control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES), hot_attention_graph, patches)
+    control = check_float16(to_fp16(hot_attention_graph, FORCED_RULES).model, hot_attention_graph, patches)
     assert control.first_overflow == "/norm/Pow"
     with raises(ExportError, found="/norm/Pow", wanted=LOSS_BOUND_DB) as caught:
         control.require_within()
     assert "fp32_" in str(caught.value.remedy)
-    check = check_float16(to_fp16(hot_attention_graph), hot_attention_graph, patches)
+    check = check_float16(to_fp16(hot_attention_graph).model, hot_attention_graph, patches)
     assert check.first_overflow == ""
     check.require_within()
 
@@ -59,18 +59,18 @@ def test_the_static_twin_of_hot_features_holds_where_its_naive_cast_gives_nan(
     hot_taylor_graph: onnx.ModelProto, taylor_tile: TileSpec
 ) -> None:
     patches = counted_worst_cases(taylor_tile)
-    control = check_float16(to_fp16(hot_taylor_graph, FORCED_RULES), hot_taylor_graph, patches)
+    control = check_float16(to_fp16(hot_taylor_graph, FORCED_RULES).model, hot_taylor_graph, patches)
     assert control.psnr_db == -math.inf  # a NaN reached the picture
     with raises(ExportError, wanted=LOSS_BOUND_DB) as caught:
         control.require_within()
     assert "fp32_inverse_std" in str(caught.value.found)
-    check_float16(to_fp16(hot_taylor_graph), hot_taylor_graph, patches).require_within()
+    check_float16(to_fp16(hot_taylor_graph).model, hot_taylor_graph, patches).require_within()
 
 
 def test_onnxruntime_cannot_tell_which_is_why_the_checker_exists(
     hot_attention_graph: onnx.ModelProto, tile: TileSpec
 ) -> None:
-    naive = to_fp16(hot_attention_graph, FORCED_RULES)
+    naive = to_fp16(hot_attention_graph, FORCED_RULES).model
     inputs = {"input": worst_case_patches(tile)[1]}
     expected = run_onnxruntime(hot_attention_graph, inputs)["output"]
     in_runtime = difference(run_onnxruntime(naive, inputs)["output"], expected)
@@ -80,7 +80,7 @@ def test_onnxruntime_cannot_tell_which_is_why_the_checker_exists(
 
 
 def test_ordinary_features_lose_next_to_nothing(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
+    check = check_float16(to_fp16(attention_graph).model, attention_graph, counted_worst_cases(tile))
     check.require_within()
     assert 50.0 < check.psnr_db < 100.0  # rounding must be visible, or nothing was rounded
 
@@ -92,7 +92,7 @@ def test_a_float32_graph_runs_as_float32(attention_graph: onnx.ModelProto) -> No
 
 
 def test_more_loss_than_allowed_is_refused(attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
-    check = check_float16(to_fp16(attention_graph), attention_graph, counted_worst_cases(tile))
+    check = check_float16(to_fp16(attention_graph).model, attention_graph, counted_worst_cases(tile))
     with raises(ExportError, wanted=1e-6) as caught:
         check.require_within(1e-6)
     assert caught.value.found in {patch.loss_db for patch in check.patches}
@@ -128,9 +128,9 @@ def test_our_kernels_equal_torch_rounded_once(operator: str) -> None:
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "g", values, [result]), opset_imports=[onnx.helper.make_opsetid("", 17)]
     )
-    found = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
+    output = run_float16(model, dict(zip(names, inputs, strict=True))).outputs["y"]
+    assert output.dtype == np.float16
+    np.testing.assert_allclose(output.astype(np.float64), expected, rtol=2**-10, atol=2**-14)
 
 
 def one_node(operator: str, inputs: dict[str, Tensor], constants: dict[str, Tensor], **attributes: Any) -> Tensor:
@@ -154,15 +154,15 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
     x = generator.standard_normal((1, 4, 6, 5)).astype(np.float16)
     wide = torch.from_numpy(x.astype(np.float32))
 
-    def equal(self, found: Tensor, expected: torch.Tensor) -> None:
-        assert found.dtype == np.float16
-        np.testing.assert_allclose(found.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
+    def equal(self, output: Tensor, expected: torch.Tensor) -> None:
+        assert output.dtype == np.float16
+        np.testing.assert_allclose(output.astype(np.float32), expected.half().float().numpy(), rtol=2**-10, atol=2**-14)
 
     def test_sampling_at_any_place(self) -> None:
         grid = self.generator.uniform(-1, 1, (1, 3, 7, 2)).astype(np.float16)
-        found = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
+        output = one_node("GridSample", {"x": self.x, "grid": grid}, {}, mode="bilinear", padding_mode="border")
         places = torch.from_numpy(grid.astype(np.float32))
-        self.equal(found, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
+        self.equal(output, nn.functional.grid_sample(self.wide, places, padding_mode="border", align_corners=False))
 
     @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
     def test_resizing(self, mode: str) -> None:
@@ -172,26 +172,26 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
             "cubic": {"coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
         }
         scales = {"": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-        found = one_node("Resize", {"x": self.x}, scales, mode=mode, **choices[mode])
+        output = one_node("Resize", {"x": self.x}, scales, mode=mode, **choices[mode])
         method = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
-        self.equal(found, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
+        self.equal(output, nn.functional.interpolate(self.wide, scale_factor=2.0, mode=method))
 
     def test_transposed_convolution(self) -> None:
         weight = self.generator.standard_normal((4, 3, 4, 4)).astype(np.float16)
-        found = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
+        output = one_node("ConvTranspose", {"x": self.x, "w": weight}, {}, strides=[2, 2], pads=[1, 1, 1, 1])
         kernel = torch.from_numpy(weight.astype(np.float32))
-        self.equal(found, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
+        self.equal(output, nn.functional.conv_transpose2d(self.wide, kernel, stride=2, padding=1))
 
     def test_convolution_with_unequal_padding(self) -> None:
         weight = self.generator.standard_normal((3, 4, 3, 3)).astype(np.float16)
-        found = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
+        output = one_node("Conv", {"x": self.x, "w": weight}, {}, pads=[0, 0, 1, 2])
         kernel = torch.from_numpy(weight.astype(np.float32))
-        self.equal(found, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
+        self.equal(output, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
 
     def test_what_overflows_in_float16_is_infinite(self) -> None:
         large = np.full((1, 1, 2, 2), 60000, np.float16)
-        found = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
-        assert np.isinf(found).all()
+        output = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
+        assert np.isinf(output).all()
 
     def test_an_operator_that_no_kernel_computes_is_an_export_error(self) -> None:
         with raises(ExportError, found="GridSample#0"):
@@ -220,10 +220,10 @@ def any_halves(shape: tuple[int, ...], seed: int) -> Tensor:
 def test_elementwise_arithmetic_is_float16s_to_the_bit(operator: str, exact: np.ufunc) -> None:
     a, b = any_halves((64, 500), 1), any_halves((500,), 2)
     model = half_model(onnx.helper.make_node(operator, ["x0", "x1"], ["y"]), a.shape, b.shape)
-    found = run_float16(model, {"x0": a, "x1": b}).outputs["y"]
+    output = run_float16(model, {"x0": a, "x1": b}).outputs["y"]
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(found, exact(a, b))  # NaNs equal NaNs
-    assert found.dtype == np.float16
+        np.testing.assert_array_equal(output, exact(a, b))  # NaNs equal NaNs
+    assert output.dtype == np.float16
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
@@ -235,9 +235,9 @@ def test_q_and_dq_equal_onnxruntimes(kind: str) -> None:
        p = QuantizeLinear<axis = 1>(x, t, u)  z = DequantizeLinear<axis = 1>(p, t, u) }}"""
     model = onnx.parser.parse_model(text)
     inputs = {"x": np.random.default_rng(0).normal(0, 2, (1, 2, 3, 50)).astype(np.float32)}
-    found, expected = run_float16(model, inputs).outputs, run_onnxruntime(model, inputs)
+    outputs, expected = run_float16(model, inputs).outputs, run_onnxruntime(model, inputs)
     for name in ("y", "z"):
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(outputs[name], expected[name])
 
 
 def test_casts_round_and_overflow() -> None:
@@ -278,16 +278,16 @@ class Relu(OpRun):
 
 def test_a_kernel_that_computes_in_another_type_is_noticed(shuffle_graph: onnx.ModelProto, tile: TileSpec) -> None:
     inputs = {"input": worst_case_patches(tile)[0]}
-    assert run_float16(to_fp16(shuffle_graph), inputs).first_overflow == ""
+    assert run_float16(to_fp16(shuffle_graph).model, inputs).first_overflow == ""
     with raises(ExportError, found="float32", wanted="float16"):
-        run_float16(to_fp16(shuffle_graph), inputs, kernels=[*float16_kernels.KERNELS, Relu])
+        run_float16(to_fp16(shuffle_graph).model, inputs, kernels=[*float16_kernels.KERNELS, Relu])
 
 
 def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
     torch.manual_seed(0)
-    graph = simplify(trace(Cancelling(), tile))
+    graph = simplify(trace(Cancelling(), tile)).model
     binary = worst_case_patches(tile)[1]
-    check = check_float16(to_fp16(graph), graph, [CheckPatch("binary noise", PatchKind.WORST_CASE, binary)])
+    check = check_float16(to_fp16(graph).model, graph, [CheckPatch("binary noise", PatchKind.WORST_CASE, binary)])
     check.require_within()
     assert check.patches[0].loses_in.split()[0] in ("Add", "Mul", "Sub")
     assert check.remarks
@@ -296,9 +296,9 @@ def test_the_layer_that_loses_is_named(tile: TileSpec) -> None:
 @pytest.mark.parametrize("kind", [PatchKind.PHOTOGRAPH, PatchKind.FLAT])
 def test_a_picture_that_loses_decides(kind: PatchKind, tile: TileSpec) -> None:
     torch.manual_seed(0)
-    graph = simplify(trace(Cancelling(), tile))
+    graph = simplify(trace(Cancelling(), tile)).model
     grey = np.full((1, 3, tile.height, tile.width), 0.5, np.float32)
-    check = check_float16(to_fp16(graph), graph, [CheckPatch("grey", kind, grey)])
+    check = check_float16(to_fp16(graph).model, graph, [CheckPatch("grey", kind, grey)])
     with raises(ExportError, found=check.loss_db, wanted=LOSS_BOUND_DB):
         check.require_within()
 
@@ -321,11 +321,11 @@ class Masked(nn.Module):
 
 
 def test_infinity_in_a_mask_is_no_overflow(tile: TileSpec) -> None:
-    graph = simplify(trace(Masked(), tile))
+    graph = simplify(trace(Masked(), tile)).model
     patches = counted_worst_cases(tile)
     magnitudes = observe_magnitudes(graph, [patch.batch for patch in patches])
     assert math.inf in magnitudes.values()
-    check = check_float16(to_fp16(graph, magnitudes=magnitudes), graph, patches)
+    check = check_float16(to_fp16(graph, magnitudes=magnitudes).model, graph, patches)
     check.require_within()
 
 
@@ -339,13 +339,13 @@ class Bursting(nn.Module):
 
 
 def test_a_worst_case_that_overflows_is_reported_and_the_photographs_decide(tile: TileSpec) -> None:
-    graph = simplify(trace(Bursting(), tile))
+    graph = simplify(trace(Bursting(), tile)).model
     patches = check_patches(tile)
-    check = check_float16(to_fp16(graph, FORCED_RULES), graph, patches)
+    check = check_float16(to_fp16(graph, FORCED_RULES).model, graph, patches)
     check.require_within()
-    (worst,) = [found for found in check.patches if found.patch == "binary noise"]
+    (worst,) = [result for result in check.patches if result.patch == "binary noise"]
     assert worst.first_overflow and worst.loss_db > 1.0
     assert len(check.remarks) == 1
     counted = [CheckPatch(patch.name, PatchKind.PHOTOGRAPH, patch.batch) for patch in patches]
     with raises(ExportError, found=worst.first_overflow, wanted=LOSS_BOUND_DB):
-        check_float16(to_fp16(graph, FORCED_RULES), graph, counted).require_within()
+        check_float16(to_fp16(graph, FORCED_RULES).model, graph, counted).require_within()

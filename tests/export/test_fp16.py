@@ -44,20 +44,20 @@ def types_of(model: onnx.ModelProto) -> Iterator[tuple[str, set[int]]]:
 
 
 def test_the_graph_is_strongly_typed_with_half_weights(attention_graph: onnx.ModelProto) -> None:
-    half = to_fp16(attention_graph)
+    half = to_fp16(attention_graph).model
     onnx.checker.check_model(half, full_check=True)
     assert check_graph(half) == ()
-    found = list(types_of(half))
-    assert all(len(types) == 1 for _, types in found)
-    assert {HALF} == {kind for operator, types in found if operator == "Conv" for kind in types}
-    assert {FLOAT} == {kind for operator, types in found if operator in ("Softmax", "Sqrt") for kind in types}
+    node_types = list(types_of(half))
+    assert all(len(types) == 1 for _, types in node_types)
+    assert {HALF} == {kind for operator, types in node_types if operator == "Conv" for kind in types}
+    assert {FLOAT} == {kind for operator, types in node_types if operator in ("Softmax", "Sqrt") for kind in types}
     weights = [tensor for tensor in half.graph.initializer if tensor.name.endswith(".weight")]
     assert {tensor.data_type for tensor in weights if "token_norm" not in tensor.name} == {HALF}
 
 
 def test_inputs_outputs_and_the_source_graph_stay_float32(attention_graph: onnx.ModelProto) -> None:
     before = attention_graph.SerializeToString(deterministic=True)
-    half = to_fp16(attention_graph)
+    half = to_fp16(attention_graph).model
     assert [(value.name, value.type.tensor_type.elem_type) for value in (*half.graph.input, *half.graph.output)] == [
         ("input", FLOAT),
         ("output", FLOAT),
@@ -66,20 +66,20 @@ def test_inputs_outputs_and_the_source_graph_stay_float32(attention_graph: onnx.
 
 
 def test_equal_graphs_give_equal_bytes(attention_graph: onnx.ModelProto) -> None:
-    first, second = to_fp16(attention_graph), to_fp16(attention_graph)
+    first, second = to_fp16(attention_graph).model, to_fp16(attention_graph).model
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
 
 
 def test_statistics_softmax_and_norms_are_islands_and_convs_are_not(attention_graph: onnx.ModelProto) -> None:
-    found = islands(attention_graph)
+    in_fp32 = islands(attention_graph)
     view = view_graph(attention_graph)
-    kinds = {view.nodes[view.producer[tensor]].op_type for tensor in found}
+    kinds = {view.nodes[view.producer[tensor]].op_type for tensor in in_fp32}
     assert {"ReduceMean", "Sub", "Pow", "Add", "Sqrt", "Div", "Softmax", "ReduceSum", "LayerNormalization"} <= kinds
     assert not {"Conv", "DepthToSpace"} & kinds
 
 
 def test_no_cast_follows_a_cast_and_no_cast_is_idle(attention_graph: onnx.ModelProto) -> None:
-    view = view_graph(to_fp16(attention_graph))
+    view = view_graph(to_fp16(attention_graph).model)
     casts = [at for at, node in enumerate(view.nodes) if node.op_type == "Cast"]
     for at in casts:
         (source,), (result,) = view.nodes[at].input, view.nodes[at].output
@@ -99,14 +99,14 @@ FOLDED_NORM = """g (float[1,4,3,3] x) => (float[1,2,3,3] y)
 
 
 def test_the_folded_layer_norm_spelled_as_convolutions_is_an_island() -> None:
-    found = islands(graph(FOLDED_NORM))
-    assert "wx" not in found
-    assert set(found) == {
+    reasons = islands(graph(FOLDED_NORM))
+    assert "wx" not in reasons
+    assert set(reasons) == {
         "mean", "square", "mean_square", "squared_mean", "difference", "variance", "stable", "deviation", "rstd", "y",
     }  # fmt: skip
-    assert found["mean"] == "averages"
-    assert found["square"] == "squares_of_averages"
-    assert found["variance"] == "statistics"
+    assert reasons["mean"] == "averages"
+    assert reasons["square"] == "squares_of_averages"
+    assert reasons["variance"] == "statistics"
 
 
 def test_sums_over_many_tokens_are_islands_but_softmax_rows_and_short_sums_are_not() -> None:
@@ -121,9 +121,9 @@ def test_what_only_moves_or_scales_between_islands_is_a_bridge() -> None:
     <int64[2] size = {6, 4}, int64[3] back = {1, 6, 4}, float k = {2.0}>
     { e = Exp(x)  r = Reshape(e, size)  m = Mul(r, k)  t = Transpose<perm = [1, 0]>(m)  s = Softmax(t)
       o = Transpose<perm = [1, 0]>(s)  y = Reshape(o, back) }"""
-    found = islands(graph(text))
-    assert [tensor for tensor, why in found.items() if why == "bridge"] == ["r", "m", "t"]
-    assert "o" not in found
+    reasons = islands(graph(text))
+    assert [tensor for tensor, why in reasons.items() if why == "bridge"] == ["r", "m", "t"]
+    assert "o" not in reasons
 
 
 def test_positions_and_vanishing_constants_are_islands() -> None:
@@ -138,9 +138,9 @@ CHAIN = "g (float[4] x) => (float[4] y) { a = Relu(x)  b = Neg(a)  c = Abs(b)  y
 @pytest.mark.parametrize("largest", [65504.0 / 3.9, 1e9, 6.2e-5, 1e-12])
 def test_who_makes_and_who_reads_what_leaves_float16_on_pictures_stay_in_fp32(largest: float) -> None:
     view = view_graph(graph(CHAIN))
-    found = find_islands(view, magnitudes={"a": 1.0, "b": largest, "c": 0.0, "y": 1.0})
-    assert {view.nodes[at].output[0]: why for at, why in found.items()} == {"b": "out_of_range", "c": "out_of_range"}
-    half = view_graph(to_fp16(graph(CHAIN), magnitudes={"b": largest}))
+    reasons = find_islands(view, magnitudes={"a": 1.0, "b": largest, "c": 0.0, "y": 1.0})
+    assert {view.nodes[at].output[0]: why for at, why in reasons.items()} == {"b": "out_of_range", "c": "out_of_range"}
+    half = view_graph(to_fp16(graph(CHAIN), magnitudes={"b": largest}).model)
     assert (half.types["a"], half.types["b"], half.types["c"]) == (HALF, FLOAT, FLOAT)
 
 
@@ -158,25 +158,25 @@ def test_a_weight_that_float16_would_flush_is_an_island_and_a_small_bias_is_not(
 
 
 def test_what_was_measured_overrules_a_mark() -> None:
-    model = simplify(trace(Marked(), TileSpec(4, 4)))
+    model = simplify(trace(Marked(), TileSpec(4, 4))).model
     view = view_graph(model)
     quotient = next(node.output[0] for node in view.nodes if node.op_type == "Div")
-    found = {view.name(at): why for at, why in find_islands(view, magnitudes={quotient: 1e6}).items()}
-    assert found["/fp16_bounded/Div"] == "out_of_range"
-    assert found["/fp32_double/Mul"] == "marked"
+    reasons = {view.name(at): why for at, why in find_islands(view, magnitudes={quotient: 1e6}).items()}
+    assert reasons["/fp16_bounded/Div"] == "out_of_range"
+    assert reasons["/fp32_double/Mul"] == "marked"
 
 
 def test_magnitudes_are_the_largest_over_all_pictures_and_in_every_tensor(
     attention_graph: onnx.ModelProto, tile: TileSpec
 ) -> None:
     patches = worst_case_patches(tile)
-    found = observe_magnitudes(attention_graph, patches)
+    magnitudes = observe_magnitudes(attention_graph, patches)
     view = view_graph(attention_graph)
     names = [name for node in view.nodes for name in node.output if view.types[name] == FLOAT]
-    assert list(found) == [name for name in names if name not in view.constants]
-    watched = with_outputs(attention_graph, list(found))
-    runs = [run_onnxruntime(watched, {"input": patch}) for patch in patches]
-    for name, largest in found.items():
+    assert list(magnitudes) == [name for name in names if name not in view.constants]
+    instrumented = with_outputs(attention_graph, list(magnitudes))
+    runs = [run_onnxruntime(instrumented, {"input": patch}) for patch in patches]
+    for name, largest in magnitudes.items():
         assert largest == pytest.approx(max(float(np.abs(run[name]).max()) for run in runs), rel=1e-5)
 
 
@@ -218,15 +218,15 @@ class Marked(nn.Module):
 
 
 def test_marks_in_module_names_overrule_the_structure_and_survive_simplification() -> None:
-    view = view_graph(simplify(trace(Marked(), TileSpec(4, 4))))
-    found = {view.name(at): why for at, why in find_islands(view).items()}
-    assert found == {"/fp32_double/Mul": "marked", "/fp16_bounded/fp32_inner/Mul": "marked"}
+    view = view_graph(simplify(trace(Marked(), TileSpec(4, 4))).model)
+    reasons = {view.name(at): why for at, why in find_islands(view).items()}
+    assert reasons == {"/fp32_double/Mul": "marked", "/fp16_bounded/fp32_inner/Mul": "marked"}
 
 
 def test_the_scales_of_resize_stay_float32_and_uint8_casts_become_half() -> None:
     text = """g (uint8[1,3,4,4] x) => (float[1,3,8,8] y) <float[4] scales = {1, 1, 2, 2}>
     { f = Cast<to = 1>(x)  y = Resize<mode = "linear">(f, , scales) }"""
-    half = to_fp16(graph(text))
+    half = to_fp16(graph(text)).model
     onnx.checker.check_model(half, full_check=True)
     assert [node.op_type for node in half.graph.node] == ["Cast", "Resize", "Cast"]
     assert {tensor.name: tensor.data_type for tensor in half.graph.initializer} == {"scales": FLOAT}
@@ -241,7 +241,7 @@ QUANTIZED = """g (float[1,3,4,4] x) => (float[1,2,4,4] z)
 
 
 def test_int8_convolutions_keep_their_fp32_scales_and_the_rest_is_half() -> None:
-    half = to_fp16(graph(QUANTIZED))
+    half = to_fp16(graph(QUANTIZED)).model
     onnx.checker.check_model(half, full_check=True)
     assert check_graph(half) == ()
     kinds = dict(types_of(half))
@@ -254,16 +254,16 @@ def test_int8_convolutions_keep_their_fp32_scales_and_the_rest_is_half() -> None
 
 def test_a_graph_output_that_others_read_is_converted_once() -> None:
     text = "g (float[4] x) => (float[4] a, float[4] b) { a = Relu(x) b = Neg(a) }"
-    half = to_fp16(graph(text))
+    half = to_fp16(graph(text)).model
     assert [node.op_type for node in half.graph.node] == ["Cast", "Relu", "Cast", "Neg", "Cast"]
-    found = run_onnxruntime(half, {"x": np.array([-1, 0, 1, 2], np.float32)})
-    assert found["a"].tolist() == [0, 0, 1, 2]
-    assert found["b"].tolist() == [0, 0, -1, -2]
+    outputs = run_onnxruntime(half, {"x": np.array([-1, 0, 1, 2], np.float32)})
+    assert outputs["a"].tolist() == [0, 0, 1, 2]
+    assert outputs["b"].tolist() == [0, 0, -1, -2]
 
 
 def test_a_second_conversion_is_refused(shuffle_graph: onnx.ModelProto) -> None:
     with raises(ExportError, found="fp16", wanted="fp32"):
-        to_fp16(to_fp16(shuffle_graph))
+        to_fp16(to_fp16(shuffle_graph).model)
 
 
 def test_a_constant_beyond_half_is_an_island_unless_demanded_half() -> None:
@@ -281,7 +281,7 @@ def test_an_unknown_operator_is_refused() -> None:
 
 
 def test_weights_keep_their_values_to_half_precision(shuffle_net: nn.Module, shuffle_graph: onnx.ModelProto) -> None:
-    half = to_fp16(shuffle_graph)
+    half = to_fp16(shuffle_graph).model
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
     for name, parameter in shuffle_net.named_parameters():
         np.testing.assert_array_equal(stored[name], parameter.detach().to(torch.float16).numpy())

@@ -30,7 +30,7 @@ INT8_CONV = """g (float[1,3,12,16] input) => (float[1,3,12,16] output)
 def float_graph(request: pytest.FixtureRequest, attention_graph: onnx.ModelProto) -> onnx.ModelProto:
     if request.param == "int8":
         return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {INT8_CONV}')
-    return to_fp16(attention_graph) if request.param == "fp16" else attention_graph
+    return to_fp16(attention_graph).model if request.param == "fp16" else attention_graph
 
 
 def random_frame(height: int = 12, width: int = 16) -> Frame:
@@ -55,7 +55,7 @@ def run_openvino(core: Any, model: onnx.ModelProto, value: npt.NDArray[Any]) -> 
 def test_onnxruntime_is_bit_equal_to_frames_handled_on_the_host(float_graph: onnx.ModelProto) -> None:
     frame = random_frame()
     on_host = run_onnxruntime(float_graph, {"input": batch_from_frame(frame)})["output"].astype(np.float32)
-    inside = run_onnxruntime(wrap_uint8(float_graph), {"input": frame})["output"]
+    inside = run_onnxruntime(wrap_uint8(float_graph).model, {"input": frame})["output"]
     assert inside.dtype == np.uint8
     np.testing.assert_array_equal(inside, frame_from_batch(on_host))
 
@@ -63,13 +63,13 @@ def test_onnxruntime_is_bit_equal_to_frames_handled_on_the_host(float_graph: onn
 def test_openvino_is_bit_equal_to_frames_handled_on_the_host(float_graph: onnx.ModelProto, openvino_core: Any) -> None:
     frame = random_frame()
     on_host = run_openvino(openvino_core, float_graph, batch_from_frame(frame)).astype(np.float32)
-    inside = run_openvino(openvino_core, wrap_uint8(float_graph), frame)
+    inside = run_openvino(openvino_core, wrap_uint8(float_graph).model, frame)
     assert inside.dtype == np.uint8
     np.testing.assert_array_equal(inside, frame_from_batch(on_host))
 
 
 def test_names_stay_and_the_graph_is_sound(float_graph: onnx.ModelProto) -> None:
-    wrapped = wrap_uint8(float_graph)
+    wrapped = wrap_uint8(float_graph).model
     onnx.checker.check_model(wrapped, full_check=True)
     assert check_graph(wrapped) == ()
     rows, columns = (dim.dim_value for dim in float_graph.graph.output[0].type.tensor_type.shape.dim[2:])
@@ -84,20 +84,20 @@ def test_names_stay_and_the_graph_is_sound(float_graph: onnx.ModelProto) -> None
 
 def test_halves_round_to_even_and_the_range_is_clipped() -> None:
     text = "g (float[1,3,1,2] input) => (float[1,3,1,2] output) <float k = {0.5}> { output = Mul(input, k) }"
-    wrapped = wrap_uint8(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'))
+    wrapped = wrap_uint8(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')).model
     frame = np.array([[[[1, 3, 5], [7, 254, 255]]]], np.uint8)
     assert run_onnxruntime(wrapped, {"input": frame})["output"].ravel().tolist() == [0, 2, 2, 4, 127, 128]
     doubled = wrap_uint8(onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> {text.replace("0.5", "-2.0")}'
-    ))  # fmt: skip
+    )).model  # fmt: skip
     assert run_onnxruntime(doubled, {"input": frame})["output"].max() == 0
 
 
 def test_a_dynamic_graph_takes_frames_of_any_size(shuffle_net: nn.Module, tile: TileSpec) -> None:
-    wrapped = wrap_uint8(trace(shuffle_net, tile, dynamic=True))
+    wrapped = wrap_uint8(trace(shuffle_net, tile, dynamic=True)).model
     for height, width in ((8, 10), (5, 7)):
-        found = run_onnxruntime(wrapped, {"input": random_frame(height, width)})["output"]
-        assert found.shape == (1, 2 * height, 2 * width, 3)
+        output = run_onnxruntime(wrapped, {"input": random_frame(height, width)})["output"]
+        assert output.shape == (1, 2 * height, 2 * width, 3)
 
 
 def test_the_source_graph_is_left_alone(shuffle_graph: onnx.ModelProto) -> None:

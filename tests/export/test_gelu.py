@@ -22,14 +22,14 @@ def test_gelu_is_torchs_and_survives_in_front_of_a_convolution() -> None:
     x = torch.linspace(-6, 6, 101, dtype=torch.float64)
     assert (HalvedGelu()(x) - nn.GELU()(x)).abs().max() <= 1e-15
     layers = nn.Sequential(nn.Conv2d(3, 8, 1), HalvedGelu(), nn.Conv2d(8, 3, 1))
-    graph = simplify(trace(layers, TileSpec(8, 8))).graph
+    graph = simplify(trace(layers, TileSpec(8, 8))).model.graph
     assert [node.op_type for node in graph.node if node.op_type == "Mul"] == ["Mul", "Mul"]
 
 
 @pytest.mark.parametrize("name", [name for name in model_names() if name.endswith("-tiny")])
 def test_onnxruntime_fuses_every_gelu_of_every_static_form(name: str, tmp_path: Path) -> None:
     side = max(8, find_architecture(name)[0].multiple_px)
-    graph = simplify(trace(to_static(build_network(name, 2), side, side), TileSpec(side, side)))
+    graph = simplify(trace(to_static(build_network(name, 2), side, side), TileSpec(side, side))).model
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that such a file suits this machine only

@@ -82,7 +82,7 @@ def test_rounding_to_int8_shows_in_the_layer_that_reads_it_and_q_dq_are_passed_o
 def test_an_fp16_graph_is_followed_through_its_casts(hot_attention_graph: onnx.ModelProto, tile: TileSpec) -> None:
     patch = worst_case_patches(tile)[1]
     full = InstrumentedModel(hot_attention_graph, run_onnxruntime)
-    naive = to_fp16(hot_attention_graph, FORCED_RULES)
+    naive = to_fp16(hot_attention_graph, FORCED_RULES).model
     half = InstrumentedModel(naive, lambda model, feed: run_float16(model, feed).outputs)
     found = compare_layers(full, half, patch, tolerance=1e-2)
     assert found.first_apart is not None
@@ -93,7 +93,7 @@ def test_an_fp16_graph_is_followed_through_its_casts(hot_attention_graph: onnx.M
 
 def test_a_graph_of_uint8_frames_gets_the_patch_as_bytes(shuffle_graph: onnx.ModelProto, tile: TileSpec) -> None:
     patch = np.random.default_rng(1).integers(0, 256, (1, 3, tile.height, tile.width)).astype(np.float32)
-    found = compared(shuffle_graph, wrap_uint8(shuffle_graph), 1e-5, patch / np.float32(255))
+    found = compared(shuffle_graph, wrap_uint8(shuffle_graph).model, 1e-5, patch / np.float32(255))
     assert len(found.layers) == len(shuffle_graph.graph.node)
     assert found.first_apart is None
 

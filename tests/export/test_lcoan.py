@@ -191,7 +191,7 @@ def test_bf16_moves_few_tokens_and_ranks_them_exactly(
     tile = TileSpec(48, 48)
     twin = to_static(load_model("lcoan-tiny", 2, random_weights=True).module, tile.height, tile.width)
     assert isinstance(twin, StaticLCoAN)
-    graph = simplify(trace(ClustersAndRanks(twin), tile))
+    graph = simplify(trace(ClustersAndRanks(twin), tile)).model
     picture = smooth_picture(tile)
     digits = {"onnxruntime": next(iter(run_onnxruntime(graph, {"input": picture}).values()))}
     for hint in ("f32", "bf16"):
@@ -221,7 +221,7 @@ def smooth_picture(tile: TileSpec) -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def tiny_graph() -> onnx.ModelProto:
     twin = to_static(build_network("lcoan-tiny", 2), 12, 12)
-    return simplify(trace(twin, TileSpec(12, 12)))
+    return simplify(trace(twin, TileSpec(12, 12))).model
 
 
 def test_graph_is_static_and_portable(tiny_graph: onnx.ModelProto) -> None:

@@ -54,16 +54,16 @@ def test_metadata_tell_how_the_file_was_made(attention_net: nn.Module, tile: Til
         loaded(attention_net), tile, path, precision=Precision.FP16, io=FrameFormat.UINT8_NHWC, form=Form.TRACED
     )
     model = onnx.load(path)
-    found = read_metadata(model)
-    assert found == report.metadata
-    assert (found.card.name, found.form, found.precision, found.io, found.tile) == (
+    metadata = read_metadata(model)
+    assert metadata == report.metadata
+    assert (metadata.card.name, metadata.form, metadata.precision, metadata.io, metadata.tile) == (
         "toy",
         Form.TRACED,
         Precision.FP16,
         FrameFormat.UINT8_NHWC,
         tile,
     )
-    assert (model.producer_name, model.producer_version) == ("sr_edge", found.sr_edge_version)
+    assert (model.producer_name, model.producer_version) == ("sr_edge", metadata.sr_edge_version)
     assert report.float16 is not None
     assert report.float16.loss_db < 0.02
 
@@ -159,7 +159,7 @@ def test_a_twin_that_differs_is_refused_and_nothing_is_written(tile: TileSpec, t
 
 
 class Exploding(nn.Module):
-    """Convolutions whose values no float16 holds, and whose structure says nothing of it."""
+    """Convolutions whose values exceed float16, although no rule concerns their operators."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.checks.parity import (
-    NOISE_MULTIPLE,
-    NOISE_SHARE,
+    NOISE_FACTOR,
+    NOISE_THRESHOLD,
     PARITY_BOUND,
     Difference,
     Parity,
@@ -49,7 +49,7 @@ def with_changed_constant(graph: onnx.ModelProto, suffix: str, change: object) -
     """A copy of the graph in which `change` was applied to the initializer whose name ends so."""
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
-    (tensor,) = [found for found in changed.graph.initializer if found.name.endswith(suffix)]
+    (tensor,) = [constant for constant in changed.graph.initializer if constant.name.endswith(suffix)]
     values = onnx.numpy_helper.to_array(tensor).copy()
     assert callable(change)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(change(values), dtype=np.float32), tensor.name))
@@ -102,7 +102,7 @@ def exploding() -> tuple[onnx.ModelProto, nn.Module]:
     """On binary noise its output peaks near 1e3 and its float32 output is off by more than the bound for pictures."""
     torch.manual_seed(0)
     network = Amplifier(gain=9.0).eval()
-    return simplify(trace(network, TILE)), network
+    return simplify(trace(network, TILE)).model, network
 
 
 def test_an_unstable_network_is_excused_on_its_worst_case_alone(
@@ -128,7 +128,7 @@ class TestWrongGraphsAreRefusedAlthoughAnotherPatchExplodes:
         assert refused(swapped, network)
 
     def test_a_corner_that_is_wrong_on_one_patch(self, exploding: tuple[onnx.ModelProto, nn.Module]) -> None:
-        """By 0.05 of white, in one pixel, where another patch peaks at 1000."""
+        """By 0.05 in one pixel, where another patch peaks at 1000."""
         graph, network = exploding
         wrong = onnx.ModelProto()
         wrong.CopyFrom(graph)
@@ -156,8 +156,8 @@ class Windows(nn.Module):
 
 
 def test_windows_shifted_by_one_are_refused() -> None:
-    assert not refused(simplify(trace(Windows(), TILE)), Windows())
-    assert refused(simplify(trace(Windows(shift=1), TILE)), Windows())
+    assert not refused(simplify(trace(Windows(), TILE)).model, Windows())
+    assert refused(simplify(trace(Windows(shift=1), TILE)).model, Windows())
 
 
 def patch(kind: PatchKind, error: float, noise: float | None = None) -> PatchParity:
@@ -169,22 +169,22 @@ def test_pictures_are_never_excused(kind: PatchKind, exploding: tuple[onnx.Model
     graph, network = exploding
     binary = worst_case_patches(TILE)[1]
     parity = compare_with_torch(graph, network, [CheckPatch("noise called a picture", kind, binary)])
-    assert parity.patches[0].own_noise is None
+    assert parity.patches[0].float32_noise is None
     assert not parity.passed
 
 
 def test_a_worst_case_is_excused_by_the_networks_own_noise_up_to_a_multiple_of_it() -> None:
-    noise = 3.0 * NOISE_SHARE * 10
+    noise = 3.0 * NOISE_THRESHOLD * 10
     others = (patch(PatchKind.WORST_CASE, 0.0), patch(PatchKind.WORST_CASE, 0.0))
-    within = patch(PatchKind.WORST_CASE, 0.99 * NOISE_MULTIPLE * noise, noise)
-    beyond = patch(PatchKind.WORST_CASE, 1.01 * NOISE_MULTIPLE * noise, noise)
+    within = patch(PatchKind.WORST_CASE, 0.99 * NOISE_FACTOR * noise, noise)
+    beyond = patch(PatchKind.WORST_CASE, 1.01 * NOISE_FACTOR * noise, noise)
     assert Parity((within, *others)).passed
     assert len(Parity((within, *others)).remarks) == 1
     assert not Parity((beyond, *others)).passed
 
 
 def test_a_stable_network_is_not_excused() -> None:
-    stable = patch(PatchKind.WORST_CASE, 1.01 * PARITY_BOUND, 0.99 * NOISE_SHARE)
+    stable = patch(PatchKind.WORST_CASE, 1.01 * PARITY_BOUND, 0.99 * NOISE_THRESHOLD)
     assert not Parity((stable, patch(PatchKind.WORST_CASE, 0.0))).passed
 
 
@@ -201,7 +201,7 @@ def test_nan_of_the_network_itself_excuses_nothing() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.interpolate(torch.log(x - x.mean() + 0.3), scale_factor=2.0)
 
-    parity = compare_with_torch(simplify(trace(Undefined(), TILE)), Undefined(), check_patches(TILE))
+    parity = compare_with_torch(simplify(trace(Undefined(), TILE)).model, Undefined(), check_patches(TILE))
     assert not parity.passed
     assert parity.max_abs_error == math.inf
 
@@ -227,17 +227,17 @@ def test_nothing_to_compare_and_other_shapes_are_refused(
 
 def test_the_patches_hold_photographs_flat_pictures_and_worst_cases(tile: TileSpec) -> None:
     patches = check_patches(tile)
-    assert {found.kind for found in patches} == set(PatchKind)
-    assert {found.batch.shape for found in patches} == {(1, 3, tile.height, tile.width)}
-    assert min(found.batch.min() for found in patches) == 0.0
-    assert max(found.batch.max() for found in patches) == 1.0
-    assert all(found.batch.dtype == np.float32 for found in patches)
-    assert len({found.name for found in patches}) == len(patches)
+    assert {patch.kind for patch in patches} == set(PatchKind)
+    assert {patch.batch.shape for patch in patches} == {(1, 3, tile.height, tile.width)}
+    assert min(patch.batch.min() for patch in patches) == 0.0
+    assert max(patch.batch.max() for patch in patches) == 1.0
+    assert all(patch.batch.dtype == np.float32 for patch in patches)
+    assert len({patch.name for patch in patches}) == len(patches)
 
 
 def test_a_bundled_photograph_joins_those_given(tile: TileSpec) -> None:
     mine = np.full((1, 3, tile.height, tile.width), 0.25, np.float32)
-    taken = [found.batch for found in check_patches(tile, [mine]) if found.kind is PatchKind.PHOTOGRAPH]
+    taken = [patch.batch for patch in check_patches(tile, [mine]) if patch.kind is PatchKind.PHOTOGRAPH]
     assert len(taken) == 2 and taken[0] is mine
     assert taken[1].std() > 0.05
 
@@ -266,14 +266,14 @@ def test_the_float64_reference_computes_in_float64_whatever_the_network_asks_for
     torch.manual_seed(0)
     network = MakesItsOwnTensors().eval()
     batch = worst_case_patches(TILE)[2]
-    found = run_float64(network, batch, {})
+    output = run_float64(network, batch, {})
     doubled = copy.deepcopy(network).double()
     with torch.no_grad():
         convolved = doubled.conv(torch.from_numpy(batch).double())
         mask = torch.zeros(1, 1, TILE.height, TILE.width, dtype=torch.float64)
         mask[..., ::2] = 1.0
         wanted = convolved * mask + 1.0 / 3.0 + network.table.double()
-    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-14)
+    np.testing.assert_allclose(output, wanted.numpy(), atol=1e-14)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert torch.get_default_dtype() is torch.float32
 
@@ -313,7 +313,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
     network = kind().eval()
     with torch.no_grad():
         network.experts[1].load_state_dict(network.experts[0].state_dict())  # no patch can tell them apart
-    graph = simplify(trace(network, TILE))
+    graph = simplify(trace(network, TILE)).model
     red = np.zeros((1, 3, TILE.height, TILE.width), np.float32)
     red[:, 1] = 1.0
     patches = [*check_patches(TILE), *photographs([red])]
@@ -324,7 +324,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
 def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said() -> None:
     torch.manual_seed(0)
     network = Guarded().eval()
-    graph = simplify(trace(network, TILE))
+    graph = simplify(trace(network, TILE)).model
     assert not refused(graph, network)
     (remark,) = compare_with_torch(graph, network, check_patches(TILE)).remarks
     assert "__bool__" in remark
@@ -343,7 +343,7 @@ def test_a_decision_that_only_the_colour_of_a_picture_shows_is_refused() -> None
     network = GreenExpert().eval()
     assert len({network.choice(torch.from_numpy(patch.batch)) for patch in check_patches(TILE)}) == 1
     with raises(NotDeployable, found="Tensor.__int__"):
-        compare_with_torch(simplify(trace(network, TILE)), network, check_patches(TILE))
+        compare_with_torch(simplify(trace(network, TILE)).model, network, check_patches(TILE))
 
 
 class ThroughNumpy(nn.Module):

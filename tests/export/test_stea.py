@@ -187,7 +187,7 @@ def test_exports_are_static_and_survive_half_precision(name: str, tmp_path: Path
 
 def test_statistics_can_never_become_int8() -> None:
     network = small_models()["labnet"].module
-    graph = simplify(trace(to_static(network, 24, 24), TileSpec(24, 24)))
+    graph = simplify(trace(to_static(network, 24, 24), TileSpec(24, 24))).model
     ops = find_quantizable_ops(graph)
     free = [op.node for op in ops if not op.obstacle]
     assert free and not [name for name in free if "fp32" in name]

@@ -76,12 +76,12 @@ def write_system(name: str, folder: Path) -> System:
 def _graphs(model: LoadedModel, tile: TileSpec, folder: Path) -> Iterator[Artifact]:
     fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
     base = folder / _file(fp32)
-    floats = simplify(trace(to_static(model.module, tile.height, tile.width), tile))
+    floats = simplify(trace(to_static(model.module, tile.height, tile.width), tile)).model
     write_metadata(floats, GraphMetadata(model.card, Form.STATIC, fp32, FrameFormat.FLOAT_NCHW, tile, "", ""))
     onnx.save(floats, base)
     yield _artifact(base, ArtifactKind.ONNX, tile)
     half = folder / _file(fp16)
-    onnx.save(to_fp16(floats), half)
+    onnx.save(to_fp16(floats).model, half)
     yield _artifact(half, ArtifactKind.ONNX, tile, fp16, fp16)
     calibration = calibrate(base, worst_case_patches(tile))
     for activation_type, float_precision in (

@@ -66,7 +66,7 @@ def test_uint8_frames_build_for_the_next_generation_too(
 ) -> None:
     for precision in PRECISIONS:
         graph = tmp_path / f"{precision}.onnx"
-        onnx.save(wrap_uint8(onnx.load(graph_of(systems("convnet-tiny"), precision))), graph)
+        onnx.save(wrap_uint8(onnx.load(graph_of(systems("convnet-tiny"), precision))).model, graph)
         float_precision = Precision.FP16 if precision is Precision.INT8 else precision
         options = BuildOptions(precision, float_precision, FrameFormat.UINT8_NHWC, compute_capability="8.9")
         assert build_engine(rtx, graph, options).plan

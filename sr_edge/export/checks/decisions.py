@@ -1,11 +1,11 @@
-"""Finds what a trace cannot carry: decisions that a network takes in Python by what is in the picture.
+"""Detects data-dependent control flow: Python code of a network that branches on the values of the image.
 
-A trace records the operators of one run. Where a network turns a tensor into a Python number, such as an index of the
-expert to ask or the condition of an `if`, the trace keeps the number of the traced picture. The graph is then the
-network's function for pictures that lead to the same decision, and another function for all others.
+A trace records the operators of one run. Where a network converts a tensor to a Python number, such as the index of an
+expert or the condition of an `if`, the trace contains the number of the traced image as a constant. The graph is then
+correct for images that lead to the same number, and wrong for all others.
 
-Only numbers taken from tensors that depend on the picture count. If a network takes any, it is run on pictures of many
-colours and levels, too; where the numbers differ it is refused, and where they never do, that is said.
+Only numbers from tensors that depend on the image count. A network that reads any is also run on images of many colours
+and brightness levels. It is refused if the numbers differ; if they never do, a remark says so.
 """
 
 from __future__ import annotations
@@ -20,62 +20,62 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sr_edge.errors import NotDeployable
-from sr_edge.export.dependence import Dependence, asks_for_a_size
+from sr_edge.export.dependence import Dependence, is_shape_query
 from sr_edge.export.patches import Patch, colour_casts
 
 _PLAIN = (bool, int, float, complex, str)
 
 
-class PictureDecisions:
-    """The numbers that a network takes out of what depends on the picture, run by run on pictures of one size."""
+class DataDependentBranches:
+    """The Python numbers that a network reads from tensors that depend on the image, in runs on images of one size."""
 
     def __init__(self) -> None:
-        self._taken: list[list[object]] = []
-        self._read = ""
-        self._differs = ""
+        self._runs: list[list[object]] = []
+        self._reader = ""
+        self._differing = ""
 
     @contextmanager
     def recording(self, *inputs: Tensor) -> Iterator[None]:
-        """Watches one run on these inputs."""
-        watch = _NumbersTaken(*inputs)
-        with watch:
+        """Records one run of the network on these inputs, which is executed in the block."""
+        recorder = _NumberRecorder(*inputs)
+        with recorder:
             yield
-        self._read = self._read or next(iter(watch.functions), "")
-        if self._taken and not self._differs:
-            self._differs = _first_difference(self._taken[0], watch)
-        self._taken.append(watch.numbers)
+        self._reader = self._reader or next(iter(recorder.functions), "")
+        if self._runs and not self._differing:
+            self._differing = _first_difference(self._runs[0], recorder)
+        self._runs.append(recorder.numbers)
 
     def try_others(self, module: nn.Module, photograph: Patch, scalars: Sequence[Tensor]) -> None:
-        """Watches runs on many colours and levels of a photograph, if the network takes any numbers at all."""
-        for picture in colour_casts(photograph) if self._read and not self._differs else ():
-            x = torch.from_numpy(picture)
+        """Records runs on many colours and levels of a photograph, if the network has read any number so far."""
+        for image in colour_casts(photograph) if self._reader and not self._differing else ():
+            x = torch.from_numpy(image)
             with torch.inference_mode(), self.recording(x, *scalars):
                 module(x, *scalars)
 
     def require_none(self) -> None:
-        """Raises NotDeployable where the runs that were watched took different numbers."""
-        if self._differs:
+        """Raises NotDeployable where the recorded runs read different numbers."""
+        if self._differing:
             raise NotDeployable(
-                f"the network decides in Python by the values of the picture ({self._differs} returns other numbers "
-                "for other pictures), and a traced graph would keep the decision made for one picture",
-                found=self._differs,
+                f"the network decides in Python by the values of the image ({self._differing} returns other numbers "
+                "for other images), and a traced graph would keep the decision made for one image",
+                found=self._differing,
                 wanted="operations on tensors",
                 remedy="compute with tensors there, for example with torch.where or with a sum over all branches",
             )
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """That the network looks at the picture in Python, where that made no difference."""
-        if not self._read or self._differs:
+        """A remark where the network reads numbers of the image in Python that were always the same."""
+        if not self._reader or self._differing:
             return ()
         return (
-            f"the network reads numbers out of the picture in Python (Tensor.{self._read}); they were the same on "
-            f"{len(self._taken)} pictures, and the graph keeps them for all others",
+            f"the network reads numbers of the image in Python (Tensor.{self._reader}); they were the same for "
+            f"{len(self._runs)} images, and the graph uses them for all others",
         )
 
 
-class _NumbersTaken(TorchFunctionMode):
-    """Records every plain number, or container of such, that a torch function makes of what depends on the inputs."""
+class _NumberRecorder(TorchFunctionMode):
+    """Records every Python number, or container of numbers, that a torch function returns for dependent tensors."""
 
     def __init__(self, *inputs: Tensor) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ class _NumbersTaken(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if asks_for_a_size(func) or not self._dependence.is_dependent((args, kwargs or {})):
+        if is_shape_query(func) or not self._dependence.is_dependent((args, kwargs or {})):
             return result
-        self._dependence.follow(func, args, result)
+        self._dependence.propagate(func, args, result)
         number = _as_number(result)
         if number is not None:
             self.numbers.append(number)
@@ -96,7 +96,7 @@ class _NumbersTaken(TorchFunctionMode):
 
 
 def _as_number(result: object) -> object:
-    """A comparable copy of a plain result; None for tensors and everything else."""
+    """A comparable copy of a result that is no tensor; None for tensors and everything else."""
     if isinstance(result, _PLAIN):
         return result
     if isinstance(result, np.ndarray):
@@ -106,9 +106,9 @@ def _as_number(result: object) -> object:
     return None
 
 
-def _first_difference(reference: list[object], watch: _NumbersTaken) -> str:
-    """The torch function whose number is another one, "" where all are the same."""
-    for known, number, name in zip(reference, watch.numbers, watch.functions, strict=False):
-        if known != number:
+def _first_difference(reference: list[object], recorder: _NumberRecorder) -> str:
+    """The first torch function that returned another number than in the reference run; "" where there is none."""
+    for expected, number, name in zip(reference, recorder.numbers, recorder.functions, strict=False):
+        if expected != number:
             return f"Tensor.{name}"
-    return "" if len(reference) == len(watch.numbers) else "the number of steps"
+    return "" if len(reference) == len(recorder.numbers) else "the number of steps"

@@ -1,4 +1,4 @@
-"""What a rule reports about a graph, and how a list of such reports is told to a person."""
+"""The problems that rules report about a graph, and their summary in lines of text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sr_edge.export.checks.targets import describe_targets
 from sr_edge.export.checks.tensorrt_releases import Version
 
 NEVER: Version = (99, 0)
-"""Above every version: a restriction that no release has lifted."""
+"""A version above all others, for restrictions that no release has removed."""
 
 _NAMED_OPERATORS = 3
 
 
 class Severity(str, Enum):
-    """ERROR: no deployment, or none for a target that was asked for. WARNING: slow, or refused by another target."""
+    """ERROR prevents deployment, perhaps for a requested target only; WARNING means slow, or refused by others."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,9 +27,15 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that a rule has met in a graph.
+    """A problem that a rule detected in a graph.
 
-    TensorRT releases from `since` on and before `before` are concerned; other targets know no versions.
+    Attributes:
+        node: the name of the node.
+        op: its operator.
+        why: what is wrong with it.
+        remedy: what to do about it, as an instruction.
+        since: the first TensorRT release that is affected.
+        before: the first TensorRT release after those that are affected; other targets have no versions here.
     """
 
     node: str
@@ -42,10 +48,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem with its severity for the targets that were asked for.
+    """A problem with its severity for the requested targets.
 
-    `targets` names every target that refuses the graph for it (or, where none does, those that it is slow or less
-    exact on); it is empty where the problem is not one of particular targets.
+    Attributes:
+        node, op, why, remedy: as in `Problem`.
+        rule: the name of the rule in the table.
+        severity: for the requested targets.
+        targets: every target that refuses the graph because of it or, where none does, the targets on which it is slow
+            or less exact; empty for a problem that does not depend on the target.
     """
 
     node: str
@@ -61,18 +71,18 @@ class Finding:
 
     @property
     def problem(self) -> str:
-        """The node, whom it concerns and what is wrong with it, without the remedy."""
+        """The node, the targets that are affected, and what is wrong with it, without the remedy."""
         return f"{self.op} {self.node!r}{self.reason}"
 
     @property
     def reason(self) -> str:
-        """Whom the problem concerns and what it is, to be appended to the name of a node."""
-        concerned = f", for {describe_targets(self.targets)}" if self.targets else ""
-        return f"{concerned}: {self.why}"
+        """The affected targets and what is wrong, to be appended to the name of a node."""
+        affected = f", for {describe_targets(self.targets)}" if self.targets else ""
+        return f"{affected}: {self.why}"
 
 
 def summarize(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """One line for all findings of the same rule and the same targets, with their number and the first node."""
+    """One line for all findings of the same rule and targets, with their number and the first node."""
     groups: dict[tuple[str, tuple[str, ...]], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.rule, finding.targets), []).append(finding)

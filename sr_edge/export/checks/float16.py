@@ -1,11 +1,12 @@
-"""Runs a half-precision graph in real float16 arithmetic, and judges what half precision costs, patch by patch.
+"""Runs a half-precision graph in real float16 arithmetic and measures what half precision costs, patch by patch.
 
-Photographs and flat pictures decide. On a worst case half precision may lose more; what it loses there, and in which
-layer, is reported.
+Photographs and flat images decide whether the graph is accepted. On worst cases half precision may lose more; the loss
+and the layer that causes it are reported.
 
-No CPU runtime computes in fp16 (ONNX Runtime and OpenVINO run such graphs in fp32 or bf16, casts and all), so a
-test through them proves nothing. Here every fp16 tensor is a numpy float16 array that really rounds and overflows.
-Convolutions, matmuls and sums multiply exactly, add up in float32 and round once at the end, as tensor cores do.
+No CPU runtime computes in fp16: ONNX Runtime and OpenVINO run such graphs, casts included, in fp32 or bf16, so that a
+test with them means nothing. Here every fp16 tensor is a numpy float16 array that really rounds and overflows.
+Convolutions, matrix multiplications and sums multiply exactly, accumulate in float32 and round once at the end, as
+tensor cores do.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
+"""The PSNR of a network against the original at which the loss by half precision is stated."""
+
 LOSS_BOUND_DB = 0.02
+"""The largest loss by half precision on a photograph or flat image."""
 
 _DEPLOY_IN_FP32 = "deploy this network in fp32"
 _KEEP_IN_FLOAT32 = (
@@ -44,7 +48,7 @@ _KEEP_IN_FLOAT32 = (
 
 @dataclass(frozen=True)
 class Float16Run:
-    """Outputs by name, and the first node whose output was not finite ("" when all were)."""
+    """Outputs by name, and the first node with an output that is not finite; "" where all are finite."""
 
     outputs: Tensors
     first_overflow: str
@@ -52,12 +56,12 @@ class Float16Run:
 
 @dataclass(frozen=True)
 class PatchFloat16:
-    """What half precision costs on one patch: the fp16 picture against the fp32 one, both clipped to [0, 1].
+    """The cost of half precision on one patch: the fp16 output against the fp32 output, both clipped to [0, 1].
 
     Attributes:
-        first_overflow: the first node whose output is not finite; a flaw only where the picture shows it, since a mask
-            may hold infinity.
-        loses_in: the layer that adds most of the error, looked for on a worst case that loses more than LOSS_BOUND_DB.
+        first_overflow: the first node with an output that is not finite. It counts only where the result suffers, since
+            a mask may contain infinity.
+        loses_in: the layer that adds most of the error; determined for worst cases that lose more than LOSS_BOUND_DB.
         failure: why a worst case could not be computed.
     """
 
@@ -70,11 +74,11 @@ class PatchFloat16:
 
     @property
     def loss_db(self) -> float:
-        """What a picture that is QUALITY_DB away from the truth loses by that much independent noise."""
+        """The loss of an image with a PSNR of QUALITY_DB when the error of half precision is added as noise."""
         return noise_loss_db(self.fidelity.psnr_db)
 
     def flaw(self, bound_db: float) -> str:
-        """Why half precision is not good enough here, or ""."""
+        """Why half precision is not good enough on this patch, or ""."""
         if self.failure:
             return f"on {self.patch} {self.failure}"
         if not self.loss_db <= bound_db:
@@ -87,47 +91,47 @@ class PatchFloat16:
         return f"float16 changes {self.patch}: {self.fidelity.flaw}" if self.fidelity.flaw else ""
 
     def cause(self, bound_db: float) -> str | float:
-        """The node whose overflow costs more than `bound_db`, or the loss in dB where none overflows."""
+        """The node whose overflow costs more than `bound_db`; where none does, the loss in dB."""
         return self.first_overflow if self.first_overflow and not self.loss_db <= bound_db else self.loss_db
 
     @property
     def remark(self) -> str:
-        """The flaw on a worst case, and the layer that causes most of it where that was looked for."""
+        """The flaw on a worst case, with the layer that causes most of it where that is known."""
         layer = f", most of it in {self.loses_in}" if self.loses_in else ""
-        return f"on a synthetic worst case, which decides nothing: {self.flaw(LOSS_BOUND_DB)}{layer}"
+        return f"on a synthetic worst case, which is no reason to refuse the graph: {self.flaw(LOSS_BOUND_DB)}{layer}"
 
 
 @dataclass(frozen=True)
 class Float16Check:
-    """What half precision costs on all patches."""
+    """The cost of half precision on all patches."""
 
     patches: tuple[PatchFloat16, ...]
 
     @property
     def psnr_db(self) -> float:
-        """Against fp32, on the worst photograph or flat picture."""
+        """The PSNR against fp32 on the worst photograph or flat image."""
         return min((result.fidelity.psnr_db for result in self._pictures), default=math.inf)
 
     @property
     def loss_db(self) -> float:
-        """On the worst photograph or flat picture."""
+        """The loss on the worst photograph or flat image."""
         return max((result.loss_db for result in self._pictures), default=0.0)
 
     @property
     def first_overflow(self) -> str:
-        """The first node that overflows on a photograph or flat picture, or ""."""
+        """The first node that overflows on a photograph or flat image, or ""."""
         return next((result.first_overflow for result in self._pictures if result.first_overflow), "")
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What half precision loses on worst cases, which do not decide."""
+        """The losses on worst cases, which are no reason to refuse the graph."""
         worst_cases = [result for result in self.patches if result.kind is PatchKind.WORST_CASE]
         return tuple(result.remark for result in worst_cases if result.flaw(LOSS_BOUND_DB))
 
     def require_within(self, bound_db: float = LOSS_BOUND_DB) -> None:
-        """Raises ExportError when a photograph or flat picture overflows, or loses more than `bound_db`.
+        """Raises ExportError where a photograph or flat image overflows, or loses more than `bound_db`.
 
-        The error's `found` is the node that overflows or else the loss in dB, its `wanted` the loss allowed.
+        Its `found` is the node that overflows or otherwise the loss in dB, its `wanted` the loss allowed.
         """
         for result in self._pictures:
             flaw = result.flaw(bound_db)
@@ -140,16 +144,16 @@ class Float16Check:
 
 
 def run_float16(model: onnx.ModelProto, inputs: Tensors, kernels: Sequence[type[OpRun]] = KERNELS) -> Float16Run:
-    """Runs `model` with numpy's float16 for every fp16 tensor; results that are no longer needed are dropped.
+    """Runs `model` with numpy's float16 for every fp16 tensor; results are freed after their last use.
 
     Args:
-        model: the graph, of fp16 and fp32 tensors.
+        model: a graph of fp16 and fp32 tensors.
         inputs: its inputs by name.
-        kernels: what computes operators in the place of onnx's own kernels of the same class name.
+        kernels: kernels that replace those of onnx with the same class name.
 
     Raises:
-        ExportError: a node cannot go on with what float16 made of its inputs (a rounded index, out of bounds), or gave
-            another type than the graph says, so that the arithmetic was not float16.
+        ExportError: a node cannot process inputs that float16 has rounded (an index out of bounds), or has an output of
+            another type than the graph states, so that the arithmetic was not float16.
     """
     view = view_graph(model)
     evaluator = _evaluator(model, kernels)
@@ -175,7 +179,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors, kernels: Sequence[type[
 def _evaluator(model: onnx.ModelProto, kernels: Sequence[type[OpRun]]) -> ReferenceEvaluator:
     try:
         return ReferenceEvaluator(model, new_ops=list(kernels))
-    except Exception as error:  # onnx's own, of an operator that it has no kernel for
+    except Exception as error:  # onnx raises its own types for an operator without a kernel
         raise ExportError(
             f"the float16 check cannot compute this graph: {one_line(error)}", remedy=_DEPLOY_IN_FP32
         ) from error
@@ -186,10 +190,11 @@ def check_float16(
 ) -> Float16Check:
     """Compares the fp16 graph in real float16 arithmetic with the fp32 graph in ONNX Runtime, patch by patch.
 
-    A graph with controls is compared at their defaults and at their extremes (`checked_pairs`).
+    A graph with controls is compared at their default values and at their extremes (`checked_pairs`).
 
     Raises:
-        ExportError: the evaluator failed its control (a product that must overflow in float16 did not).
+        ExportError: the evaluator does not compute in float16 (a product that must overflow did not), or it cannot
+            compute a photograph or flat image.
     """
     _require_real_float16()
     session = open_onnxruntime(full)
@@ -214,7 +219,7 @@ def check_float16(
 def _layer_that_loses(
     half: onnx.ModelProto, full: onnx.ModelProto, patch: CheckPatch, setting: Mapping[str, float]
 ) -> str:
-    """The layer that adds most error to that of its inputs, by relative error against fp32; "" where that fails."""
+    """The layer that adds most to the relative error of its inputs against fp32; "" where it cannot be determined."""
     try:
         compared = compare_layers(
             InstrumentedModel(full, run_onnxruntime),
@@ -223,21 +228,21 @@ def _layer_that_loses(
             tolerance=0.0,
             controls=(setting, setting),
         )
-    except ExportError:  # the loss is reported without it
+    except ExportError:  # the loss is then reported without the layer
         return ""
     worst = max(compared.layers, key=lambda layer: layer.added_error)
     return f"{worst.operator} {worst.name!r}"
 
 
 def noise_loss_db(psnr_db: float, quality_db: float = QUALITY_DB) -> float:
-    """What a picture `quality_db` from the truth loses when independent noise `psnr_db` below the peak is added."""
+    """The loss in dB of an image with a PSNR of `quality_db` when noise `psnr_db` below the peak is added."""
     return cost_of_noise_db(10.0 ** (-psnr_db / 10.0), quality_db) if psnr_db > -1e3 else math.inf
 
 
 def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
     try:
         result: Sequence[Tensor] = node.run(*inputs)
-    except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise of an index, a shape, or an unknown mode
+    except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise for an index, a shape or an unknown mode
         raise ExportError(
             f"in float16 node {name!r} fails: {one_line(error)}", found=name, remedy=_KEEP_IN_FLOAT32
         ) from error
@@ -249,7 +254,7 @@ def _require_type(stated: int | None, result: Tensor, node: str) -> None:
     if wanted != result.dtype:
         raise ExportError(
             f"the float16 check computed node {node!r} in {result.dtype} where the graph states {wanted}, so that its "
-            "verdict would be worthless",
+            "result would be meaningless",
             found=str(result.dtype),
             wanted=str(wanted),
             remedy=_DEPLOY_IN_FP32,
@@ -257,7 +262,7 @@ def _require_type(stated: int | None, result: Tensor, node: str) -> None:
 
 
 def _require_real_float16() -> None:
-    """300 * 300 = 90000 must be infinite, and 1 + 2^-12 must be 1, or the arithmetic is not float16."""
+    """Raises ExportError unless 300 * 300 is infinite and 1 + 2^-12 is 1, as in float16."""
     half = onnx.TensorProto.FLOAT16
     shape = (1, 1, 1, 1)
     kinds = ("Mul", "Conv", "MatMul")
@@ -274,7 +279,7 @@ def _require_real_float16() -> None:
     outputs = run_float16(model, {name: np.full(shape, value, np.float16) for name, value in names.items()}).outputs
     if not all(np.isinf(outputs[kind]).all() for kind in kinds) or outputs["Add"].item() != 1.0:
         raise ExportError(
-            "the float16 check does not compute in float16 on this machine, so that its verdict would be worthless",
+            "the float16 check does not compute in float16 on this machine, so that its result would be meaningless",
             wanted="float16",
             remedy=_DEPLOY_IN_FP32,
         )

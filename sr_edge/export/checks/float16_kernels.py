@@ -1,10 +1,10 @@
-"""float16 kernels for onnx's ReferenceEvaluator: multiply exactly, add up in float32, round once, as tensor cores do.
+"""float16 kernels for onnx's ReferenceEvaluator: exact products, sums in float32, rounded once, as in tensor cores.
 
-onnx's own kernels of convolutions, products and sums round every partial sum, or walk through Python for every
-element. Its elementwise ones, numpy's, round each result as float16 arithmetic must, but one number at a time: torch
-gives the same bits ten times faster. Its kernels of resizing, sampling and pooling walk through Python, too, or lack
-modes: ONNX Runtime computes such a node in float32 and the result is rounded once. It finds replacements by class name.
-What is not listed here runs in numpy.
+onnx's own kernels for convolutions, matrix multiplications and sums round every partial sum, or loop over all elements
+in Python. Its elementwise kernels use numpy, which rounds correctly but one number at a time; torch gives the same bits
+ten times faster. Its kernels for resizing, sampling and pooling loop in Python or lack modes; here ONNX Runtime
+computes such a node in float32 and the result is rounded once. The evaluator selects replacements by their class names.
+All other operators run in numpy.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from sr_edge.export.onnx_run import Tensor, run_onnxruntime
 
 HALF_BITS_OF_INF = 0x7C00
 IR_VERSION = 8
-"""Of models of one node; every ONNX Runtime that we run on reads it."""
+"""The IR version of models of a single node, which every supported ONNX Runtime reads."""
 
 
 def as_torch(x: Tensor) -> torch.Tensor:
-    """The same numbers for torch, which refuses negative strides and warns of arrays that must not be written."""
+    """The array as a torch tensor; copied where torch refuses it (negative strides) or warns (read-only arrays)."""
     return torch.from_numpy(np.require(x, requirements=("C", "W")))
 
 
 def widened(x: Tensor) -> torch.Tensor:
+    """The array as a float32 torch tensor."""
     return as_torch(x).float()
 
 
 def rounded(x: torch.Tensor, dtype: npt.DTypeLike) -> Tensor:
-    """To float16 as the hardware does, above 65504 to infinity; float32 stays."""
+    """Rounds to float16 as hardware does, with infinity above 65504; for float32 the tensor is returned as it is."""
     return (x.half() if dtype == np.float16 else x).numpy()
 
 
 def all_finite(x: Tensor) -> bool:
-    """Whether no number is infinite or NaN, in a tenth of numpy's time for float16."""
+    """Whether no number is infinite or NaN; for float16 ten times as fast as numpy."""
     if x.dtype == np.float16:
         return bool(((x.view(np.uint16) & HALF_BITS_OF_INF) != HALF_BITS_OF_INF).all())
     return bool(np.isfinite(x).all())
 
 
 def elementwise(standard: type[OpRun], half: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> type[OpRun]:
-    """onnx's own kernel, but for float16."""
+    """onnx's kernel with another implementation for float16."""
 
     def run(self: OpRun, a: Tensor, b: Tensor) -> tuple[Tensor]:
         if a.dtype != np.float16:
@@ -59,35 +60,36 @@ def elementwise(standard: type[OpRun], half: Callable[[torch.Tensor, torch.Tenso
 
 
 def in_onnxruntime(operator: str) -> type[OpRun]:
-    """A kernel that has ONNX Runtime compute the node in float32, and rounds the results to the type of its inputs."""
+    """A kernel that runs the node in ONNX Runtime in float32 and rounds the results to the type of the inputs."""
 
     def run(self: OpRun, *inputs: Tensor | None, **attributes: Any) -> tuple[Tensor, ...]:
         is_half = any(value is not None and value.dtype == np.float16 for value in inputs)
         values = [value if value is None or value.dtype != np.float16 else value.astype(np.float32) for value in inputs]
-        found = _run_alone(self.onnx_node, values, self.run_params["opsets"])
+        outputs = _run_alone(self.onnx_node, values, self.run_params["opsets"])
         return tuple(
-            rounded(as_torch(value), np.float16) if is_half and value.dtype == np.float32 else value for value in found
+            rounded(as_torch(value), np.float16) if is_half and value.dtype == np.float32 else value
+            for value in outputs
         )
 
     return type(operator, (OpRun,), {"op_domain": "", "_run": run})
 
 
 def _run_alone(node: onnx.NodeProto, values: Sequence[Tensor | None], opsets: Mapping[str, int]) -> list[Tensor]:
-    """The outputs of one node, as a model of its own."""
-    kinds = {name: value for name, value in zip(node.input, values, strict=True) if name and value is not None}
-    taken = [
+    """Runs a node as a model of its own and returns its outputs."""
+    feeds = {name: value for name, value in zip(node.input, values, strict=True) if name and value is not None}
+    inputs = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in kinds.items()
+        for name, value in feeds.items()
     ]
     names = [name for name in node.output if name]
-    given = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
     model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "node", taken, given),
+        onnx.helper.make_graph([node], "node", inputs, outputs),
         opset_imports=[onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()],
         ir_version=IR_VERSION,
     )
-    found = run_onnxruntime(model, kinds)
-    return [found[name] for name in names]
+    results = run_onnxruntime(model, feeds)
+    return [results[name] for name in names]
 
 
 class Cast(OpRun):
@@ -120,16 +122,16 @@ class Gemm(OpRun):
 
 
 _UNCOMMON_CONV = in_onnxruntime("Conv")
-"""Of other sides than two, or padded unequally."""
+"""For convolutions of one or three dimensions, and for padding that differs between the two ends."""
 
 
 class Conv(OpRun):
     op_domain = ""
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> tuple[Tensor]:
-        sides = weight.ndim - 2
-        pads = attributes.get("pads") or [0] * (2 * sides)
-        if attributes.get("auto_pad") not in (None, "NOTSET") or list(pads[:sides]) != list(pads[sides:]) or sides != 2:
+        rank = weight.ndim - 2
+        pads = attributes.get("pads") or [0] * (2 * rank)
+        if attributes.get("auto_pad") not in (None, "NOTSET") or list(pads[:rank]) != list(pads[rank:]) or rank != 2:
             inputs = [value for value in (x, weight, bias) if value is not None]
             return _UNCOMMON_CONV._run(self, *inputs)  # type: ignore[no-untyped-call]  # onnx states no types here
         result = torch.nn.functional.conv2d(
@@ -137,7 +139,7 @@ class Conv(OpRun):
             widened(weight),
             None if bias is None else widened(bias),
             stride=tuple(attributes.get("strides") or (1, 1)),
-            padding=tuple(pads[:sides]),
+            padding=tuple(pads[:rank]),
             dilation=tuple(attributes.get("dilations") or (1, 1)),
             groups=attributes.get("group") or 1,
         )
@@ -171,7 +173,7 @@ class Erf(OpRun):
 
 
 class QuantizeLinear(OpRun):
-    """Of opset 13 to 18, which onnx's own lacks: float32 to 8 bits, ties to even."""
+    """QuantizeLinear of opsets 13 to 18, which onnx lacks: float32 to 8 bits, ties to even."""
 
     op_domain = ""
 
@@ -192,12 +194,12 @@ class DequantizeLinear(OpRun):
 
 
 def _along(values: Tensor, x: Tensor, axis: int) -> Tensor:
-    """One value, or one for each index of `axis`, shaped to broadcast with `x`."""
+    """Reshapes a single value, or one value for each index of `axis`, to broadcast with `x`."""
     if values.size == 1:
         return values.reshape(())
-    sides = [1] * x.ndim
-    sides[axis] = values.size
-    return values.reshape(sides)
+    shape = [1] * x.ndim
+    shape[axis] = values.size
+    return values.reshape(shape)
 
 
 KERNELS: tuple[type[OpRun], ...] = (

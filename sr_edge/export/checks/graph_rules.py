@@ -1,4 +1,4 @@
-"""What is wrong with a graph whoever runs it: results that differ from run to run, sizes that are not constant."""
+"""Rules for every target: no results that differ from run to run, constant sizes, and no operators that are slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sr_edge.export.checks.findings import Problem
 from sr_edge.export.graph import GraphView
 
 USUAL_RANK = 5
-"""What image networks need; compilers plan transposes of higher rank badly."""
+"""The rank that suffices for image networks; compilers plan transposes of higher rank badly."""
 
 _WRITE_SIZES_AS_NUMBERS = "write it with Python integers in forward, so that tracing makes a constant of it"
 
@@ -42,7 +42,7 @@ _SIZE_INPUTS: Mapping[str, tuple[int, ...]] = {  # inputs, by position, that hol
 def random_operators(view: GraphView) -> Iterator[Problem]:
     """Operators that draw random numbers."""
     for name, node in view.of_types(_RANDOM):
-        yield Problem(name, node.op_type, "equal inputs would give unequal pictures", "put the network in eval mode")
+        yield Problem(name, node.op_type, "equal inputs would give different outputs", "put the network in eval mode")
 
 
 def dropout_in_training(view: GraphView) -> Iterator[Problem]:
@@ -60,14 +60,14 @@ def control_flow(view: GraphView) -> Iterator[Problem]:
 
 
 def data_dependent_shapes(view: GraphView) -> Iterator[Problem]:
-    """Operators whose output's shape depends on the picture."""
+    """Operators whose output shape depends on the values of the image."""
     for name, node in view.of_types(_DATA_DEPENDENT):
-        why = "its output's shape depends on the picture"
-        yield Problem(name, node.op_type, why, "write it with matrix products and elementwise arithmetic")
+        why = "its output shape depends on the values of the image"
+        yield Problem(name, node.op_type, why, "write it with matrix multiplications and elementwise arithmetic")
 
 
 def unknown_shapes(view: GraphView) -> Iterator[Problem]:
-    """Tensors with a dimension that is not a number, or of unknown shape."""
+    """Tensors of unknown shape, or with a dimension that is not a number."""
     for value in view.model.graph.input:
         shape = view.shapes.get(value.name)
         if not is_constant_shape(shape):
@@ -83,9 +83,9 @@ def unknown_shapes(view: GraphView) -> Iterator[Problem]:
 
 
 def sizes_computed_at_run_time(view: GraphView) -> Iterator[Problem]:
-    """Sizes, positions and axes that are computed, although every shape may be known nevertheless.
+    """Sizes, positions and axes that are computed at run time, even if all shapes are known.
 
-    Every target takes them (tried with ONNX Runtime 1.31, OpenVINO 2026.4 and TensorRT for RTX 1.7); they cost time.
+    Every target accepts them (tested with ONNX Runtime 1.31, OpenVINO 2026.4 and TensorRT for RTX 1.7); they take time.
     """
     for name, node in view.of_types(_RUN_TIME_CONSTANTS):
         yield Problem(name, node.op_type, "a size is computed at run time", _WRITE_SIZES_AS_NUMBERS)
@@ -98,25 +98,26 @@ def sizes_computed_at_run_time(view: GraphView) -> Iterator[Problem]:
 
 
 def high_rank(view: GraphView) -> Iterator[Problem]:
-    """Tensors of more than five dimensions; how many a target refuses is a rule of that target."""
+    """Tensors of more than five dimensions; the largest rank that a target accepts is a rule of that target."""
     for at, node in enumerate(view.nodes):
         rank = max((len(view.shapes.get(tensor, ())) for tensor in (*node.input, *node.output)), default=0)
         if rank > USUAL_RANK:
-            why = f"a tensor has {rank} dimensions, which compilers plan badly above {USUAL_RANK}"
+            why = f"a tensor has {rank} dimensions; compilers optimize more than {USUAL_RANK} badly"
             yield Problem(view.name(at), node.op_type, why, "merge dimensions of the reshape in front of it")
 
 
 def einsum(view: GraphView) -> Iterator[Problem]:
-    """Einsum, which every target takes and most expand into transposes around a matrix product."""
+    """Einsum, which every target accepts and most expand into transposes around a matrix multiplication."""
     for name, _ in view.of_types(["Einsum"]):
-        why = "compilers expand it into transposes and a matrix product"
-        yield Problem(name, "Einsum", why, "write it as a matrix product or a 1x1 convolution where time matters")
+        why = "compilers expand it into transposes and a matrix multiplication"
+        remedy = "write it as a matrix multiplication or a 1x1 convolution where time matters"
+        yield Problem(name, "Einsum", why, remedy)
 
 
 def cumulative_sum(view: GraphView) -> Iterator[Problem]:
-    """CumSum, which every target takes and runs as a sequential loop at worst."""
+    """CumSum, which every target accepts and some run as a sequential loop."""
     for name, _ in view.of_types(["CumSum"]):
-        why = "it is summed step by step where a runtime has no kernel of its own"
+        why = "a runtime without a kernel for it adds one element after the other"
         yield Problem(name, "CumSum", why, "multiply by a constant triangular matrix where time matters")
 
 
@@ -126,7 +127,7 @@ def is_constant_shape(shape: tuple[int | str | None, ...] | None) -> bool:
 
 
 def has_free_inputs(view: GraphView) -> bool:
-    """Whether the graph takes pictures of several sizes."""
+    """Whether the graph accepts images of several sizes."""
     return not all(is_constant_shape(view.shapes.get(value.name)) for value in view.model.graph.input)
 
 

@@ -1,8 +1,9 @@
-"""The one table of rules, with what each means for a graph in general and for each runtime.
+"""The table of all rules for deployable graphs, with their severity in general and for each runtime.
 
-A rule reads a graph and yields problems. Its severities say for whom a problem is one: for the graph itself, by how it
-was exported (`GraphKind`), and for each library. A problem that is an error for nobody who was asked is a warning.
-A new rule is a function, a line in RULES, and a test with a graph that breaks it and one that nearly does.
+A rule reads a graph and yields problems. Its severities apply to the graph in general, by how it was exported
+(`GraphKind`), and to each library; a problem of certain TensorRT releases names them by their versions. A problem that
+is an error for none of the requested targets is a warning. A new rule needs a function, a line in RULES, and a test
+with a graph that violates it and one that nearly does.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from sr_edge.export.checks.targets import TARGET_NAMES, TARGETS, Target, TargetL
 from sr_edge.export.graph import GraphView, read_onnx, view_graph
 
 SHOWN = 3
-"""How many errors a message names."""
+"""The number of errors that a message names."""
 
 
 class GraphKind(Enum):
-    """STATIC promises constant shapes; TRACED takes one size and promises nothing; DYNAMIC takes several sizes."""
+    """STATIC requires constant shapes; TRACED has one input size and may compute shapes; DYNAMIC has several sizes."""
 
     STATIC = "static"
     TRACED = "traced"
@@ -37,7 +38,7 @@ Severities = Mapping[GraphKind | TargetLibrary, Severity]
 
 @dataclass(frozen=True)
 class Rule:
-    """What to look for, and how severe a problem is for each kind of graph and for each library; absent: it is none."""
+    """A function that detects problems, and their severity for each kind of graph and each library that is affected."""
 
     name: str
     find: Callable[[GraphView], Iterator[Problem]]
@@ -76,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     Rule("differing cumulative sums", tensorrt_rules.differing_cumulative_sums, {_TENSORRT: _ERROR}),
     Rule("build-time constant", tensorrt_rules.build_time_constants, _EVERY_TENSORRT),
     Rule("resizing", tensorrt_rules.resizing, _EVERY_TENSORRT),
-    Rule("pooled sides", tensorrt_rules.pooled_sides, {_TENSORRT: _ERROR}),
+    Rule("pooled dimensions", tensorrt_rules.pooled_dimensions, {_TENSORRT: _ERROR}),
     Rule("pooling", tensorrt_rules.pooling, _EVERY_TENSORRT),
     Rule("restriction of TensorRT", tensorrt_rules.further_restrictions, _EVERY_TENSORRT),
     Rule("domain", runtime_rules.unknown_domains, {_OPENVINO: _ERROR, _ORT: _ERROR}),
@@ -85,8 +86,10 @@ RULES: tuple[Rule, ...] = (
     Rule("signed INT8 behind Concat", runtime_rules.signed_int8_behind_concat, {_OPENVINO: _ERROR}),
 )
 
-_LIFTED_BY_TRACING = frozenset({"control flow", "data-dependent shape", "unknown shape"})
-"""Errors of a static graph alone."""
+_STATIC_ONLY = frozenset(
+    rule.name for rule in RULES if rule.severities.get(_STATIC) is _ERROR and rule.severities.get(_TRACED) is not _ERROR
+)
+"""The rules that refuse a static graph and not a traced one."""
 
 
 def check_graph(
@@ -96,24 +99,28 @@ def check_graph(
     static: bool = True,
     intended: Collection[str] = TARGET_NAMES,
 ) -> tuple[Finding, ...]:
-    """Everything that is known against a graph: errors first to last, and warnings among them.
+    """Applies all rules to a graph.
 
     Args:
-        model: an ONNX file or a loaded model, of any maker; it is left alone.
-        targets: who must take the graph; what one of them refuses is an error.
-        static: whether the graph promises constant shapes; without, unknown ones are warnings, and in a graph of free
-            height and width they are expected.
-        intended: the targets that the graph is for, others are not asked: `readers_of` an INT8 graph.
+        model: an ONNX file or a loaded model of any origin; it is not modified.
+        targets: the targets that must accept the graph; what one of them refuses is an error.
+        static: whether the graph must have constant shapes. Otherwise unknown shapes are warnings, and expected in a
+            graph of dynamic height and width.
+        intended: the targets that the graph is meant for, for an INT8 graph `readers_of` its activation type; rules of
+            other targets are not applied.
+
+    Returns:
+        Errors and warnings, in the order of the rules.
 
     Raises:
         UnknownNameError: no such target.
         ExportError: the file is not ONNX, or its shapes contradict each other.
     """
-    asked = set(require_known_targets(targets)) & set(intended)
+    requested = set(require_known_targets(targets)) & set(intended)
     view = view_graph(read_onnx(model) if isinstance(model, Path) else model)
     kind = _kind(view, static)
     considered = [target for target in TARGETS if target.name in intended]
-    judged = (_judge(rule, problem, kind, considered, asked) for rule in RULES for problem in rule.find(view))
+    judged = (_judge(rule, problem, kind, considered, requested) for rule in RULES for problem in rule.find(view))
     return tuple(finding for finding in judged if finding is not None)
 
 
@@ -124,12 +131,12 @@ def require_deployable(
     static: bool = True,
     intended: Collection[str] = TARGET_NAMES,
 ) -> tuple[Finding, ...]:
-    """The warnings of `check_graph`, where there are no errors; arguments as there.
+    """Raises an error where `check_graph`, with the same arguments, finds one; otherwise returns its warnings.
 
     Raises:
-        NotStatic: the graph promises constant shapes and has others; nothing else is wrong with it.
-        NotDeployable: there are other errors, of which it names the first. `found` are the nodes that are refused, as
-            (operator, name), and `wanted` the targets that were asked for.
+        NotStatic: the graph must have constant shapes and has others; it has no other errors.
+        NotDeployable: the graph has other errors. Its `found` has the nodes that are refused, as (operator, name), and
+            its `wanted` the requested targets.
     """
     findings = check_graph(model, targets, static=static, intended=intended)
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
@@ -139,7 +146,7 @@ def require_deployable(
     more = f" (and {len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
     nodes = tuple((finding.op, finding.node) for finding in errors)
     remedy = _remedy(errors[:SHOWN])
-    if all(finding.rule in _LIFTED_BY_TRACING for finding in errors):
+    if all(finding.rule in _STATIC_ONLY for finding in errors):
         raise NotStatic(f"the graph is not static: {shown}{more}", found=nodes, wanted="constant shapes", remedy=remedy)
     refusing = tuple(targets) if any(finding.targets for finding in errors) else ()
     for_whom = f" for {', '.join(refusing)}" if refusing else ""
@@ -165,24 +172,22 @@ def _kind(view: GraphView, static: bool) -> GraphKind:
 
 
 def _judge(
-    rule: Rule, problem: Problem, kind: GraphKind, considered: Sequence[Target], asked: Collection[str]
+    rule: Rule, problem: Problem, kind: GraphKind, considered: Sequence[Target], requested: Collection[str]
 ) -> Finding | None:
-    """The problem as a finding; None where it concerns neither this kind of graph nor a target considered."""
-    concerned = [
-        target for target in considered if target.library in rule.severities and _is_concerned(target, problem)
-    ]
-    refusing = [target for target in concerned if rule.severities[target.library] is Severity.ERROR]
+    """The problem as a finding; None where it affects neither this kind of graph nor a considered target."""
+    affected = [target for target in considered if target.library in rule.severities and _is_affected(target, problem)]
+    refusing = [target for target in affected if rule.severities[target.library] is Severity.ERROR]
     general = rule.severities.get(kind)
-    if general is None and not concerned:
+    if general is None and not affected:
         return None
-    is_error = general is Severity.ERROR or any(target.name in asked for target in refusing)
+    is_error = general is Severity.ERROR or any(target.name in requested for target in refusing)
     severity = Severity.ERROR if is_error else Severity.WARNING
-    names = tuple(target.name for target in refusing or concerned)
+    names = tuple(target.name for target in refusing or affected)
     return Finding(problem.node, problem.op, problem.why, problem.remedy, rule.name, severity, names)
 
 
-def _is_concerned(target: Target, problem: Problem) -> bool:
-    """TensorRT for RTX and the others have no versions here: only what no release has lifted concerns them."""
+def _is_affected(target: Target, problem: Problem) -> bool:
+    """Targets without a version, such as TensorRT for RTX, are affected only by what no release has removed."""
     if target.version is None:
         return problem.before == NEVER
     return problem.since <= target.version < problem.before

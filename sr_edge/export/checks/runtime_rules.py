@@ -1,10 +1,10 @@
-"""What ONNX Runtime and OpenVINO refuse or compute wrongly; little, and only what was measured.
+"""Rules for ONNX Runtime and OpenVINO: what they refuse or compute wrongly, as far as it was measured.
 
-OpenVINO 2026.4.1 and ONNX Runtime 1.31.1 read every graph of these tests but those named below. The signed INT8
-fault is one of OpenVINO's kernels for CPUs without AMX (AVX-512 VNNI and AVX2): a signed QuantizeLinear behind a
-Concat, also through an addition or a product with constants, or a Concat of signed quantized values, in front of an
-INT8 convolution, gave errors of a third of the largest output; a LeakyRelu, a Reshape, a Transpose or another
-convolution between them, and unsigned values everywhere, gave none.
+OpenVINO 2026.4.1 and ONNX Runtime 1.31.1 read all graphs of the tests except those below. The fault with signed INT8 is
+in OpenVINO's kernels for CPUs without AMX (AVX-512 VNNI and AVX2): a signed QuantizeLinear behind a Concat, also with
+an addition or multiplication of constants between them, or a Concat of signed quantized values, each in front of an
+INT8 convolution, gave errors of a third of the largest output. With a LeakyRelu, a Reshape, a Transpose or another
+convolution between them, or with unsigned values, there was no error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ OLDEST_OPSET_OF_ONNXRUNTIME = 7
 
 _KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _FOLDED_INTO_QUANTIZATION = frozenset({"Add", "Mul", "Sub", "Div"})
-"""With a constant; OpenVINO folds them into the quantization behind."""
+"""Operators that OpenVINO, where one operand is constant, folds into the quantization that follows."""
 
 
 def unknown_domains(view: GraphView) -> Iterator[Problem]:
-    """Operators of other people's domains, which ONNX Runtime and OpenVINO take with an extension library only."""
+    """Operators of custom domains, which ONNX Runtime and OpenVINO run only with an extension library."""
     for at, node in enumerate(view.nodes):
         if node.domain not in _KNOWN_DOMAINS:
             why = f"domain {node.domain!r} needs an extension library"
@@ -33,7 +33,7 @@ def unknown_domains(view: GraphView) -> Iterator[Problem]:
 
 
 def old_opset(view: GraphView) -> Iterator[Problem]:
-    """Opsets below 7, for which ONNX Runtime guarantees nothing: it has no kernel for the Relu of opset 5."""
+    """Opsets below 7, which ONNX Runtime does not support; for example, it has no kernel for the Relu of opset 5."""
     opset = default_opset(view.model)
     if 0 < opset < OLDEST_OPSET_OF_ONNXRUNTIME:
         yield Problem("opset_import", "model", f"it is opset {opset}", "convert it to opset 17")
@@ -46,7 +46,7 @@ def openvino_operators(view: GraphView) -> Iterator[Problem]:
 
 
 def signed_int8_behind_concat(view: GraphView) -> Iterator[Problem]:
-    """Signed INT8 activations whose values come together in a Concat: OpenVINO loses their sign."""
+    """Signed INT8 activations that are concatenated: OpenVINO loses their sign."""
     for name, node in view.of_types(["QuantizeLinear"]):
         if view.types.get(node.output[0]) == TensorProto.INT8 and _meets_concat(view, node):
             why = "it is signed INT8 beside a Concat, whose sign OpenVINO loses on CPUs without AMX"

@@ -1,4 +1,4 @@
-"""The runtimes that a graph can be checked for, by the names that `--for` takes."""
+"""The deployment targets that a graph can be checked for, by the names that `--for` takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_edge.spec import ActivationType
 
 
 class TargetLibrary(str, Enum):
-    """What rules distinguish: a runtime, whatever its version."""
+    """A runtime in any version; the table of rules has a severity for each."""
 
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
@@ -22,7 +22,7 @@ class TargetLibrary(str, Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """One name of `--for`; only the releases of TensorRT have a version."""
+    """A name that `--for` takes; only the releases of TensorRT have a version."""
 
     name: str
     library: TargetLibrary
@@ -37,14 +37,14 @@ TARGETS: tuple[Target, ...] = (
 )
 TARGET_NAMES: tuple[str, ...] = tuple(target.name for target in TARGETS)
 
-_READERS = {  # of an INT8 graph, by how its activations are written
+_READERS = {  # of an INT8 graph, by how its activations are written; ONNX Runtime prefers the first
     ActivationType.INT8: (TargetLibrary.TENSORRT, TargetLibrary.TENSORRT_RTX, TargetLibrary.ONNXRUNTIME),
     ActivationType.UINT8: (TargetLibrary.OPENVINO, TargetLibrary.ONNXRUNTIME),
 }
 
 
 def require_known_targets(names: Iterable[str]) -> tuple[str, ...]:
-    """`names`, each once; raises UnknownNameError where one is no target."""
+    """Returns `names` without duplicates; raises UnknownNameError where one is not a target."""
     known = tuple(dict.fromkeys(names))
     for name in known:
         if name not in TARGET_NAMES:
@@ -53,14 +53,19 @@ def require_known_targets(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def readers_of(activation_type: ActivationType | None) -> tuple[str, ...]:
-    """The targets that an INT8 graph with activations of that type is for; every target where None, a float graph."""
+    """The targets of an INT8 graph with activations of that type; for None, a float graph, all targets."""
     if activation_type is None:
         return TARGET_NAMES
     return tuple(target.name for target in TARGETS if target.library in _READERS[activation_type])
 
 
+def activation_types_read_by(library: TargetLibrary) -> tuple[ActivationType, ...]:
+    """The activation types that a library reads in INT8 graphs, in its order of preference."""
+    return tuple(activation_type for activation_type, readers in _READERS.items() if library in readers)
+
+
 def describe_targets(names: Sequence[str]) -> str:
-    """Names for a sentence: all releases of TensorRT, with or without TensorRT for RTX, in two words."""
+    """The names for use in a sentence, with all releases of TensorRT as "every TensorRT release"."""
     releases = [target.name for target in TARGETS if target.library is TargetLibrary.TENSORRT]
     if not set(releases) <= set(names):
         return ", ".join(names)

@@ -1,9 +1,9 @@
-"""Which ONNX operators, in which types, the parser of each TensorRT release takes: the table behind tensorrt_rules.py.
+"""The TensorRT releases, and the operators and data types that the ONNX parser of each release supports.
 
 Sources: docs/operators.md and docs/Changelog.md of github.com/onnx/onnx-tensorrt. The table is that of release 10.15
-(opsets 9 to 24) with the operators that later releases added (`_FIRST_IN`, from the changelog and the release notes of
-11.0 and 11.2) and without those that 10.3 did not have yet. Where no document says since when an operator is
-taken, the later release counts. Types that exist only between a quantizing and a dequantizing node are left out.
+(opsets 9 to 24) and the operators that later releases added (`_FIRST_IN`, from the changelog and the release notes of
+11.0 and 11.2, which also has those that 10.3 lacks). Where no document says in which release an operator was added, the
+later release counts. Types that exist only between QuantizeLinear and DequantizeLinear are left out.
 """
 
 from __future__ import annotations
@@ -74,31 +74,31 @@ _FIRST_IN: Mapping[str, Version] = {
 }
 
 
-def _taken_types() -> Iterator[tuple[str, frozenset[int]]]:
+def _types_by_operator() -> Iterator[tuple[str, frozenset[int]]]:
     for types, names in _OPERATORS:
         for operator in names.split():
             yield operator, types
 
 
-SUPPORTED_TYPES: Mapping[str, frozenset[int]] = dict(_taken_types())
-"""What each operator takes as data, in the numbers of onnx.TensorProto, in the newest release of the table."""
+SUPPORTED_TYPES: Mapping[str, frozenset[int]] = dict(_types_by_operator())
+"""The data types of each operator, as constants of onnx.TensorProto, in the newest release of the table."""
 
 
 def first_release_with(operator: str) -> Version:
-    """The version that brought an operator of `SUPPORTED_TYPES`; (0, 0) where every release of the table has it."""
+    """The version that added an operator of `SUPPORTED_TYPES`; (0, 0) where every release of the table has it."""
     return _FIRST_IN.get(operator, (0, 0))
 
 
 @dataclass(frozen=True)
 class TensorRTRelease:
-    """One release: its version and the newest ONNX opset that its parser reads; the oldest is 9 in all of them."""
+    """A release with the newest ONNX opset that its parser reads; the oldest is OLDEST_OPSET for all releases."""
 
     version: Version
     newest_opset: int
 
     @property
     def name(self) -> str:
-        """As the command line has it: tensorrt-10.3."""
+        """The name on the command line, such as tensorrt-10.3."""
         return "tensorrt-{}.{}".format(*self.version)
 
     def __str__(self) -> str:

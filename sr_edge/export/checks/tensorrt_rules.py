@@ -1,23 +1,24 @@
-"""What the ONNX parser and the builder of TensorRT refuse, release by release.
+"""Rules for TensorRT: what its ONNX parser and its builder refuse or compute wrongly, by release.
 
-The table of operators is in tensorrt_releases.py, with its sources; the restrictions below are those that the same
-documents state beside each operator. Where documents disagree, or say less than a compiler does, TensorRT for RTX 1.7
-decided, which parses and builds without a GPU (`tests/export/checks/test_tensorrt_for_rtx.py` repeats it):
+tensorrt_releases.py has the table of operators and its sources; the restrictions below are those that the same
+documents state for each operator. Where documents disagree or are incomplete, the behaviour of TensorRT for RTX 1.7 was
+taken, which parses and builds without a GPU (`tests/export/checks/test_tensorrt_for_rtx.py` repeats this):
 
-- TopK: the parser's document says k < 3840, the layer's k <= 3840, and builders from 10.3 on refuse with "K exceeds
-  the maximum value allowed (3840)"; 3840 builds, 3841 does not.
+- TopK: the documentation of the parser says k < 3840, that of the layer k <= 3840, and builders from 10.3 on refuse
+with
+  "K exceeds the maximum value allowed (3840)"; 3840 builds, 3841 does not.
 - Rank: 8 dimensions build, 9 do not parse (nvinfer1::Dims::MAX_DIMS is 8).
 - Resize with antialias does not parse ("Antialiasing is not supported currently").
-- Einsum and CumSum build. CumSum is in the parsers since 8.0; since 10.8 it is a layer of its own, which gives the
-  results of the first one for all where several differ in axis or direction (onnx-tensorrt issue 1034, TensorRT issues
-  4513 and 4551, open, with programs that reproduce it on 10.11).
+- Einsum and CumSum build. The parsers have had CumSum since 8.0. Since 10.8 it is a layer of its own; where several of
+  these differ in axis or direction, all of them give the result of the first one (onnx-tensorrt issue 1034, TensorRT
+  issues 4513 and 4551, open, with programs that reproduce it on 10.11).
 - float64 is computed in float32 ("TensorRT will attempt to cast DOUBLE down to FLOAT").
-- Squeeze and Unsqueeze: since 10.7 the axes may be computed from constants, never from the picture.
-- TensorRT for RTX takes what only full TensorRT refuses (unsorted TopK, pooling of one side, mixed float types, larger
-  tensors) and has no kernel or plugin for DeformConv, DFT, NonZero and NonMaxSuppression.
+- Squeeze and Unsqueeze: since 10.7 the axes may be computed from constants, but not from the image.
+- TensorRT for RTX accepts some graphs that only full TensorRT refuses (unsorted TopK, pooling of one dimension, mixed
+  float types, larger tensors), and has no kernel or plugin for DeformConv, DFT, NonZero and NonMaxSuppression.
 
-A clean result says that nothing is known against the graph, not that it builds; what stands inside If, Loop and Scan
-is not looked at.
+A graph without findings has no known problem, but may still fail to build; nodes inside If, Loop and Scan are not
+examined.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from sr_edge.export.checks.tensorrt_releases import (
 from sr_edge.export.graph import GraphView, attribute, default_opset
 
 MAX_RANK = 8  # nvinfer1::Dims::MAX_DIMS
-MAX_ELEMENTS = 2**31 - 1  # of one tensor: volumes are counted in 32 bits
+MAX_ELEMENTS = 2**31 - 1  # of one tensor, since TensorRT counts elements in 32 bits
 MAX_TOP_K = 3840
 
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
@@ -52,7 +53,7 @@ _REDUCTIONS = (
 )  # fmt: skip
 _CONSTANT_INPUT = {"CumSum": 1, "OneHot": 1, **dict.fromkeys(_REDUCTIONS, 1)}
 _POOLING = ("AveragePool", "LpPool", "MaxPool")
-_RESIZE = {  # attribute: its default, what is taken; cubic is in every release's bindings, not in the documents
+_RESIZE = {  # attribute: default, supported values; cubic is in the bindings of every release, not in the documents
     "mode": ("nearest", ("nearest", "linear", "cubic")),
     "coordinate_transformation_mode": (
         "half_pixel",
@@ -65,7 +66,7 @@ _NOT_IN_RTX = frozenset({"DeformConv", "DFT", "NonMaxSuppression", "NonZero"})
 
 
 def opset(view: GraphView) -> Iterator[Problem]:
-    """The version of the standard operator set."""
+    """Versions of the standard operator set that the parser does not read."""
     version = default_opset(view.model)
     reading = [release.version for release in TENSORRT_RELEASES if OLDEST_OPSET <= version <= release.newest_opset]
     first, last = TENSORRT_RELEASES[0], TENSORRT_RELEASES[-1]
@@ -89,13 +90,13 @@ def operators(view: GraphView) -> Iterator[Problem]:
 
 
 def operators_of_rtx(view: GraphView) -> Iterator[Problem]:
-    """Operators that TensorRT has and TensorRT for RTX has not."""
+    """Operators that TensorRT supports and TensorRT for RTX does not."""
     for name, node in view.of_types(_NOT_IN_RTX):
         yield Problem(name, node.op_type, "TensorRT for RTX does not build it", "write it with other operators")
 
 
 def data_types(view: GraphView) -> Iterator[Problem]:
-    """Operators that the parser knows in other types of data; float64 is a rule of its own."""
+    """Supported operators with an unsupported data type; float64 is a rule of its own."""
     for at, node in enumerate(view.nodes):
         if node.op_type not in SUPPORTED_TYPES:
             continue
@@ -104,12 +105,12 @@ def data_types(view: GraphView) -> Iterator[Problem]:
             element = view.types.get(tensor, TensorProto.UNDEFINED)
             if element not in (TensorProto.UNDEFINED, TensorProto.DOUBLE, *supported):
                 names = ", ".join(sorted(map(_type_name, supported)))
-                why = f"{tensor!r} is {_type_name(element)}; TensorRT takes {names}"
+                why = f"{tensor!r} is {_type_name(element)}; TensorRT supports {names}"
                 yield Problem(view.name(at), node.op_type, why, "cast to one of these types in front of it")
 
 
 def _data_tensors(node: onnx.NodeProto) -> list[str]:
-    """What the documents' column of types is about; a Cast has it on both sides."""
+    """The tensors that the types in the documents apply to; for a Cast, input and output."""
     position = {"Where": 1, "OneHot": 2, "ConstantOfShape": 1}.get(node.op_type, 0)
     tensors = list(node.input[position : position + 1]) or list(node.output[:1])
     return [*tensors, *node.output] if node.op_type in ("Cast", "CastLike") else tensors
@@ -149,7 +150,7 @@ def quantization(view: GraphView) -> Iterator[Problem]:
 
 
 def mixed_float_types(view: GraphView) -> Iterator[Problem]:
-    """Nodes that mix fp16 and fp32 inputs, which a strongly typed network refuses."""
+    """Nodes with both fp16 and fp32 inputs, which a strongly typed network refuses."""
     mixed = {TensorProto.FLOAT, TensorProto.FLOAT16}
     for at, node in enumerate(view.nodes):
         if node.op_type != "Resize" and mixed <= {view.types.get(tensor, 0) for tensor in node.input if tensor}:
@@ -162,7 +163,7 @@ def ranks(view: GraphView) -> Iterator[Problem]:
         for tensor in dict.fromkeys((*node.input, *node.output)):
             rank = len(view.shapes.get(tensor, ()))
             if rank > MAX_RANK:
-                why = f"{tensor!r} has {rank} dimensions; TensorRT has at most {MAX_RANK}"
+                why = f"{tensor!r} has {rank} dimensions; TensorRT supports at most {MAX_RANK}"
                 yield Problem(view.name(at), node.op_type, why, "merge dimensions of its reshape")
 
 
@@ -172,37 +173,37 @@ def tensor_sizes(view: GraphView) -> Iterator[Problem]:
         for tensor in dict.fromkeys((*node.input, *node.output)):
             elements = math.prod(dim for dim in view.shapes.get(tensor, ()) if isinstance(dim, int))
             if elements > MAX_ELEMENTS:
-                why = f"{tensor!r} has {elements:,} elements; TensorRT counts to {MAX_ELEMENTS:,}"
+                why = f"{tensor!r} has {elements:,} elements; TensorRT supports at most {MAX_ELEMENTS:,}"
                 yield Problem(view.name(at), node.op_type, why, "export a smaller tile")
 
 
 def top_k(view: GraphView) -> Iterator[Problem]:
-    """TopK of more than 3840 values."""
+    """TopK of more values than TensorRT supports."""
     for name, node in view.of_types(["TopK"]):
         constant = view.constants.get(node.input[1]) if len(node.input) > 1 else None
         if constant is not None and (count := int(np.ravel(constant)[0])) > MAX_TOP_K:
-            why = f"k = {count}; TensorRT takes {MAX_TOP_K} at most"
+            why = f"k = {count}; TensorRT supports at most {MAX_TOP_K}"
             yield Problem(name, "TopK", why, "rank by a counting sort, or work on smaller tiles")
 
 
 def unsorted_top_k(view: GraphView) -> Iterator[Problem]:
-    """TopK that leaves the order of its values open."""
+    """TopK whose values are not sorted."""
     for name, node in view.of_types(["TopK"]):
         if _integer(node, "sorted", 1) != 1:
-            yield Problem(name, "TopK", "only sorted values are available", "set sorted = 1")
+            yield Problem(name, "TopK", "only sorted values are supported", "set sorted = 1")
 
 
 def differing_cumulative_sums(view: GraphView) -> Iterator[Problem]:
-    """Several CumSum nodes that differ in axis or direction, of which 10.8 and later compute only one kind."""
+    """CumSum nodes that differ in axis or direction: from 10.8 on, all of them give the result of the first one."""
     nodes = list(view.of_types(["CumSum"]))
     kinds = {_cumulation(view, node) for _, node in nodes}
     for name, _ in nodes if len(kinds) > 1 else ():
-        why = "several CumSum nodes of different axes or directions all give the result of one"
+        why = "CumSum nodes of different axes or directions all give the result of one of them"
         yield Problem(name, "CumSum", why, "multiply by constant triangular matrices", since=(10, 8))
 
 
 def _cumulation(view: GraphView, node: onnx.NodeProto) -> tuple[int | str, int, int]:
-    """What one CumSum does: its axis counted from the end, exclusive, reverse."""
+    """The axis of a CumSum, counted from the last one, and its attributes exclusive and reverse."""
     constant = view.constants.get(node.input[1])
     axis: int | str = node.input[1]
     if constant is not None:
@@ -212,22 +213,22 @@ def _cumulation(view: GraphView, node: onnx.NodeProto) -> tuple[int | str, int, 
 
 
 def build_time_constants(view: GraphView) -> Iterator[Problem]:
-    """Inputs that must be constants."""
+    """Computed inputs where TensorRT needs constants at build time."""
     remedy = "write it with Python integers in forward"
     for name, node in view.of_types(_CONSTANT_INPUT):
         tensor = _input(node, _CONSTANT_INPUT[node.op_type])
         if tensor and tensor not in view.constants:
-            yield Problem(name, node.op_type, f"its input {tensor!r} is computed; a constant is wanted", remedy)
+            yield Problem(name, node.op_type, f"its input {tensor!r} is computed and must be a constant", remedy)
     for name, node in view.of_types(["Squeeze", "Unsqueeze"]):
         tensor = _input(node, 1)
         if tensor and tensor not in view.constants:
-            before = (10, 7) if _comes_of_constants(view, tensor) else NEVER
-            why = f"its input {tensor!r} is computed; a constant is wanted"
+            before = (10, 7) if _is_computed_from_constants(view, tensor) else NEVER
+            why = f"its input {tensor!r} is computed and must be a constant"
             yield Problem(name, node.op_type, why, remedy, before=before)
 
 
-def _comes_of_constants(view: GraphView, tensor: str) -> bool:
-    """Whether no input of the graph has a part in it."""
+def _is_computed_from_constants(view: GraphView, tensor: str) -> bool:
+    """Whether the tensor depends on no input of the graph."""
     waiting, seen = [tensor], {tensor}
     while waiting:
         current = waiting.pop()
@@ -242,59 +243,60 @@ def _comes_of_constants(view: GraphView, tensor: str) -> bool:
 
 
 def resizing(view: GraphView) -> Iterator[Problem]:
-    """Ways to resize that TensorRT does not have."""
+    """Resize with attributes that TensorRT does not support."""
     for name, node in view.of_types(["Resize"]):
         for key, (default, supported) in _RESIZE.items():
             value = _text(node, key, default)
             if value not in supported:
-                why = f"{key} is {value}; TensorRT takes {', '.join(supported)}"
-                yield Problem(name, "Resize", why, "resize in one of these ways")
+                why = f"{key} is {value}; TensorRT supports {', '.join(supported)}"
+                yield Problem(name, "Resize", why, "choose a supported value")
         if _integer(node, "antialias", 0):
             yield Problem(name, "Resize", "antialias is refused", "resize without antialias")
 
 
-def pooled_sides(view: GraphView) -> Iterator[Problem]:
-    """Pooling of other than two or three sides."""
+def pooled_dimensions(view: GraphView) -> Iterator[Problem]:
+    """Pooling of one dimension, or of more than three."""
     for name, node in view.of_types(_POOLING):
         kernel = attribute(node, "kernel_shape")
         if kernel is not None and len(kernel.ints) not in (2, 3):
-            why = f"it pools {len(kernel.ints)} sides; TensorRT pools 2 or 3"
-            yield Problem(name, node.op_type, why, "add a side of 1 by a reshape")
+            why = f"it pools {len(kernel.ints)} dimensions; TensorRT pools 2 or 3"
+            yield Problem(name, node.op_type, why, "add a dimension of size 1 with a reshape")
 
 
 def pooling(view: GraphView) -> Iterator[Problem]:
-    """Pooling that is dilated or gives indices."""
+    """Pooling that is dilated or returns indices."""
     for name, node in view.of_types(_POOLING):
         dilations = attribute(node, "dilations")
         if dilations is not None and set(dilations.ints) - {1}:
             yield Problem(name, node.op_type, "dilated pooling is refused", "pool without dilations")
         if node.op_type == "MaxPool" and _output(node, 1):
-            yield Problem(name, "MaxPool", "indices are not available", "use only its first output")
+            yield Problem(name, "MaxPool", "indices are not supported", "use only its first output")
 
 
 def further_restrictions(view: GraphView) -> Iterator[Problem]:
-    """What the documents say beside single operators."""
+    """Restrictions that the documents state for single operators."""
     for at, node in enumerate(view.nodes):
         for why, remedy, before in _restrictions(view, node):
-            yield Problem(view.name(at), node.op_type, why, remedy, before=before)
+            until = "" if before == NEVER else " before TensorRT {}.{}".format(*before)
+            yield Problem(view.name(at), node.op_type, f"{why}{until}", remedy, before=before)
 
 
 def _restrictions(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str, Version]]:
     if node.op_type == "LayerNormalization" and any(node.output[1:]):
-        yield "only its first output is available", "compute mean and deviation apart", NEVER
+        yield "only its first output is supported", "compute mean and deviation separately", NEVER
     if node.op_type == "ScatterND" and _text(node, "reduction", "none") != "none":
-        yield "it scatters without a reduction only", "add the parts with arithmetic", NEVER
+        yield "a reduction is not supported", "scatter without it and add the parts", NEVER
     if node.op_type == "GridSample" and len(view.shapes.get(node.input[0], ())) > 4:
-        yield "pictures of 4 dimensions only are sampled before 11.2", "sample slice by slice", (11, 2)
+        yield "inputs of more than 4 dimensions are not supported", "sample slice by slice", (11, 2)
     if node.op_type == "Einsum" and _is_special_einsum(_text(node, "equation", "")):
-        yield "before 10.12 there is no ellipsis and no diagonal", "write it as a matrix product", (10, 12)
+        yield "an ellipsis or a diagonal is not supported", "write it as a matrix multiplication", (10, 12)
     if node.op_type == "Pad" and _input(node, 3):
-        yield "before 10.4 there are no axes", "pad all axes, those that stay with 0", (10, 4)
+        yield "the input axes is not supported", "pad every axis, with 0 where nothing is added", (10, 4)
     if node.op_type == "Pow":
         base, exponent = (view.types.get(tensor) for tensor in node.input[:2])
         if base in _INTEGERS or exponent in _INTEGERS:
-            last = (10, 12) if base in _INTEGERS else (10, 8)
-            yield "integers are raised to a power from {}.{} on".format(*last), "cast to float, or multiply", last
+            before = (10, 12) if base in _INTEGERS else (10, 8)
+            yield "integer powers are not supported", "cast to float, or multiply", before
 
 
 def _is_special_einsum(equation: str) -> bool:

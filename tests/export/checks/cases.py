@@ -202,7 +202,7 @@ TENSORRT_CASES = (
         resize('mode = "cubic", coordinate_transformation_mode = "half_pixel"'),
     ),
     Case(
-        "pooled sides",
+        "pooled dimensions",
         "MaxPool",
         "(float[1,3,8] a) => (float[1,3,7] y) { y = MaxPool<kernel_shape = [2]>(a) }",
         pool("kernel_shape = [2,2]", 7),

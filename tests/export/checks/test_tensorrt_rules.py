@@ -24,10 +24,10 @@ def errors(findings: tuple[Finding, ...], rule: str) -> list[Finding]:
 def test_a_graph_that_breaks_a_rule_is_refused_by_the_releases_that_the_rule_is_about(case: Case) -> None:
     newest = case.newest_refusing or NEWEST
     refusing = RELEASES[: RELEASES.index(newest) + 1] + (["tensorrt-rtx"] if case.rtx else [])
-    found = [finding for finding in check_graph(case.bad_graph, static=False) if finding.rule == case.rule]
-    assert {finding.op for finding in found} >= {case.op}
-    assert all(finding.node and finding.why and finding.remedy for finding in found)
-    assert {name for finding in found for name in finding.targets} == set(refusing)
+    broken = [finding for finding in check_graph(case.bad_graph, static=False) if finding.rule == case.rule]
+    assert {finding.op for finding in broken} >= {case.op}
+    assert all(finding.node and finding.why and finding.remedy for finding in broken)
+    assert {name for finding in broken for name in finding.targets} == set(refusing)
     for name in (*RELEASES, "tensorrt-rtx"):
         assert bool(errors(check_graph(case.bad_graph, [name], static=False), case.rule)) == (name in refusing), name
 

@@ -1,0 +1,164 @@
+"""What every pass over an ONNX graph keeps: the input unmodified, a reason, and no change where it says so."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import onnx
+import pytest
+
+import sr_edge
+from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
+from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.errors import CalibrationError, ExportError, SrEdgeError
+from sr_edge.export import graph_digest
+from sr_edge.export.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
+from sr_edge.export.fp16 import to_fp16
+from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.export.pass_result import GraphPass
+from sr_edge.export.simplify import simplify
+from sr_edge.spec import ActivationType
+
+CONV = "(float[1,3,8,8] x) => (float[1,3,8,8] y) <float[3,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}>"
+
+
+def graph(text: str, opset: int = 17) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> g {text}')
+
+
+def calibration(int8: bool) -> Calibration:
+    decisions = (Decision("Conv_0", "Conv", int8, ""),)
+    return Calibration(Provenance("", (), "min-max"), PlacementPolicy(), {"x": TensorRange(0.0, 1.0, 1.0)}, decisions)
+
+
+@dataclass(frozen=True)
+class PassCase:
+    """A pass with a graph that it changes.
+
+    Attributes:
+        idle: the pass with a graph that it leaves as it is; None for a pass that always changes the graph.
+        second_run: the error with which the pass refuses its own output; None where it leaves it as it is.
+    """
+
+    run: GraphPass
+    model: onnx.ModelProto
+    idle: tuple[GraphPass, onnx.ModelProto] | None
+    second_run: type[SrEdgeError] | None = None
+
+
+FOLDABLE = "{ one = Constant<value_float = 1.0>() two = Add(one, one) c = Conv(x, w) y = Mul(c, two) }"
+SHARED = "{ v = Identity(w) u = Identity(v) c = Conv(x, v) y = Conv(c, u) }"
+UNUSED = "{ spare = Constant<value_float = 1.0>() y = Conv(x, w) }"
+
+PASSES = {
+    "simplify": PassCase(
+        simplify, graph(f"{CONV} {FOLDABLE}"), (simplify, graph(f"{CONV} {{ [conv] y = Conv(x, w) }}"))
+    ),
+    "to_fp16": PassCase(
+        to_fp16,
+        graph(f"{CONV} {{ y = Conv(x, w) }}"),
+        (to_fp16, graph("(float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Softmax<axis = 1>(x) }")),
+        second_run=ExportError,
+    ),
+    "wrap_uint8": PassCase(wrap_uint8, graph(f"{CONV} {{ y = Conv(x, w) }}"), None, second_run=ExportError),
+    "insert_qdq": PassCase(
+        partial(insert_qdq, calibration=calibration(True), activation_type=ActivationType.INT8),
+        graph(f"{CONV} {{ y = Conv(x, w) }}"),
+        (
+            partial(insert_qdq, calibration=calibration(False), activation_type=ActivationType.INT8),
+            graph(f"{CONV} {{ y = Conv(x, w) }}"),
+        ),
+        second_run=CalibrationError,
+    ),
+    "raise_opset": PassCase(
+        partial(raise_opset, oldest=13),
+        graph(f"{CONV} {{ y = Conv(x, w) }}", opset=11),
+        (partial(raise_opset, oldest=13), graph(f"{CONV} {{ y = Conv(x, w) }}")),
+    ),
+    "bypass_identities": PassCase(
+        bypass_identities, graph(f"{CONV} {SHARED}"), (bypass_identities, graph(f"{CONV} {{ y = Identity(x) }}"))
+    ),
+    "name_nodes": PassCase(
+        name_nodes,
+        graph(f"{CONV} {{ y = Conv(x, w) }}"),
+        (name_nodes, graph("(float[2] x) => (float[2] y) { [negation] y = Neg(x) }")),
+    ),
+    "drop_unused_constants": PassCase(
+        drop_unused_constants,
+        graph(f"{CONV} {UNUSED}"),
+        (drop_unused_constants, graph(f"{CONV} {{ y = Conv(x, w) }}")),
+    ),
+}
+
+
+@pytest.fixture(params=list(PASSES.values()), ids=list(PASSES))
+def case(request: pytest.FixtureRequest) -> PassCase:
+    pass_case: PassCase = request.param
+    return pass_case
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def public_passes() -> Iterator[str]:
+    """The functions of the package that are annotated as passes."""
+    for path in Path(sr_edge.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.returns and ast.unparse(node.returns) == "PassResult":
+                yield node.name
+
+
+def test_every_pass_of_the_package_is_tested_here() -> None:
+    assert sorted(public_passes()) == sorted(PASSES)
+
+
+def test_the_input_is_not_modified(case: PassCase) -> None:
+    before = serialized(case.model)
+    result = case.run(case.model)
+    assert result.changed
+    assert result.reason
+    assert serialized(case.model) == before
+    assert serialized(result.model) != before
+    onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_a_pass_that_finds_nothing_to_do_returns_its_input_and_says_why(case: PassCase) -> None:
+    if case.idle is None:
+        pytest.skip("it always changes the graph")
+    run, model = case.idle
+    before = serialized(model)
+    result = run(model)
+    assert not result.changed
+    assert result.reason
+    assert result.model is model
+    assert serialized(model) == before
+    assert graph_digest(result.model) == graph_digest(model)
+
+
+def test_a_second_run_changes_nothing_or_is_refused(case: PassCase) -> None:
+    first = case.run(case.model).model
+    if case.second_run is not None:
+        with pytest.raises(case.second_run):
+            case.run(first)
+        return
+    second = case.run(first)
+    assert not second.changed
+    assert second.model is first
+
+
+def test_constants_that_a_subgraph_reads_stay() -> None:
+    """Subgraphs of If, Loop and Scan read tensors of the graph around them without listing them as inputs."""
+    text = """(float[2] x, bool cond) => (float[2] y) <float[2] k = {1, 2}> {
+      shared = Identity(k)
+      y = If(cond) <then_branch = a () => (float[2] p) { p = Neg(shared) },
+                    else_branch = b () => (float[2] q) { q = Abs(k) }>
+    }"""
+    model = graph(text)
+    assert not bypass_identities(model).changed
+    assert not drop_unused_constants(model).changed
