@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import pointwise
+from sr_edge.errors import ExportError
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,30 @@ class Joined(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(torch.cat(self.planes(x), dim=1))
+
+
+def biases(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise ExportError(
+            "folding the subtraction of the mean needs a convolution with a bias, and this one has none",
+            wanted="a bias",
+            remedy="give the convolution a zero bias",
+        )
+    return conv.bias.double()
+
+
+def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A copy of `conv` with other weights of the same shape."""
+    return _filled(copy.deepcopy(conv), weight, bias)
+
+
+def pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:
+    """The 1x1 convolution with `weight` (out, in)."""
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
+    return _filled(conv, weight[:, :, None, None], bias)
+
+
+def _filled(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    state = {"weight": weight.to(conv.weight.dtype), "bias": bias.to(conv.weight.dtype)}
+    conv.load_state_dict(state)
+    return conv.requires_grad_(False)

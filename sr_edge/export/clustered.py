@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.errors import ExportError
+from sr_edge.export.affine import biases, with_weights
 from sr_edge.export.counting_sort import CountingSort
-from sr_edge.export.mean_free import biases, with_weights
 from sr_edge.models.lcoan import GROUP_SCALE, LCoAN, ResidualGroup
 from sr_edge.models.lsp import ATTENTION_SCALE, KEY_EPS, Centroids, CollaborativeAttention, window_places
 

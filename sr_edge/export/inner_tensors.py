@@ -11,10 +11,10 @@ import onnx
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.frame_io import MAX_UINT8
 from sr_edge.export.graph import GraphView, picture_inputs, view_graph
 from sr_edge.export.onnx_run import Tensors, feed_of, open_onnxruntime, run_session
 from sr_edge.export.patches import worst_case_patches
+from sr_edge.frames import frame_from_batch
 from sr_edge.spec import Control, TileSpec
 
 UNKNOWN_BYTES = 16 << 20
@@ -97,8 +97,7 @@ def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls:
         )
     if pictures[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
         return feed_of(pictures[0].name, patch, controls)
-    frames: npt.NDArray[np.uint8] = np.rint(patch.transpose(0, 2, 3, 1) * MAX_UINT8).astype(np.uint8)
-    return feed_of(pictures[0].name, frames, controls)
+    return feed_of(pictures[0].name, frame_from_batch(patch)[np.newaxis], controls)
 
 
 def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

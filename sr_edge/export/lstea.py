@@ -12,18 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_edge.export.affine import Affine, Joined, side_by_side
-from sr_edge.export.gdfn import StaticGDFN
-from sr_edge.export.gelu import HalvedGelu
-from sr_edge.export.mean_free import biases, with_weights
-from sr_edge.export.mlfr import MLFRPlanes
+from sr_edge.export.affine import Affine, Joined, biases, side_by_side, with_weights
+from sr_edge.export.feed_forward import HalvedGelu, StaticGDFN
 from sr_edge.export.stea import STEAPlanes
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.channel_norm import ChannelLayerNorm
 from sr_edge.models.global_mean import GlobalMean
 from sr_edge.models.labnet import Downsample
 from sr_edge.models.lstea import LSTEA
-from sr_edge.models.mlfr import MLFR
+from sr_edge.models.mlfr import MLFR, MLFRBranch
 from sr_edge.models.realnet import Adapter
 from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
@@ -71,6 +68,30 @@ class StaticChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.fp32_excitation(self.fp32_mean(x))
+
+
+class MLFRPlanes(nn.Module):
+    """The planes of which MLFR's result is the affine map `tail`: each branch's two convolutions, then the input."""
+
+    def __init__(self, layer: MLFR) -> None:
+        super().__init__()
+        branches = [cast("MLFRBranch", branch) for branch in layer.branches]
+        convs = [conv for branch in branches for conv in (branch.dilated, branch.depthwise)]
+        self.convs = nn.ModuleList(copy.deepcopy(convs))
+        *fuses, bypass = Affine.of(layer.fuse).split([layer.bypass.out_channels] * (len(branches) + 1))
+        mixed = [fuse.after(Affine.of(branch.fuse)) for fuse, branch in zip(fuses, branches, strict=True)]
+        self.tail = side_by_side([*mixed, bypass.after(Affine.of(layer.bypass))])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [*(conv(x) for conv in self.convs), x]
+
+
+class StaticMLFR(Joined):
+    """MLFR as a layer of its own."""
+
+    def __init__(self, layer: MLFR, input_shape: torch.Size) -> None:
+        planes = MLFRPlanes(layer)
+        super().__init__(planes, planes.tail, layer.bypass.weight.dtype)
 
 
 class StaticLSTEA(nn.Module):

@@ -11,13 +11,11 @@ coordinates no bits, in float16, bfloat16 or INT8. Q is folded into the convolut
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_edge.errors import ExportError
+from sr_edge.export.affine import biases, with_weights
 
 
 def mean_reflection(channels: int) -> Tensor:
@@ -44,31 +42,10 @@ def reflect_input(conv: nn.Conv2d) -> nn.Conv2d:
     return with_weights(conv, weight, biases(conv))
 
 
-def biases(conv: nn.Conv2d) -> Tensor:
-    if conv.bias is None:
-        raise ExportError(
-            "folding the subtraction of the mean needs a convolution with a bias, and this one has none",
-            wanted="a bias",
-            remedy="give the convolution a zero bias",
-        )
-    return conv.bias.double()
-
-
-def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A copy of `conv` with other weights of the same shape."""
-    return _filled(copy.deepcopy(conv), weight, bias)
-
-
-def pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:
-    """The 1x1 convolution with `weight` (out, in)."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
-    return _filled(conv, weight[:, :, None, None], bias)
-
-
-def _filled(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    state = {"weight": weight.to(conv.weight.dtype), "bias": bias.to(conv.weight.dtype)}
-    conv.load_state_dict(state)
-    return conv.requires_grad_(False)
+def reflected_map(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias, in float64, of Q times `linear`."""
+    reflection = mean_reflection(linear.out_features)
+    return reflection @ linear.weight.double(), reflection @ linear.bias.double()
 
 
 def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

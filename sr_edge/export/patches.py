@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sr_edge.spec import TileSpec
 
 Patch = npt.NDArray[np.float32]
 
-PICTURES = Path(__file__).with_name("pictures")
+PICTURES = Path(str(files("sr_edge.export") / "pictures"))
 """Two low-resolution photographs for those who have none at hand (examples/pictures/README.md names their sources)."""
 
 

@@ -15,8 +15,7 @@ from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.clustered import StaticLCoAN
-from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticReconstruction
-from sr_edge.export.mlfr import StaticMLFR
+from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticMLFR, StaticReconstruction
 from sr_edge.export.stea import StaticSTEA
 from sr_edge.export.swin import StaticTaylorSwinIR
 from sr_edge.export.swinir import StaticSwinIR

@@ -14,17 +14,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.gelu import HalvedGelu
-from sr_edge.export.mean_free import (
-    MeanFreeNorm,
-    fold_norm,
-    mean_reflection,
-    pointwise,
-    reflect_input,
-    reflect_output,
-)
+from sr_edge.export.affine import pointwise
+from sr_edge.export.feed_forward import StaticMlp
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, reflect_input, reflect_output, reflected_map
 from sr_edge.export.taylor import StaticTaylorAttention
-from sr_edge.models.swin import Mlp, ResidualGroup, SwinSkeleton, TransformerBlock, Upsampler
+from sr_edge.models.swin import ResidualGroup, SwinSkeleton, TransformerBlock, Upsampler
 from sr_edge.models.taylor_swinir import TaylorBlock, TaylorSwinIR
 from sr_edge.spec import TileSpec
 
@@ -74,24 +68,6 @@ class CellGrid:
         channels = cells.shape[1]
         x = cells.reshape(self.rows, self.columns, channels, self.side, self.side)
         return x.permute(2, 0, 3, 1, 4).reshape(1, channels, self.height, self.width)
-
-
-class StaticMlp(nn.Module):
-    def __init__(self, mlp: Mlp, norm: nn.LayerNorm) -> None:
-        super().__init__()
-        dtype = mlp.fc1.weight.dtype
-        self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
-        self.act = HalvedGelu()
-        self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-def reflected_map(linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias, in float64, of Q times `linear`."""
-    reflection = mean_reflection(linear.out_features)
-    return reflection @ linear.weight.double(), reflection @ linear.bias.double()
 
 
 class StaticTaylorBlock(nn.Module):

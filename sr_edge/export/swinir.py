@@ -18,8 +18,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise
-from sr_edge.export.swin import StaticSkeleton, reflected_map, static_groups
+from sr_edge.export.affine import pointwise
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, reflected_map
+from sr_edge.export.swin import StaticSkeleton, static_groups
 from sr_edge.export.windows import Windows
 from sr_edge.models.swin import TransformerBlock
 from sr_edge.models.swinir import SoftmaxBlock, SwinIR, shift_mask

@@ -33,7 +33,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import pointwise
+from sr_edge.export.affine import pointwise
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 
 NORM_EPS = 1e-12  # torch.nn.functional.normalize's

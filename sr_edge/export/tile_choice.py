@@ -7,13 +7,19 @@ on the runtime and the device, so it is measured by whoever calls, never guessed
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sr_edge.errors import TileError
-from sr_edge.spec import ModelCard, TileSpec
+from sr_edge.export import export_best_form
+from sr_edge.models import LoadedModel
+from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
+from sr_edge.spec import ModelCard, Precision, TileSpec
 
 SIDES_PX = (48, 64, 96, 128, 144, 192, 240, 256)
+RUNS, WARM_UP = 5, 2
 CLOSE = 1.03  # within 3 % two tiles are equally fast, and the one that needs less memory is better
 
 
@@ -105,3 +111,18 @@ def new_output_pixels(tile: TileSpec, card: ModelCard) -> int:
             remedy="pass a larger --tile",
         )
     return rows * columns * card.scale**2
+
+
+def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
+    """Exports the fp32 graph at this tile into a temporary folder; median latency and added memory.
+
+    Raises:
+        SrEdgeError: the export or the runtime failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sr-edge-tile-") as folder:
+        report = export_best_form(model, tile, Path(folder) / "model.onnx")
+        request = SessionRequest(report.path, report.metadata.card, tile, Precision.FP32)
+        memory = measure_memory(runtime, request)
+        with open_request(runtime, request) as session:
+            latency = measure_latency(session, RUNS, WARM_UP)
+    return TileCost(tile, latency.total.p50_ms, memory.added_bytes)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sr_edge.export.gelu import HalvedGelu
+from sr_edge.export.feed_forward import HalvedGelu
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace

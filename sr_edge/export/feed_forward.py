@@ -1,20 +1,37 @@
-"""The static twin of GDFN behind a LayerNorm: two aligned paths instead of one that is cut in two.
-
-gelu and the product meet in separate paths of their own convolutions, so nothing is sliced. Their width int(2.66 C)
-is filled up with channels of zeros to a multiple of 16, the width of vector registers: gelu(0) 0 = 0 adds nothing.
-The norm's gamma and beta are folded into the projections.
-"""
+"""Static twins of feed-forward layers: the MLP of Swin's blocks, and GDFN behind a LayerNorm."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.affine import Affine
-from sr_edge.export.mean_free import biases, with_weights
+from sr_edge.export.affine import Affine, biases, pointwise, with_weights
+from sr_edge.export.mean_free import fold_norm, reflected_map
 from sr_edge.models.gdfn import GDFN
+from sr_edge.models.swin import Mlp
 
 ALIGNMENT = 16
+
+
+class HalvedGelu(nn.Module):
+    """(x/2) (1 + erf(x / √2)): exactly `nn.GELU()`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 0.5) * (1 + torch.erf(x / math.sqrt(2)))
+
+
+class StaticMlp(nn.Module):
+    def __init__(self, mlp: Mlp, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        dtype = mlp.fc1.weight.dtype
+        self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
+        self.act = HalvedGelu()
+        self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class StaticGDFN(nn.Module):
