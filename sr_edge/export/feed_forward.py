@@ -13,16 +13,24 @@ from sr_edge.models.gdfn import GDFN
 from sr_edge.models.swin import Mlp
 
 ALIGNMENT = 16
+"""Channels; the width of the vector registers."""
 
 
 class HalvedGelu(nn.Module):
-    """(x/2) (1 + erf(x / √2)): exactly `nn.GELU()`."""
+    """`nn.GELU()`, computed as (x/2) (1 + erf(x / √2)), which the runtimes fuse into one kernel.
+
+    torch's exporter multiplies by 1/2 at the end. onnxsim folds that product into the weights of a convolution that
+    follows, and neither ONNX Runtime nor OpenVINO recognises what is left: four passes over the feature map in place
+    of one kernel. With the factor 1/2 in front, x is used twice and nothing can be folded.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return (x * 0.5) * (1 + torch.erf(x / math.sqrt(2)))
 
 
 class StaticMlp(nn.Module):
+    """The MLP of a transformer block, with the LayerNorm before it folded in, as 1x1 convolutions."""
+
     def __init__(self, mlp: Mlp, norm: nn.LayerNorm) -> None:
         super().__init__()
         dtype = mlp.fc1.weight.dtype
@@ -35,14 +43,22 @@ class StaticMlp(nn.Module):
 
 
 class StaticGDFN(nn.Module):
-    """GDFN of `scale`: an affine map of the channels that comes before it, such as a norm's gamma and beta."""
+    """The twin of GDFN behind a LayerNorm: two parallel paths in place of one that is split.
+
+    The gate (GELU) and the values have convolutions of their own, so that no tensor is sliced. The width int(2.66 C) of
+    each path is padded with channels of zeros to a multiple of ALIGNMENT: gelu(0) 0 = 0 adds nothing to the result.
+
+    Args:
+        layer: The trained layer.
+        before: An affine map of the channels to fold into the input projections, such as a norm's gamma and beta.
+    """
 
     def __init__(self, layer: GDFN, before: Affine) -> None:
         super().__init__()
         hidden = layer.project_out.in_channels
-        self.gate, self.value = (_path(layer, before, slice(at, at + hidden)) for at in (0, hidden))
-        out = Affine.of(layer.project_out)
-        self.project_out = Affine(_filled(out.weight, 1), out.bias).conv(layer.project_out.weight.dtype)
+        self.gate, self.value = (_path(layer, before, slice(start, start + hidden)) for start in (0, hidden))
+        out = Affine.from_layer(layer.project_out)
+        self.project_out = Affine(_zero_padded(out.weight, 1), out.bias).to_conv(layer.project_out.weight.dtype)
         self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,15 +67,15 @@ class StaticGDFN(nn.Module):
 
 def _path(layer: GDFN, before: Affine, half: slice) -> nn.Sequential:
     dtype = layer.project_in.weight.dtype
-    whole = Affine.of(layer.project_in).after(before)
-    project = Affine(_filled(whole.weight[half], 0), _filled(whole.bias[half], 0)).conv(dtype)
-    kernels = _filled(layer.depthwise.weight.detach()[half], 0)
+    both = Affine.from_layer(layer.project_in).after(before)
+    project = Affine(_zero_padded(both.weight[half], 0), _zero_padded(both.bias[half], 0)).to_conv(dtype)
+    kernels = _zero_padded(layer.depthwise.weight.detach()[half], 0)
     depthwise = nn.Conv2d(len(kernels), len(kernels), 3, padding=1, groups=len(kernels), dtype=dtype)
     return nn.Sequential(project, with_weights(depthwise, kernels, torch.zeros_like(biases(depthwise))))
 
 
-def _filled(tensor: Tensor, axis: int) -> Tensor:
-    """Zeros appended along one axis up to a multiple of ALIGNMENT."""
+def _zero_padded(tensor: Tensor, axis: int) -> Tensor:
+    """Appends zeros along one axis up to a multiple of ALIGNMENT."""
     missing = -tensor.shape[axis] % ALIGNMENT
-    shape = [missing if at == axis else size for at, size in enumerate(tensor.shape)]
+    shape = [missing if index == axis else size for index, size in enumerate(tensor.shape)]
     return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)
