@@ -1,4 +1,4 @@
-"""`sr-edge export`: a network as a checked ONNX file."""
+"""`sr-edge export`: writes a network as a checked ONNX file."""
 
 from __future__ import annotations
 
@@ -35,17 +35,19 @@ if TYPE_CHECKING:
 
 
 CHECKED_PATCHES = 2
-"""Cut from `--images`; each takes seconds in real float16 arithmetic."""
+"""The number of patches cut from `--images`; each takes seconds in real float16 arithmetic."""
 
 
 class FloatPrecision(str, Enum):
-    """What `export` writes; INT8 is made by `calibrate`."""
+    """The precisions that `export` writes; `calibrate` makes INT8."""
 
     FP32 = "fp32"
     FP16 = "fp16"
 
 
 class FormName(str, Enum):
+    """The values of `--form`, as `sr_edge.export.Form`, which cannot be imported at the start of the command line."""
+
     STATIC = "static"
     TRACED = "traced"
 
@@ -53,17 +55,22 @@ class FormName(str, Enum):
 Out = Annotated[
     Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
 ]
-OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
-OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
-Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
+OnePrecision = Annotated[
+    FloatPrecision,
+    typer.Option("--precision", help="Precision of the graph; fp16 keeps the operators that would overflow in fp32."),
+]
+OneForm = Annotated[
+    FormName, typer.Option("--form", help="static: rewritten for compilers; traced: as the network is written.")
+]
+Dynamic = Annotated[bool, typer.Option("--dynamic", help="Dynamic height and width, for networks that allow it.")]
 Pictures = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False
+        "--images", metavar="DIR|VIDEO", help="Images to check with, in addition to worst cases.", show_default=False
     ),
 ]
 TileNeeds = Annotated[
-    bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
+    bool, typer.Option("--tile-needs", help="Measure the effect of tiles for the model card; takes minutes.")
 ]
 
 
@@ -87,7 +94,7 @@ def export(
     bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX, compared with PyTorch."""
+    """Write a network as ONNX and compare it with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)
@@ -105,8 +112,8 @@ def export(
 
         with progress_on_stderr() as progress:
             others = [Blend.parse(text) for text in blend]
-            asked = requested_tile(tile)
-            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            requested = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
             network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
             if tile_needs:

@@ -1,4 +1,4 @@
-"""The inputs of export checks: photographs, flat images, and the extremes that cameras and screens produce."""
+"""The inputs of export checks: photographs, flat pictures, and the extremes that cameras and screens produce."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURES = Path(str(files("sr_edge.export") / "pictures"))
 
 
 class PatchKind(str, Enum):
-    """The kind of a patch. Checks must pass on photographs and flat images; worst cases have rules of their own."""
+    """The kind of a patch. Checks must pass on photographs and flat pictures; worst cases have rules of their own."""
 
     PHOTOGRAPH = "photograph"
     FLAT = "flat picture"
@@ -43,7 +43,7 @@ class CheckPatch:
 
 
 def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[CheckPatch, ...]:
-    """Photographs, flat images and worst cases of the size of the tile.
+    """Photographs, flat pictures and worst cases of the size of the tile.
 
     Args:
         tile: Height and width.
@@ -66,7 +66,7 @@ def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[Ch
 def worst_case_patches(tile: TileSpec) -> tuple[Patch, ...]:
     """Float32 (1, 3, height, width) in [0, 1]: black, binary noise, and a noisy step.
 
-    A flat image gives the smallest variances that a network can see, and binary noise the largest activations.
+    A flat picture gives the smallest variances that a network can see, and binary noise the largest activations.
     """
     shape = (1, 3, tile.height, tile.width)
     generator = np.random.default_rng(0)

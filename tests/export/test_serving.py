@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sr_edge.errors import UsageError
-from sr_edge.export.serving import ServedBy, TritonPlan
+from sr_edge.export.serving import ServingBackend, TritonOptions
 from tests.expected_errors import raises
 
 
@@ -13,4 +13,4 @@ def test_an_empty_engine_serves_nobody(tmp_path: Path) -> None:
     engine = tmp_path / "empty.plan"
     engine.touch()
     with raises(UsageError, found=engine, wanted="a complete engine"):
-        TritonPlan(ServedBy.TENSORRT, engine=engine)
+        TritonOptions(ServingBackend.TENSORRT, engine=engine)
