@@ -40,7 +40,7 @@ class FloatGraph:
         path: The ONNX file.
         tile: Height and width of its input, or those of the patches for a dynamic graph.
         channels: Channels of its input.
-        input_range: The value of white in its input, 1 or 255.
+        input_range: The largest value of its input, 1 or 255.
         remark: What was chosen because an option was left out.
     """
 

@@ -111,9 +111,9 @@ def deploy_network(
     require_output(out)
     require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
-    pictures = images or PICTURES
-    held_out = held_out_patches(pictures, plan.tile)
-    built = _build(model, pictures, held_out, out, plan, progress)
+    calibration_images = images or PICTURES
+    held_out = held_out_patches(calibration_images, plan.tile)
+    built = _build(model, calibration_images, held_out, out, plan, progress)
     with open_bundle(out) as bundle:
         bench = bench_bundle(
             bundle,
@@ -242,7 +242,7 @@ def _tiling_note(card: ModelCard) -> str:
 
 @contextmanager
 def _write_errors_as(out: Path, staging: Path) -> Iterator[None]:
-    """Reports a failed write in the staging folder, whose name means nothing to a user, as a failure to write `out`."""
+    """Reports a failed write in the temporary staging folder as a failure to write `out`."""
     try:
         yield
     except (OSError, SrEdgeError) as error:

@@ -88,7 +88,7 @@ def biases(conv: nn.Conv2d) -> Tensor:
         raise ExportError(
             "folding the subtraction of the mean needs a convolution with a bias, and this one has none",
             wanted="a bias",
-            remedy="give the convolution a zero bias",
+            remedy="add a bias of zeros to the convolution",
         )
     return conv.bias.double()
 

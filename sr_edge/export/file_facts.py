@@ -54,46 +54,46 @@ def read_onnx_properties(path: Path) -> OnnxProperties:
             large.
     """
     model = read_onnx(path)
-    picture = _picture(model, path)
-    io = _FRAMES[picture.type.tensor_type.elem_type]
+    image = _single_image(model, path)
+    io = _FRAMES[image.type.tensor_type.elem_type]
     axes = (2, 3) if io is FrameFormat.FLOAT_NCHW else (1, 2)
-    height, width = (picture.type.tensor_type.shape.dim[axis].dim_value for axis in axes)
+    height, width = (image.type.tensor_type.shape.dim[axis].dim_value for axis in axes)
     tile = TileSpec(height, width) if height and width else None
-    ours = any(entry.key == METADATA_KEY for entry in model.metadata_props)
-    card = read_metadata(model).card if ours else _probed_card(model, path, picture.name, io, tile)
+    has_card = any(entry.key == METADATA_KEY for entry in model.metadata_props)
+    card = read_metadata(model).card if has_card else _probed_card(model, path, image.name, io, tile)
     return OnnxProperties(card, tile, *_precisions(model), io)
 
 
-def _picture(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    pictures = picture_inputs(model)
-    if len(pictures) != 1 or len(model.graph.output) != 1:
+def _single_image(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    images = picture_inputs(model)
+    if len(images) != 1 or len(model.graph.output) != 1:
         raise ExportError(
-            f"{path} has {len(pictures)} inputs of rank 4 and {len(model.graph.output)} outputs, whereas a "
-            "super-resolution network has one picture as its input and one as its output",
-            found=(len(pictures), len(model.graph.output)),
+            f"{path} has {len(images)} inputs of rank 4 and {len(model.graph.output)} outputs, whereas a "
+            "super-resolution network has one image as its input and one as its output",
+            found=(len(images), len(model.graph.output)),
             wanted=(1, 1),
             remedy="pass the ONNX file of a super-resolution network",
         )
-    for value in (pictures[0], model.graph.output[0]):
+    for value in (images[0], model.graph.output[0]):
         kind = value.type.tensor_type.elem_type
         if kind not in _FRAMES:
             name = onnx.TensorProto.DataType.Name(kind)
             raise ExportError(
-                f"tensor {value.name!r} of {path} is of type {name}, whereas pictures are FLOAT in [0, 1] or UINT8",
+                f"tensor {value.name!r} of {path} is of type {name}, whereas images are FLOAT in [0, 1] or UINT8",
                 found=name,
                 wanted=tuple(onnx.TensorProto.DataType.Name(known) for known in _FRAMES),
-                remedy="export the network with pictures of one of these types",
+                remedy="export the network with images of one of these types",
             )
-    _require_one_rgb(pictures[0], path)
-    return pictures[0]
+    _require_one_rgb(images[0], path)
+    return images[0]
 
 
-def _require_one_rgb(picture: onnx.ValueInfoProto, path: Path) -> None:
-    batch, *other_dims = (dim.dim_value for dim in picture.type.tensor_type.shape.dim)
-    channels = other_dims[0] if picture.type.tensor_type.elem_type == onnx.TensorProto.FLOAT else other_dims[-1]
+def _require_one_rgb(image: onnx.ValueInfoProto, path: Path) -> None:
+    batch, *other_dims = (dim.dim_value for dim in image.type.tensor_type.shape.dim)
+    channels = other_dims[0] if image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT else other_dims[-1]
     if batch not in (0, 1) or channels not in (0, 3):
         raise ExportError(
-            f"{path} takes a batch of {batch or 1} with {channels or 3} channel(s), but it has to take one RGB picture",
+            f"{path} takes a batch of {batch or 1} with {channels or 3} channel(s), but it has to take one RGB image",
             found=(batch or 1, channels or 3),
             wanted=(1, 3),
             remedy="export the network for an input of shape (1, 3, height, width)",
@@ -108,7 +108,7 @@ def _precisions(model: onnx.ModelProto) -> tuple[Precision, Precision]:
     return (Precision.INT8 if quantized else float_precision), float_precision
 
 
-def _probed_card(model: onnx.ModelProto, path: Path, picture: str, io: FrameFormat, tile: TileSpec | None) -> ModelCard:
+def _probed_card(model: onnx.ModelProto, path: Path, image: str, io: FrameFormat, tile: TileSpec | None) -> ModelCard:
     """A model card for a file without one: its name, and its scale from one run on a black image."""
     graph_controls(model)  # refuses scalar inputs without a known range
     probe = tile or TileSpec(PROBE_SIZE_PX, PROBE_SIZE_PX)
@@ -116,7 +116,7 @@ def _probed_card(model: onnx.ModelProto, path: Path, picture: str, io: FrameForm
         (1, 3, probe.height, probe.width) if io is FrameFormat.FLOAT_NCHW else (1, probe.height, probe.width, 3)
     )
     black: Tensor = np.zeros(input_shape, np.float32 if io is FrameFormat.FLOAT_NCHW else np.uint8)
-    (output,) = run_onnxruntime(model, feed_of(picture, black, {})).values()
+    (output,) = run_onnxruntime(model, feed_of(image, black, {})).values()
     output_size = output.shape[2:] if io is FrameFormat.FLOAT_NCHW else output.shape[1:3]
     scale = output_size[0] // probe.height if output_size else 0
     if scale < 1 or tuple(output_size) != (scale * probe.height, scale * probe.width):

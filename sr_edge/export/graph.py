@@ -132,15 +132,15 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
 
 def picture_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs of rank 4, which take images."""
-    return [value for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
+    return [value for value in graph_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
 
 
 def scalar_inputs(model: onnx.ModelProto) -> list[str]:
     """The names of all other inputs: the controls of the network, of shape [1]."""
-    return [value.name for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
+    return [value.name for value in graph_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
 
 
-def true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs without the initializers, which files of ONNX IR versions before 4 list as inputs, too."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]

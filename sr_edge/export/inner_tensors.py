@@ -78,8 +78,8 @@ def observe_magnitudes(
 
 def worst_cases_of(model: onnx.ModelProto) -> tuple[npt.NDArray[np.float32], ...]:
     """`worst_case_patches` of the input size of the graph; DYNAMIC_SIZE_PX where that is dynamic."""
-    (picture,) = picture_inputs(model)
-    kind = picture.type.tensor_type
+    (image,) = picture_inputs(model)
+    kind = image.type.tensor_type
     axes = (1, 2) if kind.elem_type == onnx.TensorProto.UINT8 else (2, 3)
     height, width = (kind.shape.dim[axis].dim_value or DYNAMIC_SIZE_PX for axis in axes)
     return worst_case_patches(TileSpec(height, width))
@@ -91,17 +91,17 @@ def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls:
     Raises:
         ExportError: The graph does not have exactly one image input.
     """
-    pictures = picture_inputs(model)
-    if len(pictures) != 1:
+    images = picture_inputs(model)
+    if len(images) != 1:
         raise ExportError(
-            f"the graph has {len(pictures)} picture inputs, but its inner tensors can be observed with exactly one",
-            found=len(pictures),
+            f"the graph has {len(images)} image inputs, but its inner tensors can be observed with exactly one",
+            found=len(images),
             wanted=1,
-            remedy="pass a graph with one picture as its input",
+            remedy="pass a graph with one image as its input",
         )
-    if pictures[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
-        return feed_of(pictures[0].name, patch, controls)
-    return feed_of(pictures[0].name, frame_from_batch(patch)[np.newaxis], controls)
+    if images[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return feed_of(images[0].name, patch, controls)
+    return feed_of(images[0].name, frame_from_batch(patch)[np.newaxis], controls)
 
 
 def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -59,7 +59,7 @@ class LayerDifference:
         input_error: The largest `relative_error` of the layers whose outputs the node reads, through Casts and Q/DQ.
         max_abs_error: The largest absolute difference.
         max_abs: The largest magnitude in the reference.
-        rescaled: Whether the candidate computes the channels at another scale, which the errors leave out of account.
+        rescaled: Whether the candidate computes the channels at another scale, which the errors ignore.
     """
 
     name: str
@@ -161,7 +161,7 @@ def compare_layers(
             if all(a.shape == b.shape for a, b in outputs):
                 measured.append(_measure(pair, outputs))
             else:
-                left_out["it gives another shape there"] += 1
+                left_out["its output has another shape in the other graph"] += 1
     if not measured:
         reasons = "; ".join(f"{count} nodes: {reason}" for reason, count in left_out.most_common(3))
         raise ExportError(
@@ -183,7 +183,7 @@ def _pairs(reference: GraphView, candidate: GraphView, left_out: Counter[str]) -
         if other is None:
             left_out["the other graph has no node of that name"] += 1
         elif other.op_type not in (node.op_type, _UINT8_EQUIVALENTS.get(node.op_type)):
-            left_out[f"a {node.op_type} here is a {other.op_type} there"] += 1
+            left_out[f"{node.op_type} in the first graph is {other.op_type} in the other"] += 1
         else:
             tensors = tuple(zip((t for t in node.output if t), (t for t in other.output if t), strict=False))
             size = sum(tensor_bytes(reference, name) + tensor_bytes(candidate, other) for name, other in tensors)

@@ -60,7 +60,7 @@ def graph_controls(model: onnx.ModelProto) -> tuple[Control, ...]:
     undeclared = [name for name in names if name not in declared]
     if undeclared:
         raise ExportError(
-            f"the model card of the graph gives no range for its input {undeclared[0]!r}",
+            f"the model card of the graph has no range for its input {undeclared[0]!r}",
             found=undeclared[0],
             wanted=tuple(declared),
             remedy="export the network again",

@@ -71,9 +71,9 @@ def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Ten
         ) from error
 
 
-def feed_of(picture_name: str, picture: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:
+def feed_of(image_name: str, image: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:
     """The input feed of a graph: its image, and its controls as float32 of shape [1]."""
-    return {picture_name: picture, **{name: np.array([value], np.float32) for name, value in controls.items()}}
+    return {image_name: image, **{name: np.array([value], np.float32) for name, value in controls.items()}}
 
 
 def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Tensor]:

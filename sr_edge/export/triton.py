@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import ExportError, UsageError
-from sr_edge.export.graph import true_inputs
+from sr_edge.export.graph import graph_inputs
 from sr_edge.export.served_graph import load_served_graph
 from sr_edge.export.serving import TritonOptions
 from sr_edge.spec import ModelCard, Precision
@@ -87,7 +87,7 @@ def build_triton_config(name: str, model: onnx.ModelProto, options: TritonOption
     Raises:
         ExportError: An input or output has a type other than FP32, FP16 and UINT8.
     """
-    inputs = [_tensor_entry("input", value) for value in true_inputs(model)]
+    inputs = [_tensor_entry("input", value) for value in graph_inputs(model)]
     outputs = [_tensor_entry("output", value) for value in model.graph.output]
     lines = [
         f'name: "{name}"',
