@@ -50,7 +50,7 @@ Pictures = Annotated[
     typer.Option(
         "--images",
         metavar="DIR|VIDEO",
-        help="Low-resolution images to calibrate with; default: two bundled images.",
+        help="Low-resolution pictures to calibrate with; left out, two that come along.",
         show_default=False,
     ),
 ]
@@ -59,13 +59,13 @@ Out = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Bundle to write: NAME.sredge or NAME.zip; default: MODEL-xSCALE.sredge.",
+        help="The bundle: NAME.sredge, or NAME.zip; left out, the model's name and scale, here.",
         show_default=False,
         readable=False,
     ),
 ]
 TileNeeds = Annotated[
-    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure the effect of tiles on an image, in torch.")
+    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in torch what tiles do to a picture.")
 ]
 
 
@@ -96,7 +96,7 @@ def deploy(
     bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: Json = False,
 ) -> None:
-    """Export, calibrate, bundle, test and time a network."""
+    """Do it all: export, calibrate, bundle, test and time."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     constants, targets = read_settings(bake), read_targets(for_targets)

@@ -55,22 +55,17 @@ class FormName(str, Enum):
 Out = Annotated[
     Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
 ]
-OnePrecision = Annotated[
-    FloatPrecision,
-    typer.Option("--precision", help="Precision of the graph; fp16 keeps the operators that would overflow in fp32."),
-]
-OneForm = Annotated[
-    FormName, typer.Option("--form", help="static: rewritten for compilers; traced: as the network is written.")
-]
-Dynamic = Annotated[bool, typer.Option("--dynamic", help="Dynamic height and width, for networks that allow it.")]
+OnePrecision = Annotated[FloatPrecision, typer.Option("--precision", help="fp16 keeps fp32 islands.")]
+OneForm = Annotated[FormName, typer.Option("--form", help="static: for compilers; traced: as trained.")]
+Dynamic = Annotated[bool, typer.Option("--dynamic", help="Free height and width, for networks without windows.")]
 Pictures = Annotated[
     Path | None,
     typer.Option(
-        "--images", metavar="DIR|VIDEO", help="Images to check with, in addition to worst cases.", show_default=False
+        "--images", metavar="DIR|VIDEO", help="Pictures to check with, beside worst cases.", show_default=False
     ),
 ]
 TileNeeds = Annotated[
-    bool, typer.Option("--tile-needs", help="Measure the effect of tiles for the model card; takes minutes.")
+    bool, typer.Option("--tile-needs", help="Measure what tiles do to a picture, for the card; takes minutes.")
 ]
 
 
@@ -94,7 +89,7 @@ def export(
     bake: Bake = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX and compare it with PyTorch."""
+    """Write a network as ONNX, compared with PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)

@@ -18,38 +18,33 @@ if TYPE_CHECKING:
 def export_triton(
     bundle: BundlePath,
     repository: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="The model repository; created if it does not exist.", show_default=False),
+        Path, typer.Argument(metavar="DIR", help="The model repository; made if absent.", show_default=False)
     ],
     backend: Annotated[
-        ServingBackend, typer.Option(help="Triton backend that runs the model.")
+        ServingBackend, typer.Option(help="What runs the model in the server.")
     ] = ServingBackend.ONNXRUNTIME,
     precision: OnePrecision = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
     io: Io = FrameFormat.FLOAT_NCHW,
     engine: Annotated[
-        Path | None,
-        typer.Option(
-            help="TensorRT engine built for the server's GPU; required by --backend tensorrt.", show_default=False
-        ),
+        Path | None, typer.Option(help="For tensorrt: the plan, built for the server's GPU.", show_default=False)
     ] = None,
     kind: Annotated[
-        InstanceKind | None,
-        typer.Option(help="Device of the instances; default: gpu where the backend supports it.", show_default=False),
+        InstanceKind | None, typer.Option(help="Left out: gpu where the backend has it.", show_default=False)
     ] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Requests that run at the same time on each device.")] = 1,
+    instances: Annotated[int, typer.Option(min=1, help="Requests that run at once.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Write a bundle to the model repository of a Triton Inference Server."""
+    """Hand a bundle to a Triton Inference Server."""
     from sr_edge.cli.output import result_on_stdout
 
-    options = TritonOptions(backend, precision, float_precision, io, kind, instances, engine)
+    plan = TritonOptions(backend, precision, float_precision, io, kind, instances, engine)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
         from sr_edge.export.triton import write_triton_model
 
         with open_bundle(bundle) as opened:
-            model = write_triton_model(opened, repository, options)
+            model = write_triton_model(opened, repository, plan)
         show(model, _readable(model, repository))
 
 

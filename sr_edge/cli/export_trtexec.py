@@ -24,21 +24,20 @@ def export_trtexec(
     float_precision: FloatPrecisionOption = Precision.FP32,
     io: Io = FrameFormat.FLOAT_NCHW,
     target: Annotated[
-        str, typer.Option("--for", metavar="tensorrt-VERSION", help="The TensorRT release of trtexec.")
+        str, typer.Option("--for", metavar="tensorrt-VERSION", help="The TensorRT that trtexec belongs to.")
     ] = "tensorrt-10.3",
     graph: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Write the graph to this .onnx file and use it in the command.",
+            help="Write the graph to this .onnx file and name it there.",
             show_default=False,
             readable=False,
         ),
     ] = None,
     workspace: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="MIB", help="Limit of the builder's workspace memory.", show_default=False),
+        int | None, typer.Option(min=1, metavar="MIB", help="Cap of the builder's memory.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,24 +65,20 @@ def export_trtexec(
         with open_bundle(bundle) as opened:
             served = load_served_graph(opened, ServingBackend.TENSORRT, precision, float_precision, io)
             require_deployable(served.model, [target], static=False, intended=[target])
-            path = _write_graph(served, graph) if graph is not None else _path_in_bundle(opened, served)
+            path = _written(served, graph) if graph is not None else _in_bundle(opened, served)
             files = TrtexecFiles(path, Path(f"{path.stem}.plan"), Path("timing.cache"))
-            arguments = build_trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)
-        show({"command": arguments}, shlex.join(arguments))
+            words = build_trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)
+        show({"command": words}, shlex.join(words))
 
 
-def _write_graph(served: ServedGraph, path: Path) -> Path:
+def _written(served: ServedGraph, path: Path) -> Path:
     with whole_file(path) as unfinished:
         unfinished.write_bytes(served.data)
     return path
 
 
-def _path_in_bundle(bundle: Bundle, served: ServedGraph) -> Path:
-    """The path of the graph in the bundle.
-
-    Raises:
-        UsageError: The bundle is an archive, or has the graph in another frame format only.
-    """
+def _in_bundle(bundle: Bundle, served: ServedGraph) -> Path:
+    """Where trtexec finds the graph without our help; raises UsageError where it cannot."""
     if not bundle.path.is_dir():
         raise UsageError(
             f"{bundle.path} is an archive, which trtexec cannot read",

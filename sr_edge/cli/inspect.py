@@ -1,4 +1,4 @@
-"""`sr-edge inspect`: shows the contents of a bundle and checks every digest."""
+"""`sr-edge inspect`: what is in a bundle, every digest checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(bundle: BundlePath, as_json: Json = False) -> None:
-    """Show the contents of a bundle and check every digest."""
+    """Show what is in a bundle; checks every digest."""
     from sr_edge.bundle import open_bundle
     from sr_edge.cli.output import result_on_stdout
 

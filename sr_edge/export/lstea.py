@@ -1,6 +1,6 @@
-"""Static twins of the LSTEA block, of MLFR, and of the layers between the blocks of LabNet and RealNet.
+"""Static twins of the LSTEA block and of the layers between the blocks of LabNet and RealNet.
 
-They are exact in float64; each docstring says what its twin saves. STEA and GDFN have modules of their own.
+They are exact in float64; each docstring says what its twin saves. STEA, MLFR and GDFN have modules of their own.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from torch.nn import functional
 
 from sr_edge.export.affine import Affine, ConcatenatedConv, biases, sum_of_maps, with_weights
 from sr_edge.export.feed_forward import HalvedGelu, StaticGDFN
+from sr_edge.export.mlfr import MLFRFeatures
 from sr_edge.export.stea import STEAFeatures
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.channel_norm import ChannelLayerNorm
 from sr_edge.models.global_mean import GlobalMean
 from sr_edge.models.labnet import Downsample
 from sr_edge.models.lstea import LSTEA
-from sr_edge.models.mlfr import MLFR, MLFRBranch
+from sr_edge.models.mlfr import MLFR
 from sr_edge.models.realnet import Adapter
 from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
@@ -68,35 +69,6 @@ class StaticChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.fp32_excitation(self.fp32_mean(x))
-
-
-class MLFRFeatures(nn.Module):
-    """The feature maps whose affine map `tail` is the result of MLFR: two convolutions for each branch, then the input.
-
-    Equations 17 to 19 only mix the channels of these 2n + 1 feature maps for n branches. Composed into one affine map
-    of (2n + 1) C channels they take C products for each channel, where the training form takes (2n + 1) + n + 1 times
-    C².
-    """
-
-    def __init__(self, layer: MLFR) -> None:
-        super().__init__()
-        branches = [cast("MLFRBranch", branch) for branch in layer.branches]
-        convs = [conv for branch in branches for conv in (branch.dilated, branch.depthwise)]
-        self.convs = nn.ModuleList(copy.deepcopy(convs))
-        *fuses, bypass = Affine.from_layer(layer.fuse).split([layer.bypass.out_channels] * (len(branches) + 1))
-        mixed = [fuse.after(Affine.from_layer(branch.fuse)) for fuse, branch in zip(fuses, branches, strict=True)]
-        self.tail = sum_of_maps([*mixed, bypass.after(Affine.from_layer(layer.bypass))])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [*(conv(x) for conv in self.convs), x]
-
-
-class StaticMLFR(ConcatenatedConv):
-    """The twin of an MLFR that is a layer of its own."""
-
-    def __init__(self, layer: MLFR, input_shape: torch.Size) -> None:
-        planes = MLFRFeatures(layer)
-        super().__init__(planes, planes.tail, layer.bypass.weight.dtype)
 
 
 class StaticLSTEA(nn.Module):

@@ -1,7 +1,7 @@
-"""`to_static`: the form of a network for one input shape, in which twins replace layers that compilers cannot fuse.
+"""`to_static`: a network for one input shape, with every layer that compilers dislike replaced by its twin.
 
-A twin is an `nn.Module` that is built from a trained layer and the shape of its input and equals the layer to 1e-10 in
-float64. To add one, write its file and its test, and add a line to REWRITES.
+A twin is an `nn.Module` built from the trained layer and the shape of its input, equal to it in float64 to 1e-10.
+A new rewrite is its file, its test and one line in REWRITES.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.clustered import StaticLCoAN
-from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticMLFR, StaticReconstruction
+from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticReconstruction
+from sr_edge.export.mlfr import StaticMLFR
 from sr_edge.export.stea import StaticSTEA
 from sr_edge.export.swin import StaticTaylorSwinIR
 from sr_edge.export.swinir import StaticSwinIR
@@ -33,9 +34,9 @@ from sr_edge.models.taylor_shift import TaylorShiftAttention
 from sr_edge.models.taylor_swinir import TaylorSwinIR
 from sr_edge.models.ups import UPS
 
-TwinFactory = Callable[[Any, torch.Size], nn.Module]
+Twin = Callable[[Any, torch.Size], nn.Module]
 
-REWRITES: tuple[tuple[type[nn.Module], TwinFactory], ...] = (
+REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
     (TaylorSwinIR, StaticTaylorSwinIR),
     (TaylorShiftAttention, StaticTaylorTokens),
     (UPS, StaticUPS),
@@ -72,7 +73,7 @@ def forms_of(static: nn.Module) -> dict[str, str]:
     }
 
 
-def _twin_of(module: nn.Module) -> TwinFactory | None:
+def _twin_of(module: nn.Module) -> Twin | None:
     return next((twin for layer_type, twin in REWRITES if type(module) is layer_type), None)
 
 
