@@ -136,9 +136,9 @@ def test_uint8_put_around_a_graph_gives_the_pictures_of_the_float_graph(bundle: 
         ]
     assert [graph.is_as_stored for graph in graphs] == [False, True]
     assert check_graph(graphs[0].model) == ()
-    found, wanted = (run(graph.data, tensor) for graph, tensor in zip(graphs, (frame, batch), strict=True))
+    actual, wanted = (run(graph.data, tensor) for graph, tensor in zip(graphs, (frame, batch), strict=True))
     expected = np.rint(np.clip(wanted, 0, 1) * 255).transpose(0, 2, 3, 1)
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1  # 1/255 in front is another float
+    assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1  # 1/255 in front is another float
 
 
 def run(graph: bytes, tensor: Any) -> Any:

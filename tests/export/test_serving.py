@@ -1,4 +1,4 @@
-"""What a server may be told to serve."""
+"""The options of a Triton model."""
 
 from __future__ import annotations
 
