@@ -1,4 +1,4 @@
-"""The main job through its Python face: what the bundle holds, and that it was proven."""
+"""deploy_network: the contents of the bundle, and its measurements."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sr_edge.calibration import CalibrationConfig, CalibrationReport
 from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
-from sr_edge.deploy.graphs import calibration_orders, first_account
+from sr_edge.deploy.graphs import calibrate_with_fallback, calibration_configs
 from sr_edge.deploy.manifest import WEIGHTS_FILE
-from sr_edge.deploy.recommendation import LEAST_ROUNDS
+from sr_edge.deploy.recommendation import MIN_ROUNDS
 from sr_edge.errors import (
     BundleError,
     EngineError,
@@ -62,18 +62,18 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
     """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
     model = load_model("convnet-tiny", 2, random_weights=True)
     both = ("onnxruntime", "openvino")
-    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=LEAST_ROUNDS, with_memory=False, hr=pictures)
+    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=MIN_ROUNDS, with_memory=False, hr=pictures)
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
 def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> None:
-    found = {
+    artifacts = {
         (item.kind, item.precision, item.float_precision, item.activation_type, item.io)
         for item in report.manifest.artifacts
     }
     fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
     float_io, uint8_io = FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC
-    assert found == {
+    assert artifacts == {
         (ArtifactKind.ONNX, fp32, fp32, None, float_io),
         (ArtifactKind.ONNX, fp32, fp32, None, uint8_io),
         (ArtifactKind.ONNX, fp16, fp16, None, float_io),
@@ -138,16 +138,16 @@ def test_quality_was_measured_on_the_originals(report: DeployReport) -> None:
 
 
 def test_what_to_run_is_recommended_for_every_runtime_that_was_timed(report: DeployReport) -> None:
-    found = {advice.runtime: advice for advice in report.recommendations}
-    assert set(found) == {"onnxruntime", "openvino"}
-    for runtime, advice in found.items():
-        assert advice.variant is not None, advice.words
+    recommendations = {advice.runtime: advice for advice in report.recommendations}
+    assert set(recommendations) == {"onnxruntime", "openvino"}
+    for runtime, advice in recommendations.items():
+        assert advice.variant is not None, advice.summary
         assert (
             len(advice.alternatives)
             == sum(bool(r.latency) and r.variant.runtime == runtime for r in report.bench.rows) - 1
         )
         assert str(report.path) in advice.command and str(report.path) in advice.python
-        assert "dB on your originals" in advice.words
+        assert "dB on your originals" in advice.summary
 
 
 def test_the_cost_of_every_variant_is_measured_in_float(report: DeployReport) -> None:
@@ -309,11 +309,11 @@ def test_an_older_deployment_is_replaced_whole(pictures: Path, tmp_path: Path) -
 
 
 class TestLayersAreTimed:
-    """Beside the rest of the graph in the precision that users of that runtime will run."""
+    """With the float layers in the precision that users of that runtime will run."""
 
     @staticmethod
     def configs(*runtimes: str, has_bf16: bool = True) -> tuple[CalibrationConfig, ...]:
-        return calibration_orders(DeployPlan(TILE, runtimes, ALL), supported=lambda runtime, precision: has_bf16)
+        return calibration_configs(DeployPlan(TILE, runtimes, ALL), supported=lambda runtime, precision: has_bf16)
 
     def test_in_bf16_where_the_runtime_has_it(self) -> None:
         preferred, other = self.configs("openvino")
@@ -336,7 +336,7 @@ class TestLayersAreTimed:
             raise NothingToQuantize(f"no layer beside {config.float_precision}", found=config.float_precision)
 
         with raises(NothingToQuantize, found=Precision.FP32):
-            first_account(self.configs("openvino"), calibrate)
+            calibrate_with_fallback(self.configs("openvino"), calibrate)
         assert [config.float_precision for config in asked] == [Precision.BF16, Precision.FP32]
 
 
@@ -378,7 +378,7 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     left_out = report.manifest.left_out
     assert str(lost) in left_out
     assert all(reason in " ".join(report.notes) for reason in left_out.values())
-    half = [found for found in report.manifest.artifacts if Precision.FP16 in (found.precision, found.float_precision)]
+    half = [item for item in report.manifest.artifacts if Precision.FP16 in (item.precision, item.float_precision)]
     assert bool(half) is ("fp16" not in left_out)
     assert {str(frame.precision) for frame in report.manifest.golden}.isdisjoint(left_out)
     assert report.failed == ()

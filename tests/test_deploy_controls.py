@@ -128,12 +128,12 @@ def test_sessions_follow_the_torch_network(
     ):
         wanted = [reference.run(frame, setting).astype(int) for setting in settings]
         tickets = [session.submit(frame, setting) for setting in settings[:2]]
-        found = [session.result(ticket) for ticket in tickets] + [session.run(frame, s) for s in settings[2:]]
+        outputs = [session.result(ticket) for ticket in tickets] + [session.run(frame, s) for s in settings[2:]]
         with raises(UsageError) as caught:
             session.run(frame, {"gamma": 1.0})
         assert "gamma" in caught.value.problem
     limit = 1 if precision is Precision.FP32 else 12
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(outputs, wanted, strict=True):
         assert np.abs(ours.astype(int) - theirs).max() <= limit
     assert min(np.abs(wanted[0] - other).max() for other in wanted[1:]) > 2 * limit
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from sr_edge.bench import BenchReport, Environment, GoldenResult, HrScores, Quality, Row, SelfTest, Variant
 from sr_edge.deploy.recommendation import Recommendation, recommend
-from sr_edge.runtimes import Machine, SessionSpec
+from sr_edge.runtimes import Machine, SessionSpec, open_session
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 
 TILE = TileSpec(16, 16)
@@ -49,62 +51,72 @@ def report(*rows: Row, architecture: str = "convnet-tiny") -> BenchReport:
 
 
 def advice(*rows: Row, max_drop_db: float = 0.05) -> Recommendation:
-    (found,) = recommend(report(*rows), max_drop_db, BUNDLE)
-    return found
+    (recommendation,) = recommend(report(*rows), max_drop_db, BUNDLE)
+    return recommendation
 
 
-def label(found: Recommendation) -> str:
-    assert found.variant is not None, found.words
-    return found.variant.label
+def label(recommendation: Recommendation) -> str:
+    assert recommendation.variant is not None, recommendation.summary
+    return recommendation.variant.label
 
 
 def test_the_fastest_within_the_budget_with_numbers_and_ways_to_run_it() -> None:
     int8 = (row(INT8, 2.5, 0.031, float_precision=BF16), row(INT8, 3.0, 0.030))
-    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), *int8)
-    assert label(found) == "int8+bf16"
-    assert found.cost_db == 0.031
-    assert found.words == (
+    recommendation = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), *int8)
+    assert label(recommendation) == "int8+bf16"
+    assert recommendation.cost_db == 0.031
+    assert recommendation.summary == (
         "run int8+bf16 (costs 0.031 dB, 0.05 allowed): int8 takes 1.20 times as long (1.20 to 1.20); "
         "bf16 takes 1.60 times as long (1.60 to 1.60); fp32 takes 4.00 times as long (4.00 to 4.00)"
     )
-    assert found.command == (
+    assert recommendation.command == (
         "sr-edge upscale 'my nets/tiny.sredge' IN OUT --runtime openvino --precision int8 --float-precision bf16"
     )
-    assert found.python == (
-        "sr_edge.open_session('my nets/tiny.sredge', 'openvino', sr_edge.Precision.INT8, rest=sr_edge.Precision.BF16)"
+    assert recommendation.python == (
+        "sr_edge.open_session('my nets/tiny.sredge', 'openvino', sr_edge.Precision.INT8, "
+        "float_precision=sr_edge.Precision.BF16)"
     )
+    call = ast.parse(recommendation.python, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert {keyword.arg for keyword in call.keywords} <= set(inspect.signature(open_session).parameters)
 
 
-def test_int8_that_does_not_pay_is_said_to_plainly() -> None:
-    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 4.4, 0.03, float_precision=BF16))
-    assert label(found) == "bf16"
-    assert found.words.startswith("INT8 is not faster than bf16 here; run bf16 (costs 0.004 dB, 0.05 allowed): ")
+def test_int8_that_is_not_faster_is_not_recommended() -> None:
+    recommendation = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 4.4, 0.03, float_precision=BF16))
+    assert label(recommendation) == "bf16"
+    assert recommendation.summary.startswith(
+        "INT8 is not faster than bf16 here; run bf16 (costs 0.004 dB, 0.05 allowed): "
+    )
 
 
 def test_int8_that_is_faster_by_less_than_the_spread_is_no_choice() -> None:
-    found = advice(row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 3.9, 0.03, float_precision=BF16, swing=0.1))
-    assert label(found) == "bf16"
+    recommendation = advice(
+        row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 3.9, 0.03, float_precision=BF16, swing=0.1)
+    )
+    assert label(recommendation) == "bf16"
 
 
 def test_of_equally_fast_ones_the_most_exact_is_taken() -> None:
-    found = advice(row(FP32, 4.1, swing=0.1), row(BF16, 4.0, 0.01))
-    assert label(found) == "fp32"
-    found = advice(row(FP32, 10.0), row(INT8, 2.5, 0.02, swing=0.1), row(INT8, 2.45, 0.04, float_precision=BF16))
-    assert label(found) == "int8"
+    recommendation = advice(row(FP32, 4.1, swing=0.1), row(BF16, 4.0, 0.01))
+    assert label(recommendation) == "fp32"
+    recommendation = advice(
+        row(FP32, 10.0), row(INT8, 2.5, 0.02, swing=0.1), row(INT8, 2.45, 0.04, float_precision=BF16)
+    )
+    assert label(recommendation) == "int8"
 
 
 def test_what_costs_more_than_the_budget_is_named_and_not_taken() -> None:
     rows = (row(FP32, 10.0), row(BF16, 4.0, 0.004), row(INT8, 2.5, 0.081, float_precision=BF16))
-    found = advice(*rows)
-    assert label(found) == "bf16"
-    assert "int8+bf16 takes 0.6" in found.words
-    assert "but costs 0.081 dB" in found.words
+    recommendation = advice(*rows)
+    assert label(recommendation) == "bf16"
+    assert "int8+bf16 takes 0.6" in recommendation.summary
+    assert "but costs 0.081 dB" in recommendation.summary
     assert label(advice(*rows, max_drop_db=0.1)) == "int8+bf16"
 
 
 def test_a_float_over_the_budget_does_not_stand_in_the_way_of_int8() -> None:
-    found = advice(row(FP32, 10.0), row(BF16, 2.0, 0.2), row(INT8, 3.0, 0.02))
-    assert label(found) == "int8"
+    recommendation = advice(row(FP32, 10.0), row(BF16, 2.0, 0.2), row(INT8, 3.0, 0.02))
+    assert label(recommendation) == "int8"
 
 
 def test_originals_are_named_and_decide_nothing() -> None:
@@ -112,8 +124,8 @@ def test_originals_are_named_and_decide_nothing() -> None:
         assert of.quality is not None
         return replace(of, quality=replace(of.quality, hr=HrScores(psnr_db, 0.9, ())))
 
-    found = advice(scored(row(FP32, 10.0), 37.0), scored(row(INT8, 2.5, 0.02), 36.9))
-    assert found.words.startswith("run int8 (costs 0.020 dB, 0.05 allowed; 0.100 dB on your originals): ")
+    recommendation = advice(scored(row(FP32, 10.0), 37.0), scored(row(INT8, 2.5, 0.02), 36.9))
+    assert recommendation.summary.startswith("run int8 (costs 0.020 dB, 0.05 allowed; 0.100 dB on your originals): ")
 
 
 def test_fp32_needs_no_budget() -> None:
@@ -121,21 +133,23 @@ def test_fp32_needs_no_budget() -> None:
 
 
 def test_what_is_computed_in_another_precision_or_fails_its_test_is_never_taken() -> None:
-    found = advice(row(FP32, 10.0), row(INT8, 5.0, 0.02, ran=FP32), row(BF16, 2.0, 0.01, golden_db=20.0))
-    assert label(found) == "fp32"
-    assert "int8 takes 0.5" in found.words and "but is computed in fp32" in found.words
-    assert "but misses the golden frames" in found.words
+    recommendation = advice(row(FP32, 10.0), row(INT8, 5.0, 0.02, ran=FP32), row(BF16, 2.0, 0.01, golden_db=20.0))
+    assert label(recommendation) == "fp32"
+    assert "int8 takes 0.5" in recommendation.summary and "but is computed in fp32" in recommendation.summary
+    assert "but misses the golden frames" in recommendation.summary
     nothing = advice(row(FP32, 10.0, golden_db=20.0), row(BF16, 4.0, None))
     assert nothing.variant is None
-    assert nothing.words == "nothing to recommend: fp32 misses the golden frames; bf16 could not be compared with fp32"
+    assert (
+        nothing.summary == "nothing to recommend: fp32 misses the golden frames; bf16 could not be compared with fp32"
+    )
     assert nothing.command == ""
 
 
-@pytest.mark.parametrize(("rounds", "said"), [(1, "timed for 1 round,"), (4, "timed for 4 rounds,")])
-def test_few_rounds_recommend_nothing(rounds: int, said: str) -> None:
-    found = advice(row(FP32, 10.0, rounds=rounds), row(INT8, 2.0, 0.01, rounds=rounds))
-    assert found.variant is None
-    assert found.words.startswith(said)
+@pytest.mark.parametrize(("rounds", "beginning"), [(1, "timed for 1 round,"), (4, "timed for 4 rounds,")])
+def test_few_rounds_recommend_nothing(rounds: int, beginning: str) -> None:
+    recommendation = advice(row(FP32, 10.0, rounds=rounds), row(INT8, 2.0, 0.01, rounds=rounds))
+    assert recommendation.variant is None
+    assert recommendation.summary.startswith(beginning)
 
 
 def test_every_runtime_has_its_own_and_the_fastest_comes_first() -> None:
@@ -146,22 +160,22 @@ def test_every_runtime_has_its_own_and_the_fastest_comes_first() -> None:
         row(FP32, 9.0, runtime="onnxruntime"),
     ]
     absent = Row(Variant("tensorrt", FP32), reason="no GPU")
-    found = recommend(report(*rows, absent), 0.05, BUNDLE, threads=2)
-    assert [(each.runtime, label(each)) for each in found] == [
+    recommendations = recommend(report(*rows, absent), 0.05, BUNDLE, threads=2)
+    assert [(each.runtime, label(each)) for each in recommendations] == [
         ("openvino", "int8"),
         ("onnxruntime", "fp32"),
         ("torch", "fp32"),
     ]
-    assert found[0].command.endswith("--runtime openvino --precision int8 --threads 2")
-    assert "threads=2)" in found[0].python
+    assert recommendations[0].command.endswith("--runtime openvino --precision int8 --threads 2")
+    assert "threads=2)" in recommendations[0].python
 
 
 def test_a_network_of_ones_own_is_named_where_torch_would_build_it() -> None:
     of = report(row(FP32, 10.0, runtime="torch"), architecture="own_network:factory")
-    (found,) = recommend(of, 0.05, BUNDLE)
-    assert found.command.endswith("--trust own_network:factory")
-    assert "options={'architecture': 'own_network:factory'}" in found.python
-    assert found.words == "run fp32 (costs 0.000 dB, 0.05 allowed)"
+    (recommendation,) = recommend(of, 0.05, BUNDLE)
+    assert recommendation.command.endswith("--trust own_network:factory")
+    assert "options={'architecture': 'own_network:factory'}" in recommendation.python
+    assert recommendation.summary == "run fp32 (costs 0.000 dB, 0.05 allowed)"
 
 
 def test_rows_that_were_not_timed_recommend_nothing() -> None:

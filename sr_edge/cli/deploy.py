@@ -113,8 +113,8 @@ def deploy(
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
             others = [Blend.parse(text) for text in blend]
-            asked = requested_tile(tile)
-            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            requested = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
             network = bake_controls(network, constants)
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
@@ -132,16 +132,16 @@ def deploy(
                 with_tile_needs=tile_needs,
                 targets=targets,
             )
-            target = out or _named_after(network.card)
-            require_output(target)
-            report = deploy_network(network, images, target, plan, progress)
+            bundle = out or _default_output(network.card)
+            require_output(bundle)
+            report = deploy_network(network, images, bundle, plan, progress)
         show(report, _readable(report))
     report.require_reproduced()
     report.bench.require_all_scored()
 
 
-def _named_after(card: ModelCard) -> Path:
-    """convnet-tiny-x2.sredge; a name from elsewhere may hold what file names should not."""
+def _default_output(card: ModelCard) -> Path:
+    """The name of the bundle, such as convnet-tiny-x2.sredge, without characters that are unsafe in file names."""
     return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
 
 
@@ -158,12 +158,12 @@ def _readable(report: DeployReport) -> Group:
 
 
 def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
-    """What to run here, the fastest runtime first; the JSON document has the same."""
+    """The recommendations as lines of text, the fastest runtime first."""
     from rich.text import Text
 
     if recommendations:
         yield "\nrecommended here, by what was measured:"
-    for found in recommendations:
-        yield f"{found.runtime}: {found.words}"
-        for line in filter(None, (found.command, found.python)):
-            yield Text(f"    {line}", no_wrap=True, overflow="ignore")  # wrapped, it could not be copied
+    for recommendation in recommendations:
+        yield f"{recommendation.runtime}: {recommendation.summary}"
+        for line in filter(None, (recommendation.command, recommendation.python)):
+            yield Text(f"    {line}", no_wrap=True, overflow="ignore")  # a wrapped line cannot be copied into a shell

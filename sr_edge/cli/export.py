@@ -1,4 +1,4 @@
-"""`sr-edge export`: a network as a checked ONNX file."""
+"""`sr-edge export`: writes a network as a checked ONNX file."""
 
 from __future__ import annotations
 
@@ -35,17 +35,19 @@ if TYPE_CHECKING:
 
 
 CHECKED_PATCHES = 2
-"""Cut from `--images`; each takes seconds in real float16 arithmetic."""
+"""The number of patches cut from `--images`; each takes seconds in real float16 arithmetic."""
 
 
 class FloatPrecision(str, Enum):
-    """What `export` writes; INT8 is made by `calibrate`."""
+    """The precisions that `export` writes; `calibrate` makes INT8."""
 
     FP32 = "fp32"
     FP16 = "fp16"
 
 
 class FormName(str, Enum):
+    """The values of `--form`, as `sr_edge.export.Form`, which cannot be imported at the start of the command line."""
+
     STATIC = "static"
     TRACED = "traced"
 
@@ -122,8 +124,8 @@ def export(
 
         with progress_on_stderr() as progress:
             others = [Blend.parse(text) for text in blend]
-            asked = requested_tile(tile)
-            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=asked)
+            requested = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
             network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
             if tile_needs:

@@ -1,4 +1,4 @@
-"""The float ONNX graph behind a MODEL argument: the file itself, the one in a bundle, or one exported for a moment."""
+"""The float ONNX graph of a MODEL argument: the file itself, the one in a bundle, or a temporary export."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from sr_edge.cli.output import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
-"""Patches for a graph that takes any size."""
+"""The size of patches for a graph of dynamic height and width."""
 
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A MODEL argument with the options that go with it."""
+    """A MODEL argument with the options that belong to it."""
 
     model: str | None
     scale: int | None = None
@@ -34,9 +34,14 @@ class NetworkChoice:
 
 @dataclass(frozen=True)
 class FloatGraph:
-    """A float32 ONNX file, the tile and colours that it takes, and what it calls white.
+    """A float32 ONNX file with the properties that calibration needs.
 
-    `remark` says what was chosen for lack of an option.
+    Attributes:
+        path: The ONNX file.
+        tile: Height and width of its input, or those of the patches for a dynamic graph.
+        channels: Channels of its input.
+        input_range: The largest value of its input, 1 or 255.
+        remark: What was chosen because an option was left out.
     """
 
     path: Path
@@ -48,13 +53,13 @@ class FloatGraph:
 
 @contextmanager
 def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgress) -> Iterator[FloatGraph]:
-    """The graph, for as long as the block lasts.
+    """Provides the float graph inside a `with` block.
 
     Raises:
-        CalibrationError: a file that is no ONNX model, or a tile that it does not take.
-        BundleError: a bundle without a float graph, or no bundle.
-        UsageError: options that are for PyTorch networks, with a file or a bundle.
-        SrEdgeError: whatever loading and exporting raise.
+        CalibrationError: The file is not an ONNX model, or does not take the tile.
+        BundleError: The path is not a bundle, or the bundle has no float graph.
+        UsageError: Options for PyTorch networks were given with a file or a bundle.
+        SrEdgeError: The network could not be loaded or exported.
     """
     path = Path(network.model) if network.model is not None else None
     if path is not None and path.suffix == ".onnx":
@@ -70,7 +75,7 @@ def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgres
 
 
 def _require_no_torch_options(network: NetworkChoice) -> None:
-    """A file has its scale and its weights already."""
+    """Refuses options that choose scale or weights, which a file already has."""
     given = {
         "--scale": network.scale is not None,
         "--weights": network.weights is not None,
@@ -92,7 +97,10 @@ def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatG
 
     wanted, remark = TileSpec.parse(tile) if tile else None, ""
     if wanted is None and is_dynamic(path):
-        wanted, remark = DYNAMIC_TILE, f"the graph takes any size: patches are {DYNAMIC_TILE}; --tile takes others"
+        wanted, remark = (
+            DYNAMIC_TILE,
+            f"the graph takes any size: patches are {DYNAMIC_TILE}; --tile chooses another size",
+        )
     return FloatGraph(path, graph_tile(path, wanted), graph_channels(path), input_range, remark)
 
 

@@ -75,17 +75,17 @@ def _properties_text(manifest: Manifest) -> str:
 
 
 def _family(card: ModelCard) -> str:
-    """What was recognised in a user's checkpoint; "" for our own models."""
-    known = [card.family, card.purpose, *(f"{name} {value}" for name, value in card.hyper_parameters.items())]
-    return ", ".join(filter(None, known))
+    """What was recognised in a user's checkpoint; empty for the models of sr-edge."""
+    recognised = [card.family, card.purpose, *(f"{name} {value}" for name, value in card.hyper_parameters.items())]
+    return ", ".join(filter(None, recognised))
 
 
 def _tile_needs(needs: TileNeeds | None) -> str:
-    """What was measured, or that nobody did."""
+    """The measured effect of tiles, or that it was not measured."""
     if needs is None:
-        return "what they do was not measured"
-    edge = f"the edge of {needs.measured_on}"
-    halo, reach = (edge if far is None else f"{far} px" for far in (needs.halo_px, needs.reach_px))
+        return "their effect was not measured"
+    limit = f"the edge of {needs.measured_on}"
+    halo, reach = (limit if pixels is None else f"{pixels} px" for pixels in (needs.halo_px, needs.reach_px))
     compared = [f"{needs.own_db:.1f} dB"]
     if needs.reference_db is not None and needs.synchronous_db is not None:
         compared += [f"{needs.reference_db:.1f} with reference statistics", f"{needs.synchronous_db:.1f} synchronous"]
@@ -103,7 +103,7 @@ def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:
 
     table = Table("file", "kind", "precision", "float_precision", "activation_type", "io", "input", "MB", "sha256")
     for item in manifest.artifacts:
-        shape = "x".join(str(side) for side in item.shape)
+        shape = "x".join(map(str, item.shape))
         size = f"{sizes[item.file] / 1e6:.2f}"
         activation_type = str(item.activation_type or "")
         row = (

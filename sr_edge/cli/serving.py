@@ -10,7 +10,7 @@ import typer
 
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, IoOption, JsonOption, PrecisionOption
 from sr_edge.errors import UsageError
-from sr_edge.export.serving import InstanceKind, ServedBy, TritonPlan
+from sr_edge.export.serving import InstanceKind, ServingBackend, TritonOptions
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.whole_file import require_output_file, whole_file
 
@@ -28,7 +28,9 @@ def export_triton(
             metavar="DIR", help="Model repository to write to; created if it does not exist.", show_default=False
         ),
     ],
-    backend: Annotated[ServedBy, typer.Option(help="Triton backend that runs the model.")] = ServedBy.ONNXRUNTIME,
+    backend: Annotated[
+        ServingBackend, typer.Option(help="Triton backend that runs the model.")
+    ] = ServingBackend.ONNXRUNTIME,
     precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
     io: IoOption = FrameFormat.FLOAT_NCHW,
@@ -53,7 +55,7 @@ def export_triton(
     """Write a bundle to a Triton model repository."""
     from sr_edge.cli.output import result_on_stdout
 
-    plan = TritonPlan(backend, precision, float_precision, io, kind, instances, engine)
+    plan = TritonOptions(backend, precision, float_precision, io, kind, instances, engine)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
         from sr_edge.export.triton import write_triton_model
@@ -110,16 +112,16 @@ def export_trtexec(
         from sr_edge.bundle import open_bundle
         from sr_edge.export.checks.rules import require_deployable
         from sr_edge.export.checks.tensorrt_releases import find_release
-        from sr_edge.export.served_graph import served_graph
-        from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
+        from sr_edge.export.served_graph import load_served_graph
+        from sr_edge.export.trtexec import TrtexecFiles, build_trtexec_command
 
         release = find_release(target)
         with open_bundle(bundle) as opened:
-            served = served_graph(opened, ServedBy.TENSORRT, precision, float_precision, io)
+            served = load_served_graph(opened, ServingBackend.TENSORRT, precision, float_precision, io)
             require_deployable(served.model, [target], static=False, intended=[target])
             path = _written(served, graph) if graph is not None else _in_bundle(opened, served)
             files = TrtexecFiles(path, Path(f"{path.stem}.plan"), Path("timing.cache"))
-            words = trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)
+            words = build_trtexec_command(served.model, files, release, opened.manifest.tile, io, workspace)
         show({"command": words}, shlex.join(words))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sr_edge.bench import preferred_runtime
-from sr_edge.bench.tile_cost import measure_tile
 from sr_edge.cli.output import StageProgress
 from sr_edge.errors import TileError
-from sr_edge.export import TileCost, candidate_tiles, choose_tile
+from sr_edge.export.tile_choice import TileCost, candidate_tiles, choose_tile, measure_tile
 from sr_edge.models import LoadedModel
 from sr_edge.spec import TileSpec
 

@@ -1,4 +1,4 @@
-"""The main job: a network and pictures in, a bundle out that was tested, timed, and says what to run."""
+"""Deployment: turns a network and images into a bundle that is tested, timed, and recommends what to run."""
 
 from sr_edge.deploy.network import DeployReport, deploy_network
 from sr_edge.deploy.plan import DeployPlan

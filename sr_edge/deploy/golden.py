@@ -1,4 +1,4 @@
-"""Golden frames: what the references make of a few tiles, for every later runtime and machine to reproduce."""
+"""Golden frames: the outputs of the reference runtimes for a few tiles, which every other runtime must reproduce."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sr_edge.spec import ActivationType, ModelCard, Precision
 
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
-"""Golden frames are cut at other places than calibration patches, from the same pictures."""
+"""Golden frames are cut from the images used for calibration, but at other positions."""
 
 GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
     Precision.FP32: 60.0,
@@ -33,29 +33,42 @@ GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
     Precision.BF16: 35.0,
     Precision.INT8: 35.0,
 }
-"""What tells a sound kernel from a wrong one: rounding stays well above these, wrong arithmetic below 30 dB."""
+"""Least PSNR for a pass: rounding errors stay well above these limits, whereas wrong arithmetic is below 30 dB."""
 
 
 @dataclass(frozen=True)
-class Golden:
-    """The golden frames that were written, and why bf16 has none; "" where it has, or was not asked for."""
+class GoldenSet:
+    """The golden frames that were written.
+
+    Attributes:
+        frames: The entries for the manifest.
+        bf16_failure: Why there are none for bf16; empty where there are, or where bf16 was not requested.
+    """
 
     frames: tuple[GoldenFrame, ...]
-    no_bf16: str = ""
+    bf16_failure: str = ""
 
 
-def write_golden(
+def write_golden_frames(
     model: LoadedModel,
     plan: DeployPlan,
     precisions: Sequence[Precision],
     images: Path,
     staging: Path,
     progress: StageProgress,
-) -> Golden:
-    """Golden outputs by the two references: the network in PyTorch for floats, ONNX Runtime for INT8.
+) -> GoldenSet:
+    """Writes golden outputs of the two references: PyTorch for float precisions, ONNX Runtime for INT8.
 
-    bf16 is no file but a way to run the fp32 one. A network that loses its picture in it here gets no golden frames for
-    it, since no runtime could reproduce them.
+    bf16 has no file of its own but is computed from the fp32 file. Where the outputs of a network in bf16 are too far
+    from fp32, it gets no golden frames for bf16, since no runtime could reproduce them.
+
+    Args:
+        model: The network.
+        plan: The deployment.
+        precisions: The precisions of the bundle.
+        images: The folder or video from which the tiles are cut.
+        staging: The folder in which the bundle is built, with its graphs.
+        progress: Called with (stage, steps done, number of steps).
     """
     card = model.card
     (staging / "golden").mkdir()
@@ -70,14 +83,14 @@ def write_golden(
     progress("golden frames", 1, 2)
     if Precision.INT8 in precisions:
         outputs[Precision.INT8] = _int8_frames(card, plan, runs, staging)
-    asked = Precision.BF16 in precisions
-    no_bf16 = _flaw_of_bf16(model, plan, runs, outputs[Precision.FP32], staging) if asked else ""
+    needs_bf16 = Precision.BF16 in precisions
+    bf16_failure = _bf16_failure(model, plan, runs, outputs[Precision.FP32], staging) if needs_bf16 else ""
     progress("golden frames", 2, 2)
     written = {
-        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(found)]
-        for reference, found in outputs.items()
+        reference: [_write_png(staging, f"golden/{reference}{index}.png", frame) for index, frame in enumerate(results)]
+        for reference, results in outputs.items()
     }
-    golden = tuple(
+    entries = tuple(
         GoldenFrame(
             source,
             output,
@@ -88,30 +101,30 @@ def write_golden(
             setting,
         )
         for precision in precisions
-        if not (precision is Precision.BF16 and no_bf16)
+        if not (precision is Precision.BF16 and bf16_failure)
         for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
     )
-    return Golden(golden, no_bf16)
+    return GoldenSet(entries, bf16_failure)
 
 
-def _flaw_of_bf16(
+def _bf16_failure(
     model: LoadedModel,
     plan: DeployPlan,
     runs: Sequence[tuple[Frame, Controls]],
-    wanted: Sequence[Frame],
+    reference: Sequence[Frame],
     staging: Path,
 ) -> str:
-    """Why bf16 loses the picture in a runtime that computes it here, or ""."""
-    least_db = GOLDEN_MIN_PSNR_DB[Precision.BF16]
+    """Why bf16 is unusable in a runtime that supports it on this machine; empty if it is usable."""
+    min_db = GOLDEN_MIN_PSNR_DB[Precision.BF16]
     for runtime in plan.runtimes:
         if not supports(runtime, Precision.BF16):
             continue
         try:
-            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), wanted)
-        except SrEdgeError:  # the benchmark reports what does not run
+            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
+        except SrEdgeError:  # the benchmark reports runtimes that fail
             continue
-        if psnr_db < least_db:
-            return f"bf16 in {runtime} gives {psnr_db:.1f} dB against fp32 on golden frames, {least_db:g} wanted"
+        if psnr_db < min_db:
+            return f"bf16 in {runtime} reaches {psnr_db:.1f} dB against fp32 on golden frames, {min_db:g} required"
     return ""
 
 
@@ -131,7 +144,7 @@ def _bf16_frames(
 
 
 def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
-    """The default setting, and of a network with controls one that tells each of them."""
+    """The control settings of golden frames: the defaults, and, if there are controls, one that sets all of them."""
     return [{}, non_default_setting(card.controls)] if card.controls else [{}]
 
 

@@ -1,4 +1,4 @@
-"""The ONNX files of a bundle: float ones from the network, INT8 ones from the first of those."""
+"""The ONNX files of a bundle: float graphs from the network, and INT8 graphs from the first float graph."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CACHE_FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class GraphFile:
-    """One ONNX file to make, whatever makes it."""
+    """An ONNX file of a bundle."""
 
     file: str
     precision: Precision
@@ -67,7 +67,7 @@ INT8_GRAPHS = (
 
 
 def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[GraphFile, ...]:
-    """All that belong to a bundle of these precisions; none that computes in half precision unless that was proven."""
+    """The files of a bundle of these precisions; those that compute in fp16 only with `half_precision`."""
     return tuple(
         graph
         for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
@@ -77,33 +77,47 @@ def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[
 
 @dataclass(frozen=True)
 class FloatExports:
-    """The float graphs that were written, and why none computes in half precision; "" where that was proven."""
+    """The float graphs that were exported.
+
+    Attributes:
+        reports: Their export reports; the first is that of the fp32 graph.
+        fp16_failure: Why no graph computes in fp16; empty where fp16 passed its checks.
+    """
 
     reports: tuple[ExportReport, ...]
-    no_half_precision: str = ""
+    fp16_failure: str = ""
 
 
-def export_all(
+def export_float_graphs(
     model: LoadedModel, plan: DeployPlan, patches: Sequence[Batch], staging: Path, progress: StageProgress
 ) -> FloatExports:
-    """The float graphs: the first is traced and compared with PyTorch, the others are derived from it.
+    """Exports the float graphs: the first is traced and compared with PyTorch, the others are derived from it.
 
-    The first report's `form_reason` says why it is the traced form, where the network has no static one. INT8 graphs
-    come with a half-precision rest as well, so half precision is proven for them, too. A network that loses its picture
-    in half precision is exported without it.
+    Where the network has no static form, the `form_reason` of the first report says why it is the traced form. fp16 is
+    checked for INT8 bundles, too, since some INT8 graphs compute their float layers in fp16. A network that fails the
+    fp16 check is exported without fp16 graphs.
+
+    Args:
+        model: The network.
+        plan: The deployment.
+        patches: Calibration patches, of which the first PARITY_PATCHES are compared.
+        staging: The folder in which the bundle is built.
+        progress: Called with (stage, steps done, number of steps).
 
     Raises:
-        NotDeployable: a graph is not static, or a target that the plan names refuses it.
-        ExportError: the fp32 graph is not the network's function.
+        NotDeployable: A graph is not static, or a target of the plan refuses it.
+        ExportError: The outputs of the fp32 graph differ from those of the network.
     """
-    first, *others = [graph for graph in FLOAT_GRAPHS if _is_made(graph, plan.precisions)]
-    pictures, total = patches[:PARITY_PATCHES], 1 + len(others)
+    first, *others = [graph for graph in FLOAT_GRAPHS if _is_exported(graph, plan.precisions)]
+    compared, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
-    base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=pictures)
+    base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=compared)
     written = {first: base}
     for graph in others:
         progress("exporting", len(written), total)
-        same_precision = next((made for made in written.values() if made.metadata.precision is graph.precision), base)
+        same_precision = next(
+            (report for report in written.values() if report.metadata.precision is graph.precision), base
+        )
         try:
             written[graph] = derive_onnx(
                 same_precision,
@@ -111,7 +125,7 @@ def export_all(
                 io=graph.io,
                 precision=graph.precision,
                 targets=plan.targets,
-                patches=pictures,
+                patches=compared,
             )
         except NotDeployable:
             raise
@@ -123,13 +137,13 @@ def export_all(
     return FloatExports(tuple(written.values()))
 
 
-def _is_made(graph: GraphFile, precisions: Sequence[Precision]) -> bool:
-    """Whether it belongs to the bundle, or proves half precision for the rest of INT8 graphs."""
-    proves_int8 = (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
-    return graph.precision in precisions or (proves_int8 and Precision.INT8 in precisions)
+def _is_exported(graph: GraphFile, precisions: Sequence[Precision]) -> bool:
+    """Whether the bundle contains the graph, or needs it as the check of fp16 for the float layers of INT8 graphs."""
+    checks_int8 = (graph.precision, graph.io) == (Precision.FP16, FrameFormat.FLOAT_NCHW)
+    return graph.precision in precisions or (checks_int8 and Precision.INT8 in precisions)
 
 
-def quantize_all(
+def export_int8_graphs(
     plan: DeployPlan,
     half_precision: bool,
     patches: Sequence[Batch],
@@ -137,11 +151,19 @@ def quantize_all(
     staging: Path,
     progress: StageProgress,
 ) -> CalibrationReport:
-    """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
+    """Calibrates the fp32 graph and exports the INT8 graphs, each checked for the targets of its activation type.
+
+    Args:
+        plan: The deployment.
+        half_precision: Whether float layers may be in fp16.
+        patches: Patches to calibrate with.
+        held_out: Patches on which the loss of quality is measured.
+        staging: The folder in which the bundle is built, with the float graphs.
+        progress: Called with (stage, steps done, number of steps).
 
     Raises:
-        NothingToQuantize: no layer keeps the budget.
-        ExportError: one of the plan's targets refuses a graph that is meant for it.
+        NothingToQuantize: No layer stays within the budget.
+        ExportError: A target of the plan refuses a graph that is intended for it.
     """
     source = staging / FLOAT_GRAPHS[0].file
     report = _calibration_report(source, plan, patches, held_out, staging / CACHE_FILE, progress)
@@ -155,7 +177,7 @@ def quantize_all(
         )
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
-        if plan.targets:  # what is wrong with a graph for everybody was found in the float one
+        if plan.targets:  # rules for all targets were checked on the float graph
             require_deployable(file, plan.targets, static=False, intended=readers_of(graph.activation_type))
     progress("quantizing", len(graphs), len(graphs))
     return report
@@ -169,23 +191,24 @@ def _calibration_report(
     cache: Path,
     progress: StageProgress,
 ) -> CalibrationReport:
-    return first_account(
-        calibration_orders(plan),
+    return calibrate_with_fallback(
+        calibration_configs(plan),
         lambda config: calibrate_within(source, patches, held_out, config, progress=progress, cache=cache),
     )
 
 
-def calibration_orders(
+def calibration_configs(
     plan: DeployPlan, supported: Callable[[str, Precision], bool] = supports
 ) -> tuple[CalibrationConfig, ...]:
-    """What to ask of calibration, the preferred order first.
+    """The configurations to calibrate with, the preferred one first.
 
-    Layers are timed where the plan is for one runtime that tells its layers' times, beside bf16 where that runtime has
-    it, since users run that; beside fp32 where nothing keeps the budget so.
+    Layers are timed where the plan has one runtime, which reports the times of its layers. The float layers then run in
+    bf16 where that runtime supports it, as users would run them; the second configuration uses fp32, for networks in
+    which no layer stays within the budget next to bf16.
 
     Args:
-        plan: what to build.
-        supported: whether the runtime of that name computes in that precision here.
+        plan: The deployment.
+        supported: Whether the runtime of that name supports that precision on this machine.
     """
     timed = plan.runtimes[0] if len(plan.runtimes) == 1 and plan.runtimes[0] in TIMED_RUNTIMES else ""
     exact = CalibrationConfig(
@@ -198,22 +221,27 @@ def calibration_orders(
     )
 
 
-def first_account(
-    orders: Sequence[CalibrationConfig], calibrate: Callable[[CalibrationConfig], CalibrationReport]
+def calibrate_with_fallback(
+    configs: Sequence[CalibrationConfig], calibrate: Callable[[CalibrationConfig], CalibrationReport]
 ) -> CalibrationReport:
-    """What the first of `orders` gives under which some layer keeps the budget, with a warning where others failed.
+    """Calibrates with the first configuration in which some layer stays within the budget, and warns of earlier ones.
+
+    Args:
+        configs: The configurations, the preferred one first.
+        calibrate: Calibrates with one configuration.
 
     Raises:
-        NothingToQuantize: no layer keeps the budget under any of them; of the last one.
+        NothingToQuantize: No layer stays within the budget in any of them; the error is that of the last one.
     """
-    preferred, *others = orders
+    preferred, *others = configs
     try:
         return calibrate(preferred)
     except NothingToQuantize as error:
         if not others:
             raise
-        found = first_account(others, calibrate)
+        report = calibrate_with_fallback(others, calibrate)
         warning = (
-            f"layers were timed beside {others[0].float_precision} instead of {preferred.float_precision}: {error}"
+            f"layers were timed with float layers in {others[0].float_precision} instead of "
+            f"{preferred.float_precision}: {error}"
         )
-        return replace(found, warnings=(*found.warnings, warning))
+        return replace(report, warnings=(*report.warnings, warning))

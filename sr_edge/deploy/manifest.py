@@ -1,4 +1,4 @@
-"""What a new bundle says of itself, and its weights."""
+"""Builds the manifest of a new bundle, and writes the weights of the network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def write_network_weights(model: LoadedModel, staging: Path) -> None:
-    """The network's state, for the torch runtime."""
+    """Writes the state dict of the network, for the torch runtime."""
     state = model.state if model.state is not None else innermost(model.module).state_dict()
     write_weights(staging / WEIGHTS_FILE, {name: value.cpu().numpy() for name, value in state.items()})
 
 
-def manifest_of(
+def build_manifest(
     card: ModelCard,
     architecture: str,
     plan: DeployPlan,
@@ -36,7 +36,19 @@ def manifest_of(
     left_out: Mapping[Precision, str],
     staging: Path,
 ) -> Manifest:
-    """Of the files in `staging`; a network that PyTorch cannot rebuild has no weights among them."""
+    """Builds the manifest of the files in `staging`.
+
+    Args:
+        card: The model card.
+        architecture: The name from which PyTorch rebuilds the network; empty where it cannot, and then the bundle has
+            no weights.
+        plan: The deployment.
+        graphs: The ONNX files.
+        calibration: The calibration of the INT8 graphs, if any.
+        golden: The golden frames.
+        left_out: The precisions that the bundle does not have, with the reasons.
+        staging: The folder with the files.
+    """
     shape = (1, 3, plan.tile.height, plan.tile.width)
     artifacts = [
         Artifact(
@@ -84,11 +96,11 @@ def _licences(card: ModelCard) -> dict[str, str]:
 
 
 def _calibration_record(calibration: Calibration, staging: Path) -> CalibrationRecord:
-    made_from = calibration.provenance
+    provenance = calibration.provenance
     return CalibrationRecord(
-        method=made_from.method,
-        patches=len(made_from.patches_sha256),
-        patches_sha256=hashlib.sha256("".join(made_from.patches_sha256).encode()).hexdigest(),
+        method=provenance.method,
+        patches=len(provenance.patches_sha256),
+        patches_sha256=hashlib.sha256("".join(provenance.patches_sha256).encode()).hexdigest(),
         float_layers={decision.node: decision.reason for decision in calibration.decisions if not decision.int8},
         cache=CACHE_FILE,
         cache_sha256=sha256_of(staging / CACHE_FILE),

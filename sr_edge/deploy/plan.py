@@ -1,4 +1,4 @@
-"""What to build and how to prove it."""
+"""The plan of a deployment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,29 @@ from sr_edge.spec import ModelCard, Precision, TileSpec
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """What to build and how to prove it.
+    """What a deployment builds and how it measures the result.
 
-    Every precision is built and, in every runtime, measured. `hr` is a folder of originals to measure quality
-    on, `lr` their low-resolution halves (None makes them). `with_tile_needs` measures what tiles of this size do
-    to pictures (`sr_edge.models.tile_safety`), which the card then tells. INT8 may cost `max_drop_db`, judged on
-    held-out patches of the calibration pictures, never on `hr`, which stays an independent test. Layers are timed where
-    the bundle is for one runtime that tells its layers' times; no one runtime's times hold for several. Every graph
-    that one of `targets` (names of `sr_edge.export.TARGET_NAMES`) would read must be one that it takes.
+    Attributes:
+        tile: The input size of the graphs.
+        runtimes: The runtimes in which the bundle is tested and timed. With a single one that reports layer times,
+            calibration times the layers, too; the times of one runtime are not valid for several.
+        precisions: The precisions to build, each of which is measured in every runtime.
+        method: The calibration method.
+        include: Patterns of layers that must become INT8.
+        exclude: Patterns of layers that stay in float.
+        max_drop_db: The loss of quality that INT8 may cost, measured on held-out patches of the calibration images and
+            never on `hr`, which remains an independent test.
+        threads: CPU threads of the runtimes; None leaves the default.
+        rounds: Rounds in which all variants are timed one after the other.
+        with_memory: Whether memory is measured.
+        hr: A folder of high-resolution originals on which quality is measured.
+        lr: Their low-resolution versions; None downscales the originals.
+        with_tile_needs: Whether the effect of tiles of this size on an image is measured and recorded in the model card
+            (`sr_edge.models.tile_safety`).
+        targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
+
+    Raises:
+        UsageError: A target is unknown, or fp32 is not among the precisions.
     """
 
     tile: TileSpec
@@ -51,7 +66,11 @@ class DeployPlan:
 
 
 def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
-    """Raises TileError unless the network takes the tile and neighbours can overlap as they should."""
+    """Checks that the network takes the tile and that the tile is larger than the overlap of its neighbours.
+
+    Raises:
+        TileError: It does not or is not.
+    """
     card.require_tile(tile)
     if min(tile.height, tile.width) <= card.overlap_px:
         raise TileError(

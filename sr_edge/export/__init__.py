@@ -22,37 +22,32 @@ if TYPE_CHECKING:
     from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
     from sr_edge.export.pass_result import PassResult
     from sr_edge.export.static import REWRITES, to_static
-    from sr_edge.export.tile_choice import TileChoice, TileCost, candidate_tiles, choose_tile
 
 _HOME = {
-    "ExportReport": "onnx_file",
-    "Finding": "checks.findings",
-    "Float16Check": "checks.float16",
-    "Float16Run": "checks.float16",
-    "Form": "metadata",
-    "GraphMetadata": "metadata",
-    "Parity": "checks.parity",
-    "PassResult": "pass_result",
-    "REWRITES": "static",
-    "Severity": "checks.findings",
-    "TARGET_NAMES": "checks.targets",
-    "TileChoice": "tile_choice",
-    "TileCost": "tile_choice",
-    "candidate_tiles": "tile_choice",
-    "check_float16": "checks.float16",
-    "check_graph": "checks.rules",
-    "choose_tile": "tile_choice",
-    "compare_with_torch": "checks.parity",
-    "derive_onnx": "onnx_file",
-    "export_best_form": "form_choice",
-    "export_onnx": "onnx_file",
-    "graph_digest": "digest",
-    "read_metadata": "metadata",
-    "require_deployable": "checks.rules",
-    "run_float16": "checks.float16",
-    "to_fp16": "fp16",
-    "to_static": "static",
-    "wrap_uint8": "frame_io",
+    "ExportReport": "sr_edge.export.onnx_file",
+    "Finding": "sr_edge.export.checks.findings",
+    "Float16Check": "sr_edge.export.checks.float16",
+    "Float16Run": "sr_edge.export.checks.float16",
+    "Form": "sr_edge.export.metadata",
+    "GraphMetadata": "sr_edge.export.metadata",
+    "Parity": "sr_edge.export.checks.parity",
+    "PassResult": "sr_edge.export.pass_result",
+    "REWRITES": "sr_edge.export.static",
+    "Severity": "sr_edge.export.checks.findings",
+    "TARGET_NAMES": "sr_edge.export.checks.targets",
+    "check_float16": "sr_edge.export.checks.float16",
+    "check_graph": "sr_edge.export.checks.rules",
+    "compare_with_torch": "sr_edge.export.checks.parity",
+    "derive_onnx": "sr_edge.export.onnx_file",
+    "export_best_form": "sr_edge.export.form_choice",
+    "export_onnx": "sr_edge.export.onnx_file",
+    "graph_digest": "sr_edge.export.digest",
+    "read_metadata": "sr_edge.export.metadata",
+    "require_deployable": "sr_edge.export.checks.rules",
+    "run_float16": "sr_edge.export.checks.float16",
+    "to_fp16": "sr_edge.export.fp16",
+    "to_static": "sr_edge.export.static",
+    "wrap_uint8": "sr_edge.export.frame_io",
 }
 
 __all__ = [
@@ -67,12 +62,8 @@ __all__ = [
     "Parity",
     "PassResult",
     "Severity",
-    "TileChoice",
-    "TileCost",
-    "candidate_tiles",
     "check_float16",
     "check_graph",
-    "choose_tile",
     "compare_with_torch",
     "derive_onnx",
     "export_best_form",
@@ -90,7 +81,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'sr_edge.export' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sr_edge.export.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,27 +1,29 @@
-"""The static twin of LCoAN: clusters by exact arithmetic, a counting sort, windows by constant-size gathers.
+"""The static twin of LCoAN: clusters by exact arithmetic, a counting sort, and windows by gathers of constant size.
 
-What is shared is computed once an image: the order, the places that every window reads, and the softmaxed scores. A
-group then costs one 1x1 convolution, one gather (with the windows' neighbours), one matmul and one gather back. The
-query convolutions of groups 2 to 10 and the scalar `a` are gone; both factors 0.1 and the last mean shift are folded
-into weights. The first mean shift stays a subtraction, since the zero padding behind it would see a folded one.
+What the groups share is computed once for each image: the order of the tokens, the positions that every window reads,
+and the attention weights after the softmax. A group then costs one 1x1 convolution, one gather (which includes the
+neighbours of the windows), one matrix multiplication and one gather back. The query convolutions of groups 2 to 10 and
+the scalar `a` are not needed; both factors 0.1 and the last mean shift are folded into weights. The first mean shift
+stays a subtraction: the convolution after it pads with zeros, which must not be shifted.
 
-Clusters must not depend on the order in which a runtime adds, or a near tie would send a token to another window. A
-cosine's argmax does not change when the token is scaled to a largest |value| of 1, and then token and centroid are cut
-into three digits of 8 bits (t = a/2^7 + a'/2^15 + a''/2^23). Products of digits are integers, their sums over the
-channels stay below 2^24, and float32 adds such numbers exactly in any order:
+Clusters must not depend on the order in which a runtime adds numbers, or a near tie would put a token into another
+window. The argmax of cosines does not change when a token is scaled so that its largest |value| is 1. Token and
+centroid are then cut into three digits of 8 bits (t = a/2^7 + a'/2^15 + a''/2^23). Products of digits are integers,
+their sums over the channels stay below 2^24, and float32 adds such numbers exactly in any order:
 
     score = S_0 + (S_1 + S_2 / 2^8) / 2^8,   S_0 = a·c,   S_1 = a·c' + a'·c,   S_2 = a·c'' + a'·c' + a''·c
 
-with two rounded additions, both between single numbers. So one float32 feature map gives one list of clusters, in every
-runtime that rounds as IEEE 754 does, and equal scores go to the lowest index. The digits cost float32's last bit: where
-two cosines are closer than 2^-22, the training form may choose the other centroid. Under OpenVINO's bf16 hint the
-feature map itself is coarser and so are the scores: some tokens change their cluster (`moved_share`), while ranks and
-order, integers, stay exact for the clusters that were chosen.
+with two rounded additions, both between single numbers. A float32 feature map therefore gives the same clusters in
+every runtime that rounds as IEEE 754 does, and equal scores select the lowest index. The digits lose the last bit of
+float32: where two cosines are closer than 2^-22, the training form may choose the other centroid. With OpenVINO's bf16
+hint the feature map itself is less precise and so are the scores: some tokens change their cluster (`moved_share`),
+whereas ranks and order are integers and stay exact for the clusters that were chosen.
 
-Bounds for float16: digits and ones are small, but S reaches 2^23, hence the fp32_ in `fp32_nearest`; scores are at most
-the length of the longest query, which is a token of a convolution's output; weights of a softmax sum to one.
+Bounds for float16: digits and ones are small, but S reaches 2^23, hence the prefix fp32_ of `fp32_nearest`; scores are
+at most the length of the longest query, which is a token of a convolution's output; the weights of a softmax sum to 1.
 
-Source: Zhao et al., arXiv 2404.04922, eqs. 7-12 (sr_edge/models/lsp.py); the counting sort and the digits are ours.
+Source: Zhao et al., arXiv 2404.04922, eqs. 7-12 (sr_edge/models/lsp.py); the counting sort and the digits are added
+here.
 """
 
 from __future__ import annotations
@@ -35,25 +37,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.errors import ExportError
+from sr_edge.export.affine import biases, with_weights
 from sr_edge.export.counting_sort import CountingSort
-from sr_edge.export.mean_free import biases, with_weights
 from sr_edge.models.lcoan import GROUP_SCALE, LCoAN, ResidualGroup
 from sr_edge.models.lsp import ATTENTION_SCALE, KEY_EPS, Centroids, CollaborativeAttention, window_places
 
 DIGITS = 3
 DIGIT_BITS = 8
 MOST_FEATURES = 2**24 // (DIGITS * 2**14)  # sums of three products of digits up to 2^7 stay below 2^24
-SMALLEST_PEAK = 1e-30  # a token of zeros is divided by this and goes to centroid 0
+SMALLEST_PEAK = 1e-30  # a token of zeros is divided by this and is assigned to centroid 0
 
 
 def digits_of(values: Tensor) -> Tensor:
-    """Cuts numbers in [-1, 1] into DIGITS integers up to 2^7 in size: (n, features) -> (n, DIGITS * features)."""
+    """Cuts numbers in [-1, 1] into DIGITS integers of magnitude up to 2^7: (n, features) -> (n, DIGITS * features)."""
     remainder = values * 2 ** (DIGIT_BITS - 1)
-    found = [torch.round(remainder)]
-    while len(found) < DIGITS:
-        remainder = (remainder - found[-1]) * 2**DIGIT_BITS
-        found.append(torch.round(remainder))
-    return torch.cat(found, dim=-1)
+    digits = [torch.round(remainder)]
+    while len(digits) < DIGITS:
+        remainder = (remainder - digits[-1]) * 2**DIGIT_BITS
+        digits.append(torch.round(remainder))
+    return torch.cat(digits, dim=-1)
 
 
 def digit_products(centroids: Tensor) -> Tensor:
@@ -66,7 +68,10 @@ def digit_products(centroids: Tensor) -> Tensor:
 
 
 class NearestCentroid(nn.Module):
-    """The module's docstring in code: (tokens, features) -> (tokens,) int64; kept in float32."""
+    """The centroid of largest cosine for each token: (tokens, features) -> (tokens,) int64; computed in float32.
+
+    The arithmetic is that of the module's docstring.
+    """
 
     products: Tensor
     falling: Tensor
@@ -76,8 +81,8 @@ class NearestCentroid(nn.Module):
         _, self.clusters, features = centroids.means.shape
         if features > MOST_FEATURES:
             raise ExportError(
-                f"the static form cannot tell clusters of {features} features apart exactly; its sums are exact for "
-                f"at most {MOST_FEATURES}",
+                f"the static form cannot compare clusters of {features} features exactly; its sums are exact for "
+                f"at most {MOST_FEATURES} features",
                 found=features,
                 wanted=MOST_FEATURES,
             )
@@ -86,32 +91,40 @@ class NearestCentroid(nn.Module):
         self.register_buffer("falling", torch.arange(self.clusters, 0, -1))
 
     def forward(self, embedded: Tensor) -> Tensor:
-        # OpenVINO divides a plane by multiplying with the reciprocal, which rounds twice: so everyone does.
+        # OpenVINO divides a tensor by multiplying with the reciprocal, which rounds twice. Writing it so gives the same
+        # numbers in every runtime.
         gain = 1 / embedded.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK)
         sums = torch.split(digits_of(embedded * gain) @ self.products, self.clusters, dim=-1)
         score = sums[-1]
         for total in reversed(sums[:-1]):
             score = total + score / 2**DIGIT_BITS
-        # Runtimes break an ArgMax's ties as they like: the lowest index has the largest number counted from the end.
+        # Runtimes differ in how ArgMax resolves ties. Counted from the end, the lowest index has the largest number.
         best = score == score.amax(dim=-1, keepdim=True)
         return self.clusters - (best * self.falling).amax(dim=-1)
 
 
 class InverseKeyLength(nn.Module):
-    """1 / max(|x|, KEY_EPS) of every token (tokens, features); kept in float32."""
+    """1 / max(|x|, KEY_EPS) of every token (tokens, features); computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 1 / torch.sqrt((x * x).sum(-1, keepdim=True)).clamp_min(KEY_EPS)
 
 
-class Pattern(NamedTuple):
-    """What the groups share. `span` is 3 w, or w where one window has all tokens: it is its own neighbour, and a
-    softmax over three copies is that over one.
+class AttentionPattern(NamedTuple):
+    """The attention weights and token positions that all groups share.
+
+    `span` is 3 w, or w where one window contains all tokens: such a window is its own neighbour, and a softmax over
+    three copies of the scores gives the same result as one over a single copy.
+
+    Attributes:
+        weights: Attention weights after the softmax, (windows, w, span).
+        read: The token that each window reads at each position, (windows * span,).
+        ranks: The position of each token in the sorted order, (tokens,).
     """
 
-    weights: Tensor  # softmaxed scores (windows, w, span)
-    read: Tensor  # the token that every window reads at every place (windows * span,)
-    ranks: Tensor  # every token's place (tokens,)
+    weights: Tensor
+    read: Tensor
+    ranks: Tensor
 
 
 class StaticPattern(nn.Module):
@@ -132,21 +145,21 @@ class StaticPattern(nn.Module):
         self.register_buffer("reading_slots", reading_places(slots.reshape(-1, self.window)))
 
     def embedded(self, x: Tensor) -> Tensor:
-        """Q and K: (tokens, features)."""
+        """Queries and keys, which are the same: (tokens, features)."""
         return token_rows(self.conv_match(x))
 
-    def forward(self, x: Tensor) -> Pattern:
+    def forward(self, x: Tensor) -> AttentionPattern:
         embedded = self.embedded(x)
         ranks, order = self.sort(self.fp32_nearest(embedded))
         read = order[self.reading_slots]
         keys = embedded * self.fp32_inverse_length(embedded)
         queries = embedded[order[self.window_slots]].reshape(-1, self.window, embedded.shape[1])
         scores = queries @ keys[read].reshape(len(queries), -1, embedded.shape[1]).transpose(-1, -2)
-        return Pattern(torch.softmax(scores, dim=-1), read, ranks)
+        return AttentionPattern(torch.softmax(scores, dim=-1), read, ranks)
 
 
 def reading_places(slots: Tensor) -> Tensor:
-    """What each window reads, (windows, w) -> (windows * span,): itself, its predecessor, its successor."""
+    """The positions that each window reads (windows * span,): those of itself, its predecessor and its successor."""
     if len(slots) == 1:
         return slots.flatten()
     return torch.cat([slots, slots.roll(1, dims=0), slots.roll(-1, dims=0)], dim=1).flatten()
@@ -155,7 +168,7 @@ def reading_places(slots: Tensor) -> Tensor:
 def token_rows(plane: Tensor) -> Tensor:
     """(1, features, height, width) -> (height * width, features).
 
-    The permutation comes first: OpenVINO's convolutions keep channels last, so that it moves nothing.
+    The permutation comes first: the convolutions of OpenVINO keep the channels last, so that it moves no data.
     """
     return plane.permute(0, 2, 3, 1).flatten(0, 2)
 
@@ -167,7 +180,7 @@ def plane_of(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 class StaticLCoANGroup(nn.Module):
-    """One group; its `blocks` are called apart, since the first group's LSP comes between."""
+    """One residual group; its `blocks` are called separately, since LSP runs after the blocks of the first group."""
 
     def __init__(self, group: ResidualGroup) -> None:
         super().__init__()
@@ -175,8 +188,8 @@ class StaticLCoANGroup(nn.Module):
         self.values = scaled(cast("nn.Conv2d", group.lcoa.conv_assembly[0]), ATTENTION_SCALE)
         self.conv = scaled(cast("nn.Conv2d", group.m_conv[0]), GROUP_SCALE)
 
-    def forward(self, x: Tensor, local: Tensor, pattern: Pattern) -> Tensor:
-        """CoA, eq. 12, the convolution behind it and the group's residual; `local` is `blocks(x)`."""
+    def forward(self, x: Tensor, local: Tensor, pattern: AttentionPattern) -> Tensor:
+        """CoA (eq. 12), the convolution after it, and the residual connection of the group; `local` is `blocks(x)`."""
         values = token_rows(self.values(local))
         windows = pattern.weights @ values[pattern.read].reshape(len(pattern.weights), -1, values.shape[1])
         attended = windows.flatten(0, 1)[pattern.ranks]
@@ -184,7 +197,7 @@ class StaticLCoANGroup(nn.Module):
 
 
 def scaled(conv: nn.Conv2d, factor: float) -> nn.Conv2d:
-    """A copy of `conv` that gives `factor` times its output."""
+    """A copy of `conv` whose output is multiplied by `factor`."""
     return with_weights(conv, conv.weight.double() * factor, biases(conv) * factor)
 
 
@@ -207,7 +220,7 @@ class StaticLCoAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         deep = shallow = self.head(x + self.offset)
-        pattern: Pattern | None = None
+        pattern: AttentionPattern | None = None
         for group in self._groups():
             local = group.blocks(deep)
             pattern = pattern or self.pattern(local)
@@ -218,13 +231,13 @@ class StaticLCoAN(nn.Module):
         return cast("Sequence[StaticLCoANGroup]", self.groups)
 
     def clusters(self, x: Tensor) -> Tensor:
-        """The cluster of every token of a picture (1, 3, height, width): (tokens,) int64."""
+        """The cluster of every token of an image (1, 3, height, width): (tokens,) int64."""
         local = self._groups()[0].blocks(self.head(x + self.offset))
         return self.pattern.fp32_nearest(self.pattern.embedded(local))
 
 
 def head_behind_shift(conv: nn.Conv2d, shift: nn.Conv2d) -> tuple[nn.Conv2d, Tensor]:
-    """`conv` and an offset (1, 3, 1, 1), so that conv'(x + offset) = conv(shift(x)), zero padding included."""
+    """Returns conv' and an offset (1, 3, 1, 1) with conv'(x + offset) = conv(shift(x)), zero padding included."""
     matrix = shift.weight.double()[:, :, 0, 0]
     weight = torch.einsum("oihw,ij->ojhw", conv.weight.double(), matrix)
     offset = torch.linalg.solve(matrix, biases(shift)).view(1, -1, 1, 1)
@@ -232,12 +245,12 @@ def head_behind_shift(conv: nn.Conv2d, shift: nn.Conv2d) -> tuple[nn.Conv2d, Ten
 
 
 def tail_before_shift(conv: nn.Conv2d, shift: nn.Conv2d) -> nn.Conv2d:
-    """The one convolution that gives shift(conv(x))."""
+    """The convolution that computes shift(conv(x))."""
     matrix = shift.weight.double()[:, :, 0, 0]
     weight = torch.einsum("po,oijk->pijk", matrix, conv.weight.double())
     return with_weights(conv, weight, matrix @ biases(conv) + biases(shift))
 
 
-def moved_share(found: Tensor, reference: Tensor) -> float:
-    """Share of tokens that are in another cluster than in `reference`: what lower precision does to LSP."""
-    return (found != reference).double().mean().item()
+def moved_share(candidate: Tensor, reference: Tensor) -> float:
+    """Share of tokens in another cluster than in `reference`, which measures the effect of lower precision on LSP."""
+    return (candidate != reference).double().mean().item()

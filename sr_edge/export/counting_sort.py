@@ -1,4 +1,4 @@
-"""A stable counting sort with static shapes, exact in every runtime and under every precision hint.
+"""A stable counting sort with static shapes, exact in every runtime and with every precision hint.
 
 The rank of token n in the order by (cluster, position) is the number of tokens that come before it:
 
@@ -6,10 +6,10 @@ The rank of token n in the order by (cluster, position) is the number of tokens 
             + number of tokens of cluster c_n in the blocks before n's
             + number of tokens of cluster c_n before n in n's block
 
-Each term is a sum of integers under a constant triangular mask. Everything is an integer: nothing rounds, and a hint
-that lowers floats (to bf16, which counts only to 256, or to fp16, which counts to 2,048) does not touch it. No TopK
-(TensorRT stops at 3,840), no CumSum, no data-dependent shape. The work is N b + clusters (N/b)² integer operations for
-blocks of b tokens, least at b³ = 2 clusters N.
+Each term is a sum of integers with a constant triangular mask. Integers are not rounded, and a precision hint that
+lowers floats (bf16 represents all integers only up to 256, fp16 up to 2,048) does not change them. The graph has no
+TopK (of which TensorRT takes at most 3,840), no CumSum and no data-dependent shape. The cost is N b + clusters (N/b)²
+integer operations for blocks of b tokens, least at b³ = 2 clusters N.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 
 
 def block_length(tokens: int, clusters: int) -> int:
-    """Tokens a block, for the least work."""
+    """The number of tokens in a block for which the sort needs the fewest operations."""
     return max(1, min(tokens, round((2 * clusters * tokens) ** (1 / 3))))
 
 
 def before(count: int) -> Tensor:
-    """(count, count) bool: whether j < i at (i, j)."""
+    """A bool matrix (count, count): whether j < i at (i, j)."""
     return torch.ones(count, count, dtype=torch.bool).tril(-1)
 
 
 class CountingSort(nn.Module):
-    """Cluster of every token, (tokens,) int64 below `clusters` -> (ranks, order), both (tokens,) int64.
+    """Sorts tokens by cluster: (tokens,) int64 below `clusters` -> (ranks, order), both (tokens,) int64.
 
-    `ranks[n]` is the place of token n in the sorted list; `order`, its inverse, is the token at every place.
+    `ranks[n]` is the position of token n in the sorted list; `order`, its inverse, is the token at each position.
     """
 
     earlier_token: Tensor
@@ -51,7 +51,7 @@ class CountingSort(nn.Module):
         self.register_buffer("earlier_block", before(self.blocks).long())
         self.register_buffer("lower_cluster", before(clusters).long())
         self.register_buffer("every_cluster", torch.arange(clusters)[:, None])
-        # What fills the last block up comes after all tokens and belongs to no cluster.
+        # The padding of the last block comes after all tokens and belongs to no cluster.
         self.register_buffer("filling", torch.full((self.blocks * self.length - tokens,), clusters))
         self.register_buffer("block", torch.arange(tokens) // self.length)
         self.register_buffer("positions", torch.arange(tokens))

@@ -1,8 +1,9 @@
-"""A digest of what a graph computes and how, blind to names, node order and the library versions in the header.
+"""A digest of the computation of a graph, independent of names, node order and the library versions in the header.
 
-Every tensor gets the hash of how it is made: operator, attributes, hashes of its inputs; a constant, of its type,
-shape and values. The digest covers the outputs' hashes, the inputs' types and shapes, the opset, and how often
-each operator occurs (a graph that computes the same thing twice hashes its tensors alike but counts more nodes).
+The hash of a tensor covers the operator that computes it, its attributes and the hashes of its inputs; that of a
+constant covers type, shape and values. The digest covers the hashes of the outputs, the types and shapes of the inputs,
+the opset, and how often each operator occurs (if a graph computes the same tensor twice, both have the same hash, but
+the number of nodes differs).
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from sr_edge.export.graph import Constant, GraphView, default_opset, view_graph
 
 
 def graph_digest(model: onnx.ModelProto, weights: bool = True) -> str:
-    """SHA-256, as hex digits, over the normalised graph.
+    """Computes the SHA-256 digest, as hex digits, of a model without its names.
 
     Args:
-        model: any model whose nodes stand in topological order, as ONNX demands.
-        weights: False hashes float constants of more than one element by type and shape only, so that seeded
-            random weights, whose last bits may differ between processors, do not enter the digest.
+        model: A model whose nodes are in topological order, as ONNX requires.
+        weights: False hashes float constants of more than one element by type and shape only, so that the digest does
+            not depend on seeded random weights, whose last bits may differ between processors.
     """
     view = view_graph(model)
-    made = {"": "absent"}
+    hashes = {"": "absent"}
     for position, value in enumerate(model.graph.input):
-        # The place tells inputs of one shape apart, such as two controls; the picture is the first.
+        # The position distinguishes inputs of the same shape, such as two controls; the image is the first input.
         place = [str(position)] if position else []
-        made[value.name] = _hash("input", str(view.types[value.name]), str(view.shapes.get(value.name)), *place)
-    made.update({name: _constant_hash(constant, weights) for name, constant in view.constants.items()})
+        hashes[value.name] = _hash("input", str(view.types[value.name]), str(view.shapes.get(value.name)), *place)
+    hashes.update({name: _constant_hash(constant, weights) for name, constant in view.constants.items()})
     for node in view.nodes:
         if node.op_type != "Constant":
-            recipe = _hash(node.domain, node.op_type, *_attributes(node), *(made[name] for name in node.input))
-            made.update({name: _hash(recipe, str(position)) for position, name in enumerate(node.output)})
-    outputs = [made[value.name] for value in model.graph.output]
+            recipe = _hash(node.domain, node.op_type, *_attributes(node), *(hashes[name] for name in node.input))
+            hashes.update({name: _hash(recipe, str(position)) for position, name in enumerate(node.output)})
+    outputs = [hashes[value.name] for value in model.graph.output]
     return _hash(str(default_opset(model)), *_operator_counts(view), *outputs)
 
 

@@ -1,6 +1,6 @@
-"""A read-only view of an ONNX graph: who makes a tensor, who reads it, its shape, its type, its constants.
+"""A read-only view of an ONNX graph: the producer, consumers, shape and type of each tensor, and the constants.
 
-Passes ask this view and then build a new model; the view never changes anything.
+Passes query the view and then build a new model; nothing changes the model through the view.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FLOAT_TYPES = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.
 
 @dataclass(frozen=True)
 class GraphView:
-    """One main graph with inferred shapes; node positions in `nodes` are the identity of a node.
+    """The main graph of a model with inferred shapes; a node is identified by its index in `nodes`.
 
-    Tensors whose shape onnx cannot infer are absent from `shapes`; a dim is an int, a symbol's name, or None.
+    Tensors whose shape onnx cannot infer are absent from `shapes`; a dimension is an int, a symbol's name, or None.
     """
 
     model: onnx.ModelProto
@@ -38,54 +38,61 @@ class GraphView:
 
     @cached_property
     def producer(self) -> Mapping[str, int]:
-        return {tensor: at for at, node in enumerate(self.nodes) for tensor in node.output if tensor}
+        """The index of the node that computes each tensor."""
+        return {tensor: index for index, node in enumerate(self.nodes) for tensor in node.output if tensor}
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[int, ...]]:
-        found: dict[str, list[int]] = {}
-        for at, node in enumerate(self.nodes):
+        """The indices of the nodes that read each tensor."""
+        consumers: dict[str, list[int]] = {}
+        for index, node in enumerate(self.nodes):
             for tensor in dict.fromkeys(node.input):
                 if tensor:
-                    found.setdefault(tensor, []).append(at)
-        return {tensor: tuple(readers) for tensor, readers in found.items()}
+                    consumers.setdefault(tensor, []).append(index)
+        return {tensor: tuple(indices) for tensor, indices in consumers.items()}
 
     @cached_property
     def constants(self) -> Mapping[str, Constant]:
-        """Initialisers and the outputs of Constant nodes."""
+        """The initializers and the outputs of Constant nodes, by tensor name."""
         graph = self.model.graph
-        found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant":
-                found[node.output[0]] = _constant_value(node)
-        return found
+                constants[node.output[0]] = _constant_value(node)
+        return constants
 
     @cached_property
     def output_names(self) -> frozenset[str]:
         return frozenset(output.name for output in self.model.graph.output)
 
-    def name(self, at: int) -> str:
-        """The node's name, or for a nameless one its operator and position."""
-        node = self.nodes[at]
-        return node.name or f"{node.op_type}#{at}"
+    def name(self, index: int) -> str:
+        """The name of a node; for one without a name, its operator and index."""
+        node = self.nodes[index]
+        return node.name or f"{node.op_type}#{index}"
 
     def of_types(self, operators: Collection[str]) -> Iterator[tuple[str, onnx.NodeProto]]:
         """The nodes of these operators, each with its name."""
-        return ((self.name(at), node) for at, node in enumerate(self.nodes) if node.op_type in operators)
+        return ((self.name(index), node) for index, node in enumerate(self.nodes) if node.op_type in operators)
 
-    def computed_inputs(self, at: int) -> tuple[str, ...]:
-        """The node's inputs that are not constants."""
-        return tuple(tensor for tensor in self.nodes[at].input if tensor and tensor not in self.constants)
+    def computed_inputs(self, index: int) -> tuple[str, ...]:
+        """The inputs of a node that are not constants."""
+        return tuple(tensor for tensor in self.nodes[index].input if tensor and tensor not in self.constants)
 
-    def readers(self, at: int) -> tuple[int, ...]:
-        """The nodes that read any output of this one."""
-        return tuple(dict.fromkeys(reader for out in self.nodes[at].output for reader in self.consumers.get(out, ())))
+    def readers(self, index: int) -> tuple[int, ...]:
+        """The indices of the nodes that read any output of a node."""
+        outputs = self.nodes[index].output
+        return tuple(dict.fromkeys(reader for tensor in outputs for reader in self.consumers.get(tensor, ())))
 
     def is_float(self, tensor: str) -> bool:
         return self.types.get(tensor) in FLOAT_TYPES
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Loads an ONNX file; raises ExportError when it is absent or is no ONNX file."""
+    """Loads an ONNX file.
+
+    Raises:
+        ExportError: The file does not exist or is not an ONNX file with a graph.
+    """
     try:
         model = onnx.load(path)
     except FileNotFoundError as error:
@@ -100,10 +107,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def view_graph(model: onnx.ModelProto) -> GraphView:
-    """Infers every shape and type of `model` (which is left alone) and indexes its main graph.
+    """Infers all shapes and types of `model`, which is not changed, and indexes its main graph.
 
     Raises:
-        ExportError: onnx finds shapes or types that contradict each other.
+        ExportError: Shape inference detects shapes or types that contradict each other.
     """
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
@@ -124,56 +131,56 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
 
 
 def picture_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs of rank 4, which take pictures."""
-    return [value for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
+    """The inputs of rank 4, which take images."""
+    return [value for value in graph_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]
 
 
 def scalar_inputs(model: onnx.ModelProto) -> list[str]:
-    """The names of the graph's other inputs: the network's controls, of shape [1]."""
-    return [value.name for value in true_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
+    """The names of all other inputs: the controls of the network, of shape [1]."""
+    return [value.name for value in graph_inputs(model) if len(value.type.tensor_type.shape.dim) != 4]
 
 
-def true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs; constants that old files list as inputs are left out."""
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs without the initializers, which files of ONNX IR versions before 4 list as inputs, too."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
 
 
 def captured_tensors(model: onnx.ModelProto) -> frozenset[str]:
-    """What the subgraphs of If, Loop and Scan read, which `GraphView.consumers` does not tell."""
-    subgraphs = [found.g for node in model.graph.node for found in node.attribute if found.HasField("g")]
+    """The tensors that the subgraphs of If, Loop and Scan read; `GraphView.consumers` does not include these reads."""
+    subgraphs = [entry.g for node in model.graph.node for entry in node.attribute if entry.HasField("g")]
     names: set[str] = set()
     while subgraphs:
         graph = subgraphs.pop()
         names |= {output.name for output in graph.output}
         for node in graph.node:
             names |= set(node.input)
-            subgraphs += [found.g for found in node.attribute if found.HasField("g")]
+            subgraphs += [entry.g for entry in node.attribute if entry.HasField("g")]
     return frozenset(names)
 
 
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
-    """The node's attribute of that name, or None where the operator's default holds."""
-    return next((found for found in node.attribute if found.name == name), None)
+    """The attribute of that name, or None where the node uses the default of the operator."""
+    return next((entry for entry in node.attribute if entry.name == name), None)
 
 
 def default_opset(model: onnx.ModelProto) -> int:
-    """The version of the standard operator set that the model is written in; 0 when it uses none."""
+    """The version of the default operator set (ai.onnx) that the model imports; 0 where it imports none."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def _constant_value(node: onnx.NodeProto) -> Constant:
-    for found in node.attribute:
-        value = onnx.helper.get_attribute_value(found)
-        if found.name == "value":
+    for entry in node.attribute:
+        value = onnx.helper.get_attribute_value(entry)
+        if entry.name == "value":
             return onnx.numpy_helper.to_array(value)
-        if found.name in ("value_float", "value_floats"):
+        if entry.name in ("value_float", "value_floats"):
             return np.asarray(value, dtype=np.float32)
-        if found.name in ("value_int", "value_ints"):
+        if entry.name in ("value_int", "value_ints"):
             return np.asarray(value, dtype=np.int64)
     raise ExportError(
         f"the Constant node {node.name!r} has neither numbers nor a dense tensor as its value",
-        found=tuple(found.name for found in node.attribute),
+        found=tuple(entry.name for entry in node.attribute),
         wanted=("value", "value_float", "value_floats", "value_int", "value_ints"),
         remedy="export the network without it",
     )

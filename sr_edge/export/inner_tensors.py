@@ -1,4 +1,4 @@
-"""What a graph computes on the way: its inner tensors, made outputs, or only how large they get."""
+"""The inner tensors of a graph: as outputs of an instrumented copy, or only their largest magnitudes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import onnx
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.frame_io import MAX_UINT8
 from sr_edge.export.graph import GraphView, picture_inputs, view_graph
 from sr_edge.export.onnx_run import Tensors, feed_of, open_onnxruntime, run_session
 from sr_edge.export.patches import worst_case_patches
+from sr_edge.frames import frame_from_batch
 from sr_edge.spec import Control, TileSpec
 
 UNKNOWN_BYTES = 16 << 20
-"""Assumed of a tensor whose shape is not known."""
+"""The size assumed for a tensor of unknown shape."""
 
-FREE_SIDE_PX = 48
+DYNAMIC_SIZE_PX = 48
+"""Height and width of patches for a graph whose height and width are dynamic."""
 
 _MAGNITUDE = "/magnitude"
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of `model` that gives these tensors and nothing else."""
+    """A copy of `model` whose outputs are these tensors only."""
     instrumented = onnx.ModelProto()
     instrumented.CopyFrom(model)
     view = view_graph(model)
@@ -38,67 +39,69 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
 
 
 def tensor_bytes(view: GraphView, tensor: str) -> int:
-    """Of a float32 tensor of its shape; UNKNOWN_BYTES where a side is free."""
-    sides = view.shapes.get(tensor)
-    known = [side for side in sides or () if isinstance(side, int)]
-    return 4 * math.prod(known) if sides is not None and len(known) == len(sides) else UNKNOWN_BYTES
+    """The size of a tensor in float32; UNKNOWN_BYTES where its shape is unknown or dynamic."""
+    shape = view.shapes.get(tensor)
+    static_dims = [dim for dim in shape or () if isinstance(dim, int)]
+    return 4 * math.prod(static_dims) if shape is not None and len(static_dims) == len(shape) else UNKNOWN_BYTES
 
 
 def observe_magnitudes(
     model: onnx.ModelProto, patches: Sequence[npt.NDArray[np.float32]], controls: Sequence[Control] = ()
 ) -> dict[str, float]:
-    """The largest magnitude that every float32 tensor of the graph takes on the patches, by name; a mask's is infinite.
+    """The largest magnitude of every float32 tensor of the graph over all patches, by name.
 
-    Each is found inside the graph, so that no tensor outlives its readers. A graph with controls runs at their
-    defaults and at their extremes (`checked_pairs`).
+    It is computed inside the graph (Abs, ReduceMax), so that no tensor must be kept in memory after its last reader. It
+    is infinite for a mask of -inf. A graph with controls runs at their defaults and at their extremes
+    (`checked_pairs`). NaN is not detected here but where the outputs are compared.
 
     Args:
-        model: a float32 or INT8 graph, of float or uint8 frames; it is left alone.
-        patches: float32 (1, 3, height, width) in [0, 1].
-        controls: the graph's scalar inputs.
+        model: A float32 or INT8 graph of float or uint8 frames; it is not changed.
+        patches: Float32 (1, 3, height, width) in [0, 1].
+        controls: The scalar inputs of the graph.
 
     Raises:
-        ExportError: the graph cannot be run. (NaN is not looked for: what compares the pictures finds it.)
+        ExportError: The graph cannot be run.
     """
     view = view_graph(model)
-    made = [tensor for node in view.nodes for tensor in node.output if tensor]
-    tensors = [name for name in made if view.types.get(name) == onnx.TensorProto.FLOAT and name not in view.constants]
+    computed = [tensor for node in view.nodes for tensor in node.output if tensor]
+    tensors = [
+        name for name in computed if view.types.get(name) == onnx.TensorProto.FLOAT and name not in view.constants
+    ]
     session = open_onnxruntime(_with_magnitudes(model, tensors))
     largest = dict.fromkeys(tensors, 0.0)
     for patch, setting in checked_pairs(patches, controls):
-        found = run_session(session, feed_patch(model, patch, setting))
+        magnitudes = run_session(session, feed_patch(model, patch, setting))
         for name in tensors:
-            largest[name] = max(largest[name], float(found[name + _MAGNITUDE]))
+            largest[name] = max(largest[name], float(magnitudes[name + _MAGNITUDE]))
     return largest
 
 
 def worst_cases_of(model: onnx.ModelProto) -> tuple[npt.NDArray[np.float32], ...]:
-    """`worst_case_patches` of the size that the graph takes; FREE_SIDE_PX where it takes any."""
-    (picture,) = picture_inputs(model)
-    kind = picture.type.tensor_type
+    """`worst_case_patches` of the input size of the graph; DYNAMIC_SIZE_PX where that is dynamic."""
+    (image,) = picture_inputs(model)
+    kind = image.type.tensor_type
     axes = (1, 2) if kind.elem_type == onnx.TensorProto.UINT8 else (2, 3)
-    height, width = (kind.shape.dim[axis].dim_value or FREE_SIDE_PX for axis in axes)
+    height, width = (kind.shape.dim[axis].dim_value or DYNAMIC_SIZE_PX for axis in axes)
     return worst_case_patches(TileSpec(height, width))
 
 
 def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls: Mapping[str, float]) -> Tensors:
-    """The graph's inputs for a float32 (1, 3, height, width) patch; a graph of uint8 frames gets it as such.
+    """The input feed for a float32 (1, 3, height, width) patch, which is converted for a graph of uint8 frames.
 
     Raises:
-        ExportError: the graph takes not exactly one picture.
+        ExportError: The graph does not have exactly one image input.
     """
-    pictures = picture_inputs(model)
-    if len(pictures) != 1:
+    images = picture_inputs(model)
+    if len(images) != 1:
         raise ExportError(
-            f"the graph has {len(pictures)} picture inputs, but its inner tensors can be observed with exactly one",
-            found=len(pictures),
+            f"the graph has {len(images)} image inputs, but its inner tensors can be observed with exactly one",
+            found=len(images),
             wanted=1,
-            remedy="pass a graph with one picture as its input",
+            remedy="pass a graph with one image as its input",
         )
-    if pictures[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
-        return feed_of(pictures[0].name, patch, controls)
-    frames: npt.NDArray[np.uint8] = np.rint(patch.transpose(0, 2, 3, 1) * MAX_UINT8).astype(np.uint8)
-    return feed_of(pictures[0].name, frames, controls)
+    if images[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return feed_of(images[0].name, patch, controls)
+    return feed_of(images[0].name, frame_from_batch(patch)[np.newaxis], controls)
 
 
 def _with_magnitudes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

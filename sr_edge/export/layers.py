@@ -1,8 +1,8 @@
-"""Two ONNX graphs node by node: which layer is the first in which they give different numbers.
+"""Compares two ONNX graphs node by node and finds the first layer whose outputs differ.
 
-A node is found in the other graph by its name or by the name of what it makes; fp16 and INT8 graphs keep both from the
-float graph that they were made from. Casts, QuantizeLinear and DequantizeLinear stand in one of the graphs only: they
-are passed over, and what they cost shows in the next node that both graphs have.
+The nodes of the graphs are matched by their names or by the names of their output tensors; fp16 and INT8 graphs keep
+both from the float graph that they were derived from. Cast, QuantizeLinear and DequantizeLinear nodes are in one of the
+graphs only and are skipped; their error appears in the next node that both graphs have.
 """
 
 from __future__ import annotations
@@ -22,34 +22,44 @@ from sr_edge.export.inner_tensors import feed_patch, tensor_bytes, with_outputs
 from sr_edge.export.onnx_run import Tensor, Tensors
 
 INNER_TENSOR_BYTES = 256 << 20
-"""Inner tensors become outputs of the graph and live all at once, in this much memory by default."""
+"""Default memory for inner tensors, which become outputs of the graph and are all allocated at the same time."""
 
-_IN_INT8 = {"Relu": "Clip"}
-"""What OpenVINO's spelling of INT8 puts in the place of an operator: a Relu is limited to what INT8 holds."""
+_UINT8_EQUIVALENTS = {"Relu": "Clip"}
+"""The operator that replaces another one in graphs of UINT8 activations: Relu is limited to the quantized range."""
 
-_PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
+_SKIPPED = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True)
 class InstrumentedModel:
-    """A graph and what runs it: `run` takes the graph with other outputs and feeds, and gives its outputs by name."""
+    """A model and the function that runs it.
+
+    Attributes:
+        model: The ONNX graph.
+        run: Takes a copy of the graph with other outputs, and the input feed, and returns the outputs by name.
+    """
 
     model: onnx.ModelProto
     run: Callable[[onnx.ModelProto, Tensors], Mapping[str, Tensor]]
 
     def inner_tensors(self, names: Sequence[str], feed: Tensors) -> Mapping[str, Tensor]:
-        """The named tensors of one run."""
+        """Runs the graph once and returns the named tensors."""
         return self.run(with_outputs(self.model, names), feed)
 
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """A node that both graphs have, on one patch.
+    """The error of a node that both graphs have, on one patch.
 
-    `relative_error` is the root mean square of the difference over that of the first graph's numbers; infinite where
-    a number is not finite in one of them. `input_error` is the largest one among the layers that it reads, Casts and
-    Q/DQ between them passed over. `max_abs` is the largest magnitude in the first graph. `rescaled` says that the
-    second holds the channels at another scale, taken out here.
+    Attributes:
+        name: The name of the node in the reference.
+        operator: Its operator in the reference.
+        relative_error: Root mean square of the difference, divided by that of the reference; infinite where a value is
+            not finite in one of the graphs.
+        input_error: The largest `relative_error` of the layers whose outputs the node reads, through Casts and Q/DQ.
+        max_abs_error: The largest absolute difference.
+        max_abs: The largest magnitude in the reference.
+        rescaled: Whether the candidate computes the channels at another scale, which the errors ignore.
     """
 
     name: str
@@ -62,13 +72,13 @@ class LayerDifference:
 
     @property
     def added_error(self) -> float:
-        """What came in here: the relative error above that of the inputs."""
+        """The error that the layer itself adds: the relative error above that of its inputs."""
         return max(0.0, self.relative_error - self.input_error) if math.isfinite(self.input_error) else 0.0
 
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """The compared nodes in the first graph's order, and why others of its nodes were left out (reason: count)."""
+    """The compared nodes in the order of the reference, and how many of its nodes were left out for which reason."""
 
     layers: tuple[LayerDifference, ...]
     tolerance: float
@@ -76,13 +86,21 @@ class LayerComparison:
 
     @property
     def first_apart(self) -> LayerDifference | None:
-        """The first layer whose relative error is above the tolerance; None where all are within."""
+        """The first layer whose relative error exceeds the tolerance; None where there is none."""
         return next((layer for layer in self.layers if not layer.relative_error <= self.tolerance), None)
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """One node in both graphs: what it reads, by the layers that made it in the first, and what it makes in each."""
+class _NodePair:
+    """A node that both graphs have.
+
+    Attributes:
+        name: The name of the node in the reference.
+        operator: Its operator in the reference.
+        reads: The tensors of the reference that it reads, as they were before Casts and Q/DQ.
+        tensors: Its outputs in the reference and in the candidate.
+        bytes: The size of all its outputs in both graphs.
+    """
 
     name: str
     operator: str
@@ -93,55 +111,57 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Of one pair: root mean square relative to the first, and the largest."""
+    """The errors of one node: root mean square relative to the reference, and the largest absolute one."""
 
     relative: float
     largest: float
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """A pair's errors as the numbers are, and with the best factor for each channel."""
+class _MeasuredPair:
+    """The errors of a node, plain and with the candidate's channels rescaled by the factors that fit best."""
 
-    pair: _Pair
+    pair: _NodePair
     plain: _Errors
     rescaled: _Errors
     max_abs: float
 
 
 def compare_layers(
-    first: InstrumentedModel,
-    second: InstrumentedModel,
+    reference: InstrumentedModel,
+    candidate: InstrumentedModel,
     patch: npt.NDArray[np.float32],
     tolerance: float,
     controls: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}),
-    watched_bytes: int = INNER_TENSOR_BYTES,
+    memory_bytes: int = INNER_TENSOR_BYTES,
 ) -> LayerComparison:
-    """Runs both graphs on one patch and compares what every node gives that both of them have.
+    """Runs both graphs on one patch and compares the outputs of all nodes that both have.
 
     Args:
-        first, second: the graphs; the first is the measure of relative errors.
-        patch: float32 (1, 3, height, width) in [0, 1]; a graph of uint8 frames gets it as such.
-        tolerance: the relative error above which a layer is apart.
-        controls: a value for every scalar input of each graph.
-        watched_bytes: how much memory the inner tensors of one run may take; more of them are split over several runs.
+        reference: The graph to which errors are relative.
+        candidate: The graph that is compared with it.
+        patch: Float32 (1, 3, height, width) in [0, 1], which is converted for a graph of uint8 frames.
+        tolerance: The relative error above which a layer counts as different.
+        controls: A value for every scalar input, for each of the two graphs.
+        memory_bytes: The memory that the inner tensors of one run may take; several runs compute what exceeds it.
 
     Raises:
-        ExportError: the graphs have no node in common, or one of them cannot be run.
+        ExportError: The graphs have no node in common, or one of them cannot be run.
     """
     left_out: Counter[str] = Counter()
-    pairs = list(_pairs(view_graph(first.model), view_graph(second.model), left_out))
-    feeds = (feed_patch(first.model, patch, controls[0]), feed_patch(second.model, patch, controls[1]))
-    measured: list[_Measured] = []
-    for group in _groups(pairs, watched_bytes):
-        ours = first.inner_tensors([ours for pair in group for ours, _ in pair.tensors], feeds[0])
-        theirs = second.inner_tensors([theirs for pair in group for _, theirs in pair.tensors], feeds[1])
+    pairs = list(_pairs(view_graph(reference.model), view_graph(candidate.model), left_out))
+    feeds = (feed_patch(reference.model, patch, controls[0]), feed_patch(candidate.model, patch, controls[1]))
+    measured: list[_MeasuredPair] = []
+    for group in _groups(pairs, memory_bytes):
+        names = [tensors for pair in group for tensors in pair.tensors]
+        expected = reference.inner_tensors([name for name, _ in names], feeds[0])
+        actual = candidate.inner_tensors([name for _, name in names], feeds[1])
         for pair in group:
-            found = [(ours[mine], theirs[other]) for mine, other in pair.tensors]
-            if all(a.shape == b.shape for a, b in found):
-                measured.append(_measure(pair, found))
+            outputs = [(expected[name], actual[other]) for name, other in pair.tensors]
+            if all(a.shape == b.shape for a, b in outputs):
+                measured.append(_measure(pair, outputs))
             else:
-                left_out["it gives another shape there"] += 1
+                left_out["its output has another shape in the other graph"] += 1
     if not measured:
         reasons = "; ".join(f"{count} nodes: {reason}" for reason, count in left_out.most_common(3))
         raise ExportError(
@@ -149,42 +169,42 @@ def compare_layers(
             found=dict(left_out),
             remedy="compare a graph with one that was made from it",
         )
-    return LayerComparison(tuple(_judged(measured, tolerance)), tolerance, dict(left_out))
+    return LayerComparison(tuple(_layer_differences(measured, tolerance)), tolerance, dict(left_out))
 
 
-def _pairs(first: GraphView, second: GraphView, left_out: Counter[str]) -> Iterator[_Pair]:
-    by_name = Counter(node.name for node in second.nodes)
-    named = {node.name: node for node in second.nodes if by_name[node.name] == 1 and node.name}
-    making = {tensor: node for node in second.nodes for tensor in node.output}
-    for node in first.nodes:
-        if node.op_type in _PASSED_OVER or not first.is_float(node.output[0]):
+def _pairs(reference: GraphView, candidate: GraphView, left_out: Counter[str]) -> Iterator[_NodePair]:
+    name_counts = Counter(node.name for node in candidate.nodes)
+    by_name = {node.name: node for node in candidate.nodes if name_counts[node.name] == 1 and node.name}
+    by_output = {tensor: node for node in candidate.nodes for tensor in node.output}
+    for node in reference.nodes:
+        if node.op_type in _SKIPPED or not reference.is_float(node.output[0]):
             continue
-        other = named.get(node.name) or making.get(node.output[0])
+        other = by_name.get(node.name) or by_output.get(node.output[0])
         if other is None:
             left_out["the other graph has no node of that name"] += 1
-        elif other.op_type not in (node.op_type, _IN_INT8.get(node.op_type)):
-            left_out[f"a {node.op_type} here is a {other.op_type} there"] += 1
+        elif other.op_type not in (node.op_type, _UINT8_EQUIVALENTS.get(node.op_type)):
+            left_out[f"{node.op_type} in the first graph is {other.op_type} in the other"] += 1
         else:
             tensors = tuple(zip((t for t in node.output if t), (t for t in other.output if t), strict=False))
-            size = sum(tensor_bytes(first, ours) + tensor_bytes(second, theirs) for ours, theirs in tensors)
-            reads = tuple(_made_before(first, tensor) for tensor in node.input)
-            yield _Pair(node.name or node.output[0], node.op_type, reads, tensors, size)
+            size = sum(tensor_bytes(reference, name) + tensor_bytes(candidate, other) for name, other in tensors)
+            reads = tuple(_before_casts(reference, tensor) for tensor in node.input)
+            yield _NodePair(node.name or node.output[0], node.op_type, reads, tensors, size)
 
 
-def _made_before(view: GraphView, tensor: str) -> str:
-    """The tensor itself, or what it was before Casts and Q/DQ."""
-    at = view.producer.get(tensor)
-    while at is not None and view.nodes[at].op_type in _PASSED_OVER - {"Constant"}:
-        tensor = view.nodes[at].input[0]
-        at = view.producer.get(tensor)
+def _before_casts(view: GraphView, tensor: str) -> str:
+    """The tensor from which Casts and Q/DQ computed this one, or the tensor itself."""
+    producer = view.producer.get(tensor)
+    while producer is not None and view.nodes[producer].op_type in _SKIPPED - {"Constant"}:
+        tensor = view.nodes[producer].input[0]
+        producer = view.producer.get(tensor)
     return tensor
 
 
-def _groups(pairs: Sequence[_Pair], watched_bytes: int) -> Iterator[list[_Pair]]:
-    """The pairs in runs whose inner tensors fit into the memory allowed, or of one pair each."""
-    group: list[_Pair] = []
+def _groups(pairs: Sequence[_NodePair], memory_bytes: int) -> Iterator[list[_NodePair]]:
+    """Splits the pairs into groups, one for each run, whose tensors fit the memory; a group has at least one pair."""
+    group: list[_NodePair] = []
     for pair in pairs:
-        if group and sum(member.bytes for member in group) + pair.bytes > watched_bytes:
+        if group and sum(member.bytes for member in group) + pair.bytes > memory_bytes:
             yield group
             group = []
         group.append(pair)
@@ -192,62 +212,72 @@ def _groups(pairs: Sequence[_Pair], watched_bytes: int) -> Iterator[list[_Pair]]
         yield group
 
 
-def _measure(pair: _Pair, found: Sequence[tuple[Tensor, Tensor]]) -> _Measured:
-    both = [(_by_channel(a), _by_channel(b)) for a, b in found]
-    largest = max(float(np.abs(ours).max(initial=0.0)) for ours, _ in both)
-    if not all(np.isfinite(side).all() for pair_of in both for side in pair_of):
-        broken = _Errors(math.inf, math.inf)
-        return _Measured(pair, broken, broken, largest)
-    scaled = [(ours, theirs * _factors(ours, theirs)) for ours, theirs in both]
-    return _Measured(pair, _errors(both), _errors(scaled), largest)
+def _measure(pair: _NodePair, outputs: Sequence[tuple[Tensor, Tensor]]) -> _MeasuredPair:
+    by_channel = [(_by_channel(expected), _by_channel(actual)) for expected, actual in outputs]
+    largest = max(float(np.abs(expected).max(initial=0.0)) for expected, _ in by_channel)
+    if not all(np.isfinite(values).all() for both in by_channel for values in both):
+        infinite = _Errors(math.inf, math.inf)
+        return _MeasuredPair(pair, infinite, infinite, largest)
+    rescaled = [(expected, actual * _channel_factors(expected, actual)) for expected, actual in by_channel]
+    return _MeasuredPair(pair, _errors(by_channel), _errors(rescaled), largest)
 
 
 def _by_channel(tensor: Tensor) -> npt.NDArray[np.float64]:
-    """(channels, all else): the second axis of pictures, the last one of tokens."""
+    """Reshapes to (channels, values): the channels are the second axis of images and the last one of tokens."""
     channels_first = np.moveaxis(tensor, 1 if tensor.ndim == 4 else -1, 0) if tensor.ndim else tensor.reshape(1)
     return channels_first.reshape(channels_first.shape[0], -1).astype(np.float64)
 
 
-def _factors(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(channels, 1) by least squares, never negative; 1 for a channel of zeros."""
-    products, squares = (ours * theirs).sum(1, keepdims=True), (theirs * theirs).sum(1, keepdims=True)
+def _channel_factors(expected: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The factors (channels, 1) of least squared error, not negative, by which to multiply `actual`; 1 for zeros."""
+    products, squares = (expected * actual).sum(1, keepdims=True), (actual * actual).sum(1, keepdims=True)
     return np.maximum(np.divide(products, squares, out=np.ones_like(squares), where=squares > 0), 0.0)
 
 
-def _errors(found: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> _Errors:
-    error = math.sqrt(math.fsum(float(np.square(ours - theirs).sum()) for ours, theirs in found))
-    size = math.sqrt(math.fsum(float(np.square(ours).sum()) for ours, _ in found))
-    largest = max(float(np.abs(ours - theirs).max(initial=0.0)) for ours, theirs in found)
-    return _Errors(error / size if size else math.inf if error else 0.0, largest)
+def _errors(outputs: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]) -> _Errors:
+    error = math.sqrt(math.fsum(float(np.square(expected - actual).sum()) for expected, actual in outputs))
+    norm = math.sqrt(math.fsum(float(np.square(expected).sum()) for expected, _ in outputs))
+    largest = max(float(np.abs(expected - actual).max(initial=0.0)) for expected, actual in outputs)
+    return _Errors(error / norm if norm else math.inf if error else 0.0, largest)
 
 
-def _judged(measured: Sequence[_Measured], tolerance: float) -> Iterator[LayerDifference]:
-    """The layers in order, each with the error that counts."""
+def _layer_differences(measured: Sequence[_MeasuredPair], tolerance: float) -> Iterator[LayerDifference]:
+    """Yields the layers in order, each with its plain errors or, where it is rescaled, with those after rescaling."""
     rescaled = _rescaled(measured, tolerance)
-    counts = [one.rescaled if at in rescaled else one.plain for at, one in enumerate(measured)]
-    made = {ours: counts[at].relative for at, one in enumerate(measured) for ours, _ in one.pair.tensors}
-    for at, one in enumerate(measured):
-        before = max((made.get(tensor, 0.0) for tensor in one.pair.reads), default=0.0)
-        errors = counts[at]
+    chosen = [one.rescaled if index in rescaled else one.plain for index, one in enumerate(measured)]
+    tensor_errors = {
+        name: errors.relative for one, errors in zip(measured, chosen, strict=True) for name, _ in one.pair.tensors
+    }
+    for index, (one, errors) in enumerate(zip(measured, chosen, strict=True)):
+        input_error = max((tensor_errors.get(tensor, 0.0) for tensor in one.pair.reads), default=0.0)
         yield LayerDifference(
-            one.pair.name, one.pair.operator, errors.relative, before, errors.largest, one.max_abs, at in rescaled
+            one.pair.name,
+            one.pair.operator,
+            errors.relative,
+            input_error,
+            errors.largest,
+            one.max_abs,
+            rescaled=index in rescaled,
         )
 
 
-def _rescaled(measured: Sequence[_Measured], tolerance: float) -> set[int]:
-    """Layers that are apart by factors per channel only, and whose readers all agree; found from the end."""
-    readers: dict[str, list[int]] = {}
-    for at, one in enumerate(measured):
+def _rescaled(measured: Sequence[_MeasuredPair], tolerance: float) -> set[int]:
+    """The indices of layers that differ by a factor for each channel only, and whose consumers all agree.
+
+    Layers are visited from last to first, since a layer is rescaled only if the layers that read it undo the factors.
+    """
+    consumers: dict[str, list[int]] = {}
+    for index, one in enumerate(measured):
         for tensor in one.pair.reads:
-            readers.setdefault(tensor, []).append(at)
-    found: set[int] = set()
-    agree: set[int] = set()
-    for at in reversed(range(len(measured))):
-        one = measured[at]
-        reading = [reader for ours, _ in one.pair.tensors for reader in readers.get(ours, ())]
+            consumers.setdefault(tensor, []).append(index)
+    rescaled: set[int] = set()
+    agreeing: set[int] = set()
+    for index in reversed(range(len(measured))):
+        one = measured[index]
+        readers = [reader for name, _ in one.pair.tensors for reader in consumers.get(name, ())]
         if one.plain.relative <= tolerance:
-            agree.add(at)
-        elif one.rescaled.relative <= tolerance and reading and agree.issuperset(reading):
-            agree.add(at)
-            found.add(at)
-    return found
+            agreeing.add(index)
+        elif one.rescaled.relative <= tolerance and readers and agreeing.issuperset(readers):
+            agreeing.add(index)
+            rescaled.add(index)
+    return rescaled

@@ -1,6 +1,6 @@
-"""Static twins of the LSTEA block and of what stands between blocks in LabNet and RealNet.
+"""Static twins of the LSTEA block and of the layers between the blocks of LabNet and RealNet.
 
-Exact in float64; what each saves is in its docstring. See stea.py, mlfr.py and gdfn.py for the parts.
+They are exact in float64; each docstring says what its twin saves. STEA, MLFR and GDFN have modules of their own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_edge.export.affine import Affine, Joined, side_by_side
-from sr_edge.export.gdfn import StaticGDFN
-from sr_edge.export.gelu import HalvedGelu
-from sr_edge.export.mean_free import biases, with_weights
-from sr_edge.export.mlfr import MLFRPlanes
-from sr_edge.export.stea import STEAPlanes
+from sr_edge.export.affine import Affine, ConcatenatedConv, biases, sum_of_maps, with_weights
+from sr_edge.export.feed_forward import HalvedGelu, StaticGDFN
+from sr_edge.export.mlfr import MLFRFeatures
+from sr_edge.export.stea import STEAFeatures
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.channel_norm import ChannelLayerNorm
 from sr_edge.models.global_mean import GlobalMean
@@ -29,8 +27,8 @@ from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
 
 
-class Centred(nn.Module):
-    """LayerNorm over channels of NCHW, without its affine part: no transposes, the centred form of the variance."""
+class CentredNorm(nn.Module):
+    """LayerNorm over the channels of NCHW without gamma and beta: no transposes, and the variance of centred values."""
 
     mean_weights: Tensor
 
@@ -46,14 +44,14 @@ class Centred(nn.Module):
 
 
 class StaticNorm(nn.Module):
-    """The same with gamma and beta, where what follows pads with zeros and cannot take beta."""
+    """LayerNorm with gamma and beta, in front of a zero-padded convolution, which cannot take beta into its bias."""
 
     gain: Tensor
     offset: Tensor
 
     def __init__(self, norm: ChannelLayerNorm) -> None:
         super().__init__()
-        self.fp32_centred = Centred(norm)
+        self.fp32_centred = CentredNorm(norm)
         for name, parameter in (("gain", norm.weight), ("offset", norm.bias)):
             self.register_buffer(name, parameter.detach().clone()[None, :, None, None])
 
@@ -62,7 +60,7 @@ class StaticNorm(nn.Module):
 
 
 class StaticChannelAttention(nn.Module):
-    """Channel attention whose statistics are named as what must stay in float32, in INT8 graphs too."""
+    """Channel attention whose statistics are named so that they stay in float32, in INT8 graphs too."""
 
     def __init__(self, layer: ChannelAttention) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class StaticChannelAttention(nn.Module):
 
 
 class StaticLSTEA(nn.Module):
-    """An LSTEA block: its fuse takes over the tail of the large-scale branch, norm2 its place in GDFN."""
+    """An LSTEA block: its fuse includes the tail of the large-scale branch, and GDFN the gamma and beta of norm2."""
 
     def __init__(self, block: LSTEA, input_shape: torch.Size) -> None:
         super().__init__()
@@ -82,10 +80,10 @@ class StaticLSTEA(nn.Module):
         first, _, second = copy.deepcopy(block.local)
         self.local = nn.Sequential(first, HalvedGelu(), second)
         self.before, self.planes, tail = _large_scale(block.large_scale, block.fuse.out_channels)
-        local, large = Affine.of(block.fuse).split([block.fuse.out_channels] * 2)
-        self.fuse = side_by_side([local, large.after(tail)]).conv(block.fuse.weight.dtype)
+        local, large = Affine.from_layer(block.fuse).split([block.fuse.out_channels] * 2)
+        self.fuse = sum_of_maps([local, large.after(tail)]).to_conv(block.fuse.weight.dtype)
         self.attention = StaticChannelAttention(block.attention)
-        self.fp32_norm2 = Centred(block.norm2)
+        self.fp32_norm2 = CentredNorm(block.norm2)
         gain, offset = (parameter.detach().double() for parameter in (block.norm2.weight, block.norm2.bias))
         self.gdfn = StaticGDFN(block.gdfn, Affine(torch.diag(gain), offset))
 
@@ -96,29 +94,31 @@ class StaticLSTEA(nn.Module):
         return x + self.gdfn(self.fp32_norm2(x))
 
 
-class OnePlane(nn.Module):
+class SingleFeatureMap(nn.Module):
+    """The list of feature maps of a branch without layers: its input."""
+
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x]
 
 
 def _large_scale(branch: nn.Sequential, channels: int) -> tuple[nn.Module, nn.Module, Affine]:
-    """What runs before the last layer, the last layer's planes, and its tail."""
+    """The layers before the last one, the feature maps of the last one, and its tail."""
     layers = list(branch.children())
     if not layers:
-        return nn.Identity(), OnePlane(), Affine.identity(channels)
-    parts = [STEAPlanes(x) if isinstance(x, STEA) else MLFRPlanes(cast("MLFR", x)) for x in layers]
-    *before, last = parts
+        return nn.Identity(), SingleFeatureMap(), Affine.identity(channels)
+    features = [STEAFeatures(x) if isinstance(x, STEA) else MLFRFeatures(cast("MLFR", x)) for x in layers]
+    *before, last = features
     dtype = next(branch.parameters()).dtype
-    return nn.Sequential(*(Joined(planes, planes.tail, dtype) for planes in before)), last, last.tail
+    return nn.Sequential(*(ConcatenatedConv(planes, planes.tail, dtype) for planes in before)), last, last.tail
 
 
 class StaticAdapter(nn.Module):
-    """RealNet's adapter: the other's 3x3 convolution and its half of the fuse are one convolution."""
+    """RealNet's adapter, in which the 3x3 convolution of the other scale includes its half of the fuse."""
 
     def __init__(self, layer: Adapter, input_shape: torch.Size) -> None:
         super().__init__()
-        own, other = Affine.of(layer.fuse).split([layer.read.out_channels] * 2)
-        self.own = own.conv(layer.fuse.weight.dtype)
+        own, other = Affine.from_layer(layer.fuse).split([layer.read.out_channels] * 2)
+        self.own = own.to_conv(layer.fuse.weight.dtype)
         weight = torch.einsum("oi,ijhw->ojhw", other.weight, layer.read.weight.double())
         self.other = with_weights(layer.read, weight, other.weight @ biases(layer.read))
         self.attention = StaticChannelAttention(layer.attention)
@@ -128,7 +128,7 @@ class StaticAdapter(nn.Module):
 
 
 class StaticDownsample(nn.Module):
-    """A 3x3 convolution whose result is unshuffled, as one 4x4 convolution of stride 2: nothing is moved."""
+    """A 3x3 convolution followed by a pixel unshuffle, as one 4x4 convolution of stride 2 that moves no data."""
 
     def __init__(self, layer: Downsample, input_shape: torch.Size) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class StaticReconstruction(nn.Module):
 
 
 def low_resolution_kernel(layer: Reconstruction) -> Tensor:
-    """(3 scale², C, 3, 3) in float64: what each output phase takes from the input pixels around.
+    """The kernel (3 scale², C, 3, 3) in float64: the weights of the 3x3 input pixels for each output phase.
 
     Row i of a pixel's scale rows, offset by a of the last kernel's rows, is row (i + a) mod scale of the input pixel
     (i + a) div scale away.

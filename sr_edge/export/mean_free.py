@@ -1,23 +1,22 @@
-"""LayerNorm over channels without a centring pass: the features live in a basis that has the mean as one coordinate.
+"""LayerNorm over channels without subtracting the mean: in the reflected basis the mean is one of the coordinates.
 
 A Householder reflection Q = I - 2 n nᵀ sends the direction of the mean, (1, …, 1)/√C, to the first axis. With
 x' = Q x, centring x means dropping x'₀, so
 
     LayerNorm(x) = diag(gamma) Q (x' with x'₀ = 0) / sqrt(sum_{c>0} x'_c² / C + eps) + beta
 
-Nothing is subtracted at run time, so nothing cancels: a large common offset sits in x'₀ alone and costs the other
-coordinates no bits, in float16, bfloat16 or INT8. Q is folded into the convolutions around: it is free.
+Nothing is subtracted at run time, so that there is no cancellation: a large common offset changes x'₀ only and costs
+the other coordinates no precision in float16, bfloat16 or INT8. Q is folded into the weights of the neighbouring
+convolutions and costs nothing at run time.
 """
 
 from __future__ import annotations
-
-import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_edge.errors import ExportError
+from sr_edge.export.affine import biases, with_weights
 
 
 def mean_reflection(channels: int) -> Tensor:
@@ -32,49 +31,30 @@ def mean_reflection(channels: int) -> Tensor:
 
 
 def reflect_output(conv: nn.Conv2d) -> nn.Conv2d:
-    """A copy of `conv` that gives Q times its output."""
+    """A copy of `conv` whose output is multiplied by Q."""
     reflection = mean_reflection(conv.out_channels)
     weight = torch.einsum("oi,ijhw->ojhw", reflection, conv.weight.double())
     return with_weights(conv, weight, reflection @ biases(conv))
 
 
 def reflect_input(conv: nn.Conv2d) -> nn.Conv2d:
-    """A copy of `conv` that takes Q times its input."""
+    """A copy of `conv` whose input is in the reflected basis, that is, multiplied by Q."""
     weight = torch.einsum("oihw,ij->ojhw", conv.weight.double(), mean_reflection(conv.in_channels))
     return with_weights(conv, weight, biases(conv))
 
 
-def biases(conv: nn.Conv2d) -> Tensor:
-    if conv.bias is None:
-        raise ExportError(
-            "folding the subtraction of the mean needs a convolution with a bias, and this one has none",
-            wanted="a bias",
-            remedy="give the convolution a zero bias",
-        )
-    return conv.bias.double()
-
-
-def with_weights(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A copy of `conv` with other weights of the same shape."""
-    return _filled(copy.deepcopy(conv), weight, bias)
-
-
-def pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Conv2d:
-    """The 1x1 convolution with `weight` (out, in)."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, dtype=dtype)
-    return _filled(conv, weight[:, :, None, None], bias)
-
-
-def _filled(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    state = {"weight": weight.to(conv.weight.dtype), "bias": bias.to(conv.weight.dtype)}
-    conv.load_state_dict(state)
-    return conv.requires_grad_(False)
+def reflected_map(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias, in float64, of `linear` with its output multiplied by Q."""
+    reflection = mean_reflection(linear.out_features)
+    return reflection @ linear.weight.double(), reflection @ linear.bias.double()
 
 
 def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (out, in) and bias, in float64, of a linear map behind `norm`, for `MeanFreeNorm`'s output.
+    """Folds gamma and beta of `norm`, and Q, into the linear map that follows it.
 
-    gamma, beta and Q go into the map; its column for the mean's coordinate becomes zero.
+    Returns:
+        Weight (out, in) and bias in float64, for the output of `MeanFreeNorm`; the column of the mean's coordinate is
+        zero.
     """
     gamma, beta = norm.weight.double(), norm.bias.double()
     folded = (weight.double() * gamma) @ mean_reflection(norm.weight.numel())
@@ -83,7 +63,7 @@ def fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor,
 
 
 class InverseStd(nn.Module):
-    """1 / sqrt(sum_{c>0} x'_c² / C + eps) per pixel; kept in float32 whatever the rest runs in."""
+    """1 / sqrt(sum_{c>0} x'_c² / C + eps) per pixel; computed in float32 in graphs of every precision."""
 
     selector: Tensor
 
@@ -99,7 +79,7 @@ class InverseStd(nn.Module):
 
 
 class MeanFreeNorm(nn.Module):
-    """(batch, C, h, w) in the reflected basis -> the same, each pixel of unit variance and zero mean."""
+    """Normalises every pixel of (batch, C, h, w), in the reflected basis, to zero mean and unit variance."""
 
     keep: Tensor
 

@@ -1,4 +1,4 @@
-"""What an exported graph says about itself, in the ONNX file's metadata_props."""
+"""The metadata that an exported graph stores in the metadata_props of its ONNX file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METADATA_KEY = "sr_edge"
 
 
 class Form(str, Enum):
-    """How a network is written down: its static twin, or its training form as traced."""
+    """The form in which a network is exported: its static twin, or the training form as traced."""
 
     STATIC = "static"
     TRACED = "traced"
@@ -29,7 +29,7 @@ class Form(str, Enum):
 
 @dataclass(frozen=True)
 class GraphMetadata:
-    """The card of the network and how this graph of it was made; `tile` is None for a dynamic graph."""
+    """The model card and how this graph was exported from the network; `tile` is None for a dynamic graph."""
 
     card: ModelCard
     form: Form
@@ -41,38 +41,38 @@ class GraphMetadata:
 
 
 def write_metadata(model: onnx.ModelProto, metadata: GraphMetadata) -> None:
-    """Stores `metadata` in `model`, in place of what it held."""
+    """Stores `metadata` in `model` and replaces earlier metadata."""
     kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
     text = json.dumps(to_plain(metadata), sort_keys=True)
     onnx.helper.set_model_props(model, {**dict(kept), METADATA_KEY: text})
 
 
 def graph_controls(model: onnx.ModelProto) -> tuple[Control, ...]:
-    """The ranges and defaults of the graph's scalar inputs, in the order of the inputs.
+    """The ranges and defaults of the scalar inputs, in the order of the inputs.
 
     Raises:
-        ExportError: the graph has scalar inputs and no card that tells of them.
+        ExportError: The graph has scalar inputs that no model card describes.
     """
     names = scalar_inputs(model)
     if not names:
         return ()
-    known = {control.name: control for control in read_metadata(model).card.controls}
-    strange = [name for name in names if name not in known]
-    if strange:
+    declared = {control.name: control for control in read_metadata(model).card.controls}
+    undeclared = [name for name in names if name not in declared]
+    if undeclared:
         raise ExportError(
-            f"the model card of the graph gives no range for its input {strange[0]!r}",
-            found=strange[0],
-            wanted=tuple(known),
+            f"the model card of the graph has no range for its input {undeclared[0]!r}",
+            found=undeclared[0],
+            wanted=tuple(declared),
             remedy="export the network again",
         )
-    return tuple(known[name] for name in names)
+    return tuple(declared[name] for name in names)
 
 
 def read_metadata(model: onnx.ModelProto) -> GraphMetadata:
-    """Reads what `write_metadata` stored.
+    """Reads the metadata that `write_metadata` stored.
 
     Raises:
-        ExportError: the graph has no such metadata, or it is damaged.
+        ExportError: The graph has no such metadata, or it is damaged.
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
     if text is None:

@@ -1,4 +1,4 @@
-"""Runs an ONNX graph in ONNX Runtime on the CPU, the independent judge of every export check."""
+"""Runs an ONNX graph in ONNX Runtime on the CPU, the reference of every export check."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from sr_edge.errors import ExportError
 from sr_edge.export.exporter_errors import one_line
 
-Tensor = npt.NDArray[Any]  # of whatever type a graph says
+Tensor = npt.NDArray[Any]  # the element type is the one that the graph declares
 Tensors = Mapping[str, Tensor]
 
-FREE_DIM_PX = 24  # the size given to a dynamic dimension where a check needs a number
+DYNAMIC_DIM = 24  # the size that replaces a dynamic dimension where a check needs a number
 
 
 def run_onnxruntime(model: Path | onnx.ModelProto, inputs: Tensors) -> dict[str, Tensor]:
-    """All outputs of `model` by name.
+    """Runs `model` once and returns all outputs by name.
 
     Raises:
         ExportError: ONNX Runtime refuses the graph, or cannot run it on these inputs.
@@ -30,15 +30,18 @@ def run_onnxruntime(model: Path | onnx.ModelProto, inputs: Tensors) -> dict[str,
 
 
 def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> ort.InferenceSession:
-    """A CPU session whose threads do not spin after a run (they would slow whatever runs next).
+    """Opens a session on the CPU.
 
-    Without `optimize` every node is computed as it is written, by no fused kernel.
+    Args:
+        model: The ONNX file or the model.
+        optimize: False disables all graph optimizations, so that every node runs as it is written and none is fused.
 
     Raises:
         ExportError: ONNX Runtime refuses the graph.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # an error is raised as an exception, too
+    options.log_severity_level = 4  # errors are raised as exceptions, too
+    # Threads that spin after a run would slow down whatever is measured next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -52,7 +55,11 @@ def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> or
 
 
 def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Tensor]:
-    """All outputs of an open session by name; raises ExportError when ONNX Runtime cannot run these inputs."""
+    """Runs an open session once and returns all outputs by name.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run the graph on these inputs.
+    """
     names = [output.name for output in session.get_outputs()]
     try:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
@@ -64,13 +71,13 @@ def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Ten
         ) from error
 
 
-def feed_of(picture_name: str, picture: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:
-    """The inputs of a graph: its picture, and its controls as float32 [1]."""
-    return {picture_name: picture, **{name: np.array([value], np.float32) for name, value in controls.items()}}
+def feed_of(image_name: str, image: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:
+    """The input feed of a graph: its image, and its controls as float32 of shape [1]."""
+    return {image_name: image, **{name: np.array([value], np.float32) for name, value in controls.items()}}
 
 
 def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Tensor]:
-    """Seeded values in [0, 1), or 0 ... 255 for integers, for every input; dynamic dims become FREE_DIM_PX."""
+    """Seeded random inputs, in [0, 1) or 0 to 255 for integers; dynamic dimensions become DYNAMIC_DIM."""
     generator = np.random.default_rng(seed)
     weights = {tensor.name for tensor in model.graph.initializer}
     values: dict[str, Tensor] = {}
@@ -78,7 +85,7 @@ def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, Tensor]:
         if graph_input.name in weights:
             continue
         kind = graph_input.type.tensor_type
-        shape = [dim.dim_value or FREE_DIM_PX for dim in kind.shape.dim]
+        shape = [dim.dim_value or DYNAMIC_DIM for dim in kind.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
         if np.issubdtype(dtype, np.integer):
             values[graph_input.name] = generator.integers(0, 256, shape).astype(dtype)

@@ -1,10 +1,11 @@
-"""Inputs that export checks run on: photographs, flat pictures, and the extremes that a camera or a screen produces."""
+"""The inputs of export checks: photographs, flat pictures, and the extremes that cameras and screens produce."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from sr_edge.spec import TileSpec
 
 Patch = npt.NDArray[np.float32]
 
-PICTURES = Path(__file__).with_name("pictures")
-"""Two low-resolution photographs for those who have none at hand (examples/pictures/README.md names their sources)."""
+PICTURES = Path(str(files("sr_edge.export") / "pictures"))
+"""Two bundled low-resolution photographs, the default images (examples/pictures/README.md names their sources)."""
 
 
 class PatchKind(str, Enum):
-    """What a patch stands for. Photographs and flat pictures always count; worst cases have rules of their own."""
+    """The kind of a patch. Checks must pass on photographs and flat pictures; worst cases have rules of their own."""
 
     PHOTOGRAPH = "photograph"
     FLAT = "flat picture"
@@ -34,7 +35,7 @@ class PatchKind(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class CheckPatch:
-    """One named input: `batch` is float32 (1, 3, height, width) in [0, 1]."""
+    """A named input of checks; `batch` is float32 (1, 3, height, width) in [0, 1]."""
 
     name: str
     kind: PatchKind
@@ -42,16 +43,16 @@ class CheckPatch:
 
 
 def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[CheckPatch, ...]:
-    """Photographs, flat pictures and worst cases of the tile's size.
+    """Photographs, flat pictures and worst cases of the size of the tile.
 
     Args:
-        tile: height and width.
-        photographs: float32 (1, 3, height, width) in [0, 1]; one of the bundled ones joins them, since a user's may be
-            black, and without any both bundled ones are taken.
+        tile: Height and width.
+        photographs: Float32 (1, 3, height, width) in [0, 1]. One of the bundled photographs is added, since the user's
+            may be black; without any, both bundled ones are used.
     """
-    bundled = [_centre_of(path, tile) for path in list_pictures(PICTURES)]
-    taken = [*photographs, *(bundled[:1] if photographs else bundled)]
-    named = [(f"photograph {number}", PatchKind.PHOTOGRAPH, batch) for number, batch in enumerate(taken, start=1)]
+    bundled = [_centre_crop(path, tile) for path in list_pictures(PICTURES)]
+    batches = [*photographs, *(bundled[:1] if photographs else bundled)]
+    named = [(f"photograph {number}", PatchKind.PHOTOGRAPH, batch) for number, batch in enumerate(batches, start=1)]
     black, binary, step = worst_case_patches(tile)
     named += [
         ("black", PatchKind.FLAT, black),
@@ -63,37 +64,34 @@ def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[Ch
 
 
 def worst_case_patches(tile: TileSpec) -> tuple[Patch, ...]:
-    """Float32 (1, 3, height, width) in [0, 1]: black, binary noise, and a step on noise.
+    """Float32 (1, 3, height, width) in [0, 1]: black, binary noise, and a noisy step.
 
-    A flat picture makes variances as small as they get, binary noise makes activations as large as they get.
+    A flat picture gives the smallest variances that a network can see, and binary noise the largest activations.
     """
     shape = (1, 3, tile.height, tile.width)
     generator = np.random.default_rng(0)
     columns = np.arange(tile.width)
     binary = generator.integers(0, 2, shape)
     step = np.where(columns < tile.width // 2, 0.1, 0.9) + 0.1 * generator.random(shape)
-    pictures = (np.zeros(shape), binary, step)
-    return tuple(np.ascontiguousarray(picture, dtype=np.float32) for picture in pictures)
+    patches = (np.zeros(shape), binary, step)
+    return tuple(np.ascontiguousarray(patch, dtype=np.float32) for patch in patches)
 
 
 def colour_casts(photograph: Patch) -> Iterator[Patch]:
-    """A photograph tinted in each colour and pair of colours, dark, bright, inverted, gray and saturated."""
+    """Yields a photograph tinted in each colour and pair of colours, dark, bright, inverted, gray and saturated."""
     for red, green, blue in product((0.3, 1.0), repeat=3):
         yield photograph * np.array([red, green, blue], np.float32)[:, np.newaxis, np.newaxis]
     gray = photograph.mean(1, keepdims=True)
-    others = (photograph * 0.05, 1.0 - 0.05 * (1.0 - photograph), 1.0 - photograph, gray.repeat(3, axis=1))
-    for other in (*others, np.clip(gray + 3.0 * (photograph - gray), 0.0, 1.0)):
-        yield np.ascontiguousarray(other, dtype=np.float32)
+    variants = (photograph * 0.05, 1.0 - 0.05 * (1.0 - photograph), 1.0 - photograph, gray.repeat(3, axis=1))
+    for variant in (*variants, np.clip(gray + 3.0 * (photograph - gray), 0.0, 1.0)):
+        yield np.ascontiguousarray(variant, dtype=np.float32)
 
 
-def _centre_of(path: Path, tile: TileSpec) -> Patch:
-    """The middle of a picture file; a picture smaller than the tile is continued by reflection."""
+def _centre_crop(path: Path, tile: TileSpec) -> Patch:
+    """The centre of an image file; an image smaller than the tile is padded by reflection."""
     batch = batch_from_frame(read_picture(path).pixels)
-    missing = [
-        (0, max(0, wanted - there)) for wanted, there in zip((tile.height, tile.width), batch.shape[2:], strict=True)
-    ]
-    padded = np.pad(batch, [(0, 0), (0, 0), *missing], mode="symmetric")
-    top, left = (
-        (there - wanted) // 2 for wanted, there in zip((tile.height, tile.width), padded.shape[2:], strict=True)
-    )
+    size = (tile.height, tile.width)
+    padding = [(0, max(0, wanted - actual)) for wanted, actual in zip(size, batch.shape[2:], strict=True)]
+    padded = np.pad(batch, [(0, 0), (0, 0), *padding], mode="symmetric")
+    top, left = ((actual - wanted) // 2 for wanted, actual in zip(size, padded.shape[2:], strict=True))
     return np.ascontiguousarray(padded[..., top : top + tile.height, left : left + tile.width])

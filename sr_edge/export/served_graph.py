@@ -1,4 +1,4 @@
-"""The graph of a bundle that another program is to run, in the frames that it is to take."""
+"""Loads the graph of a bundle that another program will run, converted to the frame format that it wants."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from sr_edge.export.checks.targets import TargetLibrary, activation_types_read_b
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import read_onnx
 from sr_edge.export.metadata import read_metadata, write_metadata
-from sr_edge.export.serving import ServedBy
+from sr_edge.export.serving import ServingBackend
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.spec import FrameFormat, Precision
 
 
 @dataclass(frozen=True)
 class ServedGraph:
-    """A graph and the bytes of its file; `artifact` is what it was made from, `io` the frames that it takes."""
+    """A graph for another program.
+
+    Attributes:
+        artifact: The entry of the bundle from which the graph was loaded.
+        io: The frame format of the graph, which may differ from that of the artifact.
+        model: The ONNX graph.
+        data: The bytes of its file.
+    """
 
     artifact: Artifact
     io: FrameFormat
@@ -29,29 +36,30 @@ class ServedGraph:
 
     @property
     def is_as_stored(self) -> bool:
-        """Whether these are the bytes of the bundle's own file."""
+        """Whether `data` is the unchanged file of the bundle."""
         return self.io is self.artifact.io
 
 
-def served_graph(
-    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision, io: FrameFormat
+def load_served_graph(
+    bundle: Bundle, backend: ServingBackend, precision: Precision, float_precision: Precision, io: FrameFormat
 ) -> ServedGraph:
-    """Takes the graph from an opened bundle; where that has it for float frames only, uint8 is put around it.
+    """Loads a graph from an open bundle; the conversion from uint8 is added where the bundle has float frames only.
 
     Args:
-        library: decides how INT8 must be spelled.
-        precision: of convolutions and matmuls.
-        float_precision: of all else in an INT8 graph; of no meaning to others.
-        io: float32 NCHW in [0, 1], or uint8 NHWC.
+        bundle: The open bundle.
+        backend: The library that runs the graph, which determines the type of INT8 activations.
+        precision: Precision of convolutions and matrix multiplications.
+        float_precision: Precision of the other operators of an INT8 graph; ignored for other precisions.
+        io: Float32 NCHW in [0, 1], or uint8 NHWC.
 
     Raises:
-        PrecisionUnavailable: the bundle has no such graph.
-        BundleError: the bundle is damaged.
+        PrecisionUnavailable: The bundle has no such graph.
+        BundleError: The bundle is damaged.
     """
     formats = (io, FrameFormat.FLOAT_NCHW) if io is FrameFormat.UINT8_NHWC else (io,)
-    artifact = next(filter(None, (_find(bundle, library, precision, float_precision, form) for form in formats)), None)
+    artifact = next(filter(None, (_find(bundle, backend, precision, float_precision, form) for form in formats)), None)
     if artifact is None:
-        raise _no_graph(bundle, library, precision, float_precision)
+        raise _no_graph(bundle, backend, precision, float_precision)
     path = bundle.file(artifact)
     model = read_onnx(path)
     if artifact.io is io:
@@ -62,26 +70,26 @@ def served_graph(
 
 
 def _find(
-    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision, io: FrameFormat
+    bundle: Bundle, backend: ServingBackend, precision: Precision, float_precision: Precision, io: FrameFormat
 ) -> Artifact | None:
     artifacts = bundle.manifest.artifacts
     if precision is Precision.INT8:
-        activation_types = activation_types_read_by(TargetLibrary(library.value))
+        activation_types = activation_types_read_by(TargetLibrary(backend.value))
         return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io)
     return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
 
 
 def _no_graph(
-    bundle: Bundle, library: ServedBy, precision: Precision, float_precision: Precision
+    bundle: Bundle, backend: ServingBackend, precision: Precision, float_precision: Precision
 ) -> PrecisionUnavailable:
-    asked = (
+    description = (
         f"{precision} graph with other operators in {float_precision}"
         if precision is Precision.INT8
         else f"{precision} graph"
     )
     files = tuple(item.file for item in bundle.manifest.artifacts if item.kind is ArtifactKind.ONNX)
     return PrecisionUnavailable(
-        f"{bundle.path.name} has no {asked} for {library}, only {', '.join(files)}",
+        f"{bundle.path.name} has no {description} for {backend}, only {', '.join(files)}",
         found=str(precision),
         wanted=files,
         remedy=f"choose another precision, or deploy the network again with {precision}",

@@ -1,4 +1,7 @@
-"""Who shall run a bundle's graph in another program, and how a Triton server shall; light, for the command line."""
+"""The backends that run the graph of a bundle in other programs, and the options of a model in a Triton server.
+
+The command line imports this module at its start, so that it imports none of the libraries.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 
 
-class ServedBy(str, Enum):
-    """The library that runs the graph in the other program."""
+class ServingBackend(str, Enum):
+    """The library with which another program runs the graph; the values are the names of Triton's backends."""
 
     ONNXRUNTIME = "onnxruntime"
     TENSORRT = "tensorrt"
@@ -23,7 +26,7 @@ class ServedBy(str, Enum):
 
 
 class InstanceKind(str, Enum):
-    """What a server runs its instances of a model on."""
+    """The device on which a Triton server runs the instances of a model (`kind` in its instance groups)."""
 
     GPU = "gpu"
     CPU = "cpu"
@@ -32,25 +35,36 @@ class InstanceKind(str, Enum):
         return self.value
 
 
-_KINDS: Mapping[ServedBy, tuple[InstanceKind, ...]] = {
-    ServedBy.ONNXRUNTIME: (InstanceKind.GPU, InstanceKind.CPU),
-    ServedBy.TENSORRT: (InstanceKind.GPU,),
-    ServedBy.OPENVINO: (InstanceKind.CPU,),
+_INSTANCE_KINDS: Mapping[ServingBackend, tuple[InstanceKind, ...]] = {
+    ServingBackend.ONNXRUNTIME: (InstanceKind.GPU, InstanceKind.CPU),
+    ServingBackend.TENSORRT: (InstanceKind.GPU,),
+    ServingBackend.OPENVINO: (InstanceKind.CPU,),
 }
 
 
-_HOW_TO_BUILD = "with the command that `sr-edge export-trtexec` prints"
+_BUILD_COMMAND = "with the command that `sr-edge export-trtexec` prints"
 
 
 @dataclass(frozen=True)
-class TritonPlan:
-    """What a Triton server shall serve and how.
+class TritonOptions:
+    """How a Triton server serves a model.
 
-    `engine` is a TensorRT plan made from the same graph; the tensorrt backend needs one, no other takes any. `kind`
-    None takes the GPU where the backend has one. `instances` is how many requests run at once on each device.
+    Attributes:
+        backend: The Triton backend that runs the model.
+        precision: Precision of convolutions and matrix multiplications.
+        float_precision: Precision of the other operators of an INT8 graph.
+        io: The frame format of input and output.
+        kind: The device of the instances; None selects the GPU where the backend supports it.
+        instances: The number of instances, hence of requests that run at the same time, on each device.
+        engine: The TensorRT engine ("plan") built from the same graph; the tensorrt backend requires it and the others
+            do not accept one.
+
+    Raises:
+        UsageError: The backend does not support the device or the number of instances, or the engine is missing,
+            unreadable or not wanted.
     """
 
-    backend: ServedBy = ServedBy.ONNXRUNTIME
+    backend: ServingBackend = ServingBackend.ONNXRUNTIME
     precision: Precision = Precision.FP32
     float_precision: Precision = Precision.FP32
     io: FrameFormat = FrameFormat.FLOAT_NCHW
@@ -66,49 +80,50 @@ class TritonPlan:
                 wanted="1 or more",
                 remedy="pass --instances 1 or more",
             )
-        if self.runs_on not in _KINDS[self.backend]:
+        if self.instance_kind not in _INSTANCE_KINDS[self.backend]:
             raise UsageError(
-                f"Triton's {self.backend} backend does not run instances on the {self.runs_on}",
-                found=str(self.runs_on),
-                wanted=tuple(map(str, _KINDS[self.backend])),
-                remedy="leave --kind out",
+                f"Triton's {self.backend} backend does not run instances on the {self.instance_kind}",
+                found=str(self.instance_kind),
+                wanted=tuple(map(str, _INSTANCE_KINDS[self.backend])),
+                remedy="leave out --kind",
             )
         self._require_engine()
 
     @property
-    def runs_on(self) -> InstanceKind:
-        return self.kind or _KINDS[self.backend][0]
+    def instance_kind(self) -> InstanceKind:
+        """The device of the instances, by default the first one that the backend supports."""
+        return self.kind or _INSTANCE_KINDS[self.backend][0]
 
     @property
     def model_file(self) -> str:
-        return "model.plan" if self.backend is ServedBy.TENSORRT else "model.onnx"
+        return "model.plan" if self.backend is ServingBackend.TENSORRT else "model.onnx"
 
     def _require_engine(self) -> None:
-        is_tensorrt = self.backend is ServedBy.TENSORRT
+        is_tensorrt = self.backend is ServingBackend.TENSORRT
         if is_tensorrt and self.engine is None:
             raise UsageError(
                 "the tensorrt backend serves an engine built for the server's GPU, and none was given",
                 wanted="an engine",
-                remedy=f"build one there, {_HOW_TO_BUILD}, and pass it with --engine",
+                remedy=f"build one there, {_BUILD_COMMAND}, and pass it with --engine",
             )
         if not is_tensorrt and self.engine is not None:
             raise UsageError(
                 f"the {self.backend} backend serves ONNX files and not the engine {self.engine}",
                 found=self.engine,
                 wanted="an ONNX file",
-                remedy="leave --engine out, or pass --backend tensorrt",
+                remedy="leave out --engine, or pass --backend tensorrt",
             )
         if self.engine is not None and not self.engine.is_file():
             raise UsageError(
                 f"the engine {self.engine} does not exist",
                 found=self.engine,
                 wanted="an existing file",
-                remedy=f"build it, {_HOW_TO_BUILD}",
+                remedy=f"build it, {_BUILD_COMMAND}",
             )
         if self.engine is not None and self.engine.stat().st_size == 0:
             raise UsageError(
                 f"the engine {self.engine} is an empty file",
                 found=self.engine,
                 wanted="a complete engine",
-                remedy=f"build it again, {_HOW_TO_BUILD}",
+                remedy=f"build it again, {_BUILD_COMMAND}",
             )

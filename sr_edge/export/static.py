@@ -52,20 +52,20 @@ REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
 
 
 def to_static(module: nn.Module, height: int, width: int) -> nn.Module:
-    """The deployed form of `module` for inputs of (1, 3, height, width), in eval mode; `module` stays as it is.
+    """Returns the static form of `module` for inputs of (1, 3, height, width), in eval mode; `module` is not changed.
 
-    A network without any layer that has a twin is its own deployed form: it is returned, and not copied.
+    A network in which no layer has a twin is its own static form: the module itself is returned, not a copy.
 
     Raises:
-        TileError: the network cannot take this size.
-        ExportError: a layer that needs a twin gets inputs of several shapes.
+        TileError: The network does not take this size.
+        ExportError: A layer that needs a twin receives inputs of several shapes.
     """
     shapes = _input_shapes(module, height, width)
     return _rewritten(module, shapes).eval() if shapes else module.eval()
 
 
 def forms_of(static: nn.Module) -> dict[str, str]:
-    """Which form of attention every layer of a static network uses, by module name."""
+    """Describes the form of attention that each layer of a static network uses, by module name."""
     return {
         name: f"{layer.form.value}, {layer.cells} cells of {layer.cell_tokens} tokens"
         for name, layer in static.named_modules()
@@ -78,14 +78,14 @@ def _twin_of(module: nn.Module) -> Twin | None:
 
 
 def _outermost(module: nn.Module) -> list[nn.Module]:
-    """Modules with a twin that are not inside another such module."""
+    """The modules with a twin that are not part of another module with a twin."""
     if _twin_of(module):
         return [module]
-    return [found for child in module.children() for found in _outermost(child)]
+    return [layer for child in module.children() for layer in _outermost(child)]
 
 
 def _input_shapes(module: nn.Module, height: int, width: int) -> dict[nn.Module, torch.Size]:
-    """Runs `module` once and notes what shape each module with a twin receives."""
+    """Runs `module` once and records the input shape of each module with a twin."""
     layers = _outermost(module)
     if not layers:
         return {}
@@ -99,16 +99,16 @@ def _input_shapes(module: nn.Module, height: int, width: int) -> dict[nn.Module,
     finally:
         for hook in hooks:
             hook.remove()
-    for layer, found in shapes.items():
-        if len(found) != 1:
+    for layer, received in shapes.items():
+        if len(received) != 1:
             raise ExportError(
-                f"a layer of type {type(layer).__name__} receives inputs of {len(found)} different shapes in one pass, "
-                "whereas its static form is made for exactly one",
-                found=len(found),
+                f"a layer of type {type(layer).__name__} receives inputs of {len(received)} different shapes in one "
+                "pass, whereas its static form is made for exactly one",
+                found=len(received),
                 wanted=1,
                 remedy="use a layer object of its own for each place in the network",
             )
-    return {layer: found.pop() for layer, found in shapes.items()}
+    return {layer: received.pop() for layer, received in shapes.items()}
 
 
 def _rewritten(module: nn.Module, shapes: dict[nn.Module, torch.Size]) -> nn.Module:

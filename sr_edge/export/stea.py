@@ -1,18 +1,20 @@
-"""The static twin of STEA: at full resolution, nothing is left of the attention but one small matrix product.
+"""The static twin of STEA, in which one small matrix product is all of the attention that runs at full resolution.
 
-Every W of equation 15 is U D, through r = C/4 channels, and every B scales channels by what one mean decides. With
+Every W of equation 15 is a product U D through r = C/4 channels, and every B scales the channels by factors that depend
+on the global mean only. With
 h = D_1 X + d_1 and g = D_v X + d_v (one convolution C -> 2r gives both) and the homogeneous vector e = (h, g, 1),
 
     X W_1 B_1 = Y e,   Y = B_1 ∘ (U_1, 0, u_1);      X W_1 B_1 W_2 B_2 = Y' e,   Y' = B_2 ∘ (W_2 Y)
 
-so the sum of the terms is Z e with Z = Y + Y' + …, a matrix per picture, and so is what the output projection's
-first half makes of the bracket:
+so the sum of the terms is Z e with Z = Y + Y' + …, one matrix for each image. The bracket behind the first half of the
+output projection is such a product, too:
 
-    t = F e,   F = M Z + K            M = D_p W_3 / k;   K: the parts of W_v, all biases
+    t = F e,   F = M Z + K            M = D_p W_3 / k;   K: the contribution of W_v and all biases
 
-t has r channels; W_1's second half, W_2, W_3, the scalings by B and half of the projection never touch the plane.
-What is left is the layer's tail, an affine map of the planes t and DW(V): U_p and the 1x1 convolution of DWC in one.
-Without an output projection, t is W_3's inner vector, and g joins the tail's planes.
+t has r channels. The second half of W_1, W_2, W_3, the scalings by B and half of the projection are applied to matrices
+and not to feature maps. What remains is the layer's tail, an affine map of the feature maps t and DW(V) that combines
+U_p with the 1x1 convolution of DWC. Without an output projection, t is the inner vector of W_3 and the tail takes g as
+well.
 """
 
 from __future__ import annotations
@@ -22,31 +24,31 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.affine import Affine, Joined, side_by_side
+from sr_edge.export.affine import Affine, ConcatenatedConv, sum_of_maps
 from sr_edge.models.global_mean import GlobalMean
 from sr_edge.models.stea import STEA
 
 
 class AttentionMatrix(nn.Module):
-    """F of the module's docstring from the picture's mean: (1, C, 1, 1) -> (1, r, 2r + 1)."""
+    """Computes F of the module's docstring from the global mean: (1, C, 1, 1) -> (1, r, 2r + 1)."""
 
     first: Tensor
     last: Tensor
     constant: Tensor
 
     def __init__(self, layer: STEA, last: Affine, constant: Tensor) -> None:
-        """`last` is M with its bias, `constant` the rest of K, (r, 2r + 1)."""
+        """Builds it from the layer, M with its bias (`last`) and the remainder of K (`constant`, (r, 2r + 1))."""
         super().__init__()
         dtype = layer.k.dtype
-        _, up = (Affine.of(conv) for conv in layer.w_1)
+        _, up = (Affine.from_layer(conv) for conv in layer.w_1)
         channels, rank = up.weight.shape
         first = torch.cat([up.weight, torch.zeros(channels, rank), up.bias[:, None]], dim=1)
         self.register_buffer("first", first.to(dtype)[None])
         self.register_buffer("last", last.weight.to(dtype)[None])
         self.register_buffer("constant", with_bias(constant, last.bias).to(dtype)[None])
-        self.b_1 = Affine.of(layer.b_1).conv(dtype)
+        self.b_1 = Affine.from_layer(layer.b_1).to_conv(dtype)
         self.b_2 = copy.deepcopy(layer.b_2)
-        self.w_2 = nn.ModuleList(MatrixMap(Affine.of(block), 2 * rank + 1, dtype) for block in layer.w_2)
+        self.w_2 = nn.ModuleList(MatrixMap(Affine.from_layer(block), 2 * rank + 1, dtype) for block in layer.w_2)
 
     def forward(self, mean: Tensor) -> Tensor:
         term = self.first * self.b_1(mean).flatten(2)
@@ -58,7 +60,7 @@ class AttentionMatrix(nn.Module):
 
 
 class MatrixMap(nn.Module):
-    """An affine map of the vector that a matrix makes of e: it multiplies the matrix, its bias joins the 1's column."""
+    """An affine map applied to x = matrix e, as a change of the matrix: the bias is added to the column of the 1."""
 
     weight: Tensor
     bias: Tensor
@@ -73,21 +75,21 @@ class MatrixMap(nn.Module):
 
 
 def with_bias(matrix: Tensor, bias: Tensor) -> Tensor:
-    """`matrix` with `bias` added to its last column, that of the coordinate 1."""
+    """Adds `bias` to the last column of `matrix`, which is that of the coordinate 1."""
     return torch.cat([matrix[:, :-1].double(), matrix[:, -1:].double() + bias[:, None]], dim=1)
 
 
-class STEAPlanes(nn.Module):
-    """The planes (1, …, h, w) of which STEA's result is the affine map `tail`."""
+class STEAFeatures(nn.Module):
+    """The feature maps (1, …, h, w) whose affine map `tail` is the result of STEA."""
 
     def __init__(self, layer: STEA) -> None:
         super().__init__()
         dtype = layer.k.dtype
-        down_1, _ = (Affine.of(conv) for conv in layer.w_1)
-        down_v, up_v = (Affine.of(conv) for conv in layer.w_v)
+        down_1, _ = (Affine.from_layer(conv) for conv in layer.w_1)
+        down_v, up_v = (Affine.from_layer(conv) for conv in layer.w_v)
         self.rank = up_v.weight.shape[1]
         inner = Affine(torch.cat([down_1.weight, down_v.weight]), torch.cat([down_1.bias, down_v.bias]))
-        self.inner = inner.conv(dtype)
+        self.inner = inner.to_conv(dtype)
         last, constant, tails = _bracket(layer, up_v)
         self.fp32_mean = GlobalMean()
         self.fp32_matrix = AttentionMatrix(layer, last, constant)
@@ -95,9 +97,9 @@ class STEAPlanes(nn.Module):
         self.values: nn.Module | None = None
         if layer.dwc is not None:
             depthwise, pointwise = layer.dwc.children()
-            self.values = nn.Sequential(up_v.conv(dtype), copy.deepcopy(depthwise))
-            tails.append(Affine.of(pointwise))
-        self.tail = side_by_side(tails)
+            self.values = nn.Sequential(up_v.to_conv(dtype), copy.deepcopy(depthwise))
+            tails.append(Affine.from_layer(pointwise))
+        self.tail = sum_of_maps(tails)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         matrix = self.fp32_matrix(self.fp32_mean(x))
@@ -113,23 +115,23 @@ class STEAPlanes(nn.Module):
 
 
 def _bracket(layer: STEA, up_v: Affine) -> tuple[Affine, Tensor, list[Affine]]:
-    """M with its bias, the rest of K, and the tails of t and, without an output projection, of g."""
+    """M with its bias, the remainder of K, and the tails of t and, without an output projection, of g."""
     share = 1 / layer.k.item()
     rank = up_v.weight.shape[1]
-    w_3 = Affine.of(layer.w_3)
+    w_3 = Affine.from_layer(layer.w_3)
     if isinstance(layer.output_proj, nn.Identity):
-        down, up = (Affine.of(conv) for conv in layer.w_3.children())
+        down, up = (Affine.from_layer(conv) for conv in layer.w_3.children())
         return down, torch.zeros(rank, 2 * rank + 1), [up.scaled(share), up_v.scaled(share)]
-    down, up = (Affine.of(conv) for conv in layer.output_proj.children())
+    down, up = (Affine.from_layer(conv) for conv in layer.output_proj.children())
     scaled = Affine(down.weight * share, down.bias)
     values = Affine(scaled.weight, torch.zeros(rank)).after(up_v)
     constant = torch.cat([torch.zeros(rank, rank), values.weight, values.bias[:, None]], dim=1)
     return scaled.after(w_3), constant, [up]
 
 
-class StaticSTEA(Joined):
-    """STEA as a layer of its own."""
+class StaticSTEA(ConcatenatedConv):
+    """The twin of a STEA that is a layer of its own."""
 
     def __init__(self, layer: STEA, input_shape: torch.Size) -> None:
-        planes = STEAPlanes(layer)
+        planes = STEAFeatures(layer)
         super().__init__(planes, planes.tail, layer.k.dtype)

@@ -1,7 +1,8 @@
-"""The static twin of TaylorSwinIR: NCHW throughout, 1x1 convolutions for linear maps, cells inside the groups.
+"""The static twin of TaylorSwinIR, and what the twins of SwinIR-like networks share: NCHW and 1x1 convolutions.
 
-Between the 3x3 convolutions of a group every layer works pixel by pixel or on whole regions, so the order of
-pixels is free there: the plane is cut into cells once when a group begins and put together once when it ends.
+Between the 3x3 convolutions of a TaylorSwinIR group every layer works pixel by pixel or on whole regions, so that the
+order of the pixels does not matter there: the feature map is cut into cells at the start of a group and reassembled at
+its end.
 """
 
 from __future__ import annotations
@@ -14,24 +15,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.gelu import HalvedGelu
-from sr_edge.export.mean_free import (
-    MeanFreeNorm,
-    fold_norm,
-    mean_reflection,
-    pointwise,
-    reflect_input,
-    reflect_output,
-)
+from sr_edge.export.affine import pointwise
+from sr_edge.export.feed_forward import StaticMlp
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, reflect_input, reflect_output, reflected_map
 from sr_edge.export.taylor import StaticTaylorAttention
-from sr_edge.models.swin import Mlp, ResidualGroup, SwinSkeleton, TransformerBlock, Upsampler
+from sr_edge.models.swin import ResidualGroup, SwinSkeleton, TransformerBlock, Upsampler
 from sr_edge.models.taylor_swinir import TaylorBlock, TaylorSwinIR
 from sr_edge.spec import TileSpec
 
 
 @dataclass(frozen=True)
 class CellGrid:
-    """A plane cut into equal square cells, rows first; `shift` and `window` in pixels."""
+    """A feature map cut into equal square cells, row by row; sizes are in pixels, `rows` and `columns` in cells."""
 
     height: int
     width: int
@@ -39,62 +34,47 @@ class CellGrid:
 
     @property
     def shift(self) -> int:
-        """As Swin: no shift where one window spans the shorter side."""
+        """The shift of Swin: half a window, and none where one window spans the shorter edge of the image."""
         return self.window // 2 if min(self.height, self.width) > self.window else 0
 
     @property
-    def side(self) -> int:
+    def cell_px(self) -> int:
+        """Width and height of a cell."""
         return self.shift or self.window
 
     @property
     def rows(self) -> int:
-        return self.height // self.side
+        return self.height // self.cell_px
 
     @property
     def columns(self) -> int:
-        return self.width // self.side
+        return self.width // self.cell_px
 
     def labels(self, shifted: bool) -> Tensor:
-        """(rows * columns,) number of the attention region of every cell."""
+        """The index of the attention region of each cell, (rows * columns,)."""
         offset = self.shift if shifted else 0
         row, column = (
-            (torch.arange(count) * self.side + (self.window - offset) % self.window) // self.window
+            (torch.arange(count) * self.cell_px + (self.window - offset) % self.window) // self.window
             for count in (self.rows, self.columns)
         )
         return (row[:, None] * (self.columns + 1) + column[None, :]).flatten()
 
     def cut(self, plane: Tensor) -> Tensor:
-        """(1, channels, height, width) -> (cells, channels, side, side)."""
+        """(1, channels, height, width) -> (cells, channels, cell_px, cell_px)."""
         channels = plane.shape[1]
-        x = plane.reshape(channels, self.rows, self.side, self.columns, self.side)
-        return x.permute(1, 3, 0, 2, 4).reshape(-1, channels, self.side, self.side)
+        x = plane.reshape(channels, self.rows, self.cell_px, self.columns, self.cell_px)
+        return x.permute(1, 3, 0, 2, 4).reshape(-1, channels, self.cell_px, self.cell_px)
 
     def join(self, cells: Tensor) -> Tensor:
-        """Inverse of `cut`."""
+        """The inverse of `cut`."""
         channels = cells.shape[1]
-        x = cells.reshape(self.rows, self.columns, channels, self.side, self.side)
+        x = cells.reshape(self.rows, self.columns, channels, self.cell_px, self.cell_px)
         return x.permute(2, 0, 3, 1, 4).reshape(1, channels, self.height, self.width)
 
 
-class StaticMlp(nn.Module):
-    def __init__(self, mlp: Mlp, norm: nn.LayerNorm) -> None:
-        super().__init__()
-        dtype = mlp.fc1.weight.dtype
-        self.fc1 = pointwise(*fold_norm(norm, mlp.fc1.weight, mlp.fc1.bias), dtype)
-        self.act = HalvedGelu()
-        self.fc2 = pointwise(*reflected_map(mlp.fc2), dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-def reflected_map(linear: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias, in float64, of Q times `linear`."""
-    reflection = mean_reflection(linear.out_features)
-    return reflection @ linear.weight.double(), reflection @ linear.bias.double()
-
-
 class StaticTaylorBlock(nn.Module):
+    """A transformer block of TaylorSwinIR on cells, in the reflected basis."""
+
     def __init__(self, block: TaylorBlock, grid: CellGrid) -> None:
         super().__init__()
         layer = block.attn
@@ -102,7 +82,7 @@ class StaticTaylorBlock(nn.Module):
         self.attn = StaticTaylorAttention(
             layer,
             grid.labels(block.shifted),
-            grid.side**2,
+            grid.cell_px**2,
             fold_norm(block.norm1, layer.qkv.weight, layer.qkv.bias),
             reflected_map(layer.proj),
         )
@@ -115,6 +95,8 @@ class StaticTaylorBlock(nn.Module):
 
 
 class StaticTaylorGroup(nn.Module):
+    """A residual group of TaylorSwinIR on (1, dim, height, width), in the reflected basis."""
+
     def __init__(self, group: ResidualGroup, grid: CellGrid) -> None:
         super().__init__()
         self.grid = grid
@@ -127,9 +109,9 @@ class StaticTaylorGroup(nn.Module):
 
 
 class AffineNorm(nn.Module):
-    """LayerNorm over channels with its gamma and beta, in the reflected basis: where a 3x3 conv follows.
+    """LayerNorm over channels with gamma and beta, in the reflected basis, in front of a 3x3 convolution.
 
-    (Zero padding keeps beta out of such a convolution's bias.)
+    Such a convolution pads with zeros, so that beta cannot be folded into its bias.
     """
 
     def __init__(self, norm: nn.LayerNorm) -> None:
@@ -144,11 +126,11 @@ class AffineNorm(nn.Module):
 
 
 class StaticSkeleton(nn.Module):
-    """What the twins of SwinIR-like networks share: everything around their groups, in the reflected basis.
+    """The layers before and after the groups, which the twins of SwinIR-like networks share, in the reflected basis.
 
     Args:
-        network: the trained network.
-        groups: the twins of its groups, (1, dim, height, width) -> the same.
+        network: The trained network.
+        groups: The twins of its groups, which map (1, dim, height, width) to the same shape.
     """
 
     mean: Tensor
@@ -182,7 +164,7 @@ class StaticTaylorSwinIR(StaticSkeleton):
 
 
 class StaticBlock(nn.Module):
-    """x + attention(x), then x + mlp(norm2(x)), on a plane; the attention begins with the block's first LayerNorm."""
+    """x + attention(x), then x + mlp(norm2(x)), on a feature map; `attention` includes the block's first LayerNorm."""
 
     def __init__(self, block: TransformerBlock, attention: nn.Module) -> None:
         super().__init__()
@@ -196,6 +178,8 @@ class StaticBlock(nn.Module):
 
 
 class StaticSwinGroup(nn.Module):
+    """A residual group on (1, dim, height, width), in the reflected basis."""
+
     def __init__(self, group: ResidualGroup, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
@@ -206,10 +190,11 @@ class StaticSwinGroup(nn.Module):
 
 
 def static_groups(network: SwinSkeleton, attention: Callable[[TransformerBlock], nn.Module]) -> Iterator[nn.Module]:
-    """Twins of the network's groups on a plane, (1, dim, height, width) in the reflected basis -> the same.
+    """Builds the twins of the network's groups, on (1, dim, height, width) in the reflected basis.
 
     Args:
-        attention: makes the twin of a block's first LayerNorm and attention.
+        network: The trained network.
+        attention: Builds the twin of the first LayerNorm and the attention of a block.
     """
     for group in cast("Iterable[ResidualGroup]", network.layers):
         blocks = cast("Iterable[TransformerBlock]", group.residual_group.blocks)
@@ -217,7 +202,7 @@ def static_groups(network: SwinSkeleton, attention: Callable[[TransformerBlock],
 
 
 def static_upsampler(network: SwinSkeleton) -> nn.Sequential:
-    """The network's own upsampler; its first convolution takes reflected features."""
+    """A copy of the upsampler whose first convolution takes features in the reflected basis."""
     stages: list[nn.Module] = []
     if network.config.upsampler is Upsampler.PIXELSHUFFLE:
         stages = [*network.conv_before_upsample, *network.upsample, network.conv_last]

@@ -1,12 +1,12 @@
-"""The static twin of SwinIR: a plane of 1x1 convolutions, windows by one gather, softmax attention in them.
+"""The static twin of SwinIR: 1x1 convolutions on the feature map, windows by one Gather, and softmax attention in them.
 
-Compilers fuse what stands between a window's two matmuls where scores have four dimensions and are not reshaped on the
-way. In the training form the mask of shifted windows is added to five.
+Compilers fuse the operators between the two matrix multiplications of attention where the scores have four dimensions
+and are not reshaped in between. The training form adds the mask of shifted windows to five dimensions.
 
-Swin adds -100 to the scores of pairs from different regions, which leaves them no weight unless they exceed the
-largest score within a region by about as much. Here a minimum holds them at -60,000: no weight whatever the scores. Two
-constants that are added, the position bias (heads, N, N) and the mask (windows, 1, N, N), would be made one of
-(windows, heads, N, N) by OpenVINO: at 256x256 pixels 100 MB a block.
+Swin adds -100 to the scores of pairs from different regions, whose weight is then zero unless such a score exceeds the
+largest score within the region by about 100. Here a Min limits these scores to -60,000, which makes the weight zero
+whatever the scores are. It also avoids a second Add: OpenVINO would fold the position bias (heads, N, N) and an added
+mask (windows, 1, N, N) into one constant (windows, heads, N, N), which is 100 MB for each block at 256x256 pixels.
 
 Source: sr_edge/models/swinir.py.
 """
@@ -18,24 +18,25 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise
-from sr_edge.export.swin import StaticSkeleton, reflected_map, static_groups
+from sr_edge.export.affine import pointwise
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, reflected_map
+from sr_edge.export.swin import StaticSkeleton, static_groups
 from sr_edge.export.windows import Windows
 from sr_edge.models.swin import TransformerBlock
 from sr_edge.models.swinir import SoftmaxBlock, SwinIR, shift_mask
 from sr_edge.spec import TileSpec
 
-LARGEST_SCORE = 60_000.0  # a float16 number
+LARGEST_SCORE = 60_000.0  # finite in float16
 
 
 def score_limits(height: int, width: int, window: int, shift: int) -> Tensor:
-    """(windows, 1, window², window²): the largest score of a pair of tokens; the lowest for those of two regions."""
+    """Upper limits of the scores (windows, 1, window², window²): LARGEST_SCORE within a region, else -LARGEST_SCORE."""
     mask = shift_mask(height, width, window, shift)[:, None]
     return torch.where(mask == 0, LARGEST_SCORE, -LARGEST_SCORE)
 
 
 class StaticWindowAttention(nn.Module):
-    """A block's first LayerNorm and attention: (1, dim, height, width) in the reflected basis -> the same."""
+    """The first LayerNorm and the attention of a block, on (1, dim, height, width) in the reflected basis."""
 
     position_bias: Tensor
     limits: Tensor | None
@@ -68,7 +69,7 @@ class StaticWindowAttention(nn.Module):
 
 
 def scaled_qkv(block: SoftmaxBlock) -> tuple[Tensor, Tensor]:
-    """Weight (3 dim, dim) and bias, in float64, with the LayerNorm before it and the scale of the scores in q."""
+    """Weight (3 dim, dim) and bias of the q, k, v map in float64, with LayerNorm and the scale folded in."""
     layer = block.attn
     weight, bias = fold_norm(block.norm1, layer.qkv.weight, layer.qkv.bias)
     dim = weight.shape[1]

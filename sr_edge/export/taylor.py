@@ -1,28 +1,28 @@
-"""TaylorShift attention as static-shape matmuls, tokens last.
+"""TaylorShift attention as matrix multiplications of static shape, with the tokens in the last axis.
 
 Since t(s) = 1 + s + s²/2 = ((1 + s)² + 1)/2, the Taylor weight is a quadratic form in homogeneous coordinates
 u = (1, tau q̂) and w = (1, k̂):
 
     t = ½ (u·w)² + ½ = sum over pairs i <= j of c_ij (u_i u_j)(w_i w_j),   c_ii = ½, c_ij = 1, c_00 = ½ + ½
 
-so attention is one list of F = (d+1)(d+2)/2 products phi per token and two matmuls,
+so attention is a list phi of F = (d+1)(d+2)/2 products for each token and two matrix multiplications,
 
     A = V' diag(c) phi(w)ᵀ (summed over keys),   Y = A phi(u),   out = Y[1:] / Y[0],   V' = (1, v)
 
-The pairs are listed by cyclic distance (u times u rotated by r = 0, 1, …), which makes phi one gather and one
-broadcast product. Constant rows (the 1 of u, w and V') come out of the q, k, v convolution or are added for free.
+The pairs are listed by cyclic distance (u times u rotated by r = 0, 1, …), which makes phi one Gather and one broadcast
+product. Constant rows (the 1 of u, w and V') come from the q, k, v convolution or from an addition that is fused.
 
-Windows: the plane is cut into cells small enough that every attention region (shifted or not) is a union of
-cells. A is summed per cell, then per region by one small matmul with a constant 0/1 matrix: the shift needs no
-roll, no mask, no slicing.
+Windows: the feature map is cut into cells small enough that every attention region (shifted or not) is a union of
+cells. A is summed over each cell and then over each region by one small matrix multiplication with a constant 0/1
+matrix: the shift needs no roll, no mask and no slicing.
 
 Bounds for float16, with n tokens a cell, v the largest |value|, all in units of the stored number:
     phi(w) <= 1;  phi(u) <= max(1, tau²);  V' is scaled by a power of two p near 1/sqrt(n), so |V'| <= p max(1, v);
     A of a cell <= n p max(1, v), about sqrt(n) max(1, v); divided by the region's token count in float32 it is a
     mean <= max(1, v);  Y <= t(tau) max(1, v). Nothing overflows while v < 65504 / (2 sqrt(n)): 1364 for n = 576.
-Module names that begin with fp32_ or fp16_ tell the float16 pass (fp16.py) where these bounds are needed or hold.
+The prefix fp32_ of a module's name tells the float16 pass to keep it in float32; fp16_, that the bounds allow float16.
 
-Source: Nauen et al., arXiv 2403.02920; the homogeneous form and the cells are ours.
+Source: Nauen et al., arXiv 2403.02920; the homogeneous form and the cells are added here.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import pointwise
+from sr_edge.export.affine import pointwise
 from sr_edge.models.taylor_shift import TaylorShiftAttention
 
-NORM_EPS = 1e-12  # torch.nn.functional.normalize's
+NORM_EPS = 1e-12  # the default of torch.nn.functional.normalize
 
 
 class AttentionForm(str, Enum):
@@ -49,19 +49,19 @@ class AttentionForm(str, Enum):
 def choose_form(tokens: int, d: int) -> AttentionForm:
     """The form with fewer multiplications for regions of `tokens` tokens.
 
-    Direct: 2 N² d; efficient with symmetric features: 2 N F (d + 1). They meet at N = F (d + 1) / d
-    (73 tokens at d = 10). Why the count and no clock: docs/adr/0006.
+    Direct: 2 N² d; efficient with symmetric features: 2 N F (d + 1). They are equal at N = F (d + 1) / d
+    (73 tokens at d = 10). docs/adr/0006 says why multiplications are counted and no times are measured.
     """
     return AttentionForm.EFFICIENT if tokens * d > feature_count(d) * (d + 1) else AttentionForm.DIRECT
 
 
 def feature_count(d: int) -> int:
-    """F: products of pairs of the d + 1 homogeneous coordinates."""
+    """F: the number of products of pairs of the d + 1 homogeneous coordinates."""
     return (d + 1) * (d + 2) // 2
 
 
 def feature_pairs(d: int) -> Tensor:
-    """(2, F) coordinates of the pairs, by cyclic distance r: (i, i + r mod d + 1)."""
+    """The coordinates of the pairs, (2, F), ordered by cyclic distance r: (i, (i + r) mod (d + 1))."""
     size = d + 1
     pairs = [(i, (i + r) % size) for r in range(size // 2 + 1) for i in range(size)]
     if size % 2 == 0:
@@ -78,7 +78,7 @@ def feature_weights(d: int) -> Tensor:
 
 
 class Products(nn.Module):
-    """phi: (batch, heads, d + 1, tokens) -> (batch, heads, F, tokens)."""
+    """Computes phi: (batch, heads, d + 1, tokens) -> (batch, heads, F, tokens)."""
 
     second: Tensor
 
@@ -93,13 +93,13 @@ class Products(nn.Module):
         if self.size % 2 == 1:
             rotated = rotated.reshape(batch, heads, -1, size, tokens)
             return (rotated * x[:, :, None]).reshape(batch, heads, -1, tokens)
-        whole = rotated[:, :, : -(size // 2)].reshape(batch, heads, -1, size, tokens) * x[:, :, None]
-        half = rotated[:, :, -(size // 2) :] * x[:, :, : size // 2]
-        return torch.cat([whole.reshape(batch, heads, -1, tokens), half], dim=2)
+        whole_turns = rotated[:, :, : -(size // 2)].reshape(batch, heads, -1, size, tokens) * x[:, :, None]
+        half_turn = rotated[:, :, -(size // 2) :] * x[:, :, : size // 2]
+        return torch.cat([whole_turns.reshape(batch, heads, -1, tokens), half_turn], dim=2)
 
 
 class InverseLength(nn.Module):
-    """gain / max(|x|, eps) over the coordinates of every token; kept in float32."""
+    """gain / max(|x|, eps) over the coordinates of every token; computed in float32."""
 
     gain: Tensor
 
@@ -112,14 +112,14 @@ class InverseLength(nn.Module):
 
 
 class KeySums(nn.Module):
-    """V' phi(w)ᵀ, summed over a cell's tokens; bounded in the module's docstring, so float16 may hold it."""
+    """V' phi(w)ᵀ summed over the tokens of a cell; the bounds in the module's docstring allow float16."""
 
     def forward(self, values: Tensor, features: Tensor) -> Tensor:
         return values @ features.transpose(-1, -2)
 
 
 class RegionMean(nn.Module):
-    """Sums of cells -> means over the regions that the cells belong to, weighted by c; kept in float32."""
+    """Turns the sums of cells into means over their regions, weighted by c; computed in float32."""
 
     same_region: Tensor
     weights: Tensor
@@ -136,18 +136,20 @@ class RegionMean(nn.Module):
 
 
 class Quotient(nn.Module):
-    """Y / Y[0]; kept in float32. Row 0 becomes 1 and meets zero weights, which is cheaper than cutting it off."""
+    """Y / Y[0], computed in float32. Row 0 becomes 1 and meets zero weights, which is cheaper than a Slice."""
 
     def forward(self, y: Tensor) -> Tensor:
         return y / y[:, :, :1]
 
 
 def homogeneous_qkv(weight: Tensor, bias: Tensor, heads: int, value_scale: float) -> tuple[Tensor, Tensor]:
-    """Gives every head's q, k and v one more output row, in front: zero for q and k, the constant 1 for v.
+    """Prepends an output row to the q, k and v of each head: zero for q and k, the constant 1 for v.
 
     Args:
-        weight, bias: (3 * heads * d, in) and (3 * heads * d,).
-        value_scale: V' is multiplied by it.
+        weight: Weight of the q, k, v map, (3 * heads * d, in).
+        bias: Its bias, (3 * heads * d,).
+        heads: The number of heads.
+        value_scale: The factor by which V' is multiplied.
     """
     d = weight.shape[0] // (3 * heads)
     rows = weight.reshape(3, heads, d, -1)
@@ -160,21 +162,21 @@ def homogeneous_qkv(weight: Tensor, bias: Tensor, heads: int, value_scale: float
     return (padded * gain.view(3, 1, 1, 1)).flatten(0, 2), (offsets * gain.view(3, 1, 1)).flatten()
 
 
-def blind_to_denominator(weight: Tensor, heads: int) -> Tensor:
-    """Gives every head's block of columns of the output map (out, heads * d) a zero column in front."""
+def ignoring_denominator(weight: Tensor, heads: int) -> Tensor:
+    """Prepends a zero column to the columns of each head in the weight of the output map, (out, heads * d)."""
     blocks = weight.reshape(weight.shape[0], heads, -1)
     return torch.cat([torch.zeros_like(blocks[:, :, :1]), blocks], dim=2).flatten(1)
 
 
 class StaticTaylorAttention(nn.Module):
-    """The twin of TaylorShiftAttention on cells: (cells, channels, side, side) -> the same shape.
+    """The twin of TaylorShiftAttention on cells, (cells, channels, cell_px, cell_px).
 
     Args:
-        layer: the trained layer.
-        labels: (cells,) which region each cell belongs to.
-        cell_tokens: pixels a cell.
-        qkv: weight and bias of its q, k, v map, in float64, with what comes before it folded in.
-        proj: weight and bias of its output map, with what comes behind folded in.
+        layer: The trained layer.
+        labels: The index of the region of each cell, (cells,).
+        cell_tokens: The number of pixels in a cell.
+        qkv: Weight and bias of the q, k, v map in float64, with the layers before it folded in.
+        proj: Weight and bias of the output map in float64, with the layers after it folded in.
     """
 
     origin: Tensor
@@ -197,7 +199,7 @@ class StaticTaylorAttention(nn.Module):
         value_scale = 2.0 ** -round(math.log2(cell_tokens) / 2)
         self.qkv = pointwise(*homogeneous_qkv(*qkv, self.heads, value_scale), dtype)
         proj_weight, proj_bias = proj
-        self.proj = pointwise(blind_to_denominator(proj_weight, self.heads), proj_bias, dtype)
+        self.proj = pointwise(ignoring_denominator(proj_weight, self.heads), proj_bias, dtype)
         self.fp32_scale_q = InverseLength(layer.temperature)
         self.fp32_scale_k = InverseLength(torch.ones(1, 1, 1, 1, dtype=dtype))
         self.products = Products(self.d)
@@ -221,18 +223,21 @@ class StaticTaylorAttention(nn.Module):
         return means @ self.products(u)
 
     def direct(self, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
-        """½ (u·w)² + ½ per pair of tokens of a region; Y is scaled by one number, which the quotient cancels."""
-        found: dict[int, Tensor] = {}
+        """Computes ½ (u·w)² + ½ for each pair of tokens of a region.
+
+        Y is a mean and not a sum over the region, a factor that the quotient cancels.
+        """
+        results: dict[int, Tensor] = {}
         for region in self.regions:
             ur, wr, vr = (torch.cat([x[cell] for cell in region], dim=-1) for x in (u, w, v))
             scores = wr.transpose(-1, -2) @ ur
             y = vr @ (scores * scores / 2 + 0.5) / scores.shape[-1]
-            found.update(zip(region, torch.split(y, self.cell_tokens, dim=-1), strict=True))
-        return torch.stack([found[cell] for cell in range(self.cells)])
+            results.update(zip(region, torch.split(y, self.cell_tokens, dim=-1), strict=True))
+        return torch.stack([results[cell] for cell in range(self.cells)])
 
 
 class StaticTaylorTokens(nn.Module):
-    """The twin of a TaylorShiftAttention that stands alone: (batch, tokens, dim), every batch entry a region."""
+    """The twin of a TaylorShiftAttention outside Swin: (batch, tokens, dim), with one region for each batch entry."""
 
     def __init__(self, layer: TaylorShiftAttention, input_shape: torch.Size) -> None:
         super().__init__()

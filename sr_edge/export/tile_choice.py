@@ -1,25 +1,31 @@
-"""Chooses the tile of a deployment (`--tile auto`) from measurements: time per new output pixel, within memory.
+"""Chooses the tile size of a deployment (`--tile auto`) by the measured time per new output pixel and the memory.
 
-A tile that overlaps its neighbours by `overlap_px` contributes only (height - overlap) x (width - overlap) new
-pixels, so small tiles waste work; large ones fall out of the caches and hold more memory. What a tile costs depends
-on the runtime and the device, so it is measured by whoever calls, never guessed.
+A tile that overlaps its neighbours by `overlap_px` contributes only (height - overlap) x (width - overlap) new pixels,
+so that small tiles waste computation; large ones do not fit the caches and need more memory. The cost of a tile depends
+on the runtime and the device and is therefore always measured.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sr_edge.errors import TileError
-from sr_edge.spec import ModelCard, TileSpec
+from sr_edge.export import export_best_form
+from sr_edge.models import LoadedModel
+from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
+from sr_edge.spec import ModelCard, Precision, TileSpec
 
-SIDES_PX = (48, 64, 96, 128, 144, 192, 240, 256)
-CLOSE = 1.03  # within 3 % two tiles are equally fast, and the one that needs less memory is better
+TILE_SIZES_PX = (48, 64, 96, 128, 144, 192, 240, 256)
+RUNS, WARM_UP = 5, 2
+EQUAL_TIME_RATIO = 1.03  # tiles within 3 % count as equally fast, and the one that needs less memory is chosen
 
 
 @dataclass(frozen=True)
 class TileCost:
-    """Median latency of one tile and the memory that its engine adds."""
+    """Median latency of one tile, and the memory that its engine adds to the process."""
 
     tile: TileSpec
     latency_ms: float
@@ -28,28 +34,28 @@ class TileCost:
 
 @dataclass(frozen=True)
 class TileChoice:
-    """The tile chosen, and every measurement that led to it, in the order of measuring."""
+    """The chosen tile and all measurements, in the order in which they were made."""
 
     tile: TileSpec
     costs: tuple[TileCost, ...]
 
 
-def candidate_tiles(card: ModelCard, sides_px: Sequence[int] = SIDES_PX) -> tuple[TileSpec, ...]:
-    """The square tiles among `sides_px` that fit the network and are larger than twice its overlap.
+def candidate_tiles(card: ModelCard, sizes_px: Sequence[int] = TILE_SIZES_PX) -> tuple[TileSpec, ...]:
+    """The square tiles among `sizes_px` that fit the network and are larger than twice its overlap.
 
     Raises:
-        TileError: none does.
+        TileError: None of them does.
     """
-    fitting = [side for side in sides_px if side % card.multiple_px == 0 and side > 2 * card.overlap_px]
+    fitting = [size for size in sizes_px if size % card.multiple_px == 0 and size > 2 * card.overlap_px]
     if not fitting:
         raise TileError(
-            f"none of the tile sizes {', '.join(map(str, sides_px))} is a multiple of {card.multiple_px} above "
+            f"none of the tile sizes {', '.join(map(str, sizes_px))} is a multiple of {card.multiple_px} above "
             f"{2 * card.overlap_px} pixels, twice the overlap",
-            found=tuple(sides_px),
+            found=tuple(sizes_px),
             wanted=f"a multiple of {card.multiple_px} above {2 * card.overlap_px}",
             remedy="choose a tile size with --tile",
         )
-    return tuple(TileSpec(side, side) for side in fitting)
+    return tuple(TileSpec(size, size) for size in fitting)
 
 
 def choose_tile(
@@ -58,16 +64,16 @@ def choose_tile(
     candidates: Sequence[TileSpec] | None = None,
     memory_limit_bytes: int | None = None,
 ) -> TileChoice:
-    """Measures every candidate once and takes the least time per new output pixel within the memory limit.
+    """Measures every candidate once and chooses the least time per new output pixel within the memory limit.
 
     Args:
-        card: gives the legal multiples, the overlap and the scale.
-        measure: exports, opens and times one tile.
-        candidates: tiles to try; None takes `candidate_tiles(card)`.
-        memory_limit_bytes: the most memory that an engine may add; None for no limit.
+        card: The model card, which has the multiple, the overlap and the scale.
+        measure: Exports, opens and times one tile.
+        candidates: The tiles to measure; None measures `candidate_tiles(card)`.
+        memory_limit_bytes: The memory that an engine may add at most; None for no limit.
 
     Raises:
-        TileError: a candidate does not fit the network, or none stays within the limit.
+        TileError: A candidate does not fit the network, or none stays within the limit.
     """
     tiles = candidate_tiles(card) if candidates is None else tuple(candidates)
     for tile in tiles:
@@ -77,25 +83,29 @@ def choose_tile(
     allowed = [cost for cost in costs if memory_limit_bytes is None or cost.memory_bytes <= memory_limit_bytes]
     if not allowed:
         least = min(costs, key=lambda cost: cost.memory_bytes, default=None)
-        tried = f"{least.tile}, which needs least, needs {least.memory_bytes}" if least else "no tile was tried"
+        measured = f"{least.tile}, which needs least, needs {least.memory_bytes}" if least else "no tile was measured"
         raise TileError(
-            f"no tile stays within {memory_limit_bytes} bytes of memory ({tried})",
+            f"no tile stays within {memory_limit_bytes} bytes of memory ({measured})",
             found=least.memory_bytes if least else None,
             wanted=memory_limit_bytes,
             remedy="allow more memory, or pass --tile",
         )
     fastest = min(time_per_pixel_ns(cost, card) for cost in allowed)
-    close = [cost for cost in allowed if time_per_pixel_ns(cost, card) <= fastest * CLOSE]
-    return TileChoice(min(close, key=lambda cost: cost.memory_bytes).tile, costs)
+    equally_fast = [cost for cost in allowed if time_per_pixel_ns(cost, card) <= fastest * EQUAL_TIME_RATIO]
+    return TileChoice(min(equally_fast, key=lambda cost: cost.memory_bytes).tile, costs)
 
 
 def time_per_pixel_ns(cost: TileCost, card: ModelCard) -> float:
-    """Nanoseconds for each output pixel that the tile adds to a large picture."""
+    """Nanoseconds for each output pixel that the tile adds to a large image."""
     return cost.latency_ms * 1e6 / new_output_pixels(cost.tile, card)
 
 
 def new_output_pixels(tile: TileSpec, card: ModelCard) -> int:
-    """Output pixels that a tile inside a large picture adds; raises TileError when the overlap leaves none."""
+    """The output pixels that a tile inside a large image adds.
+
+    Raises:
+        TileError: The overlap leaves none.
+    """
     rows, columns = tile.height - card.overlap_px, tile.width - card.overlap_px
     if rows < 1 or columns < 1:
         raise TileError(
@@ -105,3 +115,18 @@ def new_output_pixels(tile: TileSpec, card: ModelCard) -> int:
             remedy="pass a larger --tile",
         )
     return rows * columns * card.scale**2
+
+
+def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
+    """Exports the fp32 graph for this tile to a temporary folder and measures its median latency and added memory.
+
+    Raises:
+        SrEdgeError: The export or the runtime failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sr-edge-tile-") as folder:
+        report = export_best_form(model, tile, Path(folder) / "model.onnx")
+        request = SessionRequest(report.path, report.metadata.card, tile, Precision.FP32)
+        memory = measure_memory(runtime, request)
+        with open_request(runtime, request) as session:
+            latency = measure_latency(session, RUNS, WARM_UP)
+    return TileCost(tile, latency.total.p50_ms, memory.added_bytes)

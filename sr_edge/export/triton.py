@@ -1,8 +1,8 @@
-"""A bundle as a model repository of NVIDIA's Triton Inference Server: NAME/config.pbtxt and NAME/1/ with the model.
+"""Adds a bundle to a model repository of NVIDIA's Triton Inference Server: NAME/config.pbtxt and the model in NAME/1/.
 
-The configuration is a text of `inference.ModelConfig` (protobuf/model_config.proto of
-github.com/triton-inference-server/common). Our graphs are of batch 1, so max_batch_size is 0 and the shapes are whole;
-requests that come together are run by several instances.
+The configuration is `inference.ModelConfig` in protobuf's text format (protobuf/model_config.proto of
+github.com/triton-inference-server/common). The graphs have batch 1, so that max_batch_size is 0 and the shapes include
+the batch; concurrent requests are run by several instances.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from onnx import TensorProto
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import ExportError, UsageError
-from sr_edge.export.graph import true_inputs
-from sr_edge.export.served_graph import served_graph
-from sr_edge.export.serving import TritonPlan
+from sr_edge.export.graph import graph_inputs
+from sr_edge.export.served_graph import load_served_graph
+from sr_edge.export.serving import TritonOptions
 from sr_edge.spec import ModelCard, Precision
 
 CONFIG_FILE = "config.pbtxt"
@@ -35,7 +35,7 @@ _DATA_TYPES: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class TritonModel:
-    """What was written: the model's name in the server, its folder, the graph it comes from, and the configuration."""
+    """A written model: its name in the server, its folder, the file of its graph in the bundle, and config.pbtxt."""
 
     name: str
     folder: Path
@@ -43,32 +43,37 @@ class TritonModel:
     config: str
 
 
-def write_triton_model(bundle: Bundle, repository: Path, plan: TritonPlan) -> TritonModel:
-    """Adds one model to a repository, which is made where it is not there yet; the model appears in one move.
+def write_triton_model(bundle: Bundle, repository: Path, options: TritonOptions) -> TritonModel:
+    """Adds a model to a repository, which is created if it does not exist; the complete model is moved into place.
+
+    Args:
+        bundle: The open bundle.
+        repository: The folder of the model repository.
+        options: How the server serves the model.
 
     Raises:
-        UsageError: the repository has a model of that name, or cannot be written.
-        PrecisionUnavailable: the bundle has no such graph.
-        BundleError: the bundle is damaged.
+        UsageError: The repository has a model of that name, or cannot be written.
+        PrecisionUnavailable: The bundle has no such graph.
+        BundleError: The bundle is damaged.
     """
-    graph = served_graph(bundle, plan.backend, plan.precision, plan.float_precision, plan.io)
-    name = _model_name(bundle.manifest.card, plan.precision)
+    graph = load_served_graph(bundle, options.backend, options.precision, options.float_precision, options.io)
+    name = _model_name(bundle.manifest.card, options.precision)
     target = repository / name
     if target.exists():
         raise UsageError(
             f"the model {target} exists already", found=target, remedy="remove it, or choose another folder"
         )
-    config = triton_config(name, graph.model, plan)
+    config = build_triton_config(name, graph.model, options)
     _require_folder(repository)
     staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=repository))
     try:
         version = staging / VERSION_FOLDER
         version.mkdir()
         (staging / CONFIG_FILE).write_text(config, encoding="utf-8")
-        if plan.engine is not None:
-            shutil.copyfile(plan.engine, version / plan.model_file)
+        if options.engine is not None:
+            shutil.copyfile(options.engine, version / options.model_file)
         else:
-            (version / plan.model_file).write_bytes(graph.data)
+            (version / options.model_file).write_bytes(graph.data)
         staging.chmod(0o755)
         staging.rename(target)
     finally:
@@ -76,49 +81,50 @@ def write_triton_model(bundle: Bundle, repository: Path, plan: TritonPlan) -> Tr
     return TritonModel(name, target, graph.artifact.file, config)
 
 
-def triton_config(name: str, model: onnx.ModelProto, plan: TritonPlan) -> str:
-    """The text of config.pbtxt for a graph, or for an engine that was built from it.
+def build_triton_config(name: str, model: onnx.ModelProto, options: TritonOptions) -> str:
+    """Builds the text of config.pbtxt for a graph, or for an engine that was built from it.
 
     Raises:
-        ExportError: the graph takes or gives a type that our graphs have not.
+        ExportError: An input or output has a type other than FP32, FP16 and UINT8.
     """
-    inputs = [_tensor("input", value) for value in true_inputs(model)]
-    outputs = [_tensor("output", value) for value in model.graph.output]
+    inputs = [_tensor_entry("input", value) for value in graph_inputs(model)]
+    outputs = [_tensor_entry("output", value) for value in model.graph.output]
     lines = [
         f'name: "{name}"',
-        f'backend: "{plan.backend}"',
-        f'default_model_filename: "{plan.model_file}"',
+        f'backend: "{options.backend}"',
+        f'default_model_filename: "{options.model_file}"',
         "max_batch_size: 0",
         *inputs,
         *outputs,
-        f"instance_group [ {{ count: {plan.instances} kind: KIND_{plan.runs_on.name} }} ]",
+        f"instance_group [ {{ count: {options.instances} kind: KIND_{options.instance_kind.name} }} ]",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _tensor(side: str, value: onnx.ValueInfoProto) -> str:
+def _tensor_entry(direction: str, value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
     if kind.elem_type not in _DATA_TYPES:
-        found = TensorProto.DataType.Name(kind.elem_type).lower()
-        wanted = tuple(TensorProto.DataType.Name(known).lower() for known in _DATA_TYPES)
+        data_type = TensorProto.DataType.Name(kind.elem_type).lower()
+        supported = tuple(TensorProto.DataType.Name(number).lower() for number in _DATA_TYPES)
         raise ExportError(
-            f"the graph's {side} {value.name!r} is of type {found}, where {', '.join(wanted)} can be served",
-            found=found,
-            wanted=wanted,
+            f"the graph's {direction} {value.name!r} is of type {data_type}, whereas {', '.join(supported)} can "
+            "be served",
+            found=data_type,
+            wanted=supported,
             remedy="serve a graph that sr-edge wrote",
         )
     dims = ", ".join(map(str, _dims(value)))
-    return f'{side} [ {{ name: "{value.name}" data_type: {_DATA_TYPES[kind.elem_type]} dims: [ {dims} ] }} ]'
+    return f'{direction} [ {{ name: "{value.name}" data_type: {_DATA_TYPES[kind.elem_type]} dims: [ {dims} ] }} ]'
 
 
 def _dims(value: onnx.ValueInfoProto) -> Iterator[int]:
-    """Sizes, batch included; -1 where any will do."""
+    """The dimensions with the batch; -1 for dynamic ones."""
     for dim in value.type.tensor_type.shape.dim:
         yield int(dim.dim_value) if dim.HasField("dim_value") else -1
 
 
 def _model_name(card: ModelCard, precision: Precision) -> str:
-    """Triton takes a folder's name for the model's."""
+    """The name of the model's folder, which Triton uses as the name of the model."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{card.name}-x{card.scale}-{precision}")
 
 
@@ -127,7 +133,7 @@ def _require_folder(repository: Path) -> None:
         repository.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"the folder {repository} cannot be made: {error.strerror}",
+            f"the folder {repository} cannot be created: {error.strerror}",
             found=repository,
             remedy="choose another folder",
         ) from error

@@ -1,8 +1,8 @@
-"""The command with which NVIDIA's trtexec builds and times the engine that sr-edge would build of a graph.
+"""Builds the command with which NVIDIA's trtexec builds and times the engine that sr-edge would build from a graph.
 
-Flags: command line reference of TensorRT 10 and its guide for the way to 11, where --stronglyTyped has become the only
-way and the flags for precisions are gone. Types and shapes of a static graph stand in the graph: trtexec takes them
-from there, uint8 frames included, and refuses --shapes.
+The flags are those of the command line reference of TensorRT 10 and of the migration guide to 11, where strong typing
+is the only mode and the precision flags no longer exist. trtexec reads types and shapes of a static graph from the
+graph, uint8 frames included, and refuses --shapes for it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ALWAYS_STRONGLY_TYPED = (11, 0)
 
 @dataclass(frozen=True)
 class TrtexecFiles:
-    """The files that trtexec reads and writes, as the command shall name them."""
+    """The paths of the files that trtexec reads and writes, as they appear in the command."""
 
     graph: Path
     engine: Path
     timing_cache: Path
 
 
-def trtexec_command(
+def build_trtexec_command(
     model: onnx.ModelProto,
     files: TrtexecFiles,
     release: TensorRTRelease,
@@ -36,23 +36,24 @@ def trtexec_command(
     io: FrameFormat,
     workspace_mib: int | None = None,
 ) -> list[str]:
-    """The words of the command.
+    """Builds the command as a list of arguments.
 
     Args:
-        model: the graph that `files.graph` holds.
-        release: the TensorRT that trtexec belongs to.
-        tile: the size that an engine of a dynamic graph is to have; a static graph has its own.
-        io: the frames that the graph takes.
-        workspace_mib: the cap of the builder's scratch memory; None leaves it to TensorRT: all there is.
+        model: The graph in `files.graph`.
+        files: The files that the command names.
+        release: The TensorRT release of trtexec.
+        tile: The input size of the engine of a dynamic graph; ignored for a static one.
+        io: The frame format of the graph.
+        workspace_mib: Limit of the workspace of the builder; None leaves TensorRT its default, all device memory.
     """
-    words = ["trtexec", f"--onnx={files.graph}", f"--saveEngine={files.engine}"]
+    arguments = ["trtexec", f"--onnx={files.graph}", f"--saveEngine={files.engine}"]
     if release.version < ALWAYS_STRONGLY_TYPED:
-        words.append("--stronglyTyped")  # or TensorRT would choose other precisions than the graph's
-    words += ["--noTF32", f"--timingCacheFile={files.timing_cache}"]
+        arguments.append("--stronglyTyped")  # otherwise TensorRT may choose precisions other than those of the graph
+    arguments += ["--noTF32", f"--timingCacheFile={files.timing_cache}"]
     if workspace_mib is not None:
-        words.append(f"--memPoolSize=workspace:{workspace_mib}")
-    words += [_shape(value, tile, io) for value in picture_inputs(model) if _is_dynamic(value)]
-    return [*words, "--useCudaGraph"]
+        arguments.append(f"--memPoolSize=workspace:{workspace_mib}")
+    arguments += [_shape(value, tile, io) for value in picture_inputs(model) if _is_dynamic(value)]
+    return [*arguments, "--useCudaGraph"]
 
 
 def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
@@ -60,6 +61,6 @@ def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
 
 
 def _shape(value: onnx.ValueInfoProto, tile: TileSpec, io: FrameFormat) -> str:
-    """--optShapes alone sets the least and the largest size, too."""
-    sides = (1, 3, tile.height, tile.width) if io is FrameFormat.FLOAT_NCHW else (1, tile.height, tile.width, 3)
-    return f"--optShapes={value.name}:{'x'.join(map(str, sides))}"
+    """The shape argument; with --optShapes only, trtexec uses the same minimum and maximum shape."""
+    shape = (1, 3, tile.height, tile.width) if io is FrameFormat.FLOAT_NCHW else (1, tile.height, tile.width, 3)
+    return f"--optShapes={value.name}:{'x'.join(map(str, shape))}"

@@ -1,23 +1,23 @@
-"""The static twin of UPS: a plane of 1x1 convolutions, windows by one gather, two matmuls and a ReLU a window.
+"""The static twin of UPS: 1x1 convolutions on the feature map, windows by one Gather, and ReLU attention in them.
 
-P enters only through the cosines of X P, hence only through P Pᵀ, a dim x dim matrix whatever the size of the
-projection space. Any R with R Rᵀ = P Pᵀ gives the same similarities; with Pᵀ = Q T (QR) it is R = Tᵀ, which has
-dim columns: 60 for 128 in the projection and in the score matmul of the paper's size.
+The result depends on P only through the cosines of X P, hence through P Pᵀ, a dim x dim matrix whatever the size of the
+projection space. Any R with R Rᵀ = P Pᵀ gives the same similarities; with Pᵀ = Q T (QR) one is R = Tᵀ, which has dim
+columns: at the size of the paper, 60 in place of 128 in the projection and in the matrix multiplication of the scores.
 
 With w_j = ReLU(cos(x_i R, x_j R)) and r = sum_j w_j, a row of the training form is
 
     out = s_i W (gamma * mean_i + beta) + b,   mean_i = sum_j w_j x̂_j / r,   s_i = r / (r + 1e-6)
 
-for normalised features x̂. In the reflected basis (mean_free.py) coordinate 0 of x̂ is empty; a constant 1 there
-carries beta through R and W exactly, s_i included, so that neither map has to add it.
+for normalised features x̂. In the reflected basis (mean_free.py) coordinate 0 of x̂ is zero. A constant 1 in its place
+multiplies a column of R and of W that contains beta's share, s_i included, so that neither map needs a bias for it.
 
-Windows are those of windows.py; only shifted ones are cut by the mask, a constant of 0 and 1.
+Windows are those of windows.py; the shifted ones are masked by a constant of 0 and 1.
 
 Bounds for float16, with C channels and N = window² tokens: x̂ <= sqrt(C); directions, similarities <= 1; 1 <= r <= N
 (S has ones on its diagonal; r = 0 only for a token of zero length); S x̂ <= N sqrt(C), 496 for C = 60 and N = 64.
-Lengths and the quotient are islands of float32; the rest cannot overflow.
+Lengths and the quotient are computed in float32; nothing else can overflow.
 
-Source: sr_edge/models/ups_attention.py; the reduced projection and the constant coordinate are ours.
+Source: sr_edge/models/ups_attention.py; the reduced projection and the constant coordinate are added here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, pointwise
-from sr_edge.export.swin import StaticSkeleton, reflected_map, static_groups
+from sr_edge.export.affine import pointwise
+from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, reflected_map
+from sr_edge.export.swin import StaticSkeleton, static_groups
 from sr_edge.export.taylor import InverseLength
 from sr_edge.export.windows import Windows
 from sr_edge.models.swin import TransformerBlock
@@ -46,22 +47,22 @@ def reduced_projection(matrix: Tensor) -> Tensor:
     return torch.linalg.qr(matrix.detach().double().T, mode="r").R.T
 
 
-def carry_constant(weight: Tensor, constant: Tensor) -> Tensor:
-    """Puts `constant` (out,) where `fold_norm` left a column of zeros: it meets the 1 in coordinate 0."""
-    carried = weight.clone()
-    carried[:, 0] = constant
-    return carried
+def with_constant_column(weight: Tensor, constant: Tensor) -> Tensor:
+    """Writes `constant` (out,) into the column of zeros that `fold_norm` left, the factor of the 1 in coordinate 0."""
+    filled = weight.clone()
+    filled[:, 0] = constant
+    return filled
 
 
 class InverseRowSum(nn.Module):
-    """1 / (S 1 + eps); kept in float32."""
+    """1 / (S 1 + eps), computed in float32."""
 
     def forward(self, weights: Tensor) -> Tensor:
         return 1 / (weights.sum(-1, keepdim=True) + ROW_EPS)
 
 
 class StaticUPSAttention(nn.Module):
-    """A block's first LayerNorm and attention: (1, dim, height, width) in the reflected basis -> the same."""
+    """The first LayerNorm and the attention of a block, on (1, dim, height, width) in the reflected basis."""
 
     origin: Tensor
     projection: Tensor
@@ -78,14 +79,14 @@ class StaticUPSAttention(nn.Module):
         origin[:, 0] = 1
         self.register_buffer("origin", origin)
         root = reduced_projection(layer.projection.matrix)
-        projection = carry_constant(*fold_norm(norm, root.T, torch.zeros(root.shape[1], dtype=torch.float64)))
+        projection = with_constant_column(*fold_norm(norm, root.T, torch.zeros(root.shape[1], dtype=torch.float64)))
         self.register_buffer("projection", projection.T.detach().to(dtype))
         self.fp32_scale = InverseLength(torch.ones(1, 1, 1, dtype=dtype))
         self.fp32_inverse_sum = InverseRowSum()
         mask = (shift_mask(height, width, block.window, shift) == 0).to(dtype) if shift else None
         self.register_buffer("same_region", mask)
         weight, constant, bias = output_map(layer)
-        folded = carry_constant(*fold_norm(norm, weight, constant))
+        folded = with_constant_column(*fold_norm(norm, weight, constant))
         self.proj = pointwise(folded, bias, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,9 +101,10 @@ class StaticUPSAttention(nn.Module):
 
 
 def output_map(layer: UnifiedProjectionAttention) -> tuple[Tensor, Tensor, Tensor]:
-    """What follows the averaging: weight (dim, dim), its constant inside the average, and the bias behind it.
+    """The map after the averaging: weight (dim, dim), the constant averaged with it, and the bias added at the end.
 
-    A V projection joins the output map, since W (S (X W_V + b_V)) = S X W_V W + (S 1) b_V W. All reflected, float64.
+    A V projection is folded into the output map, since W (S (X W_V + b_V)) = S X W_V W + (S 1) b_V W. All three are in
+    the reflected basis and in float64.
     """
     weight, bias = reflected_map(layer.proj)
     if isinstance(layer.value, nn.Linear):

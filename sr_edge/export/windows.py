@@ -1,8 +1,8 @@
-"""Swin's windows without partitions and rolls: everything but the attention works pixel by pixel in the ordinary plane.
+"""Swin's windows without partition and roll: all layers but the attention work pixel by pixel on the feature map.
 
-A window, shifted or not, is a list of runs of pixels along the rows, the longest that no window cuts: half a window's
-width (whole width without shift). One gather of runs collects all windows, one puts them back. Shifted windows wrap
-around as in Swin.
+A window, shifted or not, is a list of runs of pixels along the rows. A run is the longest that no window splits: half
+the width of a window, or the whole width without a shift. One Gather of runs collects all windows, another one puts
+them back. Shifted windows wrap around as in Swin.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ def run_px(window: int, shift: int) -> int:
 
 
 def window_runs(height: int, width: int, window: int, shift: int) -> Tensor:
-    """Numbers of the runs of a plane, rows first, in the order in which (shifted, wrapping) windows hold them."""
+    """Indices of the runs of a feature map, row by row, in the order in which (shifted, wrapping) windows read them."""
     run = run_px(window, shift)
-    number = torch.arange(height * width // run).reshape(height, width // run)
-    number = torch.roll(number, (-shift, -(shift // run)), (0, 1))
-    tiles = number.reshape(height // window, window, width // window, window // run)
+    index = torch.arange(height * width // run).reshape(height, width // run)
+    index = torch.roll(index, (-shift, -(shift // run)), (0, 1))
+    tiles = index.reshape(height // window, window, width // window, window // run)
     return tiles.transpose(1, 2).flatten()
 
 
 class Windows(nn.Module):
-    """Between a plane (1, channels, height, width) and its windows (windows, window², channels)."""
+    """Converts between a feature map (1, channels, height, width) and its windows (windows, window², channels)."""
 
     into: Tensor
     back: Tensor

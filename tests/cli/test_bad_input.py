@@ -225,7 +225,8 @@ def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["measuring what tiles do", "exporting", "calibrating", "joint checks", "quantizing", "golden frames"]
+    "stage",
+    ["measuring the effect of tiles", "exporting", "calibrating", "joint checks", "quantizing", "golden frames"],
 )
 def test_ctrl_c_leaves_nothing(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, stage: str

@@ -311,7 +311,7 @@ def test_a_graph_of_any_size_says_which_patches_were_taken_and_how_to_choose(
     onnx.save(model, tmp_path / "any.onnx")
     outcome = sr_edge("calibrate", tmp_path / "any.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 0, outcome.stderr
-    assert "the graph takes any size: patches are 64x64; --tile takes others" in outcome.stdout
+    assert "the graph takes any size: patches are 64x64; --tile chooses another size" in outcome.stdout
     chosen = ("--tile", "32x24", "--json", "--recalibrate")
     document = json.loads(
         sr_edge("calibrate", tmp_path / "any.onnx", "--images", pictures, *FAST, *chosen, "-o", out).stdout

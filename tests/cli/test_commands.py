@@ -18,7 +18,7 @@ from sr_edge.bundle import open_bundle, sha256_of
 from sr_edge.cli.export import CHECKED_PATCHES
 from sr_edge.cli.models import family_table
 from sr_edge.cli.tiles import chosen_tile, requested_tile
-from sr_edge.export import TileCost, candidate_tiles
+from sr_edge.export.tile_choice import TileCost, candidate_tiles
 from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture, write_picture
 from sr_edge.models import load_model

@@ -1,4 +1,4 @@
-"""`sr-edge deploy NAME` with no file of the user's: weights, pictures and the bundle's name come along."""
+"""`sr-edge deploy NAME` without any file of the user: weights, images and the bundle's name have defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_edge.bundle import open_bundle
 from sr_edge.cli.deploy import advice_lines
 from sr_edge.cli.output import PIPE_WIDTH, result_on_stdout
 from sr_edge.deploy import Recommendation
-from sr_edge.deploy.recommendation import LEAST_ROUNDS
+from sr_edge.deploy.recommendation import MIN_ROUNDS
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.runtimes import supports
 from sr_edge.spec import Precision
@@ -34,7 +34,7 @@ def test_every_bundled_network_is_deployed_by_its_name(
     assert [path.name for path in tmp_path.iterdir()] == [f"{title}.sredge"]
     with open_bundle(tmp_path / f"{title}.sredge") as bundle:
         assert (bundle.manifest.card.name, bundle.manifest.card.scale) == (name, int(scale))
-    assert "two pictures that come along" in json.loads(outcome.stdout)["notes"][-1]
+    assert "two bundled images" in json.loads(outcome.stdout)["notes"][-1]
 
 
 def test_a_bundle_of_that_name_is_not_overwritten_by_chance(
@@ -53,13 +53,13 @@ def test_the_command_that_deploy_recommends_runs(
     sr_edge: SrEdge, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    chosen = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8", "--runs", LEAST_ROUNDS)
+    chosen = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8", "--runs", MIN_ROUNDS)
     options = ("--tile", "24", *chosen, "--no-memory", "--no-tile-needs", "--images", pictures)
     outcome = sr_edge("deploy", "convnet-tiny", "--scale", "2", *options)
     assert outcome.code == 0, outcome.stderr
     _, advice = outcome.stdout.split("recommended here, by what was measured:\n")
-    words, command, python = advice.splitlines()
-    assert words.startswith("onnxruntime: ")
+    summary, command, python = advice.splitlines()
+    assert summary.startswith("onnxruntime: ")
     assert python.startswith("    sr_edge.open_session('convnet-tiny-x2.sredge', 'onnxruntime', sr_edge.Precision.")
     program, *arguments = shlex.split(command)
     assert program == "sr-edge"

@@ -20,8 +20,8 @@ from google.protobuf import (  # type: ignore[import-untyped]  # ships no types
 
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.export import check_graph
-from sr_edge.export.served_graph import served_graph
-from sr_edge.export.serving import ServedBy
+from sr_edge.export.served_graph import load_served_graph
+from sr_edge.export.serving import ServingBackend
 from sr_edge.spec import FrameFormat, Precision
 
 SrEdge = Callable[..., Any]
@@ -131,14 +131,14 @@ def test_uint8_put_around_a_graph_gives_the_pictures_of_the_float_graph(bundle: 
         floats = tuple(item for item in opened.manifest.artifacts if item.io is FrameFormat.FLOAT_NCHW)
         older = Bundle(opened.path, opened.folder, replace(opened.manifest, artifacts=floats))
         graphs = [
-            served_graph(older, ServedBy.TENSORRT, Precision.INT8, Precision.FP32, io)
+            load_served_graph(older, ServingBackend.TENSORRT, Precision.INT8, Precision.FP32, io)
             for io in (FrameFormat.UINT8_NHWC, FrameFormat.FLOAT_NCHW)
         ]
     assert [graph.is_as_stored for graph in graphs] == [False, True]
     assert check_graph(graphs[0].model) == ()
-    found, wanted = (run(graph.data, tensor) for graph, tensor in zip(graphs, (frame, batch), strict=True))
+    actual, wanted = (run(graph.data, tensor) for graph, tensor in zip(graphs, (frame, batch), strict=True))
     expected = np.rint(np.clip(wanted, 0, 1) * 255).transpose(0, 2, 3, 1)
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1  # 1/255 in front is another float
+    assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1  # 1/255 in front is another float
 
 
 def run(graph: bytes, tensor: Any) -> Any:

@@ -16,7 +16,7 @@ from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.errors import NotDeployable
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, find_release
-from sr_edge.export.trtexec import TrtexecFiles, trtexec_command
+from sr_edge.export.trtexec import TrtexecFiles, build_trtexec_command
 from sr_edge.spec import ActivationType, FrameFormat, TileSpec
 from tests.expected_errors import raises
 
@@ -111,7 +111,7 @@ def test_a_dynamic_graph_gets_the_bundles_size() -> None:
     )
     files = TrtexecFiles(Path("a.onnx"), Path("a.plan"), Path("t.cache"))
     release = find_release("tensorrt-10.3")
-    words = trtexec_command(model, files, release, TileSpec(24, 32), FrameFormat.FLOAT_NCHW)
+    words = build_trtexec_command(model, files, release, TileSpec(24, 32), FrameFormat.FLOAT_NCHW)
     assert "--optShapes=input:1x3x24x32" in words
 
 

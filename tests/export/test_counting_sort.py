@@ -89,15 +89,15 @@ def test_runtimes_and_precision_hints_agree(tokens: int, clusters: int, openvino
     example = numbers.float()[:, None]
     graph = graph_of(SortOf(tokens, clusters), example)
     wanted = stable(numbers.numpy())
-    found = {"onnxruntime": next(iter(run_onnxruntime(graph, {"input": example.numpy()}).values()))}
+    outputs = {"onnxruntime": next(iter(run_onnxruntime(graph, {"input": example.numpy()}).values()))}
     for hint in ("f32", "bf16"):
         model = openvino_core.read_model(graph.SerializeToString())
         compiled = openvino_core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-        found[hint] = compiled({"input": example.numpy()})[0]
+        outputs[hint] = compiled({"input": example.numpy()})[0]
         if hint == "bf16" and "BF16" in openvino_core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             ran = {str(node.get_rt_info()["runtimePrecision"].astype(str)) for node in matmuls_of(compiled)}
             assert ran == {"bf16"}
-    for digits in found.values():
+    for digits in outputs.values():
         np.testing.assert_array_equal(joined(digits), wanted)
 
 

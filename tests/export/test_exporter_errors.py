@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import sr_edge
 from sr_edge.errors import ExportError, TileError
 from sr_edge.export.exporter_errors import MAX_REASON_LENGTH, exporter_reason
 from sr_edge.export.native_output import captured_native_output
@@ -88,6 +89,6 @@ def test_it_works_where_stdout_is_closed() -> None:
         "with captured_native_output() as output: os.write(2, b'x')\n"
         "assert output.text == 'x'"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sr_edge.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.PIPE, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")

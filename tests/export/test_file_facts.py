@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, and what is found out about one from elsewhere."""
+"""The properties of ONNX files that sr-edge wrote, and of files from other tools."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_a_file_of_our_own_tells_its_card(small_taylor: LoadedModel, taylor_tile
 
 def test_a_foreign_file_is_looked_at_and_run(shuffle_graph: onnx.ModelProto, tile: TileSpec, tmp_path: Path) -> None:
     card = ModelCard(name="foreign", scale=2, parameters=0)
-    found = read_onnx_properties(written(shuffle_graph, tmp_path))
-    assert found == OnnxProperties(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
+    properties = read_onnx_properties(written(shuffle_graph, tmp_path))
+    assert properties == OnnxProperties(card, tile, FP32, FP32, FrameFormat.FLOAT_NCHW)
     assert read_onnx_properties(written(to_fp16(shuffle_graph).model, tmp_path)).precision is FP16
     bytes_in = read_onnx_properties(written(wrap_uint8(shuffle_graph).model, tmp_path))
     assert (bytes_in.io, bytes_in.tile, bytes_in.card.scale) == (FrameFormat.UINT8_NHWC, tile, 2)
@@ -50,10 +50,10 @@ def test_a_foreign_file_of_free_size_has_no_tile(tmp_path: Path) -> None:
             written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path)
         )
     text = "g (float[n,3,h,w] x) => (float[n,3,H,W] y) <float[4] s = {1,1,3,3}> { y = Resize(x, , s) }"
-    found = read_onnx_properties(
+    properties = read_onnx_properties(
         written(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), tmp_path)
     )
-    assert (found.tile, found.card.scale) == (None, 3)
+    assert (properties.tile, properties.card.scale) == (None, 3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sr_edge.export.gelu import HalvedGelu
+from sr_edge.export.feed_forward import HalvedGelu
 from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
@@ -28,8 +28,8 @@ def test_gelu_is_torchs_and_survives_in_front_of_a_convolution() -> None:
 
 @pytest.mark.parametrize("name", [name for name in model_names() if name.endswith("-tiny")])
 def test_onnxruntime_fuses_every_gelu_of_every_static_form(name: str, tmp_path: Path) -> None:
-    side = max(8, find_architecture(name)[0].multiple_px)
-    graph = simplify(trace(to_static(build_network(name, 2), side, side), TileSpec(side, side))).model
+    size_px = max(8, find_architecture(name)[0].multiple_px)
+    graph = simplify(trace(to_static(build_network(name, 2), size_px, size_px), TileSpec(size_px, size_px))).model
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that such a file suits this machine only

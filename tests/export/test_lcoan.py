@@ -68,12 +68,12 @@ def test_pattern_has_the_order_and_weights_of_the_training_form(height: int, wid
     with torch.inference_mode():
         clusters = twin.fp32_nearest(twin.embedded(x))
         wanted = sparse_pattern(as_tokens(layer.conv_match(x)), clusters[None], 384)
-        found = twin(x)
-    assert torch.equal(found.ranks.argsort(), wanted.order[0])
+        pattern = twin(x)
+    assert torch.equal(pattern.ranks.argsort(), wanted.order[0])
     weights = wanted.weights[0]
     if len(weights) == 1:  # three copies of the window itself
         weights = weights.reshape(*weights.shape[:-1], 3, -1).sum(-2)
-    torch.testing.assert_close(found.weights, weights, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pattern.weights, weights, rtol=0, atol=1e-12)
 
 
 def test_a_second_rewrite_changes_nothing() -> None:
@@ -102,11 +102,11 @@ def test_nothing_dead_remains() -> None:
 
 def a_map(tokens: int, features: int, centroids: Centroids) -> Tensor:
     """Tokens with exact ties, copies of centroids and zeros among them."""
-    found = torch.randn(tokens, features) * torch.rand(tokens, 1) * 100
-    found[1] = 0
-    found[2:6] = centroids.means[0, :4] * 3
-    found[6:9] = found[9:12]
-    return found
+    values = torch.randn(tokens, features) * torch.rand(tokens, 1) * 100
+    values[1] = 0
+    values[2:6] = centroids.means[0, :4] * 3
+    values[6:9] = values[9:12]
+    return values
 
 
 def some_centroids(clusters: int, features: int) -> Centroids:
@@ -122,13 +122,13 @@ def test_nearest_centroid_is_that_of_the_largest_cosine() -> None:
     centroids = some_centroids(128, 128)
     tokens = a_map(3000, 128, centroids)
     cosines = functional.normalize(tokens.double(), dim=-1) @ functional.normalize(centroids.means[0].double()).T
-    found = NearestCentroid(centroids)(tokens)
+    clusters = NearestCentroid(centroids)(tokens)
     best, second = cosines.topk(2).values.unbind(-1)
     clear = best - second > 2.0**-20
     assert clear.double().mean() > 0.97
-    assert torch.equal(found[clear], cosines.argmax(-1)[clear])
-    assert torch.equal(found[clear], nearest(tokens, centroids.means[0])[clear])
-    assert found[1] == 0 and found[5] == 3 and not (found == 7).any() and not (found == 9).any()
+    assert torch.equal(clusters[clear], cosines.argmax(-1)[clear])
+    assert torch.equal(clusters[clear], nearest(tokens, centroids.means[0])[clear])
+    assert clusters[1] == 0 and clusters[5] == 3 and not (clusters == 7).any() and not (clusters == 9).any()
 
 
 def test_digits_are_exact() -> None:
@@ -151,14 +151,14 @@ def test_runtimes_choose_the_same_clusters_for_the_same_map(tokens: int, openvin
     embedded = a_map(tokens, 128, centroids)
     wanted = layer(embedded).numpy()
     graph = graph_of(layer, embedded)
-    found = [next(iter(run_onnxruntime(graph, {"input": embedded.numpy()}).values()))]
+    results = [next(iter(run_onnxruntime(graph, {"input": embedded.numpy()}).values()))]
     model = openvino_core.read_model(graph.SerializeToString())
     compiled = openvino_core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found.append(compiled({"input": embedded.numpy()})[0])
+    results.append(compiled({"input": embedded.numpy()})[0])
     shuffled = torch.randperm(128)
     centroids.means.copy_(centroids.means[..., shuffled])
-    found.append(NearestCentroid(centroids)(embedded[:, shuffled]).numpy())
-    for clusters in found:
+    results.append(NearestCentroid(centroids)(embedded[:, shuffled]).numpy())
+    for clusters in results:
         np.testing.assert_array_equal(clusters, wanted)
 
 
@@ -200,8 +200,8 @@ def test_bf16_moves_few_tokens_and_ranks_them_exactly(
             {"input": picture}
         )[0]
     clusters: dict[str, Tensor] = {}
-    for name, found in digits.items():
-        whole = torch.from_numpy(np.rint(found)).long()
+    for name, values in digits.items():
+        whole = torch.from_numpy(np.rint(values)).long()
         clusters[name] = whole[:, 0]
         wanted = np.argsort(np.argsort(whole[:, 0].numpy(), kind="stable"))
         np.testing.assert_array_equal((whole[:, 1] + 128 * whole[:, 2]).numpy(), wanted)

@@ -52,12 +52,12 @@ def test_taylor_swinir_twin_equals_the_training_form(size: SwinConfig, height: i
 
 
 def test_both_forms_are_reached_by_the_configurations_above() -> None:
-    found = {
+    forms = {
         form.split(",")[0]
         for size, height, width in configs()
         for form in forms_of(to_static(TaylorSwinIR(size), height, width)).values()
     }
-    assert found == {"direct", "efficient"}
+    assert forms == {"direct", "efficient"}
 
 
 @pytest.mark.parametrize(("tokens", "dim", "heads"), [(16, 12, 3), (60, 20, 2), (400, 20, 2), (200, 12, 4)])
@@ -128,9 +128,9 @@ def test_products_reproduce_the_taylor_weight(d: int) -> None:
     q, k = torch.randn(2, 1, 1, d, 7, dtype=torch.float64)
     one = torch.ones(1, 1, 1, 7, dtype=torch.float64)
     phi_q, phi_k = (Products(d)(torch.cat([one, x], dim=2)) for x in (q, k))
-    found = (phi_q * feature_weights(d)[:, None]).transpose(-1, -2) @ phi_k
+    weights = (phi_q * feature_weights(d)[:, None]).transpose(-1, -2) @ phi_k
     scores = q.transpose(-1, -2) @ k
-    torch.testing.assert_close(found, 1 + scores + scores**2 / 2)
+    torch.testing.assert_close(weights, 1 + scores + scores**2 / 2)
 
 
 def test_forms_meet_at_the_symmetric_crossover() -> None:
@@ -162,5 +162,5 @@ def test_mean_free_norm_is_layer_norm_and_does_not_cancel() -> None:
     reflected = torch.einsum("ij,bjhw->bihw", reflection, x)
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         normed = MeanFreeNorm(norm.to(dtype))(reflected.to(dtype)).double()
-        found = torch.einsum("ij,bjhw->bihw", weight, normed) + bias[:, None, None]
-        assert (found - wanted).abs().max() <= bound
+        actual = torch.einsum("ij,bjhw->bihw", weight, normed) + bias[:, None, None]
+        assert (actual - wanted).abs().max() <= bound

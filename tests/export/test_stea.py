@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.export.affine import Affine, side_by_side
+from sr_edge.export.affine import Affine, sum_of_maps
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.lstea import StaticReconstruction
 from sr_edge.export.onnx_file import export_onnx
@@ -152,12 +152,12 @@ def test_affine_maps_compose() -> None:
     torch.manual_seed(0)
     first, second = nn.Conv2d(4, 6, 1).double(), nn.Conv2d(6, 3, 1).double()
     x, y = torch.randn(2, 1, 4, 2, 2, dtype=torch.float64)
-    whole = Affine.of(nn.Sequential(first, second))
-    torch.testing.assert_close(whole.conv(torch.float64)(x), second(first(x)))
-    joined = side_by_side([whole, Affine.of(second).after(Affine.of(first))]).conv(torch.float64)
-    torch.testing.assert_close(joined(torch.cat([x, y], 1)), second(first(x)) + second(first(y)))
+    whole = Affine.from_layer(nn.Sequential(first, second))
+    torch.testing.assert_close(whole.to_conv(torch.float64)(x), second(first(x)))
+    summed = sum_of_maps([whole, Affine.from_layer(second).after(Affine.from_layer(first))]).to_conv(torch.float64)
+    torch.testing.assert_close(summed(torch.cat([x, y], 1)), second(first(x)) + second(first(y)))
     parts = whole.split([1, 3])
-    torch.testing.assert_close(side_by_side(parts).conv(torch.float64)(x), second(first(x)))
+    torch.testing.assert_close(sum_of_maps(parts).to_conv(torch.float64)(x), second(first(x)))
 
 
 def small_models() -> dict[str, LoadedModel]:

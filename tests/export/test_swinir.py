@@ -38,7 +38,7 @@ def small() -> LoadedModel:
 def configs() -> Iterator[tuple[SwinConfig, int, int]]:
     yield SMALL, 8, 8
     yield SMALL, 16, 24
-    yield SMALL, 8, 24  # no shift: one window spans the shorter side
+    yield SMALL, 8, 24  # no shift: one window spans the shorter edge
     yield replace(SMALL, heads=1, scale=3), 24, 16
     yield replace(SMALL, window=7), 14, 21
     yield replace(SMALL, heads=6, window=4, upsampler=Upsampler.PIXELSHUFFLE, scale=4), 12, 8

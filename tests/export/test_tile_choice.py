@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from sr_edge.errors import TileError
-from sr_edge.export.tile_choice import TileCost, candidate_tiles, choose_tile, new_output_pixels, time_per_pixel_ns
+from sr_edge.export.tile_choice import (
+    TileCost,
+    candidate_tiles,
+    choose_tile,
+    measure_tile,
+    new_output_pixels,
+    time_per_pixel_ns,
+)
+from sr_edge.models import load_model
 from sr_edge.spec import ModelCard, TileSpec
 from tests.expected_errors import raises
 
@@ -11,8 +19,8 @@ CARD = ModelCard(name="net", scale=2, parameters=1, multiple_px=48, overlap_px=1
 MEGABYTE = 1 << 20
 
 
-def cost(side: int, latency_ms: float, megabytes: int) -> TileCost:
-    return TileCost(TileSpec(side, side), latency_ms, megabytes * MEGABYTE)
+def cost(size_px: int, latency_ms: float, megabytes: int) -> TileCost:
+    return TileCost(TileSpec(size_px, size_px), latency_ms, megabytes * MEGABYTE)
 
 
 MEASURED = {48: cost(48, 10.0, 50), 96: cost(96, 45.0, 150), 144: cost(144, 120.0, 400)}
@@ -58,3 +66,10 @@ def test_a_tile_of_nothing_but_overlap_is_refused() -> None:
     wide = ModelCard(name="net", scale=2, parameters=1, overlap_px=48)
     with raises(TileError, found=48, wanted=49):
         choose_tile(wide, measure, [TileSpec(48, 96)])
+
+
+def test_a_tile_is_exported_and_measured() -> None:
+    cost = measure_tile(load_model("convnet-tiny", 2, random_weights=True), TileSpec(24, 32), "onnxruntime")
+    assert cost.tile == TileSpec(24, 32)
+    assert cost.latency_ms > 0
+    assert cost.memory_bytes > 0

@@ -35,7 +35,7 @@ def small() -> LoadedModel:
 def configs() -> Iterator[tuple[UPSConfig, int, int]]:
     yield SMALL, 8, 8
     yield SMALL, 16, 24
-    yield SMALL, 8, 24  # no shift: one window spans the shorter side
+    yield SMALL, 8, 24  # no shift: one window spans the shorter edge
     yield replace(SMALL, projection_dim=5), 24, 16
     yield replace(SMALL, sharing=Sharing.PER_LAYER), 16, 16
     yield replace(SMALL, values=ValueSource.PROJECTED, scale=3), 16, 16
