@@ -9,8 +9,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from sr_edge.address import without_secrets
-from sr_edge.camera import Source, SourceInfo, VideoFrame
-from sr_edge.camera.ports import ignore_event
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.ports import Source, SourceInfo, ignore_event
 from sr_edge.camera.reopening import ReopeningSource
 from sr_edge.camera.timeline import Timeline
 from sr_edge.errors import StreamError

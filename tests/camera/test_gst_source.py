@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+import sr_edge
 from tests.camera.stand_ins import PATIENCE_S
 
 pytestmark = pytest.mark.services
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(sr_edge.__file__).resolve().parents[1]
 PROGRAM = """
 import json, sys
 from sr_edge.errors import StreamError

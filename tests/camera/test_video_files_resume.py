@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sr_edge
 from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.video_file import VideoResult, frames_kept, plan_video, upscale_video
@@ -27,7 +28,7 @@ from tests.expected_errors import raises
 PART = 4
 LONG = Film(range(0, 30 * 3000, 3000), audio="aac", subtitles=[(100, 300, "one"), (700, 100, "two")])
 KILLED_WHERE_A_FILE_GROWS = -signal.SIGXFSZ
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(sr_edge.__file__).resolve().parents[1]
 
 KILLING = """
 import os, resource, signal, sys
