@@ -22,7 +22,7 @@ from sr_edge.camera.simple_sinks import CallbackSink, NullSink
 from sr_edge.camera.statistics import StreamReport, Times
 from sr_edge.camera.streaming import Stream, stream
 from sr_edge.camera.video_file import VideoJob, VideoResult, plan_video, upscale_video
-from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.camera.watch import HungStage
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Chroma",
     "Colour",
     "ColourRange",
-    "Copied",
     "Dropping",
     "EventLog",
     "FallbackTiming",
@@ -56,6 +55,7 @@ __all__ = [
     "SourceOptions",
     "Stream",
     "StreamReport",
+    "StreamSelection",
     "Times",
     "VideoCodec",
     "VideoFrame",

@@ -39,13 +39,19 @@ class VideoWords:
 
     def settings(self, resume: bool) -> VideoSettings:
         """Raises UsageError for values that are not valid."""
-        from sr_edge.camera.video_file_settings import ALL_FRAMES, Copied, FrameRange, VideoCodec, VideoSettings
+        from sr_edge.camera.video_file_settings import (
+            ALL_FRAMES,
+            FrameRange,
+            StreamSelection,
+            VideoCodec,
+            VideoSettings,
+        )
 
         return VideoSettings(
             _chosen("codec", VideoCodec, self.codec) if self.codec else None,
             self.crf,
             FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
-            _chosen("choice of streams", Copied, self.copy),
+            _chosen("stream selection", StreamSelection, self.copy),
             resume,
         )
 

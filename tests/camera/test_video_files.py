@@ -17,7 +17,7 @@ from av.stream import Disposition
 from sr_edge.camera.enlarger import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.camera.frame import PixelFormat
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
-from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.films import (
@@ -144,7 +144,7 @@ def test_subtitles_are_copied(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(("copied", "kinds"), [("all", {"video", "audio", "subtitle"}), ("audio", {"video", "audio"})])
 def test_streams_that_are_not_wanted_are_left_out_and_named(tmp_path: Path, copied: str, kinds: set[str]) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
-    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(copied=Copied(copied)))
+    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(copied_streams=StreamSelection(copied)))
     with av.open(tmp_path / "out.mp4") as container:
         assert {stream.type for stream in container.streams} == kinds
     assert (result.notes == ()) == (copied == "all")
@@ -202,7 +202,9 @@ def test_times_that_start_again_go_on(tmp_path: Path) -> None:
     result = upscaled(source, tmp_path / "out.mp4")
     assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
     assert numbers_of(tmp_path / "out.mp4") == [*range(10), *range(10)]
-    assert result.notes == ("times that did not rise moved the last frames by 0.333333 s; sound may be out of step",)
+    assert result.notes == (
+        "timestamps that did not increase moved the last frames by 0.333333 s; the audio may be out of sync",
+    )
 
 
 QUARTER_TURN = (0, 65_536, 0, -65_536, 0, 0, 48 << 16, 0, 1 << 30)
@@ -302,7 +304,7 @@ def test_rgb_becomes_full_colour_and_says_so(tmp_path: Path) -> None:
     )
     result = upscaled(source, tmp_path / "out.mp4")
     assert result.format is PixelFormat.I444
-    assert result.notes == ("the RGB pixels became yuv444p, BT.709", "its opacity is left out")
+    assert result.notes == ("the RGB pixels were converted to yuv444p, BT.709", "its alpha channel is left out")
     picture = pictures_of(tmp_path / "out.mp4")[0]
     assert (picture.color_range, picture.colorspace) == (1, 1)
 

@@ -16,7 +16,7 @@ import pytest
 from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_codec import SUFFIXES
-from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from tests.camera.films import Film, pts_of, shoot
 from tests.expected_errors import raises
@@ -216,7 +216,7 @@ def test_a_folder_that_is_absent_is_named_before_the_work(tmp_path: Path) -> Non
 
 def test_what_a_container_cannot_hold_can_be_left_out(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
-    result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied=Copied.NONE))
+    result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied_streams=StreamSelection.NONE))
     assert result.notes == ("left out: stream 1 (audio aac), stream 2 (subtitle mov_text)",)
 
 

@@ -25,7 +25,7 @@ from sr_edge.errors import EngineError, FrameError, StreamError, UsageError
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 from tests.expected_errors import raises
 
-PART = 4
+SEGMENT = 4
 LONG = Film(range(0, 30 * 3000, 3000), audio="aac", subtitles=[(100, 300, "one"), (700, 100, "two")])
 KILLED_WHERE_A_FILE_GROWS = -signal.SIGXFSZ
 ROOT = Path(sr_edge.__file__).resolve().parents[1]
@@ -44,13 +44,13 @@ def die_when(done, total):
     counts.append(done)
     if where == str(done):
         os.kill(os.getpid(), signal.SIGKILL)
-    if where == "join" and counts.count(total) == 2:
+    if where == "mux" and counts.count(total) == 2:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
 settings = VideoSettings(VideoCodec(codec))
-upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2), die_when, part_frames=4)
+upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2), die_when, segment_frames=4)
 """
 """Kills itself after so many frames, or in the middle of the file that the parts become, as that grows too large."""
 
@@ -77,9 +77,9 @@ def run(
     upscaler: BicubicFrameUpscaler,
     settings: VideoSettings | None = None,
     on_frame: Callable[[int, int], None] | None = None,
-    part_frames: int = PART,
+    segment_frames: int = SEGMENT,
 ) -> VideoResult:
-    return upscale_video(plan_video(source, target, 2, settings), upscaler, on_frame, part_frames)
+    return upscale_video(plan_video(source, target, 2, settings), upscaler, on_frame, segment_frames)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_failed_run_is_gone_on_with_to_the_same_bytes(source: Path, tmp_path: 
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "whole.mp4", "out.mp4"}
 
 
-@pytest.mark.parametrize(("where", "kept"), [("2", 0), ("5", 4), ("17", 16), ("30", 28), ("join", 30)])
+@pytest.mark.parametrize(("where", "kept"), [("2", 0), ("5", 4), ("17", 16), ("30", 28), ("mux", 30)])
 def test_a_killed_run_is_gone_on_with_to_the_same_bytes(
     source: Path, tmp_path: Path, whole: bytes, where: str, kept: int
 ) -> None:
@@ -118,12 +118,12 @@ def test_a_killed_run_is_gone_on_with_to_the_same_bytes(
     paths = (str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     arguments = [sys.executable, "-c", KILLING, str(source), str(target), "h264", where]
-    killed_by = KILLED_WHERE_A_FILE_GROWS if where == "join" else -signal.SIGKILL
+    killed_by = KILLED_WHERE_A_FILE_GROWS if where == "mux" else -signal.SIGKILL
     assert subprocess.run(arguments, env=environment, check=False).returncode == killed_by
     assert not target.exists()
     assert frames_kept(target) == kept
-    half_joined = [path.stat().st_size for path in (tmp_path / "out.mp4.parts").glob(".joined.mp4.*.part")]
-    assert half_joined == ([4000] if where == "join" else [])
+    half_muxed = [path.stat().st_size for path in (tmp_path / "out.mp4.segments").glob(".muxed.mp4.*.part")]
+    assert half_muxed == ([4000] if where == "mux" else [])
     assert run(source, target, Failing()).resumed == kept
     assert target.read_bytes() == whole
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4", "whole.mp4", "out.mp4"}
@@ -144,7 +144,7 @@ def test_parts_of_every_codec_fit_together(tmp_path: Path, codec: VideoCodec) ->
 
 def test_one_long_part_and_many_show_the_same(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "many.mp4", Failing())
-    run(source, tmp_path / "one.mp4", Failing(), part_frames=100)
+    run(source, tmp_path / "one.mp4", Failing(), segment_frames=100)
     assert pts_of(tmp_path / "many.mp4") == pts_of(tmp_path / "one.mp4") == pts_of(source)
     assert numbers_of(tmp_path / "many.mp4") == numbers_of(tmp_path / "one.mp4")
 
@@ -169,13 +169,13 @@ def test_ctrl_c_keeps_the_finished_parts_and_nothing_half_written(source: Path, 
     with pytest.raises(KeyboardInterrupt):
         run(source, target, BicubicFrameUpscaler(2), on_frame=press)
     assert frames_kept(target) == 8
-    assert sorted(path.name for path in (tmp_path / "out.mp4.parts").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out.mp4.segments").iterdir()) == [
         "000000.json",
         "000000.mp4",
         "000001.json",
         "000001.mp4",
+        "fingerprint.json",
         "lock",
-        "plan.json",
     ]
 
 
@@ -215,8 +215,8 @@ def names_in(error: UsageError) -> tuple[list[str], list[str]]:
 def test_parts_of_another_length_are_not_mixed_in(source: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
-    with raises(UsageError, found={"the part length": "5 frames"}, wanted={"the part length": "4 frames"}):
-        run(source, tmp_path / "out.mp4", Failing(), part_frames=5)
+    with raises(UsageError, found={"the segment length": "5 frames"}, wanted={"the segment length": "4 frames"}):
+        run(source, tmp_path / "out.mp4", Failing(), segment_frames=5)
 
 
 def test_another_model_is_noticed(source: Path, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_frames_that_come_otherwise_than_before_are_noticed(source: Path, tmp_pa
     """As another version of the decoder might give them."""
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", Failing(at=13))
-    record = tmp_path / "out.mp4.parts" / "000002.json"
+    record = tmp_path / "out.mp4.segments" / "000002.json"
     segment = json.loads(record.read_text())
     assert segment["pts"] == [24_000, 27_000, 30_000, 33_000]
     record.write_text(json.dumps({**segment, "pts": [24_000, 27_000, 30_001, 33_000]}))
@@ -264,7 +264,7 @@ def test_no_resume_begins_again(source: Path, tmp_path: Path, whole: bytes) -> N
 
 
 def test_two_processes_do_not_make_one_file(source: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out.mp4.parts"
+    folder = tmp_path / "out.mp4.segments"
     folder.mkdir()
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -273,7 +273,7 @@ def test_two_processes_do_not_make_one_file(source: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(source: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out.mp4.parts"
+    folder = tmp_path / "out.mp4.segments"
     folder.mkdir()
     (folder / "holiday.txt").write_text("mine")
     with raises(UsageError, found=folder):
@@ -295,19 +295,19 @@ def test_a_join_that_fails_leaves_the_parts(source: Path, tmp_path: Path, whole:
     counts: list[int] = []
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def limit_the_joined_file(done: int, total: int) -> None:
+    def limit_the_muxed_file(done: int, total: int) -> None:
         counts.append(done)
         if counts.count(total) == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
 
     try:
         with pytest.raises(StreamError) as caught:
-            run(source, tmp_path / "out.mp4", Failing(), on_frame=limit_the_joined_file)
+            run(source, tmp_path / "out.mp4", Failing(), on_frame=limit_the_muxed_file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"out.mp4: {os.strerror(errno.EFBIG)}" in caught.value.problem
     assert not (tmp_path / "out.mp4").exists()
-    assert not list((tmp_path / "out.mp4.parts").glob("*joined*"))
+    assert not list((tmp_path / "out.mp4.segments").glob("*muxed*"))
     second = Failing()
     assert run(source, tmp_path / "out.mp4", second).resumed == 30
     assert second.seen[1:] == []
