@@ -92,7 +92,7 @@ def preview(
             model=model.name,
             scale=upscaler.scale,
             policy=str(chosen),
-            choices=choices if first in choices else (first, *choices),
+            engines=choices if first in choices else (first, *choices),
         )
         access = access_for(host)
         stream.start()
@@ -105,11 +105,11 @@ def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     """Opens it; a file is played by the clock, and again when it ends."""
     from sr_edge.camera import SourceOptions, open_source
     from sr_edge.camera.paced import PacedSource
-    from sr_edge.camera.preview.repeated import RepeatedSource
+    from sr_edge.camera.preview.repeated import RepeatingSource
 
     options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     again = not once and (Path(text).is_file() or Path(text).is_dir())
-    opened = RepeatedSource(lambda: open_source(text, options)) if again else opened_source(text, options)
+    opened = RepeatingSource(lambda: open_source(text, options)) if again else opened_source(text, options)
     return opened if opened.is_live else PacedSource(opened)
 
 
