@@ -231,8 +231,8 @@ def _notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
         yield "its HDR metadata is left out; --codec h265 keeps it"
     if probe.is_interlaced:
         yield "it is interlaced; deinterlace it first to avoid combing artifacts"
-    if summary.undecodable_packets:
-        yield f"{summary.undecodable_packets} damaged packets could not be decoded; their frames are missing"
+    if summary.unreadable_packets:
+        yield f"{summary.unreadable_packets} damaged packets could not be decoded; their frames are missing"
     if summary.timestamp_shift_s:
         yield (
             f"timestamps that did not increase moved the last frames by {summary.timestamp_shift_s:g} s; the audio may "

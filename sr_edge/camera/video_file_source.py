@@ -32,14 +32,14 @@ class ReadSummary:
         frames: Number of frames in the range.
         first_pts: Timestamp of the first frame of the file, whatever the range.
         last_duration: Duration of the last frame of the range, in units of the time base.
-        undecodable_packets: Packets that could not be decoded; their frames are missing.
+        unreadable_packets: Packets that could not be decoded; their frames are missing.
         timestamp_shift_s: By how many seconds the last frames were moved because their timestamps did not increase.
     """
 
     frames: int
     first_pts: int
     last_duration: int
-    undecodable_packets: int
+    unreadable_packets: int
     timestamp_shift_s: float
 
 
@@ -50,6 +50,7 @@ class VideoFileSource:
     """
 
     is_live = False
+    reconnections = 0
 
     def __init__(self, probe: VideoProbe, frame_range: FrameRange, finished_pts: tuple[int, ...] = ()) -> None:
         """Prepares the source; the file is opened by `frames`.
@@ -69,9 +70,13 @@ class VideoFileSource:
         self._closed = threading.Event()
         self._timeline = Timeline(is_live=False)
         self._progress = _ReadProgress()
-        self._undecodable_packets = 0
+        self._unreadable_packets = 0
         self._first_pts = 0
         self._first_dts: int | None = None
+
+    @property
+    def unreadable_packets(self) -> int:
+        return self._unreadable_packets
 
     def close(self) -> None:
         """Ends `frames` before its next frame. May be called from another thread: it only sets an event."""
@@ -110,7 +115,7 @@ class VideoFileSource:
             frames=count - self._range.first,
             first_pts=self._first_pts,
             last_duration=self._duration(last_frame) if next_pts is None else next_pts - last_pts,
-            undecodable_packets=self._undecodable_packets,
+            unreadable_packets=self._unreadable_packets,
             timestamp_shift_s=float(self._timeline.offset_s),
         )
 
@@ -171,7 +176,7 @@ class VideoFileSource:
                     continue
                 with stream_errors(self.name):
                     av_frames = decode_packet(packet)
-                self._undecodable_packets += av_frames is None
+                self._unreadable_packets += av_frames is None
                 for av_frame in av_frames or ():
                     yield av_frame, self._stored_pts(av_frame, stores_pts)
 

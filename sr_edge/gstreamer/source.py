@@ -27,6 +27,9 @@ _SINK = "appsink name=sr_edge_frames sync=false max-buffers=2"
 class GstSource:
     """The frames at the end of a pipeline; their planes are copied from its buffers."""
 
+    reconnections = 0
+    unreadable_packets = 0
+
     def __init__(self, pipeline: str, previous: GstSource | None = None, silence_s: float = 5.0) -> None:
         """Starts the pipeline.
 

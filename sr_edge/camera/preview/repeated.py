@@ -17,6 +17,7 @@ class RepeatingSource:
     """Repeats the frames of a source; their timestamps and sequence numbers continue to increase."""
 
     is_live = False
+    reconnections = 0
 
     def __init__(self, open_again: Callable[[], Source]) -> None:
         """Opens the source for the first time.
