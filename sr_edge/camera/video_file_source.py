@@ -70,13 +70,9 @@ class VideoFileSource:
         self._closed = threading.Event()
         self._timeline = Timeline(is_live=False)
         self._progress = _ReadProgress()
-        self._unreadable_packets = 0
+        self._unreadable = 0
         self._first_pts = 0
         self._first_dts: int | None = None
-
-    @property
-    def unreadable_packets(self) -> int:
-        return self._unreadable_packets
 
     def close(self) -> None:
         """Ends `frames` before its next frame. May be called from another thread: it only sets an event."""
@@ -115,7 +111,7 @@ class VideoFileSource:
             frames=count - self._range.first,
             first_pts=self._first_pts,
             last_duration=self._duration(last_frame) if next_pts is None else next_pts - last_pts,
-            unreadable_packets=self._unreadable_packets,
+            unreadable_packets=self._unreadable,
             timestamp_shift_s=float(self._timeline.offset_s),
         )
 
@@ -176,7 +172,7 @@ class VideoFileSource:
                     continue
                 with stream_errors(self.name):
                     av_frames = decode_packet(packet)
-                self._unreadable_packets += av_frames is None
+                self._unreadable += av_frames is None
                 for av_frame in av_frames or ():
                     yield av_frame, self._stored_pts(av_frame, stores_pts)
 
