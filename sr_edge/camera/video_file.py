@@ -66,7 +66,7 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """A checked plan for one video file. What can still fail is the undecoded part of the source, and the disk."""
+    """A checked plan for one video file. What can still fail is decoding the remaining frames, and the disk."""
 
     probe: VideoProbe
     target: Path

@@ -133,7 +133,7 @@ def mux(job: MuxJob, folder: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class _TimeRange:
-    """The part of the copied streams that belongs to the frames, and the shift of all timestamps."""
+    """The time range of the copied streams that belongs to the frames, and the shift of all timestamps."""
 
     start_s: Fraction
     end_s: Fraction

@@ -1,4 +1,4 @@
-"""A source that starts again whenever it ends, so that a file can be watched in a loop."""
+"""A source that starts again whenever it ends, so that a file plays in a loop."""
 
 from __future__ import annotations
 
