@@ -246,9 +246,7 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
     assert pts_of(tmp_path / "http:out #1.mp4") == pts_of(renamed)
 
 
-def test_a_pyav_without_display_matrices_refuses_rotation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pyav_without_display_matrices_refuses_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = shoot(tmp_path / "in.mp4", Film(matrix=(0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)))
     monkeypatch.setattr(av, "VideoStream", object)
     with raises(UsageError, found=av.__version__, wanted="av>=17.1"):
