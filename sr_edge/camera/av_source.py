@@ -1,4 +1,4 @@
-"""Everything that FFmpeg can open as a source: files, cameras, RTSP, UDP, HTTP, generated pictures."""
+"""Sources that FFmpeg opens: files, cameras, RTSP, UDP, HTTP, and generated images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.errors import FrameError, StreamError
 
 STANDARD_INPUT = "pipe:0"
-_MOST_ARRIVALS = 128
-_UNREADABLE_IN_A_ROW = 300
-"""Packets without one frame between them, after which the stream counts as lost: ten seconds of most cameras."""
+_MAX_ARRIVALS = 128
+_MAX_UNREADABLE_PACKETS = 300
+"""Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
 
 
 @dataclass(frozen=True)
-class AvAddress:
-    """What FFmpeg is to open, and how.
+class FFmpegInput:
+    """What FFmpeg opens, and how.
 
     Attributes:
-        is_live: None asks the stream: what has no length is live.
-        silence_s: a stream that sends nothing for so long is lost.
+        url: a path or an address.
+        format: FFmpeg's name of the demuxer or input device; None lets FFmpeg detect it.
+        options: of the demuxer and the protocol.
+        is_live: None means that a stream without a duration is live.
+        open_s: the connection must be open within this time.
+        timeout_s: a stream that sends nothing for this long is lost.
     """
 
     url: str
@@ -42,61 +46,70 @@ class AvAddress:
     options: Mapping[str, str] = field(default_factory=dict)
     is_live: bool | None = None
     open_s: float = 10.0
-    silence_s: float = 5.0
+    timeout_s: float = 5.0
 
     @property
     def name(self) -> str:
+        """The URL without user name and password."""
         return "standard input" if self.url == STANDARD_INPUT else without_secrets(self.url)
 
 
-class AvSource:
-    """One opened stream, its first video stream decoded, its audio and subtitles passed on as packets."""
+class FFmpegSource:
+    """An open stream: its first video stream is decoded, its audio and subtitle packets are passed through."""
 
-    def __init__(self, address: AvAddress, lost: AvSource | None = None) -> None:
-        """Opens it.
+    reconnections = 0
+
+    def __init__(self, ffmpeg_input: FFmpegInput, lost: FFmpegSource | None = None) -> None:
+        """Opens the stream.
 
         Args:
-            lost: the same stream, opened before and lost: its time line goes on, its passengers get the new packets.
+            ffmpeg_input: what to open.
+            lost: an earlier connection to the same stream, whose time line and passthrough packets are continued.
 
         Raises:
-            StreamError: it cannot be opened, or has no video that can be decoded here.
+            StreamError: the stream cannot be opened, or has no video that can be decoded.
         """
-        self._address = address
+        self._input = ffmpeg_input
         self._closed = threading.Event()
-        timeouts = None if address.is_live is False else (address.open_s, address.silence_s)
-        with stream_errors(address.name):
+        timeouts = None if ffmpeg_input.is_live is False else (ffmpeg_input.open_s, ffmpeg_input.timeout_s)
+        with stream_errors(ffmpeg_input.name):
             self._container: Any = av.open(
-                address.url, "r", format=address.format, options=dict(address.options), timeout=timeouts
+                ffmpeg_input.url,
+                "r",
+                format=ffmpeg_input.format,
+                options=dict(ffmpeg_input.options),
+                timeout=timeouts,
             )
         try:
             self._video = self._video_stream()
         except BaseException:
             self._container.close()
             raise
-        self.is_live = self._container.duration is None if address.is_live is None else address.is_live
-        self._others = [stream for stream in self._container.streams if stream.type in ("audio", "subtitle")]
+        self.is_live = self._container.duration is None if ffmpeg_input.is_live is None else ffmpeg_input.is_live
+        self._passthrough_streams = [
+            stream for stream in self._container.streams if stream.type in ("audio", "subtitle")
+        ]
         rate = self._video.average_rate or None
         self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live, rate)
         if lost:
             self.timeline.restart()
-        self.info: SourceInfo = (
-            lost.info if lost else SourceInfo(rate, PassthroughPackets(self._others) if self._others else None)
-        )
+        passthrough = PassthroughPackets(self._passthrough_streams) if self._passthrough_streams else None
+        self.info: SourceInfo = lost.info if lost else SourceInfo(rate, passthrough)
         self.unreadable_packets: int = lost.unreadable_packets if lost else 0
-        # Several frames at once in the decoder delay each of them by as many.
+        # Frame threading decodes several frames at a time, and delays each of them by that number of frames.
         self._video.thread_type = "SLICE" if self.is_live else "AUTO"
 
     @property
     def name(self) -> str:
-        return self._address.name
+        return self._input.name
 
     def _video_stream(self) -> Any:
         streams = self._container.streams
         if not streams.video:
-            kinds = sorted({stream.type for stream in streams})
+            stream_types = sorted({stream.type for stream in streams})
             raise StreamError(
-                f"{self.name} has no video stream, only {', '.join(kinds) or 'nothing'}",
-                found=kinds,
+                f"{self.name} has no video stream, only {', '.join(stream_types) or 'nothing'}",
+                found=stream_types,
                 wanted="video",
                 remedy="give a file or stream with video",
             )
@@ -118,44 +131,46 @@ class AvSource:
             self._container.close()
 
     def close(self) -> None:
-        # FFmpeg's reader must not lose its container in the middle of a read: `frames` itself closes it.
+        # Only sets a flag: freeing the container while FFmpeg reads from it in another thread would crash. The
+        # reading thread tests the flag after each packet and closes the container itself. Live sources have a read
+        # timeout, so that it does so in bounded time.
         self._closed.set()
 
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
         sequence = 0
-        unreadable = 0
-        for packet in self._container.demux(self._video, *self._others):
+        unreadable_in_a_row = 0
+        for packet in self._container.demux(self._video, *self._passthrough_streams):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:
-                self._pass_on(packet)
+                self._pass_through(packet)
                 continue
             now_ns = time.monotonic_ns()
-            _remember(arrivals, packet.pts, now_ns)
+            _record_arrival(arrivals, packet.pts, now_ns)
             try:
-                pictures = packet.decode()
+                av_frames = packet.decode()
             except av.error.InvalidDataError:
                 self.unreadable_packets += 1
-                unreadable += 1
-                if unreadable == _UNREADABLE_IN_A_ROW:
+                unreadable_in_a_row += 1
+                if unreadable_in_a_row == _MAX_UNREADABLE_PACKETS:
                     raise StreamError(
-                        f"{self.name}: {unreadable} packets in a row could not be decoded",
-                        found=unreadable,
+                        f"{self.name}: {unreadable_in_a_row} packets in a row could not be decoded",
+                        found=unreadable_in_a_row,
                         remedy="check the sender and the network",
                     ) from None
                 continue
-            for picture in pictures:
+            for av_frame in av_frames:
                 if self._closed.is_set():
                     return
-                unreadable = 0
-                frame = self._frame(picture, sequence, arrivals.pop(picture.pts, now_ns))
-                yield self._placed(upright(frame, display_matrix(picture)))
+                unreadable_in_a_row = 0
+                frame = self._frame(av_frame, sequence, arrivals.pop(av_frame.pts, now_ns))
+                yield self._placed(upright(frame, display_matrix(av_frame)))
                 sequence += 1
 
-    def _frame(self, picture: Any, sequence: int, captured_ns: int) -> VideoFrame:
+    def _frame(self, av_frame: Any, sequence: int, captured_ns: int) -> VideoFrame:
         try:
-            return frame_from_av(picture, sequence, captured_ns)
+            return frame_from_av(av_frame, sequence, captured_ns)
         except FrameError as error:
             raise FrameError(
                 f"{self.name}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
@@ -164,7 +179,7 @@ class AvSource:
     def _placed(self, frame: VideoFrame) -> VideoFrame:
         return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))
 
-    def _pass_on(self, packet: Any) -> None:
+    def _pass_through(self, packet: Any) -> None:
         passthrough = self.info.passthrough
         if passthrough is None or packet.dts is None or (self.is_live and not self.timeline.has_begun):
             return
@@ -175,15 +190,19 @@ class AvSource:
         passthrough.put(packet.stream.index, packet)
 
 
-def _remember(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:
-    """Keeps when the packet of a frame came in: the decoder may hold it back for others."""
+def _record_arrival(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:
+    """Records when the packet of a frame arrived: the decoder may return the frame only after later packets."""
     arrivals[pts] = now_ns
-    if len(arrivals) > _MOST_ARRIVALS:
+    if len(arrivals) > _MAX_ARRIVALS:
         del arrivals[next(iter(arrivals))]
 
 
 def frame_rate(text: str) -> Fraction:
-    """Reads "30" or "30000/1001"; raises StreamError for anything else."""
+    """Reads a frame rate such as "30" or "30000/1001".
+
+    Raises:
+        StreamError: the text is not a positive number or fraction.
+    """
     with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(text)
         if rate > 0:

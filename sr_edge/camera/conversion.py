@@ -1,7 +1,7 @@
-"""Frames from and to FFmpeg's, from and to RGB arrays, in another size or format; the pixel work is libswscale's.
+"""Converts frames from and to PyAV frames and RGB arrays, and changes their size and pixel format, with libswscale.
 
-Every conversion names range and matrix on both sides. Left to itself, libswscale takes BT.601 for everything. Its
-RGB of 16 bits has white at 65,280 (8 bits, shifted), the rest of this project has it at 65,535.
+Every conversion states the colour range and the matrix of both sides: by default libswscale assumes BT.601. White is
+65,280 in its 16-bit RGB (8 bits, shifted) and 65,535 everywhere else in this project.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from sr_edge.errors import FrameError
 _BT709, _BT601_625, _BT601_525 = 1, 5, 6
 _HD_ROWS = 720
 _SWSCALE_MATRIX = {_BT709: 1, 4: 4, _BT601_625: 5, _BT601_525: 5, 7: 7, 9: 9}
-"""libswscale's number for a matrix of H.273."""
+"""From the matrix coefficients of ITU-T H.273 to the colour space numbers of libswscale."""
 _BICUBIC, _FULL_CHROMA, _ACCURATE_ROUNDING = 4, 0x2000, 0x40000
 _EXACT = _BICUBIC | _FULL_CHROMA | _ACCURATE_ROUNDING
-"""Without the last two flags colours are repeated, not interpolated, and off by up to 3 levels."""
+"""Without the last two flags chroma is repeated instead of interpolated, and colours differ by up to 3 levels."""
 _AREA, _CHROMA_OF_ALL_PIXELS = 0x20, 0x4000
 _MEAN_CHROMA = _AREA | _CHROMA_OF_ALL_PIXELS
-"""From RGB of 8 bits: with even sides, colour is the mean of the pixels that share it. Thrice as fast as `_EXACT`."""
+"""From 8-bit RGB of even width and height: chroma is the mean of the pixels that share it. Three times as fast as
+`_EXACT`."""
 
 _SAME_SAMPLES = {
     "yuvj420p": PixelFormat.I420,
     "yuvj422p": PixelFormat.I422,
     "yuvj444p": PixelFormat.I444,
 }
-"""Old names of full range."""
+"""FFmpeg's deprecated names of the formats with full range."""
 _REARRANGED = {
     "yuyv422": PixelFormat.I422,
     "uyvy422": PixelFormat.I422,
@@ -55,103 +56,120 @@ _REARRANGED = {
     "rgba64le": PixelFormat.RGB_16,
     "rgba64be": PixelFormat.RGB_16,
 }
-"""Formats with the same samples in another order; opacity is left out."""
+"""Formats with the same samples in another order; the alpha channel is dropped."""
 
 _PLANAR_RGB = {PixelFormat.RGB: "gbrp", PixelFormat.RGB_16: "gbrp16le"}
-"""What libswscale writes with vector instructions: 4:2:0 of 8 bits in a fifth of the time of RGB side by side.
+"""Planar RGB, which libswscale writes with vector instructions: from 8-bit 4:2:0 five times as fast as packed RGB.
 
-The values are the same, but for frames of 7 and 8 rows.
+The values are the same, except for frames of 7 and 8 rows.
 """
-_RGB_IN_GBR = (2, 0, 1)
+_GBR_PLANES = (2, 0, 1)
+"""The planes of red, green and blue in FFmpeg's GBR formats."""
 
-_own = threading.local()
+_thread_local = threading.local()
 
 
-def frame_from_av(picture: av.VideoFrame, sequence: int = 0, captured_ns: int | None = None) -> VideoFrame:
-    """A decoded frame. Its planes are views of FFmpeg's memory, which lives as long as they do.
+def frame_from_av(av_frame: av.VideoFrame, sequence: int = 0, captured_ns: int | None = None) -> VideoFrame:
+    """Converts a decoded frame. Packed formats become the planar formats with the same samples.
 
-    Packed formats become the planar ones with the same samples. `captured_ns` None means now.
+    Args:
+        av_frame: as FFmpeg decoded it.
+        sequence: the number of the frame in its source.
+        captured_ns: when the frame was captured, by `time.monotonic_ns`; None means now.
+
+    Returns:
+        A frame whose planes are views of FFmpeg's memory, which lives as long as they do.
 
     Raises:
-        FrameError: a pixel format that is not read here.
+        FrameError: the pixel format is not supported.
     """
     now_ns = time.monotonic_ns() if captured_ns is None else captured_ns
-    found = picture.format.name
-    form = _SAME_SAMPLES.get(found) or _REARRANGED.get(found) or _known(found)
-    colour = _colour_of(picture)
-    if found in _REARRANGED:
-        keep = _SWSCALE_MATRIX.get(colour.matrix, 5)
-        picture.color_primaries = picture.color_trc = UNSPECIFIED
-        picture = _reformatter(found, form.value).reformat(
-            picture, format=form.value, src_colorspace=keep, dst_colorspace=keep, interpolation=_EXACT, threads=1
+    format_name = av_frame.format.name
+    pixel_format = _SAME_SAMPLES.get(format_name) or _REARRANGED.get(format_name) or _supported_format(format_name)
+    colour = _colour_of(av_frame)
+    if format_name in _REARRANGED:
+        matrix = _SWSCALE_MATRIX.get(colour.matrix, 5)
+        av_frame.color_primaries = av_frame.color_trc = UNSPECIFIED
+        av_frame = _reformatter(format_name, pixel_format.value).reformat(
+            av_frame,
+            format=pixel_format.value,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            interpolation=_EXACT,
+            threads=1,
         )
-    pts, base = picture.pts, picture.time_base or Fraction(1, 90_000)
-    return VideoFrame(_planes_of(picture, form), form, colour, pts, base, now_ns, sequence)
+    pts, time_base = av_frame.pts, av_frame.time_base or Fraction(1, 90_000)
+    return VideoFrame(_planes_of(av_frame, pixel_format), pixel_format, colour, pts, time_base, now_ns, sequence)
 
 
-def _known(name: str) -> PixelFormat:
+def _supported_format(name: str) -> PixelFormat:
     try:
         return PixelFormat(name)
     except ValueError:
-        known = [form.value for form in PixelFormat]
+        supported = [pixel_format.value for pixel_format in PixelFormat]
         raise FrameError(
             f"the pixel format {name} is not supported",
             found=name,
-            wanted=known,
-            remedy=f"convert the video to one of {', '.join(known)}",
+            wanted=supported,
+            remedy=f"convert the video to one of {', '.join(supported)}",
         ) from None
 
 
-def _colour_of(picture: av.VideoFrame) -> Colour:
-    tagged_range = ColourRange(picture.color_range) if picture.color_range in (1, 2) else ColourRange.UNSPECIFIED
-    full = picture.format.name.startswith("yuvj")
+def _colour_of(av_frame: av.VideoFrame) -> Colour:
+    tagged_range = ColourRange(av_frame.color_range) if av_frame.color_range in (1, 2) else ColourRange.UNSPECIFIED
+    is_full_range = av_frame.format.name.startswith("yuvj")
     return Colour(
-        ColourRange.FULL if full else tagged_range, picture.colorspace, picture.color_primaries, picture.color_trc
+        ColourRange.FULL if is_full_range else tagged_range,
+        av_frame.colorspace,
+        av_frame.color_primaries,
+        av_frame.color_trc,
     )
 
 
-def _planes_of(picture: av.VideoFrame, form: PixelFormat) -> tuple[Plane, ...]:
+def _planes_of(av_frame: av.VideoFrame, pixel_format: PixelFormat) -> tuple[Plane, ...]:
     """Views of the planes, without the padding at the end of each row."""
     planes = []
-    for plane, part in zip(picture.planes, form.layout, strict=True):
-        shape = part.shape(picture.height, picture.width)
-        planes.append(_samples(plane, form.dtype)[: shape[0], : shape[1] * part.components].reshape(shape))
+    for plane, layout in zip(av_frame.planes, pixel_format.layout, strict=True):
+        shape = layout.shape(av_frame.height, av_frame.width)
+        planes.append(_samples(plane, pixel_format.dtype)[: shape[0], : shape[1] * layout.components].reshape(shape))
     return tuple(planes)
 
 
 def _samples(plane: av.video.plane.VideoPlane, dtype: np.dtype[Any]) -> Plane:
-    """(rows, samples of a row and of its padding), a view."""
+    """A view of a plane with the padding at the end of each row: (rows, samples)."""
     samples: Plane = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)  # type: ignore[call-overload]
     return samples
 
 
 def av_from_frame(frame: VideoFrame) -> av.VideoFrame:
-    """The frame as FFmpeg's encoders and filters take it, with its time and colour; the planes are copied."""
-    picture = _untagged(frame)
-    picture.pts, picture.time_base = frame.pts, frame.time_base
-    picture.color_range, picture.colorspace = int(frame.colour.range), frame.colour.matrix
-    picture.color_primaries, picture.color_trc = frame.colour.primaries, frame.colour.transfer
-    return picture
+    """Converts a frame for FFmpeg's encoders and filters, with its pts and colour tags; the planes are copied."""
+    av_frame = _untagged(frame)
+    av_frame.pts, av_frame.time_base = frame.pts, frame.time_base
+    av_frame.color_range, av_frame.colorspace = int(frame.colour.range), frame.colour.matrix
+    av_frame.color_primaries, av_frame.color_trc = frame.colour.primaries, frame.colour.transfer
+    return av_frame
 
 
 def _untagged(frame: VideoFrame) -> av.VideoFrame:
-    """A copy of the samples alone: some releases of PyAV would convert, or refuse, told primaries and transfer."""
-    picture = av.VideoFrame(frame.width, frame.height, frame.format.value)
-    for target, plane in zip(_planes_of(picture, frame.format), frame.planes, strict=True):
+    """A copy of the samples without colour tags: some releases of PyAV convert tagged frames, or reject the tags."""
+    av_frame = av.VideoFrame(frame.width, frame.height, frame.format.value)
+    for target, plane in zip(_planes_of(av_frame, frame.format), frame.planes, strict=True):
         np.copyto(target, plane)
-    return picture
+    return av_frame
 
 
 def rgb_from_frame(frame: VideoFrame) -> frames.Frame:
-    """The pixels as networks take them: (height, width, 3) RGB in full range, uint8 or, above 8 bits, uint16.
+    """Converts a frame to the input of the models: (height, width, 3) RGB in full range.
 
-    Contiguous; a view of the frame's memory where that is such an array already.
+    Returns:
+        A contiguous array, uint8 for 8-bit formats and uint16 for others. It is a view of the frame's memory if that
+        has this layout already.
     """
     if frame.format.is_rgb:
         return np.ascontiguousarray(frame.planes[0])
-    form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
-    target = _PLANAR_RGB[form] if frame.format.chroma else form.value
-    picture = _reformatter(frame.format.value, target).reformat(
+    pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
+    target = _PLANAR_RGB[pixel_format] if frame.format.chroma else pixel_format.value
+    av_frame = _reformatter(frame.format.value, target).reformat(
         _untagged(frame),
         format=target,
         src_colorspace=_SWSCALE_MATRIX[assumed_matrix(frame)],
@@ -160,54 +178,61 @@ def rgb_from_frame(frame: VideoFrame) -> frames.Frame:
         interpolation=_EXACT,
         threads=1,
     )
-    rgb = _interleaved(picture, form) if frame.format.chroma else np.ascontiguousarray(_planes_of(picture, form)[0])
-    return rgb if form is PixelFormat.RGB else _white_from_65280(rgb)
+    rgb = (
+        _interleaved(av_frame, pixel_format)
+        if frame.format.chroma
+        else np.ascontiguousarray(_planes_of(av_frame, pixel_format)[0])
+    )
+    return rgb if pixel_format is PixelFormat.RGB else _white_from_65280(rgb)
 
 
-def _interleaved(picture: av.VideoFrame, form: PixelFormat) -> frames.Frame:
-    """(height, width, 3) of a picture whose planes are green, blue and red."""
-    rgb = np.empty((picture.height, picture.width, 3), form.dtype)
-    for channel, at in enumerate(_RGB_IN_GBR):
-        rgb[..., channel] = _samples(picture.planes[at], form.dtype)[: picture.height, : picture.width]
+def _interleaved(av_frame: av.VideoFrame, pixel_format: PixelFormat) -> frames.Frame:
+    """Packed RGB, (height, width, 3), of a planar GBR frame."""
+    rgb = np.empty((av_frame.height, av_frame.width, 3), pixel_format.dtype)
+    for channel, plane in enumerate(_GBR_PLANES):
+        rgb[..., channel] = _samples(av_frame.planes[plane], pixel_format.dtype)[: av_frame.height, : av_frame.width]
     return rgb
 
 
 def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
-    """Pixels in the format and colour of `like`, and at its place in the stream; the size is that of the pixels.
+    """Converts RGB pixels to a frame with the pixel format, colour, pts and number of another one.
 
-    A matrix that `like` leaves open is named in the result: players guess it by the number of rows, which changes.
+    If `like` has no matrix, the result names the assumed one: players would choose it by the number of rows, which
+    upscaling changes.
 
     Args:
-        rgb_hwc: (height, width, 3) RGB in full range; uint8 for formats of 8 bits, uint16 for others.
+        rgb_hwc: (height, width, 3) RGB in full range; uint8 for 8-bit formats, uint16 for others.
+        like: a frame of any size.
     """
     frames.require_frame(rgb_hwc)
     if like.format.is_rgb:
         return like.with_planes((rgb_hwc.astype(like.format.dtype, copy=False),))
-    form = PixelFormat.RGB if rgb_hwc.dtype == np.uint8 else PixelFormat.RGB_16
-    plane = rgb_hwc if form is PixelFormat.RGB else _white_to_65280(rgb_hwc)
-    # In limited range libswscale rounds colours to the nearest where they stand side by side, else 0.06 levels down.
+    pixel_format = PixelFormat.RGB if rgb_hwc.dtype == np.uint8 else PixelFormat.RGB_16
+    plane = rgb_hwc if pixel_format is PixelFormat.RGB else _white_to_65280(rgb_hwc)
+    # In limited range libswscale rounds chroma to nearest if it writes NV12; into separate planes it rounds 0.06
+    # levels too low on average.
     target = PixelFormat.NV12 if like.format is PixelFormat.I420 else like.format
-    matrix, span = assumed_matrix(like), _assumed_range(like)
-    picture = _reformatter(form.value, target.value).reformat(
-        _untagged(VideoFrame((plane,), form)),
+    matrix, colour_range = assumed_matrix(like), _assumed_range(like)
+    av_frame = _reformatter(pixel_format.value, target.value).reformat(
+        _untagged(VideoFrame((plane,), pixel_format)),
         format=target.value,
         dst_colorspace=_SWSCALE_MATRIX[matrix],
         src_color_range=ColourRange.FULL,
-        dst_color_range=span,
-        interpolation=_MEAN_CHROMA if form is PixelFormat.RGB else _EXACT,
+        dst_color_range=colour_range,
+        interpolation=_MEAN_CHROMA if pixel_format is PixelFormat.RGB else _EXACT,
         threads=1,
     )
-    planes = _planes_of(picture, target)
+    planes = _planes_of(av_frame, target)
     if target is not like.format:
-        luma, colours = planes
-        planes = (luma, *(np.ascontiguousarray(colours[..., channel]) for channel in range(2)))
+        luma, chroma = planes
+        planes = (luma, *(np.ascontiguousarray(chroma[..., channel]) for channel in range(2)))
     return like.with_planes(planes, colour=replace(like.colour, matrix=matrix))
 
 
 def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
-    """Another size by bicubic, plane by plane: no detour over RGB; range and matrix stay what they are."""
+    """Resizes each plane by bicubic interpolation, without conversion to RGB. Range and matrix do not change."""
     matrix = _SWSCALE_MATRIX[assumed_matrix(frame)]
-    picture = _reformatter(frame.format.value, frame.format.value).reformat(
+    av_frame = _reformatter(frame.format.value, frame.format.value).reformat(
         _untagged(frame),
         width=width,
         height=height,
@@ -217,40 +242,40 @@ def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
         threads=1,
     )
     colour = frame.colour if frame.format.is_rgb else replace(frame.colour, matrix=assumed_matrix(frame))
-    return frame.with_planes(_planes_of(picture, frame.format), colour=colour)
+    return frame.with_planes(_planes_of(av_frame, frame.format), colour=colour)
 
 
-def reformatted(frame: VideoFrame, form: PixelFormat) -> VideoFrame:
-    """Another pixel format of the same colours; RGB becomes YUV of limited range and BT.709."""
-    if form is frame.format:
+def reformatted(frame: VideoFrame, pixel_format: PixelFormat) -> VideoFrame:
+    """Converts a frame to another pixel format. RGB becomes YUV in limited range with the BT.709 matrix."""
+    if pixel_format is frame.format:
         return frame
-    if form.is_rgb:
-        return frame.with_planes((_in_bits(rgb_from_frame(frame), form.bits),), form, RGB_COLOUR)
+    if pixel_format.is_rgb:
+        return frame.with_planes((_to_depth(rgb_from_frame(frame), pixel_format.bits),), pixel_format, RGB_COLOUR)
     if frame.format.is_rgb:
-        nothing = tuple(np.zeros(part.shape(1, 1), form.dtype) for part in form.layout)
-        like = frame.with_planes(nothing, form, YUV_COLOUR)
-        return frame_from_rgb(_in_bits(rgb_from_frame(frame), 8 if form.bits == 8 else 16), like)
-    matrix, span = _SWSCALE_MATRIX[assumed_matrix(frame)], _assumed_range(frame)
-    picture = _reformatter(frame.format.value, form.value).reformat(
+        minimal = tuple(np.zeros(layout.shape(1, 1), pixel_format.dtype) for layout in pixel_format.layout)
+        like = frame.with_planes(minimal, pixel_format, YUV_COLOUR)
+        return frame_from_rgb(_to_depth(rgb_from_frame(frame), 8 if pixel_format.bits == 8 else 16), like)
+    matrix, colour_range = _SWSCALE_MATRIX[assumed_matrix(frame)], _assumed_range(frame)
+    av_frame = _reformatter(frame.format.value, pixel_format.value).reformat(
         _untagged(frame),
-        format=form.value,
+        format=pixel_format.value,
         src_colorspace=matrix,
         dst_colorspace=matrix,
-        src_color_range=span,
-        dst_color_range=span,
+        src_color_range=colour_range,
+        dst_color_range=colour_range,
         interpolation=_EXACT,
         threads=1,
     )
-    return frame.with_planes(_planes_of(picture, form), form)
+    return frame.with_planes(_planes_of(av_frame, pixel_format), pixel_format)
 
 
 RGB_COLOUR = Colour(ColourRange.FULL, 0, _BT709, 13)
 YUV_COLOUR = Colour(ColourRange.LIMITED, _BT709, _BT709, _BT709)
 
 
-def _in_bits(rgb_hwc: frames.Frame, bits: int) -> frames.Frame:
-    found = 8 * rgb_hwc.dtype.itemsize
-    if found == bits:
+def _to_depth(rgb_hwc: frames.Frame, bits: int) -> frames.Frame:
+    depth_bits = 8 * rgb_hwc.dtype.itemsize
+    if depth_bits == bits:
         return rgb_hwc
     if bits == 16:
         return np.multiply(rgb_hwc, 257, dtype=np.uint16)
@@ -258,7 +283,11 @@ def _in_bits(rgb_hwc: frames.Frame, bits: int) -> frames.Frame:
 
 
 def assumed_matrix(frame: VideoFrame) -> int:
-    """The frame's matrix; where it is not told, what players take by its size: BT.709 from 720 rows on, else BT.601."""
+    """The matrix of a frame. Without a tag it is what players assume: BT.709 from 720 rows, BT.601 below.
+
+    Raises:
+        FrameError: the matrix is not supported.
+    """
     if frame.colour.matrix in _SWSCALE_MATRIX:
         return frame.colour.matrix
     if frame.colour.matrix in (UNSPECIFIED, 0, 3):
@@ -276,19 +305,22 @@ def _assumed_range(frame: VideoFrame) -> ColourRange:
 
 
 def _white_from_65280(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """x * 257 / 256; what is above white already stays white."""
-    held: npt.NDArray[np.uint16] = np.minimum(rgb, np.uint16(65_280))
-    held += held >> np.uint16(8)
-    return held
+    """Scales white from 65,280 to 65,535: x * 257 / 256. Values above white are clipped."""
+    scaled: npt.NDArray[np.uint16] = np.minimum(rgb, np.uint16(65_280))
+    scaled += scaled >> np.uint16(8)
+    return scaled
 
 
 def _white_to_65280(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """x * 256 / 257, rounded."""
-    held: npt.NDArray[np.uint16] = ((rgb.astype(np.uint32) * 256 + 128) // 257).astype(np.uint16)
-    return held
+    """Scales white from 65,535 to 65,280: x * 256 / 257, rounded."""
+    scaled: npt.NDArray[np.uint16] = ((rgb.astype(np.uint32) * 256 + 128) // 257).astype(np.uint16)
+    return scaled
 
 
 def _reformatter(source: str, target: str) -> VideoReformatter:
-    """Each thread's own for each pair of formats: it keeps libswscale's tables between calls that are alike."""
-    kept: dict[tuple[str, str], VideoReformatter] = _own.__dict__.setdefault("reformatters", {})
-    return kept.setdefault((source, target), VideoReformatter())
+    """This thread's reformatter for a pair of formats, which keeps libswscale's tables for the next frame.
+
+    A reformatter is not safe for use from several threads at a time, hence one for each.
+    """
+    reformatters: dict[tuple[str, str], VideoReformatter] = _thread_local.__dict__.setdefault("reformatters", {})
+    return reformatters.setdefault((source, target), VideoReformatter())

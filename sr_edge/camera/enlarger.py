@@ -1,4 +1,4 @@
-"""What makes a frame larger: a network, or bicubic where a cheap answer is wanted."""
+"""Upscalers of video frames: a network in a session, or bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -15,57 +15,78 @@ from sr_edge.upscaler import Upscaler
 
 
 class FrameUpscaler(Protocol):
-    """Three steps, of which `prepare` and `infer` are done while holding one of `lock`. For any number of threads."""
+    """Upscales a frame in three steps. Safe for use from any number of threads.
+
+    `prepare` and `infer` are called while holding `lock`, `finish` without it.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in messages, such as "openvino int8"."""
+        ...
 
     @property
-    def scale(self) -> int: ...
+    def scale(self) -> int:
+        """The magnification."""
+        ...
 
     @property
     def lock(self) -> FairLock:
-        """Who may use the engine; streams that share an enlarger share them."""
+        """The lock of the engine. Streams that share an upscaler share its lock."""
         ...
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
-        """The frame as `infer` takes it."""
+        """Converts a frame to the input of `infer`."""
         ...
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
-        """`scale` times as large; raises EngineError or FrameError where that fails."""
+        """Returns a frame with `scale` times the width and height.
+
+        Raises:
+            EngineError: the runtime failed.
+            FrameError: the frame does not suit the engine.
+        """
         ...
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
-        """In the pixel format and colour of `like`, the frame that came in."""
+        """Converts the result to the pixel format and colour of `like`, the frame that `prepare` was given."""
         ...
 
 
 class NetworkFrameUpscaler:
-    """A network in an open session, which stays the caller's."""
+    """A network in an open session, which the caller owns and closes."""
 
     def __init__(
-        self, session: Session, at_once: int = 1, overlap_px: int | None = None, controls: Controls | None = None
+        self, session: Session, concurrency: int = 1, overlap_px: int | None = None, controls: Controls | None = None
     ) -> None:
-        """Args:
-        session: must be open while the enlarger is used.
-        at_once: frames in the engine at a time. 1 gives the least latency; one more than the session has slots
-            hides all other work behind the network.
-        overlap_px, controls: as `Upscaler` takes them.
+        """Creates the upscaler of a session.
+
+        Args:
+            session: must be open while the upscaler is used.
+            concurrency: frames in the engine at a time. 1 has the lowest latency; one more than the slots of the
+                session has the highest throughput, because the conversions overlap with inference.
+            overlap_px: as for `Upscaler`.
+            controls: as for `Upscaler`.
+
+        Raises:
+            UsageError: the concurrency is less than 1.
         """
-        if at_once < 1:
+        if concurrency < 1:
             raise UsageError(
-                f"at_once={at_once} is less than 1", found=at_once, wanted="1 or more", remedy="give 1 or more"
+                f"concurrency={concurrency} is less than 1",
+                found=concurrency,
+                wanted="1 or more",
+                remedy="give 1 or more",
             )
         spec = session.spec
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
         self._upscaler = Upscaler(session, overlap_px, controls)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
-        form = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
-        return frame.with_planes((rgb_from_frame(frame),), form, RGB_COLOUR)
+        pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
+        return frame.with_planes((rgb_from_frame(frame),), pixel_format, RGB_COLOUR)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
@@ -75,25 +96,35 @@ class NetworkFrameUpscaler:
 
 
 def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkFrameUpscaler:
-    """Over a session of this stream's own: under `block` there is always a frame ready for the engine.
+    """The upscaler of a session that one stream uses alone.
 
-    Under other policies one frame at a time: it is the newest when its turn comes.
+    Under `block` a further frame is prepared while the engine is busy. Other policies have one frame in the engine at a
+    time, so that the next one taken is the newest.
     """
-    at_once = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, at_once, controls=controls)
+    concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
+    return NetworkFrameUpscaler(session, concurrency, controls=controls)
 
 
 class BicubicFrameUpscaler:
-    """Bicubic on the planes as they are, without RGB."""
+    """Bicubic interpolation of the planes, without conversion to RGB."""
 
-    def __init__(self, scale: int, at_once: int = 2) -> None:
+    def __init__(self, scale: int, concurrency: int = 2) -> None:
+        """Creates the upscaler.
+
+        Args:
+            scale: the magnification.
+            concurrency: frames that may be upscaled at a time.
+
+        Raises:
+            UsageError: the scale is less than 1.
+        """
         if scale < 1:
             raise UsageError(
                 f"scale {scale} is not a magnification", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
             )
         self.name = "bicubic"
         self.scale = scale
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         return frame

@@ -1,4 +1,4 @@
-"""When to leave the model for something cheaper and when to try it again, with hysteresis so that it does not flap."""
+"""When a stream switches from the model to a cheaper fallback and back, with hysteresis against rapid changes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,39 @@ class FallbackTiming:
     """When the fallback takes over, and when the model is tried again.
 
     Attributes:
-        late_for_s: the model is left when most of its frames of so long were late.
-        first_rest_s: how long the fallback runs before the model is tried again; doubles with each failure soon after.
-        longest_rest_s: the limit of that doubling.
-        settled_s: a model that kept the limit for so long after a return starts again with the first rest.
+        late_window_s: the fallback takes over if most of the model's frames within this time were late.
+        first_retry_s: how long the fallback runs before the model is tried again; doubles if the model fails soon
+            after its return.
+        max_retry_s: the limit of that doubling.
+        stable_s: a model that met the limit for this long after its return starts again with the first retry time.
     """
 
-    late_for_s: float = 1.0
-    first_rest_s: float = 5.0
-    longest_rest_s: float = 60.0
-    settled_s: float = 30.0
+    late_window_s: float = 1.0
+    first_retry_s: float = 5.0
+    max_retry_s: float = 60.0
+    stable_s: float = 30.0
 
 
-class Governor:
-    """Decides between the model and its fallback from the latencies of their frames.
+class FallbackController:
+    """Chooses between the model and its fallback by the latencies of their frames.
 
-    Each time the model fails again soon after a return, the next return comes twice as late.
+    One thread calls the methods. Others may read `uses_fallback`, a plain attribute, without a lock.
+    Each time the model is too slow again soon after its return, the time until the next attempt doubles.
     """
 
     def __init__(
         self, max_latency_ms: float, on_event: Callable[[str], None], timing: FallbackTiming | None = None
     ) -> None:
+        """Starts with the model.
+
+        Args:
+            max_latency_ms: frames with a longer latency are late.
+            on_event: called with a message after each switch.
+            timing: when to switch.
+
+        Raises:
+            UsageError: the latency limit is not positive.
+        """
         if not max_latency_ms > 0:
             raise UsageError(
                 f"the latency limit of {max_latency_ms:g} ms is not positive",
@@ -45,49 +57,50 @@ class Governor:
         self._max_latency_ms = max_latency_ms
         self._on_event = on_event
         self._timing = timing or FallbackTiming()
-        self._pause_s = self._timing.first_rest_s
+        self._retry_s = self._timing.first_retry_s
         self._switched_s = float("-inf")
         self._recent: deque[tuple[float, bool]] = deque()
-        """When frames of the model went out, and whether late: the last `late_for_s` and the one before."""
+        """When frames of the model were written, and whether late: the last `late_window_s` and the frame before."""
         self.uses_fallback = False
         self.switches = 0
 
     def observe(self, latency_ms: float, by_fallback: bool, now_s: float) -> None:
-        """Takes note of a frame that went out at `now_s`, by any clock that only rises."""
+        """Records a frame that was written at `now_s`, by any clock that only increases."""
         if by_fallback is not self.uses_fallback:
-            return  # begun before the last switch
+            return  # the frame was started before the last switch
         if self.uses_fallback:
-            if now_s - self._switched_s >= self._pause_s:
-                self._return(now_s)
+            if now_s - self._switched_s >= self._retry_s:
+                self._switch_to_model(now_s)
             return
         self._recent.append((now_s, latency_ms > self._max_latency_ms))
-        if self._is_mostly_late(now_s - self._timing.late_for_s):
-            self._leave(latency_ms, now_s)
+        if self._is_mostly_late(now_s - self._timing.late_window_s):
+            self._switch_to_fallback(latency_ms, now_s)
 
-    def observe_waiting(self, waits_ms: float, now_s: float) -> None:
-        """Takes note of a frame that is in the model for `waits_ms` already: alone it may be late for a second."""
-        if not self.uses_fallback and waits_ms >= self._max_latency_ms + 1e3 * self._timing.late_for_s:
-            self._leave(waits_ms, now_s)
+    def observe_waiting(self, elapsed_ms: float, now_s: float) -> None:
+        """Records a frame that has been in the model for `elapsed_ms`: one frame alone may be late for a second."""
+        if not self.uses_fallback and elapsed_ms >= self._max_latency_ms + 1e3 * self._timing.late_window_s:
+            self._switch_to_fallback(elapsed_ms, now_s)
 
     def _is_mostly_late(self, since_s: float) -> bool:
-        """Never before frames were seen since then."""
+        """Whether most frames since `since_s` were late; false until frames cover that whole time."""
         while len(self._recent) > 1 and self._recent[1][0] <= since_s:
             self._recent.popleft()
         late = sum(is_late for _, is_late in self._recent)
         return self._recent[0][0] <= since_s and 2 * late > len(self._recent)
 
-    def _leave(self, latency_ms: float, now_s: float) -> None:
-        held_s = now_s - self._switched_s
+    def _switch_to_fallback(self, latency_ms: float, now_s: float) -> None:
+        model_ran_s = now_s - self._switched_s
         timing = self._timing
-        again = self.switches > 0 and held_s < timing.settled_s
-        self._pause_s = min(2 * self._pause_s, timing.longest_rest_s) if again else timing.first_rest_s
+        has_failed_again = self.switches > 0 and model_ran_s < timing.stable_s
+        self._retry_s = min(2 * self._retry_s, timing.max_retry_s) if has_failed_again else timing.first_retry_s
         self._switch(True, now_s)
         self._on_event(
-            f"the model took {latency_ms:.0f} ms, for a second mostly over the {self._max_latency_ms:.0f} ms allowed: "
-            f"going on with the fallback, trying the model again in {self._pause_s:.0f} s"
+            f"the model took {latency_ms:.0f} ms and was mostly above the latency limit of "
+            f"{self._max_latency_ms:.0f} ms for {timing.late_window_s:g} s: switching to the fallback, trying the "
+            f"model again in {self._retry_s:.0f} s"
         )
 
-    def _return(self, now_s: float) -> None:
+    def _switch_to_model(self, now_s: float) -> None:
         self._switch(False, now_s)
         self._on_event("trying the model again")
 

@@ -1,4 +1,4 @@
-"""One frame of video in memory: planes as they were decoded, what their numbers mean, when it is to be shown."""
+"""One frame of video in memory: its planes as they were decoded, its pixel format, its colour and its timestamp."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy.typing as npt
 from sr_edge.errors import FrameError
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
-"""(rows, columns), or (rows, columns, components) where components alternate; rows may lie apart (a stride)."""
+"""(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""
 
 UNSPECIFIED = 2
-"""What H.273 writes where a matrix, primaries or transfer are not told."""
+"""The code point of ITU-T H.273 for an unspecified matrix, primaries or transfer."""
 
 
 class ColourRange(IntEnum):
-    """Which codes are black and white; the numbers are FFmpeg's."""
+    """The codes of black and white; the values are those of FFmpeg's AVColorRange."""
 
     UNSPECIFIED = 0
     LIMITED = 1
@@ -30,7 +30,7 @@ class ColourRange(IntEnum):
 
 @dataclass(frozen=True)
 class Colour:
-    """What samples mean: their range, and the code points of ITU-T H.273 for matrix, primaries and transfer."""
+    """The colour range, and the code points of ITU-T H.273 for matrix, primaries and transfer."""
 
     range: ColourRange = ColourRange.UNSPECIFIED
     matrix: int = UNSPECIFIED
@@ -39,7 +39,7 @@ class Colour:
 
 
 class Chroma(Enum):
-    """How many columns and rows of luma share one sample of colour; RGB and gray share none."""
+    """Chroma subsampling: columns and rows of luma for each sample of chroma. RGB and gray have none."""
 
     C420 = (2, 2)
     C422 = (2, 1)
@@ -48,20 +48,26 @@ class Chroma(Enum):
 
 @dataclass(frozen=True)
 class PlaneLayout:
-    """One plane of a format: columns and rows of the picture to one of the plane's, and components side by side."""
+    """One plane of a pixel format.
 
-    every_columns: int = 1
-    every_rows: int = 1
+    Attributes:
+        subsampling_x: columns of the frame for each column of the plane.
+        subsampling_y: rows of the frame for each row of the plane.
+        components: interleaved components.
+    """
+
+    subsampling_x: int = 1
+    subsampling_y: int = 1
     components: int = 1
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Of the plane of a picture; a last odd row or column has a sample of its own."""
-        rows, columns = -(-height // self.every_rows), -(-width // self.every_columns)
+        """The shape of the plane of a frame of this size; the last odd row or column has samples of its own."""
+        rows, columns = -(-height // self.subsampling_y), -(-width // self.subsampling_x)
         return (rows, columns) if self.components == 1 else (rows, columns, self.components)
 
 
 class PixelFormat(str, Enum):
-    """The formats that frames may have; the values are FFmpeg's names."""
+    """The supported pixel formats; the values are FFmpeg's names."""
 
     I420 = "yuv420p"
     NV12 = "nv12"
@@ -81,27 +87,29 @@ class PixelFormat(str, Enum):
 
     @property
     def is_rgb(self) -> bool:
+        """Whether the format is packed RGB."""
         return self in (PixelFormat.RGB, PixelFormat.RGB_16)
 
     @property
     def bits(self) -> int:
-        """Meaningful bits of a sample: 8, 10 or 16. P010 holds its 10 in the upper bits of 16."""
+        """Significant bits of a sample: 8, 10 or 16. P010 stores 10 bits in the upper bits of 16."""
         return {"10le": 10, "48le": 16}.get(self.value[-4:], 8)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The data type of the planes."""
         return np.dtype(np.uint8 if self.bits == 8 else "<u2")
 
     @property
     def chroma(self) -> Chroma | None:
-        """None where no plane is colour alone."""
+        """The chroma subsampling; None for RGB and gray."""
         if self in (PixelFormat.NV12, PixelFormat.P010):
             return Chroma.C420
         return {"yuv420": Chroma.C420, "yuv422": Chroma.C422, "yuv444": Chroma.C444}.get(self.value[:6])
 
     @property
     def layout(self) -> tuple[PlaneLayout, ...]:
-        """The planes, brightness first; their order is FFmpeg's."""
+        """The planes in FFmpeg's order: luma first."""
         if self.is_rgb:
             return (PlaneLayout(components=3),)
         if self.chroma is None:
@@ -114,14 +122,20 @@ class PixelFormat(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
-    """One frame. Its planes are read only by agreement: other stages may hold the same memory.
+    """One frame. Its planes must not be modified, because other stages may use the same memory.
 
     Attributes:
-        planes: as `format.layout` says, of `format.dtype`.
-        pts: when it is to be shown, in units of `time_base`; None where the source does not tell.
-        time_base: seconds of one unit of `pts`.
-        captured_ns: when it was complete in this process, by `time.monotonic_ns`; 0 means when it came to the loop.
-        sequence: its number in its source from 0; a gap is a frame that was lost or dropped.
+        planes: with the shapes of `format.layout` and the data type `format.dtype`.
+        format: the pixel format.
+        colour: the meaning of the samples.
+        pts: the presentation timestamp in units of `time_base`; None if the source has none.
+        time_base: seconds for each unit of `pts`.
+        captured_ns: when the frame was complete in this process, by `time.monotonic_ns`; 0 means when it reached the
+            pipeline.
+        sequence: the number of the frame in its source, from 0; a gap is a frame that was lost or dropped.
+
+    Raises:
+        FrameError: the planes do not match the pixel format, or there is no pixel.
     """
 
     planes: tuple[Plane, ...]
@@ -133,19 +147,19 @@ class VideoFrame:
     sequence: int = 0
 
     def __post_init__(self) -> None:
-        given = [(str(plane.dtype), plane.shape) for plane in self.planes]
-        if not given or 0 in given[0][1]:
+        actual = [(str(plane.dtype), plane.shape) for plane in self.planes]
+        if not actual or 0 in actual[0][1]:
             raise FrameError(
-                f"a frame needs at least one pixel, found {_listed(given)}",
-                found=given,
+                f"a frame needs at least one pixel, found {_listed(actual)}",
+                found=actual,
                 wanted="at least one row and one column",
                 remedy="pass planes with at least one row and one column",
             )
-        expected = [(str(self.format.dtype), part.shape(*self.planes[0].shape[:2])) for part in self.format.layout]
-        if given != expected:
+        expected = [(str(self.format.dtype), layout.shape(*self.planes[0].shape[:2])) for layout in self.format.layout]
+        if actual != expected:
             raise FrameError(
-                f"the planes of a {self.format} frame are {_listed(given)}, but {_listed(expected)} are needed",
-                found=given,
+                f"the planes of a {self.format} frame are {_listed(actual)}, but {_listed(expected)} are needed",
+                found=actual,
                 wanted=expected,
                 remedy="pass planes whose data type and shape match the format and the first plane",
             )
@@ -160,23 +174,23 @@ class VideoFrame:
 
     @property
     def time_s(self) -> float | None:
-        """When it is to be shown, in seconds."""
+        """The presentation time in seconds; None if the source has none."""
         return None if self.pts is None else float(self.pts * self.time_base)
 
     def with_planes(
         self, planes: tuple[Plane, ...], format: PixelFormat | None = None, colour: Colour | None = None
     ) -> VideoFrame:
-        """Other pixels at the same place in the stream."""
+        """A frame with other pixels and the same timestamps and number."""
         return replace(self, planes=planes, format=format or self.format, colour=colour or self.colour)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> VideoFrame:
-        """The part of `width` x `height` pixels at (`left`, `top`); its planes are views.
+        """Crops the region of `width` x `height` pixels at (`left`, `top`); its planes are views.
 
         Raises:
-            FrameError: the part is not inside, or would cut through a sample of colour.
+            FrameError: the region is not inside the frame, or would divide a chroma sample.
         """
-        inside = 0 <= left < left + width <= self.width and 0 <= top < top + height <= self.height
-        if not inside:
+        is_inside = 0 <= left < left + width <= self.width and 0 <= top < top + height <= self.height
+        if not is_inside:
             raise FrameError(
                 f"the region {left},{top},{width},{height} is not inside the frame of {self.width}x{self.height}",
                 found=(left, top, width, height),
@@ -185,20 +199,20 @@ class VideoFrame:
             )
         columns, rows = self.format.chroma.value if self.format.chroma else (1, 1)
         if left % columns or top % rows or ((left + width) % columns and left + width != self.width):
-            raise self._cut_colour(left, top, width, height)
+            raise self._divides_chroma(left, top, width, height)
         if (top + height) % rows and top + height != self.height:
-            raise self._cut_colour(left, top, width, height)
+            raise self._divides_chroma(left, top, width, height)
         return self.with_planes(
             tuple(
                 plane[
-                    top // part.every_rows : -(-(top + height) // part.every_rows),
-                    left // part.every_columns : -(-(left + width) // part.every_columns),
+                    top // layout.subsampling_y : -(-(top + height) // layout.subsampling_y),
+                    left // layout.subsampling_x : -(-(left + width) // layout.subsampling_x),
                 ]
-                for plane, part in zip(self.planes, self.format.layout, strict=True)
+                for plane, layout in zip(self.planes, self.format.layout, strict=True)
             )
         )
 
-    def _cut_colour(self, left: int, top: int, width: int, height: int) -> FrameError:
+    def _divides_chroma(self, left: int, top: int, width: int, height: int) -> FrameError:
         left_even, top_even = left - left % 2, top - top % 2
         columns = min(max(2, width - width % 2), self.width - left_even)
         rows = min(max(2, height - height % 2), self.height - top_even)

@@ -1,12 +1,16 @@
-"""The one loop: source -> model -> sink, all at once, with bounded queues between them.
+"""The pipeline of one stream: source -> model -> sink, in threads of their own with bounded queues between them.
 
-    source thread        reads and decodes                -> inbox, which drops by the policy
-    at_once + 1 threads  take a turn on the engine, then the frame; prepare, infer, leave the turn, finish -> outbox
-    consumer             takes the results in order, and writes them
+    source thread            reads and decodes -> input queue, which drops frames by the policy
+    concurrency + 1 workers  acquire the engine's lock, then take a frame; prepare, infer, release the lock,
+                             finish -> ordered output
+    consumer                 takes the results in order, and writes them
 
-The turn is taken first, the frame after it: what is taken is then the newest there is, however long the wait was.
-Frames that are bicubic by request go past those in the engine, for which there is one thread more; the outbox holds
-them until these are out.
+A worker acquires the lock before it takes a frame: it then takes the newest frame, however long it waited.
+Frames that are upscaled by bicubic interpolation (`every`) overtake those in the engine. There is one more worker for
+them, and the ordered output keeps them until the frames before them are done.
+
+Locks are acquired in one order only: `FairLock`, then `_take_lock`, then the condition of one queue. No queue calls
+back into a `FairLock`, so that no cycle of waiting threads can arise.
 """
 
 from __future__ import annotations
@@ -22,18 +26,18 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Dropping, policy_for
 from sr_edge.camera.ports import Sink, SinkUnavailable, Source
-from sr_edge.camera.queues import Inbox, Outbox
+from sr_edge.camera.queues import InputQueue, OrderedOutput
 from sr_edge.camera.statistics import StreamReport, StreamStatistics
-from sr_edge.camera.watch import Watch
-from sr_edge.camera.work import Result, Work
+from sr_edge.camera.watch import Watchdog
+from sr_edge.camera.work import FrameStages, UpscaledFrame
 from sr_edge.errors import UsageError
 
-_MOST_BEHIND = 32
-"""Frames between, made meanwhile, that may wait for the model's: a second of video."""
+_MAX_EXTRA_DEPTH = 32
+"""Bicubic frames that may wait for a frame in the model: about a second of video."""
 
 
 class Loop:
-    """One stream. `frames` gives the results to the caller, `run` writes them to a sink; one of the two, once."""
+    """One stream. Either `frames` returns the results to the caller or `run` writes them to a sink; once."""
 
     def __init__(
         self,
@@ -43,13 +47,16 @@ class Loop:
         *,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        source: is closed at the end.
-        upscaler: stays the caller's; several loops may share one, and take turns.
-        clock: nanoseconds that only rise, by the clock of the frames' `captured_ns`.
+        """Prepares a stream without starting it.
+
+        Args:
+            source: is closed at the end.
+            upscaler: remains open; streams that share one share its engine fairly.
+            options: of the stream; None means the defaults.
+            clock: nanoseconds that only increase, by the clock of the frames' `captured_ns`.
 
         Raises:
-            UsageError: the fallback is of another scale.
+            UsageError: the fallback has another scale than the model.
         """
         options = options or LoopOptions()
         policy = options.policy or policy_for(source.is_live)
@@ -59,33 +66,34 @@ class Loop:
         self._sink: Sink | None = None
         self._event_log = options.event_log
         self._stopped = threading.Event()
-        self._watch = Watch(options.hang_s)
+        self._watchdog = Watchdog(options.stage_timeout_s)
         self._statistics = StreamStatistics()
-        self._work = Work(upscaler, options, self._statistics, self._watch, clock)
-        self._inbox = Inbox(policy, gives_way=self._work.is_between, clock=clock)
-        self._workers = self._work.at_once + (1 if options.every == 1 else 2)
-        # Results that wait are old when they are shown: only where none may be lost, a burst is evened out.
+        self._stages = FrameStages(upscaler, options, self._statistics, self._watchdog, clock)
+        self._input = InputQueue(policy, is_low_priority=self._stages.is_bicubic, clock=clock)
+        self._workers = self._stages.concurrency + (1 if options.every == 1 else 2)
+        # Results that wait are old when they are shown. Only `block`, which loses no frame, evens out bursts.
         depth = self._workers + (2 if policy.dropping is Dropping.BLOCK else 0)
-        behind = min((options.every - 1) * self._work.at_once, _MOST_BEHIND)
-        self._outbox: Outbox[Result] = Outbox(depth, behind)
-        self._taking = threading.Lock()
+        extra_depth = min((options.every - 1) * self._stages.concurrency, _MAX_EXTRA_DEPTH)
+        self._output: OrderedOutput[UpscaledFrame] = OrderedOutput(depth, extra_depth)
+        self._take_lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._working = self._workers
+        self._active_workers = self._workers
+        # The first error of any thread. Two threads that fail at the same moment may both set it: either one is right.
         self._error: BaseException | None = None
 
     def report(self) -> StreamReport:
-        """What happened so far."""
+        """The statistics so far."""
         return self._statistics.report(
-            dropped=self._inbox.dropped,
-            queued=len(self._inbox),
-            reopened=getattr(self._source, "reopened", 0),
-            sink_reopened=getattr(self._sink, "reopened", 0),
-            unreadable_packets=getattr(self._source, "unreadable_packets", 0),
+            dropped=self._input.dropped,
+            queued=len(self._input),
+            reconnections=self._source.reconnections,
+            sink_reconnections=self._sink.reconnections if self._sink is not None else 0,
+            unreadable_packets=self._source.unreadable_packets,
             events=self._event_log.events,
         )
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The enlarged frames in order, each at the pts of the one that it came from.
+        """Iterates over the upscaled frames in order, each with the pts of its input frame.
 
         Leaving the iteration early ends the stream.
 
@@ -94,14 +102,18 @@ class Loop:
         """
         with closing(self._results()) as results:
             for result in results:
-                self._work.sent(result)
+                self._stages.record_written(result)
                 yield result.frame
 
-    def run(self, sink: Sink, on_tick: Callable[[StreamReport], None] | None = None) -> StreamReport:
-        """Writes every result to `sink`, and closes it whatever happens.
+    def run(self, sink: Sink, on_report: Callable[[StreamReport], None] | None = None) -> StreamReport:
+        """Writes every result to `sink`, and closes the sink whatever happens.
 
         Args:
-            on_tick: is given a report every `options.tick_s`.
+            sink: receives the frames in a thread of its own.
+            on_report: called with a report every `options.report_interval_s`.
+
+        Returns:
+            The report at the end of the stream.
 
         Raises:
             StreamError: as `frames`, or the sink failed.
@@ -111,23 +123,28 @@ class Loop:
         self._sink = sink
         threading.Thread(target=self._write_all, args=(sink, written), name="sr-edge-sink", daemon=True).start()
         try:
-            while not written.wait(self.options.tick_s):
-                self._watch.check()
-                if on_tick is not None:
-                    on_tick(self.report())
+            # The wait has a timeout because a hung stage sets no event: the watchdog has to be asked again and again.
+            while not written.wait(self.options.report_interval_s):
+                self._watchdog.check()
+                if on_report is not None:
+                    on_report(self.report())
         except BaseException:
+            # `stop` ends the results, after which the sink's thread closes the sink and sets the event in any case.
+            # The timeout covers a thread that hangs.
             self.stop()
-            written.wait(self.options.hang_s)
+            written.wait(self.options.stage_timeout_s)
             raise
         if self._error is not None:
             raise self._error
         return self.report()
 
     def stop(self) -> None:
-        """Ends the stream as if its source had ended: what is under way is finished. From any thread."""
+        """Ends the stream as if its source had ended; frames under way are finished. May be called from any thread."""
+        # The event wakes a writer that waits for its sink, closing the source ends a read, and the end of the input
+        # queue wakes a source that waits for room and workers that wait for a frame.
         self._stopped.set()
         self._source.close()
-        self._inbox.end(discard=True)
+        self._input.end(discard=True)
 
     def _write_all(self, sink: Sink, written: threading.Event) -> None:
         try:
@@ -137,47 +154,52 @@ class Loop:
                         if not self._write(sink, result):
                             break
             finally:
-                with self._watch.stage(f"closing the sink {sink.name}"):
+                with self._watchdog.stage(f"closing the sink {sink.name}"):
                     sink.close()
         except BaseException as error:
-            self._give_up(error)
+            self._fail(error)
         finally:
+            # Set last: `run` reads `_error` once it sees the event.
             written.set()
 
-    def _write(self, sink: Sink, result: Result) -> bool:
-        """False where the stream was stopped while the sink was away."""
+    def _write(self, sink: Sink, result: UpscaledFrame) -> bool:
+        """Writes a result, again and again while the sink is unavailable; false if the stream was stopped meanwhile."""
         started_s = time.perf_counter()
         while (wait_s := self._try_to_write(sink, result)) is not None:
+            # Meanwhile the output fills and the workers wait in `reserve`, so that the policy drops frames at the
+            # input queue. `stop` ends the wait.
             if self._stopped.wait(wait_s):
                 return False
-        self._statistics.stage("write", 1e3 * (time.perf_counter() - started_s))
-        self._work.sent(result)
+        self._statistics.record_stage("write", 1e3 * (time.perf_counter() - started_s))
+        self._stages.record_written(result)
         return True
 
-    def _try_to_write(self, sink: Sink, result: Result) -> float | None:
-        """How long to wait where the sink is away; None where it took the frame."""
+    def _try_to_write(self, sink: Sink, result: UpscaledFrame) -> float | None:
+        """Seconds to wait before the next attempt; None if the sink has taken the frame."""
         try:
-            with self._watch.stage(f"the sink {sink.name}"):
+            with self._watchdog.stage(f"the sink {sink.name}"):
                 sink.write(result.frame)
-        except SinkUnavailable as away:
-            return away.wait_s
+        except SinkUnavailable as error:
+            return error.wait_s
         return None
 
-    def _results(self) -> Generator[Result, None, None]:
+    def _results(self) -> Generator[UpscaledFrame, None, None]:
         self._start()
         try:
-            while not self._outbox.is_over:
-                result = self._outbox.take(self.options.tick_s)
-                self._watch.check()
-                self._work.look()
+            while not self._output.is_over:
+                # With a timeout: if a stage hangs, no result arrives and only the watchdog can end the stream.
+                result = self._output.take(self.options.report_interval_s)
+                self._watchdog.check()
+                self._stages.check_latency()
                 if result is not None:
                     yield result
             if self._error is not None:
                 raise self._error
-            self._work.require_result()
+            self._stages.require_result()
         finally:
+            # `end` wakes the workers that wait for a place in the output, which nobody takes results from any more.
             self.stop()
-            self._outbox.end()
+            self._output.end()
             self._join()
 
     def _start(self) -> None:
@@ -191,79 +213,87 @@ class Loop:
             thread.start()
 
     def _join(self) -> None:
-        """Waits until nothing uses the model any more, so that its session can be closed; for a hung one not for good.
+        """Waits until no worker uses the model, so that its session can be closed; not for ever if one hangs.
 
-        The source's thread ends by itself when its read comes back.
+        The source's thread is not waited for: it ends when its read returns, and does not use the model.
         """
-        until_s = time.monotonic() + self.options.hang_s
+        deadline_s = time.monotonic() + self.options.stage_timeout_s
         for thread in self._threads[: self._workers]:
-            thread.join(max(0.0, until_s - time.monotonic()))
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _read_all(self) -> None:
         try:
-            asked_s = time.perf_counter()
+            requested_s = time.perf_counter()
             for frame in self._source.frames():
-                self._statistics.frame_in(1e3 * (time.perf_counter() - asked_s))
-                if not self._inbox.put(frame if frame.captured_ns else replace(frame, captured_ns=self._clock())):
+                self._statistics.record_input(1e3 * (time.perf_counter() - requested_s))
+                if not self._input.put(frame if frame.captured_ns else replace(frame, captured_ns=self._clock())):
                     break
-                asked_s = time.perf_counter()
+                requested_s = time.perf_counter()
         except BaseException as error:
             self._error = self._error or error
         finally:
+            # The error is set before the queue ends: who sees the end of the results sees the error, too.
             self._source.close()
-            self._inbox.end()
+            self._input.end()
 
     def _upscale_all(self) -> None:
         try:
-            while self._inbox.wait() and self._outbox.reserve():
+            # The place is reserved before a frame is taken: a frame must not get old while it waits for the consumer.
+            while self._input.wait() and self._output.reserve():
                 self._upscale_next()
         except BaseException as error:
             self._error = self._error or error
             self.stop()
         finally:
-            with self._taking:
-                self._working -= 1
-                if self._working == 0:
-                    self._outbox.end()
+            # The last worker ends the output. Each one has delivered or failed its ticket by now: no result is missed.
+            with self._take_lock:
+                self._active_workers -= 1
+                if self._active_workers == 0:
+                    self._output.end()
 
     def _upscale_next(self) -> None:
-        upscaler = self._wanted()
-        if upscaler is None:
-            self._outbox.release()
+        upscaler = self._next_upscaler()
+        if upscaler is None:  # another worker was faster
+            self._output.release()
             return
-        with upscaler.lock.acquire(self, lambda: self._wanted() is upscaler) as is_acquired:
-            with self._taking:
+        # While this worker waits, another one may take the frame, or the fallback may take over. `FrameStages.wake`
+        # then makes it test its condition again. If the source replaces the frame or `stop` discards it, nothing
+        # wakes it, which is safe: the lock is granted sooner or later, and `take` refuses a frame of another upscaler.
+        with upscaler.lock.acquire(self, lambda: self._next_upscaler() is upscaler) as is_acquired:
+            # The lock makes the order of the tickets the order of the frames.
+            with self._take_lock:
                 frame = (
-                    self._inbox.take(lambda frame: self._work.frame_upscaler_for(frame) is upscaler)
+                    self._input.take(lambda frame: self._stages.upscaler_for(frame) is upscaler)
                     if is_acquired
                     else None
                 )
                 if frame is None:
-                    self._outbox.release()
+                    self._output.release()
                     return
-                ticket = self._outbox.ticket()
-            self._work.wake()
-            with self._delivering(ticket):
-                started = self._work.begin(frame, upscaler)
-        with self._delivering(ticket):
-            self._outbox.deliver(ticket, self._work.finish(started) if started else None)
+                ticket = self._output.issue_ticket()
+            self._stages.wake()
+            with self._failing_output(ticket):
+                inferred = self._stages.infer(frame, upscaler)
+        with self._failing_output(ticket):
+            self._output.deliver(ticket, self._stages.finish(inferred) if inferred else None)
 
     @contextmanager
-    def _delivering(self, ticket: int) -> Iterator[None]:
-        """What other threads have under way before this frame still comes out."""
+    def _failing_output(self, ticket: int) -> Iterator[None]:
+        """Ends the output before this ticket if the block fails; earlier frames that are under way still come out."""
         try:
             yield
         except BaseException as error:
+            # Before `fail`, which may wake the consumer: it raises the error that it finds.
             self._error = self._error or error
-            self._outbox.fail(ticket)
+            self._output.fail(ticket)
             raise
 
-    def _wanted(self) -> FrameUpscaler | None:
-        """What the next frame is to go through; None where none waits."""
-        frame = self._inbox.head()
-        return None if frame is None else self._work.frame_upscaler_for(frame)
+    def _next_upscaler(self) -> FrameUpscaler | None:
+        """The upscaler for the next frame; None if no frame waits."""
+        frame = self._input.head()
+        return None if frame is None else self._stages.upscaler_for(frame)
 
-    def _give_up(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
         self.stop()
-        self._outbox.end()
+        self._output.end()

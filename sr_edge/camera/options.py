@@ -1,22 +1,22 @@
-"""How a stream is run, checked before it starts."""
+"""The options of a stream, checked before it starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from sr_edge.camera.enlarger import FrameUpscaler
+from sr_edge.camera.events import EventLog
 from sr_edge.camera.fallback import FallbackTiming
-from sr_edge.camera.journal import EventLog
 from sr_edge.camera.policy import Policy
 from sr_edge.errors import UsageError
 
-USUAL_LATENCY_MS = 100.0
-"""What a fallback is to hold where nothing else is asked for."""
+DEFAULT_MAX_LATENCY_MS = 100.0
+"""The latency limit of a fallback if none is given."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of each frame, in pixels of the source."""
+    """A rectangle of each frame, in pixels of the source."""
 
     left: int
     top: int
@@ -34,9 +34,13 @@ class Region:
 
     @classmethod
     def parse(cls, text: str) -> Region:
-        """Reads "x,y,w,h"; raises UsageError for anything else."""
+        """Reads "x,y,width,height".
+
+        Raises:
+            UsageError: the text does not have that form.
+        """
         try:
-            left, top, width, height = (int(part) for part in text.split(","))
+            left, top, width, height = (int(number) for number in text.split(","))
         except ValueError:
             raise UsageError(
                 f"{text!r} is not a region of a frame",
@@ -52,19 +56,20 @@ class Region:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How a stream is run.
+    """Options of a stream.
 
     Attributes:
-        policy: None takes `latest` for live sources, `block` for others.
-        region: the part of each frame that is enlarged; None takes the whole.
-        every: every n-th frame goes through the model, those between are bicubic.
-        fallback: what to go on with while the model cannot hold `max_latency_ms`.
-        max_latency_ms: from capture to the sink having taken the frame.
-        fallback_timing: how soon the fallback takes over, and when the model is tried again.
-        failures_in_a_row: so many frames without a result end the stream.
-        hang_s: a stage that is not done with one frame after so long ends the stream.
-        tick_s: the time between two progress reports, and between two checks for late frames and stages that hang.
-        event_log: is told what a person should hear of: fallbacks, failures; of losses where the source has it too.
+        policy: which frames are dropped; None means `latest` for live sources and `block` for others.
+        region: the part of each frame that is upscaled; None means the whole frame.
+        every: the model upscales every n-th frame, bicubic interpolation the others.
+        fallback: the upscaler that takes over while the model exceeds `max_latency_ms`.
+        max_latency_ms: the latency limit, from capture until the sink has taken the frame.
+        fallback_timing: when the fallback takes over, and when the model is tried again.
+        max_consecutive_failures: the stream ends when this many frames in a row have failed.
+        stage_timeout_s: the stream ends when a stage takes longer than this for one frame.
+        report_interval_s: the time between two progress reports, and between two checks for late frames and stages
+            that hang.
+        event_log: records fallbacks and failed frames, and lost connections if the source uses the same log.
     """
 
     policy: Policy | None = None
@@ -73,13 +78,14 @@ class LoopOptions:
     fallback: FrameUpscaler | None = None
     max_latency_ms: float | None = None
     fallback_timing: FallbackTiming = field(default_factory=FallbackTiming)
-    failures_in_a_row: int = 10
-    hang_s: float = 30.0
-    tick_s: float = 0.5
+    max_consecutive_failures: int = 10
+    stage_timeout_s: float = 30.0
+    report_interval_s: float = 0.5
     event_log: EventLog = field(default_factory=EventLog)
 
     def __post_init__(self) -> None:
-        for name, count in (("every", self.every), ("failures_in_a_row", self.failures_in_a_row)):
+        counts = (("every", self.every), ("max_consecutive_failures", self.max_consecutive_failures))
+        for name, count in counts:
             if count < 1:
                 raise UsageError(
                     f"{name}={count} is less than 1", found=count, wanted="1 or more", remedy="give 1 or more"

@@ -1,4 +1,4 @@
-"""How players turn and mirror what was decoded, and frames turned in that way."""
+"""The display matrix of a stream, and frames rotated and mirrored as players show them."""
 
 from __future__ import annotations
 
@@ -11,32 +11,37 @@ from sr_edge.camera.conversion import reformatted
 from sr_edge.camera.frame import Chroma, PixelFormat, VideoFrame
 
 Matrix = tuple[int, ...]
-"""FFmpeg's display matrix, nine fixed-point numbers by rows: column and row of a sample times it are its place when
-shown."""
+"""FFmpeg's display matrix, nine fixed-point numbers in row-major order. It maps the decoded column and row of a sample,
+as a row vector, to its column and row when shown."""
 
 
-def display_matrix(picture: Any) -> Matrix | None:
-    """That of FFmpeg's frame; None where it is shown as it is."""
-    data = picture.side_data.get("DISPLAYMATRIX")
+def display_matrix(av_frame: Any) -> Matrix | None:
+    """The display matrix of a decoded frame; None if the frame is shown as it is."""
+    data = av_frame.side_data.get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("=9i", bytes(data))
 
 
 def upright(frame: VideoFrame, matrix: Matrix | None) -> VideoFrame:
-    """The frame as players show it, for quarter turns and mirrors; other matrices leave it as it is.
+    """Rotates and mirrors a frame as players show it.
 
-    Its planes are views. Where a turn would swap the sides of 4:2:2 samples the result is 4:4:4.
+    Args:
+        frame: as it was decoded.
+        matrix: multiples of 90 degrees and mirrors are applied; any other matrix leaves the frame as it is.
+
+    Returns:
+        A frame whose planes are views. 4:2:2 becomes 4:4:4 if width and height are exchanged.
     """
-    columns_to, rows_to = ((0, 0), (0, 0)) if matrix is None else (matrix[0:2], matrix[3:5])
-    if any(columns_to) and any(rows_to) and columns_to[0] == rows_to[1] == 0:
+    column_axis, row_axis = ((0, 0), (0, 0)) if matrix is None else (matrix[0:2], matrix[3:5])
+    if any(column_axis) and any(row_axis) and column_axis[0] == row_axis[1] == 0:
         if frame.format.chroma is Chroma.C422:
             frame = reformatted(frame, PixelFormat.I444 if frame.format.bits == 8 else PixelFormat.I444_10)
         planes = tuple(plane.swapaxes(0, 1) for plane in frame.planes)
-        return _mirrored(frame.with_planes(planes), rows_to[0] < 0, columns_to[1] < 0)
-    if any(columns_to) and any(rows_to) and columns_to[1] == rows_to[0] == 0:
-        return _mirrored(frame, columns_to[0] < 0, rows_to[1] < 0)
+        return _mirrored(frame.with_planes(planes), row_axis[0] < 0, column_axis[1] < 0)
+    if any(column_axis) and any(row_axis) and column_axis[1] == row_axis[0] == 0:
+        return _mirrored(frame, column_axis[0] < 0, row_axis[1] < 0)
     return frame
 
 
-def _mirrored(frame: VideoFrame, left_to_right: bool, top_to_bottom: bool) -> VideoFrame:
-    axes = tuple(axis for axis, wanted in ((1, left_to_right), (0, top_to_bottom)) if wanted)
+def _mirrored(frame: VideoFrame, flips_columns: bool, flips_rows: bool) -> VideoFrame:
+    axes = tuple(axis for axis, is_flipped in ((1, flips_columns), (0, flips_rows)) if is_flipped)
     return frame.with_planes(tuple(np.flip(plane, axes) for plane in frame.planes)) if axes else frame

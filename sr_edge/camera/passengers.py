@@ -1,4 +1,4 @@
-"""Audio and subtitles of a stream on their way past the network, as the packets they are."""
+"""Audio and subtitle packets that pass from the source to the sink without being decoded."""
 
 from __future__ import annotations
 
@@ -11,43 +11,47 @@ from typing import Any
 
 import av
 
-MOST_WAITING = 4096
-"""Packets kept for the sink: minutes of audio. Beyond that the oldest go, and are counted."""
+MAX_WAITING = 4096
+"""Packets that may wait for the sink, minutes of audio. Beyond that the oldest are dropped and counted."""
 
 
 class PassthroughPackets:
-    """Packets between a source's thread and a sink's, with templates of the streams that they belong to."""
+    """A bounded queue of packets from the source's thread to the sink's, with templates of their streams."""
 
     def __init__(self, streams: Sequence[Any]) -> None:
-        """Args:
-        streams: FFmpeg's streams of the source, which may be closed later: the templates are copies.
+        """Copies the streams as templates.
+
+        Args:
+            streams: audio and subtitle streams of a PyAV container, which may be closed afterwards.
         """
-        # A sink may begin after a short source has ended, and FFmpeg's streams die with their container.
-        self._keeper: Any = av.open(io.BytesIO(), "w", format="matroska")
+        # A sink may open after a short source has ended, and FFmpeg frees streams with their container: the templates
+        # are streams of a container in memory that lives as long as this object.
+        self._template_container: Any = av.open(io.BytesIO(), "w", format="matroska")
         self.templates: dict[int, Any] = {}
-        self.lost = 0
+        self.dropped = 0
         for stream in streams:
-            with suppress(ValueError):  # Matroska cannot hold it, so nothing that is written here can
-                self.templates[stream.index] = self._keeper.add_stream_from_template(stream)
+            with suppress(ValueError):  # a codec that Matroska does not support is supported by no other container here
+                self.templates[stream.index] = self._template_container.add_stream_from_template(stream)
         self._waiting: deque[tuple[int, Any]] = deque()
         self._lock = threading.Lock()
 
     def put(self, index: int, packet: Any) -> None:
-        """Adds a packet of the source's stream `index`, whose times are on the video's time line."""
+        """Adds a packet of the source's stream `index`, with timestamps on the time line of the video."""
         with self._lock:
-            if len(self._waiting) == MOST_WAITING:
+            if len(self._waiting) == MAX_WAITING:
                 self._waiting.popleft()
-                self.lost += 1
+                self.dropped += 1
             self._waiting.append((index, packet))
 
     def take_until(self, time_s: float | None) -> Iterator[tuple[int, Any]]:
-        """Removes and gives the packets that start no later than `time_s`; all of them for None."""
+        """Removes and returns the packets that start no later than `time_s`; None returns all."""
         while True:
+            # The lock is released before each packet is yielded: the sink may block for long while it writes one.
             with self._lock:
                 if not self._waiting or not _is_due(self._waiting[0][1], time_s):
                     return
-                waiting = self._waiting.popleft()
-            yield waiting
+                entry = self._waiting.popleft()
+            yield entry
 
 
 def _is_due(packet: Any, time_s: float | None) -> bool:

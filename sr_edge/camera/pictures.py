@@ -1,4 +1,4 @@
-"""A folder of pictures as a source: one frame each, in the order of their names."""
+"""A folder of images as a source: one frame per image, in the order of the file names."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ from sr_edge.errors import StreamError
 from sr_edge.image_files import list_pictures, read_picture
 
 
-class PictureSource:
-    """Frames of 8 or 16 bits; opacity is left out."""
+class ImageFolderSource:
+    """RGB frames of 8 or 16 bits; an alpha channel is dropped."""
 
     is_live = False
+    reconnections = 0
+    unreadable_packets = 0
 
     def __init__(self, folder: Path, rate: Fraction = Fraction(30)) -> None:
-        """Raises StreamError where the folder has no picture, FrameError where there is no folder."""
+        """Lists the images of a folder.
+
+        Args:
+            folder: of the images.
+            rate: frames per second.
+
+        Raises:
+            StreamError: the folder contains no image.
+            FrameError: the folder cannot be read.
+        """
         self.name = str(folder)
         self.info = SourceInfo(rate)
         self._files = list_pictures(folder)
@@ -37,16 +48,20 @@ class PictureSource:
             )
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Raises FrameError where a picture cannot be read."""
+        """Iterates over the images.
+
+        Raises:
+            FrameError: an image cannot be read.
+        """
         rate = self.info.rate or Fraction(30)
-        base = Fraction(rate.denominator, rate.numerator)
+        time_base = Fraction(rate.denominator, rate.numerator)
         for number, file in enumerate(self._files):
             if self._closed.is_set():
                 return
-            picture = read_picture(file)
-            rgb = np.repeat(picture.pixels, 3, axis=2) if picture.is_gray else picture.pixels
-            form = PixelFormat.RGB if picture.bits == 8 else PixelFormat.RGB_16
-            yield VideoFrame((rgb,), form, RGB_COLOUR, number, base, time.monotonic_ns(), number)
+            image = read_picture(file)
+            rgb = np.repeat(image.pixels, 3, axis=2) if image.is_gray else image.pixels
+            pixel_format = PixelFormat.RGB if image.bits == 8 else PixelFormat.RGB_16
+            yield VideoFrame((rgb,), pixel_format, RGB_COLOUR, number, time_base, time.monotonic_ns(), number)
 
     def close(self) -> None:
         self._closed.set()

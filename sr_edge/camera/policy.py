@@ -1,4 +1,4 @@
-"""What becomes of frames that come faster than the model takes them."""
+"""Drop policies: what happens to frames that arrive faster than the model processes them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from sr_edge.errors import UsageError
 
 
 class Dropping(str, Enum):
-    """Which frames are left out.
+    """Which frames are dropped.
 
-    `LATEST`: all but the newest, so that what is shown is never old. `BLOCK`: none, the source waits.
-    `DROP_LATE`: those older than a deadline when the model could take them; until then they wait in order.
+    Attributes:
+        LATEST: all but the newest, for the lowest latency.
+        BLOCK: none; the source waits.
+        DROP_LATE: those that exceed a deadline before the model can take them; until then they wait in order.
     """
 
     LATEST = "latest"
@@ -26,7 +28,7 @@ class Dropping(str, Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """A way of dropping, with its deadline in milliseconds after capture where it has one."""
+    """Which frames are dropped, and for `drop-late` the deadline in milliseconds after capture."""
 
     dropping: Dropping
     deadline_ms: float | None = None
@@ -51,7 +53,11 @@ class Policy:
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """Reads "latest", "block" or "drop-late MS"; raises UsageError for anything else."""
+        """Reads "latest", "block" or "drop-late MS".
+
+        Raises:
+            UsageError: the text is none of these.
+        """
         match = re.fullmatch(r"(latest|block|drop-late)(?:[ :=](\d+(?:\.\d+)?))?", text.strip())
         if match is None:
             raise UsageError(
@@ -67,5 +73,5 @@ class Policy:
 
 
 def policy_for(is_live: bool) -> Policy:
-    """`latest` for what comes by itself, `block` for what waits."""
+    """The default policy: `latest` for live sources, `block` for others."""
     return Policy(Dropping.LATEST if is_live else Dropping.BLOCK)

@@ -1,4 +1,4 @@
-"""What frames come from and go to: two small interfaces, and what a sink may want to know of the source."""
+"""The interfaces of sources and sinks of frames."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from sr_edge.camera.passengers import PassthroughPackets
 from sr_edge.errors import StreamError
 
 
-def ignore_event(text: str) -> None:
-    """What tells people of losses and returns, for those who do not want to hear."""
-
-
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a stream tells of itself beside its frames.
+    """Properties of a stream as a whole.
 
     Attributes:
-        rate: frames a second as announced; None where nothing is.
-        passthrough: its audio and subtitles, for sinks that can hold them.
+        rate: nominal frames per second; None if the stream does not announce it.
+        passthrough: audio and subtitle packets, for sinks that can store them.
     """
 
     rate: Fraction | None = None
@@ -30,7 +26,7 @@ class SourceInfo:
 
 
 class SinkUnavailable(StreamError):
-    """A sink is lost and may come back: the same frame is to be written again after `wait_s`."""
+    """A sink has lost its connection and may recover: write the same frame again after `wait_s` seconds."""
 
     def __init__(
         self,
@@ -46,58 +42,75 @@ class SinkUnavailable(StreamError):
 
 
 class Source(Protocol):
-    """A stream of frames that has been opened. Frames may change their size and format on the way."""
+    """An open stream of frames. The size and the pixel format of the frames may change during the stream."""
 
     @property
     def name(self) -> str:
-        """For people and logs: never with a user name or password."""
+        """The name in messages and logs, without user name and password."""
         ...
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come by themselves, in their own time, and are lost when nobody takes them."""
+        """Whether frames arrive in real time and are lost if nobody reads them."""
         ...
 
     @property
-    def info(self) -> SourceInfo: ...
+    def info(self) -> SourceInfo:
+        """Properties of the stream as a whole."""
+        ...
+
+    @property
+    def reconnections(self) -> int:
+        """How often the source was opened again after it was lost."""
+        ...
+
+    @property
+    def unreadable_packets(self) -> int:
+        """Packets that could not be decoded."""
+        ...
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The frames in the order in which they are shown, their pts rising; asked for once, by one thread.
+        """Iterates over the frames in presentation order, with increasing pts. Called once, by one thread.
 
-        Ends where the stream ends, and soon after `close`.
+        The iteration ends where the stream ends, and soon after `close`.
 
         Raises:
             StreamError: the source is lost, or its content cannot be read.
-            FrameError: a frame is of a kind that is not read here.
+            FrameError: a frame has a pixel format that is not supported.
         """
         ...
 
     def close(self) -> None:
-        """Ends `frames` and frees the source; from any thread, any number of times."""
+        """Ends `frames` and frees the source. May be called from any thread, any number of times."""
         ...
 
 
 class Sink(Protocol):
-    """What takes the upscaled frames. Opened by the first frame, whose size and format it then knows."""
+    """A destination of upscaled frames. The first frame determines the size and the pixel format of the output."""
 
     @property
     def name(self) -> str:
-        """For people and logs: never with a user name or password."""
+        """The name in messages and logs, without user name and password."""
+        ...
+
+    @property
+    def reconnections(self) -> int:
+        """How often the sink was opened again after it was lost."""
         ...
 
     def write(self, frame: VideoFrame) -> None:
-        """Takes one frame; blocks while it cannot take more. Called by one thread, in order.
+        """Writes one frame, and blocks while the sink cannot take more. Called by one thread, in order.
 
         Raises:
             SinkUnavailable: the frame cannot be written now.
-            StreamError: the frame cannot be written; the stream ends, `close` is still called.
+            StreamError: the frame cannot be written; the stream ends, and `close` is still called.
         """
         ...
 
     def close(self) -> None:
-        """Makes what was written complete and playable; called once, when nothing writes any more.
+        """Completes the output so that it can be played. Called once, after the last `write` has returned.
 
         Raises:
-            StreamError: that is not possible.
+            StreamError: the output could not be completed.
         """
         ...

@@ -1,4 +1,10 @@
-"""The two bounded queues of the loop: frames that wait for the model, and results that wait to go out in order."""
+"""The two bounded queues of the pipeline: frames that wait for the model, and results that wait for their turn.
+
+Each queue has one lock with one condition. Every change that a waiter may be waiting for is followed by `notify_all`
+under the lock, and every waiter tests its own predicate again after it wakes up. Producers and consumers share the
+condition, so that `notify` could wake a thread for which nothing has changed and lose the wake-up; `notify_all`
+cannot, and the handful of threads of a stream makes its cost negligible.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +21,28 @@ Item = TypeVar("Item")
 
 BLOCK_DEPTH = 2
 DROP_LATE_DEPTH = 32
-"""Frames that may wait under `drop-late`: a second of video. Beyond that the oldest is late whatever its age."""
+"""Frames that may wait under `drop-late`: about a second of video. Beyond that the oldest frame is dropped."""
 
 
-class Inbox:
-    """Frames between the source's thread and those that run the model; drops by its policy, and counts that."""
+class InputQueue:
+    """Frames between the source's thread and the workers. Drops frames by its policy, and counts them."""
 
     def __init__(
         self,
         policy: Policy,
-        gives_way: Callable[[VideoFrame], bool] = lambda frame: False,
+        is_low_priority: Callable[[VideoFrame], bool] = lambda frame: False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Args:
-        gives_way: for frames that displace only their like under `latest`.
-        clock: nanoseconds, by the clock of the frames' `captured_ns`.
+        """Creates an empty queue.
+
+        Args:
+            policy: which frames are dropped.
+            is_low_priority: under `latest`, such a frame replaces only frames of low priority.
+            clock: nanoseconds, by the clock of the frames' `captured_ns`.
         """
         depths = {Dropping.LATEST: 1, Dropping.BLOCK: BLOCK_DEPTH, Dropping.DROP_LATE: DROP_LATE_DEPTH}
         self._policy = policy
-        self._gives_way = gives_way
+        self._is_low_priority = is_low_priority
         self._clock = clock
         self._depth = depths[policy.dropping]
         self._waiting: deque[VideoFrame] = deque()
@@ -42,8 +51,9 @@ class Inbox:
         self.dropped = 0
 
     def put(self, frame: VideoFrame) -> bool:
-        """Adds a frame; under `block` once there is room. False when nobody takes frames any more."""
+        """Adds a frame, under `block` once there is room. False after `end`: the frame was not added."""
         with self._changed:
+            # `take` and `end` notify: the producer cannot sleep past free room or past the end of the stream.
             while self._policy.dropping is Dropping.BLOCK and len(self._waiting) == self._depth and not self._ended:
                 self._changed.wait()
             if self._ended:
@@ -54,8 +64,8 @@ class Inbox:
             return True
 
     def _make_room(self, frame: VideoFrame) -> None:
-        if self._policy.dropping is Dropping.LATEST and self._gives_way(frame):
-            while self._waiting and self._gives_way(self._waiting[-1]):
+        if self._policy.dropping is Dropping.LATEST and self._is_low_priority(frame):
+            while self._waiting and self._is_low_priority(self._waiting[-1]):
                 self._waiting.pop()
                 self.dropped += 1
         else:
@@ -64,24 +74,31 @@ class Inbox:
                 self.dropped += 1
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Waits for a frame; False once there will be none, or after `timeout_s`."""
+        """Waits until a frame is available. False at the end of the stream, or after `timeout_s`.
+
+        The frame is not reserved: another thread may take it before this one does.
+        """
         with self._changed:
+            # `put` and `end` notify; without a timeout, a source that hangs is waited for until `end`.
             self._changed.wait_for(lambda: self._waiting or self._ended, timeout_s)
             return bool(self._waiting)
 
     @property
     def is_over(self) -> bool:
-        """Whether no frame waits and none will come."""
+        """Whether the queue is empty and has ended."""
         with self._changed:
             return self._ended and not self._waiting
 
     def head(self) -> VideoFrame | None:
-        """The frame whose turn it is, which stays; None where none waits."""
+        """The next frame, without removing it; None if the queue is empty."""
         with self._changed:
             return self._waiting[0] if self._waiting else None
 
     def take(self, is_wanted: Callable[[VideoFrame], bool] = lambda frame: True) -> VideoFrame | None:
-        """The frame whose turn it is; None where it is not wanted, another thread took it, or all were late."""
+        """Removes and returns the next frame.
+
+        Never waits. None if the queue is empty, the next frame is not wanted, or all frames were late and dropped.
+        """
         with self._changed:
             while self._waiting and is_wanted(self._waiting[0]):
                 frame = self._waiting.popleft()
@@ -96,7 +113,7 @@ class Inbox:
         return deadline_ms is not None and (self._clock() - frame.captured_ns) / 1e6 > deadline_ms
 
     def end(self, *, discard: bool = False) -> None:
-        """No more frames come in; those that wait are still taken, or forgotten."""
+        """Ends the queue: `put` refuses frames from now on. Those that wait can still be taken, unless discarded."""
         with self._changed:
             self._ended = True
             if discard:
@@ -107,15 +124,23 @@ class Inbox:
         return len(self._waiting)
 
 
-class Outbox(Generic[Item]):
-    """Results of several threads in the order of their tickets. `depth` of them are under way or wait at a time."""
+class OrderedOutput(Generic[Item]):
+    """Restores the order of results that several threads compute, and bounds how many are under way.
 
-    def __init__(self, depth: int, behind: int = 0) -> None:
-        """Args:
-        behind: so many more while the next in the order is under way.
+    A worker calls `reserve` for a place before it takes a frame, and either `release` if there was no frame, or
+    `issue_ticket` and then `deliver` or `fail` with the ticket. Tickets are issued in the order of the frames. The
+    consumer's `take` frees the place.
+    """
+
+    def __init__(self, depth: int, extra_depth: int = 0) -> None:
+        """Creates an empty output.
+
+        Args:
+            depth: results that may be under way or wait for the consumer.
+            extra_depth: further places while the next result in order is still under way, for those behind it.
         """
         self._depth = depth
-        self._behind = behind
+        self._extra_depth = extra_depth
         self._reserved = 0
         self._tickets = 0
         self._next = 0
@@ -125,8 +150,12 @@ class Outbox(Generic[Item]):
         self._failed: int | None = None
 
     def reserve(self) -> bool:
-        """Waits for a place; False when nobody takes results any more."""
+        """Waits for a place. False once the output has ended or failed."""
         with self._changed:
+            # The wait ends: `take` and `release` free places, `end` and `fail` end the wait, and all of them notify.
+            # A place that is held belongs to a worker with a frame, which delivers or fails, or to a result that the
+            # consumer takes. Places are reserved before frames are taken, so that the worker with the next ticket
+            # never waits here for a place that only its own result could free.
             while self._is_full() and not self._is_ending():
                 self._changed.wait()
             if self._is_ending():
@@ -135,35 +164,35 @@ class Outbox(Generic[Item]):
             return True
 
     def _is_full(self) -> bool:
-        behind = 0 if self._next in self._ready else self._behind
-        return self._reserved >= self._depth + behind
+        extra_depth = 0 if self._next in self._ready else self._extra_depth
+        return self._reserved >= self._depth + extra_depth
 
     def release(self) -> None:
-        """Gives a place back for which there was no frame."""
+        """Returns a reserved place for which there was no frame."""
         with self._changed:
             self._reserved -= 1
             self._changed.notify_all()
 
-    def ticket(self) -> int:
-        """The next number in the order, for a place that was reserved; to be delivered once."""
+    def issue_ticket(self) -> int:
+        """The next number in order, for a reserved place. Each ticket must be delivered or failed once."""
         with self._changed:
             self._tickets += 1
             return self._tickets - 1
 
     def deliver(self, ticket: int, item: Item | None) -> None:
-        """Puts a result in its place; None for a frame that has none."""
+        """Adds the result of a ticket; None for a frame without one, which is passed over."""
         with self._changed:
             self._ready[ticket] = item
             self._changed.notify_all()
 
     def fail(self, ticket: int) -> None:
-        """The results end before this one; those before it, which may still be under way, are kept."""
+        """Ends the results before this ticket. Earlier ones, which may still be under way, are still given out."""
         with self._changed:
             self._failed = ticket if self._failed is None else min(ticket, self._failed)
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Nothing more will be delivered."""
+        """Ends the output: no further result will be delivered."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -172,8 +201,8 @@ class Outbox(Generic[Item]):
         return self._ended or self._failed is not None
 
     def take(self, timeout_s: float) -> Item | None:
-        """The next result in order. None after `timeout_s`, or where there will be none: see `is_over`."""
-        until_s = time.monotonic() + timeout_s
+        """The next result in order; None after `timeout_s`, or if there will be none: see `is_over`."""
+        deadline_s = time.monotonic() + timeout_s
         with self._changed:
             while True:
                 while self._next in self._ready and self._next != self._failed:
@@ -183,12 +212,15 @@ class Outbox(Generic[Item]):
                     self._changed.notify_all()
                     if item is not None:
                         return item
-                left_s = until_s - time.monotonic()
-                if self._ended or self._next == self._failed or left_s <= 0:
+                remaining_s = deadline_s - time.monotonic()
+                if self._ended or self._next == self._failed or remaining_s <= 0:
                     return None
-                self._changed.wait(left_s)
+                # `deliver`, `fail` and `end` notify. The deadline is fixed before the loop: results that arrive out
+                # of order wake this thread without restarting the timeout.
+                self._changed.wait(remaining_s)
 
     @property
     def is_over(self) -> bool:
+        """Whether all results have been taken and none will follow."""
         with self._changed:
             return self._next == self._failed or (self._ended and self._next not in self._ready)

@@ -1,6 +1,7 @@
-"""Which settings FFmpeg's readers know: opened with others it passes over them without a word.
+"""Checks the names of options for FFmpeg's demuxers, protocols and input devices.
 
-PyAV lists no settings of formats and protocols, so FFmpeg itself is asked, through the library that PyAV has loaded.
+FFmpeg ignores unknown options when it opens a stream, and PyAV does not list the options of formats and protocols. This
+module looks them up with FFmpeg's AVOptions API, in the library that PyAV has loaded.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from av.container import core
 
 from sr_edge.errors import UsageError
 
-_IN_CHILDREN, _OBJECT_IS_A_CLASS = 1, 2
-_OF_READERS = 2
+_AV_OPT_SEARCH_CHILDREN, _AV_OPT_SEARCH_FAKE_OBJ = 1, 2
+_AV_OPT_FLAG_DECODING_PARAM = 2
 _EXAMPLES = ["framerate", "video_size", "timeout"]
 
 
-def require_known_settings(names: Iterable[str]) -> None:
-    """Raises UsageError for a name that no format, protocol or device of FFmpeg's has as a setting for reading."""
+def require_known_options(names: Iterable[str]) -> None:
+    """Raises UsageError for a name that is no option of any demuxer, protocol or input device of FFmpeg."""
     ffmpeg = _ffmpeg()
     unknown = [name for name in names if not _is_known(ffmpeg, name)]
     if unknown:
-        similar = get_close_matches(unknown[0], _known(ffmpeg), n=1, cutoff=0.7)
+        similar = get_close_matches(unknown[0], _option_names(ffmpeg), n=1, cutoff=0.7)
         raise UsageError(
             f"FFmpeg has no demuxer, protocol or input device with the option {', '.join(unknown)}",
             found=unknown,
@@ -33,7 +34,7 @@ def require_known_settings(names: Iterable[str]) -> None:
 
 
 def _ffmpeg() -> ctypes.CDLL:
-    # A library's symbols are found through what was linked against it, wherever its file is.
+    # The symbols of libavformat are found through PyAV's module, which is linked against it, wherever its file is.
     ffmpeg = ctypes.CDLL(core.__file__)
     ffmpeg.avformat_get_class.restype = ctypes.c_void_p
     ffmpeg.av_opt_child_class_iterate.restype = ctypes.c_void_p
@@ -47,25 +48,25 @@ def _ffmpeg() -> ctypes.CDLL:
 
 def _is_known(ffmpeg: ctypes.CDLL, name: str) -> bool:
     root = ctypes.c_void_p(ffmpeg.avformat_get_class())
-    places = _IN_CHILDREN | _OBJECT_IS_A_CLASS
-    return bool(ffmpeg.av_opt_find(ctypes.byref(root), name.encode(), None, _OF_READERS, places))
+    search_flags = _AV_OPT_SEARCH_CHILDREN | _AV_OPT_SEARCH_FAKE_OBJ
+    return bool(ffmpeg.av_opt_find(ctypes.byref(root), name.encode(), None, _AV_OPT_FLAG_DECODING_PARAM, search_flags))
 
 
-def _known(ffmpeg: ctypes.CDLL) -> list[str]:
-    """All names, of which some are constants: what is not known as a setting is left out."""
+def _option_names(ffmpeg: ctypes.CDLL) -> list[str]:
+    """The names of all options for reading, without the named constants that FFmpeg lists among them."""
     names: set[str] = set()
-    waiting: list[int | None] = [ffmpeg.avformat_get_class()]
-    while waiting:
-        above = waiting.pop()
-        names.update(_own_names(ffmpeg, above))
+    pending: list[int | None] = [ffmpeg.avformat_get_class()]
+    while pending:
+        parent = pending.pop()
+        names.update(_names_of_class(ffmpeg, parent))
         position = ctypes.c_void_p()
-        while below := ffmpeg.av_opt_child_class_iterate(above, ctypes.byref(position)):
-            waiting.append(below)
+        while child := ffmpeg.av_opt_child_class_iterate(parent, ctypes.byref(position)):
+            pending.append(child)
     return sorted(name for name in names if _is_known(ffmpeg, name))
 
 
-def _own_names(ffmpeg: ctypes.CDLL, of_class: int | None) -> Iterable[str]:
-    found = ffmpeg.av_opt_next(ctypes.byref(ctypes.c_void_p(of_class)), None)
-    while found:
-        yield (found[0] or b"").decode()  # the first field is the name
-        found = ffmpeg.av_opt_next(ctypes.byref(ctypes.c_void_p(of_class)), found)
+def _names_of_class(ffmpeg: ctypes.CDLL, av_class: int | None) -> Iterable[str]:
+    option = ffmpeg.av_opt_next(ctypes.byref(ctypes.c_void_p(av_class)), None)
+    while option:
+        yield (option[0] or b"").decode()  # the first field of AVOption is the name
+        option = ffmpeg.av_opt_next(ctypes.byref(ctypes.c_void_p(av_class)), option)

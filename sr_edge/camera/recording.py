@@ -1,4 +1,4 @@
-"""The file of a recording: whether all of it was written, and whether what was written is of use."""
+"""The file that a stream is recorded to: whether every write succeeded, and whether the result can be played."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import av
 
 
-class Recording:
-    """A file that knows whether all was written; there from the first write on.
+class CheckedFile:
+    """A file that remembers the first write error. It is created by the first write.
 
-    FFmpeg does not tell that the last fragment of a fragmented MP4 found no room.
+    FFmpeg does not report that there was no space for the last fragment of a fragmented MP4.
     """
 
     def __init__(self, path: str) -> None:
@@ -21,11 +21,14 @@ class Recording:
         self._opened: io.FileIO | None = None
 
     def write(self, content: Any) -> int:
-        """Never raises, PyAV would lose the reason: see `require_written`. After an error nothing more is written."""
-        left = memoryview(content)
+        """Writes all of `content`. After an error nothing more is written.
+
+        Never raises, because PyAV would discard the reason: see `require_written`.
+        """
+        remaining = memoryview(content)
         try:
-            while left and self._error is None:
-                left = left[self._file().write(left) :]
+            while remaining and self._error is None:
+                remaining = remaining[self._file().write(remaining) :]
         except OSError as error:
             self._error = error
         return len(content)
@@ -36,18 +39,27 @@ class Recording:
             raise self._error
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """As `io.FileIO.seek`."""
         return self._file().seek(offset, whence)
 
     def tell(self) -> int:
+        """As `io.FileIO.tell`."""
         return self._file().tell()
 
     def close(self) -> None:
+        """Closes the file if it was created."""
         if self._opened is not None:
             self._opened.close()
 
-    def remove_if_useless(self) -> bool:
-        """Removes a regular file that this one wrote, misses something and shows no frame; called when it is closed."""
-        if self._opened is None or self._error is None or not Path(self.name).is_file() or _shows_a_frame(self.name):
+    def remove_if_unplayable(self) -> bool:
+        """Removes the file if a write failed and no frame of it can be decoded. Called after `close`.
+
+        Never removes a device, a pipe or a file that this object did not write.
+
+        Returns:
+            Whether the file was removed.
+        """
+        if self._opened is None or self._error is None or not Path(self.name).is_file() or _has_a_frame(self.name):
             return False
         Path(self.name).unlink()
         return True
@@ -58,7 +70,7 @@ class Recording:
         return self._opened
 
 
-def _shows_a_frame(path: str) -> bool:
+def _has_a_frame(path: str) -> bool:
     try:
         with av.open(path) as container:
             return any(True for _ in container.decode(video=0))

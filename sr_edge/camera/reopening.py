@@ -1,4 +1,4 @@
-"""A live source that is opened again when it is lost: it ended, failed, or sent nothing for too long."""
+"""A live source that reconnects when it is lost: the stream ended, failed, or delivered nothing for too long."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from sr_edge.camera.events import ignore_event
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.outage import FIRST_WAIT_S, Outage
+from sr_edge.camera.outage import FIRST_WAIT_S, Reconnection
 from sr_edge.camera.policy import Dropping, Policy
-from sr_edge.camera.ports import Source, SourceInfo, ignore_event
-from sr_edge.camera.queues import Inbox
+from sr_edge.camera.ports import Source, SourceInfo
+from sr_edge.camera.queues import InputQueue
 from sr_edge.errors import StreamError
 
 Opened = TypeVar("Opened", bound=Source)
 
 
-class ReopeningSource(Generic[Opened]):
-    """Frames of one source after the other, numbered through; their time line is the opener's affair."""
+class ReconnectingSource(Generic[Opened]):
+    """The frames of one connection after the other, with continuous numbers.
+
+    The callback that opens the source again continues the time line.
+    """
 
     is_live = True
 
@@ -27,113 +31,128 @@ class ReopeningSource(Generic[Opened]):
         first: Opened,
         reopen: Callable[[Opened], Opened],
         *,
-        silence_s: float = 10.0,
+        timeout_s: float = 10.0,
         give_up_s: float | None = None,
         on_event: Callable[[str], None] = ignore_event,
         first_wait_s: float = FIRST_WAIT_S,
         wait: Callable[[float], object] | None = None,
     ) -> None:
-        """Args:
-        first: already open: whatever is wrong with the address shows before the stream starts.
-        reopen: opens the source again, given the one that was lost; raises StreamError while that is not possible.
-        silence_s: a source that gives no frame for so long hangs, and is left.
-        give_up_s: how long to try again; None tries for good.
-        on_event: is told of every loss and return.
-        first_wait_s: before the first try; each further wait is twice as long, up to 8 seconds.
-        wait: waits so many seconds before a try, true when the source was closed meanwhile.
+        """Takes an open source.
+
+        Args:
+            first: is already open, so that a wrong address is reported before the stream starts.
+            reopen: opens the source again, given the one that was lost; raises StreamError while that fails.
+            timeout_s: a source without a frame for this long is abandoned.
+            give_up_s: the time after which the attempts to reconnect end; None never gives up.
+            on_event: called with every loss and recovery.
+            first_wait_s: the wait before the first attempt; it doubles with each one, up to 8 seconds.
+            wait: waits so many seconds before an attempt; true if the source was closed meanwhile.
         """
         self.name = first.name
         self.info: SourceInfo = first.info
-        self.reopened = 0
+        self.reconnections = 0
         self._current = first
         self._reopen = reopen
-        self._silence_s = silence_s
+        self._timeout_s = timeout_s
         self._give_up_s = give_up_s
         self._on_event = on_event
         self._first_wait_s = first_wait_s
         self._closed = threading.Event()
         self._wait: Callable[[float], object] = wait or self._closed.wait
-        self._outage: Outage | None = None
-        self._inbox = Inbox(Policy(Dropping.BLOCK))
+        self._reconnection: Reconnection | None = None
+        self._queue = InputQueue(Policy(Dropping.BLOCK))
 
     @property
     def unreadable_packets(self) -> int:
-        return int(getattr(self._current, "unreadable_packets", 0))
+        return self._current.unreadable_packets
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Raises at once what a source raises that is no StreamError: opening it again would not help."""
+        """Iterates over the frames of all connections.
+
+        Raises:
+            StreamError: the attempts to reconnect have ended.
+            Exception: what the source raises except StreamError, at once: reconnecting would not help.
+        """
         sequence = 0
         while not self._closed.is_set():
-            self._inbox = Inbox(Policy(Dropping.BLOCK))
+            # A queue for each connection: a reader that was abandoned cannot add frames to the next one's.
+            self._queue = InputQueue(Policy(Dropping.BLOCK))
             errors: list[Exception] = []
             reader = threading.Thread(
-                target=_read_all, args=(self._current, self._inbox, errors), name="sr-edge-camera", daemon=True
+                target=_read_all, args=(self._current, self._queue, errors), name="sr-edge-camera", daemon=True
             )
             reader.start()
             for frame in self._until_lost():
-                self._end_outage()
+                self._end_reconnection()
                 yield replace(frame, sequence=sequence)
                 sequence += 1
             self._current.close()
             if not self._closed.is_set():
-                self._lose(errors[0] if errors else None)
+                self._begin_reconnection(errors[0] if errors else None)
                 self._open_again()
 
     def close(self) -> None:
+        # The event first: `frames` tests it after it has created a queue or a connection, so that one of the two
+        # threads closes whatever the other has just created.
         self._closed.set()
         self._current.close()
-        self._inbox.end(discard=True)
+        self._queue.end(discard=True)
 
     def _until_lost(self) -> Iterator[VideoFrame]:
-        inbox = self._inbox
-        if self._closed.is_set():
-            inbox.end(discard=True)
-        while inbox.wait(self._silence_s):
-            frame = inbox.take()
+        queue = self._queue
+        if self._closed.is_set():  # `close` may have ended the queue before this one
+            queue.end(discard=True)
+        # Waiting in this thread and reading in another is what makes the timeout possible: a read in FFmpeg that
+        # hangs cannot be interrupted. The reader's `end` wakes this thread where the source ends or fails.
+        while queue.wait(self._timeout_s):
+            frame = queue.take()
             if frame is not None:
                 yield frame
-        # A reader that hangs finds its inbox ended should it ever wake up.
-        self._is_silent = not inbox.is_over
-        inbox.end(discard=True)
+        # If a hung reader ever returns, its `put` finds the queue ended and its thread ends.
+        self._has_timed_out = not queue.is_over
+        queue.end(discard=True)
 
-    def _lose(self, error: Exception | None) -> None:
-        """Begins an outage, or takes note that a source which was opened again gave no frame."""
+    def _begin_reconnection(self, error: Exception | None) -> None:
+        """Starts a reconnection; a source that delivered no frame after the last one counts as a failed attempt."""
+        # The reader appends its error before it ends the queue, and the queue has ended: the error is complete.
         if error is not None and not isinstance(error, StreamError):
             raise error
-        if self._is_silent:
-            error = StreamError(f"{self.name}: no frame for {self._silence_s:g} s", found=self.name)
+        if self._has_timed_out:
+            error = StreamError(f"{self.name}: no frame for {self._timeout_s:g} s", found=self.name)
         elif error is None:
-            error = StreamError(f"{self.name}: it ended", found=self.name)
-        if self._outage is None:
-            self._outage = Outage(self.name, str(error), self._on_event, self._give_up_s, self._first_wait_s)
+            error = StreamError(f"{self.name}: the stream ended", found=self.name)
+        if self._reconnection is None:
+            reason = str(error)
+            self._reconnection = Reconnection(self.name, reason, self._on_event, self._give_up_s, self._first_wait_s)
         else:
-            self._outage.failed(error)
+            self._reconnection.record_failure(error)
 
     def _open_again(self) -> None:
-        outage = self._outage
-        while outage is not None and not self._wait(outage.wait_s):
+        reconnection = self._reconnection
+        # By default the wait is that of the event which `close` sets: closing ends it at once.
+        while reconnection is not None and not self._wait(reconnection.wait_s):
             try:
                 self._current = self._reopen(self._current)
                 break
             except StreamError as error:
-                outage.failed(error)
-        if self._closed.is_set():  # closed while it was being opened
+                reconnection.record_failure(error)
+        if self._closed.is_set():  # `close` may have closed the connection before this one
             self._current.close()
 
-    def _end_outage(self) -> None:
-        """At the first frame: a source that opens and gives none is still away."""
-        if self._outage is not None:
-            self.reopened += 1
-            self._outage.over()
-            self._outage = None
+    def _end_reconnection(self) -> None:
+        """Called with each frame: a source that opens without delivering a frame is still unavailable."""
+        if self._reconnection is not None:
+            self.reconnections += 1
+            self._reconnection.record_success()
+            self._reconnection = None
 
 
-def _read_all(source: Source, inbox: Inbox, errors: list[Exception]) -> None:
+def _read_all(source: Source, queue: InputQueue, errors: list[Exception]) -> None:
     try:
         for frame in source.frames():
-            if not inbox.put(frame):
+            if not queue.put(frame):
                 return
     except Exception as error:
         errors.append(error)
     finally:
-        inbox.end()
+        queue.end()

@@ -1,19 +1,23 @@
-"""A server or receiver that is connected to again when it is lost in mid-stream."""
+"""A sink on the network that reconnects when the connection is lost during the stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 
+from sr_edge.camera.events import ignore_event
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.outage import FIRST_WAIT_S, Outage
+from sr_edge.camera.outage import FIRST_WAIT_S, Reconnection
 from sr_edge.camera.passengers import PassthroughPackets
-from sr_edge.camera.ports import Sink, SinkUnavailable, ignore_event
+from sr_edge.camera.ports import Sink, SinkUnavailable
 from sr_edge.errors import StreamError
 
 
-class ReopeningSink:
-    """Frames into one sink after the other. What comes from a live source while it is away is dropped by the policy."""
+class ReconnectingSink:
+    """Writes to one connection after the other. While there is none, the policy drops the frames of a live source.
+
+    It never waits itself: `write` raises SinkUnavailable with the time to wait, and the pipeline calls it again.
+    """
 
     def __init__(
         self,
@@ -24,14 +28,16 @@ class ReopeningSink:
         on_event: Callable[[str], None] = ignore_event,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
-        """Args:
-        open_one: makes a sink that connects with its first frame.
-        passthrough: what waited while the sink was away is old and left out.
-        give_up_s: how long to try again; None tries for good.
-        on_event: is told of every loss and return.
-        first_wait_s: before the first try; each further wait is twice as long, up to 8 seconds.
+        """Creates the first sink, which does not connect yet.
+
+        Args:
+            open_one: creates a sink that connects with its first frame.
+            passthrough: its packets from the time without a connection are discarded.
+            give_up_s: the time after which the attempts to reconnect end; None never gives up.
+            on_event: called with every loss and recovery.
+            first_wait_s: the wait before the first attempt; it doubles with each one, up to 8 seconds.
         """
-        self.reopened = 0
+        self.reconnections = 0
         self._open_one = open_one
         self._passthrough = passthrough
         self._give_up_s = give_up_s
@@ -39,26 +45,32 @@ class ReopeningSink:
         self._first_wait_s = first_wait_s
         self._current: Sink | None = open_one()
         self.name = self._current.name
-        self._has_begun = False
-        self._outage: Outage | None = None
+        self._has_written = False
+        self._reconnection: Reconnection | None = None
 
     def write(self, frame: VideoFrame) -> None:
-        """Raises StreamError where the first frame of all cannot be written: then the address is at fault."""
+        """Writes one frame, and connects if necessary.
+
+        Raises:
+            SinkUnavailable: the connection is lost; write the same frame again later.
+            StreamError: the first frame of all could not be written, which points to a wrong address, or the attempts
+                to reconnect have ended.
+        """
         try:
             if self._current is None:
                 self._current = self._open_one()
-            if self._outage is not None:
-                self._leave_behind(frame.time_s)
+            if self._reconnection is not None:
+                self._discard_passthrough(frame.time_s)
             self._current.write(frame)
         except StreamError as error:
-            if not self._has_begun:
+            if not self._has_written:
                 raise
             self._lose(error)
-        self._has_begun = True
-        if self._outage is not None:
-            self.reopened += 1
-            self._outage.over()
-            self._outage = None
+        self._has_written = True
+        if self._reconnection is not None:
+            self.reconnections += 1
+            self._reconnection.record_success()
+            self._reconnection = None
 
     def close(self) -> None:
         current, self._current = self._current, None
@@ -66,18 +78,19 @@ class ReopeningSink:
             current.close()
 
     def _lose(self, error: StreamError) -> None:
-        """Raises SinkUnavailable, or StreamError when it is time to give up."""
-        with suppress(StreamError):  # the other side is gone: the end of the stream cannot be sent
+        """Raises SinkUnavailable, or StreamError if the attempts to reconnect have ended."""
+        with suppress(StreamError):  # without a connection, the end of the stream cannot be sent either
             self.close()
-        if self._outage is None:
-            self._outage = Outage(self.name, str(error), self._on_event, self._give_up_s, self._first_wait_s)
+        if self._reconnection is None:
+            reason = str(error)
+            self._reconnection = Reconnection(self.name, reason, self._on_event, self._give_up_s, self._first_wait_s)
         else:
-            self._outage.failed(error)
+            self._reconnection.record_failure(error)
         raise SinkUnavailable(
-            error.problem, self._outage.wait_s, found=error.found, wanted=error.wanted, remedy=error.remedy
+            error.problem, self._reconnection.wait_s, found=error.found, wanted=error.wanted, remedy=error.remedy
         ) from None
 
-    def _leave_behind(self, time_s: float | None) -> None:
+    def _discard_passthrough(self, time_s: float | None) -> None:
         if self._passthrough is not None:
             for _ in self._passthrough.take_until(time_s):
                 pass

@@ -1,4 +1,4 @@
-"""Temperature and power of the machine, as Linux tells them; that there is no sensor is a normal answer.
+"""Temperature and power of the machine from Linux's sysfs. Many machines have no such sensor.
 
 Names and units of the files: the kernel's Documentation/hwmon/{sysfs-interface,ina3221,ina2xx}.rst and
 Documentation/power/powercap/powercap.rst.
@@ -11,29 +11,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_SILLY_C = 150.0
+_IMPLAUSIBLE_C = 150.0
 _MONITORS = ("ina3221", "ina219", "ina220", "ina226", "ina230", "ina231", "ina238")
-"""Chips that measure supplies, such as those on a Jetson."""
+"""Chips that measure power supply rails, such as those on a Jetson."""
 _CHANNELS = (1, 2, 3)
-"""Of an ina3221; its voltages 4 to 6 are those of its shunts."""
+"""The channels of an ina3221; its voltages 4 to 6 are those across the shunts."""
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN")
-"""What Jetsons call the supply that feeds the other ones measured."""
+"""Labels on Jetsons for the supply that feeds all other rails."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """None where the machine does not tell."""
+    """One reading of the sensors; None for a missing sensor."""
 
     temperature_c: float | None = None
     power_w: float | None = None
 
 
 class Sensors:
-    """Reads the hottest sensor and the power: of the processor's package, or of the supplies that are measured."""
+    """Reads the highest temperature, and the power of the processor package or of the measured supply rails."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Args:
-        root: where `sys` is; another one for tests.
+        """Looks for the sensors.
+
+        Args:
+            root: the folder that contains `sys`.
         """
         devices = root / "sys" / "class"
         self._thermometers = [
@@ -45,21 +47,24 @@ class Sensors:
         self._last: tuple[float, int] | None = None
 
     def read(self) -> Readings:
+        """Reads all sensors."""
         return Readings(self.temperature_c(), self.power_w())
 
     def temperature_c(self) -> float | None:
-        """The hottest of all sensors."""
+        """The highest temperature of all sensors; None without a sensor."""
         readings = [number / 1000 for path in self._thermometers if (number := _number(path)) is not None]
-        return max((reading for reading in readings if 0 < reading < _SILLY_C), default=None)
+        return max((reading for reading in readings if 0 < reading < _IMPLAUSIBLE_C), default=None)
 
     def power_w(self) -> float | None:
-        """By a counter the mean since the last call, None at the first; else the supplies' sum now.
+        """The power of the machine in watts.
 
-        Of supplies that one of them feeds, that one. None where nothing can be read, or a counter began anew.
+        With an energy counter (RAPL) it is the mean since the last call, and None in the first call or after a reset of
+        the counter. Otherwise it is the present sum of the supply rails, or that of the rail that feeds all others.
+        None if nothing can be read.
         """
-        return self._mean_w() if self._counters else self._supplied_w()
+        return self._package_power_w() if self._counters else self._rail_power_w()
 
-    def _mean_w(self) -> float | None:
+    def _package_power_w(self) -> float | None:
         energies = [_number(path) for path in self._counters]
         if None in energies:
             return None
@@ -69,23 +74,23 @@ class Sensors:
             return None
         return (now[1] - last[1]) / 1e6 / (now[0] - last[0])
 
-    def _supplied_w(self) -> float | None:
-        supplies = [supply for monitor in self._monitors for supply in _supplies(monitor)]
-        whole_w = [power_w for label, power_w in supplies if label in _WHOLE_BOARD]
-        return whole_w[0] if whole_w else sum(power_w for _, power_w in supplies) if supplies else None
+    def _rail_power_w(self) -> float | None:
+        rails = [rail for monitor in self._monitors for rail in _rails(monitor)]
+        board_w = [power_w for label, power_w in rails if label in _WHOLE_BOARD]
+        return board_w[0] if board_w else sum(power_w for _, power_w in rails) if rails else None
 
 
-def _supplies(monitor: Path) -> list[tuple[str, float]]:
-    """Label and watts of each supply: microwatts where the chip computes them, else millivolts by milliamperes."""
+def _rails(monitor: Path) -> list[tuple[str, float]]:
+    """Label and watts of each rail, from microwatts if the chip computes them, else from voltage and current."""
     power_uw = _number(monitor / "power1_input")
     if power_uw is not None:
         return [(_text(monitor / "in1_label"), power_uw / 1e6)]
-    found = []
+    rails = []
     for channel in _CHANNELS:
         voltage_mv, current_ma = _number(monitor / f"in{channel}_input"), _number(monitor / f"curr{channel}_input")
         if voltage_mv is not None and current_ma is not None:
-            found.append((_text(monitor / f"in{channel}_label"), voltage_mv * current_ma / 1e6))
-    return found
+            rails.append((_text(monitor / f"in{channel}_label"), voltage_mv * current_ma / 1e6))
+    return rails
 
 
 def _text(path: Path) -> str:

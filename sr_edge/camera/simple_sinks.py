@@ -1,4 +1,4 @@
-"""Sinks for programs that take frames themselves, and for measuring."""
+"""Sinks without output of their own: a callback for programs, and one that discards frames for measurements."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from sr_edge.camera.frame import VideoFrame
 
 
 class CallbackSink:
-    """Calls a function with every frame, in the stream's sink thread; what it raises ends the stream."""
+    """Calls a function with every frame, in the thread that writes; an exception of the function ends the stream."""
 
     name = "a callback"
+    reconnections = 0
 
     def __init__(self, callback: Callable[[VideoFrame], object]) -> None:
         self._callback = callback
@@ -22,9 +23,10 @@ class CallbackSink:
 
 
 class NullSink:
-    """Takes everything, keeps nothing."""
+    """Discards every frame."""
 
     name = "null"
+    reconnections = 0
 
     def write(self, frame: VideoFrame) -> None: ...
 

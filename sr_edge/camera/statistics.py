@@ -1,4 +1,4 @@
-"""What a stream counts and times, in memory that does not grow with its length."""
+"""Counters and durations of a stream, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_FINEST_MS = 0.01
-_STEP = 1.02
+_MIN_MS = 0.01
+_GROWTH = 1.02
 _BUCKETS = 1200
-"""From 0.01 ms in steps of 2 % to over a day."""
+"""From 0.01 ms in steps of 2 % to more than a day."""
 _RECENT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Times:
-    """Milliseconds of `count` frames, percentiles to 2 %."""
+class LatencySummary:
+    """Mean, percentiles and maximum of `count` durations; the percentiles are accurate to 2 %."""
 
     count: int
     mean_ms: float
@@ -29,8 +29,8 @@ class Times:
     max_ms: float
 
 
-class Histogram:
-    """Durations in buckets that grow with them."""
+class DurationHistogram:
+    """A histogram of durations whose bucket widths grow by 2 % from one bucket to the next."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BUCKETS, np.int64)
@@ -38,37 +38,52 @@ class Histogram:
         self._max_ms = 0.0
 
     def add(self, duration_ms: float) -> None:
-        bucket = int(math.log(max(duration_ms, _FINEST_MS) / _FINEST_MS, _STEP))
+        """Adds one duration."""
+        bucket = int(math.log(max(duration_ms, _MIN_MS) / _MIN_MS, _GROWTH))
         self._counts[min(bucket, _BUCKETS - 1)] += 1
         self._total_ms += duration_ms
         self._max_ms = max(self._max_ms, duration_ms)
 
-    def times(self) -> Times | None:
-        """None where nothing was added."""
+    def summary(self) -> LatencySummary | None:
+        """The summary of all durations; None if there are none."""
         count = int(self._counts.sum())
         if count == 0:
             return None
-        reached = np.cumsum(self._counts)
-        p50, p95, p99 = (self._middle(int(np.searchsorted(reached, share * count))) for share in (0.5, 0.95, 0.99))
-        return Times(count, self._total_ms / count, p50, p95, p99, self._max_ms)
+        cumulative = np.cumsum(self._counts)
+        p50, p95, p99 = (
+            self._bucket_center_ms(int(np.searchsorted(cumulative, fraction * count))) for fraction in (0.5, 0.95, 0.99)
+        )
+        return LatencySummary(count, self._total_ms / count, p50, p95, p99, self._max_ms)
 
-    def _middle(self, bucket: int) -> float:
-        return min(float(_FINEST_MS * _STEP ** (bucket + 0.5)), self._max_ms)
+    def _bucket_center_ms(self, bucket: int) -> float:
+        return min(float(_MIN_MS * _GROWTH ** (bucket + 0.5)), self._max_ms)
 
 
 @dataclass(frozen=True)
 class StreamReport:
-    """A stream so far, or at its end.
+    """The statistics of a stream, so far or at its end.
 
     Attributes:
-        dropped: left out by the policy: frames that the model had no time for.
-        failed: left out because the model or the frame was at fault.
-        latency: from capture to the sink having taken the frame.
-        stages: `source` includes waiting for frames, `wait` is from capture to the model's turn.
-        fps_in, fps_out: over the whole stream; `recent_` ones over the last seconds.
-        by_fallback: frames that the fallback enlarged; `between` those that were bicubic by request.
-        reopened: how often the source was opened again, `sink_reopened` the sink.
-        events: what was said aloud, in its order.
+        seconds: since the stream was created.
+        frames_in: frames that the source delivered.
+        frames_out: frames that the sink has taken.
+        dropped: frames dropped by the policy because the model was busy.
+        failed: frames without a result because the model raised an error or the frame was unusable.
+        fps_in: frames in per second, over the whole stream.
+        fps_out: frames out per second, over the whole stream.
+        recent_fps_in: frames in per second, over the last seconds.
+        recent_fps_out: frames out per second, over the last seconds.
+        latency: from capture until the sink has taken the frame.
+        stages: durations by stage; `source` includes waiting for frames, `wait` is from capture until the model takes
+            the frame.
+        queued: frames that wait for the model.
+        fallback_frames: frames upscaled by the fallback.
+        bicubic_frames: frames between those of the model that were upscaled by bicubic interpolation (`every`).
+        fallback_switches: changes between the model and the fallback.
+        reconnections: how often the source was opened again.
+        sink_reconnections: how often the sink was opened again.
+        unreadable_packets: packets of the source that could not be decoded.
+        events: the recorded events, oldest first.
     """
 
     seconds: float
@@ -80,80 +95,84 @@ class StreamReport:
     fps_out: float
     recent_fps_in: float
     recent_fps_out: float
-    latency: Times | None
-    stages: Mapping[str, Times]
+    latency: LatencySummary | None
+    stages: Mapping[str, LatencySummary]
     queued: int
-    by_fallback: int
-    between: int
-    switches: int
-    reopened: int
-    sink_reopened: int
+    fallback_frames: int
+    bicubic_frames: int
+    fallback_switches: int
+    reconnections: int
+    sink_reconnections: int
     unreadable_packets: int
     events: tuple[str, ...] = field(default=())
 
 
 class _Rate:
-    """Events a second over the last `_RECENT_S`."""
+    """Events per second over the last `_RECENT_S` to twice that."""
 
     def __init__(self) -> None:
         self.count = 0
         self._window: tuple[float, int] = (time.monotonic(), 0)
-        self._before = self._window
+        self._previous = self._window
 
     def add(self) -> None:
         self.count += 1
         now_s = time.monotonic()
         if now_s - self._window[0] >= _RECENT_S:
-            self._before, self._window = self._window, (now_s, self.count)
+            self._previous, self._window = self._window, (now_s, self.count)
 
     def recent(self) -> float:
-        since_s, count = self._before
+        since_s, count = self._previous
         return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
 
 
 class StreamStatistics:
-    """Counters that all threads of one stream add to."""
+    """Counters and histograms that all threads of a stream update."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started_s = time.monotonic()
         self._in, self._out = _Rate(), _Rate()
-        self._latency = Histogram()
-        self._stages: dict[str, Histogram] = {}
-        self._counts = {"failed": 0, "by_fallback": 0, "between": 0, "switches": 0}
+        self._latency = DurationHistogram()
+        self._stages: dict[str, DurationHistogram] = {}
+        self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
 
-    def frame_in(self, source_ms: float) -> None:
+    def record_input(self, source_ms: float) -> None:
+        """Records a frame of the source, and how long it took to arrive."""
         with self._lock:
             self._in.add()
-        self.stage("source", source_ms)
+        self.record_stage("source", source_ms)
 
-    def frame_out(self, latency_ms: float) -> None:
+    def record_output(self, latency_ms: float) -> None:
+        """Records a frame that the sink has taken."""
         with self._lock:
             self._out.add()
             self._latency.add(latency_ms)
 
-    def stage(self, name: str, duration_ms: float) -> None:
+    def record_stage(self, name: str, duration_ms: float) -> None:
+        """Records how long a stage took for one frame."""
         with self._lock:
-            self._stages.setdefault(name, Histogram()).add(duration_ms)
+            self._stages.setdefault(name, DurationHistogram()).add(duration_ms)
 
-    def count(self, what: str) -> None:
-        """One more of "failed", "by_fallback", "between" or "switches"."""
+    def increment(self, counter: str) -> None:
+        """Adds one to "failed", "fallback_frames", "bicubic_frames" or "fallback_switches"."""
         with self._lock:
-            self._counts[what] += 1
+            self._counts[counter] += 1
 
     def report(
         self,
         *,
         dropped: int = 0,
         queued: int = 0,
-        reopened: int = 0,
-        sink_reopened: int = 0,
+        reconnections: int = 0,
+        sink_reconnections: int = 0,
         unreadable_packets: int = 0,
         events: tuple[str, ...] = (),
     ) -> StreamReport:
+        """A report with the counters of this object, and those that others keep."""
         with self._lock:
             seconds = time.monotonic() - self._started_s
-            stages = {name: histogram.times() for name, histogram in self._stages.items()}
+            stages = {name: histogram.summary() for name, histogram in self._stages.items()}
             return StreamReport(
                 seconds=seconds,
                 frames_in=self._in.count,
@@ -164,14 +183,14 @@ class StreamStatistics:
                 fps_out=self._out.count / max(seconds, 1e-3),
                 recent_fps_in=self._in.recent(),
                 recent_fps_out=self._out.recent(),
-                latency=self._latency.times(),
-                stages={name: times for name, times in stages.items() if times is not None},
+                latency=self._latency.summary(),
+                stages={name: summary for name, summary in stages.items() if summary is not None},
                 queued=queued,
-                by_fallback=self._counts["by_fallback"],
-                between=self._counts["between"],
-                switches=self._counts["switches"],
-                reopened=reopened,
-                sink_reopened=sink_reopened,
+                fallback_frames=self._counts["fallback_frames"],
+                bicubic_frames=self._counts["bicubic_frames"],
+                fallback_switches=self._counts["fallback_switches"],
+                reconnections=reconnections,
+                sink_reconnections=sink_reconnections,
                 unreadable_packets=unreadable_packets,
                 events=events,
             )

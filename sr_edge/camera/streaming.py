@@ -1,4 +1,4 @@
-"""The whole camera pipeline in one call, for programs: as an iteration, a callback, or with asyncio."""
+"""The whole pipeline in one call, for programs: with `for`, with `async for`, or with a callback."""
 
 from __future__ import annotations
 
@@ -12,63 +12,72 @@ from types import TracebackType
 
 from sr_edge.bundle import Bundle
 from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
+from sr_edge.camera.events import EventLog, ignore_event
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
-from sr_edge.camera.open_source import SourceOptions, open_source
-from sr_edge.camera.options import USUAL_LATENCY_MS, LoopOptions, Region
+from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS, LoopOptions, Region
 from sr_edge.camera.policy import Policy, policy_for
-from sr_edge.camera.ports import Sink, Source, ignore_event
+from sr_edge.camera.ports import Sink, Source
 from sr_edge.camera.simple_sinks import CallbackSink
+from sr_edge.camera.sources_open import SourceOptions, open_source
 from sr_edge.camera.statistics import StreamReport
-from sr_edge.camera.watch import HungStage
+from sr_edge.camera.watch import StageTimeout
 from sr_edge.controls import Controls
 from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | FrameUpscaler
-"""A bundle, its path, or an enlarger that several streams may share."""
+"""A bundle, its path, or an upscaler that several streams may share."""
 
 
 class Stream:
-    """Enlarged frames of one source. Iterate over it, with `for` or `async for`, or hand it a sink; once.
+    """The upscaled frames of one source. Iterate over it with `for` or `async for`, or pass it a sink; once.
 
-    It ends with its source, when it is closed, and when the iteration is left.
+    The stream ends with its source, when it is closed, and when the iteration is left.
     """
 
-    def __init__(self, loop: Loop, owned: ExitStack) -> None:
-        """Args:
-        owned: what is closed with the stream.
+    def __init__(self, loop: Loop, resources: ExitStack) -> None:
+        """Wraps a loop that has not started.
+
+        Args:
+            loop: the pipeline.
+            resources: are closed with the stream.
         """
         self._loop = loop
-        self._owned = owned
+        self._resources = resources
 
     @property
     def options(self) -> LoopOptions:
-        """How the stream is run, with what was chosen for arguments that were left out."""
+        """The options of the stream, including the defaults that were chosen."""
         return self._loop.options
 
     def report(self) -> StreamReport:
-        """Frames, drops, latencies and times so far; also after the end."""
+        """The statistics so far; also after the end."""
         return self._loop.report()
 
     def into(self, sink: Sink | Callable[[VideoFrame], object]) -> StreamReport:
-        """Writes all frames to a sink, or calls a function with each, until the stream ends; closes the sink.
+        """Writes all frames to a sink until the stream ends, and closes the sink.
+
+        Args:
+            sink: a sink, or a function that is called with each frame.
+
+        Returns:
+            The report at the end of the stream.
 
         Raises:
-            StreamError: the source is lost, the sink failed, a stage hangs, or many frames in a row failed.
+            StreamError: the source is lost, the sink failed, a stage hangs, or too many frames in a row failed.
         """
         with self:
             return self._loop.run(CallbackSink(sink) if callable(sink) else sink)
 
     def stop(self) -> None:
-        """Ends the stream as if its source had ended; what is under way still comes. From any thread."""
+        """Ends the stream as if its source had ended; frames under way are finished. May be called from any thread."""
         self._loop.stop()
 
     def close(self) -> None:
-        """Ends the stream and frees what it opened; any number of times."""
+        """Ends the stream and closes what it opened. May be called any number of times."""
         self._loop.stop()
-        self._owned.close()
+        self._resources.close()
 
     def __iter__(self) -> Generator[VideoFrame, None, None]:
         with self:
@@ -76,19 +85,22 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[VideoFrame]:
         frames = iter(self)
-        waiting: asyncio.Future[VideoFrame | None] | None = None
+        next_frame: asyncio.Future[VideoFrame | None] | None = None
         try:
             while True:
-                waiting = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
-                frame = await asyncio.shield(waiting)
+                next_frame = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
+                # Shielded: a task that is cancelled must not abandon the thread, which is inside the generator.
+                frame = await asyncio.shield(next_frame)
                 if frame is None:
                     return
                 yield frame
         finally:
+            # After a cancellation the thread is still in `next`. `stop` makes that return, and only then can the
+            # generator be closed: closing it while it runs raises ValueError.
             self.stop()
-            if waiting is not None and not waiting.done():  # cancelled: its thread is still in `next`
+            if next_frame is not None and not next_frame.done():
                 with suppress(Exception):
-                    await waiting
+                    await next_frame
             await asyncio.to_thread(frames.close)
 
     def __enter__(self) -> Stream:
@@ -97,9 +109,9 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is HungStage:  # its session would wait for it for good
+        if kind is StageTimeout:  # closing the session would wait for the hung stage for ever
             self.stop()
-            self._owned.pop_all()
+            self._resources.pop_all()
             return
         self.close()
 
@@ -121,70 +133,86 @@ def stream(
     source_options: SourceOptions | None = None,
     on_event: Callable[[str], None] = ignore_event,
 ) -> Stream:
-    """Opens a source and a model, and joins them; frames flow once the stream is iterated.
+    """Opens a source and a model. The stream starts when it is iterated or given a sink.
 
         for frame in sr_edge.camera.stream("rtsp://camera/main", "tiny-x2.sredge", policy="latest"):
             show(rgb_from_frame(frame))
 
     Args:
-        source: see `sr_edge.camera.SOURCES`, or an open source, which is closed at the end.
-        model: a bundle or its path, opened for this stream alone; or an enlarger over a session of yours, which
-            several streams may share: each then gets its turns.
-        policy: "latest", "block" or "drop-late MS"; None takes latest for live sources, block for others.
-        runtime, precision, float_precision, device, controls: of a bundle, as `open_frame_session` takes them; no
-            runtime means openvino, onnxruntime or torch, what works.
-        roi: the part "x,y,width,height" that is enlarged.
-        every: every n-th frame goes through the model, those between are bicubic.
-        fallback: "bicubic" or a model of the same scale, used while the model cannot hold `max_latency_ms`,
-            100 where left out.
-        on_event: is told of losses, returns and fallbacks, from the stream's threads.
+        source: one of `sr_edge.camera.SOURCES`, or an open source, which is closed at the end.
+        model: a bundle or its path, which is opened for this stream alone; or an upscaler with a session of the
+            caller, which several streams may share fairly.
+        policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
+        runtime: of a bundle; None means the first of openvino, onnxruntime and torch that works here.
+        precision: of a bundle, as for `open_frame_session`.
+        float_precision: of a bundle, as for `open_frame_session`.
+        device: of a bundle, as for `open_frame_session`.
+        roi: the region "x,y,width,height" of each frame that is upscaled.
+        every: the model upscales every n-th frame, bicubic interpolation the others.
+        fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
+        max_latency_ms: the latency limit for the fallback; None means 100.
+        controls: settings of the network, as for `Upscaler`.
+        source_options: for a source that is opened here; its `on_event` is replaced.
+        on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
 
     Raises:
-        UsageError: an argument does not fit.
-        StreamError, FrameError: the source cannot be opened.
-        BundleError, RuntimeUnavailable, EngineError: as `open_session`; RuntimeUnavailable, too, for a GStreamer
-            pipeline where its bindings are absent.
+        UsageError: an argument is wrong.
+        StreamError: the source cannot be opened.
+        FrameError: the folder of images cannot be read.
+        BundleError: as for `open_session`.
+        EngineError: as for `open_session`.
+        RuntimeUnavailable: as for `open_session`, and for a GStreamer pipeline without GStreamer's bindings.
     """
     event_log = EventLog(on_event)
-    with ExitStack() as owned:
+    with ExitStack() as resources:
         load = partial(
-            _loaded, owned=owned, runtime=runtime, precision=precision, float_precision=float_precision, device=device
+            _open_model,
+            resources=resources,
+            runtime=runtime,
+            precision=precision,
+            float_precision=float_precision,
+            device=device,
         )
-        model_for = load(model, controls=controls)
-        spare_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
-        # The source comes last: what a camera sends while a model is loaded would be old when it is read.
+        upscaler_for = load(model, controls=controls)
+        fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
+        # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
             source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
-        owned.callback(source.close)
-        chosen = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
-        upscaler = model_for(chosen)
-        cheaper = spare_for(chosen) if spare_for else BicubicFrameUpscaler(upscaler.scale) if fallback else None
+        resources.callback(source.close)
+        drop_policy = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
+        upscaler = upscaler_for(drop_policy)
+        fallback_upscaler = (
+            fallback_for(drop_policy) if fallback_for else BicubicFrameUpscaler(upscaler.scale) if fallback else None
+        )
         options = LoopOptions(
-            policy=chosen,
+            policy=drop_policy,
             region=Region.parse(roi) if isinstance(roi, str) else roi,
             every=every,
-            fallback=cheaper,
-            max_latency_ms=USUAL_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
+            fallback=fallback_upscaler,
+            max_latency_ms=DEFAULT_MAX_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
             event_log=event_log,
         )
-        return Stream(Loop(source, upscaler, options), owned.pop_all())
+        return Stream(Loop(source, upscaler, options), resources.pop_all())
 
 
-def _loaded(
+def _open_model(
     model: Model,
     *,
-    owned: ExitStack,
+    resources: ExitStack,
     runtime: str | None,
     precision: Precision,
     float_precision: Precision,
     device: str,
     controls: Controls | None,
 ) -> Callable[[Policy], FrameUpscaler]:
-    """What gives the enlarger once the policy is known, for which the source must be open."""
+    """Opens a model, and returns a function that creates its upscaler for a drop policy.
+
+    The default policy depends on the source, which is opened after the model.
+    """
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
-    session = owned.enter_context(
+    session = resources.enter_context(
         open_frame_session(model, runtime or preferred_runtime(), precision, device, float_precision=float_precision)
     )
-    session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
+    session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
     return lambda policy: frame_upscaler_for(session, policy, controls)

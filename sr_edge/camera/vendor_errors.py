@@ -1,4 +1,4 @@
-"""FFmpeg's errors become ours at the border: one line, and never the address as given, which may hold a password."""
+"""Converts FFmpeg's errors to StreamError: one line, without the address, which may contain a password."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sr_edge.errors import StreamError
 
 @dataclass(frozen=True)
 class _Advice:
-    """An instruction to the user, and what the error means here where its own text does not say so."""
+    """A remedy, and an explanation if FFmpeg's own text does not make the cause clear."""
 
     remedy: str
-    meaning: str | None = None
+    explanation: str | None = None
 
 
 _ADVICE: tuple[tuple[type[BaseException], _Advice], ...] = (
@@ -72,9 +72,13 @@ _TIMED_OUT = _Advice("check that it is switched on and sending")
 
 @contextmanager
 def stream_errors(name: str) -> Iterator[None]:
-    """Raises StreamError about `name` for whatever FFmpeg and the system raise.
+    """Converts errors of FFmpeg and the operating system inside the block.
 
-    What was found is `name`. The cause of the error is left out, because it names the whole address.
+    Args:
+        name: of the source or sink, for the message.
+
+    Raises:
+        StreamError: instead of the error, which is not chained because its text contains the whole address.
     """
     try:
         yield
@@ -83,21 +87,21 @@ def stream_errors(name: str) -> Iterator[None]:
 
 
 def reason_of(error: Any) -> str:
-    """What is wrong, in the words of FFmpeg or the system, without the address."""
-    if isinstance(error, av.error.ExitError):  # our own timeout; its text speaks of another reason
+    """The reason of an error in the words of FFmpeg or the operating system, without the address."""
+    if isinstance(error, av.error.ExitError):  # raised by the timeout passed to PyAV; its text names another reason
         return "no data arrived in time"
     reason = str(error.strerror or type(error).__name__)
-    advice = _advice_on(error)
-    return f"{reason} ({advice.meaning})" if advice and advice.meaning else reason
+    advice = _advice_for(error)
+    return f"{reason} ({advice.explanation})" if advice and advice.explanation else reason
 
 
 def remedy_of(error: Any) -> str | None:
-    """What to do about it; None where that is not known."""
-    advice = _advice_on(error)
+    """What the user can do about an error; None if that is unknown."""
+    advice = _advice_for(error)
     return advice.remedy if advice else None
 
 
-def _advice_on(error: Any) -> _Advice | None:
+def _advice_for(error: Any) -> _Advice | None:
     if isinstance(error, av.error.ExitError):
         return _TIMED_OUT
     if error.errno in _ADVICE_BY_NUMBER:

@@ -156,7 +156,7 @@ def _encode_segments(
 ) -> ReadSummary:
     frame_range = job.settings.frames
     source = VideoFileSource(job.probe, frame_range, segments.pts)
-    options = LoopOptions(Policy(Dropping.BLOCK), failures_in_a_row=1, hang_s=_FRAME_TIMEOUT_S)
+    options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
     frames = _report_frames(
         cast("Generator[VideoFrame, None, None]", Loop(source, upscaler, options).frames()),
         len(segments.pts),

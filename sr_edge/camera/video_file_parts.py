@@ -24,8 +24,8 @@ from typing import Any
 import av
 
 from sr_edge.camera.conversion import av_from_frame, reformatted
+from sr_edge.camera.encoder_settings import scheduling_kept
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.scheduling import scheduling_kept
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.camera.video_file_codec import VideoFileEncoding
 from sr_edge.camera.video_file_source import ReadSummary

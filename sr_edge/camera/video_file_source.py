@@ -74,6 +74,10 @@ class VideoFileSource:
         self._first_pts = 0
         self._first_dts: int | None = None
 
+    @property
+    def unreadable_packets(self) -> int:
+        return self._unreadable
+
     def close(self) -> None:
         """Ends `frames` before its next frame. May be called from another thread: it only sets an event."""
         self._closed.set()

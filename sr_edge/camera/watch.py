@@ -1,4 +1,4 @@
-"""Which stage is at work since when: no thread can be ended from outside, but a stream can say which one hangs."""
+"""A watchdog over the stages of a stream: a hung thread cannot be ended from outside, but the stream can be."""
 
 from __future__ import annotations
 
@@ -9,48 +9,61 @@ from contextlib import contextmanager
 
 from sr_edge.errors import StreamError
 
-_LONGEST_STEP_S = 1.0
+_MAX_STEP_S = 1.0
 
 
-class HungStage(StreamError):
-    """A stage did not come back. Its thread still holds what it holds: only the end of the process frees that."""
+class StageTimeout(StreamError):
+    """A stage did not return in time. Its thread keeps its resources: only the end of the process frees them."""
 
 
-class Watch:
-    """Knows for every thread what it does and since when.
+class Watchdog:
+    """Records for every thread the stage that it runs and when that began, and raises if a stage exceeds the limit.
 
-    Its clock goes by the checks, in steps of a second at most: a process that was stopped for an hour and goes on
-    has no stage that hung for an hour.
+    Its clock advances with the checks, by at most a second each: a process that was suspended for an hour and resumed
+    has no stage that has run for an hour.
     """
 
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Starts the watchdog's clock.
+
+        Args:
+            limit_s: the longest time that a stage may take.
+            clock: seconds that only increase.
+        """
         self._limit_s = limit_s
         self._clock = clock
         self._checked_s = clock()
         self._observed_s = 0.0
-        self._busy: dict[int, tuple[str, float]] = {}
+        # Each thread writes only its own key, which the interpreter does atomically: `stage` needs no lock.
+        self._running: dict[int, tuple[str, float]] = {}
         self._checking = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What this thread does inside the block."""
+        """Records that this thread runs the stage `name` inside the block. Blocks must not be nested."""
         thread = threading.get_ident()
-        self._busy[thread] = (name, self._observed_s)
+        self._running[thread] = (name, self._observed_s)
         try:
             yield
         finally:
-            del self._busy[thread]
+            del self._running[thread]
 
     def check(self) -> None:
-        """Raises HungStage where a stage is at work for longer than the limit; to be called every second or oftener."""
+        """Checks all stages. To be called at least once a second, from any thread.
+
+        Raises:
+            StageTimeout: a stage has run for longer than the limit.
+        """
+        # Two threads check: without the lock both would advance the clock by the same interval.
         with self._checking:
             now_s = self._clock()
-            self._observed_s += min(now_s - self._checked_s, _LONGEST_STEP_S)
+            self._observed_s += min(now_s - self._checked_s, _MAX_STEP_S)
             self._checked_s = now_s
-            for name, since_s in list(self._busy.values()):
-                if self._observed_s - since_s > self._limit_s:
-                    raise HungStage(
-                        f"{name} has not responded for {self._observed_s - since_s:.0f} s and the stream was ended",
+            # `list` copies the items in one step: other threads enter and leave stages meanwhile.
+            for name, started_s in list(self._running.values()):
+                if self._observed_s - started_s > self._limit_s:
+                    raise StageTimeout(
+                        f"{name} has not responded for {self._observed_s - started_s:.0f} s and the stream was ended",
                         found=name,
                         remedy="start the program again; another runtime or sink may help",
                     )

@@ -104,8 +104,8 @@ def preview(
 def _shown_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     """Opens it; a file is played by the clock, and again when it ends."""
     from sr_edge.camera import SourceOptions, open_source
-    from sr_edge.camera.paced import PacedSource
     from sr_edge.camera.preview.repeated import RepeatingSource
+    from sr_edge.camera.wrappers import PacedSource
 
     options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     again = not once and (Path(text).is_file() or Path(text).is_dir())

@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from sr_edge.camera import (
         EventLog,
         FrameUpscaler,
-        HungStage,
         Loop,
         LoopOptions,
         Policy,
         Region,
         Sink,
         SinkOptions,
+        StageTimeout,
         StreamReport,
         VideoFrame,
     )
@@ -91,19 +91,19 @@ def stream(
         _require_own_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
     from sr_edge.camera import (
         EventLog,
-        HungStage,
         Loop,
         Policy,
         RawFormat,
         Region,
         SinkOptions,
         SourceOptions,
+        StageTimeout,
         frame_upscaler_for,
         open_sink,
     )
     from sr_edge.camera.av_source import frame_rate
-    from sr_edge.camera.checked import CheckedSource
     from sr_edge.camera.policy import policy_for
+    from sr_edge.camera.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout
     from sr_edge.cli.stream_display import Display
 
@@ -132,7 +132,7 @@ def stream(
         finished = partial(_show_end, None if sink == "-" else show, session.spec, chosen)
         try:
             _run(loop, open_sink(sink, opened, writing, stdout), display, finished)
-        except HungStage as error:
+        except StageTimeout as error:
             _leave(error)
 
 
@@ -176,9 +176,9 @@ class _Flow:
 
     def options(self, policy: Policy, cheaper: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
         from sr_edge.camera import LoopOptions
-        from sr_edge.camera.options import USUAL_LATENCY_MS
+        from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS
 
-        usual_ms = USUAL_LATENCY_MS if self.fallback else None
+        usual_ms = DEFAULT_MAX_LATENCY_MS if self.fallback else None
         return LoopOptions(
             policy=policy,
             region=self.region,
@@ -190,10 +190,10 @@ class _Flow:
 
     def require_holdable(self, sink: str, writing: SinkOptions, scale: int, frame: VideoFrame) -> None:
         """Raises StreamError where the sink cannot hold what becomes of the frame."""
-        from sr_edge.camera.open_sink import require_holdable
+        from sr_edge.camera.sinks_open import require_encodable
 
         part = self.region or frame
-        require_holdable(sink, writing, frame.format, scale * part.width, scale * part.height)
+        require_encodable(sink, writing, frame.format, scale * part.width, scale * part.height)
 
     def _frame_upscaler(self, policy: Policy, cheaper: Session | None, scale: int) -> FrameUpscaler | None:
         from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
@@ -269,7 +269,7 @@ def _true_stdout() -> Iterator[int]:
         os.close(kept)
 
 
-def _leave(error: HungStage) -> None:
+def _leave(error: StageTimeout) -> None:
     """Ends the process at once: a thread that hangs in a library would keep it for good."""
     sys.stdout.flush()
     sys.stderr.write(f"sr-edge: {error}\n")

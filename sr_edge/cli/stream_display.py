@@ -12,7 +12,7 @@ from sr_edge.bundle.plain import json_text
 from sr_edge.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera import StreamReport, Times
+    from sr_edge.camera import LatencySummary, StreamReport
     from sr_edge.camera.sensors import Sensors
 
 _LINE_EVERY_S = 10.0
@@ -90,14 +90,14 @@ def summary(report: StreamReport) -> str:
     if report.latency is not None:
         lines.append(f"latency ms: {_percentiles(report.latency)}")
     lines += [f"{name} ms: {_percentiles(times)}" for name, times in report.stages.items()]
-    if report.switches:
-        lines.append(f"{report.by_fallback} frames by the fallback, {report.switches} switches")
-    if report.between:
-        lines.append(f"{report.between} frames bicubic between those of the model")
-    if report.reopened:
-        lines.append(f"the source was opened again {report.reopened} times")
-    if report.sink_reopened:
-        lines.append(f"the sink was opened again {report.sink_reopened} times")
+    if report.fallback_switches:
+        lines.append(f"{report.fallback_frames} frames by the fallback, {report.fallback_switches} switches")
+    if report.bicubic_frames:
+        lines.append(f"{report.bicubic_frames} frames bicubic between those of the model")
+    if report.reconnections:
+        lines.append(f"the source was opened again {report.reconnections} times")
+    if report.sink_reconnections:
+        lines.append(f"the sink was opened again {report.sink_reconnections} times")
     return "\n".join(lines)
 
 
@@ -105,5 +105,5 @@ def _stages(report: StreamReport) -> str:
     return " ".join(f"{name} {times.p50_ms:.1f}" for name, times in report.stages.items() if name != "source") + " ms"
 
 
-def _percentiles(times: Times) -> str:
+def _percentiles(times: LatencySummary) -> str:
     return f"p50 {times.p50_ms:.1f}, p95 {times.p95_ms:.1f}, p99 {times.p99_ms:.1f}, longest {times.max_ms:.1f}"

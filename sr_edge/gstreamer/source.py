@@ -9,9 +9,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from sr_edge.address import without_secrets
+from sr_edge.camera.events import ignore_event
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.ports import Source, SourceInfo, ignore_event
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.ports import Source, SourceInfo
+from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.camera.timeline import Timeline
 from sr_edge.errors import StreamError
 from sr_edge.gstreamer.bindings import GLib, Gst
@@ -144,10 +145,10 @@ def open_gst_source(
     first = GstSource(pipeline, silence_s=silence_s)
     if not first.is_live:
         return first
-    return ReopeningSource(
+    return ReconnectingSource(
         first,
         lambda previous: GstSource(pipeline, previous, silence_s),
-        silence_s=2 * silence_s,
+        timeout_s=2 * silence_s,
         give_up_s=give_up_s,
         on_event=on_event,
     )

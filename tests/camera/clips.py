@@ -20,12 +20,12 @@ def grey(number: int) -> int:
     return 20 + 8 * (number % 25)
 
 
-def flat_frame(number: int, pts: int | None = None, form: PixelFormat = PixelFormat.I420) -> VideoFrame:
+def flat_frame(number: int, pts: int | None = None, pixel_format: PixelFormat = PixelFormat.I420) -> VideoFrame:
     planes = tuple(
-        np.full(part.shape(HEIGHT, WIDTH), grey(number) if index == 0 else 128, form.dtype)
-        for index, part in enumerate(form.layout)
+        np.full(layout.shape(HEIGHT, WIDTH), grey(number) if index == 0 else 128, pixel_format.dtype)
+        for index, layout in enumerate(pixel_format.layout)
     )
-    return VideoFrame(planes, form, Colour(ColourRange.LIMITED, 1, 1, 1), pts, Fraction(1, 30), sequence=number)
+    return VideoFrame(planes, pixel_format, Colour(ColourRange.LIMITED, 1, 1, 1), pts, Fraction(1, 30), sequence=number)
 
 
 def number_of(frame: VideoFrame) -> int:
@@ -39,7 +39,7 @@ def write_clip(
     *,
     time_base: Fraction = Fraction(1, 90_000),
     codec: str = "libx264",
-    form: str = "yuv420p",
+    pixel_format: str = "yuv420p",
     size: tuple[int, int] = (WIDTH, HEIGHT),
     audio_s: float = 0.0,
 ) -> Path:
@@ -48,14 +48,14 @@ def write_clip(
         # libx265 gives the first frames of short clips no valid decoding times where it reorders.
         options = {"libx264": {"g": "5"}, "libx265": {"bf": "0", "x265-params": "log-level=error"}}
         video: Any = container.add_stream(codec, rate=30, options=options.get(codec, {}))
-        video.width, video.height, video.pix_fmt = *size, form
+        video.width, video.height, video.pix_fmt = *size, pixel_format
         video.codec_context.time_base = video.time_base = time_base
         video.codec_context.colorspace, video.codec_context.color_range = 1, 1
         audio: Any = container.add_stream("aac", rate=48_000) if audio_s else None
         for number, time in enumerate(pts):
-            picture = av.VideoFrame(*size, form)
+            picture = av.VideoFrame(*size, pixel_format)
             for index, plane in enumerate(picture.planes):
-                wide = form.endswith("10le")
+                wide = pixel_format.endswith("10le")
                 level = (grey(number) if index == 0 else 128) * (4 if wide else 1)
                 np.frombuffer(plane, np.uint16 if wide else np.uint8)[:] = level  # type: ignore[call-overload]
             picture.pts, picture.time_base = time, time_base

@@ -1,4 +1,4 @@
-"""A source, a sink and an enlarger that a test holds in its hand."""
+"""A source, a sink and an upscaler that a test holds in its hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.ports import SourceInfo
 from sr_edge.camera.turns import FairLock
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 """Nothing waits so long unless it hangs."""
 
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Waits until a condition that other threads bring about is true."""
-    until_s = time.monotonic() + PATIENCE_S
+    until_s = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < until_s, "it never came true"
         time.sleep(0.002)
@@ -27,6 +27,8 @@ class ListSource:
     """Gives the frames of a list, or of a generator that a test holds in its hand."""
 
     name = "a list"
+    reconnections = 0
+    unreadable_packets = 0
 
     def __init__(self, frames: Iterable[VideoFrame], is_live: bool = False) -> None:
         self.is_live = is_live
@@ -48,6 +50,7 @@ class ListSink:
     """Keeps what it is given."""
 
     name = "a list"
+    reconnections = 0
 
     def __init__(self) -> None:
         self.frames: list[VideoFrame] = []
@@ -65,9 +68,9 @@ class RepeatingFrameUpscaler:
 
     scale = 2
 
-    def __init__(self, at_once: int = 1, name: str = "repeating") -> None:
+    def __init__(self, concurrency: int = 1, name: str = "repeating") -> None:
         self.name = name
-        self.lock = FairLock(at_once)
+        self.lock = FairLock(concurrency)
 
     def before_infer(self, frame: VideoFrame) -> None: ...
 
@@ -78,5 +81,5 @@ class RepeatingFrameUpscaler:
         self.before_infer(prepared)
         return prepared.with_planes(tuple(plane.repeat(2, 0).repeat(2, 1) for plane in prepared.planes))
 
-    def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return enlarged
+    def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
+        return upscaled

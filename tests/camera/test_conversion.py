@@ -23,7 +23,7 @@ from sr_edge.frames import Frame
 from tests.expected_errors import raises
 
 KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-YUV = [form for form in PixelFormat if form.chroma is not None]
+YUV = [pixel_format for pixel_format in PixelFormat if pixel_format.chroma is not None]
 
 
 def soft_colours(height: int = 48, width: int = 64, bits: int = 8) -> Frame:
@@ -33,9 +33,9 @@ def soft_colours(height: int = 48, width: int = 64, bits: int = 8) -> Frame:
     return np.rint(share * 255).astype(np.uint8) if bits == 8 else np.rint(share * 65535).astype(np.uint16)
 
 
-def like(form: PixelFormat, colour: Colour | None = None) -> VideoFrame:
-    planes = tuple(np.zeros(part.shape(2, 2), form.dtype) for part in form.layout)
-    return VideoFrame(planes, form, colour or Colour(), pts=9, time_base=Fraction(1, 25), sequence=4)
+def like(pixel_format: PixelFormat, colour: Colour | None = None) -> VideoFrame:
+    planes = tuple(np.zeros(layout.shape(2, 2), pixel_format.dtype) for layout in pixel_format.layout)
+    return VideoFrame(planes, pixel_format, colour or Colour(), pts=9, time_base=Fraction(1, 25), sequence=4)
 
 
 def luma_by_formula(rgb: Frame, matrix: int, full: bool, bits: int) -> npt.NDArray[np.float64]:
@@ -47,31 +47,33 @@ def luma_by_formula(rgb: Frame, matrix: int, full: bool, bits: int) -> npt.NDArr
 
 @pytest.mark.parametrize("span", [ColourRange.LIMITED, ColourRange.FULL], ids=["limited", "full"])
 @pytest.mark.parametrize("matrix", KR_KB)
-@pytest.mark.parametrize("form", YUV)
-def test_rgb_becomes_yuv_by_the_formula_and_comes_back(form: PixelFormat, matrix: int, span: ColourRange) -> None:
-    rgb = soft_colours(bits=form.bits)
-    frame = frame_from_rgb(rgb, like(form, Colour(span, matrix)))
-    luma = frame.planes[0].astype(np.float64) / (64 if form is PixelFormat.P010 else 1)
-    wanted = luma_by_formula(rgb, matrix, span is ColourRange.FULL, form.bits)
+@pytest.mark.parametrize("pixel_format", YUV)
+def test_rgb_becomes_yuv_by_the_formula_and_comes_back(
+    pixel_format: PixelFormat, matrix: int, span: ColourRange
+) -> None:
+    rgb = soft_colours(bits=pixel_format.bits)
+    frame = frame_from_rgb(rgb, like(pixel_format, Colour(span, matrix)))
+    luma = frame.planes[0].astype(np.float64) / (64 if pixel_format is PixelFormat.P010 else 1)
+    wanted = luma_by_formula(rgb, matrix, span is ColourRange.FULL, pixel_format.bits)
     assert np.abs(luma - wanted).max() < 0.6
     back = rgb_from_frame(frame)
     assert back.dtype == rgb.dtype
-    levels = np.abs(back.astype(int) - rgb.astype(int)) / (1 if form.bits == 8 else 257)
+    levels = np.abs(back.astype(int) - rgb.astype(int)) / (1 if pixel_format.bits == 8 else 257)
     # Colour that pixels share is smoothed; without sharing, only rounding is left.
-    assert levels.max() <= (2 if form.chroma is Chroma.C444 else 6)
+    assert levels.max() <= (2 if pixel_format.chroma is Chroma.C444 else 6)
     assert levels.mean() < 1.0
 
 
-@pytest.mark.parametrize("form", [form for form in YUV if form.bits == 8])
-def test_pixels_share_the_mean_of_their_colours(form: PixelFormat) -> None:
+@pytest.mark.parametrize("pixel_format", [pixel_format for pixel_format in YUV if pixel_format.bits == 8])
+def test_pixels_share_the_mean_of_their_colours(pixel_format: PixelFormat) -> None:
     rgb = np.random.default_rng(5).integers(0, 256, (180, 320, 3), np.uint8)
-    frame = frame_from_rgb(rgb, like(form, Colour(ColourRange.LIMITED, 1)))
-    blue, red = np.moveaxis(frame.planes[1], -1, 0) if form is PixelFormat.NV12 else frame.planes[1:]
+    frame = frame_from_rgb(rgb, like(pixel_format, Colour(ColourRange.LIMITED, 1)))
+    blue, red = np.moveaxis(frame.planes[1], -1, 0) if pixel_format is PixelFormat.NV12 else frame.planes[1:]
     kr, kb = KR_KB[1]
     r, g, b = np.moveaxis(rgb / 255, -1, 0)
     luma = kr * r + (1 - kr - kb) * g + kb * b
-    assert form.chroma is not None
-    columns, rows = form.chroma.value
+    assert pixel_format.chroma is not None
+    columns, rows = pixel_format.chroma.value
     for plane, colour in ((blue, (b - luma) / (2 - 2 * kb)), (red, (r - luma) / (2 - 2 * kr))):
         mean = colour.reshape(180 // rows, rows, 320 // columns, columns).mean(axis=(1, 3))
         away = plane - (128 + 224 * mean)
@@ -95,33 +97,36 @@ def test_time_and_colour_travel_with_the_pixels() -> None:
 
 @pytest.mark.parametrize(("rows", "matrix"), [(360, 6), (720, 1)])
 def test_a_matrix_nobody_told_is_named_before_the_size_changes_what_players_guess(rows: int, matrix: int) -> None:
-    planes = tuple(np.full(part.shape(rows, 64), 90, np.uint8) for part in PixelFormat.I420.layout)
+    planes = tuple(np.full(layout.shape(rows, 64), 90, np.uint8) for layout in PixelFormat.I420.layout)
     frame = VideoFrame(planes, PixelFormat.I420)
     assert frame.colour.matrix == UNSPECIFIED
     assert resized(frame, 128, 2 * rows).colour.matrix == matrix
     assert frame_from_rgb(np.zeros((2 * rows, 128, 3), np.uint8), frame).colour.matrix == matrix
 
 
-@pytest.mark.parametrize("form", PixelFormat)
-def test_resizing_keeps_levels_and_format(form: PixelFormat) -> None:
-    middle = 1 << (15 if form is PixelFormat.P010 else form.bits - 1)
-    planes = tuple(np.full(part.shape(18, 32), middle, form.dtype) for part in form.layout)
-    large = resized(VideoFrame(planes, form, Colour(ColourRange.LIMITED, 1)), 64, 36)
-    assert large.format is form
+@pytest.mark.parametrize("pixel_format", PixelFormat)
+def test_resizing_keeps_levels_and_format(pixel_format: PixelFormat) -> None:
+    middle = 1 << (15 if pixel_format is PixelFormat.P010 else pixel_format.bits - 1)
+    planes = tuple(np.full(layout.shape(18, 32), middle, pixel_format.dtype) for layout in pixel_format.layout)
+    large = resized(VideoFrame(planes, pixel_format, Colour(ColourRange.LIMITED, 1)), 64, 36)
+    assert large.format is pixel_format
     assert (large.width, large.height) == (64, 36)
-    one_code = 1 << (6 if form is PixelFormat.P010 else 8 if form.bits == 16 else 0)
+    one_code = 1 << (6 if pixel_format is PixelFormat.P010 else 8 if pixel_format.bits == 16 else 0)
     for plane in large.planes:
         assert np.abs(plane.astype(int) - middle).max() <= one_code
 
 
-@pytest.mark.parametrize("form", PixelFormat)
-def test_a_frame_goes_to_ffmpeg_and_back_unchanged(form: PixelFormat) -> None:
+@pytest.mark.parametrize("pixel_format", PixelFormat)
+def test_a_frame_goes_to_ffmpeg_and_back_unchanged(pixel_format: PixelFormat) -> None:
     generator = np.random.default_rng(7)
-    planes = tuple(generator.integers(0, 1 << form.bits, part.shape(31, 45)).astype(form.dtype) for part in form.layout)
-    frame = VideoFrame(planes, form, Colour(ColourRange.FULL, 1, 9, 16), 5, Fraction(1, 30), 0, 2)
+    planes = tuple(
+        generator.integers(0, 1 << pixel_format.bits, layout.shape(31, 45)).astype(pixel_format.dtype)
+        for layout in pixel_format.layout
+    )
+    frame = VideoFrame(planes, pixel_format, Colour(ColourRange.FULL, 1, 9, 16), 5, Fraction(1, 30), 0, 2)
     back = frame_from_av(av_from_frame(frame), sequence=2, captured_ns=0)
     assert all(np.array_equal(old, new) for old, new in zip(planes, back.planes, strict=True))
-    assert (back.format, back.colour, back.pts, back.time_base) == (form, frame.colour, 5, Fraction(1, 30))
+    assert (back.format, back.colour, back.pts, back.time_base) == (pixel_format, frame.colour, 5, Fraction(1, 30))
 
 
 def test_old_names_of_full_range_say_so() -> None:
@@ -147,7 +152,7 @@ def test_rgb_in_another_order_is_rgb(order: str) -> None:
 
 
 def test_an_unknown_pixel_format_is_named() -> None:
-    with raises(FrameError, found="yuv410p", wanted=[form.value for form in PixelFormat]):
+    with raises(FrameError, found="yuv410p", wanted=[pixel_format.value for pixel_format in PixelFormat]):
         frame_from_av(av.VideoFrame(8, 8, "yuv410p"))
 
 
@@ -158,11 +163,11 @@ def test_an_unknown_matrix_is_named() -> None:
         rgb_from_frame(odd)
 
 
-@pytest.mark.parametrize("form", [PixelFormat.NV12, PixelFormat.I420, PixelFormat.P010, PixelFormat.RGB])
-def test_reformatting_shows_the_same_colours(form: PixelFormat) -> None:
+@pytest.mark.parametrize("pixel_format", [PixelFormat.NV12, PixelFormat.I420, PixelFormat.P010, PixelFormat.RGB])
+def test_reformatting_shows_the_same_colours(pixel_format: PixelFormat) -> None:
     frame = frame_from_rgb(soft_colours(), like(PixelFormat.I444, Colour(ColourRange.FULL, 1)))
-    changed = reformatted(frame, form)
-    assert changed.format is form
+    changed = reformatted(frame, pixel_format)
+    assert changed.format is pixel_format
     shown = rgb_from_frame(changed) / np.iinfo(changed.format.dtype).max
     assert np.abs(shown - soft_colours() / 255).mean() < 1.2 / 255
 

@@ -10,25 +10,27 @@ from sr_edge.errors import FrameError
 from tests.expected_errors import raises
 
 
-def blank(form: PixelFormat, height: int, width: int) -> VideoFrame:
-    return VideoFrame(tuple(np.zeros(part.shape(height, width), form.dtype) for part in form.layout), form)
+def blank(pixel_format: PixelFormat, height: int, width: int) -> VideoFrame:
+    return VideoFrame(
+        tuple(np.zeros(layout.shape(height, width), pixel_format.dtype) for layout in pixel_format.layout), pixel_format
+    )
 
 
-@pytest.mark.parametrize("form", PixelFormat)
-def test_every_format_holds_an_odd_size(form: PixelFormat) -> None:
-    frame = blank(form, 181, 323)
+@pytest.mark.parametrize("pixel_format", PixelFormat)
+def test_every_format_holds_an_odd_size(pixel_format: PixelFormat) -> None:
+    frame = blank(pixel_format, 181, 323)
     assert (frame.height, frame.width) == (181, 323)
-    if form.chroma is not None:
-        columns, rows = form.chroma.value
+    if pixel_format.chroma is not None:
+        columns, rows = pixel_format.chroma.value
         assert frame.planes[1].shape[:2] == (-(-181 // rows), -(-323 // columns))
 
 
 @pytest.mark.parametrize(
-    ("form", "bits"), [("yuv420p", 8), ("p010le", 10), ("yuv422p10le", 10), ("gray10le", 10), ("rgb48le", 16)]
+    ("pixel_format", "bits"), [("yuv420p", 8), ("p010le", 10), ("yuv422p10le", 10), ("gray10le", 10), ("rgb48le", 16)]
 )
-def test_bits(form: str, bits: int) -> None:
-    assert PixelFormat(form).bits == bits
-    assert PixelFormat(form).dtype.itemsize == (1 if bits == 8 else 2)
+def test_bits(pixel_format: str, bits: int) -> None:
+    assert PixelFormat(pixel_format).bits == bits
+    assert PixelFormat(pixel_format).dtype.itemsize == (1 if bits == 8 else 2)
 
 
 def test_planes_that_do_not_fit_are_refused() -> None:
@@ -47,8 +49,8 @@ def test_planes_that_do_not_fit_are_refused() -> None:
 
 def test_a_part_keeps_time_and_colour_and_shares_the_memory() -> None:
     planes = tuple(
-        np.arange(np.prod(part.shape(6, 8)), dtype=np.uint8).reshape(part.shape(6, 8))
-        for part in PixelFormat.NV12.layout
+        np.arange(np.prod(layout.shape(6, 8)), dtype=np.uint8).reshape(layout.shape(6, 8))
+        for layout in PixelFormat.NV12.layout
     )
     frame = VideoFrame(planes, PixelFormat.NV12, Colour(ColourRange.FULL, 1, 1, 1), pts=7, sequence=3)
     part = frame.cropped(2, 4, 4, 2)

@@ -73,10 +73,10 @@ def raw_video(name: str, width: int, height: int, row_padding: int = 0, row_gap:
     even_height = height if pixel_format.is_rgb else padded(height, 2)
     offsets, strides, start = [], [], 0
     for plane in pixel_format.layout:
-        columns = -(-(width if pixel_format.is_rgb else padded(width, 2)) // plane.every_columns)
+        columns = -(-(width if pixel_format.is_rgb else padded(width, 2)) // plane.subsampling_x)
         strides.append(padded(columns * plane.components * pixel_format.dtype.itemsize) + row_padding)
         offsets.append(start)
-        start += strides[-1] * (even_height // plane.every_rows + row_gap)
+        start += strides[-1] * (even_height // plane.subsampling_y + row_gap)
     layout = BufferLayout(pixel_format, width, height, offsets, strides, FULL_RGB if pixel_format.is_rgb else BT601)
     return RawVideo(layout, start)
 

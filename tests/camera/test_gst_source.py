@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sr_edge
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 
 pytestmark = pytest.mark.services
 
@@ -24,7 +24,7 @@ from sr_edge.errors import StreamError
 from sr_edge.camera import SourceOptions, open_source
 events, frames = [], []
 try:
-    source = open_source("gst:" + sys.argv[1], SourceOptions(silence_s=1.0, on_event=events.append))
+    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=events.append))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):
@@ -53,7 +53,7 @@ def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])}
     command = [SYSTEM_PYTHON, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
 
 
 def run_pipeline(pipeline: str, count: int = 100) -> dict[str, Any]:

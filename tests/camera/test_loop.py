@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.camera.av_source import AvAddress, AvSource
+from sr_edge.camera.av_source import FFmpegInput, FFmpegSource
 from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
 from sr_edge.camera.enlarger import NetworkFrameUpscaler
+from sr_edge.camera.events import EventLog
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions, Region
 from sr_edge.camera.policy import Policy
-from sr_edge.camera.watch import HungStage
+from sr_edge.camera.watch import StageTimeout
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 33003, 36006, 90000, 93003]
@@ -35,21 +35,21 @@ def numbered(count: int) -> list[VideoFrame]:
 class Gated(RepeatingFrameUpscaler):
     """Waits in `infer` for the test, which first hears that a frame is there."""
 
-    def __init__(self, at_once: int = 1) -> None:
-        super().__init__(at_once)
+    def __init__(self, concurrency: int = 1) -> None:
+        super().__init__(concurrency)
         self.inside = threading.Semaphore(0)
         self.go_on = threading.Semaphore(0)
 
     def before_infer(self, frame: VideoFrame) -> None:
         self.inside.release()
-        assert self.go_on.acquire(timeout=PATIENCE_S)
+        assert self.go_on.acquire(timeout=TIMEOUT_S)
 
 
 def test_a_file_goes_through_a_network_into_a_file_with_exact_times(session: Session, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4", UNEVEN)
-    source = AvSource(AvAddress(str(clip)))
+    source = FFmpegSource(FFmpegInput(str(clip)))
     sink = EncodedSink(StreamEncoding(str(tmp_path / "out.mp4")), source.info)
-    report = Loop(source, NetworkFrameUpscaler(session, at_once=3)).run(sink)
+    report = Loop(source, NetworkFrameUpscaler(session, concurrency=3)).run(sink)
     upscaled = read_clip(tmp_path / "out.mp4")
     assert times_of(upscaled) == [Fraction(time, 90_000) for time in UNEVEN]
     assert [number_of_picture(picture) for picture in upscaled] == list(range(len(UNEVEN)))
@@ -66,15 +66,15 @@ def number_of_picture(picture: object) -> int:
     return number_of(frame_from_av(picture))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_nothing_is_lost_or_reordered_under_block(at_once: int) -> None:
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_nothing_is_lost_or_reordered_under_block(concurrency: int) -> None:
     class Uneven(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             if frame.sequence % 3 == 0:  # lets later frames overtake
                 sum(range(20_000))
 
     sink = ListSink()
-    report = Loop(ListSource(numbered(60)), Uneven(at_once)).run(sink)
+    report = Loop(ListSource(numbered(60)), Uneven(concurrency)).run(sink)
     assert [frame.sequence for frame in sink.frames] == list(range(60))
     assert [frame.pts for frame in sink.frames] == list(range(60))
     assert sink.closed == 1
@@ -82,13 +82,13 @@ def test_nothing_is_lost_or_reordered_under_block(at_once: int) -> None:
 
 
 def test_several_frames_are_in_the_engine_at_once() -> None:
-    both = threading.Barrier(2, timeout=PATIENCE_S)
+    both = threading.Barrier(2, timeout=TIMEOUT_S)
 
     class InPairs(RepeatingFrameUpscaler):
         def before_infer(self, frame: VideoFrame) -> None:
             both.wait()
 
-    assert len(list(Loop(ListSource(numbered(8)), InPairs(at_once=2)).frames())) == 8
+    assert len(list(Loop(ListSource(numbered(8)), InPairs(concurrency=2)).frames())) == 8
 
 
 def test_latest_takes_the_newest_frame_when_the_model_is_free() -> None:
@@ -96,7 +96,7 @@ def test_latest_takes_the_newest_frame_when_the_model_is_free() -> None:
 
     def camera() -> Iterator[VideoFrame]:
         yield from numbered(3)
-        assert upscaler.inside.acquire(timeout=PATIENCE_S)
+        assert upscaler.inside.acquire(timeout=TIMEOUT_S)
         yield from [flat_frame(number, pts=number) for number in range(3, 20)]
         all_in.set()
         upscaler.go_on.release(2)
@@ -128,7 +128,7 @@ def test_a_frame_without_a_time_of_capture_is_timed_from_the_loop_on() -> None:
     assert latency.max_ms < 60_000
 
 
-def test_a_region_is_enlarged_alone() -> None:
+def test_a_region_is_upscaled_alone() -> None:
     frames = list(
         Loop(ListSource(numbered(2)), RepeatingFrameUpscaler(), LoopOptions(region=Region(8, 4, 20, 10))).frames()
     )
@@ -145,21 +145,21 @@ def test_every_third_frame_goes_through_the_model() -> None:
     assert [frame.sequence for frame in frames] == list(range(7))
     assert {(frame.width, frame.height) for frame in frames} == {(128, 96)}
     assert [number_of(frame) for frame in frames] == list(range(7))
-    assert loop.report().between == 4
+    assert loop.report().bicubic_frames == 4
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_frames_between_go_past_the_model_and_come_out_behind_it(at_once: int) -> None:
-    model, sink = Gated(at_once), ListSink()
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_frames_between_go_past_the_model_and_come_out_behind_it(concurrency: int) -> None:
+    model, sink = Gated(concurrency), ListSink()
     loop = Loop(ListSource(numbered(20)), model, LoopOptions(every=3))
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
-    eventually(lambda: loop.report().between == 2 * at_once)
+    eventually(lambda: loop.report().bicubic_frames == 2 * concurrency)
     assert sink.frames == []
     model.go_on.release(20)
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert [frame.sequence for frame in sink.frames] == list(range(20))
-    assert loop.report().between == 13
+    assert loop.report().bicubic_frames == 13
 
 
 def test_latest_drops_frames_between_only_for_newer_ones_and_the_models_only_for_the_models() -> None:
@@ -167,15 +167,15 @@ def test_latest_drops_frames_between_only_for_newer_ones_and_the_models_only_for
 
     def camera() -> Iterator[VideoFrame]:
         yield from numbered(1)
-        assert model.inside.acquire(timeout=PATIENCE_S)
+        assert model.inside.acquire(timeout=TIMEOUT_S)
         yield flat_frame(1)
-        eventually(lambda: loop.report().between == 1)
+        eventually(lambda: loop.report().bicubic_frames == 1)
         yield flat_frame(2)
-        eventually(lambda: loop.report().between == 2)
+        eventually(lambda: loop.report().bicubic_frames == 2)
         yield from numbered(9)[3:]
         model.go_on.release()
-        assert model.inside.acquire(timeout=PATIENCE_S)
-        eventually(lambda: loop.report().between == 3)
+        assert model.inside.acquire(timeout=TIMEOUT_S)
+        eventually(lambda: loop.report().bicubic_frames == 3)
         model.go_on.release()
 
     loop = Loop(ListSource(camera(), is_live=True), model, LoopOptions(every=3))
@@ -195,17 +195,17 @@ def failing(*numbers: int) -> RepeatingFrameUpscaler:
 
 
 def test_a_frame_that_fails_is_left_out_counted_and_named() -> None:
-    said: list[str] = []
-    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(event_log=EventLog(said.append)))
+    events: list[str] = []
+    loop = Loop(ListSource(numbered(6)), failing(1, 4), LoopOptions(event_log=EventLog(events.append)))
     assert [frame.sequence for frame in loop.frames()] == [0, 2, 3, 5]
-    assert said == [f"frame {number} is left out: the fake engine failed" for number in (1, 4)]
+    assert events == [f"frame {number} was skipped: the fake engine failed" for number in (1, 4)]
     assert loop.report().failed == 2
-    assert loop.report().events == tuple(said)
+    assert loop.report().events == tuple(events)
 
 
 def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
     sink = ListSink()
-    loop = Loop(ListSource(numbered(50)), failing(*range(2, 50)), LoopOptions(failures_in_a_row=4))
+    loop = Loop(ListSource(numbered(50)), failing(*range(2, 50)), LoopOptions(max_consecutive_failures=4))
     with raises(StreamError, found=4) as caught:
         loop.run(sink)
     assert isinstance(caught.value.__cause__, EngineError)
@@ -214,7 +214,7 @@ def test_many_failures_in_a_row_end_the_stream_and_close_the_sink() -> None:
 
 
 def test_frames_that_need_no_model_do_not_hide_that_it_always_fails() -> None:
-    loop = Loop(ListSource(numbered(200)), failing(*range(0, 200, 2)), LoopOptions(every=2, failures_in_a_row=4))
+    loop = Loop(ListSource(numbered(200)), failing(*range(0, 200, 2)), LoopOptions(every=2, max_consecutive_failures=4))
     with raises(StreamError, found=4):
         list(loop.frames())
 
@@ -231,17 +231,17 @@ def test_frames_before_one_that_ends_the_stream_still_come_out() -> None:
                 raise EngineError("the fake engine failed")
             return super().infer(prepared)
 
-        def finish(self, enlarged: VideoFrame, like: VideoFrame) -> VideoFrame:
+        def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
             if like.sequence == 1:
-                assert failed.wait(PATIENCE_S)
-                failing[0].join(PATIENCE_S)
-            return super().finish(enlarged, like)
+                assert failed.wait(TIMEOUT_S)
+                failing[0].join(TIMEOUT_S)
+            return super().finish(upscaled, like)
 
-    found: list[int] = []
+    sequences: list[int] = []
     with raises(StreamError, found=1) as caught:
-        for frame in Loop(ListSource(numbered(9)), Broken(), LoopOptions(failures_in_a_row=1)).frames():
-            found.append(frame.sequence)
-    assert found == [0, 1, 2]
+        for frame in Loop(ListSource(numbered(9)), Broken(), LoopOptions(max_consecutive_failures=1)).frames():
+            sequences.append(frame.sequence)
+    assert sequences == [0, 1, 2]
     assert isinstance(caught.value.__cause__, EngineError)
 
 
@@ -254,15 +254,15 @@ def test_a_stream_of_which_nothing_comes_through_is_an_error() -> None:
 
 
 def test_a_region_outside_the_frame_ends_the_stream_at_once() -> None:
-    said: list[str] = []
+    events: list[str] = []
     loop = Loop(
         ListSource(numbered(3)),
         RepeatingFrameUpscaler(),
-        LoopOptions(region=Region(0, 0, 400, 4), event_log=EventLog(said.append)),
+        LoopOptions(region=Region(0, 0, 400, 4), event_log=EventLog(events.append)),
     )
     with raises(UsageError, found=(0, 0, 400, 4), wanted=(64, 48)):
         list(loop.frames())
-    assert said == []
+    assert events == []
 
 
 def test_a_source_that_is_lost_ends_the_stream_after_what_it_gave() -> None:
@@ -292,9 +292,9 @@ def test_a_sink_that_fails_ends_the_stream_and_closes_both() -> None:
 
 def test_a_model_that_hangs_is_named() -> None:
     upscaler = Gated()
-    loop = Loop(ListSource(numbered(3)), upscaler, LoopOptions(hang_s=0.01))
+    loop = Loop(ListSource(numbered(3)), upscaler, LoopOptions(stage_timeout_s=0.01))
     try:
-        with raises(HungStage, found="the model (repeating)"):
+        with raises(StageTimeout, found="the model (repeating)"):
             list(loop.frames())
     finally:
         upscaler.go_on.release(99)
@@ -305,11 +305,11 @@ def test_a_sink_that_hangs_is_named() -> None:
 
     class StuckSink(ListSink):
         def write(self, frame: VideoFrame) -> None:
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
     try:
-        with raises(HungStage, found="the sink a list"):
-            Loop(ListSource(numbered(3)), RepeatingFrameUpscaler(), LoopOptions(hang_s=0.01)).run(StuckSink())
+        with raises(StageTimeout, found="the sink a list"):
+            Loop(ListSource(numbered(3)), RepeatingFrameUpscaler(), LoopOptions(stage_timeout_s=0.01)).run(StuckSink())
     finally:
         let_go.set()
 
@@ -361,7 +361,7 @@ def test_options_are_checked() -> None:
     with raises(UsageError, found=0, wanted="1 or more"):
         LoopOptions(every=0)
     with raises(UsageError, found=-1, wanted="1 or more"):
-        LoopOptions(failures_in_a_row=-1)
+        LoopOptions(max_consecutive_failures=-1)
     with raises(UsageError, found=(None, 5)):
         LoopOptions(max_latency_ms=5)
     fallback = RepeatingFrameUpscaler()

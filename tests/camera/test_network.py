@@ -31,7 +31,7 @@ from sr_edge.camera import (
 )
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 pytestmark = pytest.mark.services
@@ -70,12 +70,12 @@ class Camera:
 
 @contextmanager
 def camera(url: str) -> Iterator[Camera]:
-    found = Camera(url)
-    found.start()
+    process = Camera(url)
+    process.start()
     try:
-        yield found
+        yield process
     finally:
-        found.kill()
+        process.kill()
 
 
 def steps(frames: list[VideoFrame]) -> list[int]:
@@ -85,9 +85,9 @@ def steps(frames: list[VideoFrame]) -> list[int]:
 
 def test_rtsp_killed_restarted_and_of_another_size() -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/live"
-    said: list[str] = []
+    events: list[str] = []
     with camera(url) as sender:
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, on_event=said.append))
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, on_event=events.append))
         assert source.is_live
         sizes, frames = set(), []
         for frame in Loop(source, RepeatingFrameUpscaler()).frames():
@@ -101,8 +101,8 @@ def test_rtsp_killed_restarted_and_of_another_size() -> None:
                     break
     assert [frame.sequence for frame in frames] == sorted(frame.sequence for frame in frames)
     assert min(steps(frames)) > 0, "times rise over the gap"
-    assert "is lost: it ended; opening it again" in said[0]
-    assert "is back after" in said[-1]
+    assert "was lost: the stream ended; reconnecting" in events[0]
+    assert "is available again after" in events[-1]
 
 
 def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
@@ -111,21 +111,21 @@ def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:
         frames: list[VideoFrame] = []
 
         def on_event(text: str) -> None:
-            said.append(text)
-            if "is lost" in text:  # only now: it was the silence that was noticed
+            events.append(text)
+            if "was lost" in text:  # only now: it was the silence that was noticed
                 sender.kill()
                 sender.start()
 
-        said: list[str] = []
-        source = open_source(url, SourceOptions(ffmpeg=LISTEN, silence_s=0.5, on_event=on_event))
+        events: list[str] = []
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN, timeout_s=0.5, on_event=on_event))
         for frame in source.frames():
             frames.append(frame)
             if len(frames) == 5:
                 sender.stop()
-            if said and "is back" in said[-1]:
+            if events and "is available again" in events[-1]:
                 source.close()
-    assert "in time" in said[0] or "no frame for" in said[0]
-    assert "is back after" in said[-1]
+    assert "in time" in events[0] or "no frame for" in events[0]
+    assert "is available again after" in events[-1]
     assert min(steps(frames)) > 0
 
 
@@ -174,11 +174,11 @@ class Server:
 
 @contextmanager
 def server(url: str) -> Iterator[Server]:
-    found = Server(url)
+    process = Server(url)
     try:
-        yield found
+        yield process
     finally:
-        found.end()
+        process.end()
 
 
 def test_the_stream_goes_out_by_rtsp_as_it_came_in() -> None:
@@ -214,20 +214,20 @@ def test_a_server_that_was_killed_gets_the_stream_again() -> None:
         running = threading.Thread(target=loop.run, args=(sink,))
         running.start()
         eventually(lambda: len(first.lines) > 2)
-    eventually(lambda: any("is lost" in event for event in event_log.events))
+    eventually(lambda: any("was lost" in event for event in event_log.events))
     with server(url) as second:
         eventually(lambda: len(second.lines) > 2)
     enough.set()
     loop.stop()
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert not running.is_alive()
-    assert loop.report().sink_reopened == 1
+    assert loop.report().sink_reconnections == 1
 
 
 def test_a_server_that_never_answers_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         place = f"127.0.0.1:{deaf.getsockname()[1]}/out"
-        sink = open_sink(f"rtsp://me:hunter2@{place}", ListSource([], is_live=True), SinkOptions(silence_s=0.5))
+        sink = open_sink(f"rtsp://me:hunter2@{place}", ListSource([], is_live=True), SinkOptions(timeout_s=0.5))
         with raises(StreamError, found=f"rtsp://***@{place}", wanted="rtsp") as caught:
             sink.write(flat_frame(0, pts=0))
         sink.close()

@@ -32,7 +32,7 @@ from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler
 from sr_edge.camera.preview.repeated import RepeatingSource
 from sr_edge.camera.preview.server import MAX_VIEWERS, listening_socket
 from sr_edge.camera.preview.show import PreviewStream
-from sr_edge.camera.watch import HungStage
+from sr_edge.camera.watch import StageTimeout
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session, open_session
@@ -305,7 +305,7 @@ def test_a_stream_that_has_ended_reports_it(bundle: Path) -> None:
     ("error", "can_be_closed"),
     [
         (StreamError("the camera was unplugged"), True),
-        (HungStage("the model (onnxruntime fp32) does not come back"), False),
+        (StageTimeout("the model (onnxruntime fp32) does not come back"), False),
     ],
     ids=["lost", "hung"],
 )

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.errors import FrameError, StreamError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSource, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSource, eventually
 from tests.expected_errors import raises
 
 
@@ -30,7 +30,7 @@ class Openings:
     def __init__(self, *sources: ListSource | None) -> None:
         self.left = list(sources)
         self.lost: list[ListSource] = []
-        self.said: list[str] = []
+        self.events: list[str] = []
 
     def open(self, lost: ListSource) -> ListSource:
         self.lost.append(lost)
@@ -40,14 +40,14 @@ class Openings:
         return source
 
     def source(
-        self, first: ListSource, silence_s: float = 10.0, give_up_s: float | None = None
-    ) -> ReopeningSource[ListSource]:
-        return ReopeningSource(
-            first, self.open, silence_s=silence_s, give_up_s=give_up_s, on_event=self.said.append, first_wait_s=0.0
+        self, first: ListSource, timeout_s: float = 10.0, give_up_s: float | None = None
+    ) -> ReconnectingSource[ListSource]:
+        return ReconnectingSource(
+            first, self.open, timeout_s=timeout_s, give_up_s=give_up_s, on_event=self.events.append, first_wait_s=0.0
         )
 
 
-def taken(source: ReopeningSource[ListSource], count: int) -> list[VideoFrame]:
+def taken(source: ReconnectingSource[ListSource], count: int) -> list[VideoFrame]:
     """So many frames, after which the source is closed."""
     frames = []
     for frame in source.frames():
@@ -68,12 +68,12 @@ def test_a_source_that_ended_or_failed_is_opened_again_and_numbered_through() ->
     frames = taken(source, 8)
     assert [frame.sequence for frame in frames] == list(range(8))
     assert [frame.pts for frame in frames] == [0, 1, 0, 1, 2, 0, 1, 2]
-    assert source.reopened == 2
+    assert source.reconnections == 2
     assert first.closed.is_set()
     assert openings.lost[0] is first
-    assert openings.said[0] == "a list is lost: it ended; opening it again"
-    assert openings.said[1].startswith("a list is back after 0.")
-    assert openings.said[2] == "a list is lost: the other side is gone; opening it again"
+    assert openings.events[0] == "a list was lost: the stream ended; reconnecting"
+    assert openings.events[1].startswith("a list is available again after 0.")
+    assert openings.events[2] == "a list was lost: the other side is gone; reconnecting"
 
 
 def test_it_is_tried_until_it_is_there() -> None:
@@ -86,7 +86,7 @@ def test_it_is_tried_until_it_is_there() -> None:
 def test_waits_double_up_to_a_limit() -> None:
     openings = Openings(*[None] * 7, live(some(9)))
     waits: list[float] = []
-    source = ReopeningSource(live(some(1)), openings.open, first_wait_s=0.5, wait=waits.append)
+    source = ReconnectingSource(live(some(1)), openings.open, first_wait_s=0.5, wait=waits.append)
     assert len(taken(source, 2)) == 2
     assert waits == [0.5, 1, 2, 4, 8, 8, 8, 8]
 
@@ -101,20 +101,20 @@ def test_after_so_long_it_is_given_up() -> None:
 def test_a_source_that_opens_and_gives_no_frame_is_still_away() -> None:
     openings = Openings(live([]), None, live(failing(0)), live([]), live(some(2)), live([]), live(some(9)))
     waits: list[float] = []
-    source = ReopeningSource(
-        live(some(1)), openings.open, on_event=openings.said.append, first_wait_s=0.5, wait=waits.append
+    source = ReconnectingSource(
+        live(some(1)), openings.open, on_event=openings.events.append, first_wait_s=0.5, wait=waits.append
     )
     assert len(taken(source, 4)) == 4
     assert waits == [0.5, 1, 2, 4, 8, 0.5, 1]
-    assert source.reopened == 2
-    assert [said.replace("a list is ", "").partition(" after")[0] for said in openings.said] == [
-        "lost: it ended; opening it again",
-        "still away: nobody answers there",
-        "still away: the other side is gone",
-        "still away: it ended",
-        "back",
-        "lost: it ended; opening it again",
-        "back",
+    assert source.reconnections == 2
+    assert [text.removeprefix("a list ").partition(" after")[0] for text in openings.events] == [
+        "was lost: the stream ended; reconnecting",
+        "is still unavailable: nobody answers there",
+        "is still unavailable: the other side is gone",
+        "is still unavailable: the stream ended",
+        "is available again",
+        "was lost: the stream ended; reconnecting",
+        "is available again",
     ]
 
 
@@ -134,7 +134,7 @@ def test_a_fault_that_opening_again_would_not_mend_is_raised(recwarn: pytest.War
     with raises(FrameError, found="xyz"):
         list(openings.source(first).frames())
     assert first.closed.is_set()
-    assert (openings.lost, openings.said, list(recwarn)) == ([], [], [])
+    assert (openings.lost, openings.events, list(recwarn)) == ([], [], [])
 
 
 def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
@@ -142,17 +142,17 @@ def test_a_source_that_falls_silent_is_left_and_opened_again() -> None:
 
     def hanging() -> Iterator[VideoFrame]:
         yield from some(2)
-        assert let_go.wait(PATIENCE_S)
+        assert let_go.wait(TIMEOUT_S)
 
     hung = live(hanging())
     openings = Openings(live(some(100)))
-    source = openings.source(hung, silence_s=0.05)
+    source = openings.source(hung, timeout_s=0.05)
     try:
         frames = taken(source, 5)
     finally:
         let_go.set()
     assert [frame.sequence for frame in frames] == list(range(5))
-    assert openings.said[0] == "a list is lost: no frame for 0.05 s; opening it again"
+    assert openings.events[0] == "a list was lost: no frame for 0.05 s; reconnecting"
     assert hung.closed.is_set()
 
 
@@ -163,9 +163,9 @@ def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     def silent() -> Iterator[VideoFrame]:
         yield from some(1)
         if not is_unavailable:
-            assert let_go.wait(PATIENCE_S)
+            assert let_go.wait(TIMEOUT_S)
 
-    source = ReopeningSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=PATIENCE_S)
+    source = ReconnectingSource(live(silent()), Openings(*[None] * 9).open, first_wait_s=TIMEOUT_S)
     frames: list[VideoFrame] = []
 
     def read() -> None:
@@ -176,6 +176,6 @@ def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     reading.start()
     eventually(lambda: len(frames) == 1)
     source.close()
-    reading.join(PATIENCE_S)
+    reading.join(TIMEOUT_S)
     let_go.set()
     assert not reading.is_alive()

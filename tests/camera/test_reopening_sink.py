@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from sr_edge.camera import EventLog, Loop, LoopOptions, VideoFrame
 from sr_edge.camera.ports import SinkUnavailable
-from sr_edge.camera.reopening_sink import ReopeningSink
+from sr_edge.camera.reopening_sink import ReconnectingSink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 
@@ -31,10 +31,10 @@ class FragileSink(ListSink):
 
 def opening(
     *sinks: ListSink, event_log: EventLog | None = None, give_up_s: float | None = None, first_wait_s: float = 0.0
-) -> ReopeningSink:
+) -> ReconnectingSink:
     left = list(sinks)
     on_event = (event_log or EventLog()).record
-    return ReopeningSink(lambda: left.pop(0), on_event=on_event, give_up_s=give_up_s, first_wait_s=first_wait_s)
+    return ReconnectingSink(lambda: left.pop(0), on_event=on_event, give_up_s=give_up_s, first_wait_s=first_wait_s)
 
 
 def frames(count: int) -> list[VideoFrame]:
@@ -52,12 +52,12 @@ def test_a_lost_sink_is_opened_again_and_no_frame_is_lost_under_block() -> None:
     report = Loop(ListSource(frames(8)), RepeatingFrameUpscaler(), LoopOptions(event_log=event_log)).run(sink)
     assert numbers(sinks[0]) == [0, 1, 2]
     assert numbers(sinks[3]) == [3, 4, 5, 6, 7]
-    assert (report.frames_out, report.sink_reopened) == (8, 1)
+    assert (report.frames_out, report.sink_reconnections) == (8, 1)
     assert report.events[:2] == (
-        "a list is lost: the other side is gone; opening it again",
-        "a list is still away: nobody answers there",
+        "a list was lost: the other side is gone; reconnecting",
+        "a list is still unavailable: nobody answers there",
     )
-    assert report.events[2].startswith("a list is back after 0.")
+    assert report.events[2].startswith("a list is available again after 0.")
     assert len(report.events) == 3
     assert [one.closed for one in sinks] == [1, 1, 1, 1]
 
@@ -107,7 +107,7 @@ def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
         yield final
 
     last = Returning()
-    sink = ReopeningSink(itertools.chain([FragileSink(1)], itertools.repeat(last)).__next__, first_wait_s=0.0)
+    sink = ReconnectingSink(itertools.chain([FragileSink(1)], itertools.repeat(last)).__next__, first_wait_s=0.0)
     report = Loop(ListSource(camera(), is_live=True), RepeatingFrameUpscaler()).run(sink)
     assert report.dropped > 40
     assert numbers(last)[-1] == final.sequence
@@ -115,12 +115,12 @@ def test_a_live_source_goes_on_and_its_old_frames_are_dropped() -> None:
 
 def test_a_stream_can_be_stopped_while_its_sink_is_away() -> None:
     event_log = EventLog()
-    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, event_log=event_log, first_wait_s=10 * PATIENCE_S)
+    sink = opening(FragileSink(1), *[FragileSink(0)] * 9, event_log=event_log, first_wait_s=10 * TIMEOUT_S)
     loop = Loop(ListSource(frames(9)), RepeatingFrameUpscaler(), LoopOptions(event_log=event_log))
     running = threading.Thread(target=loop.run, args=(sink,))
     running.start()
     eventually(lambda: len(event_log.events) == 1)
     loop.stop()
-    running.join(PATIENCE_S)
+    running.join(TIMEOUT_S)
     assert not running.is_alive()
     assert loop.report().frames_out == 1

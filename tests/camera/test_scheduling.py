@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sr_edge.camera import SinkOptions, open_sink
-from sr_edge.camera.scheduling import scheduling_kept
+from sr_edge.camera.encoder_settings import scheduling_kept
 from tests.camera.clips import flat_frame
-from tests.camera.stand_ins import PATIENCE_S, ListSource
+from tests.camera.stand_ins import TIMEOUT_S, ListSource
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are scheduled so on Linux only")
 
@@ -27,13 +27,13 @@ def test_this_thread_and_new_ones_are_as_before() -> None:
     def compute() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         is_changed.set()
-        leave.wait(PATIENCE_S)
+        leave.wait(TIMEOUT_S)
 
     worker = threading.Thread(target=compute)
     with scheduling_kept():
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         worker.start()
-        assert is_changed.wait(PATIENCE_S)
+        assert is_changed.wait(TIMEOUT_S)
     found = os.sched_getscheduler(0), os.sched_getscheduler(worker.native_id or 0)
     leave.set()
     worker.join()

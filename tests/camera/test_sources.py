@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
-from sr_edge.camera.av_source import AvAddress, AvSource, frame_rate
+from sr_edge.camera.av_source import FFmpegInput, FFmpegSource, frame_rate
 from sr_edge.camera.frame import ColourRange
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.camera.vendor_errors import reason_of, remedy_of, stream_errors
 from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, number_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S
+from tests.camera.stand_ins import TIMEOUT_S
 from tests.expected_errors import raises
 
 RAW = RawFormat.parse(f"nv12:{WIDTH}x{HEIGHT}@25")
@@ -38,7 +38,7 @@ def all_frames(text: str | Path, options: SourceOptions | None = None) -> list[V
 def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
     times = [0, 3003, 9009, 9010]
     source = open_source(str(write_clip(tmp_path / "clip.mp4", times, audio_s=0.2)))
-    assert isinstance(source, AvSource)
+    assert isinstance(source, FFmpegSource)
     frames = list(source.frames())
     assert not source.is_live
     assert [frame.pts for frame in frames] == times
@@ -50,25 +50,32 @@ def test_a_file_with_its_times_colour_and_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "form"), [("libx264", "yuv420p10le"), ("ffv1", "yuv444p"), ("ffv1", "gray"), ("libx265", "yuv420p10le")]
+    ("codec", "pixel_format"),
+    [("libx264", "yuv420p10le"), ("ffv1", "yuv444p"), ("ffv1", "gray"), ("libx265", "yuv420p10le")],
 )
-def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, form: str) -> None:
-    frames = all_frames(write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, form=form))
-    assert {frame.format for frame in frames} == {PixelFormat(form)}
+def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, pixel_format: str) -> None:
+    frames = all_frames(
+        write_clip(tmp_path / "clip.mkv", [0, 40], time_base=Fraction(1, 1000), codec=codec, pixel_format=pixel_format)
+    )
+    assert {frame.format for frame in frames} == {PixelFormat(pixel_format)}
     assert [frame.pts for frame in frames] == [0, 40]
 
 
 @pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv410p")
-    said: list[str] = []
-    address = AvAddress(str(clip), is_live=is_live)
-    source = AvSource(address)
-    frames = ReopeningSource(source, lambda lost: AvSource(address, lost), on_event=said.append) if is_live else source
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv410p")
+    events: list[str] = []
+    address = FFmpegInput(str(clip), is_live=is_live)
+    source = FFmpegSource(address)
+    frames = (
+        ReconnectingSource(source, lambda lost: FFmpegSource(address, lost), on_event=events.append)
+        if is_live
+        else source
+    )
     with raises(FrameError, found="yuv410p") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")
-    assert said == []
+    assert events == []
 
 
 def test_a_test_pattern_is_live_and_a_graph_is_not() -> None:
@@ -125,7 +132,9 @@ def test_a_rate_is_given_once(tmp_path: Path) -> None:
 
 
 def write_raw(path: Path, numbers: range, cut_bytes: int = 0) -> None:
-    content = b"".join(plane.tobytes() for n in numbers for plane in flat_frame(n, form=PixelFormat.NV12).planes)
+    content = b"".join(
+        plane.tobytes() for n in numbers for plane in flat_frame(n, pixel_format=PixelFormat.NV12).planes
+    )
     with path.open("wb") as file:
         file.write(content[: len(content) - cut_bytes])
 
@@ -137,7 +146,7 @@ def test_raw_frames_from_a_named_pipe_whose_writer_comes_late(tmp_path: Path) ->
     writer = threading.Thread(target=write_raw, args=(pipe, range(4)))
     writer.start()
     frames = list(source.frames())
-    writer.join(PATIENCE_S)
+    writer.join(TIMEOUT_S)
     assert [number_of(frame) for frame in frames] == [0, 1, 2, 3]
     assert [frame.time_s for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12])
     assert frames[0].format is PixelFormat.NV12
@@ -147,13 +156,13 @@ def test_a_named_pipe_that_is_never_written_to_can_be_closed(tmp_path: Path) -> 
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     source = open_source(str(pipe), SourceOptions(raw=RAW))
-    found: list[VideoFrame] = []
-    reading = threading.Thread(target=lambda: found.extend(source.frames()))
+    frames: list[VideoFrame] = []
+    reading = threading.Thread(target=lambda: frames.extend(source.frames()))
     reading.start()
     source.close()
-    reading.join(PATIENCE_S)
+    reading.join(TIMEOUT_S)
     assert not reading.is_alive()
-    assert found == []
+    assert frames == []
     source.close()
 
 
@@ -164,7 +173,7 @@ def test_a_pipe_with_a_header_needs_no_format(tmp_path: Path) -> None:
     writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
     writer.start()
     assert [number_of(frame) for frame in all_frames(pipe)] == [0, 1, 2]
-    writer.join(PATIENCE_S)
+    writer.join(TIMEOUT_S)
 
 
 def test_raw_frames_that_end_in_the_middle_say_so(tmp_path: Path) -> None:
@@ -294,7 +303,7 @@ def test_a_server_that_refuses(status: int, kind: type[av.error.HTTPError]) -> N
                 open_source(f"http://admin:hunter2@{place}")
         finally:
             server.shutdown()
-            serving.join(PATIENCE_S)
+            serving.join(TIMEOUT_S)
     assert "hunter" not in repr(vars(caught.value))
 
 
@@ -313,7 +322,7 @@ def test_a_file_on_a_server_is_no_live_stream(tmp_path: Path) -> None:
             frames = list(source.frames())
         finally:
             server.shutdown()
-            serving.join(PATIENCE_S)
+            serving.join(TIMEOUT_S)
     assert not source.is_live
     assert [frame.pts for frame in frames] == [0, 3000, 9000]
 

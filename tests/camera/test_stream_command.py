@@ -16,7 +16,7 @@ import pytest
 from sr_edge.camera.statistics import StreamStatistics
 from sr_edge.cli.stream_display import live_line, summary
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
-from tests.camera.stand_ins import PATIENCE_S, eventually
+from tests.camera.stand_ins import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
 
 SR_EDGE = Path(sys.executable).with_name("sr-edge")
@@ -99,7 +99,7 @@ def test_options_reach_the_loop(clip: Path, bundle: Path) -> None:
     done = sr_edge(bundle, clip, "null", "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)["stream"]
-    assert (report["between"], report["by_fallback"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
+    assert (report["bicubic_frames"], report["fallback_frames"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
@@ -113,7 +113,7 @@ def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, n
         assert process.stderr is not None
         process.stderr.readline()  # the first line of figures: it runs
         process.send_signal(number)
-        _, said = process.communicate(timeout=PATIENCE_S)
+        _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == code, said
     assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
 
@@ -127,11 +127,11 @@ def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path)
         with process:
             eventually(lambda: figures.exists() and json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0)
             sender.kill()
-            _, said = process.communicate(timeout=PATIENCE_S)
+            _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert f"sr-edge: {url}: " in said
     events = json.loads(figures.read_text(encoding="utf-8"))["events"]
-    assert events[0] == f"{url} is lost: it ended; opening it again"
+    assert events[0] == f"{url} was lost: the stream ended; reconnecting"
     assert events[0] in said
 
 
@@ -245,7 +245,7 @@ def hanging(self, *arguments):
         threading.Event().wait()
     run(self, *arguments)
 onnxruntime.InferenceSession.run_with_iobinding = hanging
-sr_edge.camera.LoopOptions = functools.partial(sr_edge.camera.LoopOptions, hang_s=0.5)
+sr_edge.camera.LoopOptions = functools.partial(sr_edge.camera.LoopOptions, stage_timeout_s=0.5)
 sys.argv = ["sr-edge", "stream", {str(bundle)!r}, "test:64x48@30", {str(tmp_path / "out.mp4")!r}]
 sys.argv += ["--runtime", "onnxruntime", "--roi", "0,0,40,32", "--stats-json", str(figures)]
 from sr_edge.cli import main
@@ -257,7 +257,7 @@ main()
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         env=environment,
     )
     assert done.returncode == 1, done.stderr
@@ -269,11 +269,11 @@ def test_the_live_line_and_the_summary() -> None:
     statistics = StreamStatistics()
     assert "in 0.0/s out 0.0/s | dropped 2" in live_line(statistics.report(dropped=2))
     for _ in range(3):
-        statistics.frame_in(1.0)
-        statistics.stage("infer", 8.0)
-        statistics.frame_out(12.0)
-    statistics.count("failed")
-    report = statistics.report(dropped=2, queued=1, reopened=1)
+        statistics.record_input(1.0)
+        statistics.record_stage("infer", 8.0)
+        statistics.record_output(12.0)
+    statistics.increment("failed")
+    report = statistics.report(dropped=2, queued=1, reconnections=1)
     line = live_line(report, 54.4, 11.26)
     assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | infer 8." in line
     assert line.endswith("| queue 1 | 54 °C | 11.3 W")

@@ -28,13 +28,13 @@ from sr_edge.camera import (
     rgb_from_frame,
     stream,
 )
-from sr_edge.camera.options import USUAL_LATENCY_MS
+from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS
 from sr_edge.cli.stream_options import MaxLatencyMs
 from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
-from tests.camera.stand_ins import PATIENCE_S, ListSource, RepeatingFrameUpscaler
+from tests.camera.stand_ins import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
 from tests.expected_errors import raises
 
 COUNT = 6
@@ -66,7 +66,7 @@ def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: S
 
 
 def test_ten_bits_go_through_the_network(tmp_path: Path, session: Session) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", form="yuv420p10le")
+    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv420p10le")
     first, second = stream(clip, NetworkFrameUpscaler(session))
     assert first.format is second.format is PixelFormat.I420_10
     assert number_of(second.with_planes((second.planes[0] // 4,), PixelFormat.GRAY_10)) == 1
@@ -128,7 +128,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
 
     def silent() -> Iterator[VideoFrame]:
         yield flat_frame(0, pts=0)
-        source.closed.wait(PATIENCE_S)
+        source.closed.wait(TIMEOUT_S)
 
     source.content = silent()
 
@@ -140,7 +140,7 @@ def test_asyncio_cancelled_while_it_waits_ends_the_stream() -> None:
                 seen.set()
 
         task = asyncio.create_task(read())
-        await asyncio.wait_for(seen.wait(), PATIENCE_S)
+        await asyncio.wait_for(seen.wait(), TIMEOUT_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -172,17 +172,17 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     """Each is live and has always a newer frame: whoever is served, all are served alike, and memory is bounded."""
     lock = 4
     engine = NetworkFrameUpscaler(session)
-    form = PixelFormat.I420
-    planes = tuple(np.full(part.shape(180, 320), 100, np.uint8) for part in form.layout)
+    pixel_format = PixelFormat.I420
+    planes = tuple(np.full(layout.shape(180, 320), 100, np.uint8) for layout in pixel_format.layout)
     outs: list[list[VideoFrame]] = [[] for _ in range(4)]
-    all_there = threading.Barrier(4, timeout=PATIENCE_S)
+    all_there = threading.Barrier(4, timeout=TIMEOUT_S)
 
     def camera(stopped: threading.Event) -> Iterator[VideoFrame]:
         all_there.wait()
         for number in itertools.count():
             if stopped.wait(0.001):
                 return
-            yield VideoFrame(planes, form, pts=number, sequence=number)
+            yield VideoFrame(planes, pixel_format, pts=number, sequence=number)
 
     streams: list[Stream] = []
 
@@ -203,7 +203,7 @@ def test_four_streams_of_320x180_share_one_engine_in_fair_turns(session: Session
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
     counts = [len(out) for out in outs]
     assert min(counts) >= lock
     assert max(counts) - min(counts) <= 3
@@ -221,8 +221,8 @@ def test_a_fallback_holds_the_same_latency_as_on_the_command_line(clip: Path) ->
         stream(clip, RepeatingFrameUpscaler()) as alone,
     ):
         limits_ms = [one.options.max_latency_ms for one in (usual, patient, alone)]
-    assert limits_ms == [USUAL_LATENCY_MS, 1e6, None]
-    assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {USUAL_LATENCY_MS:g} where left out."
+    assert limits_ms == [DEFAULT_MAX_LATENCY_MS, 1e6, None]
+    assert get_args(MaxLatencyMs)[1].help == f"What the fallback is to hold; {DEFAULT_MAX_LATENCY_MS:g} where left out."
 
 
 def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:

@@ -59,7 +59,7 @@ class FailingUpscaler(BicubicFrameUpscaler):
     """Fails at frame `at`, and records the frames that it upscales; the first is frame 0, for the fingerprint."""
 
     def __init__(self, at: int | None = None, error: BaseException | None = None) -> None:
-        super().__init__(2, at_once=1)
+        super().__init__(2, concurrency=1)
         self.upscaled: list[int] = []
         self._at = at
         self._error = error or EngineError("the engine is broken")

@@ -62,6 +62,10 @@ class RepeatingSource:
         self._source.close()
 
     @property
+    def unreadable_packets(self) -> int:
+        return self._source.unreadable_packets
+
+    @property
     def _interval_s(self) -> Fraction:
         return 1 / (self.info.rate or _DEFAULT_RATE)
 

@@ -15,14 +15,14 @@ from functools import cached_property
 import numpy as np
 
 from sr_edge.camera.conversion import reformatted
+from sr_edge.camera.events import EventLog, ignore_event
 from sr_edge.camera.frame import PixelFormat, VideoFrame
-from sr_edge.camera.journal import EventLog
 from sr_edge.camera.loop import Loop
 from sr_edge.camera.options import LoopOptions
 from sr_edge.camera.policy import Policy
-from sr_edge.camera.ports import Source, ignore_event
+from sr_edge.camera.ports import Source
 from sr_edge.camera.preview.engines import EngineOption, FrameRecord, SwitchableFrameUpscaler
-from sr_edge.camera.watch import HungStage
+from sr_edge.camera.watch import StageTimeout
 from sr_edge.errors import SrEdgeError
 from sr_edge.image_files import jpeg_from_frame
 
@@ -205,7 +205,7 @@ class PreviewStream:
                 self._publish(number, frame)
             self._end(StreamState.ENDED, "the source has ended")
         except SrEdgeError as error:
-            self._is_hung = isinstance(error, HungStage)
+            self._is_hung = isinstance(error, StageTimeout)
             self._end(StreamState.FAILED, str(error))
         except Exception as error:
             self._end(StreamState.FAILED, f"unexpected {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""From what a person writes to an open source."""
+"""Opens the source that a path, an address or a keyword names."""
 
 from __future__ import annotations
 
@@ -12,59 +12,66 @@ from fractions import Fraction
 from pathlib import Path
 
 from sr_edge.address import scheme_of, without_secrets
-from sr_edge.camera.av_source import STANDARD_INPUT, AvAddress, AvSource
-from sr_edge.camera.paced import PacedSource
-from sr_edge.camera.pictures import PictureSource
-from sr_edge.camera.ports import Source, ignore_event
-from sr_edge.camera.raw import RawFormat, RawSource
-from sr_edge.camera.reader_settings import require_known_settings
-from sr_edge.camera.reopening import ReopeningSource
+from sr_edge.camera.av_source import STANDARD_INPUT, FFmpegInput, FFmpegSource
+from sr_edge.camera.events import ignore_event
+from sr_edge.camera.pictures import ImageFolderSource
+from sr_edge.camera.ports import Source
+from sr_edge.camera.raw_format import RawFormat
+from sr_edge.camera.raw_source import RawSource
+from sr_edge.camera.reader_settings import require_known_options
+from sr_edge.camera.reopening import ReconnectingSource
+from sr_edge.camera.wrappers import PacedSource
 from sr_edge.errors import RuntimeUnavailable, StreamError, UsageError
 
 SOURCES = (
     "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
-    "a folder of pictures, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
+    "a folder of images, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
     "gst:PIPELINE"
 )
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 _SCHEMES = (*_LIVE_SCHEMES, "http", "https")
 _TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/\d+)?))?)?")
-_USUAL_TEST = ("320", "180", "30")
-_USUAL_RATE = Fraction(30)
+_DEFAULT_TEST = ("320", "180", "30")
+_DEFAULT_RATE = Fraction(30)
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What an address does not say.
+    """Options of a source that its address does not contain.
 
     Attributes:
-        raw: what plain bytes are; only for pipes, files of such, and standard input.
-        rate: frames a second of pictures, in a folder or numbered; 30 where left out.
-        is_paced: a file gives its frames by the clock, as a camera would.
-        ffmpeg: settings of FFmpeg's reader, such as video_size and framerate of a camera.
-        reopens: whether a live source that is lost is opened again.
-        silence_s: a live source that sends nothing for so long is lost.
-        give_up_s: how long to try to open a lost source again; None tries for good.
-        on_event: is told of every loss and return.
+        raw: the format of raw video; only for pipes, files and standard input.
+        rate: frames per second of a folder of images or a numbered sequence; None means 30.
+        is_paced: whether a file delivers its frames in real time, like a camera.
+        ffmpeg: options of FFmpeg's demuxer or protocol, such as `video_size` and `framerate` of a camera.
+        reconnects: whether a live source is opened again when it is lost.
+        timeout_s: a live source that sends nothing for this long is lost.
+        give_up_s: the time after which the attempts to reconnect end; None never gives up.
+        on_event: called with every lost and restored connection.
     """
 
     raw: RawFormat | None = None
     rate: Fraction | None = None
     is_paced: bool = False
     ffmpeg: Mapping[str, str] = field(default_factory=dict)
-    reopens: bool = True
-    silence_s: float = 5.0
+    reconnects: bool = True
+    timeout_s: float = 5.0
     give_up_s: float | None = None
     on_event: Callable[[str], None] = ignore_event
 
 
 def open_source(text: str, options: SourceOptions | None = None) -> Source:
-    """Opens what `text` names: see SOURCES.
+    """Opens the source that `text` names.
+
+    Args:
+        text: one of SOURCES.
+        options: of the source; None means the defaults.
 
     Raises:
-        StreamError, FrameError: it cannot be opened, or holds no video; the message names no password.
-        UsageError: the text or an option does not fit.
-        RuntimeUnavailable: a GStreamer pipeline where its bindings are absent.
+        StreamError: the source cannot be opened, or contains no video; the message contains no password.
+        FrameError: the folder of images cannot be read.
+        UsageError: the text is wrong, or an option does not apply to this source.
+        RuntimeUnavailable: a GStreamer pipeline was given and GStreamer's Python bindings are not installed.
     """
     options = options or SourceOptions()
     source = _open(text, options)
@@ -75,7 +82,7 @@ def _open(text: str, options: SourceOptions) -> Source:
     if not text:
         raise UsageError("the name of the source is empty", found=text, wanted=SOURCES, remedy=f"give {SOURCES}")
     path = Path(text)
-    require_known_settings(options.ffmpeg)
+    require_known_options(options.ffmpeg)
     if options.ffmpeg and (options.raw or path.is_dir() or text.startswith(("test:", "lavfi:", "gst:"))):
         raise UsageError(
             f"options of FFmpeg's demuxers ({', '.join(options.ffmpeg)}) do not apply to {without_secrets(text)}, "
@@ -85,39 +92,37 @@ def _open(text: str, options: SourceOptions) -> Source:
             remedy="leave them out",
         )
     if options.rate is not None:
-        _require_use_of_rate(text, options)
+        _require_rate_applies(text, options)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text == "-":
-        return AvSource(AvAddress(STANDARD_INPUT, options=options.ffmpeg, is_live=False))
+        return FFmpegSource(FFmpegInput(STANDARD_INPUT, options=options.ffmpeg, is_live=False))
     if text.startswith(("test:", "lavfi:")):
         graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
-        return AvSource(AvAddress(graph, "lavfi", is_live=False))
+        return FFmpegSource(FFmpegInput(graph, "lavfi", is_live=False))
     if text.startswith("gst:"):
         return _open_pipeline(text.removeprefix("gst:"), options)
     if scheme_of(text):
         return _open_address(text, options)
     if path.is_char_device():
-        return _open_again_when_lost(
-            AvAddress(text, "v4l2", options.ffmpeg, True, silence_s=options.silence_s), options
-        )
+        return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
     if path.is_dir():
-        return PictureSource(path, options.rate or _USUAL_RATE)
-    if _is_numbered(path):
-        rate = {"framerate": str(options.rate or _USUAL_RATE)}
-        return AvSource(AvAddress(text, options={**rate, **options.ffmpeg}, is_live=False))
+        return ImageFolderSource(path, options.rate or _DEFAULT_RATE)
+    if _is_image_sequence(path):
+        rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
+        return FFmpegSource(FFmpegInput(text, options={**rate, **options.ffmpeg}, is_live=False))
     _require_content(path)
-    return AvSource(AvAddress(text, options=options.ffmpeg, is_live=False))
+    return FFmpegSource(FFmpegInput(text, options=options.ffmpeg, is_live=False))
 
 
-def _is_numbered(path: Path) -> bool:
-    """Whether it stands for pictures with numbers in their names, such as p%04d.png."""
+def _is_image_sequence(path: Path) -> bool:
+    """Whether the path is a pattern for a numbered sequence of images, such as p%04d.png."""
     return "%" in path.name and not path.exists()
 
 
-def _require_use_of_rate(text: str, options: SourceOptions) -> None:
+def _require_rate_applies(text: str, options: SourceOptions) -> None:
     path = Path(text)
-    if options.raw is not None or not (path.is_dir() or _is_numbered(path)):
+    if options.raw is not None or not (path.is_dir() or _is_image_sequence(path)):
         raise UsageError(
             f"a frame rate ({options.rate}) applies to a folder of images or a numbered sequence such as p%04d.png, "
             f"and {without_secrets(text)} is neither",
@@ -144,7 +149,7 @@ def _test_graph(text: str) -> str:
             wanted="test:WIDTHxHEIGHT@RATE",
             remedy="write test:WIDTHxHEIGHT@RATE, for example test:320x180@30",
         )
-    width, height, rate = (given or usual for given, usual in zip(match.groups(), _USUAL_TEST, strict=True))
+    width, height, rate = (value or default for value, default in zip(match.groups(), _DEFAULT_TEST, strict=True))
     if 0 in (numbers := (int(width), int(height), Fraction(rate))):
         raise UsageError(
             f"the test pattern {text!r} has no pixels or no frames",
@@ -156,7 +161,7 @@ def _test_graph(text: str) -> str:
 
 
 def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
-    """By the name of its module, as runtimes are loaded: it stands above this package, few systems can import it."""
+    """Loads the GStreamer source on demand: few systems have the bindings that its module imports."""
     try:
         module = importlib.import_module("sr_edge.gstreamer.source")
     except (ImportError, ValueError) as error:
@@ -168,7 +173,7 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
             remedy="see docs/camera.md for the installation, or give another source",
         ) from error
     source: Source = module.open_gst_source(
-        pipeline, silence_s=options.silence_s, give_up_s=options.give_up_s, on_event=options.on_event
+        pipeline, silence_s=options.timeout_s, give_up_s=options.give_up_s, on_event=options.on_event
     )
     return source
 
@@ -182,27 +187,27 @@ def _open_address(text: str, options: SourceOptions) -> Source:
             wanted=_SCHEMES,
             remedy=f"give {SOURCES}",
         )
-    usual = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
+    default_options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     is_live = True if scheme in _LIVE_SCHEMES else None
-    address = AvAddress(text, None, {**usual, **options.ffmpeg}, is_live, silence_s=options.silence_s)
-    return _open_again_when_lost(address, options)
+    ffmpeg_input = FFmpegInput(text, None, {**default_options, **options.ffmpeg}, is_live, timeout_s=options.timeout_s)
+    return _open_reconnecting(ffmpeg_input, options)
 
 
-def _open_again_when_lost(address: AvAddress, options: SourceOptions) -> Source:
-    first = AvSource(address)
-    if not (first.is_live and options.reopens):
-        return first
-    return ReopeningSource(
-        first,
-        lambda lost: AvSource(address, lost),
-        silence_s=2 * options.silence_s,  # FFmpeg's own timeout comes first, and knows the reason
+def _open_reconnecting(ffmpeg_input: FFmpegInput, options: SourceOptions) -> Source:
+    source = FFmpegSource(ffmpeg_input)
+    if not (source.is_live and options.reconnects):
+        return source
+    return ReconnectingSource(
+        source,
+        lambda lost: FFmpegSource(ffmpeg_input, lost),
+        timeout_s=2 * options.timeout_s,  # FFmpeg's own timeout expires first, and its error names the reason
         give_up_s=options.give_up_s,
         on_event=options.on_event,
     )
 
 
 def _require_content(path: Path) -> None:
-    """What FFmpeg would say less clearly of a path."""
+    """Checks a path with clearer messages than FFmpeg's."""
     try:
         status = path.stat()
     except FileNotFoundError:
