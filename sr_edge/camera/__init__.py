@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sr_edge.camera.statistics import LatencySummary, StreamReport
     from sr_edge.camera.streaming import Stream, stream
     from sr_edge.camera.video_file import VideoJob, VideoResult, plan_video, upscale_video
-    from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+    from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
     from sr_edge.camera.watch import StageTimeout
 
 _HOME = {
@@ -44,7 +44,6 @@ _HOME = {
     "Chroma": "sr_edge.camera.frame",
     "Colour": "sr_edge.camera.frame",
     "ColourRange": "sr_edge.camera.frame",
-    "Copied": "sr_edge.camera.video_file_settings",
     "Dropping": "sr_edge.camera.policy",
     "EventLog": "sr_edge.camera.events",
     "FallbackTiming": "sr_edge.camera.fallback",
@@ -70,6 +69,7 @@ _HOME = {
     "StageTimeout": "sr_edge.camera.watch",
     "Stream": "sr_edge.camera.streaming",
     "StreamReport": "sr_edge.camera.statistics",
+    "StreamSelection": "sr_edge.camera.video_file_settings",
     "VideoCodec": "sr_edge.camera.video_file_settings",
     "VideoFrame": "sr_edge.camera.frame",
     "VideoJob": "sr_edge.camera.video_file",
@@ -97,7 +97,6 @@ __all__ = [
     "Chroma",
     "Colour",
     "ColourRange",
-    "Copied",
     "Dropping",
     "EventLog",
     "FallbackTiming",
@@ -121,6 +120,7 @@ __all__ = [
     "StageTimeout",
     "Stream",
     "StreamReport",
+    "StreamSelection",
     "VideoCodec",
     "VideoFrame",
     "VideoJob",

@@ -1,4 +1,4 @@
-"""Whole video files: every frame through the network, its time, colour and depth kept, all else copied."""
+"""Upscales whole video files: every frame keeps its timestamp, colour and bit depth, and other streams are copied."""
 
 from __future__ import annotations
 
@@ -21,28 +21,35 @@ from sr_edge.camera.policy import Dropping, Policy
 from sr_edge.camera.video_file_codec import VideoFileEncoding, choose_encoding, container_of
 from sr_edge.camera.video_file_facts import VideoProbe, probe_video
 from sr_edge.camera.video_file_join import MuxJob, StreamCopies, choose_copies, mux
-from sr_edge.camera.video_file_parts import SEGMENT_FRAMES, Plan, Segments, opened_segments, segments_folder
+from sr_edge.camera.video_file_parts import SEGMENT_FRAMES, Fingerprint, Segments, open_segments, segments_folder
 from sr_edge.camera.video_file_settings import VideoSettings
-from sr_edge.camera.video_file_source import Ending, VideoFileSource
+from sr_edge.camera.video_file_source import ReadSummary, VideoFileSource
 from sr_edge.errors import SrEdgeError, StreamError, UsageError
 from sr_edge.whole_file import require_output_file
 
 OnFrame = Callable[[int, int], None]
-"""Told how many frames are done, those of an interrupted run among them, and about how many there are; 0 unknown."""
+"""Called with the number of finished frames, including those of an interrupted run, and the approximate total; the
+total is 0 while it is unknown."""
 
-_ONE_FRAME_S = 24 * 3600.0
-"""How long one frame may take: nothing is late here, and networks on small machines are slow."""
+_FRAME_TIMEOUT_S = 24 * 3600.0
+"""A file has no deadline, and a large model on a small machine takes long."""
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What was written.
+    """A written video file.
 
     Attributes:
-        width, height, format: of its frames.
-        frames: all of them; `resumed` came from an interrupted run.
-        copied: the streams beside the video.
-        notes: what differs from the source although nobody asked for it.
+        source: The file that was read.
+        target: The file that was written.
+        encoder: FFmpeg's name of the encoder.
+        width: Width of the written frames.
+        height: Height of the written frames.
+        format: Pixel format of the written frames.
+        frames: Number of frames.
+        resumed: How many of the frames an interrupted run had finished.
+        copied: The streams that were copied in addition to the video.
+        notes: Differences from the source that the user did not ask for.
     """
 
     source: Path
@@ -59,21 +66,27 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video file and what becomes of it, checked: what is left to go wrong is the file's end and the disk."""
+    """A checked plan for one video file. What can still fail is decoding the remaining frames, and the disk."""
 
     probe: VideoProbe
     target: Path
     settings: VideoSettings
     encoding: VideoFileEncoding
-    copying: StreamCopies
+    copies: StreamCopies
 
 
 def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
-    """Reads the beginning of `source` and checks that `target` can hold what it becomes, before any model is loaded.
+    """Probes `source` and checks that `target` can store the result, before a model is loaded.
+
+    Args:
+        source: The video to upscale.
+        target: The file to write; its suffix selects the container.
+        scale: Magnification of the model.
+        settings: Codec, quality, range of frames and copied streams; None selects the defaults.
 
     Raises:
         FrameError, StreamError: `source` cannot be read as a video.
-        UsageError: `target` cannot be written, or cannot hold the frames or one of the copied streams.
+        UsageError: `target` cannot be written, or its container cannot store the frames or one of the copied streams.
     """
     settings = settings or VideoSettings()
     if source.resolve() == target.resolve():
@@ -82,39 +95,42 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     probe = probe_video(source)
     require_output_file(target)
     encoding = choose_encoding(probe, target, scale, settings.codec, settings.crf)
-    return VideoJob(probe, target, settings, encoding, choose_copies(probe, target, container, settings.copied))
+    copies = choose_copies(probe, target, container, settings.copied_streams)
+    return VideoJob(probe, target, settings, encoding, copies)
 
 
 def upscale_video(
-    job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, part_frames: int = SEGMENT_FRAMES
+    job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, segment_frames: int = SEGMENT_FRAMES
 ) -> VideoResult:
-    """Upscales a video file; the result appears whole or not at all.
+    """Upscales a video file. The target appears under its name only when it is complete.
 
-    Frames are decoded, enlarged and encoded at the same time; a few of each are in memory. What is encoded is kept
-    beside the target in parts of `part_frames` frames, so that the same call goes on after a kill.
+    Frames are decoded, upscaled and encoded concurrently, with a few frames of each stage in memory. Encoded frames are
+    kept in segments beside the target, so that the same call resumes an interrupted run.
 
     Args:
-        upscaler: the network; stays the caller's. Its answer to the first frame, which costs that frame once more,
-            tells whether it is that of an interrupted run.
-        on_frame: called after each encoded frame, and once more before the parts become one file.
-        part_frames: what a kill costs at most, and the largest distance of two key frames.
+        job: The checked plan.
+        upscaler: The model; the caller closes it. It also upscales the first frame once more: the result shows whether
+            an interrupted run used the same model.
+        on_frame: Called after each encoded frame, and once more before the segments are muxed.
+        segment_frames: Frames per segment: the most work that an interruption costs, and the largest distance between
+            key frames.
 
     Raises:
-        StreamError: the source is damaged or cut short, or the target cannot be written.
-        FrameError: the range of frames lies behind the end.
-        UsageError: the parts of an interrupted run belong to other settings, or another process works on them.
-        EngineError: the runtime failed.
+        StreamError: The source is damaged or truncated, or the target cannot be written.
+        FrameError: The range of frames begins after the end of the video.
+        UsageError: The segments of an interrupted run have other settings, or another process is writing the target.
+        EngineError: Inference failed.
     """
-    plan = _plan(job, upscaler, part_frames)
-    with opened_segments(job.target, plan, job.settings.resume) as segments:
+    fingerprint = _fingerprint(job, upscaler, segment_frames)
+    with open_segments(job.target, fingerprint, job.settings.resume) as segments:
         resumed = len(segments.pts)
-        ending = segments.ending or _encode_segments(job, upscaler, segments, part_frames, on_frame)
-        job_to_mux = MuxJob(
-            job.probe, job.encoding, job.copying.copied, job.settings.frames, tuple(segments.segments), ending
+        summary = segments.summary or _encode_segments(job, upscaler, segments, segment_frames, on_frame)
+        mux_job = MuxJob(
+            job.probe, job.encoding, job.copies.copied, job.settings.frames, tuple(segments.segments), summary
         )
-        mux(job_to_mux, segments.folder, job.target)
+        mux(mux_job, segments.folder, job.target)
         segments.remove()
-    encoding, copied = job.encoding, tuple(map(str, job.copying.copied))
+    encoding = job.encoding
     return VideoResult(
         source=job.probe.path,
         target=job.target,
@@ -122,101 +138,103 @@ def upscale_video(
         width=encoding.width,
         height=encoding.height,
         format=encoding.format,
-        frames=ending.frames,
+        frames=summary.frames,
         resumed=resumed,
-        copied=copied,
-        notes=tuple(_notes(job, ending)),
+        copied=tuple(map(str, job.copies.copied)),
+        notes=tuple(_notes(job, summary)),
     )
 
 
 def frames_kept(target: Path) -> int:
-    """How many frames of an interrupted run are beside `target`; the same command goes on after them."""
+    """The number of frames that an interrupted run has kept beside `target`; the same command resumes after them."""
     folder = segments_folder(target)
     return len(Segments(folder, target).pts) if folder.is_dir() else 0
 
 
 def _encode_segments(
-    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, part_frames: int, on_frame: OnFrame | None
-) -> Ending:
-    wanted = job.settings.frames
-    source = VideoFileSource(job.probe, wanted, segments.pts)
-    loop = Loop(
-        source, upscaler, LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_ONE_FRAME_S)
-    )
-    frames = _counted(
-        cast("Generator[VideoFrame, None, None]", loop.frames()),
+    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, segment_frames: int, on_frame: OnFrame | None
+) -> ReadSummary:
+    frame_range = job.settings.frames
+    source = VideoFileSource(job.probe, frame_range, segments.pts)
+    options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
+    frames = _report_frames(
+        cast("Generator[VideoFrame, None, None]", Loop(source, upscaler, options).frames()),
         len(segments.pts),
-        wanted.count_of(job.probe.frame_count),
+        frame_range.count_in(job.probe.frame_count),
         on_frame,
     )
     try:
         with closing(frames):
             for first in frames:
-                segments.write(chain([first], islice(frames, part_frames - 1)), job.encoding, part_frames)
+                segments.write(chain([first], islice(frames, segment_frames - 1)), job.encoding, segment_frames)
     except StreamError as error:
-        if isinstance(error.__cause__, SrEdgeError):  # what failed in a frame: the loop wraps it
+        if isinstance(error.__cause__, SrEdgeError):  # the loop wraps what fails in a frame
             raise error.__cause__ from None
         raise
-    if source.ending is None:
+    if source.summary is None:
         raise StreamError(
             f"decoding stopped before the end of {source.name}", found=source.name, remedy="run the same command again"
         )
-    segments.finish(source.ending)
+    segments.finish(source.summary)
     if on_frame is not None:
-        on_frame(source.ending.frames, source.ending.frames)
-    return source.ending
+        on_frame(source.summary.frames, source.summary.frames)
+    return source.summary
 
 
-def _counted(
-    frames: Generator[VideoFrame, None, None], done: int, total: int, on_frame: OnFrame | None
+def _report_frames(
+    frames: Generator[VideoFrame, None, None], finished: int, total: int, on_frame: OnFrame | None
 ) -> Generator[VideoFrame, None, None]:
+    """Yields the frames, and reports each one when its consumer, the encoder, asks for the next."""
     with closing(frames):
         for frame in frames:
             yield frame
-            done += 1
+            finished += 1
             if on_frame is not None:
-                on_frame(done, max(done, total))
+                on_frame(finished, max(finished, total))
 
 
-def _plan(job: VideoJob, upscaler: FrameUpscaler, part_frames: int) -> Plan:
-    """All that decides the frames and their bits, by the names that people know them under."""
+def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) -> Fingerprint:
+    """Everything that determines the encoded frames, by the names under which users know it."""
     probe, encoding = job.probe, job.encoding
     status = probe.path.stat()
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
-        "the model's output": _answer(upscaler, probe.first_frame),
+        "the model's output": _output_digest(upscaler, probe.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),
-        "the part length": f"{part_frames} frames",
+        "the segment length": f"{segment_frames} frames",
         "PyAV": av.__version__,
     }
 
 
-def _answer(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
-    """A digest of what the model makes of a frame: of its weights, precision, runtime, overlap and controls."""
+def _output_digest(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
+    """A digest of the upscaled frame, which depends on weights, precision, runtime, tile overlap and controls."""
     with upscaler.lock.acquire(frame):
-        large = upscaler.infer(upscaler.prepare(frame))
+        upscaled = upscaler.infer(upscaler.prepare(frame))
     digest = hashlib.sha256()
-    for plane in large.planes:
+    for plane in upscaled.planes:
         digest.update(np.ascontiguousarray(plane).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _notes(job: VideoJob, ending: Ending) -> Iterator[str]:
+def _notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
     probe = job.probe
-    if job.copying.left_out:
-        yield f"left out: {', '.join(map(str, job.copying.left_out))}"
+    if job.copies.left_out:
+        yield f"left out: {', '.join(map(str, job.copies.left_out))}"
     if probe.format.is_rgb:
-        yield f"the RGB pixels became {job.encoding.format}, BT.709"
-    if probe.has_opacity:
-        yield "its opacity is left out"
+        yield f"the RGB pixels were converted to {job.encoding.format}, BT.709"
+    if probe.has_alpha:
+        yield "its alpha channel is left out"
     if probe.hdr and job.encoding.encoder != "libx265":
         yield "its HDR metadata is left out; --codec h265 keeps it"
     if probe.is_interlaced:
-        yield "it is interlaced; deinterlace it first for frames without combs"
-    if ending.unreadable_packets:
-        yield f"{ending.unreadable_packets} damaged packets could not be decoded; their frames are missing"
-    if ending.moved_s:
-        yield f"times that did not rise moved the last frames by {ending.moved_s:g} s; sound may be out of step"
+        yield "it is interlaced; deinterlace it first to avoid combing artifacts"
+    if summary.unreadable_packets:
+        yield f"{summary.unreadable_packets} damaged packets could not be decoded; their frames are missing"
+    if summary.timestamp_shift_s:
+        yield (
+            f"timestamps that did not increase moved the last frames by {summary.timestamp_shift_s:g} s; the audio may "
+            "be out of sync"
+        )

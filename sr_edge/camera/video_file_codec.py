@@ -1,4 +1,4 @@
-"""Which encoder writes a video file, by its suffix and bit depth, and with what settings."""
+"""The encoder of a video file and its options, chosen by the file suffix and the bit depth."""
 
 from __future__ import annotations
 
@@ -17,20 +17,29 @@ from sr_edge.camera.video_file_facts import VideoProbe
 from sr_edge.camera.video_file_settings import VideoCodec
 from sr_edge.errors import UsageError
 
-MOST_THREADS = 16
+MAX_THREADS = 16
 _CPUINFO = Path("/proc/cpuinfo")
-_PYAV_WITH_MATRICES = "av>=17.1"
+_PYAV_WITH_DISPLAY_MATRIX = "av>=17.1"
 
 
 @dataclass(frozen=True)
 class _Encoder:
-    """FFmpeg's encoder of a codec; `crf` is a value at which losses are hard to see, `worst_crf` the largest."""
+    """An encoder of FFmpeg.
+
+    Attributes:
+        name: FFmpeg's name of the encoder.
+        default_crf: A constant rate factor at which losses are hard to see.
+        max_crf: The largest constant rate factor that the encoder accepts.
+        max_dimension_px: The largest width and height.
+        allows_odd_dimensions: Whether width and height may be odd where the chroma is subsampled.
+        options: Options that are passed to the encoder.
+    """
 
     name: str
-    crf: int
-    worst_crf: int
-    longest_side_px: int
-    takes_odd_sides: bool = False
+    default_crf: int
+    max_crf: int
+    max_dimension_px: int
+    allows_odd_dimensions: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -43,36 +52,43 @@ _ENCODERS = {
     VideoCodec.AV1: _Encoder("libsvtav1", 25, 63, 16_384, options={"preset": "7"}),
 }
 
-_USUAL = (VideoCodec.H264, VideoCodec.H265)
 _CONTAINERS: Mapping[str, tuple[str, tuple[VideoCodec, ...]]] = {
-    ".mp4": ("mp4", (*_USUAL, VideoCodec.VP9, VideoCodec.AV1)),
-    ".m4v": ("mp4", (*_USUAL, VideoCodec.VP9, VideoCodec.AV1)),
-    ".mov": ("mov", _USUAL),
-    ".mkv": ("matroska", (*_USUAL, VideoCodec.VP9, VideoCodec.AV1)),
+    ".mp4": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
+    ".m4v": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
+    ".mov": ("mov", (VideoCodec.H264, VideoCodec.H265)),
+    ".mkv": ("matroska", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
     ".webm": ("webm", (VideoCodec.VP9, VideoCodec.AV1)),
 }
-"""FFmpeg's container of a suffix, and the codecs it may hold, in the order of preference."""
+"""FFmpeg's container format for a file suffix, and the codecs that it can contain, in the order of preference."""
 
 SUFFIXES = tuple(_CONTAINERS)
 
-_PLANAR = {
+_ENCODED_FORMATS = {
     PixelFormat.NV12: PixelFormat.I420,
     PixelFormat.P010: PixelFormat.I420_10,
     PixelFormat.RGB: PixelFormat.I444,
     PixelFormat.RGB_16: PixelFormat.I444_10,
 }
-"""What encoders take in place of formats that they do not; RGB keeps its colours at full resolution."""
+"""Replacements for pixel formats that the encoders do not accept; RGB becomes 4:4:4, which keeps its resolution."""
 
 
 @dataclass(frozen=True)
 class VideoFileEncoding:
-    """All that decides the bits of the encoded frames; the same for every part of a file.
+    """Everything that determines the encoded bits of the frames; the same for all segments of a file.
 
     Attributes:
-        encoder: FFmpeg's name.
-        container: FFmpeg's name of what the file will be.
-        options: the encoder's own settings.
-        threads: of the encoder: another number gives other bits.
+        encoder: FFmpeg's name of the encoder.
+        container: FFmpeg's name of the container format of the finished file.
+        options: Options of the encoder.
+        threads: Threads of the encoder; another number of threads produces other bits.
+        width: Width of the encoded frames.
+        height: Height of the encoded frames.
+        format: Pixel format of the encoded frames.
+        colour: Colour tags.
+        time_base: Seconds per unit of the pts.
+        frame_rate: Nominal frames per second.
+        sample_aspect_ratio: Width of a pixel divided by its height; None writes none.
+        display_matrix: How players rotate or mirror the frames; None writes none.
     """
 
     encoder: str
@@ -84,82 +100,91 @@ class VideoFileEncoding:
     format: PixelFormat
     colour: Colour
     time_base: Fraction
-    rate: Fraction
-    aspect: Fraction | None
-    matrix: Matrix | None
+    frame_rate: Fraction
+    sample_aspect_ratio: Fraction | None
+    display_matrix: Matrix | None
 
     @property
-    def tag(self) -> str | None:
-        """The name under which Apple's players know H.265."""
+    def codec_tag(self) -> str | None:
+        """The tag that Apple's players require for H.265; None keeps FFmpeg's default."""
         return "hvc1" if self.encoder == "libx265" and self.container in ("mp4", "mov") else None
 
 
 def container_of(target: Path) -> str:
-    """FFmpeg's name of the container that a file name asks for; raises UsageError for an unknown suffix."""
-    found = _CONTAINERS.get(target.suffix.lower())
-    if found is None:
+    """FFmpeg's name of the container format that a file suffix selects.
+
+    Raises:
+        UsageError: The suffix is unknown.
+    """
+    container = _CONTAINERS.get(target.suffix.lower())
+    if container is None:
         raise UsageError(
             f"{target} does not have the suffix of a video file",
             found=target.suffix,
             wanted=SUFFIXES,
             remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
         )
-    return found[0]
+    return container[0]
 
 
 def choose_encoding(
     probe: VideoProbe, target: Path, scale: int, codec: VideoCodec | None = None, crf: int | None = None
 ) -> VideoFileEncoding:
-    """The encoding of a video enlarged `scale` times: its bit depth, chroma, colour, times and aspect kept.
+    """Chooses the encoding of a video upscaled by `scale`; bit depth, chroma, colour and time base are kept.
 
     Args:
-        codec: None takes the first of the container that holds the pixels: for most H.264, for 10 bits H.265.
-        crf: quality, lower is better; None takes the codec's own.
+        probe: The source video.
+        target: The file to write; its suffix selects the container.
+        scale: Magnification.
+        codec: None selects the first codec of the container that can encode the pixel format: usually H.264, for
+            10 bits H.265.
+        crf: Constant rate factor, lower is better; None selects the default of the codec.
 
     Raises:
-        UsageError: the container, codec, quality, pixel format and size do not go together.
+        UsageError: The container, codec, quality, pixel format and size cannot be combined.
     """
     container = container_of(target)
-    if probe.matrix is not None and not can_write_rotation():
+    if probe.display_matrix is not None and not can_write_rotation():
         raise UsageError(
             f"the metadata of {probe.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
             found=av.__version__,
-            wanted=_PYAV_WITH_MATRICES,
-            remedy=f"install a newer version: pip install '{_PYAV_WITH_MATRICES}'",
+            wanted=_PYAV_WITH_DISPLAY_MATRIX,
+            remedy=f"install a newer version: pip install '{_PYAV_WITH_DISPLAY_MATRIX}'",
         )
-    form = _PLANAR.get(probe.format, probe.format)
-    codec = _codec_for(target, form, codec)
+    pixel_format = _ENCODED_FORMATS.get(probe.format, probe.format)
+    codec = _codec_for(target, pixel_format, codec)
     encoder = _ENCODERS[codec]
-    crf = encoder.crf if crf is None else crf
-    if not 0 <= crf <= encoder.worst_crf:
+    crf = encoder.default_crf if crf is None else crf
+    if not 0 <= crf <= encoder.max_crf:
         raise UsageError(
             f"--crf {crf} is outside the quality range of {codec}",
             found=crf,
-            wanted=range(encoder.worst_crf + 1),
-            remedy=f"give a number from 0 (best) to {encoder.worst_crf}",
+            wanted=range(encoder.max_crf + 1),
+            remedy=f"give a number from 0 (best) to {encoder.max_crf}",
         )
     width, height = scale * probe.width, scale * probe.height
-    _require_size(target, codec, encoder, form, width, height)
+    _require_size(target, codec, encoder, pixel_format, width, height)
     return VideoFileEncoding(
         encoder=encoder.name,
         container=container,
         options={**encoder.options, **_library_options(codec, probe), "crf": str(crf)},
-        threads=min(os.cpu_count() or 1, MOST_THREADS),
+        threads=min(os.cpu_count() or 1, MAX_THREADS),
         width=width,
         height=height,
-        format=form,
+        format=pixel_format,
         colour=YUV_COLOUR if probe.format.is_rgb else probe.colour,
         time_base=probe.time_base,
-        rate=probe.rate.limit_denominator(1001),
-        aspect=probe.aspect,
-        matrix=_scaled(probe.matrix, scale),
+        frame_rate=probe.frame_rate.limit_denominator(1001),
+        sample_aspect_ratio=probe.sample_aspect_ratio,
+        display_matrix=_scaled_matrix(probe.display_matrix, scale),
     )
 
 
 def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
-    """What x264 and x265 are told past FFmpeg.
+    """Options that FFmpeg passes to x264 and x265 unparsed.
 
-    x264's code for AVX-512 makes other bits than its C code, and not the same ones in each run; AVX2's does.
+    The AVX-512 code of x264 produces other bits than its C code, and not the same bits in every run. Its AVX2 code is
+    reproducible, and an interrupted run must continue with the bits that an uninterrupted run would have written.
     """
     if codec is VideoCodec.H265:
         hdr = f":{probe.hdr.x265_params}" if probe.hdr else ""
@@ -169,80 +194,82 @@ def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
 
 
 def can_write_rotation() -> bool:
-    """Whether this PyAV writes display matrices; 17.1 does."""
+    """Whether this version of PyAV can write display matrices; 17.1 and later can."""
     return hasattr(av.VideoStream, "set_display_matrix")
 
 
-def _codec_for(target: Path, form: PixelFormat, wanted: VideoCodec | None) -> VideoCodec:
-    _, offered = _CONTAINERS[target.suffix.lower()]
-    if wanted is not None and wanted not in offered:
+def _codec_for(target: Path, pixel_format: PixelFormat, requested: VideoCodec | None) -> VideoCodec:
+    _, supported = _CONTAINERS[target.suffix.lower()]
+    if requested is not None and requested not in supported:
         raise UsageError(
-            f"{wanted} video cannot be written to {target.suffix} files",
-            found=wanted.value,
-            wanted=_values(offered),
-            remedy=f"choose {_listed(offered)}, or write a .mkv file",
+            f"{requested} video cannot be written to {target.suffix} files",
+            found=requested.value,
+            wanted=_values(supported),
+            remedy=f"choose {_codec_options(supported)}, or write a .mkv file",
         )
-    able = [codec for codec in _by_depth(offered, form) if form.value in _formats_of(codec)]
-    if not able:
+    capable = [
+        codec for codec in _by_preference(supported, pixel_format) if pixel_format.value in _pixel_formats_of(codec)
+    ]
+    if not capable:
         raise UsageError(
-            f"{form} pixels cannot be written to {target.suffix} files",
-            found=form.value,
+            f"{pixel_format} pixels cannot be written to {target.suffix} files",
+            found=pixel_format.value,
             wanted=(".mkv", ".mp4"),
             remedy="write a .mkv or .mp4 file",
         )
-    if wanted is not None and wanted not in able:
+    if requested is not None and requested not in capable:
         raise UsageError(
-            f"{wanted} cannot encode {form} pixels with this build of FFmpeg",
-            found=wanted.value,
-            wanted=_values(able),
-            remedy=f"choose {_listed(able)}",
+            f"{requested} cannot encode {pixel_format} pixels with this build of FFmpeg",
+            found=requested.value,
+            wanted=_values(capable),
+            remedy=f"choose {_codec_options(capable)}",
         )
-    return wanted or able[0]
+    return requested or capable[0]
 
 
 def _values(codecs: Iterable[VideoCodec]) -> tuple[str, ...]:
     return tuple(codec.value for codec in codecs)
 
 
-def _listed(codecs: Iterable[VideoCodec]) -> str:
+def _codec_options(codecs: Iterable[VideoCodec]) -> str:
     return f"--codec {' or '.join(_values(codecs))}"
 
 
-def _by_depth(offered: tuple[VideoCodec, ...], form: PixelFormat) -> list[VideoCodec]:
-    """Above 8 bits H.264 comes last: few players take it."""
-    return sorted(offered, key=lambda codec: form.bits > 8 and codec is VideoCodec.H264)
+def _by_preference(supported: tuple[VideoCodec, ...], pixel_format: PixelFormat) -> list[VideoCodec]:
+    """Puts H.264 last for more than 8 bits, which few players can decode."""
+    return sorted(supported, key=lambda codec: pixel_format.bits > 8 and codec is VideoCodec.H264)
 
 
-def _formats_of(codec: VideoCodec) -> set[str]:
+def _pixel_formats_of(codec: VideoCodec) -> set[str]:
     try:
-        return {form.name for form in av.Codec(_ENCODERS[codec].name, "w").video_formats or ()}
+        return {video_format.name for video_format in av.Codec(_ENCODERS[codec].name, "w").video_formats or ()}
     except av.codec.codec.UnknownCodecError:
         return set()
 
 
 def _require_size(
-    target: Path, codec: VideoCodec, encoder: _Encoder, form: PixelFormat, width: int, height: int
+    target: Path, codec: VideoCodec, encoder: _Encoder, pixel_format: PixelFormat, width: int, height: int
 ) -> None:
     size = f"{width}x{height}"
-    if max(width, height) > encoder.longest_side_px:
+    if max(width, height) > encoder.max_dimension_px:
         raise UsageError(
-            f"{target} would be {size}, but {codec} allows at most {encoder.longest_side_px} pixels in each dimension",
+            f"{target} would be {size}, but {codec} allows at most {encoder.max_dimension_px} pixels in each dimension",
             found=(width, height),
-            wanted=encoder.longest_side_px,
+            wanted=encoder.max_dimension_px,
             remedy="use a model with a smaller scale",
         )
-    columns, rows = form.chroma.value if form.chroma else Chroma.C444.value
-    if not encoder.takes_odd_sides and (width % columns or height % rows):
+    columns, rows = pixel_format.chroma.value if pixel_format.chroma else Chroma.C444.value
+    if not encoder.allows_odd_dimensions and (width % columns or height % rows):
         raise UsageError(
-            f"{target} would be {size}, but {codec} with {form} pixels requires even dimensions",
+            f"{target} would be {size}, but {codec} with {pixel_format} pixels requires even dimensions",
             found=(width, height),
             wanted="even width and height",
             remedy="choose --codec vp9 in a .mkv, .mp4 or .webm file, or a model of scale 2 or 4",
         )
 
 
-def _scaled(matrix: Matrix | None, scale: int) -> Matrix | None:
-    """The same turn of a larger picture: only where it is moved to is in pixels."""
+def _scaled_matrix(matrix: Matrix | None, scale: int) -> Matrix | None:
+    """The display matrix for the larger frame. Only its translation (elements 6 and 7) is in pixels."""
     if matrix is None:
         return None
-    return tuple(scale * value if place in (6, 7) else value for place, value in enumerate(matrix))
+    return tuple(scale * value if index in (6, 7) else value for index, value in enumerate(matrix))

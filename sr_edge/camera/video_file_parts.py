@@ -1,10 +1,12 @@
-"""The finished parts of a video, in a folder beside the file that they become: what a killed run leaves for the next.
+"""Encoded segments of an unfinished video, from which an interrupted run is resumed.
 
-out.mp4.parts/
-  plan.json                   of which video, by which model and settings: parts are good for these only
-  000000.mp4, 000000.json ... at most SEGMENT_FRAMES frames each, encoded by themselves; whole once the .json is there
-  end.json                    there once all frames are done
-  lock                        held while a run is at work
+They are kept in a working folder beside the target:
+
+out.mp4.segments/
+  fingerprint.json            what determines the encoded frames; segments of another fingerprint are not used
+  000000.mp4, 000000.json ... independently encoded segments, each complete once its .json file exists
+  summary.json                written after the last segment
+  lock                        locked while a process is working on the video
 """
 
 from __future__ import annotations
@@ -26,77 +28,83 @@ from sr_edge.camera.encoder_settings import scheduling_kept
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.vendor_errors import stream_errors
 from sr_edge.camera.video_file_codec import VideoFileEncoding
-from sr_edge.camera.video_file_source import Ending
+from sr_edge.camera.video_file_source import ReadSummary
 from sr_edge.errors import StreamError, UsageError
 from sr_edge.whole_file import whole_file
 
 SEGMENT_FRAMES = 60
-"""Two seconds of most videos: what a kill costs at most, and how far apart key frames are at most."""
+"""Two seconds of most videos: the most work that an interruption costs, and the largest distance between key frames."""
 
-Plan = Mapping[str, str]
+Fingerprint = Mapping[str, str]
+"""Everything that determines the encoded frames, by the names under which users know it."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One finished part.
+    """An encoded segment.
 
     Attributes:
-        file: its own times start at 0.
-        pts: of its frames, as shown.
-        reordered: by how many places a frame is decoded later than it is shown, at most.
+        file: An MP4 file whose own timestamps start at 0.
+        pts: Timestamps of its frames in display order.
+        reorder_depth: By how many positions a frame is decoded later than it is displayed, at most.
     """
 
     file: Path
     pts: tuple[int, ...]
-    reordered: int
+    reorder_depth: int
 
 
 class Segments:
-    """The parts of one file; one process at a time has them open."""
+    """The encoded segments of one file. Only one process may write them at a time; see `open_segments`."""
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.folder = folder
         self.target = target
-        self.segments = list(self._finished())
+        self.segments = list(self._complete_segments())
 
     @property
     def pts(self) -> tuple[int, ...]:
-        """Of all finished frames."""
+        """Timestamps of all finished frames."""
         return tuple(pts for segment in self.segments for pts in segment.pts)
 
     @property
-    def ending(self) -> Ending | None:
-        """What the end of the video told; None while frames are missing."""
-        record = self.folder / "end.json"
-        return Ending(**json.loads(record.read_text(encoding="utf-8"))) if record.exists() else None
+    def summary(self) -> ReadSummary | None:
+        """The summary of the range; None while frames are missing."""
+        file = self.folder / "summary.json"
+        return ReadSummary(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
-    def write(self, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, part_frames: int) -> None:
-        """Encodes all of `frames`, at least one and at most `part_frames`, as the next part.
+    def write(self, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, segment_frames: int) -> None:
+        """Encodes all of `frames`, at least one and at most `segment_frames`, as the next segment.
 
         Raises:
-            StreamError: it cannot be written.
+            StreamError: The segment cannot be written.
         """
         number = len(self.segments)
         file = self._file(number)
         with stream_errors(str(self.target)):
             with whole_file(file) as unfinished:
-                pts, reordered = _encode(unfinished, frames, encoding, part_frames)
-            _write_json(file.with_suffix(".json"), {"pts": pts, "reordered": reordered})
-        self.segments.append(Segment(file, pts, reordered))
+                pts, reorder_depth = _encode(unfinished, frames, encoding, segment_frames)
+            # Written after the video: the segment counts as complete once this file exists.
+            _write_json(file.with_suffix(".json"), {"pts": pts, "reorder_depth": reorder_depth})
+        self.segments.append(Segment(file, pts, reorder_depth))
 
-    def finish(self, ending: Ending) -> None:
-        """Notes that all frames are there."""
+    def finish(self, summary: ReadSummary) -> None:
+        """Records that the segments contain all frames.
+
+        Raises:
+            StreamError: The summary cannot be written.
+        """
         with stream_errors(str(self.target)):
-            _write_json(self.folder / "end.json", asdict(ending))
+            _write_json(self.folder / "summary.json", asdict(summary))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
-    def _finished(self) -> Iterator[Segment]:
+    def _complete_segments(self) -> Iterator[Segment]:
         number = 0
-        while (record := self._file(number).with_suffix(".json")).exists():
-            entry = json.loads(record.read_text(encoding="utf-8"))
-            yield Segment(self._file(number), tuple(entry["pts"]), entry["reordered"])
+        while (file := self._file(number).with_suffix(".json")).exists():
+            entry = json.loads(file.read_text(encoding="utf-8"))
+            yield Segment(self._file(number), tuple(entry["pts"]), entry["reorder_depth"])
             number += 1
 
     def _file(self, number: int) -> Path:
@@ -104,21 +112,25 @@ class Segments:
 
 
 def segments_folder(target: Path) -> Path:
-    return target.with_name(f"{target.name}.parts")
+    return target.with_name(f"{target.name}.segments")
 
 
 @contextmanager
-def opened_segments(target: Path, plan: Plan, resume: bool = True) -> Iterator[Segments]:
-    """The parts of `target`, those of an interrupted run among them. Without a finished part the folder goes again.
+def open_segments(target: Path, fingerprint: Fingerprint, resume: bool = True) -> Iterator[Segments]:
+    """Locks the working folder of `target`, creating it if needed; without a complete segment it is removed at the end.
 
     Args:
-        plan: what decides the frames and their bits.
-        resume: False begins anew.
+        target: The file that the segments become.
+        fingerprint: What determines the encoded frames.
+        resume: Whether to keep the segments of an interrupted run; False discards them.
+
+    Yields:
+        The segments, including those of an interrupted run.
 
     Raises:
-        UsageError: another process is making the file, the parts there were made by another plan, or the folder is
-            not of this program.
-        StreamError: the folder cannot be made.
+        UsageError: Another process is writing the file, the segments have another fingerprint, or the folder was not
+            created by sr-edge.
+        StreamError: The folder cannot be created.
     """
     folder = segments_folder(target)
     if folder.exists() and not (folder / "lock").exists():
@@ -131,6 +143,7 @@ def opened_segments(target: Path, plan: Plan, resume: bool = True) -> Iterator[S
         folder.mkdir(exist_ok=True)
         lock = (folder / "lock").open("w")
     with lock:
+        # The kernel releases the lock when the process ends, however it ends: no stale lock can remain.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -143,27 +156,27 @@ def opened_segments(target: Path, plan: Plan, resume: bool = True) -> Iterator[S
             _clear(folder)
         try:
             with stream_errors(str(target)):
-                _settle(folder, target, plan)
+                _prepare(folder, target, fingerprint)
             yield Segments(folder, target)
         finally:
             if folder.exists() and not (folder / "000000.json").exists():
                 shutil.rmtree(folder)
 
 
-def _settle(folder: Path, target: Path, plan: Plan) -> None:
-    """Keeps the finished parts of the same plan, and makes the folder ready where there are none."""
-    record = folder / "plan.json"
+def _prepare(folder: Path, target: Path, fingerprint: Fingerprint) -> None:
+    """Checks the fingerprint of the segments in the folder, or writes it if there are none."""
+    file = folder / "fingerprint.json"
     if not (folder / "000000.json").exists():
         _clear(folder)
-        _write_json(record, dict(plan))
+        _write_json(file, dict(fingerprint))
         return
-    before = json.loads(record.read_text(encoding="utf-8"))
-    for name in {**before, **plan}:
-        earlier, now = before.get(name, "unknown"), plan.get(name, "unknown")
-        if earlier != now:
+    earlier_fingerprint = json.loads(file.read_text(encoding="utf-8"))
+    for name in {**earlier_fingerprint, **fingerprint}:
+        earlier, current = earlier_fingerprint.get(name, "unknown"), fingerprint.get(name, "unknown")
+        if earlier != current:
             raise UsageError(
-                f"{target} was started with {name} {earlier}, and now it is {now}",
-                found={name: now},
+                f"{target} was started with {name} {earlier}, and now it is {current}",
+                found={name: current},
                 wanted={name: earlier},
                 remedy="run the same command as before to resume, or pass --no-resume to start again",
             )
@@ -181,38 +194,44 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def _encode(
-    path: Path, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, part_frames: int
+    path: Path, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, segment_frames: int
 ) -> tuple[tuple[int, ...], int]:
-    """Writes the frames, times from 0, to a file; returns their true pts and by how many places they are reordered."""
-    pts: list[int] = []
-    coded: list[int] = []
-    exact = str(encoding.time_base.denominator)
-    options = {"fflags": "+bitexact", "video_track_timescale": exact, "movie_timescale": exact}
-    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
-        stream = _added_stream(container, encoding, part_frames)
+    """Encodes the frames to a file whose timestamps start at 0.
 
-        def send(picture: av.VideoFrame | None) -> None:
-            for packet in stream.encode(picture):
-                # x265 makes decoding times up for parts of one or two frames; rising and early is all that is needed.
-                packet.dts = len(coded) - part_frames
-                coded.append(packet.pts)
+    Returns:
+        The original pts of the frames, and the reorder depth.
+    """
+    pts: list[int] = []
+    encoded_pts: list[int] = []
+    timescale = str(encoding.time_base.denominator)
+    options = {"fflags": "+bitexact", "video_track_timescale": timescale, "movie_timescale": timescale}
+    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
+        stream = _add_video_stream(container, encoding, segment_frames)
+
+        def encode(av_frame: av.VideoFrame | None) -> None:
+            for packet in stream.encode(av_frame):
+                # x265 sets invalid decoding times in segments of one or two frames. `mux` replaces all of them, so
+                # here they need only increase and be no later than the pts.
+                packet.dts = len(encoded_pts) - segment_frames
+                encoded_pts.append(packet.pts)
                 container.mux(packet)
 
         for frame in frames:
             pts.append(_pts_of(frame))
-            picture = av_from_frame(reformatted(frame, encoding.format))
-            picture.pts, picture.time_base = pts[-1] - pts[0], encoding.time_base
-            send(picture)
-        send(None)
-    shown = {time: place for place, time in enumerate(sorted(coded))}
-    if sorted(coded) != [time - pts[0] for time in pts]:
+            av_frame = av_from_frame(reformatted(frame, encoding.format))
+            av_frame.pts, av_frame.time_base = pts[-1] - pts[0], encoding.time_base
+            encode(av_frame)
+        encode(None)
+    displayed_pts = sorted(encoded_pts)
+    if displayed_pts != [time - pts[0] for time in pts]:
         raise StreamError(
             f"{encoding.encoder} returned frames with other timestamps than it was given",
-            found=tuple(time + pts[0] for time in sorted(coded)),
+            found=tuple(time + pts[0] for time in displayed_pts),
             wanted=tuple(pts),
             remedy="choose another --codec",
         )
-    return tuple(pts), max(place - shown[time] for place, time in enumerate(coded))
+    display_index = {time: index for index, time in enumerate(displayed_pts)}
+    return tuple(pts), max(index - display_index[time] for index, time in enumerate(encoded_pts))
 
 
 def _pts_of(frame: VideoFrame) -> int:
@@ -223,20 +242,20 @@ def _pts_of(frame: VideoFrame) -> int:
     return frame.pts
 
 
-def _added_stream(container: Any, encoding: VideoFileEncoding, part_frames: int) -> Any:
-    stream = container.add_stream(encoding.encoder, rate=encoding.rate, options=dict(encoding.options))
+def _add_video_stream(container: Any, encoding: VideoFileEncoding, segment_frames: int) -> Any:
+    stream = container.add_stream(encoding.encoder, rate=encoding.frame_rate, options=dict(encoding.options))
     context = stream.codec_context
     stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.value
     context.time_base = stream.time_base = encoding.time_base
-    context.thread_count, context.gop_size = encoding.threads, part_frames
+    context.thread_count, context.gop_size = encoding.threads, segment_frames
     context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
     context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
     if encoding.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
-    if encoding.aspect is not None:
-        context.sample_aspect_ratio = encoding.aspect
-    if encoding.matrix is not None:
-        stream.set_display_matrix(encoding.matrix)
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr without asking FFmpeg
+    if encoding.sample_aspect_ratio is not None:
+        context.sample_aspect_ratio = encoding.sample_aspect_ratio
+    if encoding.display_matrix is not None:
+        stream.set_display_matrix(encoding.display_matrix)
     with scheduling_kept():
         context.open()
     return stream

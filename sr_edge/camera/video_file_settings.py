@@ -1,4 +1,4 @@
-"""What a person may ask of an upscaled video file; loads nothing heavy."""
+"""Settings for upscaling a video file; imports no heavy library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sr_edge.errors import UsageError
 
 
 class VideoCodec(str, Enum):
-    """What compresses the video of a file."""
+    """The codec of the written video."""
 
     H264 = "h264"
     H265 = "h265"
@@ -21,8 +21,8 @@ class VideoCodec(str, Enum):
         return self.value
 
 
-class Copied(str, Enum):
-    """Which of the streams beside the video are copied."""
+class StreamSelection(str, Enum):
+    """Which streams are copied in addition to the upscaled video."""
 
     ALL = "all"
     AUDIO = "audio"
@@ -31,15 +31,26 @@ class Copied(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    def takes(self, kind: str) -> bool:
-        """Whether streams of this kind, in FFmpeg's words, are among them."""
-        kinds = {Copied.ALL: ("audio", "subtitle", "attachment"), Copied.AUDIO: ("audio",), Copied.NONE: ()}
+    def includes(self, kind: str) -> bool:
+        """Whether streams of this kind are copied.
+
+        Args:
+            kind: FFmpeg's media type, for example "audio" or "subtitle".
+        """
+        kinds = {
+            StreamSelection.ALL: ("audio", "subtitle", "attachment"),
+            StreamSelection.AUDIO: ("audio",),
+            StreamSelection.NONE: (),
+        }
         return kind in kinds[self]
 
 
 @dataclass(frozen=True)
 class FrameRange:
-    """Frames from number `first` on, counted from 0, up to and without number `end`; None is the last one."""
+    """The frames from number `first`, counted from 0, up to but not including number `end`.
+
+    `end=None` extends the range to the end of the video.
+    """
 
     first: int = 0
     end: int | None = None
@@ -55,7 +66,11 @@ class FrameRange:
 
     @classmethod
     def parse(cls, text: str) -> FrameRange:
-        """Reads "100:200", "100:" or ":200"; raises UsageError for anything else."""
+        """Parses "100:200", "100:" or ":200".
+
+        Raises:
+            UsageError: The text has another form.
+        """
         match = re.fullmatch(r"(\d*):(\d*)", text.strip())
         if match is None:
             raise UsageError(
@@ -70,8 +85,8 @@ class FrameRange:
     def is_all(self) -> bool:
         return self == ALL_FRAMES
 
-    def count_of(self, frame_count: int) -> int:
-        """How many frames these are of a file with `frame_count`; 0 where that is unknown."""
+    def count_in(self, frame_count: int) -> int:
+        """The number of frames that the range selects from a video of `frame_count` frames; 0 if that is unknown."""
         end = frame_count if self.end is None else min(self.end, frame_count or self.end)
         return max(0, end - self.first)
 
@@ -87,15 +102,15 @@ class VideoSettings:
     """How a video file is upscaled.
 
     Attributes:
-        codec: None takes what the container and the bit depth suggest.
-        crf: quality of the codec, lower is better; None takes a value at which losses are hard to see.
-        frames: which of them.
-        copied: which streams beside the video come along.
-        resume: go on where an interrupted run of the same settings ended.
+        codec: None selects a codec by the container and the bit depth.
+        crf: Constant rate factor of the codec, lower is better; None selects a value at which losses are hard to see.
+        frames: The frames to upscale.
+        copied_streams: Which streams are copied in addition to the video.
+        resume: Whether to continue an interrupted run that had the same settings.
     """
 
     codec: VideoCodec | None = None
     crf: int | None = None
     frames: FrameRange = ALL_FRAMES
-    copied: Copied = Copied.ALL
+    copied_streams: StreamSelection = StreamSelection.ALL
     resume: bool = True

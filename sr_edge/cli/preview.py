@@ -109,7 +109,7 @@ def preview(
             model=model.name,
             scale=upscaler.scale,
             policy=str(drop_policy),
-            choices=choices if initial in choices else (initial, *choices),
+            engines=choices if initial in choices else (initial, *choices),
         )
         access = access_for(host)
         stream.start()
@@ -121,13 +121,13 @@ def preview(
 def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     """Opens a source; files are played in real time, and repeated unless `once`."""
     from sr_edge.camera import SourceOptions, open_source
-    from sr_edge.camera.preview.repeated import RepeatedSource
+    from sr_edge.camera.preview.repeated import RepeatingSource
     from sr_edge.camera.wrappers import PacedSource
 
     options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
     opened = (
-        RepeatedSource(lambda: open_source(text, options))
+        RepeatingSource(lambda: open_source(text, options))
         if is_repeated
         else interruptible(lambda: open_source(text, options))
     )

@@ -39,13 +39,19 @@ class VideoArguments:
 
     def settings(self, resume: bool) -> VideoSettings:
         """Parses the options; raises UsageError for invalid values."""
-        from sr_edge.camera.video_file_settings import ALL_FRAMES, Copied, FrameRange, VideoCodec, VideoSettings
+        from sr_edge.camera.video_file_settings import (
+            ALL_FRAMES,
+            FrameRange,
+            StreamSelection,
+            VideoCodec,
+            VideoSettings,
+        )
 
         return VideoSettings(
             _parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
             self.crf,
             FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
-            _parsed_choice("choice of streams", Copied, self.copy),
+            _parsed_choice("choice of streams", StreamSelection, self.copy),
             resume,
         )
 

@@ -1,4 +1,5 @@
-"""The GStreamer element `sredge`, for the Python that GStreamer embeds.
+"""The GStreamer element `sredge`, for the Python interpreter that GStreamer embeds.
 
-A pipeline that holds other Python elements imports `element` too, so what is heavy is imported when an element starts.
+GStreamer imports `element` in every pipeline that has any element in Python, so heavy libraries are imported only when
+an `sredge` element starts.
 """

@@ -1,4 +1,4 @@
-"""GStreamer's Python bindings at the versions that are meant; they come with the system, not from a package index."""
+"""GStreamer's Python bindings; the operating system provides them, not a package index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caps of the other pad: the same video, `scale` times as large or small."""
+"""Converts caps between the pads of the element: the same video, `scale` times as large or small."""
 
 from __future__ import annotations
 
@@ -8,81 +8,90 @@ from typing import Any
 from sr_edge.gstreamer.bindings import Gst, GstVideo
 
 FORMAT_NAMES = ("RGB", "NV12", "I420", "P010_10LE", "I420_10LE")
-"""In order of preference; `planes.PIXEL_FORMATS` has what they are."""
-LARGEST_SIDE = 2**31 - 1
-_SIDES = ("width", "height")
+"""In the order of preference. `planes.PIXEL_FORMATS` has the same names; importing it here would load NumPy."""
+MAX_DIMENSION = 2**31 - 1
+_DIMENSIONS = ("width", "height")
 
-Side = Any
-"""What GStreamer gives for a width: an int, a range of them or a list of both."""
+Dimension = Any
+"""A width or height in caps: an int, an IntRange, or a ValueList of both."""
 
 
 def template_caps() -> Gst.Caps:
-    """What both pads take: a picture of any size in one of the formats."""
-    sides = ", ".join(f"{name}=(int)[ 1, {LARGEST_SIDE} ]" for name in _SIDES)
-    return Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(FORMAT_NAMES)} }}, {sides}")
+    """The caps of both pad templates: all supported formats in any size."""
+    dimensions = ", ".join(f"{name}=(int)[ 1, {MAX_DIMENSION} ]" for name in _DIMENSIONS)
+    return Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(FORMAT_NAMES)} }}, {dimensions}")
 
 
 def upscaled_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
-    """What comes out where `caps` go in; of any size while the scale is not known.
+    """The caps of the source pad for `caps` on the sink pad.
 
-    Colour that `caps` leave open is told in the result: who comes after would guess it by the size, which changes.
+    Colorimetry that `caps` do not contain is added: elements downstream would guess it from the size, which changes.
+
+    Args:
+        caps: Caps of the sink pad.
+        scale: Magnification; None, before the model is loaded, allows any size.
     """
     colorimetry = _colorimetry(caps) if caps.is_fixed() else None
-    result = _with_sides(caps, lambda side: upscaled_size(side, scale))
+    result = _with_dimensions(caps, lambda dimension: upscaled_size(dimension, scale))
     if colorimetry and not result.is_empty() and not caps.get_structure(0).has_field("colorimetry"):
         result.set_value("colorimetry", colorimetry)
     return result
 
 
 def source_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
-    """What must go in for `caps` to come out; sizes that are no multiple of the scale are left out."""
-    return _with_sides(caps, lambda side: source_size(side, scale))
+    """The caps of the sink pad for `caps` on the source pad, without sizes that are no multiple of the scale.
+
+    Args:
+        caps: Caps of the source pad.
+        scale: Magnification; None, before the model is loaded, allows any size.
+    """
+    return _with_dimensions(caps, lambda dimension: source_size(dimension, scale))
 
 
-def upscaled_size(side: Side, scale: int | None) -> Side:
+def upscaled_size(dimension: Dimension, scale: int | None) -> Dimension:
     if scale is None:
-        return Gst.IntRange(range(1, LARGEST_SIDE))
-    if isinstance(side, int):
-        return min(side * scale, LARGEST_SIDE)
-    if isinstance(side, Gst.IntRange):
-        return _between(side.range.start * scale, min(side.range.stop * scale, LARGEST_SIDE))
-    return _listed(side, lambda one: upscaled_size(one, scale))
+        return Gst.IntRange(range(1, MAX_DIMENSION))
+    if isinstance(dimension, int):
+        return min(dimension * scale, MAX_DIMENSION)
+    if isinstance(dimension, Gst.IntRange):
+        return _int_range(dimension.range.start * scale, min(dimension.range.stop * scale, MAX_DIMENSION))
+    return _value_list(dimension, lambda value: upscaled_size(value, scale))
 
 
-def source_size(side: Side, scale: int | None) -> Side | None:
-    """None where no size fits."""
+def source_size(dimension: Dimension, scale: int | None) -> Dimension | None:
+    """The inverse of `upscaled_size`; None if no size of the source fits."""
     if scale is None:
-        return Gst.IntRange(range(1, LARGEST_SIDE))
-    if isinstance(side, int):
-        return side // scale if side >= scale and side % scale == 0 else None
-    if isinstance(side, Gst.IntRange):
-        return _between(-(-side.range.start // scale), side.range.stop // scale)
-    return _listed(side, lambda one: source_size(one, scale))
+        return Gst.IntRange(range(1, MAX_DIMENSION))
+    if isinstance(dimension, int):
+        return dimension // scale if dimension >= scale and dimension % scale == 0 else None
+    if isinstance(dimension, Gst.IntRange):
+        return _int_range(-(-dimension.range.start // scale), dimension.range.stop // scale)
+    return _value_list(dimension, lambda value: source_size(value, scale))
 
 
-def _between(smallest: int, largest: int) -> Side | None:
+def _int_range(smallest: int, largest: int) -> Dimension | None:
     if smallest >= largest:
         return smallest if smallest == largest else None
     return Gst.IntRange(range(smallest, largest))
 
 
-def _listed(sides: Side, change: Callable[[Side], Side | None]) -> Side | None:
-    changed = [side for side in map(change, sides) if side is not None]
-    return Gst.ValueList(changed) if changed else None
+def _value_list(dimensions: Dimension, convert: Callable[[Dimension], Dimension | None]) -> Dimension | None:
+    converted = [dimension for dimension in map(convert, dimensions) if dimension is not None]
+    return Gst.ValueList(converted) if converted else None
 
 
-def _with_sides(caps: Gst.Caps, change: Callable[[Side], Side | None]) -> Gst.Caps:
-    """`caps` with both sides changed, without the structures that have no size then."""
+def _with_dimensions(caps: Gst.Caps, convert: Callable[[Dimension], Dimension | None]) -> Gst.Caps:
+    """`caps` with width and height converted; structures for which no size remains are removed."""
     if caps.is_any():
         return caps
     result = Gst.Caps.new_empty()
     for index in range(caps.get_size()):
         structure = caps.get_structure(index).copy()
-        sides = {name: change(structure.get_value(name)) for name in _SIDES if structure.has_field(name)}
-        if None in sides.values():
+        dimensions = {name: convert(structure.get_value(name)) for name in _DIMENSIONS if structure.has_field(name)}
+        if None in dimensions.values():
             continue
-        for name, side in sides.items():
-            structure.set_value(name, side)
+        for name, dimension in dimensions.items():
+            structure.set_value(name, dimension)
         result.append_structure(structure)
     return result
 

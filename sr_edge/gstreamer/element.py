@@ -1,9 +1,9 @@
-"""The element `sredge`: an inbox that drops by the policy, then the network, then a place for what it made.
+"""The element `sredge`: an input queue that drops frames by the policy, the upscaling transform, and an output queue.
 
     sink -> queue -> UpscalingTransform -> queue -> src
 
-GStreamer's own queues wait, displace old frames, flush and keep upstream going while the network works, and the network
-while a sink waits for the time at which it is to show a frame.
+The queues are GStreamer's own: they block, displace old frames and flush. Each of them starts a thread, so that the
+elements upstream continue while the network runs, and the network continues while a sink waits for the time of a frame.
 """
 
 from __future__ import annotations
@@ -14,46 +14,58 @@ from typing import TYPE_CHECKING
 
 from sr_edge.errors import SrEdgeError
 from sr_edge.gstreamer.bindings import GLib, GObject, Gst, GstVideo
-from sr_edge.gstreamer.tally import FrameCounters, earliest_after_qos, is_notable, latency_ns, reaches_round
+from sr_edge.gstreamer.tally import (
+    FrameCounters,
+    earliest_after_qos,
+    is_significant_increase,
+    latency_ns,
+    reaches_power_of_ten,
+)
 from sr_edge.gstreamer.transform import TEMPLATES, UpscalingTransform
 
 if TYPE_CHECKING:
     from sr_edge.camera.policy import Policy
     from sr_edge.gstreamer.network import NetworkSettings
 
-FAILURES_IN_A_ROW = 10
-"""So many frames that cannot be enlarged end the stream."""
-_MOST_WAITING = {"latest": 1, "block": 2, "drop-late": 64}
-_KEEP_OLD, _DISPLACE_OLD = 0, 2
-"""Of the queue's property `leaky`."""
+MAX_FAILURES_IN_A_ROW = 10
+"""After so many frames in a row that cannot be upscaled, the stream ends."""
+_QUEUE_FRAMES = {"latest": 1, "block": 2, "drop-late": 64}
+_LEAKY_NO, _LEAKY_DOWNSTREAM = 0, 2
+"""Values of the property `leaky` of a queue: a full queue blocks, or drops its oldest frame."""
 
 
-def _count(blurb: str) -> Callable[[Callable[[SrEdge], int]], GObject.Property]:
-    """A property that can only be read."""
+def _counter_property(blurb: str) -> Callable[[Callable[[SrEdge], int]], GObject.Property]:
+    """A read-only property of the element."""
     return partial(GObject.Property, type=GObject.TYPE_UINT64, flags=GObject.ParamFlags.READABLE, blurb=blurb)
 
 
 class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
-    """Super-resolution of raw video. Properties are read when the element starts."""
+    """Super-resolution of raw video. The properties are read when the element starts.
+
+    Several threads call it: upstream's (`_on_frame`), that of the input queue (the callbacks of the transform), and
+    those downstream (queries and QoS events). `FrameCounters` has its own lock, and `_policy` is set before the first
+    frame enters the input queue. The other attributes are replaced by single assignments; a thread that still reads the
+    old value decides as it would have for the frame before.
+    """
 
     __gtype_name__ = "GstSrEdge"
     __gstmetadata__ = (
         "Super-resolution",
         "Filter/Effect/Video",
-        "Enlarges video by a network that `sr-edge deploy` wrote",
+        "Upscales video with a network that `sr-edge deploy` wrote",
         "sr_edge",
     )
     __gsttemplates__ = TEMPLATES
 
     model = GObject.Property(type=str, default="", nick="Model", blurb="A .sredge folder or its .zip")
     runtime = GObject.Property(
-        type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first that works"
+        type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first available"
     )
     precision = GObject.Property(type=str, default="fp32", nick="Precision", blurb="fp32, bf16, fp16 or int8")
     float_precision = GObject.Property(
-        type=str, default="fp32", nick="Float precision", blurb="Precision of all else in an int8 network"
+        type=str, default="fp32", nick="Float precision", blurb="Precision of the operators that are not INT8"
     )
-    device = GObject.Property(type=str, default="", nick="Device", blurb="By the runtime's own name; empty: its usual")
+    device = GObject.Property(type=str, default="", nick="Device", blurb="Name in the runtime; empty: its default")
     threads = GObject.Property(
         type=int, default=0, minimum=0, maximum=4096, nick="Threads", blurb="0: the runtime chooses"
     )
@@ -61,106 +73,110 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         type=str,
         default="",
         nick="Policy",
-        blurb="What becomes of frames that come too fast: latest, block, or drop-late:MS; empty: latest behind a live "
-        "source, else block",
+        blurb="Which frames are dropped if they arrive too fast: latest, block, or drop-late:MS; empty: latest for a "
+        "live source, otherwise block",
     )
 
     def __init__(self) -> None:
         super().__init__()
-        self._forget_last_run()
-        self._inbox = Gst.ElementFactory.make("queue", "inbox")
+        self._reset()
+        self._input_queue = Gst.ElementFactory.make("queue", "input_queue")
         self._transform = UpscalingTransform(self)
         self._transform.set_name("network")
-        self._outbox = Gst.ElementFactory.make("queue", "outbox")
-        _set_room(self._outbox, buffers=1)
-        for element in (self._inbox, self._transform, self._outbox):
+        self._output_queue = Gst.ElementFactory.make("queue", "output_queue")
+        _set_queue_limits(self._output_queue, buffers=1)
+        for element in (self._input_queue, self._transform, self._output_queue):
             self.add(element)
-        self._inbox.link(self._transform)
-        self._transform.link(self._outbox)
+        self._input_queue.link(self._transform)
+        self._transform.link(self._output_queue)
         self._add_pads()
 
-    def _forget_last_run(self) -> None:
-        self._counters = FrameCounters(max(_MOST_WAITING.values()))
+    def _reset(self) -> None:
+        self._counters = FrameCounters(max(_QUEUE_FRAMES.values()))
         self._policy: Policy | None = None
         self._has_failed = False
-        self._told_dropped = 0
-        self._latency_ns = 0
+        self._reported_dropped = 0
+        self._reported_latency_ns = 0
         self._interval_ms = 0.0
         self._earliest_ns = 0
 
     def _add_pads(self) -> None:
-        entry, exit_ = self._inbox.get_static_pad("sink"), self._outbox.get_static_pad("src")
-        entry.add_probe(Gst.PadProbeType.BUFFER, self._on_frame)
+        queue_sink, queue_source = self._input_queue.get_static_pad("sink"), self._output_queue.get_static_pad("src")
+        queue_sink.add_probe(Gst.PadProbeType.BUFFER, self._on_frame)
         sink, source = (
             Gst.GhostPad.new_from_template(template.name_template, pad, template)
-            for template, pad in zip(TEMPLATES, (entry, exit_), strict=True)
+            for template, pad in zip(TEMPLATES, (queue_sink, queue_source), strict=True)
         )
         sink.set_query_function_full(self._on_sink_query)
         source.set_query_function_full(self._on_source_query)
         self.add_pad(sink)
         self.add_pad(source)
 
-    @_count("Frames that came")
+    @_counter_property("Frames that arrived")
     def frames_in(self) -> int:
-        return self._counters.entered
+        return self._counters.received
 
-    @_count("Frames that were enlarged")
+    @_counter_property("Frames that were upscaled")
     def frames_out(self) -> int:
         return self._counters.delivered
 
-    @_count("Frames that the policy left out; exact at the end")
+    @_counter_property("Frames that the policy dropped; exact at the end of the stream")
     def dropped(self) -> int:
         return self._counters.dropped
 
-    @_count("Frames that the runtime could not enlarge")
+    @_counter_property("Frames that could not be upscaled")
     def failed(self) -> int:
         return self._counters.failed
 
     def network_settings(self) -> NetworkSettings:
-        """Checked as the element starts; raises UsageError for a policy that is none."""
+        """Parses the policy and returns the other properties; called when the element starts.
+
+        Raises:
+            UsageError: The policy is unknown.
+        """
         from sr_edge.camera.policy import Policy
         from sr_edge.gstreamer.network import NetworkSettings
 
-        self._forget_last_run()
+        self._reset()
         self._policy = Policy.parse(self.policy) if self.policy else None
         if self._policy is not None:
-            self._set_inbox(self._policy)
+            self._configure_queue(self._policy)
         return NetworkSettings(
             self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
         )
 
-    def on_caps(self, work_ms: float, interval_ms: float) -> None:
+    def on_caps(self, processing_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms
-        self._counters.take_work_ms(work_ms)
-        self._tell_latency(work_ms)
+        self._counters.set_processing_ms(processing_ms)
+        self._report_latency(processing_ms)
 
-    def wants(self, pts: int, running_ns: int) -> bool:
-        self._counters.arrive(pts)
+    def accepts(self, pts: int, running_ns: int) -> bool:
+        self._counters.dequeue(pts)
         is_late = self._is_late(running_ns)
         if is_late:
             self._counters.refuse()
-        self._tell_dropped(running_ns)
+        self._report_dropped(running_ns)
         return not is_late
 
-    def on_upscaled(self, work_ms: float) -> None:
-        self._counters.deliver(work_ms)
-        self._tell_latency(self._counters.work_ms)
+    def on_upscaled(self, processing_ms: float) -> None:
+        self._counters.deliver(processing_ms)
+        self._report_latency(self._counters.processing_ms)
 
-    def goes_on_after(self, error: SrEdgeError) -> bool:
+    def continues_after(self, error: SrEdgeError) -> bool:
         self._counters.fail()
-        if self._counters.failed_in_a_row >= FAILURES_IN_A_ROW:
-            problem = f"{FAILURES_IN_A_ROW} frames in a row could not be upscaled, the last error: {error.problem}"
+        if self._counters.failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            problem = f"{MAX_FAILURES_IN_A_ROW} frames in a row could not be upscaled, the last error: {error.problem}"
             self.fail(SrEdgeError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy))
             return False
-        if reaches_round(self._counters.failed - 1, self._counters.failed):
+        if reaches_power_of_ten(self._counters.failed - 1, self._counters.failed):
             self._post(
                 Gst.MessageType.WARNING,
                 f"{self._counters.failed} frames could not be upscaled, the last error: {error}",
             )
         return True
 
-    def passes_upstream(self, event: Gst.Event) -> bool:
-        """Not what a sink finds late, which is noted: a decoder that hears of it drops frames that nobody counts."""
+    def forwards_upstream(self, event: Gst.Event) -> bool:
+        """Stores QoS events of a sink instead of forwarding them: a decoder would drop frames that no one counts."""
         if event.type != Gst.EventType.QOS:
             return True
         _, _, lateness_ns, timestamp_ns = event.parse_qos()
@@ -173,7 +189,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
             return
         self._counters.end()
         if self._counters.dropped or self._counters.failed:
-            self._post(Gst.MessageType.WARNING, self._counters.sentence(str(self._policy)))
+            self._post(Gst.MessageType.WARNING, self._counters.summary(str(self._policy)))
 
     def on_flush(self) -> None:
         self._counters.flush()
@@ -181,7 +197,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def fail(self, error: Exception) -> None:
         self._has_failed = True
-        text = str(error) if isinstance(error, SrEdgeError) else _explained(error)
+        text = str(error) if isinstance(error, SrEdgeError) else _unexpected_error_text(error)
         self._post(Gst.MessageType.ERROR, " ".join(text.split()))
 
     def _on_frame(self, pad: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
@@ -189,36 +205,36 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
             from sr_edge.camera.policy import policy_for
 
             self._policy = policy_for(_is_live(pad))
-            self._set_inbox(self._policy)
-        self._counters.enter(info.get_buffer().pts)
+            self._configure_queue(self._policy)
+        self._counters.receive(info.get_buffer().pts)
         return Gst.PadProbeReturn.OK
 
-    def _set_inbox(self, policy: Policy) -> None:
-        """How many frames may wait, and whether a newer one displaces the oldest."""
-        _set_room(self._inbox, _MOST_WAITING[policy.dropping], round(1e6 * (policy.deadline_ms or 0)))
-        self._inbox.set_property("leaky", _KEEP_OLD if policy.dropping == "block" else _DISPLACE_OLD)
+    def _configure_queue(self, policy: Policy) -> None:
+        """Sets how many frames can wait, and whether a full queue blocks or drops its oldest frame."""
+        _set_queue_limits(self._input_queue, _QUEUE_FRAMES[policy.dropping], round(1e6 * (policy.deadline_ms or 0)))
+        self._input_queue.set_property("leaky", _LEAKY_NO if policy.dropping == "block" else _LEAKY_DOWNSTREAM)
 
     def _on_sink_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
-        """Offers to take planes wherever they lie, so that decoders and cameras need not copy them together."""
-        answered = bool(Gst.Pad.query_default(pad, parent, query))
-        if answered and query.type == Gst.QueryType.ALLOCATION:
+        """Announces support for GstVideoMeta, so that upstream elements need not copy padded planes."""
+        is_answered = bool(Gst.Pad.query_default(pad, parent, query))
+        if is_answered and query.type == Gst.QueryType.ALLOCATION:
             query.add_allocation_meta(GstVideo.video_meta_api_get_type(), None)
-        return answered
+        return is_answered
 
     def _on_source_query(self, pad: Gst.Pad, parent: Gst.Object, query: Gst.Query) -> bool:
         if query.type != Gst.QueryType.LATENCY:
             return bool(Gst.Pad.query_default(pad, parent, query))
-        if not self._outbox.get_static_pad("src").query(query):
+        if not self._output_queue.get_static_pad("src").query(query):
             return False
-        is_live, least_ns, most_ns = query.parse_latency()
-        most_ns = most_ns if most_ns == Gst.CLOCK_TIME_NONE else most_ns + self._latency_ns
-        query.set_latency(is_live, least_ns + self._latency_ns, most_ns)
+        is_live, min_ns, max_ns = query.parse_latency()
+        max_ns = max_ns if max_ns == Gst.CLOCK_TIME_NONE else max_ns + self._reported_latency_ns
+        query.set_latency(is_live, min_ns + self._reported_latency_ns, max_ns)
         return True
 
-    def _tell_latency(self, work_ms: float) -> None:
-        now_ns = latency_ns(work_ms, self._interval_ms)
-        if is_notable(self._latency_ns, now_ns):
-            self._latency_ns = now_ns
+    def _report_latency(self, processing_ms: float) -> None:
+        now_ns = latency_ns(processing_ms, self._interval_ms)
+        if is_significant_increase(self._reported_latency_ns, now_ns):
+            self._reported_latency_ns = now_ns
             self.post_message(Gst.Message.new_latency(self))
 
     def _is_late(self, running_ns: int) -> bool:
@@ -232,17 +248,17 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
             return False
         return bool(clock.get_time() - self.get_base_time() - running_ns > 1e6 * deadline_ms)
 
-    def _tell_dropped(self, running_ns: int) -> None:
-        """A QoS message for programs whenever frames were dropped, a warning for people at 1, 10, 100 ... of them."""
+    def _report_dropped(self, running_ns: int) -> None:
+        """Posts a QoS message whenever frames were dropped, and a warning at 1, 10, 100 ... dropped frames."""
         dropped = self._counters.dropped
-        if reaches_round(self._told_dropped, dropped):
-            self._post(Gst.MessageType.WARNING, self._counters.sentence(str(self._policy)))
-        if dropped > self._told_dropped:
-            unknown = Gst.CLOCK_TIME_NONE
-            message = Gst.Message.new_qos(self, False, running_ns, unknown, unknown, unknown)
+        if reaches_power_of_ten(self._reported_dropped, dropped):
+            self._post(Gst.MessageType.WARNING, self._counters.summary(str(self._policy)))
+        if dropped > self._reported_dropped:
+            none = Gst.CLOCK_TIME_NONE
+            message = Gst.Message.new_qos(self, False, running_ns, none, none, none)
             message.set_qos_stats(Gst.Format.BUFFERS, self._counters.delivered, dropped)
             self.post_message(message)
-            self._told_dropped = dropped
+            self._reported_dropped = dropped
 
     def _post(self, kind: Gst.MessageType, text: str) -> None:
         error = GLib.Error.new_literal(Gst.StreamError.quark(), text, int(Gst.StreamError.FAILED))
@@ -250,8 +266,8 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self.post_message(new(self, error, ""))
 
 
-def _set_room(queue: Gst.Element, buffers: int, time_ns: int = 0) -> None:
-    """A time of 0 is no limit."""
+def _set_queue_limits(queue: Gst.Element, buffers: int, time_ns: int = 0) -> None:
+    """Limits the number of frames, and their total duration unless it is 0."""
     queue.set_property("max-size-buffers", buffers)
     queue.set_property("max-size-time", time_ns)
     queue.set_property("max-size-bytes", 0)
@@ -262,10 +278,10 @@ def _is_live(pad: Gst.Pad) -> bool:
     return bool(pad.peer_query(query) and query.parse_latency()[0])
 
 
-def _explained(error: Exception) -> str:
+def _unexpected_error_text(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
-            f"the Python package {error.name} is absent where sr-edge is installed; "
+            f"the Python package {error.name} is not installed in the environment of sr-edge; "
             'run: pip install "sr-edge[camera,openvino]"'
         )
-    return f"unexpected {type(error).__name__}: {error}; this is a fault of sr-edge, please report it"
+    return f"unexpected {type(error).__name__}: {error}; this is a bug in sr-edge, please report it"

@@ -1,7 +1,7 @@
-"""Makes the element known to GStreamer: a small Python file where its plugin loader looks.
+"""Installs the element: writes a small Python file into a folder that GStreamer's plugin loader searches.
 
-The loader embeds the system's Python. Compiled packages, such as numpy and the runtimes, fit one minor version of
-Python, so the environment that holds sr_edge must be of that version.
+The loader embeds the system's Python. Compiled packages, such as NumPy and the runtimes, work with one minor version of
+Python only, so the environment of sr_edge must have that version.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ DEBIAN_PACKAGES = (
 )
 _INSTALL = f"install it, on Debian and Ubuntu with: apt-get install {DEBIAN_PACKAGES}"
 FILE_NAME = "sredge.py"
-_INSPECT_S = 120
-_OLDEST_PYTHON = (3, 10)
+_INSPECT_TIMEOUT_S = 120
+_MIN_PYTHON = (3, 10)
 
 _PLUGIN = '''"""GStreamer's element sredge. Written by `sr-edge gst-install`; delete this file to remove the element."""
 
@@ -35,14 +35,14 @@ import sys
 
 if sys.version_info[:2] != {version}:
     raise ImportError(
-        "sredge was installed for Python {dotted}, GStreamer now runs {{}}.{{}}; install sr-edge for that one and run "
-        "`sr-edge gst-install` again".format(*sys.version_info[:2])
+        "sredge was installed for Python {dotted}, GStreamer now runs {{}}.{{}}; install sr-edge for that version "
+        "and run `sr-edge gst-install` again".format(*sys.version_info[:2])
     )
 
 _system = list(sys.path)
 for _folder in {folders}:
     site.addsitedir(_folder)
-# The environment's packages come first: a system's own numpy would not fit the runtimes that were installed here.
+# The packages of the environment come first: the runtimes may not work with the NumPy of the system.
 sys.path[:] = [folder for folder in sys.path if folder not in _system] + _system
 
 from gi.repository import Gst  # noqa: E402
@@ -54,7 +54,7 @@ __gstelementfactory__ = ("sredge", Gst.Rank.NONE, SrEdge)
 
 @dataclass(frozen=True)
 class PythonLoader:
-    """GStreamer's plugin for plugins in Python, and the Python that it embeds."""
+    """GStreamer's plugin that loads plugins written in Python, and the version of Python that it embeds."""
 
     path: Path
     python: tuple[int, int]
@@ -62,12 +62,15 @@ class PythonLoader:
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the element was put.
+    """An installed element.
 
     Attributes:
-        search_path: must be in GST_PLUGIN_PATH; None where GStreamer looks by itself.
-        environment: what the element's packages come from.
-        hides_bindings: whether the environment, as it is on the PATH now, keeps GStreamer's Python from its bindings.
+        plugin_file: The file that was written.
+        search_path: What GST_PLUGIN_PATH must contain; None if GStreamer searches the folder by default.
+        loader: GStreamer's loader for plugins in Python.
+        environment: The Python environment whose packages the element uses.
+        hides_bindings: Whether the environment, while it is first on the PATH, hides the bindings from GStreamer's
+            Python.
     """
 
     plugin_file: Path
@@ -78,42 +81,56 @@ class Installation:
 
 
 def install_element(folder: Path | None = None) -> Installation:
-    """Writes the plugin file, and has GStreamer load it.
+    """Writes the plugin file and checks that GStreamer loads it.
 
     Args:
-        folder: for GST_PLUGIN_PATH; None takes the user's own, where GStreamer always looks.
+        folder: A folder for GST_PLUGIN_PATH; None selects the plugin folder of the user, which GStreamer searches by
+            default.
 
     Raises:
-        RuntimeUnavailable: GStreamer, its loader or a package is absent, the Pythons differ, or it does not load.
-        UsageError: the file cannot be written.
+        RuntimeUnavailable: GStreamer, its loader or a package is missing, the versions of Python differ, or GStreamer
+            does not load the element.
+        UsageError: The file cannot be written.
     """
     loader = find_loader()
     _require_same_python(loader.python)
     _require_packages()
     plugin_file = (folder or _user_plugins()) / "python" / FILE_NAME
-    _write(plugin_file, plugin_text(loader.python))
-    _forget_registry()
+    _write_plugin(plugin_file, plugin_text(loader.python))
+    _remove_registry()
     _require_element(folder)
-    hides_bindings = _inspect("sredge", _searching(folder, dict(os.environ))).returncode != 0
+    hides_bindings = _inspect("sredge", _with_plugin_path(folder, dict(os.environ))).returncode != 0
     return Installation(plugin_file.resolve(), folder and folder.resolve(), loader, Path(sys.prefix), hides_bindings)
 
 
 def find_loader() -> PythonLoader:
-    """Asks GStreamer; raises RuntimeUnavailable where it or the loader is absent."""
-    asked = _inspect("python", gstreamer_environment())
-    found = re.search(r"^\s*Filename\s+(\S+)", asked.stdout, re.MULTILINE)
-    if found is None:
+    """Asks GStreamer for its loader of plugins in Python.
+
+    Raises:
+        RuntimeUnavailable: GStreamer or the loader is not installed.
+    """
+    inspection = _inspect("python", gstreamer_environment())
+    filename = re.search(r"^\s*Filename\s+(\S+)", inspection.stdout, re.MULTILINE)
+    if filename is None:
         raise RuntimeUnavailable(
             "GStreamer cannot load elements written in Python: its plugin `python` is not installed",
             wanted="python",
             remedy=_INSTALL,
         )
-    path = Path(found[1])
+    path = Path(filename[1])
     return PythonLoader(path, embedded_python(path.read_bytes(), path))
 
 
 def embedded_python(library: bytes, path: Path) -> tuple[int, int]:
-    """The version of libpython that the loader is linked to; raises RuntimeUnavailable where there is none."""
+    """The version of Python that the loader is linked to.
+
+    Args:
+        library: The content of the loader's shared library.
+        path: Its path, for the error message.
+
+    Raises:
+        RuntimeUnavailable: It is not linked to libpython.
+    """
     version = re.search(rb"libpython(\d+)\.(\d+)", library)
     if version is None:
         raise RuntimeUnavailable(
@@ -126,7 +143,7 @@ def embedded_python(library: bytes, path: Path) -> tuple[int, int]:
 
 
 def plugin_text(python: tuple[int, int]) -> str:
-    """The plugin file for this environment."""
+    """The content of the plugin file for this environment."""
     folders = tuple(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
     return _PLUGIN.format(version=python, dotted=_dotted(python), folders=folders)
 
@@ -134,20 +151,20 @@ def plugin_text(python: tuple[int, int]) -> str:
 def _require_same_python(embedded: tuple[int, int]) -> None:
     if embedded == sys.version_info[:2]:
         return
-    ours, theirs = _dotted(sys.version_info[:2]), _dotted(embedded)
-    if embedded < _OLDEST_PYTHON:
+    current_version, embedded_version = _dotted(sys.version_info[:2]), _dotted(embedded)
+    if embedded < _MIN_PYTHON:
         raise RuntimeUnavailable(
-            f"GStreamer embeds Python {theirs}, but sr-edge needs {_dotted(_OLDEST_PYTHON)} or later",
+            f"GStreamer embeds Python {embedded_version}, but sr-edge needs {_dotted(_MIN_PYTHON)} or later",
             found=embedded,
-            wanted=_OLDEST_PYTHON,
+            wanted=_MIN_PYTHON,
             remedy="pipe raw frames through `sr-edge stream` instead",
         )
     raise RuntimeUnavailable(
-        f"sr-edge runs in Python {ours}, GStreamer embeds Python {theirs}, and compiled packages work in one version "
-        "only",
+        f"sr-edge runs in Python {current_version}, GStreamer embeds Python {embedded_version}, and compiled packages "
+        "work in one version only",
         found=sys.version_info[:2],
         wanted=embedded,
-        remedy=f"create an environment with the other version: /usr/bin/python{theirs} -m venv gst-env && "
+        remedy=f"create an environment with the other version: /usr/bin/python{embedded_version} -m venv gst-env && "
         'gst-env/bin/pip install "sr-edge[camera,openvino]" && gst-env/bin/sr-edge gst-install',
     )
 
@@ -162,11 +179,11 @@ def _require_packages() -> None:
 
 
 def _user_plugins() -> Path:
-    """Where the loader looks in a user's home; not where GStreamer looks for compiled plugins."""
+    """The folder that the loader searches in the user's home; GStreamer has another one for compiled plugins."""
     return Path.home() / ".gstreamer-1.0" / "plugins"
 
 
-def _write(plugin_file: Path, text: str) -> None:
+def _write_plugin(plugin_file: Path, text: str) -> None:
     try:
         plugin_file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -180,19 +197,22 @@ def _write(plugin_file: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def _forget_registry() -> None:
-    """GStreamer remembers which plugins there are, and does not look again for those in Python."""
-    given = os.environ.get("GST_REGISTRY_1_0") or os.environ.get("GST_REGISTRY")
+def _remove_registry() -> None:
+    """Removes GStreamer's cached list of plugins, which it does not update for new plugins in Python."""
+    selected = os.environ.get("GST_REGISTRY_1_0") or os.environ.get("GST_REGISTRY")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gstreamer-1.0"
-    for registry in [Path(given)] if given else cache.glob("registry.*.bin"):
+    for registry in [Path(selected)] if selected else cache.glob("registry.*.bin"):
         registry.unlink(missing_ok=True)
 
 
 def gstreamer_environment() -> dict[str, str]:
-    """The variables with which GStreamer's Python finds its bindings, whatever environment is activated.
+    """Environment variables with which GStreamer's Python finds its bindings in any activated environment.
 
-    It takes the python3 that is first on the PATH for its own and looks for packages beside that one; here it is the
-    one beside GStreamer's programs. Raises RuntimeUnavailable where there are none.
+    The embedded Python searches for packages relative to the first python3 on the PATH. This PATH begins with the
+    folder of GStreamer's programs, where the python3 of the system is.
+
+    Raises:
+        RuntimeUnavailable: GStreamer's programs are not installed.
     """
     program = shutil.which("gst-inspect-1.0")
     if program is None:
@@ -203,22 +223,24 @@ def gstreamer_environment() -> dict[str, str]:
 
 
 def _require_element(folder: Path | None) -> None:
-    asked = _inspect("sredge", _searching(folder, gstreamer_environment()))
-    if asked.returncode != 0:
-        reason = " ".join(asked.stderr.split())[-500:] or "it does not say why"
+    inspection = _inspect("sredge", _with_plugin_path(folder, gstreamer_environment()))
+    if inspection.returncode != 0:
+        reason = " ".join(inspection.stderr.split())[-500:] or "it gives no reason"
         raise RuntimeUnavailable(f"the element was written, but GStreamer does not load it: {reason}", found="sredge")
 
 
-def _searching(folder: Path | None, environment: dict[str, str]) -> dict[str, str]:
-    """The environment with `folder` among those that are searched for plugins."""
-    searched = [str(folder)] if folder else []
-    searched += filter(None, [environment.get("GST_PLUGIN_PATH")])
-    return {**environment, "GST_PLUGIN_PATH": os.pathsep.join(searched)} if searched else environment
+def _with_plugin_path(folder: Path | None, environment: dict[str, str]) -> dict[str, str]:
+    """The environment variables with `folder` added to GST_PLUGIN_PATH."""
+    folders = [str(folder)] if folder else []
+    folders += filter(None, [environment.get("GST_PLUGIN_PATH")])
+    return {**environment, "GST_PLUGIN_PATH": os.pathsep.join(folders)} if folders else environment
 
 
 def _inspect(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = ["gst-inspect-1.0", name]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_INSPECT_S)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=_INSPECT_TIMEOUT_S
+    )
 
 
 def _dotted(version: tuple[int, ...]) -> str:

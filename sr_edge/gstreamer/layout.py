@@ -1,4 +1,4 @@
-"""Layouts of buffers as GStreamer describes them: by caps, or by the buffer itself where it lies otherwise."""
+"""The memory layout of a buffer, from its caps or from the metadata of the buffer itself."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from sr_edge.gstreamer.bindings import Gst, GstVideo
 from sr_edge.gstreamer.planes import PIXEL_FORMATS, BufferLayout
 
 _FULL_RANGE = GstVideo.VideoColorRange(1)
-"""Its name, 0_255, is none in Python."""
+"""GST_VIDEO_COLOR_RANGE_0_255, whose name in the bindings would begin with a digit."""
 
 
 def layout_from_caps(caps: Gst.Caps) -> BufferLayout:
-    """The usual layout of fixed caps.
+    """GStreamer's default layout for fixed caps.
 
     Raises:
-        FrameError: interlaced video, or a format that is not taken.
+        FrameError: The video is interlaced, or its format is not supported.
     """
     info = GstVideo.VideoInfo.new_from_caps(caps)
     if info is None or info.finfo.name not in PIXEL_FORMATS:
         raise FrameError(
-            f"sredge does not accept {caps.to_string()}",
+            f"the caps {caps.to_string()} are not supported",
             found=caps.to_string(),
             wanted=tuple(PIXEL_FORMATS),
-            remedy="put videoconvert before it",
+            remedy="convert the video with videoconvert",
         )
     if info.interlace_mode != GstVideo.VideoInterlaceMode.PROGRESSIVE:
         raise FrameError(
-            "the video is interlaced: each frame contains the lines of two pictures",
+            "the video is interlaced: each frame contains the lines of two images",
             found="interlaced",
             wanted="progressive",
-            remedy="put deinterlace before sredge",
+            remedy="convert the video with deinterlace",
         )
     return BufferLayout(
         PIXEL_FORMATS[info.finfo.name], info.width, info.height, info.offset, info.stride, _colour(info.colorimetry)
@@ -40,17 +40,17 @@ def layout_from_caps(caps: Gst.Caps) -> BufferLayout:
 
 
 def frame_interval_ms(caps: Gst.Caps) -> float:
-    """0 for frames at no fixed rate."""
-    known, numerator, denominator = caps.get_structure(0).get_fraction("framerate")
-    return 1e3 * denominator / numerator if known and numerator else 0.0
+    """The time between frames; 0 for a variable frame rate."""
+    has_rate, numerator, denominator = caps.get_structure(0).get_fraction("framerate")
+    return 1e3 * denominator / numerator if has_rate and numerator else 0.0
 
 
-def layout_of_buffer(buffer: Gst.Buffer, usual: BufferLayout) -> BufferLayout:
-    """Where this buffer's planes lie: decoders and cameras may leave room between rows and planes."""
+def layout_of_buffer(buffer: Gst.Buffer, default: BufferLayout) -> BufferLayout:
+    """The layout of one buffer: decoders and cameras may add padding between rows and planes (GstVideoMeta)."""
     meta = GstVideo.buffer_get_video_meta(buffer)
     if meta is None:
-        return usual
-    return replace(usual, offsets=tuple(meta.offset), strides=tuple(meta.stride))
+        return default
+    return replace(default, offsets=tuple(meta.offset), strides=tuple(meta.stride))
 
 
 def _colour(colorimetry: GstVideo.VideoColorimetry) -> Colour:

@@ -1,4 +1,4 @@
-"""The network of one element: opened from its properties, from one buffer's memory to another's."""
+"""The engine of one element: opened from the properties, it upscales from one buffer to another."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sr_edge.gstreamer.planes import BufferLayout
 from sr_edge.runtimes import find_entry, open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 
-_WARM_UPS = 2
+_WARM_UP_RUNS = 2
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The element's properties as they are written; empty ones are the defaults."""
+    """The properties of the element as the user writes them; an empty text or 0 selects the default."""
 
     model: str
     runtime: str = ""
@@ -30,23 +30,22 @@ class NetworkSettings:
     threads: int = 0
 
 
-def _checked_precision(text: str) -> Precision:
-    """Raises UnknownNameError."""
+def _parse_precision(text: str) -> Precision:
     try:
         return Precision(text or Precision.FP32)
     except ValueError:
-        raise UnknownNameError("precision", text, [known.value for known in Precision]) from None
+        raise UnknownNameError("precision", text, [precision.value for precision in Precision]) from None
 
 
 class GstUpscaler:
-    """An open session; for one thread."""
+    """An open engine, for use by one thread."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         """Opens the bundle in its runtime.
 
         Raises:
-            UsageError: no model, or an unknown runtime or precision.
-            BundleError, EngineError, RuntimeUnavailable: as `open_session`.
+            UsageError: No model is set, or the runtime or precision is unknown.
+            BundleError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
         """
         if not settings.model:
             raise UsageError(
@@ -58,9 +57,9 @@ class GstUpscaler:
         self._session = open_frame_session(
             Path(settings.model).expanduser(),
             runtime,
-            _checked_precision(settings.precision),
+            _parse_precision(settings.precision),
             settings.device or find_entry(runtime).device,
-            float_precision=_checked_precision(settings.float_precision),
+            float_precision=_parse_precision(settings.float_precision),
             threads=settings.threads or None,
         )
         self._frame_upscaler = NetworkFrameUpscaler(self._session)
@@ -73,28 +72,34 @@ class GstUpscaler:
     def name(self) -> str:
         return self._frame_upscaler.name
 
-    def upscale(self, small: memoryview, layout: BufferLayout, large: memoryview, large_layout: BufferLayout) -> None:
-        """Writes the frame in `small` to `large`, in the same format and colour.
+    def upscale(
+        self, source: memoryview, source_layout: BufferLayout, target: memoryview, target_layout: BufferLayout
+    ) -> None:
+        """Upscales the frame in `source` and writes it to `target`, in the same format and colour.
 
         Raises:
-            EngineError, FrameError: the frame cannot be enlarged.
+            EngineError, FrameError: The frame cannot be upscaled.
         """
-        frame = VideoFrame(layout.planes(small), layout.format, layout.colour)
+        frame = VideoFrame(source_layout.planes(source), source_layout.format, source_layout.colour)
         upscaled = self._upscale(frame)
-        for target, plane in zip(large_layout.planes(large), upscaled.planes, strict=True):
-            np.copyto(target, plane)
+        for target_plane, plane in zip(target_layout.planes(target), upscaled.planes, strict=True):
+            np.copyto(target_plane, plane)
 
     def warmed_up_ms(self, layout: BufferLayout) -> float:
-        """Enlarges black frames of this layout, so that the stream's first is no slower; the time that one takes."""
+        """Upscales black frames of this layout, because the first inferences are slow.
+
+        Returns:
+            The processing time of the last one.
+        """
         planes = tuple(
-            np.zeros(part.shape(layout.height, layout.width), layout.format.dtype) for part in layout.format.layout
+            np.zeros(plane.shape(layout.height, layout.width), layout.format.dtype) for plane in layout.format.layout
         )
         frame = VideoFrame(planes, layout.format, layout.colour)
-        for _ in range(_WARM_UPS):
+        for _ in range(_WARM_UP_RUNS):
             started_s = time.perf_counter()
             self._upscale(frame)
-            took_s = time.perf_counter() - started_s
-        return 1e3 * took_s
+            elapsed_s = time.perf_counter() - started_s
+        return 1e3 * elapsed_s
 
     def close(self) -> None:
         self._session.close()

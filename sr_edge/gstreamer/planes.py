@@ -1,4 +1,4 @@
-"""Frames over the memory of GStreamer's buffers: formats by its names, planes at its offsets and strides."""
+"""Planes as NumPy views of the memory of GStreamer's buffers; needs no GStreamer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ PIXEL_FORMATS = {
     "P010_10LE": PixelFormat.P010,
     "I420_10LE": PixelFormat.I420_10,
 }
-"""By GStreamer's names; the order is the order of preference. Planes lie in the same order in both."""
+"""Pixel formats by GStreamer's names, in the order of preference. Both sides order the planes in the same way."""
 
 
 @dataclass(frozen=True)
 class BufferLayout:
-    """Where the planes of a picture lie in one buffer; `offsets` and `strides` in bytes, one of each a plane."""
+    """Where the planes of a frame are in one buffer.
+
+    Attributes:
+        format: Pixel format.
+        width: Width of the frame.
+        height: Height of the frame.
+        offsets: Start of each plane in bytes.
+        strides: Bytes per row of each plane.
+        colour: Colour tags.
+    """
 
     format: PixelFormat
     width: int
@@ -32,18 +41,18 @@ class BufferLayout:
     colour: Colour
 
     def planes(self, memory: memoryview) -> tuple[Plane, ...]:
-        """Views of the planes in `memory`, writable where that is; they must be gone before it is unmapped.
+        """Views of the planes in `memory`, writable if it is; they must not be used after it is unmapped.
 
         Raises:
-            FrameError: the buffer is smaller than the layout.
+            FrameError: The buffer is smaller than the layout.
         """
         return tuple(self._plane(memory, index) for index in range(len(self.format.layout)))
 
     def _plane(self, memory: memoryview, index: int) -> Plane:
-        part, dtype = self.format.layout[index], self.format.dtype
-        pixel_bytes = part.components * dtype.itemsize
+        plane_layout, dtype = self.format.layout[index], self.format.dtype
+        pixel_bytes = plane_layout.components * dtype.itemsize
         strides = (self.strides[index], pixel_bytes, dtype.itemsize)
-        shape = part.shape(self.height, self.width)
+        shape = plane_layout.shape(self.height, self.width)
         try:
             plane: Plane = np.ndarray(shape, dtype, memory, self.offsets[index], strides[: len(shape)])
             return plane
@@ -53,5 +62,5 @@ class BufferLayout:
                 f"{self.format} at byte {self.offsets[index]} with {self.strides[index]} bytes per row",
                 found=memory.nbytes,
                 wanted=self.offsets[index] + (shape[0] - 1) * self.strides[index] + shape[1] * pixel_bytes,
-                remedy="replace the element before sredge, whose buffers do not match its caps",
+                remedy="replace the element that creates the buffers, which do not match its caps",
             ) from error

@@ -1,4 +1,4 @@
-"""A GStreamer pipeline as a source of the camera loop: cameras that only GStreamer reaches, such as a Jetson's CSI."""
+"""A GStreamer pipeline as a source, for cameras that only GStreamer supports, such as CSI cameras of a Jetson."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from sr_edge.address import without_secrets
-from sr_edge.camera import Source, SourceInfo, VideoFrame
 from sr_edge.camera.events import ignore_event
+from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.ports import Source, SourceInfo
 from sr_edge.camera.reopening import ReconnectingSource
 from sr_edge.camera.timeline import Timeline
 from sr_edge.errors import StreamError
@@ -18,25 +19,28 @@ from sr_edge.gstreamer.bindings import GLib, Gst
 from sr_edge.gstreamer.layout import layout_from_caps, layout_of_buffer
 from sr_edge.gstreamer.planes import PIXEL_FORMATS
 
-_NS = Fraction(1, Gst.SECOND)
-_PULL_NS = Gst.SECOND // 5
+_TIME_BASE = Fraction(1, Gst.SECOND)
+_PULL_TIMEOUT_NS = Gst.SECOND // 5
+"""How long `close` and errors of the pipeline can go unnoticed while no frame arrives."""
 _SINK = "appsink name=sr_edge_frames sync=false max-buffers=2"
 
 
 class GstSource:
-    """The frames at the end of a pipeline; their planes are copies."""
+    """The frames at the end of a pipeline; their planes are copied from its buffers."""
 
     reconnections = 0
     unreadable_packets = 0
 
-    def __init__(self, pipeline: str, lost: GstSource | None = None, silence_s: float = 5.0) -> None:
-        """Args:
-        pipeline: as gst-launch-1.0 takes it, without a sink; its last element gives video of one of PIXEL_FORMATS.
-        lost: the same pipeline, run before and lost: its time line goes on.
-        silence_s: a live pipeline that gives nothing for so long is lost.
+    def __init__(self, pipeline: str, previous: GstSource | None = None, silence_s: float = 5.0) -> None:
+        """Starts the pipeline.
+
+        Args:
+            pipeline: In the syntax of gst-launch-1.0, without a sink; its last element outputs one of PIXEL_FORMATS.
+            previous: The same pipeline before it was lost; its timeline is continued.
+            silence_s: A live pipeline that outputs no frame for so long is lost.
 
         Raises:
-            StreamError: the pipeline is wrong, or does not start.
+            StreamError: The pipeline is invalid or does not start.
         """
         self.name = f"gst:{without_secrets(pipeline)}"
         self.info = SourceInfo()
@@ -45,42 +49,43 @@ class GstSource:
         try:
             self._pipeline = Gst.parse_launch(f"{pipeline} ! {_SINK}")
         except GLib.Error as error:
-            raise self._lost(without_secrets(error.message)) from None
+            raise self._stream_error(without_secrets(error.message)) from None
         self._sink = self._pipeline.get_by_name("sr_edge_frames")
         self._sink.set_property("caps", Gst.Caps.from_string(f"video/x-raw, format={{ {', '.join(PIXEL_FORMATS)} }}"))
-        change = self._pipeline.set_state(Gst.State.PAUSED)
-        if change is Gst.StateChangeReturn.ASYNC:
-            change = self._pipeline.get_state(int(silence_s * Gst.SECOND))[0]
-        self.is_live = change is Gst.StateChangeReturn.NO_PREROLL
-        if change is Gst.StateChangeReturn.FAILURE:
-            failure = self._error() or self._lost("the pipeline does not start")
+        state_change = self._pipeline.set_state(Gst.State.PAUSED)
+        if state_change is Gst.StateChangeReturn.ASYNC:
+            state_change = self._pipeline.get_state(int(silence_s * Gst.SECOND))[0]
+        # Only live pipelines cannot preroll: their frames exist from the state PLAYING on.
+        self.is_live = state_change is Gst.StateChangeReturn.NO_PREROLL
+        if state_change is Gst.StateChangeReturn.FAILURE:
+            failure = self._posted_error() or self._stream_error("the pipeline does not start")
             self._pipeline.set_state(Gst.State.NULL)
             raise failure
-        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live)
-        if lost:
+        self.timeline: Timeline = previous.timeline if previous else Timeline(self.is_live)
+        if previous:
             self.timeline.restart()
 
     def frames(self) -> Iterator[VideoFrame]:
         try:
             self._pipeline.set_state(Gst.State.PLAYING)
             sequence = 0
-            heard_s = time.monotonic()
+            last_frame_s = time.monotonic()
             while not self._closed.is_set():
-                sample = self._sink.emit("try-pull-sample", _PULL_NS)
+                sample = self._sink.emit("try-pull-sample", _PULL_TIMEOUT_NS)
                 if sample is not None:
-                    heard_s = time.monotonic()
+                    last_frame_s = time.monotonic()
                     yield self._frame(sample, sequence)
                     sequence += 1
-                elif (failure := self._error()) is not None:
+                elif (failure := self._posted_error()) is not None:
                     raise failure
                 elif self._sink.get_property("eos"):
                     return
-                elif self.is_live and time.monotonic() - heard_s > self._silence_s:
+                elif self.is_live and time.monotonic() - last_frame_s > self._silence_s:
                     raise StreamError(
                         f"{self.name}: no frame arrived within {self._silence_s:g} s",
                         found=self.name,
                         wanted=f"a frame within {self._silence_s:g} s",
-                        remedy="check that the source is switched on and sends",
+                        remedy="check that the source is switched on and sending",
                     )
         finally:
             self._pipeline.set_state(Gst.State.NULL)
@@ -90,7 +95,7 @@ class GstSource:
 
     def _frame(self, sample: Gst.Sample, sequence: int) -> VideoFrame:
         now_ns = time.monotonic_ns()
-        buffer, usual = sample.get_buffer(), layout_from_caps(sample.get_caps())
+        buffer, layout = sample.get_buffer(), layout_from_caps(sample.get_caps())
         mapped, memory = buffer.map(Gst.MapFlags.READ)
         if not mapped:
             raise StreamError(
@@ -99,21 +104,21 @@ class GstSource:
                 remedy="end the pipeline with videoconvert",
             )
         try:
-            planes = tuple(plane.copy() for plane in layout_of_buffer(buffer, usual).planes(memory.data))
+            planes = tuple(plane.copy() for plane in layout_of_buffer(buffer, layout).planes(memory.data))
         finally:
             buffer.unmap(memory)
-        own = None if buffer.pts == Gst.CLOCK_TIME_NONE else buffer.pts
-        frame = VideoFrame(planes, usual.format, usual.colour, own, _NS, now_ns, sequence)
-        return replace(frame, pts=self.timeline.place(own, _NS, now_ns))
+        pts = None if buffer.pts == Gst.CLOCK_TIME_NONE else buffer.pts
+        frame = VideoFrame(planes, layout.format, layout.colour, pts, _TIME_BASE, now_ns, sequence)
+        return replace(frame, pts=self.timeline.place(pts, _TIME_BASE, now_ns))
 
-    def _error(self) -> StreamError | None:
+    def _posted_error(self) -> StreamError | None:
         message = self._pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
         if message is None:
             return None
         error, _ = message.parse_error()
-        return self._lost(f"{message.src.get_name()}: {without_secrets(error.message)}")
+        return self._stream_error(f"{message.src.get_name()}: {without_secrets(error.message)}")
 
-    def _lost(self, reason: str) -> StreamError:
+    def _stream_error(self, reason: str) -> StreamError:
         return StreamError(
             f"{self.name}: {reason.rstrip('.')}", found=self.name, remedy="try the pipeline with gst-launch-1.0"
         )
@@ -126,17 +131,23 @@ def open_gst_source(
     give_up_s: float | None = None,
     on_event: Callable[[str], None] = ignore_event,
 ) -> Source:
-    """Starts a pipeline; a live one is started again when it is lost.
+    """Starts a pipeline; a live one is restarted when it is lost.
+
+    Args:
+        pipeline: In the syntax of gst-launch-1.0, without a sink.
+        silence_s: A live pipeline that outputs no frame for so long is lost.
+        give_up_s: How long to try to restart a lost pipeline; None tries without a limit.
+        on_event: Called with a line about each loss and restart.
 
     Raises:
-        StreamError: the pipeline is wrong, or does not start.
+        StreamError: The pipeline is invalid or does not start.
     """
     first = GstSource(pipeline, silence_s=silence_s)
     if not first.is_live:
         return first
     return ReconnectingSource(
         first,
-        lambda lost: GstSource(pipeline, lost, silence_s),
+        lambda previous: GstSource(pipeline, previous, silence_s),
         timeout_s=2 * silence_s,
         give_up_s=give_up_s,
         on_event=on_event,

@@ -1,4 +1,4 @@
-"""What became of each frame in the element: counted, timed, and said aloud without flooding."""
+"""Counters and processing times of the frames in the element, and the rules for when to report them."""
 
 from __future__ import annotations
 
@@ -6,52 +6,56 @@ import threading
 from collections import deque
 
 _SMOOTHING = 0.1
-_NOTABLE_CHANGE = 1.25
+_SIGNIFICANT_CHANGE = 1.25
 
 
 class FrameCounters:
-    """Counts of one stream, added to by the thread that brings frames and the one that enlarges them.
+    """Counters of one stream, updated by the thread that queues frames and the thread that upscales them.
 
-    A frame is known by its pts. Frames leave the inbox in order, so that one whose turn comes tells that all
-    before it were displaced. The counts are those of whole frames at any moment.
+    Frames are identified by their pts. They leave the input queue in order, so when a frame is dequeued, all earlier
+    frames that are still recorded as queued were displaced. A lock makes every update visible as a whole.
 
     Attributes:
-        entered: frames that came.
-        displaced: those that newer ones pushed out of the inbox.
-        late: those refused at their turn.
-        failed: those that the runtime could not enlarge.
-        delivered: those handed on.
-        work_ms: what one takes, smoothed.
+        received: Frames that arrived at the element.
+        displaced: Frames that newer ones pushed out of the input queue.
+        late: Frames that were refused when they were dequeued.
+        failed: Frames that could not be upscaled.
+        failed_in_a_row: Failures since the last frame that was upscaled.
+        delivered: Frames that were upscaled.
+        processing_ms: Processing time of one frame, smoothed.
     """
 
-    def __init__(self, most_waiting: int = 0) -> None:
-        """Args:
-        most_waiting: frames that the inbox holds; one more may be on its way in.
+    def __init__(self, queue_frames: int = 0) -> None:
+        """Sets all counters to 0.
+
+        Args:
+            queue_frames: Capacity of the input queue; one more frame may be on its way into the queue.
         """
         self._lock = threading.Lock()
-        self._inside: deque[int] = deque()
-        self._most_inside = most_waiting + 1
-        self.entered = self.displaced = self.late = self.failed = self.delivered = 0
+        self._queued: deque[int] = deque()
+        self._max_queued = queue_frames + 1
+        self.received = self.displaced = self.late = self.failed = self.delivered = 0
         self.failed_in_a_row = 0
-        self.work_ms = 0.0
+        self.processing_ms = 0.0
 
     @property
     def dropped(self) -> int:
-        """Frames that the policy left out."""
+        """Frames that were dropped by the policy."""
         return self.displaced + self.late
 
-    def enter(self, pts: int) -> None:
+    def receive(self, pts: int) -> None:
         with self._lock:
-            self.entered += 1
-            self._inside.append(pts)
+            self.received += 1
+            self._queued.append(pts)
 
-    def arrive(self, pts: int) -> None:
-        """The turn of this frame has come."""
+    def dequeue(self, pts: int) -> None:
+        """Records that the frame has left the input queue."""
         with self._lock:
-            while self._inside and self._inside.popleft() != pts:
+            while self._queued and self._queued.popleft() != pts:
                 self.displaced += 1
-            while len(self._inside) > self._most_inside:  # frames without a time all look the same
-                self._inside.popleft()
+            # Frames without a timestamp all have the same pts; the capacity of the queue shows how many are missing.
+            while len(self._queued) > self._max_queued:
+                self._queued.popleft()
                 self.displaced += 1
 
     def refuse(self) -> None:
@@ -59,66 +63,66 @@ class FrameCounters:
             self.late += 1
 
     def flush(self) -> None:
-        """What waited was discarded by a seek, not by the policy."""
+        """Removes the queued frames from the counters: a seek has discarded them, not the policy."""
         with self._lock:
-            self.entered -= len(self._inside)
-            self._inside.clear()
+            self.received -= len(self._queued)
+            self._queued.clear()
 
     def end(self) -> None:
-        """No frame comes any more: those whose turn did not come were displaced."""
+        """Counts the frames that were never dequeued as displaced; called at the end of the stream."""
         with self._lock:
-            self.displaced += len(self._inside)
-            self._inside.clear()
+            self.displaced += len(self._queued)
+            self._queued.clear()
 
-    def take_work_ms(self, work_ms: float) -> None:
-        """Measured before the first frame."""
+    def set_processing_ms(self, processing_ms: float) -> None:
+        """Sets the processing time that was measured before the first frame."""
         with self._lock:
-            self.work_ms = work_ms
+            self.processing_ms = processing_ms
 
     def fail(self) -> None:
         with self._lock:
             self.failed += 1
             self.failed_in_a_row += 1
 
-    def deliver(self, work_ms: float) -> None:
-        """A frame was enlarged in `work_ms`, which `work_ms` of the tally follows smoothly."""
+    def deliver(self, processing_ms: float) -> None:
+        """Records that a frame was upscaled in `processing_ms`, and updates the smoothed value."""
         with self._lock:
             self.delivered += 1
             self.failed_in_a_row = 0
-            self.work_ms += (work_ms - self.work_ms) * _SMOOTHING
+            self.processing_ms += (processing_ms - self.processing_ms) * _SMOOTHING
 
-    def sentence(self, policy: str) -> str:
-        """For people, about the frames that are missing downstream."""
+    def summary(self, policy: str) -> str:
+        """A sentence for users about the frames that are missing downstream."""
         failed = f", {self.failed} failed" if self.failed else ""
         return (
-            f"{self.dropped} of {self.entered} frames were dropped{failed}: one takes {self.work_ms:.0f} ms "
+            f"{self.dropped} of {self.received} frames were dropped{failed}: one takes {self.processing_ms:.0f} ms "
             f"(policy {policy}); a faster runtime, precision or model, or smaller frames would keep them"
         )
 
 
-def reaches_round(before: int, now: int) -> bool:
-    """Whether a growing count has passed 1, 10, 100 ...: then it is worth saying again."""
+def reaches_power_of_ten(before: int, now: int) -> bool:
+    """Whether a growing count has reached 1, 10, 100 ..., at which it is reported."""
     return now > before and len(str(now)) > (len(str(before)) if before else 0)
 
 
-def latency_ns(work_ms: float, interval_ms: float) -> int:
-    """What the element adds to a live pipeline's latency.
+def latency_ns(processing_ms: float, interval_ms: float) -> int:
+    """The latency that the element adds to a live pipeline.
 
-    A frame waits for the one before it where frames come faster than they are enlarged; 0 of `interval_ms`, frames
-    at no fixed rate, is taken for that too.
+    If frames arrive faster than they are processed, each also waits for the frame before it. An `interval_ms` of 0, a
+    variable frame rate, counts as faster.
     """
-    return round(1e6 * work_ms * (1 if work_ms <= interval_ms else 2))
+    return round(1e6 * processing_ms * (1 if processing_ms <= interval_ms else 2))
 
 
-def is_notable(told_ns: int, now_ns: int) -> bool:
-    """Whether the latency has grown so much past what was told that the pipeline must hear of it."""
-    return now_ns > _NOTABLE_CHANGE * told_ns
+def is_significant_increase(reported_ns: int, now_ns: int) -> bool:
+    """Whether the latency exceeds the reported one by so much that the pipeline must be informed."""
+    return now_ns > _SIGNIFICANT_CHANGE * reported_ns
 
 
 def earliest_after_qos(timestamp_ns: int, lateness_ns: int) -> int:
-    """Running time before which frames are late by a sink's QoS event.
+    """The running time before which frames are late according to a QoS event of a sink.
 
-    A sink that is behind stays so when only the present gap is made up; as other GStreamer filters do, that much
-    again is left out.
+    A sink stays late if only its present lateness is made up, so twice the lateness is skipped, as other GStreamer
+    filters do.
     """
     return timestamp_ns + (2 * lateness_ns if lateness_ns > 0 else lateness_ns)

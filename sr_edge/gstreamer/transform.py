@@ -1,4 +1,4 @@
-"""The inner element: caps, and one buffer after another through the network."""
+"""The inner element, which converts caps and upscales one buffer after another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sr_edge.gstreamer.planes import BufferLayout
 
 _DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
-"""GST_BASE_TRANSFORM_FLOW_DROPPED, which is a macro."""
+"""GST_BASE_TRANSFORM_FLOW_DROPPED, a macro that the bindings lack."""
 
 
 def _template(name: str, direction: Gst.PadDirection) -> Gst.PadTemplate:
@@ -24,30 +24,30 @@ def _template(name: str, direction: Gst.PadDirection) -> Gst.PadTemplate:
 TEMPLATES = (_template("sink", Gst.PadDirection.SINK), _template("src", Gst.PadDirection.SRC))
 
 
-class Owner(Protocol):
-    """Who decides about frames, counts them and speaks to the pipeline."""
+class TransformCallbacks(Protocol):
+    """What the transform leaves to the outer element: properties, policy, counters and messages on the bus."""
 
     def network_settings(self) -> NetworkSettings: ...
 
     def fail(self, error: Exception) -> None:
-        """Ends the pipeline with this error."""
+        """Posts the error on the bus, which ends the pipeline."""
         ...
 
-    def on_caps(self, work_ms: float, interval_ms: float) -> None:
-        """A frame of the new caps takes `work_ms`; they come every `interval_ms`, 0 for no fixed rate."""
+    def on_caps(self, processing_ms: float, interval_ms: float) -> None:
+        """Called with the processing time of a frame of the new caps, and their interval (0: variable frame rate)."""
         ...
 
-    def wants(self, pts: int, running_ns: int) -> bool:
-        """Whether the frame of this pts and running time, whose turn has come, is to be enlarged."""
+    def accepts(self, pts: int, running_ns: int) -> bool:
+        """Whether to upscale the frame with this pts and running time, which has just left the input queue."""
         ...
 
-    def on_upscaled(self, work_ms: float) -> None: ...
+    def on_upscaled(self, processing_ms: float) -> None: ...
 
-    def goes_on_after(self, error: SrEdgeError) -> bool:
-        """Whether the stream goes on without the frame that failed."""
+    def continues_after(self, error: SrEdgeError) -> bool:
+        """Whether the stream continues without the frame that failed."""
         ...
 
-    def passes_upstream(self, event: Gst.Event) -> bool: ...
+    def forwards_upstream(self, event: Gst.Event) -> bool: ...
 
     def on_end(self) -> None: ...
 
@@ -55,33 +55,33 @@ class Owner(Protocol):
 
 
 class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bindings have no types
-    """GStreamer calls the methods do_*. Nobody catches what they raise, so nothing is."""
+    """A GstBaseTransform. GStreamer calls its do_* methods; they must not raise, because nothing catches it."""
 
     __gtype_name__ = "GstSrEdgeTransform"
-    __gstmetadata__ = ("Inside of sredge", "Filter/Effect/Video", "Enlarges frames one by one", "sr_edge")
+    __gstmetadata__ = ("Inner element of sredge", "Filter/Effect/Video", "Upscales one frame at a time", "sr_edge")
     __gsttemplates__ = TEMPLATES
 
     _network: GstUpscaler
-    """Open from start to stop."""
+    """Set from start to stop."""
     _layouts: tuple[BufferLayout, BufferLayout]
-    """Of what goes in and what comes out; from the caps on, which come before the first frame."""
+    """Layouts of the input and output buffers; set by the caps, which precede the first frame."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, callbacks: TransformCallbacks) -> None:
         super().__init__()
-        self._owner = owner
+        self._callbacks = callbacks
         self._scale: int | None = None
 
     def do_start(self) -> bool:
         try:
             from sr_edge.gstreamer.network import GstUpscaler
 
-            self._network = GstUpscaler(self._owner.network_settings())
+            self._network = GstUpscaler(self._callbacks.network_settings())
             self._scale = self._network.scale
         except KeyboardInterrupt:
-            self._owner.fail(SrEdgeError("interrupted while the model was being loaded"))
+            self._callbacks.fail(SrEdgeError("interrupted while the model was being loaded"))
             return False
         except Exception as error:
-            self._owner.fail(error)
+            self._callbacks.fail(error)
             return False
         return True
 
@@ -91,62 +91,65 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         return True
 
     def do_transform_caps(self, direction: Gst.PadDirection, caps: Gst.Caps, filter: Gst.Caps | None) -> Gst.Caps:
-        change = upscaled_caps if direction == Gst.PadDirection.SINK else source_caps
-        changed = change(caps, self._scale)
-        return filter.intersect_full(changed, Gst.CapsIntersectMode.FIRST) if filter else changed
+        convert = upscaled_caps if direction == Gst.PadDirection.SINK else source_caps
+        converted = convert(caps, self._scale)
+        return filter.intersect_full(converted, Gst.CapsIntersectMode.FIRST) if filter else converted
 
     def do_get_unit_size(self, caps: Gst.Caps) -> tuple[bool, int]:
         info = GstVideo.VideoInfo.new_from_caps(caps)
         return (True, info.size) if info else (False, 0)
 
     def do_transform_size(
-        self, direction: Gst.PadDirection, caps: Gst.Caps, size: int, others: Gst.Caps
+        self, direction: Gst.PadDirection, caps: Gst.Caps, size: int, other_caps: Gst.Caps
     ) -> tuple[bool, int]:
-        """One frame a buffer, however much room its planes have."""
-        return self.do_get_unit_size(others)
+        """The size of one frame: a buffer contains one, however much padding it has."""
+        return self.do_get_unit_size(other_caps)
 
     def do_set_caps(self, caps: Gst.Caps, upscaled: Gst.Caps) -> bool:
         from sr_edge.gstreamer.layout import frame_interval_ms, layout_from_caps
 
         try:
             self._layouts = layout_from_caps(caps), layout_from_caps(upscaled)
-            self._owner.on_caps(self._network.warmed_up_ms(self._layouts[0]), frame_interval_ms(caps))
+            self._callbacks.on_caps(self._network.warmed_up_ms(self._layouts[0]), frame_interval_ms(caps))
         except Exception as error:
-            self._owner.fail(error)
+            self._callbacks.fail(error)
             return False
         return True
 
     def do_transform(self, source: Gst.Buffer, out: Gst.Buffer) -> Gst.FlowReturn:
         try:
-            if not self._owner.wants(source.pts, self.segment.to_running_time(Gst.Format.TIME, source.pts)):
+            if not self._callbacks.accepts(source.pts, self.segment.to_running_time(Gst.Format.TIME, source.pts)):
                 return _DROPPED
             started_s = time.perf_counter()
             self._upscale(source, out)
-            self._owner.on_upscaled(1e3 * (time.perf_counter() - started_s))
+            self._callbacks.on_upscaled(1e3 * (time.perf_counter() - started_s))
         except SrEdgeError as error:
-            return _DROPPED if self._owner.goes_on_after(error) else Gst.FlowReturn.ERROR
+            return _DROPPED if self._callbacks.continues_after(error) else Gst.FlowReturn.ERROR
         except Exception as error:
-            self._owner.fail(error)
+            self._callbacks.fail(error)
             return Gst.FlowReturn.ERROR
         return Gst.FlowReturn.OK
 
     def _upscale(self, source: Gst.Buffer, out: Gst.Buffer) -> None:
         from sr_edge.gstreamer.layout import layout_of_buffer
 
-        small, large = self._layouts
-        with source.map(Gst.MapFlags.READ) as read, out.map(Gst.MapFlags.WRITE) as written:
+        source_layout, out_layout = self._layouts
+        with source.map(Gst.MapFlags.READ) as source_map, out.map(Gst.MapFlags.WRITE) as out_map:
             self._network.upscale(
-                read.data, layout_of_buffer(source, small), written.data, layout_of_buffer(out, large)
+                source_map.data,
+                layout_of_buffer(source, source_layout),
+                out_map.data,
+                layout_of_buffer(out, out_layout),
             )
 
     def do_src_event(self, event: Gst.Event) -> bool:
-        if not self._owner.passes_upstream(event):
+        if not self._callbacks.forwards_upstream(event):
             return True
         return bool(GstBase.BaseTransform.do_src_event(self, event))
 
     def do_sink_event(self, event: Gst.Event) -> bool:
         if event.type == Gst.EventType.EOS:
-            self._owner.on_end()
+            self._callbacks.on_end()
         elif event.type == Gst.EventType.FLUSH_STOP:
-            self._owner.on_flush()
+            self._callbacks.on_flush()
         return bool(GstBase.BaseTransform.do_sink_event(self, event))

@@ -1,4 +1,4 @@
-"""Clips made on the spot, of frames that can be told apart."""
+"""Writes short clips whose frames can be identified, and reads them back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def grey(number: int) -> int:
-    """The level of frame `number`, told apart from its neighbours after any codec."""
+    """The gray level of frame `number`, which differs from its neighbours even after lossy compression."""
     return 20 + 8 * (number % 25)
 
 
@@ -29,7 +29,7 @@ def flat_frame(number: int, pts: int | None = None, pixel_format: PixelFormat = 
 
 
 def number_of(frame: VideoFrame) -> int:
-    """Which `flat_frame` of the first 25 this is."""
+    """The number of a frame that `flat_frame` made, up to 24."""
     return round((float(frame.planes[0].mean()) - 20) / 8)
 
 
@@ -43,7 +43,7 @@ def write_clip(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     audio_s: float = 0.0,
 ) -> Path:
-    """A video of flat frames at `pts`, with a tone beside it where `audio_s` is not 0."""
+    """Writes a video of uniform frames at `pts`, with a tone of `audio_s` seconds."""
     with av.open(path, "w") as container:
         # libx265 gives the first frames of short clips no valid decoding times where it reorders.
         options = {"libx264": {"g": "5"}, "libx265": {"bf": "0", "x265-params": "log-level=error"}}

@@ -1,4 +1,4 @@
-"""Small films for the tests of video files: made on the spot, with all that such a file may hold."""
+"""Writes short synthetic videos with audio, subtitles and metadata, and reads frames and packets back."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ MILLISECOND = Fraction(1, 1000)
 VIDEO_CLOCK = Fraction(1, 90_000)
 
 UNEVEN = (0, 3003, 6006, 9000, 9500, 20_000, 20_001, 30_000, 40_000, 50_000, 60_000, 70_000, 70_010, 73_000)
-"""Times in 1/90000 s that no frame rate has."""
+"""Timestamps in units of 1/90000 s that fit no frame rate."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """What a film is made of; its frames get lighter one by one.
+    """The properties of a synthetic video; each frame is lighter than the one before.
 
     Attributes:
-        audio: FFmpeg's encoder of a tone as long as the frames; none where empty.
+        audio: FFmpeg's encoder of a tone as long as the video; empty for no audio.
         subtitles: (start, duration, text) in milliseconds, in the format of the container.
-        matrix: the display matrix.
-        colour: range, matrix, primaries, transfer.
-        options: the encoder's own settings; those of the codec where empty.
+        matrix: The display matrix.
+        colour: Range, matrix, primaries, transfer.
+        options: Options of the encoder; empty for the defaults of these tests.
     """
 
     pts: Sequence[int] = tuple(range(0, 12 * 3000, 3000))
@@ -48,7 +48,7 @@ class Film:
 
 
 def shoot(path: Path, film: Film) -> Path:
-    """Writes the film; its times begin where its pts do."""
+    """Writes the video without shifting its timestamps."""
     clock = str(film.time_base.denominator)
     options = {"video_track_timescale": clock, "movie_timescale": clock} if path.suffix in (".mp4", ".mov") else {}
     with ExitStack() as stack:
@@ -85,12 +85,12 @@ def _video_stream(out: Any, film: Film) -> Any:
 
 
 def level(number: int) -> int:
-    """The grey of frame `number`, in 8 bits: told apart from its neighbours after any codec."""
+    """The 8-bit gray level of frame `number`, which differs from its neighbours even after lossy compression."""
     return 20 + 12 * (number % 16)
 
 
 def _picture(film: Film, number: int, pts: int) -> av.VideoFrame:
-    """Upper quarter: a slope; below: the frame's level."""
+    """A gradient in the upper quarter, and the gray level of the frame below it."""
     codes = np.full((film.height, film.width), level(number), np.uint8)
     codes[: film.height // 4] = np.linspace(16, 200, film.width).astype(np.uint8)
     if film.form.startswith("bgr"):
@@ -106,7 +106,7 @@ def _picture(film: Film, number: int, pts: int) -> av.VideoFrame:
 
 
 def samples_of(picture: Any, index: int) -> tuple[Any, int]:
-    """(height, width) codes of a plane, which may be written to, and how many of them are one step of 8 bits."""
+    """A writable (height, width) view of a plane, and the factor from 8-bit values to its values."""
     kind, step = (np.uint16, 4) if picture.format.name.endswith("10le") else (np.uint8, 1)
     plane = picture.planes[index]
     rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
@@ -141,28 +141,28 @@ def pictures_of(path: Path) -> list[Any]:
 
 
 def pts_of(path: Path) -> tuple[Fraction, list[int]]:
-    """Time base and pts of every frame."""
+    """The time base, and the pts of every frame."""
     with av.open(path) as container:
         return container.streams.video[0].time_base, [picture.pts for picture in container.decode(video=0)]
 
 
 def times_of(path: Path) -> list[Fraction]:
-    """When every frame is shown, in seconds."""
+    """The timestamp of every frame in seconds."""
     base, pts = pts_of(path)
     return [time * base for time in pts]
 
 
 def numbers_of(path: Path) -> list[int]:
-    """Which frames of `level` these are, by the luma of their lower half."""
-    found = []
+    """The number of each frame (see `level`), by the luma of its lower half."""
+    numbers = []
     for picture in pictures_of(path):
         luma, step = samples_of(picture, 0)
-        found.append(round((float(luma[picture.height // 2 :].mean()) / step - 20) / 12))
-    return found
+        numbers.append(round((float(luma[picture.height // 2 :].mean()) / step - 20) / 12))
+    return numbers
 
 
 def packets_of(path: Path, kind: str) -> list[tuple[Fraction, Fraction, bytes]]:
-    """Start and duration in seconds, and content, of every packet of the first stream of a kind."""
+    """Start and duration in seconds, and content, of every packet of the first stream of this media type."""
     with av.open(path) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [

@@ -1,4 +1,4 @@
-"""A preview that really serves, over a still picture that a network enlarges again and again."""
+"""A running preview server whose stream upscales the same image repeatedly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sr_edge.bundle import open_bundle
 from sr_edge.camera.enlarger import NetworkFrameUpscaler
 from sr_edge.camera.preview.access import Access
 from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler
-from sr_edge.camera.preview.repeated import RepeatedSource
+from sr_edge.camera.preview.repeated import RepeatingSource
 from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
 from sr_edge.camera.preview.show import PreviewStream
 from sr_edge.camera.sources_open import open_source
@@ -30,13 +30,13 @@ from sr_edge.image_files import write_picture
 from sr_edge.runtimes import Session, open_session
 from sr_edge.spec import Precision
 
-CHOICES = (EngineOption("onnxruntime", Precision.FP32), EngineOption("openvino", Precision.FP32))
+ENGINES = (EngineOption("onnxruntime", Precision.FP32), EngineOption("openvino", Precision.FP32))
 WIDTH, HEIGHT = 160, 90
 Pixels = npt.NDArray[np.uint8]
 
 
-def write_still(folder: Path) -> Path:
-    """A folder with one picture of soft waves and hard edges, which enlarging changes visibly."""
+def write_image(folder: Path) -> Path:
+    """A folder with one image of smooth waves and hard edges, which upscaling changes visibly."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     waves = np.stack([127 + 90 * np.sin(rows / 4 + columns / period) for period in (3, 5, 8)], -1)
     waves[(rows // 6 + columns // 6) % 5 == 0] = (20, 40, 200)
@@ -45,9 +45,9 @@ def write_still(folder: Path) -> Path:
     return folder
 
 
-def before_and_after(still: Path, session: Session) -> tuple[Pixels, Pixels]:
-    """What the page must show."""
-    source = open_source(str(still))
+def before_and_after(images: Path, session: Session) -> tuple[Pixels, Pixels]:
+    """The pixels that the page must show."""
+    source = open_source(str(images))
     frame = next(iter(source.frames()))
     source.close()
     upscaler = NetworkFrameUpscaler(session)
@@ -63,7 +63,7 @@ def psnr_db(left: Pixels, right: Pixels) -> float:
 
 @contextmanager
 def serving(stream: PreviewStream, stream_info: StreamInfo, access: Access) -> Iterator[int]:
-    """The port of a server that runs in a thread of its own."""
+    """Runs a server in another thread and yields its port."""
     with listening_socket("127.0.0.1", 0) as listening:
         server = server_for(preview_app(stream, stream_info, access))
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name="preview-server")
@@ -77,13 +77,13 @@ def serving(stream: PreviewStream, stream_info: StreamInfo, access: Access) -> I
 
 
 @contextmanager
-def showing(bundle: Path, still: Path) -> Iterator[PreviewStream]:
-    """Thirty times a second the same picture, through ONNX Runtime to begin with."""
+def running_stream(bundle: Path, images: Path) -> Iterator[PreviewStream]:
+    """A stream of the same image at 30 frames per second, upscaled with ONNX Runtime at first."""
     with open_bundle(bundle) as opened:
         upscaler = SwitchableFrameUpscaler(
-            lambda choice: open_session(opened, choice.runtime, choice.precision), CHOICES[0]
+            lambda option: open_session(opened, option.runtime, option.precision), ENGINES[0]
         )
-        stream = PreviewStream(PacedSource(RepeatedSource(lambda: open_source(str(still)))), upscaler)
+        stream = PreviewStream(PacedSource(RepeatingSource(lambda: open_source(str(images)))), upscaler)
         stream.start()
         try:
             yield stream
@@ -92,25 +92,25 @@ def showing(bundle: Path, still: Path) -> Iterator[PreviewStream]:
             upscaler.close()
 
 
-STREAM_INFO = StreamInfo(source="still", model="tiny.sredge", scale=2, policy="latest", choices=CHOICES)
+STREAM_INFO = StreamInfo(source="still", model="tiny.sredge", scale=2, policy="latest", engines=ENGINES)
 
 
 @dataclass(frozen=True)
-class SentPair:
-    """A message as the page reads it."""
+class DecodedPair:
+    """A message with frames, decoded as the page does."""
 
     header: dict[str, Any]
     before: Pixels
     after: Pixels
 
 
-def unpacked(message: bytes) -> SentPair:
+def decode_pair(message: bytes) -> DecodedPair:
     (length,) = struct.unpack(">I", message[:4])
     header = json.loads(message[4 : 4 + length])
     middle = 4 + length + header["before"][2]
-    return SentPair(header, _decoded(message[4 + length : middle]), _decoded(message[middle:]))
+    return DecodedPair(header, _decode_jpeg(message[4 + length : middle]), _decode_jpeg(message[middle:]))
 
 
-def _decoded(jpeg: bytes) -> Pixels:
+def _decode_jpeg(jpeg: bytes) -> Pixels:
     image = pytest.importorskip("PIL.Image")
     return np.asarray(image.open(BytesIO(jpeg)).convert("RGB"))

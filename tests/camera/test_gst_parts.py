@@ -1,60 +1,62 @@
-"""What the element is made of and needs no GStreamer: counts, latency, layouts."""
+"""The element's frame counters and its latency, which need no GStreamer."""
 
 from __future__ import annotations
 
 import pytest
 
-from sr_edge.camera.frame import Colour, PixelFormat
-from sr_edge.errors import FrameError
-from sr_edge.gstreamer.planes import BufferLayout
-from sr_edge.gstreamer.tally import FrameCounters, earliest_after_qos, is_notable, latency_ns, reaches_round
-from tests.expected_errors import raises
+from sr_edge.gstreamer.tally import (
+    FrameCounters,
+    earliest_after_qos,
+    is_significant_increase,
+    latency_ns,
+    reaches_power_of_ten,
+)
 
-NO_TIME = 2**64 - 1
+NO_TIMESTAMP = 2**64 - 1
 
 
-def test_a_frame_whose_turn_comes_tells_of_those_that_were_displaced() -> None:
-    counters = FrameCounters(most_waiting=2)
+def test_a_dequeued_frame_shows_which_earlier_ones_were_displaced() -> None:
+    counters = FrameCounters(queue_frames=2)
     for pts in (0, 10, 20, 30):
-        counters.enter(pts)
-    counters.arrive(0)
+        counters.receive(pts)
+    counters.dequeue(0)
     assert counters.dropped == 0
-    counters.arrive(30)
+    counters.dequeue(30)
     assert counters.dropped == 2
 
 
-def test_late_frames_are_dropped_ones() -> None:
+def test_late_frames_count_as_dropped() -> None:
     counters = FrameCounters()
     for pts in (0, 10):
-        counters.enter(pts)
-        counters.arrive(pts)
+        counters.receive(pts)
+        counters.dequeue(pts)
     counters.refuse()
-    assert (counters.entered, counters.dropped) == (2, 1)
+    assert (counters.received, counters.dropped) == (2, 1)
 
 
-def test_frames_without_a_time_are_counted_all_the_same() -> None:
-    counters = FrameCounters(most_waiting=1)
+def test_frames_without_a_timestamp_are_counted() -> None:
+    counters = FrameCounters(queue_frames=1)
     for _ in range(9):
-        counters.enter(NO_TIME)
-    counters.arrive(NO_TIME)
+        counters.receive(NO_TIMESTAMP)
+    counters.dequeue(NO_TIMESTAMP)
     assert counters.dropped == 6
-    counters.arrive(NO_TIME)
+    counters.dequeue(NO_TIMESTAMP)
     counters.end()
     assert counters.dropped == 7
 
 
 def test_a_seek_drops_nothing() -> None:
-    counters = FrameCounters(most_waiting=1)
-    counters.enter(0)
-    counters.enter(10)
+    counters = FrameCounters(queue_frames=1)
+    counters.receive(0)
+    counters.receive(10)
     counters.flush()
-    counters.enter(0)
-    counters.arrive(0)
+    counters.receive(0)
+    counters.dequeue(0)
     counters.end()
-    assert (counters.entered, counters.dropped) == (1, 0)
+    assert (counters.received, counters.dropped) == (1, 0)
 
 
-def test_failures_in_a_row_end_with_a_frame_that_works() -> None:
+def test_an_upscaled_frame_ends_a_row_of_failures() -> None:
     counters = FrameCounters()
     counters.fail()
     counters.fail()
@@ -64,39 +66,23 @@ def test_failures_in_a_row_end_with_a_frame_that_works() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "says"), [(0, 1, True), (1, 2, False), (9, 10, True), (3, 120, True), (100, 999, False)]
+    ("before", "now", "is_reported"), [(0, 1, True), (1, 2, False), (9, 10, True), (3, 120, True), (100, 999, False)]
 )
-def test_counts_are_said_at_round_numbers(before: int, now: int, says: bool) -> None:
-    assert reaches_round(before, now) is says
+def test_counts_are_reported_at_powers_of_ten(before: int, now: int, is_reported: bool) -> None:
+    assert reaches_power_of_ten(before, now) is is_reported
 
 
-def test_a_network_that_cannot_keep_up_adds_the_wait_for_the_frame_before() -> None:
-    assert latency_ns(work_ms=20, interval_ms=33) == 20_000_000
-    assert latency_ns(work_ms=40, interval_ms=33) == 80_000_000
+def test_a_slow_network_adds_the_wait_for_the_previous_frame() -> None:
+    assert latency_ns(processing_ms=20, interval_ms=33) == 20_000_000
+    assert latency_ns(processing_ms=40, interval_ms=33) == 80_000_000
 
 
-def test_small_changes_of_latency_are_not_worth_a_message() -> None:
-    assert is_notable(0, 1)
-    assert not is_notable(20_000_000, 24_000_000)
-    assert is_notable(20_000_000, 26_000_000)
+def test_small_increases_of_latency_are_not_reported() -> None:
+    assert is_significant_increase(0, 1)
+    assert not is_significant_increase(20_000_000, 24_000_000)
+    assert is_significant_increase(20_000_000, 26_000_000)
 
 
-def test_a_sink_that_is_behind_is_let_catch_up() -> None:
+def test_a_late_sink_can_catch_up() -> None:
     assert earliest_after_qos(1000, 50) == 1100
     assert earliest_after_qos(1000, -50) == 950
-
-
-def test_planes_are_views_at_their_offsets_and_strides() -> None:
-    layout = BufferLayout(PixelFormat.NV12, 5, 3, (4, 40), (8, 10), Colour())
-    memory = memoryview(bytearray(range(60)))
-    luma, chroma = layout.planes(memory)
-    assert luma.tolist() == [[4, 5, 6, 7, 8], [12, 13, 14, 15, 16], [20, 21, 22, 23, 24]]
-    assert chroma[1].tolist() == [[50, 51], [52, 53], [54, 55]]
-    luma[0, 0] = 99
-    assert memory[4] == 99
-
-
-def test_a_plane_beyond_the_buffer_is_refused() -> None:
-    layout = BufferLayout(PixelFormat.RGB, 64, 48, (0,), (192,), Colour())
-    with raises(FrameError, found=9215, wanted=9216):
-        layout.planes(memoryview(bytes(9215)))

@@ -1,4 +1,4 @@
-"""Pipelines as sources, run by the system's Python, which alone has GStreamer's bindings; skipped where it has none."""
+"""GStreamer pipelines as sources. They run in the system's Python, which has the bindings; skipped without them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 
 import pytest
 
+import sr_edge
 from tests.camera.stand_ins import TIMEOUT_S
 
 pytestmark = pytest.mark.services
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(sr_edge.__file__).resolve().parents[1]
 PROGRAM = """
 import json, sys
 from sr_edge.errors import StreamError
 from sr_edge.camera import SourceOptions, open_source
-said, frames = [], []
+events, frames = [], []
 try:
-    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=said.append))
+    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=events.append))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):
             source.close()
-    print(json.dumps({"is_live": source.is_live, "frames": frames, "said": said}))
+    print(json.dumps({"is_live": source.is_live, "frames": frames, "events": events}))
 except StreamError as error:
     print(json.dumps({"error": [str(error), error.problem, error.found, error.remedy]}))
 """
@@ -36,13 +37,13 @@ except StreamError as error:
 
 @pytest.fixture(scope="module", autouse=True)
 def bindings() -> None:
-    """Skips where the system's Python lacks the bindings, or cannot use the packages installed for this one."""
+    """Skips if the system's Python lacks the bindings, or is another version than this one."""
     code = "import sys, gi; gi.require_version('GstVideo', '1.0'); print(*sys.version_info[:2])"
     try:
         done = subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, text=True, check=False)
     except OSError:
-        pytest.skip("gstreamer: there is no /usr/bin/python3")
-    if done.returncode or done.stdout.split() != [str(part) for part in sys.version_info[:2]]:
+        pytest.skip("gstreamer: /usr/bin/python3 does not exist")
+    if done.returncode or done.stdout.split() != [str(number) for number in sys.version_info[:2]]:
         pytest.skip(
             "gstreamer: the system's Python has no bindings, or another version; `make setup-gst` installs them"
         )
@@ -55,35 +56,35 @@ def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
 
 
-def frames_of(pipeline: str, count: int = 100) -> dict[str, Any]:
+def run_pipeline(pipeline: str, count: int = 100) -> dict[str, Any]:
     done = system_python("-c", PROGRAM, pipeline, str(count))
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 @pytest.mark.parametrize(
     ("form", "name"), [("I420", "yuv420p"), ("NV12", "nv12"), ("RGB", "rgb24"), ("P010_10LE", "p010le")]
 )
-def test_every_frame_with_its_time_and_odd_sizes(form: str, name: str) -> None:
+def test_every_frame_has_its_timestamp_and_odd_size(form: str, name: str) -> None:
     caps = f"video/x-raw,format={form},width=323,height=51,framerate=25/1"
-    found = frames_of(f"videotestsrc num-buffers=3 pattern=white ! {caps}")
-    assert not found["is_live"]
-    assert [frame[:4] for frame in found["frames"]] == [[name, 323, 51, 40_000_000 * n] for n in range(3)]
-    white = {"rgb24": 255, "p010le": 940 * 64}.get(name, 235)
-    assert all(abs(frame[4] - white) <= (256 if name == "p010le" else 1) for frame in found["frames"])
+    result = run_pipeline(f"videotestsrc num-buffers=3 pattern=white ! {caps}")
+    assert not result["is_live"]
+    assert [frame[:4] for frame in result["frames"]] == [[name, 323, 51, 40_000_000 * n] for n in range(3)]
+    white_level = {"rgb24": 255, "p010le": 940 * 64}.get(name, 235)
+    assert all(abs(frame[4] - white_level) <= (256 if name == "p010le" else 1) for frame in result["frames"])
 
 
-def test_a_live_pipeline_that_ends_is_started_again() -> None:
-    found = frames_of("videotestsrc is-live=true num-buffers=3 ! video/x-raw,format=RGB,width=32,height=16", 5)
-    assert found["is_live"]
-    times = [frame[3] for frame in found["frames"]]
+def test_a_live_pipeline_that_ends_is_restarted() -> None:
+    result = run_pipeline("videotestsrc is-live=true num-buffers=3 ! video/x-raw,format=RGB,width=32,height=16", 5)
+    assert result["is_live"]
+    times = [frame[3] for frame in result["frames"]]
     assert times[0] == 0
     assert times == sorted(set(times))
     assert len(times) == 5
-    lost, back = found["said"]
-    assert all(line.startswith("gst:videotestsrc ") for line in (lost, back))
-    assert "ended" in lost  # and did not fall silent
+    lost, restarted = result["events"]
+    assert all(line.startswith("gst:videotestsrc ") for line in (lost, restarted))
+    assert "ended" in lost  # not a timeout
 
 
 @pytest.mark.parametrize(
@@ -99,10 +100,10 @@ def test_a_live_pipeline_that_ends_is_started_again() -> None:
         ("fakesrc name=a user-pw=hunter2", "fakesrc name=a user-pw=***", ""),
     ],
 )
-def test_a_pipeline_that_is_wrong(pipeline: str, shown: str, reason: str) -> None:
-    message, problem, found, remedy = frames_of(pipeline)["error"]
+def test_an_invalid_pipeline_is_an_error(pipeline: str, shown: str, reason: str) -> None:
+    message, problem, found, remedy = run_pipeline(pipeline)["error"]
     assert found == f"gst:{shown}" and problem.startswith(f"gst:{shown}: ")
-    assert reason in problem  # in GStreamer's words
+    assert reason in problem  # GStreamer's own text
     assert "gst-launch-1.0" in remedy
     assert "hunter2" not in message
 

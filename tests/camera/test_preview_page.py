@@ -1,4 +1,4 @@
-"""The page in a real Chromium: its pixels are the network's, the slider divides them, engines change, nothing leaks."""
+"""The page in Chromium: pixels, slider, statistics, switching between engines, and no external requests."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.camera.preview_here import (
     Pixels,
     before_and_after,
     psnr_db,
+    running_stream,
     serving,
-    showing,
-    write_still,
+    write_image,
 )
 
 pytestmark = pytest.mark.services
@@ -46,35 +46,35 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_still(tmp_path_factory.mktemp("still") / "pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image(tmp_path_factory.mktemp("images") / "images")
 
 
 @pytest.fixture(scope="module")
-def address(bundle: Path, still: Path) -> Iterator[str]:
-    with showing(bundle, still) as stream, serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
+def address(bundle: Path, images: Path) -> Iterator[str]:
+    with running_stream(bundle, images) as stream, serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    """The open page with pictures on it; fails where it complains or asks another host for something."""
+    """The open page with images; fails if it logs an error or sends a request to another host."""
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
+    errors: list[str] = []
     hosts: set[str] = set()
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
     opened.goto(address, wait_until="domcontentloaded")
     opened.wait_for_selector("html[data-frames]", state="attached", timeout=LIMIT_MS)
     yield opened
     opened.close()
-    assert complaints == []
+    assert errors == []
     assert hosts <= {urlsplit(address).netloc, ""}
 
 
-def choose(page: Any, name: str, value: str) -> None:
-    """As a person does: by a click on the label."""
+def click_option(page: Any, name: str, value: str) -> None:
+    """Clicks the label of a radio button."""
     page.locator(f'label:has(input[name="{name}"][value="{value}"])').click()
 
 
@@ -84,26 +84,26 @@ def canvas_pixels(page: Any, name: str) -> Pixels:
 
 
 def screenshot(page: Any, folder: Path) -> Pixels:
-    """What a person sees of the pictures, the divider and labels over them."""
+    """The visible images, with the divider and the labels over them."""
     file = folder / "view.png"
     page.locator("#view").screenshot(path=file)
     return read_picture(file).pixels.astype(np.uint8)
 
 
-def test_both_canvases_hold_the_right_pixels(page: Any, still: Path, session: Session) -> None:
-    before, after = before_and_after(still, session)
-    choose(page, "enlarge", "pixels")
+def test_both_canvases_show_the_right_pixels(page: Any, images: Path, session: Session) -> None:
+    before, after = before_and_after(images, session)
+    click_option(page, "interpolation", "nearest")
     assert psnr_db(canvas_pixels(page, "after"), after) > 35
     assert psnr_db(canvas_pixels(page, "before"), before.repeat(2, 0).repeat(2, 1)) > 35
-    choose(page, "enlarge", "smooth")
+    click_option(page, "interpolation", "smooth")
     assert psnr_db(canvas_pixels(page, "before"), before.repeat(2, 0).repeat(2, 1)) < 35
 
 
-def test_the_slider_divides_before_from_after(page: Any, still: Path, session: Session, tmp_path: Path) -> None:
-    before, after = before_and_after(still, session)
-    choose(page, "enlarge", "pixels")
-    choose(page, "size", "1")
-    sides = {"before": before.repeat(2, 0).repeat(2, 1), "after": after}
+def test_the_slider_divides_before_from_after(page: Any, images: Path, session: Session, tmp_path: Path) -> None:
+    before, after = before_and_after(images, session)
+    click_option(page, "interpolation", "nearest")
+    click_option(page, "zoom", "1")
+    expected = {"before": before.repeat(2, 0).repeat(2, 1), "after": after}
     for share in (0.25, 0.75):
         box = page.locator("#slider").bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"])
@@ -112,17 +112,17 @@ def test_the_slider_divides_before_from_after(page: Any, still: Path, session: S
         page.mouse.up()
         seen = screenshot(page, tmp_path)
         assert seen.shape == after.shape
-        border = round(share * seen.shape[1])
-        assert looks_like(seen[:, : border - 20], "before", sides, slice(0, border - 20))
-        assert looks_like(seen[:, border + 20 :], "after", sides, slice(border + 20, None))
+        divider = round(share * seen.shape[1])
+        assert looks_like(seen[:, : divider - 20], "before", expected, slice(0, divider - 20))
+        assert looks_like(seen[:, divider + 20 :], "after", expected, slice(divider + 20, None))
 
 
-def looks_like(seen: Pixels, wanted: str, sides: dict[str, Pixels], columns: slice) -> bool:
-    """Below the labels, and far enough from the grip: nearly that side's pixels and clearly not the other's."""
+def looks_like(seen: Pixels, name: str, images: dict[str, Pixels], columns: slice) -> bool:
+    """Whether the rows below the labels show the named image, and clearly not the other one."""
     rows = slice(48, None)
-    likeness = {name: psnr_db(seen[rows], side[rows, columns]) for name, side in sides.items()}
-    other = "after" if wanted == "before" else "before"
-    return likeness[wanted] > 35 and likeness[wanted] > likeness[other] + 6
+    likeness_db = {key: psnr_db(seen[rows], image[rows, columns]) for key, image in images.items()}
+    other = "after" if name == "before" else "before"
+    return likeness_db[name] > 35 and likeness_db[name] > likeness_db[other] + 6
 
 
 def test_the_slider_can_be_moved_by_keys(page: Any) -> None:
@@ -134,25 +134,25 @@ def test_the_slider_can_be_moved_by_keys(page: Any) -> None:
     assert page.locator("#divider").evaluate("divider => divider.style.left") == "50.5%"
 
 
-def test_figures_and_graphs_come_alive(page: Any) -> None:
+def test_statistics_and_graphs_are_updated(page: Any) -> None:
     page.wait_for_selector("#rate path.first", state="attached", timeout=LIMIT_MS)
     page.wait_for_selector("#latency path.second", state="attached", timeout=LIMIT_MS)
     assert page.locator("#state-text").inner_text() == "Live"
     assert float(page.locator("#rate b").inner_text()) > 0
     assert page.locator("#latency b").inner_text().endswith(" ms")
-    assert "160 × 90 → 320 × 180" in page.locator("#facts").inner_text()
+    assert "160 × 90 → 320 × 180" in page.locator("#stream-info").inner_text()
 
 
 def test_the_engine_is_changed_by_a_click(page: Any) -> None:
-    running = page.locator("html").get_attribute("data-made-by")
-    other = next(choice.label for choice in STREAM_INFO.choices if choice.label != running)
-    choose(page, "engine", other)
-    page.wait_for_selector(f'html[data-made-by="{other}"]', state="attached", timeout=LIMIT_MS)
+    running = page.locator("html").get_attribute("data-engine")
+    other = next(option.label for option in STREAM_INFO.engines if option.label != running)
+    click_option(page, "engine", other)
+    page.wait_for_selector(f'html[data-engine="{other}"]', state="attached", timeout=LIMIT_MS)
     page.wait_for_selector(f'input[value="{other}"]:checked', state="attached", timeout=LIMIT_MS)
 
 
-def test_a_lost_connection_is_said(browser: Any, bundle: Path, still: Path) -> None:
-    with showing(bundle, still) as stream, browser.new_page() as page:
+def test_a_lost_connection_is_reported(browser: Any, bundle: Path, images: Path) -> None:
+    with running_stream(bundle, images) as stream, browser.new_page() as page:
         with serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
             page.goto(f"http://127.0.0.1:{port}/", wait_until="domcontentloaded")
             page.wait_for_selector('#state[data-state="live"]', timeout=LIMIT_MS)
@@ -162,7 +162,7 @@ def test_a_lost_connection_is_said(browser: Any, bundle: Path, still: Path) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out_of_the_window(browser: Any, address: str, width: int, scheme: str) -> None:
+def test_nothing_overflows_the_window(browser: Any, address: str, width: int, scheme: str) -> None:
     with browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
         page.goto(address, wait_until="domcontentloaded")
         page.wait_for_selector("html[data-frames]", state="attached", timeout=LIMIT_MS)

@@ -1,4 +1,4 @@
-"""Video files: every frame at its own time, and all else as it was. Bicubic stands in for the network."""
+"""Upscaled video files keep timestamps, streams and metadata. Bicubic interpolation stands in for the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from av.stream import Disposition
 from sr_edge.camera.enlarger import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.camera.frame import PixelFormat
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
-from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.films import (
@@ -43,7 +43,7 @@ def upscaled(source: Path, target: Path, settings: VideoSettings | None = None, 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 @pytest.mark.parametrize("start", [0, 45_001], ids=["from-0", "late"])
-def test_uneven_times_are_exact(tmp_path: Path, suffix: str, start: int) -> None:
+def test_uneven_timestamps_are_exact(tmp_path: Path, suffix: str, start: int) -> None:
     pts = [start + time for time in UNEVEN]
     source = shoot(tmp_path / f"in{suffix}", Film(pts))
     result = upscaled(source, tmp_path / f"out{suffix}")
@@ -54,21 +54,21 @@ def test_uneven_times_are_exact(tmp_path: Path, suffix: str, start: int) -> None
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_times_in_milliseconds_are_exact(tmp_path: Path, suffix: str) -> None:
+def test_timestamps_in_milliseconds_are_exact(tmp_path: Path, suffix: str) -> None:
     source = shoot(tmp_path / "in.mkv", Film([7, 40, 41, 90, 300], Fraction(1, 1000)))
     upscaled(source, tmp_path / f"out{suffix}")
     assert pts_of(tmp_path / f"out{suffix}") == (Fraction(1, 1000), [7, 40, 41, 90, 300])
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("h264", ".mkv"), ("vp9", ".webm")])
-def test_matroska_rounds_times_to_milliseconds(tmp_path: Path, codec: str, suffix: str) -> None:
+def test_matroska_rounds_timestamps_to_milliseconds(tmp_path: Path, codec: str, suffix: str) -> None:
     source = shoot(tmp_path / "in.mp4", Film(UNEVEN))
     upscaled(source, tmp_path / f"out{suffix}", VideoSettings(VideoCodec(codec)))
     assert times_of(tmp_path / f"out{suffix}") == [Fraction(round(time / 90), 1000) for time in UNEVEN]
 
 
-def test_frames_before_an_edit_lists_start_stay_hidden(tmp_path: Path) -> None:
-    """Players begin in the middle of a group of frames, whose first ones are decoded and never shown."""
+def test_frames_before_the_start_of_an_edit_list_stay_hidden(tmp_path: Path) -> None:
+    """Players start within a group of pictures, whose first frames are decoded and never displayed."""
     source = shoot(tmp_path / "in.mp4", Film(range(-9000, 27_000, 3000)))
     with av.open(source) as container:
         assert container.streams.video[0].frames == 12
@@ -78,19 +78,19 @@ def test_frames_before_an_edit_lists_start_stay_hidden(tmp_path: Path) -> None:
     assert numbers_of(tmp_path / "out.mp4") == list(range(3, 12))
 
 
-def test_a_transport_stream_begins_at_zero(tmp_path: Path) -> None:
+def test_a_transport_stream_starts_at_zero(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.ts", Film([90_000 + time for time in UNEVEN], audio="aac"))
     upscaled(source, tmp_path / "out.mp4")
     before, after = times_of(source), times_of(tmp_path / "out.mp4")
-    sound_before, sound_after = packets_of(source, "audio"), packets_of(tmp_path / "out.mp4", "audio")
+    audio_before, audio_after = packets_of(source, "audio"), packets_of(tmp_path / "out.mp4", "audio")
     shift = before[0] - after[0]
     assert [time - shift for time in before] == after
-    assert [start - shift for start, _, _ in sound_before] == [start for start, _, _ in sound_after]
-    assert min(after[0], sound_after[0][0]) == 0
+    assert [start - shift for start, _, _ in audio_before] == [start for start, _, _ in audio_after]
+    assert min(after[0], audio_after[0][0]) == 0
 
 
 @pytest.mark.parametrize(("name", "codec"), [("in.avi", "mpeg4"), ("in.avi", "libx264"), ("in.h264", "libx264")])
-def test_containers_without_times_are_shown_evenly(tmp_path: Path, name: str, codec: str) -> None:
+def test_containers_without_timestamps_get_a_constant_rate(tmp_path: Path, name: str, codec: str) -> None:
     source = shoot(tmp_path / name, Film(range(20), Fraction(1, 30), codec))
     upscaled(source, tmp_path / "out.mp4")
     assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
@@ -98,7 +98,7 @@ def test_containers_without_times_are_shown_evenly(tmp_path: Path, name: str, co
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
-def test_a_unit_of_time_need_not_be_one_over_a_number(tmp_path: Path, name: str) -> None:
+def test_a_time_base_with_a_numerator_above_1(tmp_path: Path, name: str) -> None:
     frame = Fraction(1001, 30_000)
     source = shoot(tmp_path / "in.avi", Film(range(20), frame, "mpeg4"))
     upscaled(source, tmp_path / name)
@@ -108,21 +108,21 @@ def test_a_unit_of_time_need_not_be_one_over_a_number(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize(("suffix", "audio"), [(".mp4", "aac"), (".mkv", "aac"), (".webm", "libopus"), (".mov", "aac")])
-def test_audio_is_copied_to_the_bit_at_its_times(tmp_path: Path, suffix: str, audio: str) -> None:
+def test_audio_packets_and_timestamps_are_copied(tmp_path: Path, suffix: str, audio: str) -> None:
     codec = {".webm": "libvpx-vp9"}.get(suffix, "libx264")
     base = Fraction(1, 90_000) if suffix in (".mp4", ".mov") else Fraction(1, 1000)
     pts = UNEVEN if base.denominator == 90_000 else [time // 10 for time in UNEVEN if time != 20_001]
     source = shoot(tmp_path / f"in{suffix}", Film(pts, base, codec, audio=audio))
     result = upscaled(source, tmp_path / f"out{suffix}")
-    sound = packets_of(source, "audio")
-    assert len(sound) > 30
-    assert packets_of(tmp_path / f"out{suffix}", "audio") == sound
+    packets = packets_of(source, "audio")
+    assert len(packets) > 30
+    assert packets_of(tmp_path / f"out{suffix}", "audio") == packets
     assert pts_of(tmp_path / f"out{suffix}") == pts_of(source)
     assert result.copied == (f"stream 1 (audio {audio.removeprefix('lib')})",)
 
 
-def test_audio_before_zero_moves_nothing_in_matroska(tmp_path: Path) -> None:
-    """What an AAC decoder swallows lies before 0; FFmpeg by itself would move everything to make room."""
+def test_audio_before_zero_shifts_no_timestamp_in_matroska(tmp_path: Path) -> None:
+    """The priming samples of AAC are before 0; by default, FFmpeg would shift all timestamps."""
     source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 9000), audio="aac"))
     upscaled(source, tmp_path / "out.mkv")
     assert packets_of(source, "audio")[0][0] < 0
@@ -136,15 +136,15 @@ def test_subtitles_are_copied(tmp_path: Path, suffix: str) -> None:
     lines = [(100, 300, "one"), (400, 50, "two"), (600, 100, "three")]
     source = shoot(tmp_path / f"in{suffix}", Film(subtitles=lines))
     upscaled(source, tmp_path / f"out{suffix}")
-    found = packets_of(tmp_path / f"out{suffix}", "subtitle")
-    assert found == packets_of(source, "subtitle")
-    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in found] == [line[:2] for line in lines]
+    packets = packets_of(tmp_path / f"out{suffix}", "subtitle")
+    assert packets == packets_of(source, "subtitle")
+    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in packets] == [line[:2] for line in lines]
 
 
 @pytest.mark.parametrize(("copied", "kinds"), [("all", {"video", "audio", "subtitle"}), ("audio", {"video", "audio"})])
-def test_streams_that_are_not_wanted_are_left_out_and_named(tmp_path: Path, copied: str, kinds: set[str]) -> None:
+def test_streams_that_are_not_selected_are_left_out_and_noted(tmp_path: Path, copied: str, kinds: set[str]) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
-    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(copied=Copied(copied)))
+    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(copied_streams=StreamSelection(copied)))
     with av.open(tmp_path / "out.mp4") as container:
         assert {stream.type for stream in container.streams} == kinds
     assert (result.notes == ()) == (copied == "all")
@@ -152,7 +152,7 @@ def test_streams_that_are_not_wanted_are_left_out_and_named(tmp_path: Path, copi
 
 
 def add_to_copy(plain: Path, path: Path, add: Callable[[Any], Callable[[], None]]) -> None:
-    """Copies the video of `plain`, with what `add` puts into the new file, and takes `plain` away."""
+    """Copies the video of `plain`, adds to the new file what `add` writes, and removes `plain`."""
     with av.open(plain) as container, av.open(path, "w") as out:
         video = out.add_stream_from_template(container.streams.video[0], opaque=True)
         write = add(out)
@@ -164,7 +164,7 @@ def add_to_copy(plain: Path, path: Path, add: Callable[[Any], Callable[[], None]
     plain.unlink()
 
 
-def test_a_cover_is_left_out_and_named(tmp_path: Path) -> None:
+def test_a_cover_picture_is_left_out_and_noted(tmp_path: Path) -> None:
     def add_cover(out: Any) -> Callable[[], None]:
         cover = out.add_stream("png")
         cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
@@ -178,7 +178,7 @@ def test_a_cover_is_left_out_and_named(tmp_path: Path) -> None:
     assert pts_of(tmp_path / "out.mp4") == pts_of(tmp_path / "in.mp4")
 
 
-def test_fonts_come_along_in_matroska(tmp_path: Path) -> None:
+def test_attached_fonts_are_copied_in_matroska(tmp_path: Path) -> None:
     def add_font(out: Any) -> Callable[[], None]:
         out.add_attachment("letters.ttf", "font/ttf", b"a font")
         return lambda: None
@@ -195,32 +195,34 @@ def test_fonts_come_along_in_matroska(tmp_path: Path) -> None:
     assert upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4").notes == ("left out: stream 1 (attachment)",)
 
 
-def test_times_that_start_again_go_on(tmp_path: Path) -> None:
-    """Two recordings put together as bytes."""
+def test_timestamps_that_restart_are_continued(tmp_path: Path) -> None:
+    """Two recordings whose bytes were concatenated."""
     source = shoot(tmp_path / "in.ts", Film(range(90_000, 120_000, 3000)))
     source.write_bytes(2 * source.read_bytes())
     result = upscaled(source, tmp_path / "out.mp4")
     assert times_of(tmp_path / "out.mp4") == [Fraction(number, 30) for number in range(20)]
     assert numbers_of(tmp_path / "out.mp4") == [*range(10), *range(10)]
-    assert result.notes == ("times that did not rise moved the last frames by 0.333333 s; sound may be out of step",)
+    assert result.notes == (
+        "timestamps that did not increase moved the last frames by 0.333333 s; the audio may be out of sync",
+    )
 
 
-QUARTER_TURN = (0, 65_536, 0, -65_536, 0, 0, 48 << 16, 0, 1 << 30)
+ROTATED_90 = (0, 65_536, 0, -65_536, 0, 0, 48 << 16, 0, 1 << 30)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_a_turn_is_kept_and_not_made(tmp_path: Path, suffix: str) -> None:
-    source = shoot(tmp_path / f"in{suffix}", Film(matrix=QUARTER_TURN))
+def test_the_display_matrix_is_kept_and_not_applied(tmp_path: Path, suffix: str) -> None:
+    source = shoot(tmp_path / f"in{suffix}", Film(matrix=ROTATED_90))
     upscaled(source, tmp_path / f"out{suffix}")
     small, large = pictures_of(source)[0], pictures_of(tmp_path / f"out{suffix}")[0]
     assert (large.width, large.height) == (128, 96)
     assert large.rotation == small.rotation == -90
-    moved = struct.unpack("=9i", bytes(large.side_data["DISPLAYMATRIX"]))
-    assert moved == (*QUARTER_TURN[:6], 96 << 16, 0, 1 << 30)
+    matrix = struct.unpack("=9i", bytes(large.side_data["DISPLAYMATRIX"]))
+    assert matrix == (*ROTATED_90[:6], 96 << 16, 0, 1 << 30)
 
 
-def test_a_turn_is_kept_in_matroska(tmp_path: Path) -> None:
-    upscaled(shoot(tmp_path / "in.mp4", Film(matrix=QUARTER_TURN)), tmp_path / "out.mkv")
+def test_the_display_matrix_is_kept_in_matroska(tmp_path: Path) -> None:
+    upscaled(shoot(tmp_path / "in.mp4", Film(matrix=ROTATED_90)), tmp_path / "out.mkv")
     assert pictures_of(tmp_path / "out.mkv")[0].rotation == -90
 
 
@@ -238,16 +240,16 @@ def test_colour_and_aspect_are_kept(tmp_path: Path, suffix: str, colour: tuple[i
 
 
 @pytest.mark.parametrize("codec", [None, VideoCodec.H264])
-def test_hdr_metadata_is_kept_or_named(tmp_path: Path, codec: VideoCodec | None) -> None:
+def test_hdr_metadata_is_kept_or_noted(tmp_path: Path, codec: VideoCodec | None) -> None:
     display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-    told = f"log-level=none:hdr10=1:master-display={display}:max-cll=1000,400"
-    film = Film(codec="libx265", form="yuv420p10le", colour=(1, 9, 9, 16), options={"x265-params": told})
+    params = f"log-level=none:hdr10=1:master-display={display}:max-cll=1000,400"
+    film = Film(codec="libx265", form="yuv420p10le", colour=(1, 9, 9, 16), options={"x265-params": params})
     source = shoot(tmp_path / "in.mp4", film)
     result = upscaled(source, tmp_path / "out.mp4", VideoSettings(codec))
     before, after = (pictures_of(path)[0].side_data for path in (source, tmp_path / "out.mp4"))
     for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
-        found = after.get(kind)
-        assert (found and bytes(found)) == (bytes(before[kind]) if codec is None else None)
+        side_data = after.get(kind)
+        assert (side_data and bytes(side_data)) == (bytes(before[kind]) if codec is None else None)
     assert result.notes == (() if codec is None else ("its HDR metadata is left out; --codec h265 keeps it",))
 
 
@@ -273,8 +275,8 @@ def test_depth_and_chroma_are_kept(tmp_path: Path, form: str, codec: str, name: 
         assert container.streams.video[0].codec_tag == {"h264": "avc1", "hevc": "hvc1"}[name]
 
 
-def test_ten_bits_are_ten_bits(tmp_path: Path) -> None:
-    """Codes between those of 8 bits come through."""
+def test_10_bits_stay_10_bits(tmp_path: Path) -> None:
+    """Sample values between those of 8 bits are kept."""
     ramp = np.tile(np.linspace(64, 940, 64).astype(np.uint16), (48, 1))
     with av.open(tmp_path / "in.mkv", "w") as out:
         video: Any = out.add_stream("ffv1", rate=25)
@@ -290,30 +292,30 @@ def test_ten_bits_are_ten_bits(tmp_path: Path) -> None:
     assert len(np.unique(luma % 4)) == 4
 
 
-def test_gray_stays_without_colour(tmp_path: Path) -> None:
+def test_gray_stays_gray(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "gray"))
     assert upscaled(source, tmp_path / "out.mp4").format is PixelFormat.GRAY
     assert numbers_of(tmp_path / "out.mp4") == [0, 1, 2]
 
 
-def test_rgb_becomes_full_colour_and_says_so(tmp_path: Path) -> None:
+def test_rgb_is_converted_to_444_with_a_note(tmp_path: Path) -> None:
     source = shoot(
         tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "bgra", colour=(2, 0, 1, 13))
     )
     result = upscaled(source, tmp_path / "out.mp4")
     assert result.format is PixelFormat.I444
-    assert result.notes == ("the RGB pixels became yuv444p, BT.709", "its opacity is left out")
+    assert result.notes == ("the RGB pixels were converted to yuv444p, BT.709", "its alpha channel is left out")
     picture = pictures_of(tmp_path / "out.mp4")[0]
     assert (picture.color_range, picture.colorspace) == (1, 1)
 
 
-def test_odd_sides_become_even(tmp_path: Path) -> None:
+def test_odd_dimensions_become_even_with_scale_2(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", width=65, height=49))
     result = upscaled(source, tmp_path / "out.mp4")
     assert (result.width, result.height) == (130, 98)
 
 
-def test_odd_sides_that_stay_odd(tmp_path: Path) -> None:
+def test_odd_dimensions_that_stay_odd_need_vp9(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", width=65, height=49))
     with raises(UsageError, found=(195, 147), wanted="even width and height"):
         plan_video(source, tmp_path / "out.mp4", 3)
@@ -322,7 +324,7 @@ def test_odd_sides_that_stay_odd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", VideoCodec)
-def test_every_codec_keeps_times(tmp_path: Path, codec: VideoCodec) -> None:
+def test_every_codec_keeps_timestamps(tmp_path: Path, codec: VideoCodec) -> None:
     source = shoot(tmp_path / "in.mp4", Film(UNEVEN, width=96, height=80))
     result = upscaled(source, tmp_path / "out.mp4", VideoSettings(codec))
     assert pts_of(tmp_path / "out.mp4") == pts_of(source)
@@ -330,7 +332,7 @@ def test_every_codec_keeps_times(tmp_path: Path, codec: VideoCodec) -> None:
     assert codec.value in result.encoder.replace("vpx-", "").replace("x26", "h26")
 
 
-def test_descriptions_and_chapters_are_kept(tmp_path: Path) -> None:
+def test_metadata_and_chapters_are_kept(tmp_path: Path) -> None:
     plain = shoot(tmp_path / "plain.mkv", Film(range(0, 480, 40), Fraction(1, 1000), audio="aac"))
     chapters = [{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "first"}}]
     with av.open(plain) as container, av.open(tmp_path / "in.mkv", "w") as out:
@@ -351,7 +353,7 @@ def test_descriptions_and_chapters_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("frames", "numbers"), [("3:7", range(3, 7)), (":5", range(5)), ("9:", range(9, 14))])
-def test_a_range_keeps_distances_and_begins_where_the_whole_did(tmp_path: Path, frames: str, numbers: range) -> None:
+def test_a_range_keeps_distances_and_starts_where_the_source_does(tmp_path: Path, frames: str, numbers: range) -> None:
     pts = [45_001 + time for time in UNEVEN]
     source = shoot(tmp_path / "in.mp4", Film(pts, audio="aac", subtitles=[(510, 400, "long"), (950, 50, "late")]))
     upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse(frames)))
@@ -360,32 +362,32 @@ def test_a_range_keeps_distances_and_begins_where_the_whole_did(tmp_path: Path, 
     assert numbers_of(tmp_path / "out.mp4") == list(numbers)
     start = Fraction(pts[numbers[0]], 90_000)
     end = Fraction(pts[numbers[-1] + 1], 90_000) if numbers[-1] < 13 else Fraction(10**6)
-    heard = [content for at, _, content in packets_of(source, "audio") if start <= at < end]
-    assert [content for _, _, content in packets_of(tmp_path / "out.mp4", "audio")] == heard
+    expected = [content for at, _, content in packets_of(source, "audio") if start <= at < end]
+    assert [content for _, _, content in packets_of(tmp_path / "out.mp4", "audio")] == expected
 
 
-def test_a_subtitle_that_began_before_the_range_starts_with_it(tmp_path: Path) -> None:
+def test_a_subtitle_displayed_at_the_start_of_the_range_is_trimmed(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 9000), subtitles=[(50, 400, "long"), (700, 50, "late")]))
     upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse("2:6")))
-    found = packets_of(tmp_path / "out.mp4", "subtitle")
-    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in found] == [(0, 250)]
+    packets = packets_of(tmp_path / "out.mp4", "subtitle")
+    assert [(int(1000 * start), int(1000 * duration)) for start, duration, _ in packets] == [(0, 250)]
 
 
 @pytest.mark.parametrize("text", ["5", "a:b", "5:5", "7:3", "-1:4", "1:2:3"])
-def test_ranges_that_are_none(text: str) -> None:
+def test_invalid_ranges_are_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         FrameRange.parse(text)
     assert caught.value.found == text and "FIRST:END" in str(caught.value.wanted)
 
 
-def test_a_range_behind_the_end(tmp_path: Path) -> None:
+def test_a_range_after_the_end_is_refused(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
     with raises(FrameError, found="12:20", wanted=range(12)):
         upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange(12, 20)))
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_real_network_makes_the_frames(session: Session, tmp_path: Path) -> None:
+def test_a_network_upscales_the_frames(session: Session, tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(UNEVEN, audio="aac"))
     done: list[tuple[int, int]] = []
     job = plan_video(source, tmp_path / "out.mp4", 2)

@@ -1,4 +1,4 @@
-"""What goes wrong with video files: one clear line each, and nothing left behind."""
+"""Invalid video files and settings: one error each, and no file is left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from sr_edge.camera.enlarger import BicubicFrameUpscaler
 from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
 from sr_edge.camera.video_file_codec import SUFFIXES
-from sr_edge.camera.video_file_settings import Copied, FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from tests.camera.films import Film, pts_of, shoot
 from tests.expected_errors import raises
@@ -28,13 +28,13 @@ def upscaled(source: Path, target: Path, settings: VideoSettings | None = None) 
     return upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2))
 
 
-def cut(path: Path, share: float) -> Path:
+def truncate(path: Path, share: float) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     return path
 
 
-def written(content: bytes) -> Callable[[Path], Path]:
+def writer_of(content: bytes) -> Callable[[Path], Path]:
     def write(path: Path) -> Path:
         path.write_bytes(content)
         return path
@@ -42,7 +42,7 @@ def written(content: bytes) -> Callable[[Path], Path]:
     return write
 
 
-def sound_only(path: Path) -> Path:
+def audio_only(path: Path) -> Path:
     both = shoot(path.with_name("both.mp4"), Film(audio="aac"))
     with av.open(both) as source, av.open(path, "w") as out:
         stream = out.add_stream_from_template(source.streams.audio[0])
@@ -58,12 +58,12 @@ def sound_only(path: Path) -> Path:
     ("make", "error", "fields"),
     [
         (lambda path: path, FrameError, {"wanted": "an existing file"}),
-        (written(b""), FrameError, {"wanted": "at least 1 byte"}),
-        (sound_only, StreamError, {"found": ("audio",), "wanted": "video"}),
+        (writer_of(b""), FrameError, {"wanted": "at least 1 byte"}),
+        (audio_only, StreamError, {"found": ("audio",), "wanted": "video"}),
     ],
-    ids=["absent", "empty", "sound"],
+    ids=["absent", "empty", "audio"],
 )
-def test_what_is_no_video(
+def test_files_without_video_are_refused(
     tmp_path: Path, make: Callable[[Path], Path], error: type[SrEdgeError], fields: dict[str, object]
 ) -> None:
     source = make(tmp_path / "in.mp4")
@@ -74,29 +74,29 @@ def test_what_is_no_video(
 
 
 @pytest.mark.parametrize(
-    "make", [written(b"\x13\x37" * 9000), lambda path: cut(shoot(path, LONG), 0.5)], ids=["noise", "cut"]
+    "make", [writer_of(b"\x13\x37" * 9000), lambda path: truncate(shoot(path, LONG), 0.5)], ids=["noise", "truncated"]
 )
-def test_what_ffmpeg_cannot_read_keeps_its_reason(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_errors_of_ffmpeg_keep_their_reason(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     source = make(tmp_path / "in.mp4")
     with pytest.raises(StreamError, match=r"in\.mp4: Invalid data found when processing input"):
         upscaled(source, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_folder_is_no_video(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.mp4").mkdir()
     with raises(FrameError, found=tmp_path / "in.mp4", wanted="a video file"):
         upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
 
 
-def test_a_text_is_no_video(tmp_path: Path) -> None:
+def test_a_text_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("FFmpeg would show this as a terminal.\n" * 20)
     with raises(StreamError, found="text", wanted="video"):
         upscaled(tmp_path / "notes.txt", tmp_path / "out.mp4")
 
 
-def test_a_text_that_is_named_like_a_video_is_no_video(tmp_path: Path) -> None:
-    """Versions of FFmpeg differ in whether they take it for a text."""
+def test_a_text_file_with_the_suffix_of_a_video_is_refused(tmp_path: Path) -> None:
+    """Whether FFmpeg detects it as text depends on its version."""
     (tmp_path / "in.mp4").write_bytes(b"just some words\n" * 400)
     with pytest.raises(StreamError) as caught:
         upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
@@ -104,8 +104,8 @@ def test_a_text_that_is_named_like_a_video_is_no_video(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_file_that_was_cut_short_is_noticed_and_can_be_saved(tmp_path: Path) -> None:
-    source = cut(shoot(tmp_path / "in.mkv", LONG), 0.5)
+def test_a_truncated_file_is_refused_and_its_frames_can_be_selected(tmp_path: Path) -> None:
+    source = truncate(shoot(tmp_path / "in.mkv", LONG), 0.5)
     count = len(pts_of(source)[1])
     with raises(StreamError, found=count) as caught:
         upscaled(source, tmp_path / "out.mp4")
@@ -116,7 +116,7 @@ def test_a_file_that_was_cut_short_is_noticed_and_can_be_saved(tmp_path: Path) -
     assert upscaled(source, tmp_path / "out.mp4", VideoSettings(frames=FrameRange.parse(frames))).frames == count
 
 
-def test_a_file_that_lost_its_end_behind_a_whole_index_is_noticed(tmp_path: Path) -> None:
+def test_a_truncated_file_with_a_complete_index_is_refused(tmp_path: Path) -> None:
     plain = shoot(tmp_path / "plain.mp4", LONG)
     with av.open(plain) as source, av.open(tmp_path / "in.mp4", "w", options={"movflags": "faststart"}) as out:
         stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
@@ -124,13 +124,13 @@ def test_a_file_that_lost_its_end_behind_a_whole_index_is_noticed(tmp_path: Path
             if packet.size:
                 packet.stream = stream
                 out.mux(packet)
-    cut(tmp_path / "in.mp4", 0.9)
+    truncate(tmp_path / "in.mp4", 0.9)
     with raises(StreamError, wanted=90) as caught:
         upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert isinstance(caught.value.found, int) and 20 < caught.value.found < 90
 
 
-def test_damage_in_the_middle_is_counted(tmp_path: Path) -> None:
+def test_undecodable_packets_are_counted(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(range(0, 120_000, 3000), form="yuv444p"))
     with av.open(source) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][33]
@@ -144,14 +144,14 @@ def test_damage_in_the_middle_is_counted(tmp_path: Path) -> None:
     assert pts_of(tmp_path / "out.mp4")[1] == [pts for pts in range(0, 120_000, 3000) if pts != packet.pts]
 
 
-def test_a_pixel_format_that_is_not_read(tmp_path: Path) -> None:
+def test_an_unsupported_pixel_format_is_refused(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mkv", Film(range(0, 400, 40), Fraction(1, 1000), "ffv1", "yuv410p"))
     with pytest.raises(FrameError) as caught:
         upscaled(source, tmp_path / "out.mp4")
     assert str(source) in caught.value.problem and "yuv410p" in caught.value.problem
 
 
-def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
+def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
     segments = [shoot(tmp_path / f"{width}.h264", Film(range(10), Fraction(1, 30), width=width)) for width in (64, 96)]
     source = tmp_path / "in.h264"
     source.write_bytes(b"".join(segment.read_bytes() for segment in segments))
@@ -182,7 +182,7 @@ def test_a_picture_that_changes_its_size(tmp_path: Path) -> None:
     ],
     ids=["avi", "bare", "png", "codec", "crf", "format", "subtitles", "audio"],
 )
-def test_what_cannot_be_written_is_said_before_the_work(
+def test_impossible_outputs_are_refused_before_the_work(
     tmp_path: Path,
     film: Film,
     name: str,
@@ -198,7 +198,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_the_result_cannot_replace_its_original(tmp_path: Path) -> None:
+def test_the_output_cannot_replace_the_input(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
     before = source.read_bytes()
     with raises(UsageError, found=source):
@@ -206,7 +206,7 @@ def test_the_result_cannot_replace_its_original(tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
-def test_a_folder_that_is_absent_is_named_before_the_work(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_before_the_work(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
     with pytest.raises(UsageError) as caught:
         plan_video(source, tmp_path / "no" / "out.mp4", 2)
@@ -214,14 +214,14 @@ def test_a_folder_that_is_absent_is_named_before_the_work(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_what_a_container_cannot_hold_can_be_left_out(tmp_path: Path) -> None:
+def test_streams_that_the_container_cannot_store_can_be_left_out(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
-    result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied=Copied.NONE))
+    result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied_streams=StreamSelection.NONE))
     assert result.notes == ("left out: stream 1 (audio aac), stream 2 (subtitle mov_text)",)
 
 
 @contextmanager
-def files_no_larger_than(size_bytes: int) -> Iterator[None]:
+def limit_file_size(size_bytes: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:
@@ -230,10 +230,10 @@ def files_no_larger_than(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(range(0, 90_000, 3000)))
     job = plan_video(source, tmp_path / "out.mp4", 2, VideoSettings(crf=0))
-    with files_no_larger_than(4000), pytest.raises(StreamError) as caught:
+    with limit_file_size(4000), pytest.raises(StreamError) as caught:
         upscale_video(job, BicubicFrameUpscaler(2))
     assert f"out.mp4: {os.strerror(errno.EFBIG)}" in caught.value.problem
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
@@ -241,12 +241,12 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_name_with_a_colon_is_a_file(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film())
-    odd = source.rename(tmp_path / "rtsp:part 1%d.mp4")
-    upscaled(odd, tmp_path / "http:out #1.mp4")
-    assert pts_of(tmp_path / "http:out #1.mp4") == pts_of(odd)
+    renamed = source.rename(tmp_path / "rtsp:clip 1%d.mp4")
+    upscaled(renamed, tmp_path / "http:out #1.mp4")
+    assert pts_of(tmp_path / "http:out #1.mp4") == pts_of(renamed)
 
 
-def test_an_old_pyav_says_that_it_cannot_keep_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pyav_without_display_matrices_refuses_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = shoot(tmp_path / "in.mp4", Film(matrix=(0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30)))
     monkeypatch.setattr(av, "VideoStream", object)
     with raises(UsageError, found=av.__version__, wanted="av>=17.1"):

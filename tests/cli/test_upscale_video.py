@@ -22,7 +22,7 @@ SrEdge = Callable[..., Any]
 """The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""
 
 ON = ("--runtime", "onnxruntime")
-SECOND_PART_IS_THERE = re.compile(rb" (1[3-9]\d|[2-9]\d\d|1\d\d\d)/1500")
+SECOND_SEGMENT_IS_COMPLETE = re.compile(rb" (1[3-9]\d|[2-9]\d\d|1\d\d\d)/1500")
 
 
 def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as running:
         assert running.stderr is not None
         said = b""
-        while not SECOND_PART_IS_THERE.search(said) and (more := os.read(running.stderr.fileno(), 4096)):
+        while not SECOND_SEGMENT_IS_COMPLETE.search(said) and (more := os.read(running.stderr.fileno(), 4096)):
             said += more
         running.send_signal(signal.SIGINT)
         stderr = (said + running.stderr.read()).decode()
@@ -144,7 +144,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(bundle: Path, tmp
     assert kept is not None and int(kept[1]) == frames_kept(target) >= 120
     assert not target.exists()
     assert stderr.endswith("sr-edge: interrupted\n")
-    assert sorted(path.suffix for path in (tmp_path / "out.mp4.parts").iterdir() if path.name.startswith(".")) == []
+    assert sorted(path.suffix for path in (tmp_path / "out.mp4.segments").iterdir() if path.name.startswith(".")) == []
 
 
 def test_progress_tells_how_many_frames_there_are(

@@ -1,1 +1,1 @@
-"""A page that shows a stream before and after, live, with its figures and a switch between runtimes and precisions."""
+"""A web page that shows a live stream before and after upscaling, its statistics, and a switch between engines."""

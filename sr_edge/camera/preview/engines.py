@@ -1,4 +1,4 @@
-"""Which engines a bundle can run in here, and changing between them while frames flow."""
+"""The engines that can run a bundle on this machine, and switching between them while frames are upscaled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sr_edge.spec import Precision
 
 
 class EngineOption(Variant):
-    """One runtime at one precision, on the device that it always has."""
+    """A runtime at a precision, on the default device of the runtime."""
 
     @property
     def label(self) -> str:
@@ -32,37 +32,37 @@ class EngineOption(Variant):
 
 
 def engine_options(bundle: Bundle) -> tuple[EngineOption, ...]:
-    """Every runtime and precision that works here and that the bundle has a graph for."""
-    every = (
+    """All runtimes and precisions that run on this machine and for which the bundle has a graph."""
+    options = (
         EngineOption(variant.runtime, variant.precision, variant.float_precision)
         for name in runtime_names()
         for variant in variants_of(bundle, [name], list(Precision), find_entry(name).device)
     )
-    return tuple(choice for choice in every if _can_run(choice, bundle))
+    return tuple(option for option in options if _can_run(option, bundle))
 
 
-def _can_run(choice: EngineOption, bundle: Bundle) -> bool:
+def _can_run(option: EngineOption, bundle: Bundle) -> bool:
     try:
-        runtime = load_runtime(choice.runtime)
-        devices = [device for device in runtime.availability().devices if device.name == choice.device]
-        is_refused = any(choice.precision in device.caveats for device in devices)
-        if not devices or is_refused or runtime.obstacle(choice.precision, choice.device) is not None:
+        runtime = load_runtime(option.runtime)
+        devices = [device for device in runtime.availability().devices if device.name == option.device]
+        is_refused = any(option.precision in device.caveats for device in devices)
+        if not devices or is_refused or runtime.obstacle(option.precision, option.device) is not None:
             return False
     except RuntimeUnavailable:
         return False
     return (
-        runtime.choose_artifact(bundle.manifest.artifacts, choice.precision, choice.float_precision, None) is not None
+        runtime.choose_artifact(bundle.manifest.artifacts, option.precision, option.float_precision, None) is not None
     )
 
 
-Opener = Callable[[EngineOption], Session]
+OpenEngine = Callable[[EngineOption], Session]
 
 
 @dataclass
-class _OpenEngine:
-    """An open engine, and how many frames are in it."""
+class _Engine:
+    """An open engine, and how many frames it is upscaling."""
 
-    choice: EngineOption
+    option: EngineOption
     session: Session
     upscaler: NetworkFrameUpscaler
     users: int = 0
@@ -70,19 +70,36 @@ class _OpenEngine:
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One frame's way through the network: as it went in (RGB), through which one, and how long that took."""
+    """How one frame was upscaled.
+
+    Attributes:
+        before: The frame as the network received it (RGB).
+        option: The engine.
+        model_ms: Duration of `infer`.
+    """
 
     before: VideoFrame
-    choice: EngineOption
+    option: EngineOption
     model_ms: float
 
 
 class SwitchableFrameUpscaler:
-    """The enlarger of a preview: its network can be changed, and it remembers each frame as the network saw it."""
+    """The frame upscaler of a preview: its engine can be changed, and it keeps a record of each frame.
 
-    def __init__(self, open_choice: Opener, first: EngineOption, controls: Controls | None = None) -> None:
-        """Opens the first engine; raises what `open_choice` raises."""
-        self._open = open_choice
+    `_lock` guards the current engine, the users of every engine and the records; it is never held while an engine is
+    opened, closed or run. `_switching` serialises `switch` and `close`, so that of several engines that are opened at
+    once none is lost unclosed.
+    """
+
+    def __init__(self, open_engine: OpenEngine, first: EngineOption, controls: Controls | None = None) -> None:
+        """Opens the first engine.
+
+        Args:
+            open_engine: Opens the session of an engine; what it raises is raised here and by `switch`.
+            first: The engine to start with.
+            controls: Settings of the network.
+        """
+        self._open_engine = open_engine
         self._controls = controls
         self._lock = threading.Lock()
         self._switching = threading.Lock()
@@ -91,64 +108,70 @@ class SwitchableFrameUpscaler:
         self.lock = FairLock(1)
 
     @property
-    def choice(self) -> EngineOption:
-        """What runs now."""
-        return self._current.choice
+    def option(self) -> EngineOption:
+        """The current engine."""
+        return self._current.option
 
     @property
     def name(self) -> str:
-        return self._current.choice.label
+        return self._current.option.label
 
     @property
     def scale(self) -> int:
         return self._current.upscaler.scale
 
-    def switch(self, choice: EngineOption) -> None:
-        """Opens another engine while the present one works on, and takes it once it is ready.
+    def switch(self, option: EngineOption) -> None:
+        """Opens another engine while the current one continues to run, and replaces it when the new one is ready.
 
-        Raises what opening it raises; then the present one stays.
+        If the engine cannot be opened, the error is raised and the current engine stays.
         """
         with self._switching:
-            if choice == self.choice:
+            if option == self.option:
                 return
-            opened = self._opened(choice)
+            opened = self._opened(option)
             with self._lock:
-                left, self._current = self._current, opened
-                is_idle = left.users == 0
+                previous, self._current = self._current, opened
+                is_idle = previous.users == 0
+            # No frame can enter the previous engine any more. If it still has users, the last of them closes it.
             if is_idle:
-                left.session.close()
+                previous.session.close()
 
     def record(self, sequence: int) -> FrameRecord:
-        """Of the frame with this number; asked for once, in rising order."""
+        """Removes and returns the record of a frame; called once per frame, with increasing sequence numbers."""
         with self._lock:
-            for passed in [known for known in self._records if known < sequence]:
-                del self._records[passed]
+            # Frames that were dropped or failed after inference are never asked for.
+            for dropped in [number for number in self._records if number < sequence]:
+                del self._records[dropped]
             return self._records.pop(sequence)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         return self._current.upscaler.prepare(frame)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
-        with self._engine() as engine:
+        with self._use_engine() as engine:
             started_s = time.perf_counter()
             upscaled = engine.upscaler.infer(prepared)
             model_ms = 1e3 * (time.perf_counter() - started_s)
         with self._lock:
-            self._records[prepared.sequence] = FrameRecord(prepared, engine.choice, model_ms)
+            self._records[prepared.sequence] = FrameRecord(prepared, engine.option, model_ms)
         return upscaled
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
-        """RGB stays: browsers want nothing else."""
+        """Keeps the frame in RGB, which the JPEG encoder needs."""
         return upscaled
 
     def close(self) -> None:
-        """Frees the engine; no frame may be in it."""
+        """Closes the current engine. No frame may be in `infer`."""
         with self._switching:
             self._current.session.close()
 
     @contextmanager
-    def _engine(self) -> Iterator[_OpenEngine]:
-        """The present engine, which is not closed before the frame is out of it."""
+    def _use_engine(self) -> Iterator[_Engine]:
+        """The current engine, which stays open until the block ends.
+
+        The count of users is changed under the lock under which `switch` reads it: exactly one of the two, `switch` or
+        the last user, finds a replaced engine idle and closes it.
+        """
         with self._lock:
             engine = self._current
             engine.users += 1
@@ -157,11 +180,11 @@ class SwitchableFrameUpscaler:
         finally:
             with self._lock:
                 engine.users -= 1
-                is_left = engine.users == 0 and engine is not self._current
-            if is_left:
+                is_last_user_of_replaced = engine.users == 0 and engine is not self._current
+            if is_last_user_of_replaced:
                 engine.session.close()
 
-    def _opened(self, choice: EngineOption) -> _OpenEngine:
-        session = self._open(choice)
-        session.measure(runs=1, warm_up=0)  # the first tile of all is slow in most runtimes
-        return _OpenEngine(choice, session, NetworkFrameUpscaler(session, controls=self._controls))
+    def _opened(self, option: EngineOption) -> _Engine:
+        session = self._open_engine(option)
+        session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
+        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls))

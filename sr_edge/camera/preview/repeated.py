@@ -1,4 +1,4 @@
-"""A file that begins again whenever it ends, for looking at it as long as one likes."""
+"""A source that starts again whenever it ends, so that a file plays in a loop."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from fractions import Fraction
 from sr_edge.camera.frame import VideoFrame
 from sr_edge.camera.ports import Source
 
-_USUAL_RATE = Fraction(30)
+_DEFAULT_RATE = Fraction(30)
 
 
-class RepeatedSource:
-    """Gives the frames of a source again and again; times and numbers go on."""
+class RepeatingSource:
+    """Repeats the frames of a source; their timestamps and sequence numbers continue to increase."""
 
     is_live = False
     reconnections = 0
 
     def __init__(self, open_again: Callable[[], Source]) -> None:
-        """Args:
-        open_again: opens the source at its beginning; called at once and after each end. Raises what it raises.
+        """Opens the source for the first time.
+
+        Args:
+            open_again: Opens the source at its start. Called at once and after each end; what it raises is raised.
         """
         self._open = open_again
         self._source = open_again()
@@ -32,24 +34,28 @@ class RepeatedSource:
     def frames(self) -> Iterator[VideoFrame]:
         number, next_s = 0, None
         while not self._closed.is_set():
-            began_at = number
-            for frame, time_s in self._round(next_s):
+            first_number = number
+            for frame, time_s in self._single_pass(next_s):
                 yield replace(frame, sequence=number)
                 number += 1
                 next_s = time_s + self._interval_s
-            if number == began_at:  # nothing came, and nothing would the next time
+            if number == first_number:  # the source has no frames, and opening it again would not change that
                 return
-            self._rewind()
+            self._reopen()
 
-    def _round(self, first_s: Fraction | None) -> Iterator[tuple[VideoFrame, Fraction]]:
-        """The frames once, with their times, the first one at `first_s` or, where that is None, at its own."""
-        later_s: Fraction | None = Fraction(0) if first_s is None else None
+    def _single_pass(self, first_s: Fraction | None) -> Iterator[tuple[VideoFrame, Fraction]]:
+        """All frames once, with their times in seconds.
+
+        Args:
+            first_s: The time of the first frame; None keeps its own.
+        """
+        offset_s: Fraction | None = Fraction(0) if first_s is None else None
         for frame in self._source.frames():
-            own_s = Fraction(0) if frame.pts is None else frame.pts * frame.time_base
-            if later_s is None:
-                later_s = (first_s or Fraction(0)) - own_s
-            pts = None if frame.pts is None else frame.pts + round(later_s / frame.time_base)
-            yield replace(frame, pts=pts), own_s + later_s
+            frame_s = Fraction(0) if frame.pts is None else frame.pts * frame.time_base
+            if offset_s is None:
+                offset_s = (first_s or Fraction(0)) - frame_s
+            pts = None if frame.pts is None else frame.pts + round(offset_s / frame.time_base)
+            yield replace(frame, pts=pts), frame_s + offset_s
 
     def close(self) -> None:
         self._closed.set()
@@ -61,11 +67,12 @@ class RepeatedSource:
 
     @property
     def _interval_s(self) -> Fraction:
-        return 1 / (self.info.rate or _USUAL_RATE)
+        return 1 / (self.info.rate or _DEFAULT_RATE)
 
-    def _rewind(self) -> None:
+    def _reopen(self) -> None:
         self._source.close()
         if not self._closed.is_set():
             self._source = self._open()
+        # `close` may have been called while the source was being opened, and has then closed the old one.
         if self._closed.is_set():
             self._source.close()

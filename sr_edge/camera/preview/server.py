@@ -1,4 +1,7 @@
-"""The page and its one connection: it asks for a frame once it has drawn the last, so it never falls behind."""
+"""The web server of the preview, which sends each page its frames and statistics over one WebSocket.
+
+A page requests a frame when it has drawn the previous one, so a slow page gets fewer frames and never old ones.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,13 @@ from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.camera.preview.show import FramePair, PreviewStream
 from sr_edge.errors import StreamError
 
-MOST_VIEWERS = 8
-_FIGURES_S = 0.5
-_SHUTDOWN_S = 2
-_REFUSED, _FULL = 4403, 1013
-_MOST_BYTES = 4096
-"""Of what a page says; it says little."""
+MAX_VIEWERS = 8
+_STATISTICS_INTERVAL_S = 0.5
+_SHUTDOWN_TIMEOUT_S = 2
+_REFUSED, _TRY_AGAIN_LATER = 4403, 1013
+"""Close codes of the WebSocket: a private one, and the registered one (RFC 6455, section 7.4)."""
+_MAX_MESSAGE_BYTES = 4096
+"""Pages send short requests only."""
 _ASSETS = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
@@ -50,13 +54,21 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What the page says of the show: names, size of enlargement, policy and the engines to choose from."""
+    """What the page shows about the stream.
+
+    Attributes:
+        source: Name of the source.
+        model: Name of the bundle.
+        scale: Magnification.
+        policy: Which frames are dropped if they arrive too fast.
+        engines: The engines that can be selected.
+    """
 
     source: str
     model: str
     scale: int
     policy: str
-    choices: Sequence[EngineOption]
+    engines: Sequence[EngineOption]
 
     @property
     def message(self) -> str:
@@ -67,24 +79,25 @@ class StreamInfo:
                 "model": self.model,
                 "scale": self.scale,
                 "policy": self.policy,
-                "choices": [choice.label for choice in self.choices],
+                "engines": [option.label for option in self.engines],
             }
         )
 
 
 def preview_app(stream: PreviewStream, stream_info: StreamInfo, access: Access) -> Starlette:
-    """The web application; the show stays the caller's."""
-    viewer_limit = anyio.CapacityLimiter(MOST_VIEWERS)
+    """The web application; the caller closes the stream."""
+    viewer_limit = anyio.CapacityLimiter(MAX_VIEWERS)
 
     async def asset(request: Request) -> Response:
-        name, kind = _ASSETS[request.url.path]
-        # What the page is made of is no secret; the page itself is asked for with the token.
+        name, media_type = _ASSETS[request.url.path]
+        # Only the page itself is requested with the token: its scripts and styles are public, and their relative
+        # addresses do not contain it.
         token = access.token if request.url.path != "/" else _token(request)
         refusal = access.refusal(request.headers, token)
         if refusal:
             return PlainTextResponse(refusal, 403, _HEADERS)
         content = (files("sr_edge.camera.preview") / "page" / name).read_bytes()
-        return Response(content, media_type=kind, headers=_HEADERS)
+        return Response(content, media_type=media_type, headers=_HEADERS)
 
     async def live(socket: WebSocket) -> None:
         refusal = access.refusal(socket.headers, _token(socket))
@@ -96,10 +109,10 @@ def preview_app(stream: PreviewStream, stream_info: StreamInfo, access: Access) 
         try:
             viewer_limit.acquire_on_behalf_of_nowait(viewer)
         except anyio.WouldBlock:
-            await socket.close(_FULL, f"{MOST_VIEWERS} pages are open already; close one")
+            await socket.close(_TRY_AGAIN_LATER, f"{MAX_VIEWERS} pages are already open; close one")
             return
         try:
-            await _Viewer(socket, stream, stream_info).look()
+            await _Viewer(socket, stream, stream_info).serve()
         finally:
             viewer_limit.release_on_behalf_of(viewer)
 
@@ -111,73 +124,80 @@ def _token(connection: HTTPConnection) -> str:
 
 
 class _Viewer:
-    """One open page."""
+    """One open page.
+
+    All methods run in the event loop of the server, except the callback of the stream, which only schedules a call in
+    that loop. The two events are therefore set and replaced by one thread.
+    """
 
     def __init__(self, socket: WebSocket, stream: PreviewStream, stream_info: StreamInfo) -> None:
         self._socket = socket
         self._stream = stream
         self._stream_info = stream_info
-        self._choices = {choice.label: choice for choice in stream_info.choices}
-        self._requests = anyio.Event()
+        self._options = {option.label: option for option in stream_info.engines}
+        self._requested = anyio.Event()
         self._arrived = anyio.Event()
-        self._last = -1
+        self._last_number = -1
 
-    async def look(self) -> None:
-        """Until the page is closed."""
+    async def serve(self) -> None:
+        """Serves the page until it is closed."""
         await self._socket.send_text(self._stream_info.message)
-        events = asyncio.get_running_loop()
+        event_loop = asyncio.get_running_loop()
 
         def on_pair() -> None:
-            with suppress(RuntimeError):  # the server is on its way out
-                events.call_soon_threadsafe(lambda: self._arrived.set())
+            with suppress(RuntimeError):  # the event loop is closed while the server shuts down
+                event_loop.call_soon_threadsafe(lambda: self._arrived.set())
 
-        leave = self._stream.listen(on_pair)
+        stop_listening = self._stream.listen(on_pair)
         try:
             async with anyio.create_task_group() as tasks:
-                for work in (self._send_frames, self._send_figures, self._hear):
+                for work in (self._send_frames, self._send_statistics, self._receive_requests):
                     tasks.start_soon(self._until_closed, work, tasks)
         finally:
-            leave()
+            stop_listening()
 
     async def _until_closed(self, work: Callable[[TaskGroup], Awaitable[None]], tasks: TaskGroup) -> None:
-        """The first of the tasks that finds the page gone ends the others."""
-        with suppress(WebSocketDisconnect, RuntimeError):  # starlette's second word for the same
+        """Cancels all tasks when one of them notices that the page was closed."""
+        with suppress(WebSocketDisconnect, RuntimeError):  # starlette raises either when the connection is closed
             await work(tasks)
         tasks.cancel_scope.cancel()
 
     async def _send_frames(self, tasks: TaskGroup) -> None:
         while True:
-            await self._requests.wait()
-            self._requests = anyio.Event()
+            await self._requested.wait()
+            self._requested = anyio.Event()
             pair = await self._next_pair()
-            self._last = pair.number
+            self._last_number = pair.number
+            # The first viewer of a pair encodes it, which takes milliseconds and must not block the event loop.
             await self._socket.send_bytes(await to_thread.run_sync(pair.encoded))
 
     async def _next_pair(self) -> FramePair:
         while True:
+            # A new event before the check: a pair that arrives between the check and the wait sets it, so the wait
+            # cannot miss it.
             arrived = self._arrived = anyio.Event()
-            pair = self._stream.newest(self._last)
+            pair = self._stream.newest(self._last_number)
             if pair is not None:
                 return pair
             await arrived.wait()
 
-    async def _send_figures(self, tasks: TaskGroup) -> None:
+    async def _send_statistics(self, tasks: TaskGroup) -> None:
         while True:
-            await self._socket.send_text(json.dumps(self._stream.figures()))
-            await anyio.sleep(_FIGURES_S)
+            await self._socket.send_text(json.dumps(self._stream.statistics()))
+            await anyio.sleep(_STATISTICS_INTERVAL_S)
 
-    async def _hear(self, tasks: TaskGroup) -> None:
+    async def _receive_requests(self, tasks: TaskGroup) -> None:
         while True:
-            request = _read_request(await self._socket.receive_text())
-            if request.get("want") == "frame":
-                self._requests.set()
-            choice = self._choices.get(str(request.get("use")))
-            if choice is not None:
-                tasks.start_soon(to_thread.run_sync, self._stream.switch, choice)
+            request = _parse_request(await self._socket.receive_text())
+            if request.get("request") == "frame":
+                self._requested.set()
+            option = self._options.get(str(request.get("engine")))
+            if option is not None:
+                tasks.start_soon(to_thread.run_sync, self._stream.switch, option)
 
 
-def _read_request(text: str) -> dict[str, object]:
-    """What a page says; nothing where it makes no sense."""
+def _parse_request(text: str) -> dict[str, object]:
+    """The request of a page; empty if it is not a JSON object."""
     try:
         request = json.loads(text)
     except ValueError:
@@ -186,7 +206,11 @@ def _read_request(text: str) -> dict[str, object]:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Raises StreamError where nobody may listen there; port 0 takes one that is free."""
+    """Opens a listening socket; port 0 selects a free port.
+
+    Raises:
+        StreamError: The address cannot be used.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
@@ -199,22 +223,22 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    """In the system's words alone; Python adds the address to some of them."""
-    is_of_names = isinstance(error, socket.gaierror) or error.errno is None
-    return str(error.strerror or error) if is_of_names else os.strerror(error.errno or 0)
+    """The reason as the system gives it; Python adds the address to the text of some errors."""
+    is_name_error = isinstance(error, socket.gaierror) or error.errno is None
+    return str(error.strerror or error) if is_name_error else os.strerror(error.errno or 0)
 
 
 def server_for(app: Starlette) -> uvicorn.Server:
-    """Runs by `run(sockets=[...])` until a signal comes or `should_exit` is set."""
+    """A server whose `run(sockets=[...])` returns after a signal, or when `should_exit` is set."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
             ws="websockets-sansio",
-            ws_max_size=_MOST_BYTES,
+            ws_max_size=_MAX_MESSAGE_BYTES,
             lifespan="off",
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
     )

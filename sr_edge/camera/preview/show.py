@@ -1,4 +1,4 @@
-"""The stream behind the page: runs without viewers too, and keeps nothing but the newest pair of pictures."""
+"""The stream of a preview. It runs with or without viewers, and keeps only the newest pair of images."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from sr_edge.image_files import jpeg_from_frame
 
 _RECENT_S = 2.0
 _JOIN_S = 30.0
-_MOST_RECENT = 2000
+_MAX_RECENT_FRAMES = 2000
 
 
 class StreamState(str, Enum):
-    """Whether frames come."""
+    """Whether the stream is running."""
 
     LIVE = "live"
     ENDED = "ended"
@@ -44,7 +44,7 @@ class StreamState(str, Enum):
 
 @dataclass(frozen=True)
 class FramePair:
-    """One frame before and after, RGB; `number` rises by one with each."""
+    """One frame before and after upscaling, in RGB; `number` increases by one from pair to pair."""
 
     number: int
     record: FrameRecord
@@ -52,16 +52,16 @@ class FramePair:
     latency_ms: float
 
     def encoded(self) -> bytes:
-        """The pair as the page takes it; made once, for all who look."""
+        """The message for the page; encoded once for all viewers."""
         return self._encoded
 
     @cached_property
     def _encoded(self) -> bytes:
-        """The length of a JSON header (4 bytes, big end first), the header, two JPEG pictures."""
-        before, after = (jpeg_from_frame(_shown(frame)) for frame in (self.record.before, self.after))
+        """The length of a JSON header (4 bytes, big-endian), the header, and two JPEG images."""
+        before, after = (jpeg_from_frame(_rgb(frame)) for frame in (self.record.before, self.after))
         header = {
             "number": self.number,
-            "made_by": self.record.choice.label,
+            "engine": self.record.option.label,
             "latency_ms": round(self.latency_ms, 1),
             "before": [self.record.before.width, self.record.before.height, len(before)],
             "after": [self.after.width, self.after.height, len(after)],
@@ -70,22 +70,27 @@ class FramePair:
         return struct.pack(">I", len(text)) + text + before + after
 
 
-def _shown(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return reformatted(frame, PixelFormat.RGB).planes[0].astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True)
 class _FrameTimes:
-    """What is remembered of a frame for the figures of the last seconds."""
+    """The times of a frame, for the statistics of the last seconds."""
 
-    at_s: float
+    finished_s: float
     latency_ms: float
     model_ms: float
-    choice: EngineOption
+    option: EngineOption
 
 
 class PreviewStream:
-    """One stream, and what its viewers may ask."""
+    """A stream whose newest frame and statistics any number of viewers can request.
+
+    Only the thread of the stream writes the newest pair, the recent times and the state. It replaces each by a single
+    assignment or appends to a bounded deque, which readers copy first; both are atomic in CPython and need no lock.
+    `_lock` guards the set of listeners and the start of a switch.
+    """
 
     def __init__(
         self,
@@ -94,10 +99,13 @@ class PreviewStream:
         policy: Policy | None = None,
         on_event: Callable[[str], None] = ignore_event,
     ) -> None:
-        """Args:
-        source: is closed with the show.
-        upscaler: stays the caller's.
-        on_event: is told of losses, failures and the end, from the stream's threads.
+        """Prepares the stream; `start` runs it.
+
+        Args:
+            source: Closed together with the stream.
+            upscaler: The caller closes it.
+            policy: Which frames are dropped if they arrive too fast.
+            on_event: Called with a line about each loss, failure and the end, from the threads of the stream.
         """
         self._frame_upscaler = upscaler
         self._on_event = on_event
@@ -105,67 +113,78 @@ class PreviewStream:
         self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
-        self._recent: deque[_FrameTimes] = deque(maxlen=_MOST_RECENT)
+        self._recent: deque[_FrameTimes] = deque(maxlen=_MAX_RECENT_FRAMES)
         self._newest: FramePair | None = None
         self._state = StreamState.LIVE
         self._reason = ""
         self._loading: EngineOption | None = None
         self._problem = ""
         self._is_closing = False
-        self._hangs = False
+        self._is_hung = False
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> bool:
-        """Ends the stream. False where a stage hangs: then its engine cannot be closed, only the process left."""
+        """Ends the stream.
+
+        Returns:
+            False if a stage of the stream hangs. Its engine cannot be closed then; the process must be ended.
+        """
         self._is_closing = True
         self._loop.stop()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
-        return not (self._hangs or self._thread.is_alive())
+        return not (self._is_hung or self._thread.is_alive())
 
     def newest(self, after: int) -> FramePair | None:
-        """The newest pair, if its number is greater than `after`."""
+        """The newest pair; None if its number is not greater than `after`."""
         pair = self._newest
         return pair if pair is not None and pair.number > after else None
 
     def listen(self, on_pair: Callable[[], None]) -> Callable[[], None]:
-        """Has `on_pair` called after each new pair, from the stream's thread; returns what ends that."""
+        """Registers a callback for new pairs, which the thread of the stream calls.
+
+        Returns:
+            A function that removes the callback.
+        """
         with self._lock:
             self._listeners.add(on_pair)
 
-        def leave() -> None:
+        def remove() -> None:
             with self._lock:
                 self._listeners.discard(on_pair)
 
-        return leave
+        return remove
 
-    def switch(self, choice: EngineOption) -> None:
-        """Changes the engine, which takes its time; what hinders it is in the figures. One change at a time."""
+    def switch(self, option: EngineOption) -> None:
+        """Changes the engine and returns when the new one is in use. A call during another switch does nothing.
+
+        If the engine cannot be opened, the reason is in the statistics and the current engine stays.
+        """
         with self._lock:
             if self._loading is not None:
                 return
-            self._loading, self._problem = choice, ""
+            self._loading, self._problem = option, ""
         try:
-            self._frame_upscaler.switch(choice)
+            self._frame_upscaler.switch(option)
         except SrEdgeError as error:
             self._problem = str(error)
-            self._on_event(f"{choice.label} cannot be used: {error}")
+            self._on_event(f"{option.label} cannot be used: {error}")
         finally:
             self._loading = None
 
-    def figures(self) -> dict[str, object]:
-        """For the page: what happened so far, and how the present engine did in the last seconds."""
+    def statistics(self) -> dict[str, object]:
+        """The statistics for the page: totals since the start, and the current engine in the last seconds."""
         report = self._loop.report()
-        since_s, choice = time.monotonic() - _RECENT_S, self._frame_upscaler.choice
-        recent = [times for times in list(self._recent) if times.at_s >= since_s and times.choice == choice]
+        since_s, option = time.monotonic() - _RECENT_S, self._frame_upscaler.option
+        recent = [times for times in list(self._recent) if times.finished_s >= since_s and times.option == option]
         latencies_ms = [times.latency_ms for times in recent]
         return {
-            "kind": "figures",
+            "kind": "statistics",
             "state": str(self._state),
             "reason": self._reason,
-            "running": choice.label,
+            "engine": option.label,
             "loading": self._loading.label if self._loading else None,
             "problem": self._problem,
             "seconds": report.seconds,
@@ -183,20 +202,22 @@ class PreviewStream:
     def _run(self) -> None:
         try:
             for number, frame in enumerate(self._loop.frames()):
-                self._take(number, frame)
+                self._publish(number, frame)
             self._end(StreamState.ENDED, "the source has ended")
         except SrEdgeError as error:
-            self._hangs = isinstance(error, StageTimeout)
+            self._is_hung = isinstance(error, StageTimeout)
             self._end(StreamState.FAILED, str(error))
         except Exception as error:
             self._end(StreamState.FAILED, f"unexpected {type(error).__name__}: {error}")
 
-    def _take(self, number: int, frame: VideoFrame) -> None:
+    def _publish(self, number: int, frame: VideoFrame) -> None:
         now_s = time.monotonic()
         latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
         record = self._frame_upscaler.record(frame.sequence)
-        self._recent.append(_FrameTimes(now_s, latency_ms, record.model_ms, record.choice))
+        self._recent.append(_FrameTimes(now_s, latency_ms, record.model_ms, record.option))
         self._newest = FramePair(number, record, frame, latency_ms)
+        # Called without the lock: a listener may remove itself. The pair is stored first, so a listener that reads it
+        # in answer to the call finds it.
         with self._lock:
             listeners = list(self._listeners)
         for on_pair in listeners:

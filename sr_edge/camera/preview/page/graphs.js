@@ -1,27 +1,27 @@
-// Figures of the last minute as small graphs: a point each time that figures come, the newest at the right.
+// Small graphs of the statistics of the last minute, with one point per message and the newest at the right.
 
-const SECONDS = 60;
+const SHOWN_S = 60;
 const HEIGHT = 84;
-const BASE = HEIGHT - 16;
+const BASELINE = HEIGHT - 16;
 const TOP = 6;
 const RIGHT = 40;
-const NICE = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
+const ROUND_STEPS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
 
 const element = (name, attributes, text = "") => {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.textContent = text;
-  return made;
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
+  return node;
 };
 
-/** The smallest round number that is not below `value`. */
+/** Rounds `value` up to the next round number. */
 export const roundedUp = (value) => {
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return power * NICE.find((step) => step * power >= value);
+  const powerOfTen = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
+  return powerOfTen * ROUND_STEPS.find((step) => step * powerOfTen >= value);
 };
 
 export class Graph {
-  /** `lines` are the names of what is drawn, the most important first; `bars` draws the first as bars. */
+  /** Draws into `svg` the values named in `lines`, the most important first; `bars` draws the first one as bars. */
   constructor(svg, lines, { bars = false } = {}) {
     this.svg = svg;
     this.lines = lines;
@@ -30,10 +30,10 @@ export class Graph {
     new ResizeObserver(() => this.draw()).observe(svg);
   }
 
-  /** Takes the values of one moment, `time` in seconds; null where there is none. */
+  /** Adds one value per line at `time`, in seconds; null draws no point. */
   add(time, values) {
     this.points.push({ time, values });
-    while (this.points[0].time < time - SECONDS) this.points.shift();
+    while (this.points[0].time < time - SHOWN_S) this.points.shift();
     this.draw();
   }
 
@@ -43,8 +43,8 @@ export class Graph {
     const now = this.points.at(-1).time;
     const largest = Math.max(...this.points.flatMap(({ values }) => this.lines.map((name) => values[name] ?? 0)));
     const ceiling = roundedUp(largest);
-    const x = (time) => width * (1 - (now - time) / SECONDS);
-    const y = (value) => BASE - (BASE - TOP) * (value / ceiling);
+    const x = (time) => width * (1 - (now - time) / SHOWN_S);
+    const y = (value) => BASELINE - (BASELINE - TOP) * (value / ceiling);
     this.svg.replaceChildren(...this.frame(width, ceiling), ...(this.bars ? this.columns(x, y) : this.curves(x, y)));
   }
 
@@ -52,7 +52,7 @@ export class Graph {
     const line = (height) => element("line", { class: "grid", x1: 0, x2: width, y1: height, y2: height });
     const label = (height, text) => element("text", { x: width + 6, y: height + 4 }, text);
     return [
-      line(TOP), line(BASE), label(TOP, ceiling.toLocaleString("en")), label(BASE, "0"),
+      line(TOP), line(BASELINE), label(TOP, ceiling.toLocaleString("en")), label(BASELINE, "0"),
       element("text", { x: 0, y: HEIGHT }, "60 s ago"),
       element("text", { x: width, y: HEIGHT, "text-anchor": "end" }, "now"),
     ];
@@ -60,12 +60,12 @@ export class Graph {
 
   curves(x, y) {
     return this.lines.toReversed().flatMap((name) => {
-      const known = this.points.filter(({ values }) => values[name] !== null);
-      if (known.length === 0) return [];
-      const path = known.map(({ time, values }) => `${x(time).toFixed(1)},${y(values[name]).toFixed(1)}`).join(" L");
+      const points = this.points.filter(({ values }) => values[name] !== null);
+      if (points.length === 0) return [];
+      const path = points.map(({ time, values }) => `${x(time).toFixed(1)},${y(values[name]).toFixed(1)}`).join(" L");
       const curve = element("path", { class: name === this.lines[0] ? "first" : "second", d: `M${path}` });
       if (name !== this.lines[0]) return [curve];
-      const closed = `M${x(known[0].time)},${BASE} L${path} L${x(known.at(-1).time)},${BASE} Z`;
+      const closed = `M${x(points[0].time)},${BASELINE} L${path} L${x(points.at(-1).time)},${BASELINE} Z`;
       return [element("path", { class: "area", d: closed }), curve];
     });
   }
@@ -76,7 +76,7 @@ export class Graph {
       const left = x(this.points[index].time);
       if (!values[name]) return [];
       const top = y(values[name]);
-      return [element("rect", { class: "bar", x: left + 0.5, width: Math.max(x(time) - left - 1, 1), y: top, height: BASE - top })];
+      return [element("rect", { class: "bar", x: left + 0.5, width: Math.max(x(time) - left - 1, 1), y: top, height: BASELINE - top })];
     });
   }
 }

@@ -1,121 +1,123 @@
-// The page of `sr-edge preview`: asks for a frame when it has drawn the last, and draws it before and after.
+// The page of `sr-edge preview`: requests a frame when it has drawn the previous one, and shows it before and after.
 
 import { Graph } from "./graphs.js";
 
 const RETRY_MS = 2000;
 const REFUSED = 4403;
-const NAMES = {
+const RUNTIME_NAMES = {
   torch: "PyTorch", onnxruntime: "ONNX Runtime", openvino: "OpenVINO", tensorrt: "TensorRT", "tensorrt-rtx": "TensorRT-RTX",
 };
-const STATES = { live: "Live", ended: "Ended", failed: "Failed", lost: "No connection" };
+const STATE_NAMES = { live: "Live", ended: "Ended", failed: "Failed", lost: "No connection" };
 
-const find = (id) => document.getElementById(id);
-const view = find("view");
-const stage = find("stage");
-const slider = find("slider");
-const canvases = { before: find("before"), after: find("after") };
+const byId = (id) => document.getElementById(id);
+const view = byId("view");
+const stage = byId("stage");
+const slider = byId("slider");
+const canvases = { before: byId("before"), after: byId("after") };
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
   latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95"]),
   dropped: new Graph(document.querySelector("#dropped svg"), ["dropped"], { bars: true }),
 };
-let stream_info = null;
-let newest = null;
-let earlier = null;
-let drawn = 0;
+let streamInfo = null;
+let newestPair = null;
+let previousStatistics = null;
+let drawnFrames = 0;
 
-// The pictures
+// The images
 
-async function unpack(buffer) {
+/** Decodes a pair: the length of a JSON header (4 bytes, big-endian), the header, and two JPEG images. */
+async function decodePair(buffer) {
   const length = new DataView(buffer).getUint32(0);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const start = 4 + length;
   const middle = start + header.before[2];
-  const picture = (from, to) => createImageBitmap(new Blob([buffer.slice(from, to)], { type: "image/jpeg" }));
-  const [before, after] = await Promise.all([picture(start, middle), picture(middle, buffer.byteLength)]);
+  const decode = (from, to) => createImageBitmap(new Blob([buffer.slice(from, to)], { type: "image/jpeg" }));
+  const [before, after] = await Promise.all([decode(start, middle), decode(middle, buffer.byteLength)]);
   return { header, before, after };
 }
 
 function draw() {
-  if (!newest) return;
-  const { header, before, after } = newest;
+  if (!newestPair) return;
+  const { header, before, after } = newestPair;
   const [width, height] = header.after;
   for (const canvas of Object.values(canvases)) {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   }
   canvases.after.getContext("2d").drawImage(after, 0, 0);
   const context = canvases.before.getContext("2d");
-  context.imageSmoothingEnabled = chosen("enlarge") === "smooth";
+  context.imageSmoothingEnabled = selected("interpolation") === "smooth";
   context.imageSmoothingQuality = "high";
   context.drawImage(before, 0, 0, width, height);
-  document.documentElement.dataset.frames = ++drawn;
-  document.documentElement.dataset.madeBy = header.made_by;
+  document.documentElement.dataset.frames = ++drawnFrames;
+  document.documentElement.dataset.engine = header.engine;
 }
 
-function show(pictures) {
-  const sized = newest && String(newest.header.after) === String(pictures.header.after);
-  newest?.before.close();
-  newest?.after.close();
-  newest = pictures;
+function showPair(pair) {
+  const hasSameSize = newestPair && String(newestPair.header.after) === String(pair.header.after);
+  newestPair?.before.close();
+  newestPair?.after.close();
+  newestPair = pair;
   draw();
-  if (sized && !view.hidden) return;
+  if (hasSameSize && !view.hidden) return;
   view.hidden = false;
-  find("waiting").hidden = true;
-  layOut();
-  tellFacts();
+  byId("waiting").hidden = true;
+  resizeView();
+  showStreamInfo();
 }
 
-const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+const selected = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-function layOut() {
-  if (!newest) return;
-  const [width, height] = newest.header.after;
-  const size = chosen("size");
+function resizeView() {
+  if (!newestPair) return;
+  const [width, height] = newestPair.header.after;
+  const zoom = selected("zoom");
   const fit = Math.min(stage.clientWidth / width, Math.max(innerHeight * 0.66, 240) / height);
-  const scale = size === "fit" ? fit : Number(size) / devicePixelRatio;
+  const scale = zoom === "fit" ? fit : Number(zoom) / devicePixelRatio;
   view.style.width = `${Math.round(width * scale)}px`;
   view.style.height = `${Math.round(height * scale)}px`;
-  view.classList.toggle("pixelated", size !== "fit");
+  view.classList.toggle("pixelated", zoom !== "fit");
 }
 
-function divide() {
+function moveDivider() {
   const share = slider.value / slider.max;
-  find("divider").style.left = `${100 * share}%`;
+  byId("divider").style.left = `${100 * share}%`;
   canvases.before.style.clipPath = `inset(0 ${100 * (1 - share)}% 0 0)`;
-  find("tag-before").classList.toggle("covered", share < 0.12);
-  find("tag-after").classList.toggle("covered", share > 0.88);
+  byId("tag-before").classList.toggle("covered", share < 0.12);
+  byId("tag-after").classList.toggle("covered", share > 0.88);
   slider.setAttribute("aria-valuetext", `${Math.round(100 * share)} % before`);
 }
 
-// What the server says
+// The messages of the server
 
-function tellFacts() {
-  if (!stream_info) return;
-  const size = newest
-    ? `${newest.header.before.slice(0, 2).join(" × ")} → ${newest.header.after.slice(0, 2).join(" × ")}`
-    : `× ${stream_info.scale}`;
-  find("facts").textContent = [stream_info.source, stream_info.model, size, `policy ${stream_info.policy}`].join("  ·  ");
-  find("facts").title = find("facts").textContent;
+function showStreamInfo() {
+  if (!streamInfo) return;
+  const size = newestPair
+    ? `${newestPair.header.before.slice(0, 2).join(" × ")} → ${newestPair.header.after.slice(0, 2).join(" × ")}`
+    : `× ${streamInfo.scale}`;
+  const text = [streamInfo.source, streamInfo.model, size, `policy ${streamInfo.policy}`].join("  ·  ");
+  byId("stream-info").textContent = text;
+  byId("stream-info").title = text;
 }
 
-function offerEngines(socket) {
-  const groups = new Map();
-  for (const label of stream_info.choices) {
+function listEngines(socket) {
+  const labelsByRuntime = new Map();
+  for (const label of streamInfo.engines) {
     const [runtime, precision] = label.split(" ");
-    groups.set(runtime, [...(groups.get(runtime) ?? []), { label, precision }]);
+    labelsByRuntime.set(runtime, [...(labelsByRuntime.get(runtime) ?? []), { label, precision }]);
   }
-  const made = [...groups].map(([runtime, offered]) => {
+  const groups = [...labelsByRuntime].map(([runtime, engines]) => {
     const group = document.createElement("div");
     group.className = "engine";
     const name = document.createElement("span");
-    name.textContent = NAMES[runtime] ?? runtime;
-    const segments = document.createElement("div");
-    segments.className = "segments";
-    segments.append(...offered.map((choice) => engineButton(choice, `${name.textContent} ${choice.precision}`, socket)));
-    group.append(name, segments);
+    name.textContent = RUNTIME_NAMES[runtime] ?? runtime;
+    const buttons = document.createElement("div");
+    buttons.className = "segments";
+    buttons.append(...engines.map((engine) => engineButton(engine, `${name.textContent} ${engine.precision}`, socket)));
+    group.append(name, buttons);
     return group;
   });
-  find("engines").replaceChildren(find("engines").firstElementChild, ...made);
+  byId("engines").replaceChildren(byId("engines").firstElementChild, ...groups);
 }
 
 function engineButton({ label, precision }, title, socket) {
@@ -124,7 +126,7 @@ function engineButton({ label, precision }, title, socket) {
   input.setAttribute("aria-label", title);
   input.addEventListener("change", () => {
     button.classList.add("loading");
-    socket.send(JSON.stringify({ use: label }));
+    socket.send(JSON.stringify({ engine: label }));
   });
   const text = document.createElement("span");
   text.textContent = precision.toUpperCase();
@@ -132,47 +134,48 @@ function engineButton({ label, precision }, title, socket) {
   return button;
 }
 
-function tellEngine({ running, loading, problem }) {
+function showEngine({ engine, loading }) {
   for (const input of document.querySelectorAll('input[name="engine"]')) {
-    input.checked = input.value === (loading ?? running);
+    input.checked = input.value === (loading ?? engine);
     input.parentElement.classList.toggle("loading", input.value === loading);
   }
-  return problem;
 }
 
-const number = (value, digits = 0) =>
+const formatNumber = (value, digits = 0) =>
   value === null ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-function tell(card, figure, rest) {
-  document.querySelector(`#${card} b`).textContent = figure;
-  document.querySelector(`#${card} .figure span`).textContent = rest;
+function setCard(card, value, details) {
+  document.querySelector(`#${card} b`).textContent = value;
+  document.querySelector(`#${card} .figure span`).textContent = details;
 }
 
-function tellFigures(figures) {
-  const dropped = earlier ? Math.max(0, figures.dropped - earlier.dropped) : 0;
-  const passed = earlier ? figures.seconds - earlier.seconds : 0;
-  earlier = figures;
-  tell("rate", number(figures.fps_out, 1), `of ${number(figures.fps_in, 1)}`);
-  tell("latency", figures.p50_ms === null ? "–" : `${number(figures.p50_ms)} ms`,
-    `95 % below ${number(figures.p95_ms)} ms, model ${number(figures.model_ms)} ms`);
-  const share = figures.frames_in ? (100 * figures.dropped) / figures.frames_in : 0;
-  const failed = figures.failed ? `, ${number(figures.failed)} failed` : "";
-  tell("dropped", number(figures.dropped), `${number(share, 1)} % of ${number(figures.frames_in)}${failed}`);
-  const live = figures.state === "live";
-  if (live) {
-    graphs.rate.add(figures.seconds, { in: figures.fps_in, out: figures.fps_out });
-    graphs.latency.add(figures.seconds, { p50: figures.p50_ms, p95: figures.p95_ms });
-    graphs.dropped.add(figures.seconds, { dropped: passed > 0 ? dropped / passed : 0 });
+function showStatistics(statistics) {
+  const { seconds, dropped, failed, problem } = statistics;
+  const newlyDropped = previousStatistics ? Math.max(0, dropped - previousStatistics.dropped) : 0;
+  const elapsed = previousStatistics ? seconds - previousStatistics.seconds : 0;
+  previousStatistics = statistics;
+  setCard("rate", formatNumber(statistics.fps_out, 1), `of ${formatNumber(statistics.fps_in, 1)}`);
+  setCard("latency", statistics.p50_ms === null ? "–" : `${formatNumber(statistics.p50_ms)} ms`,
+    `95 % below ${formatNumber(statistics.p95_ms)} ms, model ${formatNumber(statistics.model_ms)} ms`);
+  const percentage = statistics.frames_in ? (100 * dropped) / statistics.frames_in : 0;
+  const failures = failed ? `, ${formatNumber(failed)} failed` : "";
+  setCard("dropped", formatNumber(dropped),
+    `${formatNumber(percentage, 1)} % of ${formatNumber(statistics.frames_in)}${failures}`);
+  const isLive = statistics.state === "live";
+  if (isLive) {
+    graphs.rate.add(seconds, { in: statistics.fps_in, out: statistics.fps_out });
+    graphs.latency.add(seconds, { p50: statistics.p50_ms, p95: statistics.p95_ms });
+    graphs.dropped.add(seconds, { dropped: elapsed > 0 ? newlyDropped / elapsed : 0 });
   }
-  const problem = tellEngine(figures);
-  tellState(figures.state, live ? problem : figures.state === "failed" ? figures.reason : "");
+  showEngine(statistics);
+  showState(statistics.state, isLive ? problem : statistics.state === "failed" ? statistics.reason : "");
 }
 
-function tellState(state, notice) {
-  find("state").dataset.state = state;
-  find("state-text").textContent = STATES[state];
-  find("notice").textContent = notice;
-  find("notice").hidden = !notice;
+function showState(state, notice) {
+  byId("state").dataset.state = state;
+  byId("state-text").textContent = STATE_NAMES[state];
+  byId("notice").textContent = notice;
+  byId("notice").hidden = !notice;
 }
 
 // The connection
@@ -180,33 +183,33 @@ function tellState(state, notice) {
 function connect() {
   const socket = new WebSocket(`ws${location.protocol.slice(4)}//${location.host}/live${location.search}`);
   socket.binaryType = "arraybuffer";
-  const want = () => socket.readyState === WebSocket.OPEN && socket.send('{"want": "frame"}');
-  socket.addEventListener("open", want);
+  const requestFrame = () => socket.readyState === WebSocket.OPEN && socket.send('{"request": "frame"}');
+  socket.addEventListener("open", requestFrame);
   socket.addEventListener("message", async ({ data }) => {
     if (data instanceof ArrayBuffer) {
-      show(await unpack(data));
-      requestAnimationFrame(want);
+      showPair(await decodePair(data));
+      requestAnimationFrame(requestFrame);
       return;
     }
-    const said = JSON.parse(data);
-    if (said.kind === "figures") {
-      tellFigures(said);
+    const message = JSON.parse(data);
+    if (message.kind === "statistics") {
+      showStatistics(message);
       return;
     }
-    stream_info = said;
-    tellFacts();
-    offerEngines(socket);
+    streamInfo = message;
+    showStreamInfo();
+    listEngines(socket);
   });
   socket.addEventListener("close", ({ code, reason }) => {
-    tellState("lost", reason || "The connection to sr-edge is lost. Is it still running?");
+    showState("lost", reason || "The connection to sr-edge is lost. Is it still running?");
     if (code !== REFUSED) setTimeout(connect, RETRY_MS);
   });
 }
 
-slider.addEventListener("input", divide);
-for (const input of document.querySelectorAll('input[name="enlarge"]')) input.addEventListener("change", draw);
-for (const input of document.querySelectorAll('input[name="size"]')) input.addEventListener("change", layOut);
-new ResizeObserver(layOut).observe(stage);
-addEventListener("resize", layOut);
-divide();
+slider.addEventListener("input", moveDivider);
+for (const input of document.querySelectorAll('input[name="interpolation"]')) input.addEventListener("change", draw);
+for (const input of document.querySelectorAll('input[name="zoom"]')) input.addEventListener("change", resizeView);
+new ResizeObserver(resizeView).observe(stage);
+addEventListener("resize", resizeView);
+moveDivider();
 connect();

@@ -1,0 +1,7 @@
+"""The deployed bundle and its session, shared with the tests of the camera package."""
+
+from __future__ import annotations
+
+from tests.camera.conftest import bundle, session
+
+__all__ = ["bundle", "session"]
