@@ -176,19 +176,27 @@ def page(cards: list[dict[str, Any]]) -> str:
     lines = [
         "# The bundled networks",
         "",
-        "Written by `python -m scripts.train_zoo` from the cards beside the weights, which hold more: every picture's",
-        "figure and the whole recipe. PSNR and SSIM are of luma, border of `scale` pixels left out, means over all,",
-        "float network on whole pictures, weights as shipped (float16). INT8: what the deployed INT8 graph differs",
-        "from the deployed fp32 one on Set5, in ONNX Runtime, tiles of 96x96; networks that undo more than bicubic",
-        "reduction are calibrated on pictures degraded in that way. Tiled: what tiles of 96x96, each with its own",
-        "statistics, change on Set14; below -0.05 dB they cost quality.",
+        "`python -m scripts.train_zoo` writes this page from the model cards beside the weights, which also contain",
+        "the results for every image and the whole training recipe.",
+        "",
+        "- PSNR and SSIM are computed on luma without a border of `scale` pixels, as means over all images. They are",
+        "  those of the float network on whole images, with the weights as shipped (float16). *Below bicubic* lists",
+        "  the images for which bicubic upsampling has the higher PSNR.",
+        "- *INT8 dB* is the change of the PSNR on Set5 from the deployed fp32 graph to the deployed INT8 graph, in",
+        "  ONNX Runtime with tiles of 96x96. Networks for other degradations than bicubic downscaling are calibrated",
+        "  on images with that degradation.",
+        "- *Tiled dB* is the change of the PSNR on Set14 from whole images to tiles of 96x96, each with its own",
+        "  statistics. A change below -0.05 dB counts as a loss of quality.",
         "",
         "| network | degradation | KB | Set5 PSNR / SSIM | bicubic | Set14 PSNR / SSIM | bicubic | below bicubic "
         "| INT8 dB | tiled dB |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *map(_quality_row, cards),
         "",
-        "| network | pictures | steps | batch | patch | rate | seed | minutes | hardware |",
+        "Training, with the number of images, the size of the low-resolution patches in pixels and the learning rate.",
+        "A network with two stages was trained again, starting with the weights of the first stage:",
+        "",
+        "| network | images | steps | batch | patch | learning rate | seed | minutes | hardware |",
         "|---|---|---|---|---|---|---|---|---|",
         *(row for card in cards for row in _training_rows(card)),
         "",
@@ -215,7 +223,7 @@ def _row(cells: list[str]) -> str:
 def _training_rows(card: dict[str, Any]) -> list[str]:
     """One row, or two where a training went on from the weights of a first one."""
     metadata, title = card["training"], f"`{card['name']}` x{card['scale']}"
-    rows = [("", metadata)] if "first" not in metadata else [(", first", metadata["first"]), (", then", metadata)]
+    rows = [("", metadata)] if "first" not in metadata else [(", stage 1", metadata["first"]), (", stage 2", metadata)]
     return [
         _row(
             [
