@@ -17,6 +17,7 @@ from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.metrics import psnr_y_db, ssim_y
 from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.registry import find_architecture
 from sr_edge.models.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
@@ -83,7 +84,7 @@ def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: 
     pictures of `data` that were degraded in its way: sharp ones would show it other ranges than it will meet.
     """
     model = load_model(name, scale, weights)
-    degradation = find_degradation("", model.module)
+    degradation = find_degradation("", find_architecture(name)[0])
     pairs = {title: PairSet.from_folder(folder, scale, degradation) for title, folder in sets.items()}
     outputs = {title: [upscaled(model, pair.lr) for pair in found.pairs] for title, found in pairs.items()}
     (first, *_, last), (*_, last_outputs) = pairs.values(), outputs.values()

@@ -241,3 +241,6 @@ def tail_before_shift(conv: nn.Conv2d, shift: nn.Conv2d) -> nn.Conv2d:
 def moved_share(found: Tensor, reference: Tensor) -> float:
     """Share of tokens that are in another cluster than in `reference`: what lower precision does to LSP."""
     return (found != reference).double().mean().item()
+
+
+TWINS = ((LCoAN, StaticLCoAN),)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sr_edge.export.affine import Affine
 from sr_edge.export.mean_free import biases, with_weights
-from sr_edge.models.gdfn import GDFN
+from sr_edge.models.lstea import GDFN
 
 ALIGNMENT = 16
 

@@ -38,3 +38,6 @@ class StaticMLFR(Joined):
     def __init__(self, layer: MLFR, input_shape: torch.Size) -> None:
         planes = MLFRPlanes(layer)
         super().__init__(planes, planes.tail, layer.bypass.weight.dtype)
+
+
+TWINS = ((MLFR, StaticMLFR),)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.export.affine import Affine, Joined, side_by_side
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import GlobalMean
 from sr_edge.models.stea import STEA
 
 
@@ -133,3 +133,6 @@ class StaticSTEA(Joined):
     def __init__(self, layer: STEA, input_shape: torch.Size) -> None:
         planes = STEAPlanes(layer)
         super().__init__(planes, planes.tail, layer.k.dtype)
+
+
+TWINS = ((STEA, StaticSTEA),)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import GlobalMean
 
 GlobalStatistics = tuple[Tensor, ...]
 """What every GlobalMean of a network gave: (1, C, 1, 1) each, in the order of the calls."""

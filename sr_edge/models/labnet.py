@@ -19,13 +19,13 @@ from left to right, and 49 G multiply-accumulates at x4 on 64x64 pixels. The res
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicUpsampler
+from sr_edge.models.bicubic import BicubicUpsampler, Reconstruction
 from sr_edge.models.lstea import LSTEA, LargeScale
-from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.swin import pad_to_multiple
 
 
@@ -122,3 +122,8 @@ class LabNet(nn.Module):
         padded = pad_to_multiple(x, self.multiple_px)
         detail = self.reconstruct(self.unet(self.shallow(padded)))
         return detail[..., : height * self.scale, : width * self.scale] + self.bicubic(x)
+
+
+def initialize_labnet(network: nn.Module) -> None:
+    """Sets the last convolution of a `LabNet` to zero, so that it starts training as bicubic upsampling."""
+    cast("LabNet", network).reconstruct.initialize_to_zero()

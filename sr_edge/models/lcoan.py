@@ -114,3 +114,27 @@ class LCoAN(nn.Module):
         for group in self.body:
             deep, pattern = group(deep, pattern)
         return self.add_mean(self.tail(shallow + self.m_conv(deep)))
+
+
+@torch.no_grad()
+def initialize_lcoan(network: nn.Module) -> None:
+    """Sets the weights of an `LCoAN` in place so that it upscales by nearest neighbour before the first training step.
+
+    The first three channels are the colours. They pass through the upsampling stages, each of which repeats every
+    pixel, and the deep branch starts at zero.
+    """
+    lcoan = cast("LCoAN", network)
+    stages = [layer for layer in cast("nn.Sequential", lcoan.tail[0]) if isinstance(layer, nn.Conv2d)]
+    nn.init.zeros_(cast("Tensor", lcoan.m_conv[0].weight))
+    nn.init.zeros_(cast("Tensor", lcoan.m_conv[0].bias))
+    for conv in (lcoan.head[0], *stages, lcoan.tail[1]):
+        _pass_colours(cast("nn.Conv2d", conv))
+
+
+def _pass_colours(conv: nn.Conv2d) -> None:
+    """Makes the first three channels the input's colours, each as often as the following pixel shuffle needs it."""
+    copies = max(1, conv.out_channels // conv.in_channels) if conv.in_channels > 3 else 1
+    nn.init.zeros_(cast("Tensor", conv.bias))
+    for output in range(3 * copies):
+        conv.weight[output] = 0
+        conv.weight[output, output // copies, 1, 1] = 1

@@ -13,12 +13,13 @@ from enum import Enum
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sr_edge.models.channel_attention import ChannelAttention
-from sr_edge.models.channel_norm import ChannelLayerNorm
-from sr_edge.models.gdfn import GDFN
 from sr_edge.models.mlfr import MLFR
 from sr_edge.models.stea import STEA
+
+EXPANSION = 2.66
 
 
 class LargeScale(str, Enum):
@@ -38,6 +39,36 @@ def large_scale_branch(channels: int, kind: LargeScale) -> nn.Sequential:
     if kind in (LargeScale.MLFR, LargeScale.STEA_MLFR):
         branch.add_module("mlfr", MLFR(channels))
     return branch
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """(batch, C, h, w) -> the same shape; weight and bias are LayerNorm's, one a channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GDFN(nn.Module):
+    """The gated depthwise feed-forward network: one half of the hidden channels gates the other.
+
+        [g, v] = dw3x3(P_in x),   out = P_out (gelu(g) ∘ v)
+
+    No convolution has a bias; the hidden width is int(2.66 C). Source: Zamir et al., "Restormer" (2022), equation 2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = int(channels * EXPANSION)
+        self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
+        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.project_out = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.depthwise(self.project_in(x)).chunk(2, dim=1)
+        return self.project_out(functional.gelu(gate) * value)
 
 
 class LSTEA(nn.Module):

@@ -24,14 +24,14 @@ Source: arXiv 2408.00470, section II-D, figure 6, table VIII. What it leaves ope
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicUpsampler
+from sr_edge.models.bicubic import BicubicUpsampler, Reconstruction
 from sr_edge.models.channel_attention import ChannelAttention
 from sr_edge.models.lstea import LSTEA, LargeScale
-from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.spec import Control
 
 
@@ -126,3 +126,27 @@ class RealNet(nn.Module):
             if at < len(self.exchanges):
                 noise, blur = self.exchanges[at](noise, blur, alpha, beta)
         return self.reconstruct(torch.cat([alpha * noise, beta * blur], dim=1)) + self.bicubic(base)
+
+
+def initialize_realnet(network: nn.Module) -> None:
+    """Sets the last convolution of a `RealNet` to zero, so that it starts training as bicubic upsampling."""
+    cast("RealNet", network).reconstruct.initialize_to_zero()
+
+
+class PairedInput(nn.Module):
+    """A `RealNet` in training, where each of its branches may read an image with its own degradation.
+
+    It takes one image as the network does, (batch, 3, height, width), or two of one place side by side in the
+    channels, (batch, 6, height, width), the denoising branch's first. Bicubic upsampling, which has no branch, is given
+    the mean of the two.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = cast("RealNet", network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] == 3:
+            return self.network(x)
+        noisy, blurred = x.chunk(2, dim=1)
+        return self.network.restore(noisy, blurred, (noisy + blurred) / 2)

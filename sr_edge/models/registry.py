@@ -10,9 +10,10 @@ from torch import nn
 
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
-from sr_edge.models.labnet import LABNET_SIZES, LabNet
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN
-from sr_edge.models.realnet import REALNET_SIZES, RealNet
+from sr_edge.models.labnet import LABNET_SIZES, LabNet, initialize_labnet
+from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, initialize_lcoan
+from sr_edge.models.realnet import REALNET_SIZES, PairedInput, RealNet, initialize_realnet
+from sr_edge.models.swin import initialize_swin
 from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
 from sr_edge.models.ups import UPS, UPS_SIZES
@@ -23,11 +24,22 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family of networks.
+    """One family of networks: all that loading, training and export need to know about it.
 
-    `build(size, scale)` makes a freshly initialised network. `multiple_px` divides the sides of its tiles;
-    `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with. `global_statistics` says
-    that an output pixel depends on the whole plane.
+    Args:
+        name: the family's name; a network is called `name-size`.
+        sizes: the names of its sizes.
+        build: `build(size, scale)` returns a network with random weights.
+        multiple_px: the height and width of its tiles are multiples of this.
+        overlap_px: overlap of neighbouring tiles in low-resolution pixels with which its seams were measured.
+        global_statistics: whether an output pixel depends on the whole image.
+        initialize: sets weights in place with which the network upscales before the first training step; None keeps
+            the random ones.
+        published_degradation: name of the degradation with which the paper trains (`sr_edge.training.degradations`).
+        paired_input: wraps the network so that each of its branches can be trained on an image of its own; None for a
+            network that is trained on one image.
+        static_twins: names of the modules with the static twins of its layers, beside the registry of twins in
+            `sr_edge.export`; empty for a network that exports well as it is.
     """
 
     name: str
@@ -36,6 +48,10 @@ class Architecture:
     multiple_px: int
     overlap_px: int
     global_statistics: bool = False
+    initialize: Callable[[nn.Module], None] | None = None
+    published_degradation: str = "bicubic"
+    paired_input: Callable[[nn.Module], nn.Module] | None = None
+    static_twins: tuple[str, ...] = ()
 
 
 ARCHITECTURES = (
@@ -45,6 +61,8 @@ ARCHITECTURES = (
         lambda size, scale: TaylorSwinIR(TAYLOR_SWINIR_SIZES[size].at_scale(scale)),
         multiple_px=48,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("swin", "taylor"),
     ),
     Architecture(
         "swinir",
@@ -52,6 +70,8 @@ ARCHITECTURES = (
         lambda size, scale: SwinIR(SWINIR_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("swinir",),
     ),
     Architecture(
         "ups",
@@ -59,6 +79,8 @@ ARCHITECTURES = (
         lambda size, scale: UPS(UPS_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("ups",),
     ),
     Architecture(
         "lcoan",
@@ -67,6 +89,8 @@ ARCHITECTURES = (
         multiple_px=1,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_lcoan,
+        static_twins=("clustered",),
     ),
     Architecture(
         "labnet",
@@ -75,6 +99,9 @@ ARCHITECTURES = (
         multiple_px=4,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_labnet,
+        published_degradation="blind-gaussian",
+        static_twins=("lstea", "stea", "mlfr"),
     ),
     Architecture(
         "realnet",
@@ -83,6 +110,10 @@ ARCHITECTURES = (
         multiple_px=1,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_realnet,
+        published_degradation="realnet",
+        paired_input=PairedInput,
+        static_twins=("lstea", "stea", "mlfr"),
     ),
     Architecture(
         "convnet",

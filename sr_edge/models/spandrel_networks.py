@@ -9,7 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
-from sr_edge.models.recognition.attempts import Misfit, attempt, has_telling_keys, load_as
+from sr_edge.models.recognition.attempts import (
+    Misfit,
+    attempt,
+    has_telling_keys,
+    load_as,
+    misfit_text,
+    resemblance_text,
+)
 from sr_edge.models.recognition.families import (
     FAMILIES,
     RESTORATION,
@@ -20,10 +27,8 @@ from sr_edge.models.recognition.families import (
     family_rows,
     find_family,
 )
-from sr_edge.models.recognition.hyper_parameters import first_difference, hyper_parameters_of
 from sr_edge.models.recognition.library import INSTALL, find_library, require_library
 from sr_edge.models.recognition.signatures import nearest_family
-from sr_edge.models.recognition.wording import misfit_text, resemblance_text
 from sr_edge.models.weights import Differences, NearMiss
 from sr_edge.spec import Tiling
 
@@ -256,3 +261,25 @@ def _purpose(kind: str, family: Family) -> str:
     if kind == "SR":
         return SUPER_RESOLUTION
     return RESTORATION if family.purpose == SUPER_RESOLUTION else family.purpose
+
+
+def hyper_parameters_of(descriptor: Any) -> dict[str, str]:
+    """What the network was built with, as text, and spandrel's tags, which name its size."""
+    values = {name: _as_text(value) for name, value in getattr(descriptor.model, "hyperparameters", {}).items()}
+    return {**values, "tags": ", ".join(descriptor.tags)} if descriptor.tags else values
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_as_text, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_as_text(inner)}" for key, inner in value.items()) + "}"
+    return getattr(value, "__name__", None) or str(value)
+
+
+def first_difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """The name and both values of the first hyper-parameter in which the two differ; None where they agree."""
+    for name in {**wanted, **found}:
+        if found.get(name) != wanted.get(name):
+            return name, found.get(name, "absent"), wanted.get(name, "absent")
+    return None

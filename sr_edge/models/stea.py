@@ -30,8 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.channel_attention import Excitation
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import Excitation, GlobalMean
 
 BOTTLENECK = 4
 DWC_KERNEL = 5
@@ -96,3 +95,24 @@ class STEA(nn.Module):
             terms = terms + term
         out = self.output_proj((values + self.w_3(terms)) / self.k)
         return out if self.dwc is None else out + self.dwc(values)
+
+
+class NonLocalAttention(nn.Module):
+    """Plain non-local attention, in which every token attends to every other: the baseline of STEA and LCoA.
+
+        Q, K, V = W_q X, W_k X, W_v X;   Y = X + W_o (softmax(Q Kᵀ) V)
+
+    with 1x1 convolutions W, on (batch, features, height, width). Its N x N matrix costs O(N²) in time and memory.
+    Source: Zhao et al., arXiv 2404.04922, eqs. 1-5, after Wang et al., "Non-local Neural Networks" (2018). The width of
+    the embedding, which the paper leaves open, is that of the features, so that STEA and LCoA are compared with an
+    attention of their own width.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Conv2d(features, features, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries, keys, values = (conv(x).flatten(2) for conv in (self.query, self.key, self.value))
+        weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=-1)
+        return x + self.output((values @ weights.transpose(1, 2)).reshape(x.shape))

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.errors import TileError
+from sr_edge.models.bicubic import bicubic_of_neighbours
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # DIV2K's mean, subtracted by every public SwinIR checkpoint
 
@@ -159,7 +161,7 @@ class SwinSkeleton(nn.Module):
             self.upsample = nn.Sequential(
                 nn.Conv2d(dim, 3 * config.scale**2, 3, padding=1), nn.PixelShuffle(config.scale)
             )
-        self.apply(_initialise)
+        self.apply(_initialize_linear)
 
     def body(self, features: Tensor) -> Tensor:
         x = self.patch_embed(features.permute(0, 2, 3, 1))
@@ -201,7 +203,33 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return functional.pad(x, (0, right, 0, bottom), mode="reflect")
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def initialize_swin(network: nn.Module) -> None:
+    """Sets the weights of a `SwinSkeleton` in place so that it upscales bicubically before the first training step.
+
+    The first features become the colours of a pixel and its eight neighbours, the last convolution weights them, and
+    the deep branch starts at zero. A network with the longer upsampler (`Upsampler.PIXELSHUFFLE`) is left unchanged.
+    """
+    skeleton = cast("SwinSkeleton", network)
+    if skeleton.config.upsampler is not Upsampler.PIXELSHUFFLE_DIRECT:
+        return
+    first, deep, last = (
+        cast("nn.Conv2d", layer) for layer in (skeleton.conv_first, skeleton.conv_after_body, skeleton.upsample[0])
+    )
+    for conv in (first, deep, last):
+        conv.bias = nn.Parameter(torch.zeros(conv.out_channels))
+    deep.weight.zero_()
+    last.weight.mul_(0.1)
+    last.weight[:, : 3 * 9] = 0
+    for colour in range(3):
+        neighbours = slice(colour * 9, (colour + 1) * 9)
+        phases = slice(colour * skeleton.scale**2, (colour + 1) * skeleton.scale**2)
+        first.weight[neighbours] = 0
+        first.weight[neighbours, colour] = torch.eye(9).reshape(9, 3, 3)
+        last.weight[phases, neighbours] = bicubic_of_neighbours(skeleton.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -10,14 +11,25 @@ from typing import Any
 
 import torch
 
+from sr_edge.bundle import sha256_of
 from sr_edge.errors import TrainingError
-from sr_edge.training.beginning import WORDS, differences
+from sr_edge.image_files import list_pictures
 from sr_edge.training.recipe import Recipe
 from sr_edge.whole_file import whole_file
 
 ENTRIES = ("network", "average", "optimizer", "objective", "step", "psnr_db", "seconds", "recipe")
 WANTED = "a checkpoint of sr-edge train"
 REMEDY = "give another --out, or delete that file to begin again"
+
+WORDS: Mapping[str, str] = {
+    "model": "another model or scale",
+    "data": "other pictures to learn from (--data)",
+    "val": "other pictures to validate on (--val)",
+    "degradation": "another degradation",
+    "weights": "other weights, or none (--weights, --from-bundled)",
+    "vgg": "another VGG19 (--vgg)",
+}
+"""How messages say that a part is not the one before."""
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -79,3 +91,28 @@ def _read(path: Path) -> object:
         raise
     except Exception as error:  # foreign bytes make the unpickler stumble over anything: KeyError, IndexError, ...
         raise TrainingError(f"{path} is damaged, or not {WANTED}", found=path, wanted=WANTED, remedy=REMEDY) from error
+
+
+def beginning(
+    model: str, data: Path, validation: Path, degradation: str, weights: Path | None, vgg: Path | None
+) -> dict[str, str]:
+    """Names, and digests of names and sizes of pictures and of the content of other files, by the keys of `WORDS`."""
+    return {
+        "model": model,
+        "data": _digest_of_pictures(data),
+        "val": _digest_of_pictures(validation),
+        "degradation": degradation,
+        "weights": sha256_of(weights) if weights else "",
+        "vgg": sha256_of(vgg) if vgg else "",
+    }
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The keys of the parts that are not as before; a part that was not kept then is taken for the same."""
+    return [part for part, text in now.items() if before.get(part, text) != text]
+
+
+def _digest_of_pictures(folder: Path) -> str:
+    """Of names and sizes in bytes, which tell folders apart whatever decodes their pictures."""
+    listed = [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in list_pictures(folder, True)]
+    return hashlib.sha256("".join(listed).encode("utf-8", "surrogateescape")).hexdigest()

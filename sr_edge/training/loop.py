@@ -18,14 +18,12 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
-from sr_edge.models.realnet import RealNet
 from sr_edge.models.weights import learnt_state
 from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, forget_after
 from sr_edge.training.objective import Objective, PixelLoss
-from sr_edge.training.paired_input import PairedInput
 from sr_edge.training.precision import has_bfloat16, settled_precision
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
@@ -117,6 +115,7 @@ class Training:
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
     begun_from: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str], None] = lambda _: None
+    paired_input: Callable[[nn.Module], nn.Module] | None = None
     supports_bfloat16: Callable[[torch.device], bool] = has_bfloat16
 
 
@@ -160,7 +159,7 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     if processes.is_first:
         _remove_traces(out, state.step)
     begun_at = state.step
-    forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)
+    forward = processes.sharing(training.paired_input(network) if training.paired_input else network)
     if recipe.compile:
         forward.compile()
     with noted_signals() as noted:

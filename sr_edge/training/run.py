@@ -14,17 +14,15 @@ from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.spec import Precision
 from sr_edge.training.adversarial import Adversarial
-from sr_edge.training.beginning import beginning
-from sr_edge.training.curve import draw_curve
+from sr_edge.training.checkpoint import beginning
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
-from sr_edge.training.log import LOG, logged_minutes
+from sr_edge.training.log import LOG, draw_curve, logged_minutes
 from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, run_training, writing
 from sr_edge.training.objective import Objective, PixelLoss
 from sr_edge.training.processes import Processes, joined_processes
 from sr_edge.training.recipe import Recipe
-from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
 from sr_edge.training.vgg import VGG19Features, load_vgg19
 from sr_edge.whole_file import require_output_file, whole_file
@@ -92,7 +90,8 @@ def train_model(
     torch.manual_seed(recipe.seed)
     features = load_vgg19(vgg) if recipe.perceptual_weight else None
     network = _first_network(name, scale, start)
-    degradation = find_degradation(recipe.degradation, network)
+    architecture, _ = find_architecture(name)
+    degradation = find_degradation(recipe.degradation, architecture)
     smallest_lr_px = _smallest_lr_px(name, recipe)
     tests = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
@@ -101,7 +100,9 @@ def train_model(
     first_psnr_db = mean_psnr_db(network, tests) if start else None
     with joined_processes(device) as processes:
         crops = CropSource(originals, degradation)
-        training = Training(crops, tests, out, recipe, progress, processes, begun_from, on_event)
+        training = Training(
+            crops, tests, out, recipe, progress, processes, begun_from, on_event, architecture.paired_input
+        )
         trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
         with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
@@ -163,7 +164,9 @@ def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
     if start:
         return load_model(name, scale, start).module.requires_grad_(True)
     network = build_network(name, scale)
-    initialize_as_bicubic(network)
+    initialize = find_architecture(name)[0].initialize
+    if initialize is not None:
+        initialize(network)
     return network
 
 

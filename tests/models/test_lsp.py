@@ -20,7 +20,7 @@ from sr_edge.models.lsp import (
     spherical_kmeans,
     window_places,
 )
-from sr_edge.models.nonlocal_attention import NonLocalAttention
+from sr_edge.models.stea import NonLocalAttention
 
 Array = npt.NDArray[np.float64]
 

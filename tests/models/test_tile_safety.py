@@ -13,8 +13,7 @@ from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import batch_from_frame
 from sr_edge.models import LoadedModel, build_network
-from sr_edge.models.channel_attention import Excitation
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import Excitation, GlobalMean
 from sr_edge.models.global_statistics import largest_change, statistics_of, tapped
 from sr_edge.models.tile_safety import (
     LARGEST_DB,

@@ -12,6 +12,7 @@ from torch import nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models import build_network
+from sr_edge.models.registry import find_architecture
 from sr_edge.training import Recipe, TrainingProgress, train_model
 from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.data import CropSource, Originals, PairSet
@@ -93,9 +94,17 @@ def test_realnet_gan_trains_and_continues_identically(pictures: Path, tmp_path: 
         return build_network("realnet-tiny", 2)
 
     def training(out: str, progress: Callable[[TrainingProgress], None] = lambda _: None) -> Training:
-        degradation = find_degradation("", network())
+        architecture, _ = find_architecture("realnet-tiny")
+        degradation = find_degradation("", architecture)
         crops = CropSource(Originals.from_folder(pictures, 2, 16), degradation)
-        return Training(crops, PairSet.from_folder(pictures, 2, degradation), tmp_path / out, RECIPE, progress)
+        return Training(
+            crops,
+            PairSet.from_folder(pictures, 2, degradation),
+            tmp_path / out,
+            RECIPE,
+            progress,
+            paired_input=architecture.paired_input,
+        )
 
     def kill(now: TrainingProgress) -> None:
         if now.step == 3:

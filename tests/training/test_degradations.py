@@ -11,7 +11,7 @@ import torch
 from sr_edge.errors import UnknownNameError
 from sr_edge.image_files import list_pictures
 from sr_edge.metrics import psnr_y_db
-from sr_edge.models import build_network
+from sr_edge.models.registry import ARCHITECTURES, Architecture, find_architecture
 from sr_edge.resize import downscale_bicubic, resize_bicubic
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.degradations import DEGRADATIONS, Degradation, find_degradation
@@ -150,21 +150,26 @@ def test_realnets_pair_is_two_pictures_or_twice_the_same() -> None:
     ("name", "wanted"), [("labnet-tiny", "blind-gaussian"), ("realnet-tiny", "realnet"), ("convnet-tiny", "bicubic")]
 )
 def test_a_network_gets_its_papers_degradation_unless_told_otherwise(name: str, wanted: str) -> None:
-    network = build_network(name, 4)
-    assert find_degradation("", network).name == wanted
-    assert find_degradation("bicubic", network).name == "bicubic"
+    architecture, _ = find_architecture(name)
+    assert find_degradation("", architecture).name == wanted
+    assert find_degradation("bicubic", architecture).name == "bicubic"
     with raises(UnknownNameError, found="gaussian", wanted=[degradation.name for degradation in DEGRADATIONS]):
-        find_degradation("gaussian", network)
+        find_degradation("gaussian", architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)
+def test_the_published_degradation_of_every_architecture_is_available(architecture: Architecture) -> None:
+    assert find_degradation("", architecture).name == architecture.published_degradation
 
 
 def test_only_realnet_is_given_pairs() -> None:
-    assert find_degradation("realnet", build_network("realnet-tiny", 4)) is PAIRED_REALNET
-    lr = find_degradation("realnet", build_network("labnet-tiny", 4)).degrade(waves(), 4, generator())
+    assert find_degradation("realnet", find_architecture("realnet-tiny")[0]) is PAIRED_REALNET
+    lr = find_degradation("realnet", find_architecture("labnet-tiny")[0]).degrade(waves(), 4, generator())
     assert lr.shape == (24, 24, 3)
 
 
 def test_realnet_may_be_given_one_picture() -> None:
-    one = find_degradation("realnet-one-picture", build_network("realnet-tiny", 4))
+    one = find_degradation("realnet-one-picture", find_architecture("realnet-tiny")[0])
     assert one.degrade(waves(), 4, generator()).shape == (24, 24, 3)
     assert np.array_equal(one.test_pictures(waves(), 4, 3)[""], PAIRED_REALNET.test_pictures(waves(), 4, 3)[""])
 

@@ -25,6 +25,7 @@ from sr_edge.errors import FrameError, TrainingError, TrainingInterrupted, Unkno
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import build_network, model_names
+from sr_edge.models.swin import initialize_swin
 from sr_edge.resize import resize_bicubic
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.checkpoint import ENTRIES, REMEDY, WANTED
@@ -34,7 +35,6 @@ from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Training, TrainingProgres
 from sr_edge.training.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.run import CURVE
-from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_psnr_db
 from tests.expected_errors import raises
 
@@ -526,7 +526,7 @@ def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path)
 def test_a_transformer_starts_as_a_bicubic_enlarger(name: str, scale: int) -> None:
     torch.manual_seed(0)
     student = build_network(name, scale)
-    initialize_as_bicubic(student)
+    initialize_swin(student)
     student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():

@@ -15,8 +15,10 @@ from sr_edge.models.checkpoints.bounds import TAKE_FLOAT
 from sr_edge.models.recognition.families import Family, find_family
 from sr_edge.models.recognition.library import SpandrelLibrary, quiet
 from sr_edge.models.recognition.plausible import ImplausibleState, MemoryLimit, memory_limit_bytes, require_plausible
+from sr_edge.models.recognition.signatures import Resemblance
 
 StateDict = Mapping[str, Tensor]
+SHOWN_KEYS = 5
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,24 @@ def _listed_keys(kind: str, text: str) -> tuple[str, ...]:
     """The keys in torch's `Missing key(s) in state_dict: "a", "b".`"""
     listed = re.search(rf"{kind} key\(s\) in state_dict: (.*)", text)
     return tuple(re.findall(r'"([^"]+)"', listed[1])) if listed else ()
+
+
+def resemblance_text(family: Family, near: Resemblance) -> str:
+    """The nearest family, and the keys that it or the state has more."""
+    differences = _key_text((("missing", near.missing), ("unexpected", near.unexpected)))
+    return f"the nearest known family is {family.name}" + (f"; {differences}" if differences else "")
+
+
+def misfit_text(misfit: Misfit) -> str:
+    """The keys that differ, or the reason where the keys agree."""
+    kinds = (("missing", misfit.missing), ("unexpected", misfit.unexpected), ("mis-shaped", misfit.misshapen))
+    return _key_text(kinds) or f"its sizes do not make a network of that family: {misfit.reason}"
+
+
+def _key_text(kinds: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    """The first keys of each kind, at most five in all."""
+    found = [(kind, keys) for kind, keys in kinds if keys]
+    shown = SHOWN_KEYS // max(1, len(found))
+    return "; ".join(
+        f"{kind}: {', '.join(keys[:shown])}" + (", …" if len(keys) > shown else "") for kind, keys in found
+    )
