@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 INSTALL = 'pip install "sr-edge[spandrel]"'
 NMS = "operator torchvision::nms does not exist"
 needs_spandrel = pytest.mark.skipif(

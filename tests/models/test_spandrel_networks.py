@@ -93,7 +93,8 @@ def compact() -> StateDict:
 
 def checkpoint(name: str) -> Path:
     """A public checkpoint of `../shared/checkpoints`; skips where it is absent."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    root = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+    beside = root.parent / "shared" / "data"
     path = Path(os.environ.get("SR_EDGE_DATA") or beside).parent / "checkpoints" / name
     if not path.is_file():
         pytest.skip(f"{path} is absent; set SR_EDGE_DATA to the data folder beside the folder of checkpoints")
