@@ -67,7 +67,7 @@ class Centroids(nn.Module):
                 self.initted.fill_(True)
             clusters = nearest(unit, self.means[0])
             if self.training:
-                self.means[0] = moved_centroids(self.means[0], unit.flatten(0, 1), clusters.flatten())
+                self.means[0] = updated_centroids(self.means[0], unit.flatten(0, 1), clusters.flatten())
         return clusters
 
 
@@ -76,7 +76,7 @@ def nearest(unit: Tensor, centroids: Tensor) -> Tensor:
     return (unit @ functional.normalize(centroids, dim=-1).T).argmax(-1)
 
 
-def moved_centroids(centroids: Tensor, unit: Tensor, clusters: Tensor, decay: float = CENTROID_DECAY) -> Tensor:
+def updated_centroids(centroids: Tensor, unit: Tensor, clusters: Tensor, decay: float = CENTROID_DECAY) -> Tensor:
     """Eq. 10 on the unit sphere, for `unit` tokens (n, features) of `clusters` (n,)."""
     sums = torch.zeros_like(centroids).index_add_(0, clusters, unit)
     used = torch.bincount(clusters, minlength=len(centroids)) > 0
@@ -89,7 +89,7 @@ def spherical_kmeans(unit: Tensor, clusters: int, rounds: int = STARTING_ROUNDS)
     """(clusters, features) after some rounds of k-means, begun with tokens evenly spaced in (n, features)."""
     centroids = unit[torch.linspace(0, len(unit) - 1, clusters, device=unit.device).long()]
     for _ in range(rounds):
-        centroids = moved_centroids(centroids, unit, nearest(unit, centroids), decay=0.0)
+        centroids = updated_centroids(centroids, unit, nearest(unit, centroids), decay=0.0)
     return centroids
 
 
@@ -110,7 +110,7 @@ def sparse_pattern(embedded: Tensor, clusters: Tensor, window: int) -> SparsePat
     tokens = embedded.shape[1]
     # No two keys are equal, so every sorting routine gives this order.
     order = (clusters * tokens + torch.arange(tokens, device=clusters.device)).argsort(dim=-1)
-    queries = in_windows(embedded, order, window)
+    queries = gather_windows(embedded, order, window)
     keys = functional.normalize(queries, dim=-1, eps=KEY_EPS)
     return SparsePattern(order, torch.softmax(queries @ with_neighbours(keys).transpose(-1, -2), dim=-1))
 
@@ -126,7 +126,7 @@ def window_places(tokens: int, window: int) -> Tensor:
     return torch.where(places < tokens, places, (places - padding) % tokens)
 
 
-def in_windows(values: Tensor, order: Tensor, window: int) -> Tensor:
+def gather_windows(values: Tensor, order: Tensor, window: int) -> Tensor:
     """Sorts and cuts: (batch, tokens, features) -> (batch, windows, window, features)."""
     batch, tokens, features = values.shape
     chosen = order[:, window_places(tokens, window).to(order.device)]
@@ -166,7 +166,7 @@ class CollaborativeAttention(nn.Module):
     def forward(self, x: Tensor, pattern: SparsePattern) -> Tensor:
         """O_m = X_m + beta A_s W_m(X_m), eq. 12."""
         values = as_tokens(self.conv_assembly(x))
-        windows = pattern.weights @ with_neighbours(in_windows(values, pattern.order, self.window))
+        windows = pattern.weights @ with_neighbours(gather_windows(values, pattern.order, self.window))
         attended = windows.flatten(1, 2)
         places = pattern.order.argsort(dim=-1)
         unsorted = attended.gather(1, places[:, :, None].expand_as(values))

@@ -1,4 +1,4 @@
-"""Which networks there are: one entry an architecture, named `architecture-size` (taylor-swinir-light)."""
+"""The registered networks: one entry for each architecture; a network is named `architecture-size`."""
 
 from __future__ import annotations
 
@@ -126,11 +126,12 @@ ARCHITECTURES = (
 
 
 def model_names() -> list[str]:
+    """The names of all registered networks, in the order of `ARCHITECTURES`."""
     return [f"{architecture.name}-{size}" for architecture in ARCHITECTURES for size in architecture.sizes]
 
 
 def find_architecture(name: str) -> tuple[Architecture, str]:
-    """The entry and the size that `name` stands for; raises UnknownNameError."""
+    """The registry entry and the size of the network called `name`; raises UnknownNameError."""
     for architecture in ARCHITECTURES:
         for size in architecture.sizes:
             if name == f"{architecture.name}-{size}":
@@ -139,17 +140,22 @@ def find_architecture(name: str) -> tuple[Architecture, str]:
 
 
 def build_network(name: str, scale: int) -> nn.Module:
-    """A freshly initialised network in eval mode; raises UnknownNameError, or UsageError for another scale."""
+    """Builds a network with random weights, in eval mode.
+
+    Raises:
+        UnknownNameError: there is no registered network of that name.
+        UsageError: the scale is not one of `SCALES`.
+    """
     architecture, size = find_architecture(name)
     require_scale(name, scale)
     return architecture.build(size, scale).eval()
 
 
 def require_scale(name: str, scale: int) -> None:
-    """Raises UsageError for a scale that registered networks do not come for."""
+    """Raises UsageError unless registered networks are available for `scale`."""
     if scale not in SCALES:
         raise UsageError(
-            f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}",
+            f"{name} is available for the scales {', '.join(map(str, SCALES))}, not {scale}",
             found=scale,
             wanted=SCALES,
             remedy="choose one of these scales",
@@ -157,10 +163,11 @@ def require_scale(name: str, scale: int) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
+    """The number of elements of all parameters, trainable or not."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def bundled_weights(name: str, scale: int) -> Path | None:
-    """The trained weights that ship with the package, if there are any."""
+    """Path of the trained weights that ship with the package; None where there are none."""
     path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
     return path if path.is_file() else None

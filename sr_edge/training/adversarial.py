@@ -39,15 +39,17 @@ class Adversarial:
             total = total + self.recipe.perceptual_weight * perceptual_loss(self.features, prediction, target)
         if self.discriminator:
             self.discriminator.requires_grad_(False)
-            total = total + self.recipe.adversarial_weight * _judged(self.discriminator(prediction), is_real=True)
+            total = total + self.recipe.adversarial_weight * _adversarial_loss(
+                self.discriminator(prediction), is_real=True
+            )
         return total
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         if self.discriminator is None or self.optimizer is None:
             return
         self.discriminator.requires_grad_(True)
-        made = _judged(self.discriminator(prediction), is_real=False)
-        loss = _judged(self.discriminator(target), is_real=True) + made
+        made = _adversarial_loss(self.discriminator(prediction), is_real=False)
+        loss = _adversarial_loss(self.discriminator(target), is_real=True) + made
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -63,6 +65,6 @@ class Adversarial:
             self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _judged(logits: Tensor, is_real: bool) -> Tensor:
+def _adversarial_loss(logits: Tensor, is_real: bool) -> Tensor:
     goal = torch.ones_like(logits) if is_real else torch.zeros_like(logits)
     return functional.binary_cross_entropy_with_logits(logits, goal)

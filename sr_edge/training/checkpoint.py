@@ -21,7 +21,7 @@ ENTRIES = ("network", "average", "optimizer", "objective", "step", "psnr_db", "s
 WANTED = "a checkpoint of sr-edge train"
 REMEDY = "give another --out, or delete that file to begin again"
 
-WORDS: Mapping[str, str] = {
+ORIGIN_PARTS: Mapping[str, str] = {
     "model": "another model or scale",
     "data": "other pictures to learn from (--data)",
     "val": "other pictures to validate on (--val)",
@@ -40,7 +40,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         unfinished.write_bytes(buffer.getbuffer())
 
 
-def read_checkpoint(path: Path, recipe: Recipe, begun_from: Mapping[str, str]) -> dict[str, Any]:
+def read_checkpoint(path: Path, recipe: Recipe, origin: Mapping[str, str]) -> dict[str, Any]:
     """What `write_checkpoint` was given, on the CPU.
 
     Raises:
@@ -55,10 +55,10 @@ def read_checkpoint(path: Path, recipe: Recipe, begun_from: Mapping[str, str]) -
             remedy=REMEDY,
         )
     _require_recipe(path, content["recipe"], recipe)
-    other = differences(content.get("begun_from", {}), begun_from)  # older checkpoints have none
+    other = differences(content.get("begun_from", {}), origin)  # older checkpoints have none
     if other:
         raise TrainingError(
-            f"{path} was begun with {' and '.join(WORDS[part] for part in other)}",
+            f"{path} was begun with {' and '.join(ORIGIN_PARTS[part] for part in other)}",
             found=other,
             remedy="give another --out, or the same as before to go on",
         )
@@ -93,10 +93,10 @@ def _read(path: Path) -> object:
         raise TrainingError(f"{path} is damaged, or not {WANTED}", found=path, wanted=WANTED, remedy=REMEDY) from error
 
 
-def beginning(
+def training_origin(
     model: str, data: Path, validation: Path, degradation: str, weights: Path | None, vgg: Path | None
 ) -> dict[str, str]:
-    """Names, and digests of names and sizes of pictures and of the content of other files, by the keys of `WORDS`."""
+    """Names, and digests of names and sizes of pictures and of the content of other files, by the keys of `ORIGIN_PARTS`."""
     return {
         "model": model,
         "data": _digest_of_pictures(data),

@@ -21,7 +21,7 @@ def append_row(log: Path, step: int, minutes: float, learning_rate: float, loss:
         writer.writerow([step, f"{minutes:.2f}", f"{learning_rate:.3g}", f"{loss:.5f}", f"{psnr_db:.3f}"])
 
 
-def forget_after(log: Path, step: int) -> None:
+def truncate_after(log: Path, step: int) -> None:
     """Leaves the whole lines up to `step`: those after it are written again, and a full disk cuts a line short."""
     if not log.exists():
         return

@@ -18,16 +18,16 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
-from sr_edge.models.weights import learnt_state
+from sr_edge.models.weights import learned_state
 from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
-from sr_edge.training.log import LOG, append_row, forget_after
+from sr_edge.training.log import LOG, append_row, truncate_after
 from sr_edge.training.objective import Objective, PixelLoss
-from sr_edge.training.precision import has_bfloat16, settled_precision
+from sr_edge.training.precision import choose_precision, has_bfloat16
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
-from sr_edge.training.stopping import noted_signals
+from sr_edge.training.stopping import deferred_signals
 from sr_edge.training.validation import mean_psnr_db
 from sr_edge.whole_file import remove_unfinished, whole_file
 
@@ -73,13 +73,13 @@ class TrainingState:
             "precision": str(self.precision),
             "device": training.processes.device.type,
             "recipe": training.recipe.document(),
-            "begun_from": dict(training.begun_from),
+            "begun_from": dict(training.origin),
         }
-        with writing(path):
+        with reporting_write_errors(path):
             write_checkpoint(path, content)
 
     def restore(self, path: Path, training: Training) -> None:
-        content = read_checkpoint(path, training.recipe, training.begun_from)
+        content = read_checkpoint(path, training.recipe, training.origin)
         try:
             self.network.load_state_dict(content["network"])
             self.average.load_state_dict(content["average"])
@@ -102,7 +102,7 @@ class TrainingState:
 class Training:
     """What stays the same from step to step: where the crops come from, where results go, and how.
 
-    A checkpoint that began from something other than `begun_from` (see `beginning`) is refused. `on_event` receives
+    A checkpoint that began from something other than `origin` (see `training_origin`) is refused. `on_event` receives
     sentences that people should read before the first step. `supports_bfloat16` decides whether mixed precision is
     used on a device.
     """
@@ -113,14 +113,14 @@ class Training:
     recipe: Recipe
     progress: Callable[[TrainingProgress], None] = lambda _: None
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
-    begun_from: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str], None] = lambda _: None
     paired_input: Callable[[nn.Module], nn.Module] | None = None
     supports_bfloat16: Callable[[torch.device], bool] = has_bfloat16
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """The weights (safetensors, float16: the moving average of the network's), how many steps this call made, in what.
 
     `precision` is that of the last step, also where another call made it.
@@ -136,7 +136,7 @@ def train(network: nn.Module, training: Training, objective: Objective | None = 
     return run_training(network, training, objective).weights
 
 
-def run_training(network: nn.Module, training: Training, objective: Objective | None = None) -> Trained:
+def run_training(network: nn.Module, training: Training, objective: Objective | None = None) -> TrainingResult:
     """Trains `network` in place and writes checkpoint, log and averaged weights into `training.out`.
 
     A checkpoint found there is continued, and on a CPU gives the same weights as an uninterrupted run.
@@ -157,12 +157,12 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     if state.step < recipe.steps:
         _settle_precision(state, training)
     if processes.is_first:
-        _remove_traces(out, state.step)
+        _remove_leftovers(out, state.step)
     begun_at = state.step
-    forward = processes.sharing(training.paired_input(network) if training.paired_input else network)
+    forward = processes.distribute(training.paired_input(network) if training.paired_input else network)
     if recipe.compile:
         forward.compile()
-    with noted_signals() as noted:
+    with deferred_signals() as noted:
         stopped = False
         while state.step < recipe.steps and not stopped:
             advance(state, forward, training)
@@ -181,21 +181,21 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     if state.step == begun_at and processes.is_first:
         save_weights(state.average.module, out / WEIGHTS)
     processes.wait_for_all()
-    return Trained(out / WEIGHTS, state.step - begun_at, state.precision)
+    return TrainingResult(out / WEIGHTS, state.step - begun_at, state.precision)
 
 
-def _remove_traces(out: Path, step: int) -> None:
+def _remove_leftovers(out: Path, step: int) -> None:
     """Of a process that was killed after `step`: half-written files, and log lines that will be written again."""
     for name in (CHECKPOINT, LOG, WEIGHTS):
         remove_unfinished(out / name)
-    with writing(out / LOG):
-        forget_after(out / LOG, step)
+    with reporting_write_errors(out / LOG):
+        truncate_after(out / LOG, step)
 
 
 def _settle_precision(state: TrainingState, training: Training) -> None:
     device = training.processes.device
     kept = state.precision if state.step else None
-    state.precision, remark = settled_precision(training.recipe, device, kept, training.supports_bfloat16)
+    state.precision, remark = choose_precision(training.recipe, device, kept, training.supports_bfloat16)
     if remark:
         training.on_event(remark)
     if state.begun_on not in ("", device.type):
@@ -215,7 +215,7 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
     out, recipe, device = training.out, training.recipe, training.processes.device
     started = time.perf_counter()
     crops = f"{recipe.batch} crops of {recipe.patch_px}x{recipe.patch_px}"
-    with _within_memory(crops, "choose a smaller batch or patch_px, and another --out", device):
+    with _reporting_out_of_memory(crops, "choose a smaller batch or patch_px, and another --out", device):
         loss = training_step(state, forward, training)
     elapsed = time.perf_counter() - started
     state.seconds += elapsed
@@ -223,10 +223,10 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
     if not training.processes.is_first:
         return
     if state.step % recipe.validate_every == 0 or last:
-        with _within_memory("validation pictures as large as these", "cut or leave out the largest", device):
+        with _reporting_out_of_memory("validation pictures as large as these", "cut or leave out the largest", device):
             state.psnr_db = mean_psnr_db(state.average.module, training.validation)
         rate = recipe.learning_rate_at(state.step - 1)
-        with writing(out / LOG):
+        with reporting_write_errors(out / LOG):
             append_row(out / LOG, state.step, state.seconds / 60, rate, loss, state.psnr_db)
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
@@ -259,7 +259,7 @@ def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], tra
         _stop_at_the_last_good_weights(state, training, mean_loss)
     state.optimizer.step()
     state.average.update_parameters(state.network)
-    state.objective.learn(prediction.detach(), hr)
+    state.objective.update(prediction.detach(), hr)
     state.step += 1
     return mean_loss
 
@@ -268,7 +268,7 @@ def _stop_at_the_last_good_weights(state: TrainingState, training: Training, los
     is_loss = not math.isfinite(loss)
     what = f"the loss became {loss}" if is_loss else "the gradient became infinite or NaN"
     wanted = "a finite loss" if is_loss else "a finite gradient"
-    good = all(value.isfinite().all() for value in learnt_state(state.average.module).values())
+    good = all(value.isfinite().all() for value in learned_state(state.average.module).values())
     if state.step == 0 or not good:
         raise TrainingError(
             f"{what} in step {state.step}",
@@ -288,7 +288,7 @@ def _stop_at_the_last_good_weights(state: TrainingState, training: Training, los
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def reporting_write_errors(path: Path) -> Iterator[None]:
     """A full disk becomes one clear error."""
     try:
         yield
@@ -301,7 +301,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _within_memory(what: str, remedy: str, device: torch.device) -> Iterator[None]:
+def _reporting_out_of_memory(what: str, remedy: str, device: torch.device) -> Iterator[None]:
     """Too little memory becomes one clear error; on the CPU torch tells of it by a RuntimeError."""
     try:
         yield
@@ -313,7 +313,7 @@ def _within_memory(what: str, remedy: str, device: torch.device) -> Iterator[Non
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
-    learnt = {key: value.detach().cpu().contiguous() for key, value in learnt_state(network).items()}
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
-    with writing(path), whole_file(path) as unfinished:
+    learned = {key: value.detach().cpu().contiguous() for key, value in learned_state(network).items()}
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in learned.items()}
+    with reporting_write_errors(path), whole_file(path) as unfinished:
         unfinished.write_bytes(save(halves))

@@ -15,7 +15,7 @@ class Objective(Protocol):
         """The number to make small, of float32 pictures (batch, 3, height, width) in [0, 1]."""
         ...
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         """Follows after the network's step, with the pictures that the step was made of, cut from their graph."""
         ...
 
@@ -39,7 +39,7 @@ class PixelLoss:
             total = total + self.l2_weight * functional.mse_loss(prediction, target)
         return total
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         pass
 
     def state_dict(self) -> dict[str, Any]:

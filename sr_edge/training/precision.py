@@ -30,7 +30,7 @@ def has_bfloat16(device: torch.device, cpuinfo: Path = CPUINFO) -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and not CPU_FLAGS.isdisjoint(cpuinfo.read_text().split())
 
 
-def settled_precision(
+def choose_precision(
     recipe: Recipe,
     device: torch.device,
     kept: Precision | None = None,

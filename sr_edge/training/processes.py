@@ -41,7 +41,7 @@ class Processes:
                 remedy=f"use a multiple of {self.count}",
             )
 
-    def sharing(self, network: nn.Module) -> nn.Module:
+    def distribute(self, network: nn.Module) -> nn.Module:
         """The network to train through: its gradients are the mean over the processes."""
         if self.count == 1:
             return network
@@ -70,7 +70,7 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def joined_processes(device: str | None = None) -> Iterator[Processes]:
+def join_processes(device: str | None = None) -> Iterator[Processes]:
     """Joins the processes of torchrun, if it started this one, and leaves them at the end.
 
     Args:

@@ -14,14 +14,14 @@ from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.spec import Precision
 from sr_edge.training.adversarial import Adversarial
-from sr_edge.training.checkpoint import beginning
+from sr_edge.training.checkpoint import training_origin
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.log import LOG, draw_curve, logged_minutes
-from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, run_training, writing
+from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, reporting_write_errors, run_training
 from sr_edge.training.objective import Objective, PixelLoss
-from sr_edge.training.processes import Processes, joined_processes
+from sr_edge.training.processes import Processes, join_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
 from sr_edge.training.vgg import VGG19Features, load_vgg19
@@ -84,28 +84,26 @@ def train_model(
         TrainingError: no usable pictures, the loss diverged, or `out` holds another training's checkpoint.
         TrainingInterrupted: Ctrl-C; all steps are saved.
     """
-    _require_place(out)
+    _require_output_folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     features = load_vgg19(vgg) if recipe.perceptual_weight else None
-    network = _first_network(name, scale, start)
+    network = _initial_network(name, scale, start)
     architecture, _ = find_architecture(name)
     degradation = find_degradation(recipe.degradation, architecture)
     smallest_lr_px = _smallest_lr_px(name, recipe)
     tests = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
     needed_vgg = vgg if features else None
-    begun_from = beginning(f"{name} x{scale}", data, validation, degradation.name, start, needed_vgg)
+    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, needed_vgg)
     first_psnr_db = mean_psnr_db(network, tests) if start else None
-    with joined_processes(device) as processes:
+    with join_processes(device) as processes:
         crops = CropSource(originals, degradation)
-        training = Training(
-            crops, tests, out, recipe, progress, processes, begun_from, on_event, architecture.paired_input
-        )
+        training = Training(crops, tests, out, recipe, progress, processes, origin, on_event, architecture.paired_input)
         trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
-        with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
+        with reporting_write_errors(out / CURVE), whole_file(out / CURVE) as unfinished:
             draw_curve(out / LOG, unfinished, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, trained.weights).module, tests)
     return TrainingReport(
@@ -160,7 +158,7 @@ def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, proce
     return Adversarial(recipe, discriminator, features.to(processes.device) if features else None)
 
 
-def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
+def _initial_network(name: str, scale: int, start: Path | None) -> nn.Module:
     if start:
         return load_model(name, scale, start).module.requires_grad_(True)
     network = build_network(name, scale)
@@ -170,7 +168,7 @@ def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
     return network
 
 
-def _require_place(out: Path) -> None:
+def _require_output_folder(out: Path) -> None:
     """Raises UsageError unless the folder `out` is there or can be made, and can be written to; makes nothing."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def noted_signals() -> Iterator[list[int]]:
+def deferred_signals() -> Iterator[list[int]]:
     """Gives a list that gets the first SIGINT or SIGTERM of the block; a second one acts as it did before.
 
     Outside the main thread, where Python lets nobody catch signals, the list stays empty.
@@ -21,7 +21,7 @@ def noted_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOPPING}
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOP_SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -31,7 +31,7 @@ def noted_signals() -> Iterator[list[int]]:
         noted.append(number)
         restore()
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, note)
     try:
         yield noted

@@ -32,15 +32,15 @@ class VGG19Features(nn.Module):
     def __init__(self, widths: tuple[tuple[int, int], ...] = WIDTHS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self.looked_at: list[int] = []
+        self.feature_indices: list[int] = []
         channels = 3
         for width, convolutions in widths:
             for _ in range(convolutions):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
                 channels = width
-            self.looked_at.append(len(layers) - 2)
+            self.feature_indices.append(len(layers) - 2)
             layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers[: self.looked_at[-1] + 1])
+        self.features = nn.Sequential(*layers[: self.feature_indices[-1] + 1])
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -51,7 +51,7 @@ class VGG19Features(nn.Module):
         found = []
         for at, layer in enumerate(self.features):
             x = layer(x)
-            if at in self.looked_at:
+            if at in self.feature_indices:
                 found.append(x)
         return found
 

@@ -14,10 +14,10 @@ from sr_edge.models.lsp import (
     Centroids,
     CollaborativeAttention,
     as_tokens,
-    moved_centroids,
     nearest,
     sparse_pattern,
     spherical_kmeans,
+    updated_centroids,
     window_places,
 )
 from sr_edge.models.stea import NonLocalAttention
@@ -113,7 +113,7 @@ def test_centroids_move_by_equation_10() -> None:
     """Old direction times lambda, direction of the assigned tokens' sum times 1 - lambda, back to length 1."""
     centroids = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     unit = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-    moved = moved_centroids(centroids, unit, torch.tensor([0, 0, 1]), decay=0.9)
+    moved = updated_centroids(centroids, unit, torch.tensor([0, 0, 1]), decay=0.9)
     mean = np.array([1.4, 1.4]) / np.linalg.norm([1.4, 1.4])
     wanted = 0.9 * np.array([1.0, 0.0]) + 0.1 * mean
     np.testing.assert_allclose(moved[0], wanted / np.linalg.norm(wanted), rtol=1e-12)

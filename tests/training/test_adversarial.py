@@ -43,7 +43,7 @@ def test_vgg19_has_torchvisions_keys_and_looks_before_activation() -> None:
         network = VGG19Features()
     keys = [key for key in network.state_dict() if key.endswith("weight")]
     assert keys == [f"features.{at}.weight" for at in (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)]
-    assert network.looked_at == [2, 7, 16, 25, 34] and len(WIDTHS) == 5
+    assert network.feature_indices == [2, 7, 16, 25, 34] and len(WIDTHS) == 5
 
 
 def test_features_are_those_of_the_file(vgg_file: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_discriminator_learns_to_tell_originals(vgg_file: Path) -> None:
     gap = []
     for _ in range(30):
         gap.append((learner.discriminator(real) - learner.discriminator(made)).mean().item())
-        learner.learn(made, real)
+        learner.update(made, real)
     assert gap[-1] > gap[0] + 0.01
 
 

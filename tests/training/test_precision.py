@@ -13,8 +13,8 @@ from sr_edge.models import build_network
 from sr_edge.spec import Precision
 from sr_edge.training import Recipe
 from sr_edge.training.data import CropSource, Originals, PairSet
-from sr_edge.training.loop import CHECKPOINT, Trained, Training, run_training
-from sr_edge.training.precision import has_bfloat16, settled_precision
+from sr_edge.training.loop import CHECKPOINT, Training, TrainingResult, run_training
+from sr_edge.training.precision import choose_precision, has_bfloat16
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MIXED = Recipe(steps=4, batch=2, patch_px=16, warm_up_steps=1, ema_decay=0.5, validate_every=4, checkpoint_every=2)
@@ -50,8 +50,8 @@ def test_a_cuda_device_is_asked_for_bfloat16_that_it_does_not_emulate(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there or including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GeForce GTX 1080")
     assert has_bfloat16(CUDA) is there
-    assert settled_precision(MIXED, CUDA)[0] is (BF16 if there else FP32)
-    assert there or "GeForce GTX 1080 has no bfloat16: training in float32" in settled_precision(MIXED, CUDA)[1]
+    assert choose_precision(MIXED, CUDA)[0] is (BF16 if there else FP32)
+    assert there or "GeForce GTX 1080 has no bfloat16: training in float32" in choose_precision(MIXED, CUDA)[1]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_cuda_device_is_asked_for_bfloat16_that_it_does_not_emulate(
 def test_the_precision_kept_stays_where_the_device_has_it(
     recipe: Recipe, there: bool, kept: Precision | None, expected: Precision, told: str
 ) -> None:
-    found, remark = settled_precision(recipe, CPU, kept, lambda _: there)
+    found, remark = choose_precision(recipe, CPU, kept, lambda _: there)
     assert found is expected
     assert told in remark and bool(told) is bool(remark)
 
@@ -91,7 +91,7 @@ class Trainer:
         self.pictures, self.folder = pictures, folder
         self.said: list[str] = []
 
-    def __call__(self, out: str, recipe: Recipe, there: bool, kill_at: int = 0) -> Trained:
+    def __call__(self, out: str, recipe: Recipe, there: bool, kill_at: int = 0) -> TrainingResult:
         def kill(progress: object) -> None:
             if getattr(progress, "step", 0) == kill_at:
                 raise KilledError
@@ -112,7 +112,7 @@ class Trainer:
         torch.save({**self.kept(out), **entries}, self.folder / out / CHECKPOINT)
 
 
-def same(first: Trained, second: Trained) -> bool:
+def same(first: TrainingResult, second: TrainingResult) -> bool:
     ours, theirs = load_file(first.weights), load_file(second.weights)
     return all(torch.equal(ours[key], theirs[key]) for key in ours)
 

@@ -249,12 +249,12 @@ def test_a_checkpoint_that_does_not_tell_what_it_was_begun_from_is_continued(pic
     path = tmp_path / "out" / CHECKPOINT
     content = torch.load(path, weights_only=True)
     torch.save({name: content[name] for name in ENTRIES}, path)
-    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "a"}))
+    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "a"}))
     assert parts.steps == 6
     first, second = load_file(whole), load_file(parts.weights)
     assert all(torch.equal(first[key], second[key]) for key in first)
     with raises(TrainingError, found=["data"]):
-        train(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "b"}))
+        train(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "b"}))
 
 
 def test_a_finished_training_gives_its_weights_again(pictures: Path, tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def test_a_blend_is_the_weighted_sum(files: tuple[Path, Path]) -> None:
 
 def test_several_are_blended(files: tuple[Path, Path]) -> None:
     strong, weak = files
-    blended = load_model(str(strong), None, blend=[Blend(weak, 0.25), Blend(strong, 0.25)]).module.state_dict()
+    blend_weights = load_model(str(strong), None, blend=[Blend(weak, 0.25), Blend(strong, 0.25)]).module.state_dict()
     once = load_model(str(strong), None, blend=[Blend(weak, 0.25)]).module.state_dict()
-    torch.testing.assert_close(blended, once)
+    torch.testing.assert_close(blend_weights, once)
 
 
 def test_another_network_cannot_be_blended(files: tuple[Path, Path], tmp_path: Path) -> None:

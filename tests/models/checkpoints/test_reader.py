@@ -53,8 +53,8 @@ def test_tensors_are_those_that_were_saved(tmp_path: Path, legacy: bool) -> None
     torch.save(tensors(), path, _use_new_zipfile_serialization=not legacy)
     checkpoint = read_checkpoint(path)
     assert_equal(checkpoint.sets[0].state, tensors())
-    outline = checkpoint.sets[0].outline
-    assert {key: (value.shape, value.dtype) for key, value in outline.items()} == {
+    meta_state = checkpoint.sets[0].meta_state
+    assert {key: (value.shape, value.dtype) for key, value in meta_state.items()} == {
         key: (value.shape, value.dtype) for key, value in tensors().items()
     }
 
@@ -195,6 +195,6 @@ def test_tensors_without_plain_values_are_named(tmp_path: Path, kind: str, tenso
     path = tmp_path / "weights.pth"
     torch.save({"odd": tensor(), "plain": torch.ones(4)}, path)  # type: ignore[operator]
     found = read_checkpoint(path).sets[0]
-    assert "odd" in found.outline
+    assert "odd" in found.meta_state
     with raises(WeightsError, found=("odd", kind)):
         _ = found.state
