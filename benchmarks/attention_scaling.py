@@ -86,7 +86,7 @@ class Scaling:
 
 
 def lcoa(x: Tensor, layers: list[CollaborativeAttention]) -> Tensor:
-    pattern = layers[0].learn_pattern(x)
+    pattern = layers[0].compute_pattern(x)
     for layer in layers:
         x = layer(x, pattern)
     return x

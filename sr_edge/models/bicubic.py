@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from sr_edge.resize import resize_bicubic
 
-REACH = 2  # pixels on either side that Keys' kernel touches
+REACH = 2  # radius of Keys' kernel in pixels
 
 
 class BicubicUpsampler(nn.Module):
-    """RGB (batch, 3, h, w) -> (batch, 3, scale h, scale w), for sides of 2 pixels and more; without parameters."""
+    """RGB (batch, 3, h, w) -> (batch, 3, scale h, scale w), for h and w of at least 2; without parameters."""
 
     kernel: Tensor
 
@@ -30,28 +30,28 @@ class BicubicUpsampler(nn.Module):
         self.shuffle = nn.PixelShuffle(scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.shuffle(functional.conv2d(mirrored(x), self.kernel, groups=3))
+        return self.shuffle(functional.conv2d(pad_symmetric(x), self.kernel, groups=3))
 
 
 def bicubic_kernel(scale: int) -> Tensor:
-    """(scale², 1, 5, 5): for every output phase, rows first, the weights of the input pixels around."""
-    side = 2 * REACH + 1
-    step = np.zeros((2 * side + 1, 2 * side + 1))
-    step[side] = 1
-    answer = resize_bicubic(step, float(scale))[:, side * scale].reshape(-1, scale)
-    # Output row scale * p + phase sees input row `side` at offset side - p.
-    phases = answer[side - REACH : side + REACH + 1][::-1].T
-    return torch.from_numpy(np.einsum("ij,kl->ikjl", phases, phases).reshape(scale**2, 1, side, side)).float()
+    """Weights of the neighbouring input pixels for every output phase, rows first: (scale², 1, 5, 5)."""
+    size = 2 * REACH + 1
+    impulse = np.zeros((2 * size + 1, 2 * size + 1))
+    impulse[size] = 1
+    response = resize_bicubic(impulse, float(scale))[:, size * scale].reshape(-1, scale)
+    # Output row scale * p + phase reads input row `size` at offset size - p.
+    phases = response[size - REACH : size + REACH + 1][::-1].T
+    return torch.from_numpy(np.einsum("ij,kl->ikjl", phases, phases).reshape(scale**2, 1, size, size)).float()
 
 
 def bicubic_of_neighbours(scale: int) -> Tensor:
-    """The 3x3 convolution that enlarges bicubically, given each pixel's 3x3 neighbours as channels.
+    """Weights of a 3x3 convolution that upscales bicubically, given each pixel's 3x3 neighbours as channels.
 
-    Together the two reach the 5x5 pixels that bicubic enlargement weighs. Where several neighbours of neighbours are
-    the same pixel, they share its weight equally.
+    Together the two cover the 5x5 pixels that bicubic upsampling weights. Where several neighbours of neighbours are
+    the same pixel, its weight is divided equally between them.
 
     Returns:
-        (scale², 9, 3, 3): by place within the enlarged pixel, channel, row, column.
+        (scale², 9, 3, 3): output phase, channel, row, column.
     """
     impulse = np.zeros((9, 9))
     impulse[4, 4] = 1
@@ -65,8 +65,8 @@ def bicubic_of_neighbours(scale: int) -> Tensor:
     return shared.reshape(scale**2, 9, 3, 3).float()
 
 
-def mirrored(x: Tensor) -> Tensor:
-    """Adds REACH pixels on every side: 1 0 | 0 1 2 … (ONNX has no such padding)."""
+def pad_symmetric(x: Tensor) -> Tensor:
+    """Pads REACH pixels on every side by reflection with the edge repeated, 1 0 | 0 1 2 …, which ONNX's Pad lacks."""
     for axis in (2, 3):
         size = x.shape[axis]
         head, tail = ([x.narrow(axis, at, 1) for at in order] for order in ((1, 0), (size - 1, size - 2)))

@@ -1,4 +1,4 @@
-"""Channel attention: each channel of the plane times a factor in (0, 1) that the whole plane decides.
+"""Channel attention: each channel of a plane is scaled by a factor in (0, 1) computed from the whole plane.
 
     A(x) = x ∘ sigmoid(U relu(D mean(x))),   D: C -> C/16,  U: C/16 -> C
 
@@ -13,10 +13,10 @@ SQUEEZE = 16
 
 
 class GlobalMean(nn.Module):
-    """(batch, C, h, w) -> (batch, C, 1, 1), the mean over the plane.
+    """Mean over the plane: (batch, C, h, w) -> (batch, C, 1, 1).
 
-    A module of its own, so that whoever runs a picture in tiles can find every such statistic of a network by its
-    type and give it the whole picture's value.
+    It is a module of its own, so that upscaling in tiles can find every global statistic of a network by its type and
+    replace it by that of the whole image.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,6 +32,8 @@ class Excitation(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
+    """A(x) of the module's docstring: (batch, C, h, w) -> the same shape."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mean = GlobalMean()

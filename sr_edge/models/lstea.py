@@ -1,10 +1,10 @@
-"""The LSTEA block of LabNet and RealNet: local and large-scale features side by side, then a gated feed-forward.
+"""The LSTEA block of LabNet and RealNet: local and large-scale features in parallel, then a gated feed-forward network.
 
     n = LayerNorm(x);   y = x + A(conv1x1(Concat(local(n), MLFR(STEA(n)))));   out = y + GDFN(LayerNorm(y))
 
 local is depthwise 3x3, GELU, depthwise 3x3; A is channel attention. Source: arXiv 2408.00470, section II-C and
-figure 2. The paper does not print the residual sums, without which stacks of forty blocks do not train; they stand
-where Restormer, whose GDFN it takes, has them.
+figure 2. The paper does not print the residual sums, without which stacks of forty blocks do not train; they are
+placed as in Restormer, from which the GDFN is taken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXPANSION = 2.66
 
 
 class LargeScale(str, Enum):
-    """What the large-scale branch is made of: the rows of the paper's tables VII and VIII."""
+    """The layers of the large-scale branch: the rows of the paper's tables VII and VIII."""
 
     NONE = "none"
     STEA = "stea"
@@ -32,7 +32,7 @@ class LargeScale(str, Enum):
 
 
 def large_scale_branch(channels: int, kind: LargeScale) -> nn.Sequential:
-    """STEA, then MLFR, or what `kind` leaves of them; empty, it passes its input on."""
+    """STEA followed by MLFR, or the part of them that `kind` names; an empty branch is the identity."""
     branch = nn.Sequential()
     if kind in (LargeScale.STEA, LargeScale.STEA_MLFR):
         branch.add_module("stea", STEA(channels))
@@ -42,7 +42,8 @@ def large_scale_branch(channels: int, kind: LargeScale) -> nn.Sequential:
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """(batch, C, h, w) -> the same shape; weight and bias are LayerNorm's, one a channel."""
+    """LayerNorm over the channels of each pixel: (batch, C, h, w) -> the same shape; weight and bias have one value per
+    channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -72,7 +73,7 @@ class GDFN(nn.Module):
 
 
 class LSTEA(nn.Module):
-    """One block on (batch, channels, h, w)."""
+    """One block: (batch, channels, h, w) -> the same shape."""
 
     def __init__(self, channels: int, large_scale: LargeScale = LargeScale.STEA_MLFR) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ def test_layer_is_the_equations(height: int, width: int, window: int) -> None:
     layer = a_layer(6, 5, window)
     x = torch.randn(2, 6, height, width, dtype=torch.float64)
     with torch.inference_mode():
-        found = layer(x, layer.learn_pattern(x))
+        found = layer(x, layer.compute_pattern(x))
         embedded, values = (as_tokens(conv(x)).numpy() for conv in (layer.conv_match, layer.conv_assembly))
     for picture in range(2):
         attended = plain_lcoa(embedded[picture], values[picture], layer.kmeans.means[0].numpy(), window)
@@ -85,7 +85,7 @@ def test_a_later_group_uses_the_pattern_and_its_own_values() -> None:
     torch.nn.init.normal_(later.conv_assembly[0].weight)  # type: ignore[arg-type]
     x, deeper = torch.randn(2, 1, 6, 7, 7, dtype=torch.float64)
     with torch.inference_mode():
-        found = later(deeper, first.learn_pattern(x))
+        found = later(deeper, first.compute_pattern(x))
         embedded, values = as_tokens(first.conv_match(x)), as_tokens(later.conv_assembly(deeper))
     attended = plain_lcoa(embedded[0].numpy(), values[0].numpy(), first.kmeans.means[0].numpy(), 16)
     np.testing.assert_allclose((found - deeper)[0].numpy(), 0.1 * attended.T.reshape(6, 7, 7), rtol=0, atol=1e-12)

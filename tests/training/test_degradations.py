@@ -18,7 +18,7 @@ from sr_edge.training.degradations import DEGRADATIONS, Degradation, find_degrad
 from sr_edge.training.degradations.blind_gaussian import (
     BLIND_GAUSSIAN,
     TEST_SIGMA_PX,
-    blur_and_reduce,
+    blur_and_downscale,
     gaussian8_sigmas_px,
 )
 from sr_edge.training.degradations.degradation import Frame
@@ -90,7 +90,7 @@ def test_set5_of_gaussian8_enlarged_by_bicubic(shared_data: Path, scale: int) ->
 
 def test_more_blur_leaves_less_detail() -> None:
     hr = generator().integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    contrasts = [float(blur_and_reduce(hr, 2, sigma).std()) for sigma in (0.2, 0.8, 1.6)]
+    contrasts = [float(blur_and_downscale(hr, 2, sigma).std()) for sigma in (0.2, 0.8, 1.6)]
     assert contrasts == sorted(contrasts, reverse=True) and contrasts[0] > 2 * contrasts[2]
 
 
@@ -180,12 +180,12 @@ def test_a_drawn_crop_has_no_borders_of_its_own(scale: int) -> None:
 
     class Widest(type(BLIND_GAUSSIAN)):  # type: ignore[misc]
         def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
-            return blur_and_reduce(hr, scale, float(scale))
+            return blur_and_downscale(hr, scale, float(scale))
 
     hr = generator().integers(0, 256, (60 * scale, 60 * scale, 3), dtype=np.uint8)
     source = CropSource(Originals((("a", hr),), scale), Widest())
     lr, _ = source.batch(0, 8, 12, seed=1)
-    whole = torch.from_numpy(blur_and_reduce(hr, scale, float(scale))).permute(2, 0, 1).float() / 255
+    whole = torch.from_numpy(blur_and_downscale(hr, scale, float(scale))).permute(2, 0, 1).float() / 255
     turned = [torch.rot90(f, k, (1, 2)) for f in (whole, whole.flip(2)) for k in range(4)]
     places = torch.cat(
         [frame.unfold(1, 12, 1).unfold(2, 12, 1).permute(1, 2, 0, 3, 4).flatten(0, 1) for frame in turned]

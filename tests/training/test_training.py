@@ -415,14 +415,14 @@ def test_small_pictures_to_validate_on_are_skipped_and_told_before_the_first_ste
     assert report.skipped_validation == () and set(report.psnr_db) == {"0.png", "1.png", "2.png"}
     write_picture(pictures / "3.png", Picture(np.zeros((5, 9, 3), np.uint8)))
     (skipped,) = PairSet.from_folder(pictures, 2).skipped
-    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed to validate on")
+    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed for validation")
     out = tmp_path / "taylor"
     with raises(UsageError, found=16, wanted=25):
         train_model("taylor-swinir-tiny", 2, pictures, pictures, out, RECIPE)
     recipe = replace(RECIPE, steps=1, patch_px=32)
     report = train_model("taylor-swinir-tiny", 2, pictures, pictures, out, recipe)
     assert set(report.psnr_db) == {"0.png", "1.png"} and len(report.skipped_validation) == 2
-    assert "2.png is 20x20 pixels; 50x50 are needed to validate on" in report.skipped_validation[0]
+    assert "2.png is 20x20 pixels; 50x50 are needed for validation" in report.skipped_validation[0]
 
 
 def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,14 +440,14 @@ def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.Mon
 def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
     originals = Originals.from_folder(pictures, 2, 16)
     assert len(originals.pictures) == 2
-    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed to learn from")
+    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed for training")
 
 
 @pytest.mark.parametrize("kind", ["empty", "broken"])
 def test_folders_without_a_usable_picture(tmp_path: Path, kind: str) -> None:
     if kind == "broken":
         (tmp_path / "a.png").write_bytes(b"no picture")
-    with raises(TrainingError, found=tmp_path, wanted="pictures to validate on") as caught:
+    with raises(TrainingError, found=tmp_path, wanted="images for validation") as caught:
         PairSet.from_folder(tmp_path, 2)
     assert ("a.png" in caught.value.problem) is (kind == "broken")
 
@@ -467,7 +467,7 @@ def test_what_is_refused_leaves_no_folder(pictures: Path, tmp_path: Path) -> Non
     assert not out.parent.exists()
 
 
-@pytest.mark.parametrize(("empty", "purpose"), [("data", "to learn from"), ("val", "to validate on")])
+@pytest.mark.parametrize(("empty", "purpose"), [("data", "for training"), ("val", "for validation")])
 def test_the_error_tells_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
     folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
     (tmp_path / empty).mkdir()

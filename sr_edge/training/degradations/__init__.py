@@ -1,4 +1,4 @@
-"""How low-resolution pictures come from originals: one file a way, chosen by name in a recipe."""
+"""Degradations, which make low-resolution images of original ones; a recipe selects one by name."""
 
 from __future__ import annotations
 
