@@ -73,6 +73,24 @@ def load_model(
                 remedy="give one of them (--blend adds others)",
             )
         weights, name = Path(name), None
+    _check_arguments(name, scale, weights, random_weights, arch, input_range, blend)
+    if arch is not None:
+        return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
+    if random_weights:
+        return _load_random(name, scale, input_range)
+    return load_file(weights or _require_bundled(name, scale), name, scale, input_range, blend, tile)
+
+
+def _check_arguments(
+    name: str | None,
+    scale: int | None,
+    weights: Path | None,
+    random_weights: bool,
+    arch: str | None,
+    input_range: float,
+    blend: Sequence[Blend],
+) -> None:
+    """Raises UsageError for arguments of `load_model` that are out of range or contradict each other."""
     if arch is not None and name is not None:
         raise UsageError(
             f"{name} and --arch {arch} are two networks",
@@ -107,11 +125,6 @@ def load_model(
             wanted="a checkpoint to add to",
             remedy="give the other checkpoint by its path or --weights",
         )
-    if arch is not None:
-        return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
-    if random_weights:
-        return _load_random(name, scale, input_range)
-    return load_file(weights or _require_bundled(name, scale), name, scale, input_range, blend, tile)
 
 
 def names_checkpoint(name: str) -> bool:

@@ -37,7 +37,7 @@ def taylor_attention_direct(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor
 def taylor_attention_efficient(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
     """TaylorShift attention with cost linear in the number of tokens; arguments as for the direct form.
 
-    With u = d^¼ tau q̂ and w = d^¼ k̂, the three orders carry the common factor d (which cancels):
+    With u = d^¼ tau q̂ and w = d^¼ k̂, the three orders have the common factor d (which cancels):
     ½ (u·w)² = d s²/2, √d u·w = d s, and d. A column of ones beside v accumulates the denominator.
     """
     tokens, d = q.shape[-2:]

@@ -76,17 +76,17 @@ def test_fine_tuning_begins_with_the_bundled_weights(sr_edge: SrEdge, request_of
 
     def farthest_from_bundled(*options: str) -> float:
         report = json.loads(sr_edge(*request_of("convnet-tiny", 2), *options).stdout)
-        learnt = load_file(report["weights"])
+        learned = load_file(report["weights"])
         (Path(report["weights"]).parent / "checkpoint.pt").unlink()
-        return max(float((learnt[key].float() - bundled[key].float()).abs().max()) for key in bundled)
+        return max(float((learned[key].float() - bundled[key].float()).abs().max()) for key in bundled)
 
     assert farthest_from_bundled() > 0.1
     assert farthest_from_bundled("--from-bundled") < 1e-3
 
 
 def test_the_report_says_what_to_compare_with(sr_edge: SrEdge, request_of: Any, pictures: Path) -> None:
-    told = sr_edge(*request_of("convnet-tiny", 2), "--from-bundled")
-    report = json.loads(told.stdout)
+    result = sr_edge(*request_of("convnet-tiny", 2), "--from-bundled")
+    report = json.loads(result.stdout)
     pairs = PairSet.from_folder(pictures, 2)
     assert report["bicubic_psnr_db"] == mean_bicubic_psnr_db(pairs) > 30  # smooth waves are easy
     assert report["first_psnr_db"] == pytest.approx(report["mean_psnr_db"], abs=0.5)  # two steps change little

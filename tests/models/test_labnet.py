@@ -36,8 +36,8 @@ def test_modules_from_left_to_right() -> None:
     with torch.device("meta"):
         unet = UNet(LABNET_SIZES["m"])
     modules = [*unet.encoders, unet.bottleneck, *unet.decoders, unet.refinement]
-    found = [(len(module), module[0].fuse.out_channels) for module in modules]
-    assert found == [(6, 64), (8, 128), (10, 256), (6, 128), (8, 128), (8, 128)]
+    actual = [(len(module), module[0].fuse.out_channels) for module in modules]
+    assert actual == [(6, 64), (8, 128), (10, 256), (6, 128), (8, 128), (8, 128)]
 
 
 def test_any_size_is_padded_and_cut() -> None:

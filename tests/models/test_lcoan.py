@@ -173,8 +173,8 @@ def test_network_is_the_papers_formulas(scale: int, height: int, width: int) -> 
     network.load_state_dict({**network.state_dict(), **exact_means()})
     x = torch.rand(1, 3, height, width, dtype=torch.float64)
     with torch.inference_mode():
-        found = network(x)[0].numpy()
-    np.testing.assert_allclose(found, plain_lcoan(network.state_dict(), x[0].numpy(), config), rtol=0, atol=1e-10)
+        actual = network(x)[0].numpy()
+    np.testing.assert_allclose(actual, plain_lcoan(network.state_dict(), x[0].numpy(), config), rtol=0, atol=1e-10)
 
 
 def exact_means() -> dict[str, torch.Tensor]:
@@ -225,6 +225,6 @@ def test_learning_begins_with_an_enlarged_picture(scale: int) -> None:
     initialize_lcoan(network)
     x = torch.rand(1, 3, 12, 12)
     with torch.inference_mode():
-        found = network(x)
+        actual = network(x)
     wanted = x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)

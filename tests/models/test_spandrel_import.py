@@ -105,8 +105,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)  # one line: the networks' code printed nothing
-    return found
+    actual: dict[str, Any] = json.loads(done.stdout)  # one line: the networks' code printed nothing
+    return actual
 
 
 def test_without_spandrel_the_family_and_how_to_install_it_are_told(answers: dict[str, Any]) -> None:

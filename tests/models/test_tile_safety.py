@@ -72,10 +72,10 @@ def loaded(network: nn.Module, overlap_px: int = OVERLAP_PX) -> LoadedModel:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_reach_of_blurs_is_their_number(count: int) -> None:
-    found = measure_receptive_field(run_untiled(Blurs(count), synthetic_frame(31, 40)))
-    assert found.reach_px == count
-    assert found.halo_px is not None
-    assert 1 <= found.halo_px <= count
+    actual = measure_receptive_field(run_untiled(Blurs(count), synthetic_frame(31, 40)))
+    assert actual.reach_px == count
+    assert actual.halo_px is not None
+    assert 1 <= actual.halo_px <= count
 
 
 def test_a_reach_up_to_the_edge_is_said_to_be_unknown() -> None:
@@ -168,8 +168,8 @@ def test_a_picture_of_one_tile_is_its_own_reference() -> None:
     frame = synthetic_frame(20, 30)
     with torch.inference_mode(), recorded_statistics(network := Centred()) as sums:
         network(torch.from_numpy(batch_from_frame(frame)))
-    for found, wanted in zip(reference_statistics(Centred(), frame, TILE), combine_statistics([sums]), strict=True):
-        torch.testing.assert_close(found, wanted)
+    for actual, wanted in zip(reference_statistics(Centred(), frame, TILE), combine_statistics([sums]), strict=True):
+        torch.testing.assert_close(actual, wanted)
 
 
 def briefly_trained(name: str, steps: int) -> nn.Module:
@@ -194,16 +194,16 @@ def test_briefly_trained_networks_are_whole_in_tiles(name: str, steps: int) -> N
     network = briefly_trained(name, steps)
     frame = synthetic_frame(48, 48)
     frame[:, :24] //= 4
-    found = {}
+    actual = {}
     for steep in (1, 16):
         for layer in network.modules():
             if isinstance(layer, Excitation):
                 layer[0].weight.data.mul_(steep)  # type: ignore[operator]
         model = LoadedModel(network, ModelCard(name, 2, 0, multiple_px=4))
-        found[steep] = measure_tile_needs(model, TILE, OVERLAP_PX, frame)
-        assert found[steep].statistics_change > 0
-        assert (found[steep].synchronous_db or 0) >= 50
-    assert (found[16].synchronous_db or 0) > (found[16].reference_db or 0) > found[16].own_db + 2
+        actual[steep] = measure_tile_needs(model, TILE, OVERLAP_PX, frame)
+        assert actual[steep].statistics_change > 0
+        assert (actual[steep].synchronous_db or 0) >= 50
+    assert (actual[16].synchronous_db or 0) > (actual[16].reference_db or 0) > actual[16].own_db + 2
 
 
 def test_synchronous_statistics_are_the_whole_pictures() -> None:

@@ -50,8 +50,8 @@ def test_features_are_those_of_the_file(vgg_file: Path) -> None:
     network = load_vgg19(vgg_file, SMALL)
     picture = torch.rand(1, 3, 16, 16)
     first = network.features[0]((picture - network.get_buffer("mean")) / network.get_buffer("deviation"))
-    found = network(picture)
-    assert torch.equal(found[0], first) and bool((found[1] < 0).any())
+    actual = network(picture)
+    assert torch.equal(actual[0], first) and bool((actual[1] < 0).any())
     assert perceptual_loss(network, picture, picture).item() == 0.0
     assert not any(parameter.requires_grad for parameter in network.parameters())
 

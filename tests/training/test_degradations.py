@@ -33,7 +33,7 @@ from sr_edge.training.degradations.realnet import PAIRED_REALNET, Chain, run_cha
 from tests.expected_errors import raises
 
 SET5_GAUSSIAN8_DB = {2: 30.36, 3: 27.53, 4: 25.87}
-each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda found: found.name)
+each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda actual: actual.name)
 
 
 def waves(side: int = 96) -> Frame:
@@ -59,7 +59,7 @@ def test_low_resolution_pictures_are_seeded_and_lie_where_the_original_does(
     clean = downscale_bicubic(hr, scale).astype(float)
     moved = {(y, x): np.roll(clean, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)}
     inner = (slice(2, -2), slice(2, -2))
-    errors = {by: float(np.abs(np.mean(drawn, 0) - found)[inner].mean()) for by, found in moved.items()}
+    errors = {by: float(np.abs(np.mean(drawn, 0) - actual)[inner].mean()) for by, actual in moved.items()}
     assert min(errors, key=lambda by: errors[by]) == (0, 0)
 
 
@@ -84,8 +84,8 @@ def test_set5_of_gaussian8_enlarged_by_bicubic(shared_data: Path, scale: int) ->
     """At the first and the last sigma and between, the mean lies where the module says."""
     pairs = PairSet.from_folder(shared_data / "test" / "set5" / "hr", scale, BLIND_GAUSSIAN).pairs
     assert len(pairs) == 8 * len(list_pictures(shared_data / "test" / "set5" / "hr"))
-    found = [psnr_y_db(resize_bicubic(pair.lr, scale), pair.hr, scale) for pair in pairs]
-    assert float(np.mean(found)) == pytest.approx(SET5_GAUSSIAN8_DB[scale], abs=0.01)
+    actual = [psnr_y_db(resize_bicubic(pair.lr, scale), pair.hr, scale) for pair in pairs]
+    assert float(np.mean(actual)) == pytest.approx(SET5_GAUSSIAN8_DB[scale], abs=0.01)
 
 
 def test_more_blur_leaves_less_detail() -> None:
@@ -123,8 +123,8 @@ def test_noise_has_the_strength_asked_for() -> None:
 @pytest.mark.parametrize("add", [add_gaussian_noise, add_poisson_noise])
 def test_gray_noise_is_the_same_in_all_channels(add: object) -> None:
     gray = np.full((16, 16, 3), 0.5, np.float32)
-    found = add(gray, 5.0, True, generator())  # type: ignore[operator]
-    assert np.array_equal(found[..., 0], found[..., 1]) and not np.array_equal(found[..., 0], gray[..., 0])
+    actual = add(gray, 5.0, True, generator())  # type: ignore[operator]
+    assert np.array_equal(actual[..., 0], actual[..., 1]) and not np.array_equal(actual[..., 0], gray[..., 0])
 
 
 def test_jpeg_of_lower_quality_loses_more() -> None:

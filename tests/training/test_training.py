@@ -181,18 +181,18 @@ def test_the_loss_of_pixels_is_the_sum_of_its_parts() -> None:
 
 
 def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
-    found, absolute = (
+    actual, absolute = (
         train_model(
             "convnet-tiny", 2, pictures, pictures, tmp_path / str(l2), replace(RECIPE, l1_weight=1 - l2, l2_weight=l2)
         )
         for l2 in (1.0, 0.0)
     )
-    assert found.recipe.l2_weight == 1.0 and found.recipe.l1_weight == 0.0
-    assert found.weights.read_bytes() != absolute.weights.read_bytes()
+    assert actual.recipe.l2_weight == 1.0 and actual.recipe.l1_weight == 0.0
+    assert actual.weights.read_bytes() != absolute.weights.read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("content", "found", "wanted"),
+    ("content", "actual", "wanted"),
     [
         (b"PK damaged", None, WANTED),
         (b"hello\n", None, WANTED),
@@ -205,7 +205,7 @@ def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_is_named(
-    pictures: Path, tmp_path: Path, content: object, found: object, wanted: object
+    pictures: Path, tmp_path: Path, content: object, actual: object, wanted: object
 ) -> None:
     path = tmp_path / CHECKPOINT
     if content is None:
@@ -214,7 +214,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with raises(TrainingError, found=found or path, wanted=wanted, remedy=REMEDY) as caught:
+    with raises(TrainingError, found=actual or path, wanted=wanted, remedy=REMEDY) as caught:
         train(network(), training(pictures, tmp_path))
     assert str(path) in caught.value.problem
 
@@ -471,7 +471,7 @@ def test_what_is_refused_leaves_no_folder(pictures: Path, tmp_path: Path) -> Non
 def test_the_error_tells_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
     folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
     (tmp_path / empty).mkdir()
-    with raises(TrainingError, found=tmp_path / empty, wanted=f"pictures {purpose}"):
+    with raises(TrainingError, found=tmp_path / empty, wanted=f"images {purpose}"):
         train_model("convnet-tiny", 2, folders["data"], folders["val"], tmp_path / "out", RECIPE)
 
 
@@ -530,7 +530,7 @@ def test_a_transformer_starts_as_a_bicubic_enlarger(name: str, scale: int) -> No
     student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():
-        found = student(picture)[0].permute(1, 2, 0).numpy()
+        actual = student(picture)[0].permute(1, 2, 0).numpy()
     bicubic = resize_bicubic(picture[0].permute(1, 2, 0).numpy(), scale)
     inside = slice(2 * scale, -2 * scale)  # zeros lie around the picture
-    assert np.abs(found - bicubic)[inside, inside].max() < 1e-5
+    assert np.abs(actual - bicubic)[inside, inside].max() < 1e-5

@@ -118,12 +118,12 @@ def _kinds(candidate: Candidate) -> dict[str, tuple[tuple[int, ...], bool]]:
 def _not_blendable(nearest: Candidate, candidate: Candidate) -> WeightsError:
     expected, actual = _kinds(candidate), _kinds(nearest)
     key = next(key for key in (*expected, *actual) if expected.get(key) != actual.get(key))
-    found, wanted = _describe_tensor(nearest, key), _describe_tensor(candidate, key)
+    actual_tensor, expected_tensor = _describe_tensor(nearest, key), _describe_tensor(candidate, key)
     return WeightsError(
-        f"{nearest.set.path} cannot be blended with {candidate.set.path}: {printable(key)} is {found} instead of "
-        f"{wanted}",
-        found={key: found},
-        wanted={key: wanted},
+        f"{nearest.set.path} cannot be blended with {candidate.set.path}: {printable(key)} is {actual_tensor} "
+        f"instead of {expected_tensor}",
+        found={key: actual_tensor},
+        wanted={key: expected_tensor},
         remedy="blend checkpoints of one network",
     )
 

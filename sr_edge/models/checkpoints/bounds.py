@@ -54,8 +54,8 @@ def reporting_read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UnreadableCheckpoint as error:
-        found = path if error.found is None else error.found
-        raise WeightsError(f"{path} {error.problem}", found=found, wanted=error.wanted, remedy=error.remedy) from error
+        value = path if error.found is None else error.found
+        raise WeightsError(f"{path} {error.problem}", found=value, wanted=error.wanted, remedy=error.remedy) from error
     except SrEdgeError:
         raise
     except OSError as error:

@@ -20,7 +20,7 @@ def probe_sizes(network: nn.Module, name: str, probe: Probe, limit: TrialLimit =
     """Completes a probe with the multiple of height and width of all supported tiles, and whether they must be square.
 
     For a network that supports no other size, multiple and minimum are those of the tile, and a remark is added. The
-    same holds where `limit` ends the trials early, since a size that was not run successfully is not promised.
+    same applies where `limit` ends the trials early, since a size that was not run successfully is not promised.
 
     Args:
         network: in eval mode; takes RGB (1, 3, height, width).

@@ -87,11 +87,11 @@ def test_integers_and_nan_are_named_with_their_file(files: tuple[Path, Path], da
     state = content.get("params", content)
     state.update({key: value for key in state if key.endswith("last.bias")})
     torch.save(content, path)
-    found: object = (str(path), "last.bias")
+    actual: object = (str(path), "last.bias")
     wanted: object = "finite values"
     if damage == "int8":  # the two files differ
-        found, wanted = ({"last.bias": f"(12,) of {'int8' if path == file else 'float32'}"} for file in files[::-1])
-    with raises(WeightsError, found=found, wanted=wanted) as caught:
+        actual, wanted = ({"last.bias": f"(12,) of {'int8' if path == file else 'float32'}"} for file in files[::-1])
+    with raises(WeightsError, found=actual, wanted=wanted) as caught:
         load_model(str(files[0]), None, blend=[Blend(files[1], 0.3)])
     assert str(path) in caught.value.problem
 

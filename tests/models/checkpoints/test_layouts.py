@@ -146,4 +146,4 @@ def test_objects_that_refer_to_each_other_in_a_circle(tmp_path: Path, state: Sta
     content["model"] = content
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    assert [found.name for found in read_checkpoint(path).sets] == ["state_dict"]
+    assert [actual.name for actual in read_checkpoint(path).sets] == ["state_dict"]

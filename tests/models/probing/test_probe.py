@@ -146,7 +146,7 @@ class Overflowing(Body):
 
 
 @pytest.mark.parametrize(
-    ("network", "kind", "found", "wanted"),
+    ("network", "kind", "actual", "wanted"),
     [
         (Classifier, UsageError, (1, 3), (1, 3, "height", "width")),
         (Pair, UsageError, "tuple", "torch.Tensor"),
@@ -160,11 +160,11 @@ class Overflowing(Body):
     ],
 )
 def test_other_networks_are_refused_by_what_they_take_or_return(
-    network: type[nn.Module], kind: type[SrEdgeError], found: object, wanted: object
+    network: type[nn.Module], kind: type[SrEdgeError], actual: object, wanted: object
 ) -> None:
     global FACTORY
     FACTORY = network
-    with raises(kind, found=found, wanted=wanted) as caught:
+    with raises(kind, found=actual, wanted=wanted) as caught:
         load_model(None, None, arch=f"{__name__}:made", tile=TILE)
     assert network is not Broken or "its table is absent" in caught.value.problem
 
