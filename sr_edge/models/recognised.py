@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import UsageError, WeightsError
@@ -103,21 +104,7 @@ def _deployable_model(
     tile: TileSpec | None,
 ) -> LoadedModel:
     path = checkpoint.path
-    if (network.input_channels, network.output_channels) != (3, 3):
-        raise UsageError(
-            f"{path} is a network of {network.family} from {network.input_channels} to {network.output_channels} "
-            f"channels",
-            found=(network.input_channels, network.output_channels),
-            wanted=(3, 3),
-            remedy="give a network from RGB to RGB",
-        )
-    if scale not in (None, network.scale):
-        raise UsageError(
-            f"{path} is a network of {network.family} x{network.scale}, not x{scale}",
-            found=scale,
-            wanted=network.scale,
-            remedy=f"pass --scale {network.scale}",
-        )
+    _require_supported(path, network, scale)
     inner, remarks = prepare_network(network.module)
     module = with_unit_input_range(inner, input_range).eval()
     card = ModelCard(
@@ -156,6 +143,25 @@ def _deployable_model(
     )
     all_remarks = (recognized, *weights.remarks, *remarks, *filter(None, [network.remark, _TILING[network.tiling]]))
     return LoadedModel(module, card, network.architecture, all_remarks, network.state, trial_tile)
+
+
+def _require_supported(path: Path, network: RecognizedNetwork, scale: int | None) -> None:
+    """Raises UsageError unless the network maps RGB to RGB and has the required scale."""
+    if (network.input_channels, network.output_channels) != (3, 3):
+        raise UsageError(
+            f"{path} is a network of {network.family} from {network.input_channels} to {network.output_channels} "
+            f"channels",
+            found=(network.input_channels, network.output_channels),
+            wanted=(3, 3),
+            remedy="give a network from RGB to RGB",
+        )
+    if scale not in (None, network.scale):
+        raise UsageError(
+            f"{path} is a network of {network.family} x{network.scale}, not x{scale}",
+            found=scale,
+            wanted=network.scale,
+            remedy=f"pass --scale {network.scale}",
+        )
 
 
 def _nothing_fits(checkpoint: Checkpoint, candidates: Sequence[Candidate], mismatches: Mismatches) -> WeightsError:

@@ -87,7 +87,7 @@ def trained(pictures: Path, tmp_path: Path) -> Trainer:
 
 
 class Trainer:
-    """Trains a small network on a device that has bfloat16 or not; `said` is what the last training said."""
+    """Trains a small network on a device that has bfloat16 or not; `events` are those of the last training."""
 
     def __init__(self, pictures: Path, folder: Path) -> None:
         self.pictures, self.folder = pictures, folder
