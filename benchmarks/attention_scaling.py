@@ -28,8 +28,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sr_edge.models.lsp import CollaborativeAttention
-from sr_edge.models.nonlocal_attention import NonLocalAttention
-from sr_edge.models.stea import STEA
+from sr_edge.models.stea import STEA, NonLocalAttention
 
 SIDES_PX = (32, 48, 64, 96, 128, 160, 192)
 COMPARED_AT_PX = 128
@@ -87,7 +86,7 @@ class Scaling:
 
 
 def lcoa(x: Tensor, layers: list[CollaborativeAttention]) -> Tensor:
-    pattern = layers[0].learn_pattern(x)
+    pattern = layers[0].compute_pattern(x)
     for layer in layers:
         x = layer(x, pattern)
     return x

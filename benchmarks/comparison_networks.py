@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicUpsampler
-from sr_edge.models.lcoan import GROUP_SCALE, LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup
+from sr_edge.models.bicubic import BicubicUpsampler, Reconstruction
+from sr_edge.models.lcoan import GROUP_SCALE, LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup, initialize_lcoan
 from sr_edge.models.lsp import SparsePattern
 from sr_edge.models.lstea import LSTEA, LargeScale
 from sr_edge.models.mlfr import MLFR
-from sr_edge.models.nonlocal_attention import NonLocalAttention
-from sr_edge.models.reconstruction import Reconstruction
-from sr_edge.models.stea import STEA
+from sr_edge.models.stea import STEA, NonLocalAttention
+from sr_edge.models.swin import initialize_swin
 from sr_edge.models.swinir import SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
 from sr_edge.models.ups import UPS, UPS_SIZES, Sharing
-from sr_edge.training.start import initialize_as_bicubic
 
 SCALE = 2
 TRUNK_FEATURES, TRUNK_BLOCKS = 32, 3
@@ -85,9 +83,14 @@ def _trunk(stea_order: int = 0, with_mlfr: bool = False) -> Trunk:
     return Trunk(branch)
 
 
-def _non_local() -> LCoAN:
+def _non_local() -> nn.Module:
     network = LCoAN(LCOAN_SIZES["tiny"])
     network.body = nn.ModuleList(NonLocalGroup(network.config) for _ in range(network.config.groups))
+    return _initialized(network, initialize_lcoan)
+
+
+def _initialized(network: nn.Module, initialize: Callable[[nn.Module], None]) -> nn.Module:
+    initialize(network)
     return network
 
 
@@ -98,12 +101,16 @@ VARIANTS: Mapping[str, Callable[[], nn.Module]] = {
     "STEA and MLFR": lambda: _trunk(2, with_mlfr=True),
     "MLFR": lambda: _trunk(with_mlfr=True),
     "neither": lambda: _trunk(),
-    "LCoA": lambda: LCoAN(LCOAN_SIZES["tiny"]),
+    "LCoA": lambda: _initialized(LCoAN(LCOAN_SIZES["tiny"]), initialize_lcoan),
     "non-local": _non_local,
-    "one projection": lambda: UPS(UPS_SIZES["tiny"]),
-    "a projection a layer": lambda: UPS(replace(UPS_SIZES["tiny"], sharing=Sharing.PER_LAYER)),
-    "TaylorShift 48x48": lambda: TaylorSwinIR(TAYLOR_SWINIR_SIZES["tiny"]),
-    "softmax 8x8": lambda: SwinIR(replace(TAYLOR_SWINIR_SIZES["tiny"], window=SOFTMAX_WINDOW)),
+    "one projection": lambda: _initialized(UPS(UPS_SIZES["tiny"]), initialize_swin),
+    "a projection a layer": lambda: _initialized(
+        UPS(replace(UPS_SIZES["tiny"], sharing=Sharing.PER_LAYER)), initialize_swin
+    ),
+    "TaylorShift 48x48": lambda: _initialized(TaylorSwinIR(TAYLOR_SWINIR_SIZES["tiny"]), initialize_swin),
+    "softmax 8x8": lambda: _initialized(
+        SwinIR(replace(TAYLOR_SWINIR_SIZES["tiny"], window=SOFTMAX_WINDOW)), initialize_swin
+    ),
 }
 
 
@@ -165,9 +172,7 @@ PAIR = Comparison(
 def build_variant(name: str, seed: int) -> nn.Module:
     """An untrained network, which begins as a plain enlarger; the seed decides its weights."""
     torch.manual_seed(seed)
-    network = VARIANTS[name]()
-    initialize_as_bicubic(network)
-    return network
+    return VARIANTS[name]()
 
 
 def patches_px() -> Iterator[tuple[str, int]]:

@@ -35,7 +35,7 @@ from sr_edge.models import load_model
 from sr_edge.models.checkpoints import read_weights
 from sr_edge.models.macs import count_macs
 from sr_edge.models.registry import count_parameters
-from sr_edge.models.weights import fit_weights
+from sr_edge.models.weights import copy_weights
 from sr_edge.training import Recipe
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG, logged_minutes
@@ -70,7 +70,7 @@ def trained_score(variant: str, recipe: Recipe, run: Path, data: Path, tests: Ma
         return found
     network = build_variant(variant, recipe.seed)
     weights = train(network, Training(crops_of(data, recipe.patch_px), tests[SETS[0]], run, recipe))
-    fit_weights(network, read_weights(weights), str(weights))
+    copy_weights(network, read_weights(weights), str(weights))
     score = measured(variant, network, tests, recipe.document(), logged_minutes(run / LOG))
     with whole_file(run / SCORE) as unfinished:
         unfinished.write_text(json.dumps(asdict(score), indent=1) + "\n", encoding="utf-8")

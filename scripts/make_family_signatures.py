@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from sr_edge.models.recognition.families import FAMILIES
-from sr_edge.models.recognition.library import quiet, require_library
+from sr_edge.models.recognition.library import require_library, suppress_output
 from sr_edge.models.recognition.signatures import SIGNATURES_FILE, patterns_of
 
 SHUFFLE = {"upscale": 2, "upsampler": "pixelshuffle"}
@@ -125,7 +125,7 @@ def forms_text(forms: list[list[str]]) -> str:
 def forms_of(family: str) -> list[list[str]]:
     """The patterns of each form in which networks of `family` are saved."""
     package = import_module(f"spandrel.architectures.{family}")
-    with quiet():
+    with suppress_output():
         networks = [getattr(package, constructor)(**sizes) for constructor, sizes in FORMS[family]]
     forms = [list(patterns_of(network.state_dict())) for network in networks]
     return [*forms, *(renamed_rrdb(forms[0], *names) for names in RENAMED_RRDB)] if family == "ESRGAN" else forms

@@ -1,14 +1,13 @@
-"""Trains what `scripts/zoo.json` lists, bundles it, measures it as shipped, and writes the cards and docs/zoo.md.
+"""Trains the networks of `scripts/zoo.json`, bundles and measures their weights, and writes the cards and docs/zoo.md.
 
 Usage: python -m scripts.train_zoo --data PICTURES --set5 FOLDER --set14 FOLDER --work FOLDER --hardware "what it is"
            [--only NAME-xSCALE ...] [--no-training]
 
-The work folder has one folder a network, NAME-xSCALE, with what `sr-edge train` leaves there: training goes on where
-it was stopped, and a folder that was made by `sr-edge train` elsewhere is taken as it is once its training is over.
-With --no-training only those are bundled. An entry's "first" is the training whose weights its recipe goes on from;
-where only the second one's folder is there, its minutes are taken from the list. Weights that are bundled already are
-measured again where the work folder has none; their card, or "trained" in the list, keeps what there is to say of
-their training.
+The work folder has one folder for each network, NAME-xSCALE, with the output of `sr-edge train`. An interrupted
+training is continued, and a finished training from elsewhere is used as it is; with --no-training only finished ones
+are bundled. The "first" part of an entry is the training with whose weights its recipe starts; where only the second
+one's folder exists, the duration of the first is taken from the list. Bundled weights without a training in the work
+folder are measured again, and the description of their training is taken from their card or from "trained" in the list.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scripts.zoo_card import first_training_metadata, measured, page, training_metadata, write_json
+from scripts.zoo_card import first_training_metadata, measure, page, training_metadata, write_json
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.training import recipe_from_document, train_model
 from sr_edge.training.data import Originals
@@ -34,8 +33,8 @@ DONE, FIRST = "done", "first"
 def main() -> None:
     args = _arguments()
     zoo = json.loads(LIST.read_text(encoding="utf-8"))
-    chosen = [entry for entry in zoo["networks"] if not args.only or _title(entry) in args.only]
-    for entry in chosen:
+    entries = [entry for entry in zoo["networks"] if not args.only or _title(entry) in args.only]
+    for entry in entries:
         run = args.work / _title(entry)
         if not args.no_training:
             _train(entry, run, args)
@@ -60,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _train(entry: dict[str, Any], run: Path, args: argparse.Namespace) -> None:
-    """By the recipe; one with a "first" part begins with the weights that came of that."""
+    """Trains by the recipe of an entry; an entry with a "first" part starts with the weights of that training."""
 
     def train(document: dict[str, Any], out: Path, start: Path | None) -> Path:
         recipe, name, scale = recipe_from_document(document, str(LIST)), entry["name"], entry["scale"]
@@ -97,10 +96,11 @@ def _bundle(entry: dict[str, Any], run: Path, data: dict[str, str], args: argpar
     else:
         print(f"{_title(entry)}: not trained yet")
         return
-    found = measured(entry["name"], entry["scale"], weights, {"Set5": args.set5, "Set14": args.set14}, args.data)
-    write_json(card, {**found, "training": metadata})
+    card_content = measure(entry["name"], entry["scale"], weights, {"Set5": args.set5, "Set14": args.set14}, args.data)
+    write_json(card, {**card_content, "training": metadata})
     print(
-        f"{_title(entry)}: " + ", ".join(f"{t} {s['psnr_db']:.2f} dB" for t, s in found["scores"].items()), flush=True
+        f"{_title(entry)}: " + ", ".join(f"{t} {s['psnr_db']:.2f} dB" for t, s in card_content["scores"].items()),
+        flush=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a bundled network's card says: how it was trained, and what its weights do, measured as shipped."""
+"""The card of a bundled network: how it was trained, and the measured quality of its weights as shipped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.metrics import psnr_y_db, ssim_y
 from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.registry import find_architecture
 from sr_edge.models.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
@@ -33,9 +34,9 @@ CALIBRATION_PICTURES, SMALLEST_CALIBRATION_PX = 16, 64
 
 @dataclass(frozen=True)
 class Scores:
-    """One test set, means over its pictures (over eight kernels each for Gaussian8), PSNR-Y in dB and SSIM of luma.
+    """Quality on one test set: mean PSNR-Y and SSIM of luma over its images (over eight kernels each for Gaussian8).
 
-    `lost_to_bicubic` names the pictures on which bicubic enlargement is better.
+    `lost_to_bicubic` lists the images on which bicubic upsampling is better.
     """
 
     pictures: int
@@ -48,44 +49,45 @@ class Scores:
 
 
 def training_metadata(run: Path, data: dict[str, str], hardware: str, pictures: int) -> dict[str, Any]:
-    """How the weights in the folder of a finished training came about, as its checkpoint and log tell.
+    """Describes a finished training by its checkpoint and log.
 
     Raises:
-        SystemExit: the training there has not reached its last step.
+        SystemExit: the training has not reached its last step.
     """
-    kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
-    if kept["step"] < kept["recipe"]["steps"]:
-        raise SystemExit(f"{run} is at step {kept['step']} of {kept['recipe']['steps']}; finish it first")
+    checkpoint = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    if checkpoint["step"] < checkpoint["recipe"]["steps"]:
+        raise SystemExit(f"{run} is at step {checkpoint['step']} of {checkpoint['recipe']['steps']}; finish it first")
     minutes = logged_minutes(run / LOG)
-    return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": kept["recipe"]}
+    recipe = checkpoint["recipe"]
+    return {"data": data, "pictures": pictures, "minutes": minutes, "hardware": hardware, "recipe": recipe}
 
 
 def first_training_metadata(run: Path, first: Path, listed: dict[str, Any], source: str) -> dict[str, Any]:
-    """Of the training that the one in `run` went on from: from its folder, else what the list says of it.
+    """Describes the training with whose weights the one in `run` started, by its folder or else by the list.
 
     Raises:
-        SystemExit: the one in `run` began with random weights, or with others than those in `first`.
+        SystemExit: the training in `run` started with random weights, or with others than those in `first`.
     """
-    kept = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
-    begun_with = kept["begun_from"]["weights"]
-    if not begun_with or ((first / WEIGHTS).is_file() and sha256_of(first / WEIGHTS) != begun_with):
-        raise SystemExit(f"{run} did not begin with a first training's weights, as {source} says; train it anew")
+    checkpoint = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
+    origin_weights = checkpoint["begun_from"]["weights"]
+    if not origin_weights or ((first / WEIGHTS).is_file() and sha256_of(first / WEIGHTS) != origin_weights):
+        raise SystemExit(f"{run} did not start with a first training's weights, as {source} requires; train it again")
     if (first / CHECKPOINT).is_file():
         recipe = torch.load(first / CHECKPOINT, map_location="cpu", weights_only=True)["recipe"]
         return {"recipe": recipe, "minutes": logged_minutes(first / LOG)}
     return {"recipe": recipe_from_document(listed["recipe"], source).document(), "minutes": listed["minutes"]}
 
 
-def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: Path) -> dict[str, Any]:
-    """What the weights do, on each folder of originals in `sets`; the last one also in tiles, the first as INT8.
+def measure(name: str, scale: int, weights: Path, sets: dict[str, Path], data: Path) -> dict[str, Any]:
+    """Measures the weights on each folder of original images in `sets`, the last also in tiles, the first as INT8.
 
-    INT8 is calibrated on pictures of the repository, or, where the network undoes more than bicubic reduction, on
-    pictures of `data` that were degraded in its way: sharp ones would show it other ranges than it will meet.
+    INT8 is calibrated on images of the repository. For a network of another degradation than bicubic downscaling, it is
+    calibrated on degraded images of `data`, since sharp ones would have other activation ranges.
     """
     model = load_model(name, scale, weights)
-    degradation = find_degradation("", model.module)
+    degradation = find_degradation("", find_architecture(name)[0])
     pairs = {title: PairSet.from_folder(folder, scale, degradation) for title, folder in sets.items()}
-    outputs = {title: [upscaled(model, pair.lr) for pair in found.pairs] for title, found in pairs.items()}
+    outputs = {title: [upscale(model, pair.lr) for pair in each.pairs] for title, each in pairs.items()}
     (first, *_, last), (*_, last_outputs) = pairs.values(), outputs.values()
     return {
         "name": name,
@@ -94,7 +96,7 @@ def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: 
         "bytes": weights.stat().st_size,
         "weights_sha256": model.card.weights_sha256,
         "degradation": degradation.name,
-        "scores": {title: asdict(scored(outputs[title], found)) for title, found in pairs.items()},
+        "scores": {title: asdict(score(outputs[title], each)) for title, each in pairs.items()},
         "tiled": {
             "tile": str(TILE),
             "overlap_px": model.card.overlap_px,
@@ -104,29 +106,30 @@ def measured(name: str, scale: int, weights: Path, sets: dict[str, Path], data: 
     }
 
 
-def scored(outputs: list[Frame], pairs: PairSet) -> Scores:
-    """The float network on whole pictures against bicubic enlargement of the same low-resolution ones."""
-    ours = [_scores(output, pair.hr, pairs.scale) for output, pair in zip(outputs, pairs.pairs, strict=True)]
+def score(outputs: list[Frame], pairs: PairSet) -> Scores:
+    """Compares the float network on whole images with bicubic upsampling of the same low-resolution images."""
+    network = [_scores(output, pair.hr, pairs.scale) for output, pair in zip(outputs, pairs.pairs, strict=True)]
     bicubic = [_scores(resize_bicubic(pair.lr, pairs.scale), pair.hr, pairs.scale) for pair in pairs.pairs]
     names = [pair.name for pair in pairs.pairs]
-    psnr_db, ssim = (float(mean) for mean in np.mean(ours, axis=0))
+    psnr_db, ssim = (float(mean) for mean in np.mean(network, axis=0))
     bicubic_psnr_db, bicubic_ssim = (float(mean) for mean in np.mean(bicubic, axis=0))
-    lost = tuple(name for name, a, b in zip(names, ours, bicubic, strict=True) if a[0] <= b[0])
-    by_picture = {name: round(a[0], 3) for name, a in zip(names, ours, strict=True)}
+    lost = tuple(name for name, a, b in zip(names, network, bicubic, strict=True) if a[0] <= b[0])
+    by_picture = {name: round(a[0], 3) for name, a in zip(names, network, strict=True)}
     return Scores(len(names), psnr_db, ssim, bicubic_psnr_db, bicubic_ssim, lost, by_picture)
 
 
-def upscaled(model: LoadedModel, lr: Frame) -> Frame:
+def upscale(model: LoadedModel, lr: Frame) -> Frame:
+    """Upscales a frame as one tile."""
     with torch.inference_mode():
         return frame_from_batch(model.module(torch.from_numpy(batch_from_frame(lr))).numpy(), np.uint8)
 
 
-def _scores(found: Frame, wanted: Frame, border: int) -> tuple[float, float]:
-    return psnr_y_db(found, wanted, border), ssim_y(found, wanted, border)
+def _scores(candidate: Frame, reference: Frame, border: int) -> tuple[float, float]:
+    return psnr_y_db(candidate, reference, border), ssim_y(candidate, reference, border)
 
 
 def tiling_change_db(model: LoadedModel, pairs: PairSet, whole: list[Frame]) -> float:
-    """How much higher (negative: lower) the mean PSNR-Y is in tiles, with their own statistics, than in one piece."""
+    """Difference of the mean PSNR-Y in tiles, each with its own statistics, from that of whole images."""
     changes = []
     for pair, output in zip(pairs.pairs, whole, strict=True):
         tiled = upscale_in_tiles(model.module, pair.lr, TILE, pairs.scale, model.card.overlap_px)
@@ -149,30 +152,30 @@ def int8_scores(model: LoadedModel, pairs: PairSet, degradation: Degradation, da
             TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False, hr=hr, lr=lr, with_tile_needs=False
         )
         report = deploy_network(model, images, Path(folder, "zoo.sredge"), plan)
-    found = {
+    psnr_db = {
         str(row.variant.precision): row.quality.hr.psnr_y_db
         for row in report.bench.rows
         if row.quality is not None and row.quality.hr is not None
     }
-    return {"runtime": "onnxruntime", "tile": str(TILE), "psnr_db": found, "note": " ".join(report.notes)}
+    return {"runtime": "onnxruntime", "tile": str(TILE), "psnr_db": psnr_db, "note": " ".join(report.notes)}
 
 
 def degraded(data: Path, scale: int, degradation: Degradation) -> list[Frame]:
-    """Some pictures of `data` in low resolution, each degraded in another of the ways that the network is tested on."""
+    """Low-resolution versions of some images of `data`, each by another of the degradation's test versions."""
     originals = Originals.from_folder(data, scale, SMALLEST_CALIBRATION_PX, Purpose.VALIDATION).pictures
-    chosen = originals[:: max(1, len(originals) // CALIBRATION_PICTURES)][:CALIBRATION_PICTURES]
-    versions = [list(degradation.test_pictures(hr, scale, index).values()) for index, (_, hr) in enumerate(chosen)]
-    return [ways[index % len(ways)] for index, ways in enumerate(versions)]
+    selected = originals[:: max(1, len(originals) // CALIBRATION_PICTURES)][:CALIBRATION_PICTURES]
+    versions = [list(degradation.test_pictures(hr, scale, index).values()) for index, (_, hr) in enumerate(selected)]
+    return [each[index % len(each)] for index, each in enumerate(versions)]
 
 
-def write_pictures(folder: Path, found: list[Frame]) -> None:
+def write_pictures(folder: Path, frames: list[Frame]) -> None:
     folder.mkdir()
-    for number, frame in enumerate(found):
+    for number, frame in enumerate(frames):
         write_picture(folder / f"{number:03}.png", Picture(frame))
 
 
 def page(cards: list[dict[str, Any]]) -> str:
-    """docs/zoo.md."""
+    """The text of docs/zoo.md."""
     lines = [
         "# The bundled networks",
         "",
@@ -221,7 +224,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _training_rows(card: dict[str, Any]) -> list[str]:
-    """One row, or two where a training went on from the weights of a first one."""
+    """One row, or two where a training started with the weights of a first one."""
     metadata, title = card["training"], f"`{card['name']}` x{card['scale']}"
     rows = [("", metadata)] if "first" not in metadata else [(", stage 1", metadata["first"]), (", stage 2", metadata)]
     return [

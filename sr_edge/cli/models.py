@@ -1,4 +1,4 @@
-"""`sr-edge models`: the networks known by name, and the families recognised in a checkpoint."""
+"""`sr-edge models`: the registered networks, and the families that are recognised in a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FamiliesOption = Annotated[
 
 
 def models(families: FamiliesOption = False, as_json: JsonOption = False) -> None:
-    """List the models, their sizes and their bundled weights."""
+    """List the models with their sizes, tile requirements and bundled weights."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:
@@ -30,9 +30,9 @@ def models(families: FamiliesOption = False, as_json: JsonOption = False) -> Non
             from sr_edge.models.recognition.library import INSTALL, is_installed
             from sr_edge.models.spandrel_networks import family_rows
 
-            recognised, installed = family_rows(), is_installed()
-            document = {"families": recognised, "spandrel": {"installed": installed, "install": INSTALL}}
-            show(document, family_table(recognised, "" if installed else INSTALL))
+            families_known, installed = family_rows(), is_installed()
+            document = {"families": families_known, "spandrel": {"installed": installed, "install": INSTALL}}
+            show(document, family_table(families_known, "" if installed else INSTALL))
         else:
             from sr_edge.models import model_rows
 
@@ -41,20 +41,25 @@ def models(families: FamiliesOption = False, as_json: JsonOption = False) -> Non
 
 
 def family_table(rows: list[FamilyRow], install: str) -> Group:
-    """The families; `install` is the command that brings what recognises them, empty where that is there."""
+    """The table of families.
+
+    Args:
+        rows: the families.
+        install: command that installs spandrel, which recognises them; empty where it is installed.
+    """
     from rich.console import Group
     from rich.table import Table
 
-    table = Table("family", "purpose", "licence of its code", "loaded")
+    table = Table("family", "purpose", "licence of its code", "supported")
     for row in rows:
-        loaded = "no" if row.refused else f"yes, as {row.registered}" if row.registered else "yes"
-        table.add_row(row.name, row.purpose, row.licence, loaded)
+        supported = "no" if row.refused else f"yes, as {row.registered}" if row.registered else "yes"
+        table.add_row(row.name, row.purpose, row.licence, supported)
     missing = f"spandrel, which recognises them, is not installed; run: {install}\n" if install else ""
-    refused = "\n".join(f"{row.name} is not loaded: {row.refused}." for row in rows if row.refused)
+    refused = "\n".join(f"{row.name} is not supported: {row.refused}." for row in rows if row.refused)
     return Group(
         table,
-        f"{missing}A checkpoint's own licence is its publisher's. 'not stated': spandrel says of all these families "
-        f"together that their code is under permissive licences.\n{refused}",
+        f"{missing}The licence of a checkpoint is that of its publisher. 'not stated': according to spandrel, the code "
+        f"of all these families has a permissive licence.\n{refused}",
     )
 
 
@@ -71,12 +76,12 @@ def _table(rows: list[ModelRow]) -> Group:
         table.add_row(row.name, *(f"{row.parameters[scale]:,}" for scale in scales), *_needs(row, scales[0]))
     return Group(
         table,
-        "GMAC: 10^9 multiply-accumulates at 96x96. tile: sides are multiples of this. overlap: of tiles in pixels.\n"
-        "statistics: global where a pixel depends on the whole picture. Not bundled: --weights or --random-weights.",
+        "GMAC: 10^9 multiply-accumulates at 96x96. tile: height and width are multiples of this. overlap: in pixels.\n"
+        "statistics: global where a pixel depends on the whole image. Not bundled: --weights or --random-weights.",
     )
 
 
 def _needs(row: ModelRow, scale: int) -> tuple[str, ...]:
     macs = f"{row.macs[scale] / GIGA:,.1f}" if scale in row.macs else "-"
-    bundled = ", ".join(f"x{found}" for found in row.bundled_scales)
+    bundled = ", ".join(f"x{scale}" for scale in row.bundled_scales)
     return macs, str(row.multiple_px), str(row.overlap_px), "global" if row.global_statistics else "", bundled or "-"

@@ -1,4 +1,4 @@
-"""`sr-edge train`: teaches a registered network on a folder of pictures."""
+"""`sr-edge train`: trains a registered network on a folder of images."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def train(
     """Train a network on a folder of images. Training can be interrupted and resumed."""
     from sr_edge.cli.output import result_on_stdout
 
-    given = {
+    overrides = {
         "steps": steps,
         "batch": batch,
         "learning_rate": learning_rate,
@@ -104,8 +104,8 @@ def train(
         from sr_edge.training import is_first_process, read_recipe, recipe_from_document, train_model
 
         document = read_recipe(recipe) if recipe else {}
-        document.update({name: value for name, value in given.items() if value is not None})
-        wanted = recipe_from_document(document, str(recipe or "recipe"))
+        document.update({name: value for name, value in overrides.items() if value is not None})
+        settings = recipe_from_document(document, str(recipe or "recipe"))
         start = _start(model, scale, weights, from_bundled)
         with _progress(is_first_process()) as (progress, on_event):
             report = train_model(
@@ -114,7 +114,7 @@ def train(
                 data,
                 val,
                 out,
-                wanted,
+                settings,
                 start=start,
                 threads=threads,
                 device=device,
@@ -139,14 +139,14 @@ def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> 
             "--weights and --from-bundled exclude each other", found=weights, remedy="leave one of them out"
         )
     find_architecture(model)
-    found = bundled_weights(model, scale)
-    if found is None:
+    bundled = bundled_weights(model, scale)
+    if bundled is None:
         raise UsageError(
-            f"no weights of {model} x{scale} are bundled to begin from",
+            f"no weights of {model} x{scale} are bundled to start from",
             found=f"{model} x{scale}",
             remedy="leave --from-bundled out, or pass --weights FILE (`sr-edge models` lists what is bundled)",
         )
-    return found
+    return bundled
 
 
 def _lines(report: TrainingReport) -> list[str]:
@@ -154,37 +154,43 @@ def _lines(report: TrainingReport) -> list[str]:
     skipped = [*report.skipped, *report.skipped_validation]
     lines += [f"skipped: {reason}" for reason in skipped[:SHOWN_SKIPPED]]
     if report.skipped:
-        lines += [f"{len(report.skipped)} of {report.pictures + len(report.skipped)} pictures were skipped"]
+        lines += [f"{len(report.skipped)} of {report.pictures + len(report.skipped)} training images were skipped"]
     if report.skipped_validation:
-        lines += [f"{len(report.skipped_validation)} pictures to validate on were skipped"]
-    before = "" if report.first_psnr_db is None else f", the weights begun with {report.first_psnr_db:.2f} dB"
+        lines += [f"{len(report.skipped_validation)} validation images were skipped"]
+    before = "" if report.first_psnr_db is None else f", the initial weights {report.first_psnr_db:.2f} dB"
     if not report.steps_trained:
-        finished = f"{report.weights.parent} holds all {report.recipe.steps} steps"
-        lines += [f"already finished, nothing was trained: {finished}"]
+        finished = f"the checkpoint in {report.weights.parent} has all {report.recipe.steps} steps"
+        lines += [f"nothing was trained, since {finished}"]
     return [
         *lines,
         f"mean PSNR-Y {report.mean_psnr_db:.2f} dB after {report.minutes:.0f} minutes; {report.weights}",
-        f"to compare with: bicubic {report.bicubic_psnr_db:.2f} dB{before}",
+        f"for comparison: bicubic {report.bicubic_psnr_db:.2f} dB{before}",
     ]
 
 
 def _below_bicubic(report: TrainingReport) -> str:
     return (
-        f"warning: {report.mean_psnr_db:.2f} dB is below the {report.bicubic_psnr_db:.2f} dB of bicubic enlargement; "
-        "these weights make pictures worse: train longer, or again with a lower learning rate and another --output"
+        f"warning: {report.mean_psnr_db:.2f} dB is below the {report.bicubic_psnr_db:.2f} dB of bicubic upsampling: "
+        "these weights make images worse: train longer, or again with a lower learning rate and another --output"
     )
 
 
 @contextmanager
-def _progress(speaks: bool) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[str], None]]]:
-    """A bar with loss, PSNR, pictures a second and time left (without a terminal, a line a minute); and a line."""
+def _progress(is_reporting: bool) -> Iterator[tuple[Callable[[TrainingProgress], None], Callable[[str], None]]]:
+    """Callbacks that show progress: a bar with loss, PSNR, rate and remaining time, and sentences for the user.
+
+    Without a terminal a line is printed every minute instead of the bar.
+
+    Args:
+        is_reporting: whether this process prints anything.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True, markup=False, highlight=False)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
-    bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and speaks))
+    bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and is_reporting))
     task = bars.add_task("training", total=None, state="")
     reported_s = time.monotonic()
 
@@ -193,12 +199,12 @@ def _progress(speaks: bool) -> Iterator[tuple[Callable[[TrainingProgress], None]
         measured = "" if math.isnan(now.psnr_db) else f"  {now.psnr_db:.2f} dB"
         state = f"loss {now.loss:.4f}{measured}  {now.pictures_per_s:.1f} pictures/s"
         bars.update(task, completed=now.step, total=now.steps, state=state)
-        if speaks and not console.is_terminal and time.monotonic() - reported_s > 60:
+        if is_reporting and not console.is_terminal and time.monotonic() - reported_s > 60:
             reported_s = time.monotonic()
             console.print(f"step {now.step} of {now.steps}: {state}", soft_wrap=True)
 
     def on_event(line: str) -> None:
-        if speaks:
+        if is_reporting:
             console.print(line, soft_wrap=True)
 
     with bars:

@@ -254,3 +254,6 @@ def tail_before_shift(conv: nn.Conv2d, shift: nn.Conv2d) -> nn.Conv2d:
 def moved_share(candidate: Tensor, reference: Tensor) -> float:
     """Share of tokens in another cluster than in `reference`, which measures the effect of lower precision on LSP."""
     return (candidate != reference).double().mean().item()
+
+
+TWINS = ((LCoAN, StaticLCoAN),)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sr_edge.export.affine import Affine, biases, pointwise, with_weights
 from sr_edge.export.mean_free import fold_norm, reflected_map
-from sr_edge.models.gdfn import GDFN
+from sr_edge.models.lstea import GDFN
 from sr_edge.models.swin import Mlp
 
 ALIGNMENT = 16

@@ -16,14 +16,12 @@ from sr_edge.export.affine import Affine, ConcatenatedConv, biases, sum_of_maps,
 from sr_edge.export.feed_forward import HalvedGelu, StaticGDFN
 from sr_edge.export.mlfr import MLFRFeatures
 from sr_edge.export.stea import STEAFeatures
-from sr_edge.models.channel_attention import ChannelAttention
-from sr_edge.models.channel_norm import ChannelLayerNorm
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.bicubic import Reconstruction
+from sr_edge.models.channel_attention import ChannelAttention, GlobalMean
 from sr_edge.models.labnet import Downsample
-from sr_edge.models.lstea import LSTEA
+from sr_edge.models.lstea import LSTEA, ChannelLayerNorm
 from sr_edge.models.mlfr import MLFR
 from sr_edge.models.realnet import Adapter
-from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
 
 
@@ -175,3 +173,11 @@ def low_resolution_kernel(layer: Reconstruction) -> Tensor:
         for j, b, right, column in steps:
             kernel[:, i, j, :, down + 1, right + 1] += last[:, :, a, b] @ widen[:, row, column]
     return kernel.flatten(0, 2)
+
+
+TWINS = (
+    (LSTEA, StaticLSTEA),
+    (Adapter, StaticAdapter),
+    (Downsample, StaticDownsample),
+    (Reconstruction, StaticReconstruction),
+)

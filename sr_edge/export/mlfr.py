@@ -39,3 +39,6 @@ class StaticMLFR(ConcatenatedConv):
     def __init__(self, layer: MLFR, input_shape: torch.Size) -> None:
         planes = MLFRFeatures(layer)
         super().__init__(planes, planes.tail, layer.bypass.weight.dtype)
+
+
+TWINS = ((MLFR, StaticMLFR),)

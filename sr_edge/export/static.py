@@ -1,12 +1,14 @@
-"""`to_static`: a network for one input shape, with every layer that compilers dislike replaced by its twin.
+"""`to_static`: a network for one input shape, with every layer that compilers dislike replaced by its static twin.
 
-A twin is an `nn.Module` built from the trained layer and the shape of its input, equal to it in float64 to 1e-10.
-A new rewrite is its file, its test and one line in REWRITES.
+A twin is an `nn.Module` built from the trained layer and the shape of its input, equal to it in float64 to 1e-10. A
+module of twins lists them in `TWINS`, and an architecture names the modules that it needs in its entry of
+`sr_edge.models.registry.ARCHITECTURES`.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,41 +16,21 @@ import torch
 from torch import nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export.clustered import StaticLCoAN
-from sr_edge.export.lstea import StaticAdapter, StaticDownsample, StaticLSTEA, StaticReconstruction
-from sr_edge.export.mlfr import StaticMLFR
-from sr_edge.export.stea import StaticSTEA
-from sr_edge.export.swin import StaticTaylorSwinIR
-from sr_edge.export.swinir import StaticSwinIR
-from sr_edge.export.taylor import StaticTaylorAttention, StaticTaylorTokens
-from sr_edge.export.ups import StaticUPS
-from sr_edge.models.labnet import Downsample
-from sr_edge.models.lcoan import LCoAN
-from sr_edge.models.lstea import LSTEA
-from sr_edge.models.mlfr import MLFR
-from sr_edge.models.realnet import Adapter
-from sr_edge.models.reconstruction import Reconstruction
-from sr_edge.models.stea import STEA
-from sr_edge.models.swinir import SwinIR
-from sr_edge.models.taylor_shift import TaylorShiftAttention
-from sr_edge.models.taylor_swinir import TaylorSwinIR
-from sr_edge.models.ups import UPS
+from sr_edge.export.taylor import StaticTaylorAttention
+from sr_edge.models.registry import ARCHITECTURES
 
 Twin = Callable[[Any, torch.Size], nn.Module]
 
-REWRITES: tuple[tuple[type[nn.Module], Twin], ...] = (
-    (TaylorSwinIR, StaticTaylorSwinIR),
-    (TaylorShiftAttention, StaticTaylorTokens),
-    (UPS, StaticUPS),
-    (SwinIR, StaticSwinIR),
-    (LCoAN, StaticLCoAN),
-    (LSTEA, StaticLSTEA),
-    (STEA, StaticSTEA),
-    (MLFR, StaticMLFR),
-    (Adapter, StaticAdapter),
-    (Downsample, StaticDownsample),
-    (Reconstruction, StaticReconstruction),
-)
+
+def _rewrites() -> tuple[tuple[type[nn.Module], Twin], ...]:
+    """The twins of all architectures, from the modules beside this one that their entries name."""
+    names = dict.fromkeys(name for architecture in ARCHITECTURES for name in architecture.static_twins)
+    modules = [importlib.import_module(f"{__package__}.{name}") for name in names]
+    return tuple(pair for module in modules for pair in module.TWINS)
+
+
+REWRITES = _rewrites()
+"""Each type of layer that has a static twin, and the twin. Types are compared exactly, so the order has no effect."""
 
 
 def to_static(module: nn.Module, height: int, width: int) -> nn.Module:

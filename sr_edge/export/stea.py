@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.export.affine import Affine, ConcatenatedConv, sum_of_maps
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import GlobalMean
 from sr_edge.models.stea import STEA
 
 
@@ -135,3 +135,6 @@ class StaticSTEA(ConcatenatedConv):
     def __init__(self, layer: STEA, input_shape: torch.Size) -> None:
         planes = STEAFeatures(layer)
         super().__init__(planes, planes.tail, layer.k.dtype)
+
+
+TWINS = ((STEA, StaticSTEA),)

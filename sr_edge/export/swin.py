@@ -210,3 +210,6 @@ def static_upsampler(network: SwinSkeleton) -> nn.Sequential:
         stages = [*network.upsample]
     first = cast("nn.Conv2d", stages[0])
     return nn.Sequential(reflect_input(first), *copy.deepcopy(stages[1:]))
+
+
+TWINS = ((TaylorSwinIR, StaticTaylorSwinIR),)

@@ -90,3 +90,6 @@ class StaticSwinIR(StaticSkeleton):
             return StaticWindowAttention(cast("SoftmaxBlock", block), height, width, limits)
 
         super().__init__(network, static_groups(network, attention))
+
+
+TWINS = ((SwinIR, StaticSwinIR),)

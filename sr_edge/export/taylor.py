@@ -248,3 +248,6 @@ class StaticTaylorTokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attn(x.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+
+
+TWINS = ((TaylorShiftAttention, StaticTaylorTokens),)

@@ -123,3 +123,6 @@ class StaticUPS(StaticSkeleton):
             return StaticUPSAttention(cast("UPSBlock", block), height, width)
 
         super().__init__(network, static_groups(network, attention))
+
+
+TWINS = ((UPS, StaticUPS),)

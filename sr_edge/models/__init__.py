@@ -1,4 +1,4 @@
-"""Training-form networks, the registry of their names, and the loading of weights. Needs torch."""
+"""PyTorch networks, the registry of their names, and the loading of their weights. Needs torch."""
 
 from sr_edge.models.loading import LoadedModel, load_model
 from sr_edge.models.model_list import model_rows

@@ -1,4 +1,4 @@
-"""Channel attention: each channel of the plane times a factor in (0, 1) that the whole plane decides.
+"""Channel attention: each channel of a plane is scaled by a factor in (0, 1) computed from the whole plane.
 
     A(x) = x ∘ sigmoid(U relu(D mean(x))),   D: C -> C/16,  U: C/16 -> C
 
@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sr_edge.models.global_mean import GlobalMean
-
 SQUEEZE = 16
+
+
+class GlobalMean(nn.Module):
+    """Mean over the plane: (batch, C, h, w) -> (batch, C, 1, 1).
+
+    It is a module of its own, so that upscaling in tiles can find every global statistic of a network by its type and
+    replace it by that of the whole image.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
 
 
 class Excitation(nn.Sequential):
@@ -23,6 +32,8 @@ class Excitation(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
+    """A(x) of the module's docstring: (batch, C, h, w) -> the same shape."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mean = GlobalMean()

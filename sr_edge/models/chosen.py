@@ -1,4 +1,4 @@
-"""What was chosen from a checkpoint for a network: the values, blended or not, their licence, remarks on the choice."""
+"""The weights that are selected from a checkpoint for a network: values, blended or not, licence, and remarks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, StateDict, StateSet, blended
-from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, StateDict, WeightSet, blend_weights
+from sr_edge.models.checkpoints.bounds import printable
 
 BUNDLED_LICENCE = "Apache-2.0"
 LICENCE_KEYS = ("license", "licence", "modelspec.license")
-"""Where the metadata of a safetensors file says under which licence the weights are."""
+"""Keys in the metadata of a safetensors file under which the licence of the weights is stated."""
 
 SHOWN_SETS = 6
 SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The values for a network.
+class SelectedWeights:
+    """The weights for a network.
 
-    Attributes:
-        state: by key.
-        source: what they are, for the card.
-        licence: theirs, where it is stated.
-        remarks: what was taken from the file and what was left, and what was blended.
+    Args:
+        state: the values by key.
+        source: where they come from, for the model card.
+        licence: their licence; empty where it is not stated.
+        remarks: which of the file's weights were loaded, which were not, and what was blended.
     """
 
     state: StateDict
@@ -34,53 +34,62 @@ class Weights:
     remarks: tuple[str, ...]
 
 
-def chosen_weights(
-    checkpoint: Checkpoint, taken: Candidate, state: StateDict, blend: Sequence[Blend], bundled: Path | None = None
-) -> Weights:
-    """The values of `taken`, blended with others; `bundled` is the path of the weights that ship with the package."""
-    remarks = _layout_remarks(checkpoint, taken)
+def select_weights(
+    checkpoint: Checkpoint, candidate: Candidate, state: StateDict, blend: Sequence[Blend], bundled: Path | None = None
+) -> SelectedWeights:
+    """Loads the values of a candidate, blended with other checkpoints.
+
+    Args:
+        checkpoint: the checkpoint.
+        candidate: the weights in it that fit the network.
+        state: their values.
+        blend: checkpoints to blend with them.
+        bundled: path of the weights of this network that ship with the package, whose licence is known.
+    """
+    remarks = _layout_remarks(checkpoint, candidate)
     if not blend:
-        return Weights(state, _source(taken.set), _licence([checkpoint], bundled), remarks)
-    blend_of = blended(taken, state, blend)
-    licence = _licence([checkpoint, *blend_of.others], bundled)
-    return Weights(blend_of.state, blend_of.described, licence, (*remarks, f"weights {blend_of.described}"))
+        return SelectedWeights(state, _source(candidate.set), _licence([checkpoint], bundled), remarks)
+    result = blend_weights(candidate, state, blend)
+    licence = _licence([checkpoint, *result.others], bundled)
+    return SelectedWeights(result.state, result.description, licence, (*remarks, f"weights {result.description}"))
 
 
 def _licence(checkpoints: Sequence[Checkpoint], bundled: Path | None) -> str:
-    """The licences of all checkpoints of a blend; empty where one of them states none."""
+    """The licences of all blended checkpoints; empty where one of them states none."""
     stated = [BUNDLED_LICENCE if each.path == bundled else _stated_licence(each) for each in checkpoints]
     return " AND ".join(dict.fromkeys(stated)) if all(stated) else ""
 
 
-def _source(taken: StateSet) -> str:
-    return ", ".join(filter(None, (taken.path.name, taken.name)))
+def _source(weight_set: WeightSet) -> str:
+    return ", ".join(filter(None, (weight_set.path.name, weight_set.name)))
 
 
 def _stated_licence(checkpoint: Checkpoint) -> str:
-    return shown(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
+    return printable(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
 
 
-def _layout_remarks(checkpoint: Checkpoint, taken: Candidate) -> tuple[str, ...]:
-    """What was taken from a checkpoint, and what else was in it; nothing where there was no choice."""
-    prefix, left_out = taken.reading.prefix, taken.reading.left_out
-    others = [found for found in checkpoint.sets if found is not taken.set]
+def _layout_remarks(checkpoint: Checkpoint, candidate: Candidate) -> tuple[str, ...]:
+    """Which weights of a checkpoint are loaded and which are not; empty where it contains nothing else."""
+    prefix, left_out = candidate.key_mapping.prefix, candidate.key_mapping.left_out
+    others = [each for each in checkpoint.sets if each is not candidate.set]
     if not (prefix or left_out or others):
         return ()
-    remark = f"{checkpoint.path.name}: took {_described(taken.set)}"
+    remark = f"{checkpoint.path.name}: loaded {_describe_set(candidate.set)}"
     if prefix:
-        remark += f", the keys without {shown(prefix)!r}"
+        remark += f", the keys without {printable(prefix)!r}"
     if left_out:
-        keys = ", ".join(map(shown, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
-        remark += f", without {len(left_out)} keys that the network has no use for ({keys})"
+        keys = ", ".join(map(printable, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
+        remark += f", without {len(left_out)} keys that the network does not use ({keys})"
     if others:
-        remark += f"; the file also holds {listed_sets(others)}"
+        remark += f"; the file also contains {describe_sets(others)}"
     return (remark,)
 
 
-def _described(found: StateSet) -> str:
-    return f"{found} ({len(found.outline)} tensors, {found.elements / 1e6:.2f} M values)"
+def _describe_set(weight_set: WeightSet) -> str:
+    return f"{weight_set} ({len(weight_set.meta_state)} tensors, {weight_set.elements / 1e6:.2f} M values)"
 
 
-def listed_sets(sets: Sequence[StateSet]) -> str:
+def describe_sets(sets: Sequence[WeightSet]) -> str:
+    """Names and sizes of sets of weights as text, for messages."""
     more = f", and {len(sets) - SHOWN_SETS} more" if len(sets) > SHOWN_SETS else ""
-    return ", ".join(map(_described, sets[:SHOWN_SETS])) + more
+    return ", ".join(map(_describe_set, sets[:SHOWN_SETS])) + more

@@ -1,4 +1,4 @@
-"""Networks of the user's own code, given as package.module:factory."""
+"""Networks that are built by the user's own code, given as package.module:factory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import torch
 from torch import nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints.bounds import printable
 
 RANDOM_SEED = 0
 
 
 def call_factory(arch: str) -> nn.Module:
-    """What "package.module:factory" returns, with seeded random numbers; the current folder is importable.
+    """Builds a network by calling a factory of the user.
+
+    The current folder is importable meanwhile, and torch's random numbers are seeded.
+
+    Args:
+        arch: "package.module:factory"; the factory takes no arguments.
 
     Raises:
-        UsageError: it cannot be imported or called, or returns no module.
+        UsageError: the factory cannot be imported or called, or does not return a torch.nn.Module.
     """
     module_name, _, factory_name = arch.partition(":")
     if not module_name or not factory_name:
@@ -34,9 +39,9 @@ def call_factory(arch: str) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(RANDOM_SEED)
             network = getattr(importlib.import_module(module_name), factory_name)()
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"cannot call {arch}: {type(error).__name__}: {shown(str(error))}",
+            f"cannot call {arch}: {type(error).__name__}: {printable(str(error))}",
             found=arch,
             wanted="a function without arguments",
             remedy="make sure that it can be imported and called without arguments",

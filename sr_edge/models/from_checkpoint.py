@@ -1,4 +1,4 @@
-"""From a checkpoint to a network: our own registry is asked first, then spandrel; TorchScript is a network itself."""
+"""Loads the network of a checkpoint: a registered one, else one that spandrel recognises, or a TorchScript program."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sr_edge.models.checkpoints import (
     ScriptNetwork,
     read_checkpoint,
 )
-from sr_edge.models.chosen import chosen_weights
+from sr_edge.models.chosen import select_weights
 from sr_edge.models.controlled import controls_of
-from sr_edge.models.loaded import LoadedModel, in_unit_range
-from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
-from sr_edge.models.recognised import load_recognised
+from sr_edge.models.loaded import LoadedModel, with_unit_input_range
+from sr_edge.models.probing import prepare_network, probe_network, probe_sizes, require_image_only
+from sr_edge.models.recognised import load_recognized
 from sr_edge.models.registry import build_network, bundled_weights, count_parameters, find_architecture
-from sr_edge.models.weights import detect, fit_weights, fitting
+from sr_edge.models.weights import copy_weights, detect_registered, matching_candidate
 from sr_edge.spec import ModelCard, TileSpec
 
 
@@ -34,21 +34,21 @@ def load_file(
     blend: Sequence[Blend],
     tile: TileSpec | None,
 ) -> LoadedModel:
-    """The network whose weights are in a file; arguments and errors are those of `load_model`."""
+    """Loads the network whose weights are in a file; arguments and errors are those of `load_model`."""
     checkpoint = read_checkpoint(path)
     if checkpoint.script is not None:
-        return _from_script(checkpoint, name, scale, input_range, blend, tile)
+        return _load_script(checkpoint, name, scale, input_range, blend, tile)
     candidates = list(checkpoint.candidates())
-    registered = detect(candidates, name, scale)
+    registered = detect_registered(candidates, name, scale)
     if registered is not None:
         if input_range != 1.0:
-            raise range_of_registered(input_range)
-        return _registered(checkpoint, *registered, blend)
-    return load_recognised(checkpoint, candidates, scale, input_range, blend, tile)
+            raise input_range_error(input_range)
+        return _load_registered(checkpoint, *registered, blend)
+    return load_recognized(checkpoint, candidates, scale, input_range, blend, tile)
 
 
-def range_of_registered(input_range: float) -> UsageError:
-    """The error for an input range that was asked for with a registered network."""
+def input_range_error(input_range: float) -> UsageError:
+    """The error for an input range other than 0 to 1 that was given for a registered network."""
     return UsageError(
         f"--input-range {input_range:g} is not possible for a registered network, whose input ranges from 0 to 1",
         found=input_range,
@@ -58,33 +58,33 @@ def range_of_registered(input_range: float) -> UsageError:
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a network was filled with, for its card, and remarks on how it was read."""
+class LoadedWeights:
+    """Properties of the weights that were copied into a network, for its card, and remarks on how they were loaded."""
 
     source: str
     licence: str
     remarks: tuple[str, ...]
 
 
-def fill(
-    network: nn.Module, checkpoint: Checkpoint, blend: Sequence[Blend] = (), keys_as_they_are: bool = False
-) -> Filled:
-    """Copies the weights of a checkpoint into a network that they must fit exactly.
+def load_weights(
+    network: nn.Module, checkpoint: Checkpoint, blend: Sequence[Blend] = (), exact_keys: bool = False
+) -> LoadedWeights:
+    """Copies the weights of a checkpoint into a network, whose keys and shapes they must match exactly.
 
     Args:
-        network: in float32.
-        checkpoint: its sets are tried in order, with their keys as they are first.
-        blend: checkpoints to add.
-        keys_as_they_are: whether no other reading of the keys is tried.
+        network: the network, in float32.
+        checkpoint: its sets of weights are tried in order, each with its keys as they are first.
+        blend: checkpoints to blend with it.
+        exact_keys: try only the first set with its keys as they are, without removing prefixes.
 
     Raises:
-        WeightsError: nothing fits; what differs is listed.
+        WeightsError: no set matches; the differences are listed.
     """
-    candidates = list(checkpoint.candidates())[: 1 if keys_as_they_are else None]
-    taken = fitting(candidates, network.state_dict(), str(checkpoint.path))
-    weights = chosen_weights(checkpoint, taken, taken.load(), blend)
-    fit_weights(network, weights.state, str(checkpoint.path))
-    return Filled(weights.source, weights.licence, weights.remarks)
+    candidates = list(checkpoint.candidates())[: 1 if exact_keys else None]
+    candidate = matching_candidate(candidates, network.state_dict(), str(checkpoint.path))
+    weights = select_weights(checkpoint, candidate, candidate.load(), blend)
+    copy_weights(network, weights.state, str(checkpoint.path))
+    return LoadedWeights(weights.source, weights.licence, weights.remarks)
 
 
 def registered_card(
@@ -96,7 +96,7 @@ def registered_card(
     weights_sha256: str = "",
     licence: str = "",
 ) -> ModelCard:
-    """The card of one of our own networks."""
+    """The model card of a registered network."""
     architecture, _ = find_architecture(name)
     return ModelCard(
         name=name,
@@ -113,11 +113,13 @@ def registered_card(
     )
 
 
-def _registered(checkpoint: Checkpoint, taken: Candidate, name: str, scale: int, blend: Sequence[Blend]) -> LoadedModel:
+def _load_registered(
+    checkpoint: Checkpoint, candidate: Candidate, name: str, scale: int, blend: Sequence[Blend]
+) -> LoadedModel:
     module = build_network(name, scale).requires_grad_(False)
     bundled = bundled_weights(name, scale)
-    weights = chosen_weights(checkpoint, taken, taken.load(), blend, bundled)
-    fit_weights(module, weights.state, str(checkpoint.path))
+    weights = select_weights(checkpoint, candidate, candidate.load(), blend, bundled)
+    copy_weights(module, weights.state, str(checkpoint.path))
     card = registered_card(
         name,
         scale,
@@ -126,11 +128,11 @@ def _registered(checkpoint: Checkpoint, taken: Candidate, name: str, scale: int,
         weights_sha256=checkpoint.sha256,
         licence=weights.licence,
     )
-    recognised = () if checkpoint.path == bundled else (f"{checkpoint.path.name} is recognised as {name} x{scale}",)
-    return LoadedModel(module, card, name, (*recognised, *weights.remarks))
+    recognized = () if checkpoint.path == bundled else (f"{checkpoint.path.name} is recognised as {name} x{scale}",)
+    return LoadedModel(module, card, name, (*recognized, *weights.remarks))
 
 
-def _from_script(
+def _load_script(
     checkpoint: Checkpoint,
     name: str | None,
     scale: int | None,
@@ -145,14 +147,14 @@ def _from_script(
             found=name if name is not None else [other.path for other in blend],
             remedy="leave the model's name and --blend out",
         )
-    plain, remarks = prepared(ScriptNetwork(script))
-    require_picture_only(plain, str(path))
-    module = in_unit_range(plain, input_range).eval()
+    network, remarks = prepare_network(ScriptNetwork(script))
+    require_image_only(network, str(path))
+    module = with_unit_input_range(network, input_range).eval()
     probe = probe_sizes(module, str(path), probe_network(module, str(path), tile, scale))
     card = ModelCard(
         name=path.stem,
         scale=probe.scale,
-        parameters=count_parameters(plain),
+        parameters=count_parameters(network),
         multiple_px=probe.multiple_px,
         minimum_px=probe.minimum_px,
         square_tiles=probe.square,

@@ -1,7 +1,7 @@
-"""The means over the whole plane inside a network: heard while it runs, and given in their place.
+"""Means over the whole plane inside a network: recorded during a forward pass, and replaced by given values.
 
-Every such mean goes through a `GlobalMean`. While a tap is on, each of them may answer with a mean that is given
-instead of its own, and what it would have answered is noted, weighted, so that the tiles of a picture add up to it.
+Networks compute every such mean by a `GlobalMean`. Forward hooks record the weighted sum that each of them averages, so
+that the sums of all tiles add up to the statistics of the image, and can replace its output by a given mean.
 """
 
 from __future__ import annotations
@@ -13,73 +13,76 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import GlobalMean
 
 GlobalStatistics = tuple[Tensor, ...]
-"""What every GlobalMean of a network gave: (1, C, 1, 1) each, in the order of the calls."""
+"""The outputs of all GlobalMean layers of a network in the order of their calls, (1, C, 1, 1) each."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one tile adds to one statistic: its weighted sum over the plane (1, C, 1, 1), and the weights' sum."""
+class WeightedSum:
+    """Contribution of one tile to one statistic: weighted sum over its plane, (1, C, 1, 1), and sum of the weights."""
 
     total: Tensor
     weight: Tensor
 
 
 def has_global_statistics(network: nn.Module) -> bool:
-    """Whether an output pixel depends on the whole picture through a GlobalMean."""
+    """Whether an output pixel depends on the whole image through a GlobalMean."""
     return any(isinstance(layer, GlobalMean) for layer in network.modules())
 
 
 @contextmanager
-def tapped(
-    network: nn.Module, given: GlobalStatistics | None = None, weights: Tensor | None = None
-) -> Iterator[list[Share]]:
-    """Listens to one forward pass.
+def recorded_statistics(
+    network: nn.Module, replacements: GlobalStatistics | None = None, weights: Tensor | None = None
+) -> Iterator[list[WeightedSum]]:
+    """Records the global statistics of one forward pass, as a context manager.
 
     Args:
-        network: runs once, on a batch of one, inside the block.
-        given: answers for every GlobalMean; None leaves them their own.
-        weights: (1, 1, h, w) of the input's pixels, resampled to each plane; None weighs all alike.
+        network: runs once inside the block, on a batch of one.
+        replacements: outputs of the GlobalMean layers, in the order of their calls; None keeps their own.
+        weights: (1, 1, h, w), the weights of the input's pixels, resampled to each plane; None weights all alike.
 
     Returns:
-        The shares that the pass adds, filled while it runs.
+        One weighted sum for each call of a GlobalMean; the list is filled during the forward pass.
     """
-    heard: list[Share] = []
+    sums: list[WeightedSum] = []
 
-    def answer(layer: nn.Module, arguments: tuple[Tensor, ...], own: Tensor) -> Tensor | None:
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         (plane,) = arguments
-        heard.append(_share(plane, weights))
-        return None if given is None else given[len(heard) - 1]
+        sums.append(_weighted_sum(plane, weights))
+        return None if replacements is None else replacements[len(sums) - 1]
 
     layers = [layer for layer in network.modules() if isinstance(layer, GlobalMean)]
-    hooks = [layer.register_forward_hook(answer) for layer in layers]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
     try:
-        yield heard
+        yield sums
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _share(plane: Tensor, weights: Tensor | None) -> Share:
+def _weighted_sum(plane: Tensor, weights: Tensor | None) -> WeightedSum:
     height, width = plane.shape[-2:]
     on_plane = plane.new_ones(1, 1, height, width)
     if weights is not None:
         on_plane = nn.functional.adaptive_avg_pool2d(weights.to(plane), (height, width))
-    return Share((plane * on_plane).sum((2, 3), keepdim=True), on_plane.sum())
+    return WeightedSum((plane * on_plane).sum((2, 3), keepdim=True), on_plane.sum())
 
 
-def statistics_of(shares: Sequence[Sequence[Share]]) -> GlobalStatistics:
-    """The means over all passes together; `shares` has one entry a pass."""
-    columns = zip(*shares, strict=True)
+def combine_statistics(passes: Sequence[Sequence[WeightedSum]]) -> GlobalStatistics:
+    """The means over several forward passes together.
+
+    Args:
+        passes: the recorded sums of each forward pass, for example one entry for each tile of an image.
+    """
     return tuple(
-        torch.stack([share.total for share in column]).sum(0) / torch.stack([share.weight for share in column]).sum()
-        for column in columns
+        torch.stack([part.total for part in parts]).sum(0) / torch.stack([part.weight for part in parts]).sum()
+        for parts in zip(*passes, strict=True)
     )
 
 
-def largest_change(found: GlobalStatistics, before: GlobalStatistics) -> float:
-    """The largest difference of any mean, as a multiple of the largest mean of its layer."""
-    pairs = zip(found, before, strict=True)
+def largest_change(after: GlobalStatistics, before: GlobalStatistics) -> float:
+    """The largest difference of any mean, relative to the largest mean of its layer."""
+    pairs = zip(after, before, strict=True)
     return max((float((new - old).abs().max() / new.abs().max().clamp_min(1e-12)) for new, old in pairs), default=0.0)

@@ -1,4 +1,4 @@
-"""A network with its card, and what is wrapped around it: another range of values, controls made constants."""
+"""A loaded network with its model card, and the wrappers that change its input range or make controls constant."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class LoadedModel:
 
     Args:
         module: the network.
-        card: what it is and needs.
-        architecture: what rebuilds the network for a file of its weights: a registered name, "package.module:factory",
-            or "spandrel/FAMILY"; empty where nothing does.
-        remarks: what its user should know of how it was read, one sentence each.
+        card: its properties and requirements.
+        architecture: from what the network is rebuilt for a file of its weights: a registered name,
+            "package.module:factory", or "spandrel/FAMILY"; empty where it cannot be rebuilt.
+        remarks: notes for the user on how it was loaded, one sentence each.
         state: the weights from which `architecture` is rebuilt, where their keys are not those of the module.
-        tile: what a network that is not registered was tried with, and takes; None for registered ones.
+        tile: a tile with which a network that is not registered was run successfully; None for registered networks.
     """
 
     module: nn.Module
@@ -36,7 +36,7 @@ class LoadedModel:
 
 
 class ScaledRange(nn.Module):
-    """Lets a network that works in [0, input_range] be used in [0, 1]."""
+    """A network that works on [0, input_range], wrapped so that it takes and returns values in [0, 1]."""
 
     def __init__(self, network: nn.Module, input_range: float) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class ScaledRange(nn.Module):
         return self.network(x * self.input_range, *controls) / self.input_range
 
 
-class PrivateInput(nn.Module):
-    """Gives a network a copy of its input: some write into it, and the caller's picture must stay what it is."""
+class ClonedInput(nn.Module):
+    """Passes a network a copy of its input, since some networks write into theirs and the caller's must not change."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -60,16 +60,20 @@ class PrivateInput(nn.Module):
         return self.network(x.clone(), *controls)
 
 
-def in_unit_range(network: nn.Module, input_range: float) -> nn.Module:
-    """A user's network as one that works in [0, 1] and leaves its input alone."""
-    return PrivateInput(network) if input_range == 1.0 else ScaledRange(network, input_range)
+def with_unit_input_range(network: nn.Module, input_range: float) -> nn.Module:
+    """Wraps a user's network so that it works on values in [0, 1] and does not change its input."""
+    return ClonedInput(network) if input_range == 1.0 else ScaledRange(network, input_range)
 
 
 def bake(model: LoadedModel, values: Controls) -> LoadedModel:
-    """The same network with these controls as constants, and a card that says so; `model` is left alone.
+    """Makes controls of a network constant, and records them in its card.
+
+    Args:
+        model: the network; it is not changed.
+        values: the controls to make constant, by name.
 
     Raises:
-        UsageError: a name that the network has not, or a value out of range.
+        UsageError: the network has no control of that name, or a value is out of range.
     """
     if not values:
         return model
@@ -80,7 +84,7 @@ def bake(model: LoadedModel, values: Controls) -> LoadedModel:
 
 
 def innermost(module: nn.Module) -> nn.Module:
-    """The network itself, whose weights a checkpoint holds, without what was wrapped around it."""
-    while isinstance(module, (ScaledRange, PrivateInput, Baked)):
+    """The network itself, whose weights a checkpoint contains, without the wrappers around it."""
+    while isinstance(module, (ScaledRange, ClonedInput, Baked)):
         module = module.network
     return module

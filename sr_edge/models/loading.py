@@ -1,4 +1,4 @@
-"""From a name, a checkpoint or a factory of the user's to a network with its card."""
+"""Loads a network with its model card, from a registered name, a checkpoint, or a factory of the user."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sr_edge.errors import UsageError
 from sr_edge.models.checkpoints import SUFFIXES, Blend, read_checkpoint
 from sr_edge.models.controlled import controls_of
 from sr_edge.models.factories import RANDOM_SEED, call_factory
-from sr_edge.models.from_checkpoint import fill, load_file, range_of_registered, registered_card
-from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, in_unit_range, innermost
-from sr_edge.models.probing import prepared, probe_network, probe_sizes, require_picture_only
+from sr_edge.models.from_checkpoint import input_range_error, load_file, load_weights, registered_card
+from sr_edge.models.loaded import LoadedModel, ScaledRange, bake, innermost, with_unit_input_range
+from sr_edge.models.probing import prepare_network, probe_network, probe_sizes, require_image_only
 from sr_edge.models.probing.probe import SCALES
 from sr_edge.models.recognition.families import SPANDREL_PREFIX
 from sr_edge.models.registry import SCALES as REGISTERED_SCALES
@@ -44,22 +44,24 @@ def load_model(
     blend: Sequence[Blend] = (),
     tile: TileSpec | None = None,
 ) -> LoadedModel:
-    """Builds a network and fills it.
+    """Builds a network and loads its weights.
 
     Args:
         name: a registered name such as "taylor-swinir-tiny", or the path of a checkpoint, which is the same as
             `weights`; None detects the network from `weights`.
-        scale: magnification; None detects it from `weights`, or by running the network of `arch`.
-        weights: a checkpoint; None takes the bundled weights, or those that `arch` gives.
-        random_weights: seeded random weights instead, for latency studies; marked in the card.
+        scale: upscaling factor; None detects it from `weights`, or by running the network of `arch`.
+        weights: a checkpoint; None takes the bundled weights, or those with which `arch` returns its network.
+        random_weights: use seeded random weights instead, for latency measurements; the card records it.
         arch: "package.module:factory" of a network that is not registered; called without arguments.
-        input_range: what that network's input ranges up to (1 or 255).
+        input_range: largest value of that network's input, 1 or 255.
         blend: other checkpoints of the same network, which are added to `weights` with their shares.
-        tile: what a network that is not registered is tried with; None takes the usual one, larger where needed.
+        tile: the tile with which a network that is not registered is run; None takes the usual one, or a larger one
+            where the network needs it.
 
     Raises:
-        UnknownNameError, UsageError: the name, scale or factory is wrong, or there are no bundled weights.
-        TileError: the network does not take this tile.
+        UnknownNameError: there is no registered network of that name.
+        UsageError: the scale, the factory or the combination of arguments is wrong, or no weights are bundled.
+        TileError: the network does not support this tile.
         WeightsError: the checkpoint is unreadable, unsafe or does not fit, or the network cannot be deployed.
     """
     if name is not None and names_checkpoint(name):
@@ -71,6 +73,24 @@ def load_model(
                 remedy="give one of them (--blend adds others)",
             )
         weights, name = Path(name), None
+    _check_arguments(name, scale, weights, random_weights, arch, input_range, blend)
+    if arch is not None:
+        return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
+    if random_weights:
+        return _load_random(name, scale, input_range)
+    return load_file(weights or _require_bundled(name, scale), name, scale, input_range, blend, tile)
+
+
+def _check_arguments(
+    name: str | None,
+    scale: int | None,
+    weights: Path | None,
+    random_weights: bool,
+    arch: str | None,
+    input_range: float,
+    blend: Sequence[Blend],
+) -> None:
+    """Raises UsageError for arguments of `load_model` that are out of range or contradict each other."""
     if arch is not None and name is not None:
         raise UsageError(
             f"{name} and --arch {arch} are two networks",
@@ -78,7 +98,9 @@ def load_model(
             wanted="one network",
             remedy="leave one of them out",
         )
-    if name is None and scale is not None and scale not in SCALES:  # a registered network says which it has
+    if (
+        name is None and scale is not None and scale not in SCALES
+    ):  # the scales of a registered network are checked later
         raise UsageError(
             f"scale {scale} is not supported",
             found=scale,
@@ -103,24 +125,19 @@ def load_model(
             wanted="a checkpoint to add to",
             remedy="give the other checkpoint by its path or --weights",
         )
-    if arch is not None:
-        return _load_factory(arch, scale, weights, random_weights, input_range, blend, tile)
-    if random_weights:
-        return _load_random(name, scale, input_range)
-    return load_file(weights or _require_bundled(name, scale), name, scale, input_range, blend, tile)
 
 
 def names_checkpoint(name: str) -> bool:
-    """Whether a MODEL argument is a path: no registered name, and a file or named like a checkpoint."""
+    """Whether a MODEL argument is a path: no registered name, and an existing file or a checkpoint's file name."""
     return name not in model_names() and (Path(name).suffix in SUFFIXES or Path(name).exists())
 
 
 def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedModel:
-    """Rebuilds a network that was deployed before, from its own file of weights; it is not tried again.
+    """Rebuilds a network that was deployed before, from its own file of weights, without probing it again.
 
     Args:
-        architecture: as `LoadedModel.architecture`; the code of "package.module:factory" is called.
-        card: its card.
+        architecture: `LoadedModel.architecture`; a factory given as "package.module:factory" is called.
+        card: the network's card.
         weights: its state as safetensors, with the keys of the network itself.
 
     Raises:
@@ -133,18 +150,18 @@ def reopen_model(architecture: str, card: ModelCard, weights: Path) -> LoadedMod
 
         network = load_family(architecture, checkpoint.sets[0].state, card.hyper_parameters)
     else:
-        made = call_factory(architecture) if ":" in architecture else build_network(architecture, card.scale)
-        network, _ = prepared(made)
-        fill(network, checkpoint, keys_as_they_are=True)
-    prepared(network)
-    module = network if architecture in model_names() else in_unit_range(network, card.input_range).eval()
+        built = call_factory(architecture) if ":" in architecture else build_network(architecture, card.scale)
+        network, _ = prepare_network(built)
+        load_weights(network, checkpoint, exact_keys=True)
+    prepare_network(network)
+    module = network if architecture in model_names() else with_unit_input_range(network, card.input_range).eval()
     controls = controls_of(module)
     _require_controls(architecture, controls, card)
     return LoadedModel(module, dataclasses.replace(card, controls=controls, baked={}), architecture)
 
 
 def _require_controls(architecture: str, controls: tuple[Control, ...], card: ModelCard) -> None:
-    """Raises UsageError unless a network declares what its card has, as scalars and as constants."""
+    """Raises UsageError unless a network declares the controls of its card, including those made constant."""
     scalars = tuple(control for control in controls if control.name not in card.baked)
     if scalars != card.controls or len(scalars) + len(card.baked) != len(controls):
         declared, wanted = [*map(str, controls)], [*map(str, card.controls), *card.baked]
@@ -166,7 +183,7 @@ def _load_random(name: str | None, scale: int | None, input_range: float) -> Loa
             remedy="pass both, for example taylor-swinir-tiny --scale 2",
         )
     if input_range != 1.0:
-        raise range_of_registered(input_range)
+        raise input_range_error(input_range)
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
         module = build_network(name, scale)
@@ -210,13 +227,13 @@ def _load_factory(
     blend: Sequence[Blend],
     tile: TileSpec | None,
 ) -> LoadedModel:
-    network, remarks = prepared(call_factory(arch))
-    require_picture_only(network, arch)
+    network, remarks = prepare_network(call_factory(arch))
+    require_image_only(network, arch)
     source, licence = f"random, seed {RANDOM_SEED}" if random_weights else arch, ""
     if weights is not None:
-        filled = fill(network, read_checkpoint(weights), blend)
-        source, licence, remarks = filled.source, filled.licence, (*remarks, *filled.remarks)
-    module = in_unit_range(network, input_range).eval()
+        loaded = load_weights(network, read_checkpoint(weights), blend)
+        source, licence, remarks = loaded.source, loaded.licence, (*remarks, *loaded.remarks)
+    module = with_unit_input_range(network, input_range).eval()
     probe = probe_sizes(module, arch, probe_network(module, arch, tile, scale))
     card = ModelCard(
         name=arch,
@@ -232,5 +249,5 @@ def _load_factory(
         licence=licence,
         controls=controls_of(network),
     )
-    prepared(module)  # whatever the network kept of its first runs
+    prepare_network(module)  # again, since the network may have stored tensors during its first runs
     return LoadedModel(module, card, arch, (*remarks, *probe.remarks), tile=probe.tile)

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a network at an input size, counted exactly and without computing or allocating anything.
+"""Exact counts of a network's multiply-accumulates at one input size, without computing or allocating anything.
 
 A multiply-accumulate is one product of a convolution, linear map or matrix product and its addition to a sum.
 Elementwise work (activations, biases, norms, products with a scale per channel) is not counted, as in the papers'
@@ -19,19 +19,24 @@ FLOPS_PER_MAC = 2
 def count_macs(module: nn.Module, height: int, width: int) -> int:
     """Multiply-accumulates of one forward pass on RGB (1, 3, height, width).
 
-    Runs on tensors without content, so size costs nothing; `module`, which may be on the meta device, is left alone.
+    Runs on fake tensors, so that the size costs nothing. `module` may be on the meta device and is not changed.
     """
     return count_layer_macs(module, torch.Size((1, 3, height, width)))
 
 
 def count_layer_macs(layer: nn.Module, input_shape: torch.Size) -> int:
-    """As `count_macs`, for a layer that takes a tensor of `input_shape`."""
+    """Multiply-accumulates of one forward pass of a layer on a tensor of `input_shape`.
+
+    Args:
+        layer: takes one tensor; it may be on the meta device and is not changed.
+        input_shape: shape of that tensor.
+    """
     tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     counter = FlopCounterMode(display=False)
-    # Fake tensors and not meta ones: they pass for the CPU's, which autocast and sorting ask for.
+    # Fake tensors instead of meta tensors, since autocast and sorting need tensors that claim to be on the CPU.
     with torch.no_grad(), FakeTensorMode():
-        shadows = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+        fake_tensors = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
         with counter:
-            functional_call(layer, shadows, (torch.empty(input_shape, dtype=dtype),))
+            functional_call(layer, fake_tensors, (torch.empty(input_shape, dtype=dtype),))
     return counter.get_total_flops() // FLOPS_PER_MAC

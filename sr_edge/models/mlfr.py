@@ -1,4 +1,4 @@
-"""MLFR, multi-scale large field reception: dilated convolutions of three rates, their gaps filled by depthwise ones.
+"""MLFR, multi-scale large field reception: dilated convolutions of three rates, with depthwise ones for their gaps.
 
     Y_r = Concat(DC_r(X), DW_k(X))            for r = 6, 4, 2, each with a kernel k of its own            (16)
     F_r = conv1x1(Y_r)                                                                                   (17)
@@ -6,13 +6,14 @@
     out = conv1x1(Concat(F_6, F_4, F_2, F_b))                                                            (19)
 
 Source: arXiv 2408.00470, section II-B. The paper gives neither k nor the dilated convolution's groups, only
-parameters at C = 64: 50.5 K for rates {6}, 64.1 K for {6, 4}, 89.9 K for {6, 4, 2}. No simple layout has all three:
-the second branch would be half as large as the third. The one chosen, dilated 3x3 in four groups with depthwise
-kernels 13, 5 and 7 and biases everywhere, has 40,832, 64,128 and 88,960 (-19 %, 0 %, -1 %). Kernels 2r + 1, which
-span just what the dilated ones span, would give 40.8, 67.7 and 91.0 K. Layouts within 2 % of every row exist only
-with 21x21 kernels for rate 6, which reach far beyond the gaps that they should fill.
+parameters at C = 64: 50.5 K for rates {6}, 64.1 K for {6, 4}, 89.9 K for {6, 4, 2}. No simple layout has all three
+counts: the second branch would be half as large as the third. The layout used here, dilated 3x3 in four groups with
+depthwise kernels 13, 5 and 7 and biases everywhere, has 40,832, 64,128 and 88,960 (-19 %, 0 %, -1 %). Kernels of
+2r + 1, the extent of the dilated ones, would give 40.8, 67.7 and 91.0 K. Layouts within 2 % of every row exist only
+with 21x21 kernels for rate 6, which are far larger than the gaps.
 
-At other widths there are as many groups as leave each 16 channels: the branches' share stays alike, vectors full.
+At other widths there are as many groups as give each at least 16 channels, so that the branches keep their proportions
+and vector units are used fully.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ GROUP_CHANNELS = 16
 
 
 def group_count(channels: int) -> int:
-    """The most groups that divide `channels` and have GROUP_CHANNELS or more each."""
+    """The largest number of groups that divides `channels` and gives each group GROUP_CHANNELS or more."""
     return max((n for n in range(1, channels // GROUP_CHANNELS + 1) if channels % n == 0), default=1)
 
 
@@ -46,7 +47,12 @@ class MLFRBranch(nn.Module):
 
 
 class MLFR(nn.Module):
-    """Equations 16 to 19 on (batch, C, h, w); `dilations` are the rates of its branches, of 6, 4 and 2."""
+    """Equations 16 to 19 on (batch, C, h, w).
+
+    Args:
+        channels: C.
+        dilations: the rates of the branches, a subset of 6, 4 and 2.
+    """
 
     def __init__(self, channels: int, dilations: tuple[int, ...] = DILATIONS) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The table behind `sr-edge models`: what each registered network holds, computes and needs of its tiles."""
+"""The table of `sr-edge models`: parameters, multiply-accumulates, tile requirements and weights of each network."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from sr_edge.models.registry import (
     model_names,
 )
 
-COUNTED_SIDE_PX = 96
+MACS_INPUT_PX = 96
+"""Height and width of the input for which multiply-accumulates are counted."""
+
 MACS_FILE = Path(__file__).parent / "macs.json"
-"""Multiply-accumulates at 96x96, kept because counting takes seconds a network: scripts/count_model_macs.py."""
+"""Multiply-accumulates at 96x96, precomputed by scripts/count_model_macs.py, since counting takes seconds a network."""
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One line of `sr-edge models`; parameters, multiply-accumulates at 96x96 and bundled weights by scale.
+    """One row of `sr-edge models`.
 
-    `macs` leaves out scales of which the kept count is older than the network. The rest is what tiles must respect:
-    what divides their sides, how far they overlap, and whether a pixel depends on the whole picture.
+    Args:
+        name: the network's name.
+        parameters: number of parameters by scale.
+        macs: multiply-accumulates at 96x96 by scale; a scale whose stored count is older than the network is left out.
+        multiple_px: the height and width of tiles are multiples of this.
+        overlap_px: overlap of neighbouring tiles in low-resolution pixels.
+        global_statistics: whether an output pixel depends on the whole image.
+        bundled_scales: scales for which trained weights ship with the package.
     """
 
     name: str
@@ -40,20 +48,24 @@ class ModelRow:
 
 
 def model_rows(macs_file: Path = MACS_FILE) -> list[ModelRow]:
-    """Every registered network, without allocating any; `macs_file` keeps the counts of multiply-accumulates."""
-    kept = json.loads(macs_file.read_text())
-    return [_row(name, kept.get(name, {})) for name in model_names()]
+    """A row for every registered network, without allocating any weights.
+
+    Args:
+        macs_file: JSON file with the precomputed multiply-accumulates.
+    """
+    stored = json.loads(macs_file.read_text())
+    return [_row(name, stored.get(name, {})) for name in model_names()]
 
 
-def _row(name: str, kept: dict[str, dict[str, int]]) -> ModelRow:
+def _row(name: str, stored: dict[str, dict[str, int]]) -> ModelRow:
     architecture, _ = find_architecture(name)
     with torch.device("meta"):
         parameters = {scale: count_parameters(build_network(name, scale)) for scale in SCALES}
-    counted = {scale: kept.get(str(scale), {}) for scale in SCALES}
+    counts = {scale: stored.get(str(scale), {}) for scale in SCALES}
     return ModelRow(
         name,
         parameters,
-        {scale: count["macs"] for scale, count in counted.items() if count.get("parameters") == parameters[scale]},
+        {scale: count["macs"] for scale, count in counts.items() if count.get("parameters") == parameters[scale]},
         architecture.multiple_px,
         architecture.overlap_px,
         architecture.global_statistics,

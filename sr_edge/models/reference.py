@@ -1,4 +1,4 @@
-"""The reference rendering: what a network in PyTorch makes of one frame."""
+"""The reference result: one frame upscaled by the network in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_edge.models.loaded import LoadedModel
 
 
 def reference_frame(model: LoadedModel, frame_hwc: Frame, controls: Controls, bfloat16: bool = False) -> Frame:
-    """Runs an RGB frame through the network as one tile.
+    """Upscales an RGB frame with the network in PyTorch, as one tile.
 
     Args:
         model: the network.
-        frame_hwc: uint8 or uint16 (height, width, 3), of a size that the network takes.
-        controls: values of its run-time scalars; those left out are at their defaults.
-        bfloat16: whether torch's autocast puts convolutions and matrix products into bfloat16; else all is float32.
+        frame_hwc: uint8 or uint16 (height, width, 3), of a size that the network accepts.
+        controls: values of its controls by name; a control that is left out has its default.
+        bfloat16: run convolutions and matrix multiplications in bfloat16 by torch.autocast; otherwise all in float32.
 
     Returns:
         A frame of the same type, `card.scale` times as large.

@@ -1,4 +1,4 @@
-"""Which networks there are: one entry an architecture, named `architecture-size` (taylor-swinir-light)."""
+"""The registered networks: one entry for each architecture; a network is named `architecture-size`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import nn
 
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
-from sr_edge.models.labnet import LABNET_SIZES, LabNet
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN
-from sr_edge.models.realnet import REALNET_SIZES, RealNet
+from sr_edge.models.labnet import LABNET_SIZES, LabNet, initialize_labnet
+from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, initialize_lcoan
+from sr_edge.models.realnet import REALNET_SIZES, PairedInput, RealNet, initialize_realnet
+from sr_edge.models.swin import initialize_swin
 from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
 from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
 from sr_edge.models.ups import UPS, UPS_SIZES
@@ -23,11 +24,22 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family of networks.
+    """One family of networks: all that loading, training and export need to know about it.
 
-    `build(size, scale)` makes a freshly initialised network. `multiple_px` divides the sides of its tiles;
-    `overlap_px` is the overlap of tiles, in LR pixels, that its seams were measured with. `global_statistics` says
-    that an output pixel depends on the whole plane.
+    Args:
+        name: the family's name; a network is called `name-size`.
+        sizes: the names of its sizes.
+        build: `build(size, scale)` returns a network with random weights.
+        multiple_px: the height and width of its tiles are multiples of this.
+        overlap_px: overlap of neighbouring tiles in low-resolution pixels with which its seams were measured.
+        global_statistics: whether an output pixel depends on the whole image.
+        initialize: sets weights in place with which the network upscales before the first training step; None keeps
+            the random ones.
+        published_degradation: name of the degradation with which the paper trains (`sr_edge.training.degradations`).
+        paired_input: wraps the network so that each of its branches can be trained on an image of its own; None for a
+            network that is trained on one image.
+        static_twins: names of the modules with the static twins of its layers, beside the registry of twins in
+            `sr_edge.export`; empty for a network that exports well as it is.
     """
 
     name: str
@@ -36,6 +48,10 @@ class Architecture:
     multiple_px: int
     overlap_px: int
     global_statistics: bool = False
+    initialize: Callable[[nn.Module], None] | None = None
+    published_degradation: str = "bicubic"
+    paired_input: Callable[[nn.Module], nn.Module] | None = None
+    static_twins: tuple[str, ...] = ()
 
 
 ARCHITECTURES = (
@@ -45,6 +61,8 @@ ARCHITECTURES = (
         lambda size, scale: TaylorSwinIR(TAYLOR_SWINIR_SIZES[size].at_scale(scale)),
         multiple_px=48,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("swin", "taylor"),
     ),
     Architecture(
         "swinir",
@@ -52,6 +70,8 @@ ARCHITECTURES = (
         lambda size, scale: SwinIR(SWINIR_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("swinir",),
     ),
     Architecture(
         "ups",
@@ -59,6 +79,8 @@ ARCHITECTURES = (
         lambda size, scale: UPS(UPS_SIZES[size].at_scale(scale)),
         multiple_px=8,
         overlap_px=16,
+        initialize=initialize_swin,
+        static_twins=("ups",),
     ),
     Architecture(
         "lcoan",
@@ -67,6 +89,8 @@ ARCHITECTURES = (
         multiple_px=1,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_lcoan,
+        static_twins=("clustered",),
     ),
     Architecture(
         "labnet",
@@ -75,6 +99,9 @@ ARCHITECTURES = (
         multiple_px=4,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_labnet,
+        published_degradation="blind-gaussian",
+        static_twins=("lstea", "stea", "mlfr"),
     ),
     Architecture(
         "realnet",
@@ -83,6 +110,10 @@ ARCHITECTURES = (
         multiple_px=1,
         overlap_px=16,
         global_statistics=True,
+        initialize=initialize_realnet,
+        published_degradation="realnet",
+        paired_input=PairedInput,
+        static_twins=("lstea", "stea", "mlfr"),
     ),
     Architecture(
         "convnet",
@@ -95,11 +126,12 @@ ARCHITECTURES = (
 
 
 def model_names() -> list[str]:
+    """The names of all registered networks, in the order of `ARCHITECTURES`."""
     return [f"{architecture.name}-{size}" for architecture in ARCHITECTURES for size in architecture.sizes]
 
 
 def find_architecture(name: str) -> tuple[Architecture, str]:
-    """The entry and the size that `name` stands for; raises UnknownNameError."""
+    """The registry entry and the size of the network called `name`; raises UnknownNameError."""
     for architecture in ARCHITECTURES:
         for size in architecture.sizes:
             if name == f"{architecture.name}-{size}":
@@ -108,17 +140,22 @@ def find_architecture(name: str) -> tuple[Architecture, str]:
 
 
 def build_network(name: str, scale: int) -> nn.Module:
-    """A freshly initialised network in eval mode; raises UnknownNameError, or UsageError for another scale."""
+    """Builds a network with random weights, in eval mode.
+
+    Raises:
+        UnknownNameError: there is no registered network of that name.
+        UsageError: the scale is not one of `SCALES`.
+    """
     architecture, size = find_architecture(name)
     require_scale(name, scale)
     return architecture.build(size, scale).eval()
 
 
 def require_scale(name: str, scale: int) -> None:
-    """Raises UsageError for a scale that registered networks do not come for."""
+    """Raises UsageError unless registered networks are available for `scale`."""
     if scale not in SCALES:
         raise UsageError(
-            f"{name} comes for scales {', '.join(map(str, SCALES))}, not {scale}",
+            f"{name} is available for the scales {', '.join(map(str, SCALES))}, not {scale}",
             found=scale,
             wanted=SCALES,
             remedy="choose one of these scales",
@@ -126,10 +163,11 @@ def require_scale(name: str, scale: int) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
+    """The number of elements of all parameters, trainable or not."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def bundled_weights(name: str, scale: int) -> Path | None:
-    """The trained weights that ship with the package, if there are any."""
+    """Path of the trained weights that ship with the package; None where there are none."""
     path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
     return path if path.is_file() else None

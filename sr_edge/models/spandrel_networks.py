@@ -1,4 +1,4 @@
-"""Networks that are recognised by the keys and shapes of a checkpoint, with the package spandrel."""
+"""Recognises networks by the keys and shapes of a checkpoint, and builds them, with the package spandrel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
-from sr_edge.models.recognition.attempts import Misfit, attempt, has_telling_keys, load_as
+from sr_edge.models.recognition.attempts import (
+    Mismatch,
+    attempt,
+    has_detection_keys,
+    load_as,
+    mismatch_text,
+    resemblance_text,
+)
 from sr_edge.models.recognition.families import (
     FAMILIES,
     RESTORATION,
@@ -20,49 +27,47 @@ from sr_edge.models.recognition.families import (
     family_rows,
     find_family,
 )
-from sr_edge.models.recognition.hyper_parameters import first_difference, hyper_parameters_of
 from sr_edge.models.recognition.library import INSTALL, find_library, require_library
 from sr_edge.models.recognition.signatures import nearest_family
-from sr_edge.models.recognition.wording import misfit_text, resemblance_text
-from sr_edge.models.weights import Differences, NearMiss
+from sr_edge.models.weights import Differences, NearestNetwork
 from sr_edge.spec import Tiling
 
 __all__ = [
     "FamilyCall",
     "FamilyRow",
-    "RecognisedNetwork",
     "Recognition",
+    "RecognizedNetwork",
     "canonical_keys",
-    "describe_unrecognised",
+    "describe_unrecognized",
     "family_rows",
     "load_family",
-    "nearest_miss",
-    "recognise",
+    "nearest_network",
     "recognition_of",
+    "recognize",
 ]
 
 
 @dataclass(frozen=True)
-class RecognisedNetwork:
-    """A network of one of spandrel's families with its weights, and what spandrel knows of it.
+class RecognizedNetwork:
+    """A network of one of spandrel's families with its weights, and its properties according to spandrel.
 
-    Attributes:
+    Args:
         module: in eval mode, float32; maps (batch, input_channels, h, w) in [0, 1] to `scale` times the size.
-        architecture: "spandrel/" and spandrel's id; `load_family` builds the network again from it and `state`.
-        family: the name that papers and users have for it.
-        scale: magnification; 1 for restoration.
-        input_channels: of the picture; 3 for RGB.
-        output_channels: of the picture; 3 for RGB.
-        multiple_px: divides the sides of every picture that the network takes.
-        minimum_px: the smallest side.
-        square: whether pictures must be square.
-        tiling: whether tiles suit it, as far as spandrel knows.
-        purpose: what it was made for, in words.
+        architecture: "spandrel/" and spandrel's id; `load_family` rebuilds the network from it and `state`.
+        family: its name in papers.
+        scale: upscaling factor; 1 for restoration.
+        input_channels: channels of the input; 3 for RGB.
+        output_channels: channels of the output; 3 for RGB.
+        multiple_px: height and width of the input are multiples of this.
+        minimum_px: the smallest height and width of the input.
+        square: whether the input must be square.
+        tiling: whether it can be used in tiles, according to spandrel.
+        purpose: what it was made for, such as "super-resolution".
         architecture_licence: SPDX identifier of the architecture's code, or "not stated".
-        hyper_parameters: as read from keys and shapes.
-        state: the weights under the keys in which they were recognised. A bundle must keep these: from the keys of
-            `module` some families cannot be read again, since sizes are told by tables that the module does not keep.
-        remark: what the user should know of the environment; empty for nothing.
+        hyper_parameters: read from keys and shapes.
+        state: the weights under the keys by which they were recognised. A bundle must store these, since some families
+            cannot be recognised by the keys of `module`: their sizes are read from tables that the module lacks.
+        remark: a note for the user on the environment; empty for none.
     """
 
     module: nn.Module
@@ -84,14 +89,14 @@ class RecognisedNetwork:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What spandrel made of a state: a network, or why none of the families whose telling keys it has fits."""
+    """The result of recognition: a network, or why none of the families fits whose detection keys the state has."""
 
-    network: RecognisedNetwork | None
-    misfits: tuple[Misfit, ...] = ()
+    network: RecognizedNetwork | None
+    mismatches: tuple[Mismatch, ...] = ()
 
 
 class FamilyCall(nn.Module):
-    """A network whose family is not called as `network(x)`: one of several results, a noise map beside the picture."""
+    """Wraps a network that is not called as `network(x)`, since it returns several results or takes a noise map."""
 
     def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -102,15 +107,15 @@ class FamilyCall(nn.Module):
         return self._call(self.network, x)
 
 
-def recognise(state: Mapping[str, Tensor]) -> RecognisedNetwork | None:
-    """The network whose keys and shapes `state` has.
+def recognize(state: Mapping[str, Tensor]) -> RecognizedNetwork | None:
+    """Builds the network whose keys and shapes `state` has.
 
     Args:
-        state: tensors by name, without training wrappers. Tables that the checkpoint holds beside the weights, such as
-            `relative_position_index` and `attn_mask`, must be in it: sizes are read from their shapes.
+        state: tensors by name, without the prefixes of training wrappers. Tables that the checkpoint contains beside
+            the weights, such as `relative_position_index` and `attn_mask`, must be included: sizes are read from them.
 
     Returns:
-        None where no family fits, or where spandrel is not installed; `describe_unrecognised` says which.
+        None where no family fits or spandrel is not installed; `describe_unrecognized` distinguishes the two.
 
     Raises:
         WeightsError: the weights are those of a network for another purpose (faces, inpainting), or are integers.
@@ -120,42 +125,42 @@ def recognise(state: Mapping[str, Tensor]) -> RecognisedNetwork | None:
 
 
 def recognition_of(state: Mapping[str, Tensor]) -> Recognition:
-    """As `recognise`, with what is wrong where no family fits."""
+    """The result of `recognize`, with the mismatches where no family fits."""
     library = find_library()
     if library is None:
         return Recognition(None)
-    found = attempt(library, state)
-    network = None if found.descriptor is None else _recognised(found.descriptor, state, library.remark)
-    return Recognition(network, found.misfits)
+    result = attempt(library, state)
+    network = None if result.descriptor is None else _recognized_network(result.descriptor, state, library.remark)
+    return Recognition(network, result.mismatches)
 
 
-def canonical_keys(outline: Mapping[str, Tensor]) -> frozenset[str]:
-    """The keys under which spandrel would look at these weights; none where they have the telling keys of no family.
+def canonical_keys(meta_state: Mapping[str, Tensor]) -> frozenset[str]:
+    """The keys by which spandrel would recognise these weights; empty where they have the detection keys of no family.
 
     Args:
-        outline: values are not looked at, so that tensors on the meta device will do.
+        meta_state: values are not used, so that tensors on the meta device suffice.
     """
     library = find_library()
     if library is None:
         return frozenset()
-    canonical = library.spandrel.canonicalize_state_dict(dict(outline))
-    return frozenset(canonical if has_telling_keys(library, canonical) else ())
+    canonical = library.spandrel.canonicalize_state_dict(dict(meta_state))
+    return frozenset(canonical if has_detection_keys(library, canonical) else ())
 
 
 def load_family(
     architecture: str, state: Mapping[str, Tensor], hyper_parameters: Mapping[str, str] | None = None
 ) -> nn.Module:
-    """Builds a recognised network again, as a bundle keeps it.
+    """Rebuilds a recognised network from the contents of a bundle.
 
     Args:
-        architecture: RecognisedNetwork.architecture, such as "spandrel/Compact".
-        state: RecognisedNetwork.state.
-        hyper_parameters: RecognisedNetwork.hyper_parameters, to be compared with those of the network that is built.
+        architecture: RecognizedNetwork.architecture, such as "spandrel/Compact".
+        state: RecognizedNetwork.state.
+        hyper_parameters: RecognizedNetwork.hyper_parameters, compared with those of the network that is built.
 
     Raises:
         UsageError: spandrel is absent or cannot be imported.
         UnknownNameError: the installed spandrel has no such architecture.
-        WeightsError: the state is not one of this family, or gives other hyper-parameters.
+        WeightsError: the state does not belong to this family, or results in other hyper-parameters.
     """
     library = require_library()
     registry = library.spandrel.MAIN_REGISTRY
@@ -166,67 +171,67 @@ def load_family(
         raise UnknownNameError(
             "architecture", architecture, sorted(SPANDREL_PREFIX + entry.architecture.id for entry in registry)
         )
-    found = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
-    if isinstance(found, Misfit):
+    descriptor = load_as(support.architecture, library.spandrel.canonicalize_state_dict(dict(state)))
+    if isinstance(descriptor, Mismatch):
         raise WeightsError(
-            f"the weights do not fit {found.family.name}; {misfit_text(found)}",
-            found=_differences(found),
-            wanted=found.family.name,
+            f"the weights do not fit {descriptor.family.name}; {mismatch_text(descriptor)}",
+            found=_differences(descriptor),
+            wanted=descriptor.family.name,
             remedy="deploy the checkpoint again",
         )
-    other = None if hyper_parameters is None else first_difference(hyper_parameters_of(found), hyper_parameters)
-    if other is not None:
-        name, now, before = other
+    change = None if hyper_parameters is None else first_difference(hyper_parameters_of(descriptor), hyper_parameters)
+    if change is not None:
+        name, now, before = change
         raise WeightsError(
             f"the weights make another network than the deployed one, {architecture}: {name} is {now}, not {before}",
             found={name: now},
             wanted={name: before},
             remedy="make the bundle again",
         )
-    return _module(found)
+    return _module_of(descriptor)
 
 
-def describe_unrecognised(state: Mapping[str, Tensor], misfits: Sequence[Misfit] | None = None) -> str:
-    """A clause on why no family fits: the nearest one and the first keys that differ, or that none is near.
+def describe_unrecognized(state: Mapping[str, Tensor], mismatches: Sequence[Mismatch] | None = None) -> str:
+    """Why no family fits, as a clause: the most similar family and the first keys that differ, or that none is similar.
 
-    Where spandrel is not installed it says so, and how to install it.
+    Where spandrel is not installed, the clause says how to install it.
 
     Args:
-        state: an outline on the meta device will do where `misfits` are given.
-        misfits: what `recognition_of` found; None tries the families.
+        state: tensors by name; tensors on the meta device suffice where `mismatches` are given.
+        mismatches: those of `recognition_of`; None tries the families.
     """
-    return nearest_miss(state, misfits).clause
+    return nearest_network(state, mismatches).clause
 
 
-def nearest_miss(state: Mapping[str, Tensor], misfits: Sequence[Misfit] | None = None) -> NearMiss:
-    """The nearest family and what differs from it; arguments and words are those of `describe_unrecognised`."""
+def nearest_network(state: Mapping[str, Tensor], mismatches: Sequence[Mismatch] | None = None) -> NearestNetwork:
+    """The most similar family and its differences; arguments and clause are those of `describe_unrecognized`."""
     library = find_library()
-    near = nearest_family(state)
-    if near is None:
-        none = f"the keys resemble none of the {len(FAMILIES)} families of image networks that spandrel recognises"
-        return NearMiss("", Differences([], [], []), none)
-    family = find_family(near.family)
-    clause = resemblance_text(family, near)
+    resemblance = nearest_family(state)
+    if resemblance is None:
+        clause = f"the keys resemble none of the {len(FAMILIES)} families of image networks that spandrel recognises"
+        return NearestNetwork("", Differences([], [], []), clause)
+    family = find_family(resemblance.family)
+    clause = resemblance_text(family, resemblance)
     if library is None:
         clause += f"; spandrel, which builds that family, is not installed; run: {INSTALL}"
     else:
-        tried = attempt(library, state).misfits if misfits is None else misfits
-        misfit = next((misfit for misfit in tried if misfit.family == family), None)
-        if misfit is not None and (misfit.misshapen or not near.missing):
-            clause = f"the nearest known family is {family.name}; {misfit_text(misfit)}"
-            return NearMiss(family.name, _differences(misfit), clause)
-    return NearMiss(family.name, Differences([*near.missing], [*near.unexpected], []), clause)
+        all_mismatches = attempt(library, state).mismatches if mismatches is None else mismatches
+        mismatch = next((mismatch for mismatch in all_mismatches if mismatch.family == family), None)
+        if mismatch is not None and (mismatch.mismatched or not resemblance.missing):
+            clause = f"the nearest known family is {family.name}; {mismatch_text(mismatch)}"
+            return NearestNetwork(family.name, _differences(mismatch), clause)
+    return NearestNetwork(family.name, Differences([*resemblance.missing], [*resemblance.unexpected], []), clause)
 
 
-def _differences(misfit: Misfit) -> Differences:
-    return Differences([*misfit.missing], [*misfit.unexpected], [*misfit.misshapen])
+def _differences(mismatch: Mismatch) -> Differences:
+    return Differences([*mismatch.missing], [*mismatch.unexpected], [*mismatch.mismatched])
 
 
-def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> RecognisedNetwork:
+def _recognized_network(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> RecognizedNetwork:
     family = find_family(str(descriptor.architecture.id), str(descriptor.architecture.name))
     sizes = descriptor.size_requirements
-    return RecognisedNetwork(
-        module=_module(descriptor),
+    return RecognizedNetwork(
+        module=_module_of(descriptor),
         architecture=SPANDREL_PREFIX + family.id,
         family=family.name,
         scale=int(descriptor.scale),
@@ -244,10 +249,10 @@ def _recognised(descriptor: Any, state: Mapping[str, Tensor], remark: str) -> Re
     )
 
 
-def _module(descriptor: Any) -> nn.Module:
-    """The network in eval mode, wrapped where its family is called in a way of its own."""
+def _module_of(descriptor: Any) -> nn.Module:
+    """The network in eval mode, wrapped where its family is not called as `network(x)`."""
     network: nn.Module = descriptor.model.float().eval()
-    # spandrel has no public name for it. The usual call, `model(image)`, is defined beside the descriptor's class.
+    # spandrel has no public name for `_call_fn`. The usual call, `model(image)`, is defined in the descriptor's module.
     call = descriptor._call_fn
     return network if call.__module__ == type(descriptor).__module__ else FamilyCall(network, call).eval()
 
@@ -256,3 +261,25 @@ def _purpose(kind: str, family: Family) -> str:
     if kind == "SR":
         return SUPER_RESOLUTION
     return RESTORATION if family.purpose == SUPER_RESOLUTION else family.purpose
+
+
+def hyper_parameters_of(descriptor: Any) -> dict[str, str]:
+    """The hyper-parameters of the network as text, and spandrel's tags, which name its size."""
+    values = {name: _as_text(value) for name, value in getattr(descriptor.model, "hyperparameters", {}).items()}
+    return {**values, "tags": ", ".join(descriptor.tags)} if descriptor.tags else values
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_as_text, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_as_text(inner)}" for key, inner in value.items()) + "}"
+    return getattr(value, "__name__", None) or str(value)
+
+
+def first_difference(now: Mapping[str, str], before: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """Name and both values of the first hyper-parameter that differs; None where all agree."""
+    for name in {**before, **now}:
+        if now.get(name) != before.get(name):
+            return name, now.get(name, "absent"), before.get(name, "absent")
+    return None

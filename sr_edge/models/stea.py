@@ -1,26 +1,26 @@
-"""STEA: attention whose exponential is a Taylor expansion and whose Gram matrix is a learned diagonal.
+"""STEA: attention with a Taylor expansion in the place of the exponential and a learned diagonal Gram matrix.
 
 Non-local attention is softmax(Q Kᵀ) V with Q = X W_q, K = X W_k, V = X W_v (equations 3 to 6), X the N x C tokens of
-a plane. Softmax becomes exp(Q Kᵀ) / k with k learned (7), exp its expansion (8, 9); with the products taken from the
-right (10), only XᵀX = Z B Zᵀ is left of the sums over tokens (11, 12). Its eigenvalues B are estimated from the
+a plane. Softmax becomes exp(Q Kᵀ) / k with k learned (7), exp its expansion (8, 9); with the products evaluated from
+the right (10), only XᵀX = Z B Zᵀ remains of the sums over tokens (11, 12). Its eigenvalues B are estimated from the
 plane (13) and its eigenvectors are absorbed by learned matrices (14). With depthwise convolutions DWC of the values,
 
     out = (X W_v + X W_1 B_1 W_3 + X W_1 B_1 W_2 B_2 W_3) / k + DWC(X W_v)                              (15)
 
-at a cost linear in N. The order of the expansion is the number of terms behind X W_v; order n appends to its last
-term another W B. Source: arXiv 2408.00470, section II-A.
+at a cost linear in N. The order of the expansion is the number of terms after X W_v; each further order multiplies the
+last term by another W B. Source: arXiv 2408.00470, section II-A.
 
-What the paper leaves open, and what is done here:
+Details that the paper leaves open are implemented as follows:
 
-- Every W is "the same block", C to C/4 to C by two 1x1 convolutions. They have biases and nothing between them:
-  equation 15 needs linear maps, and the published 10.6 / 16.4 / 19.1 / 21.8 K parameters need the biases.
+- Every W is "the same block", C to C/4 to C by two 1x1 convolutions. They have biases and no activation
+  between them: equation 15 needs linear maps, and the published 10.6 / 16.4 / 19.1 / 21.8 K parameters need the biases.
 - Those counts (orders 1, 1, 2, 3, the first without DWC) need one more block at full resolution than equation 15
-  names. It is read as an output projection of the bracket, before DWC, and is on unless `use_output_proj` is off.
-- B_1 is the same block, B_2 (and those of higher orders) a channel-attention squeeze, as their counts demand; both
-  read the mean of X over the plane, since both stand for the eigenvalues of one XᵀX.
-- The series' factor 1/2 of the second order is not written: learned matrices absorb it, and equation 15 has none.
-- W_3 is applied once, to the sum of the terms, so its bias enters once.
-- k starts at 1 and is not part of the published counts: a layer has one parameter more.
+  has. It is interpreted as an output projection of the bracket, before DWC, and is enabled by `use_output_proj`.
+- B_1 is the same block, B_2 (and those of higher orders) a channel-attention excitation, as their counts
+  require; both take the mean of X over the plane, since both represent the eigenvalues of the same XᵀX.
+- The factor 1/2 of the second order is omitted, as in equation 15, since learned matrices absorb it.
+- W_3 is applied once, to the sum of the terms, so that its bias is added once.
+- k is initialised to 1 and is not part of the published counts: a layer has one parameter more.
 - DWC is a depthwise 5x5 and a 1x1 convolution, as in Flatten Transformer, which the paper follows; the counts agree.
 """
 
@@ -30,15 +30,14 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.channel_attention import Excitation
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import Excitation, GlobalMean
 
 BOTTLENECK = 4
 DWC_KERNEL = 5
 
 
 class LinearBottleneck(nn.Sequential):
-    """The block of every W: 1x1 convolutions C -> C/4 -> C, a linear map of rank C/4."""
+    """The block of every W: 1x1 convolutions C -> C/4 -> C, which are a linear map of rank C/4."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(nn.Conv2d(channels, channels // BOTTLENECK, 1), nn.Conv2d(channels // BOTTLENECK, channels, 1))
@@ -96,3 +95,24 @@ class STEA(nn.Module):
             terms = terms + term
         out = self.output_proj((values + self.w_3(terms)) / self.k)
         return out if self.dwc is None else out + self.dwc(values)
+
+
+class NonLocalAttention(nn.Module):
+    """Plain non-local attention, in which every token attends to every other: the baseline of STEA and LCoA.
+
+        Q, K, V = W_q X, W_k X, W_v X;   Y = X + W_o (softmax(Q Kᵀ) V)
+
+    with 1x1 convolutions W, on (batch, features, height, width). Its N x N matrix costs O(N²) in time and memory.
+    Source: Zhao et al., arXiv 2404.04922, eqs. 1-5, after Wang et al., "Non-local Neural Networks" (2018). The width of
+    the embedding, which the paper leaves open, is that of the features, so that STEA and LCoA are compared with an
+    attention of their own width.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (nn.Conv2d(features, features, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries, keys, values = (conv(x).flatten(2) for conv in (self.query, self.key, self.value))
+        weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=-1)
+        return x + self.output((values @ weights.transpose(1, 2)).reshape(x.shape))

@@ -1,9 +1,9 @@
-"""SwinIR with softmax attention in 8x8 windows: the baseline, loading public checkpoints.
+"""SwinIR with softmax attention in 8x8 windows, which loads public checkpoints.
 
 Source: Liang et al., "SwinIR: Image Restoration Using Swin Transformer" (2021); windows, shift and relative
-position bias from Liu et al., "Swin Transformer" (2021). Public checkpoints also store two tables that follow
-from the sizes: `relative_position_index` is kept as a buffer, `attn_mask` is ignored when loading, since the
-mask is made for each input here.
+position bias from Liu et al., "Swin Transformer" (2021). Public checkpoints also contain two tables
+that are derived from the sizes: `relative_position_index` is a buffer here, too, while `attn_mask` is ignored, since
+the mask is computed for each input.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SWINIR_SIZES = {
     "light": SwinConfig(60, (6,) * 4, 6, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT),
 }
 
-MASKED = -100.0  # Swin's logit for pairs of tokens that the shift brought together
+MASKED = -100.0  # Swin's logit for pairs of tokens that only the cyclic shift has placed in one window
 
 
 def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for every pair of tokens of a window: (window², window²)."""
+    """Index into the bias table for every pair of tokens of a window: (window², window²)."""
     axis = torch.arange(window)
     position = torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
     offset = position[:, :, None] - position[:, None, :] + window - 1
@@ -44,7 +44,7 @@ def unpartition(windows: Tensor, window: int, height: int, width: int) -> Tensor
 
 
 def shift_mask(height: int, width: int, window: int, shift: int) -> Tensor:
-    """(windows, window², window²): 0 for pairs from one region of the rolled picture, MASKED for others."""
+    """Mask of shifted windows (windows, window², window²): 0 for pairs of one region of the image, else MASKED."""
     row, column = (
         (torch.arange(length) >= length - window).int() + (torch.arange(length) >= length - shift).int()
         for length in (height, width)
@@ -69,7 +69,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window))
 
     def position_bias(self) -> Tensor:
-        """(heads, window², window²)."""
+        """The relative position bias of every pair of tokens: (heads, window², window²)."""
         tokens = self.relative_position_index.shape[0]
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         return bias.reshape(tokens, tokens, self.heads).permute(2, 0, 1)
@@ -88,6 +88,8 @@ class WindowAttention(nn.Module):
 
 
 class SoftmaxBlock(TransformerBlock):
+    """A transformer block with softmax attention in (shifted) windows."""
+
     attn: WindowAttention
 
     def __init__(self, config: SwinConfig, shifted: bool) -> None:
@@ -95,7 +97,7 @@ class SoftmaxBlock(TransformerBlock):
         super().__init__(config.dim, config.window, shifted, config.mlp_ratio, attention)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Rolls by the shift, attends within windows under Swin's mask, rolls back."""
+        """Rolls by the shift, applies attention in windows with Swin's mask, and rolls back."""
         height, width = x.shape[1:3]
         shift = self.shift_for(height, width)
         mask = shift_mask(height, width, self.window, shift).to(x) if shift else None
@@ -106,5 +108,7 @@ class SoftmaxBlock(TransformerBlock):
 
 
 class SwinIR(SwinSkeleton):
+    """The network of one configuration."""
+
     def __init__(self, config: SwinConfig) -> None:
         super().__init__(config, SoftmaxBlock)

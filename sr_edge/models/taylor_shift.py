@@ -1,11 +1,11 @@
-"""TaylorShift attention: softmax's exponential replaced by its second-order Taylor series.
+"""TaylorShift attention: attention whose softmax uses the second-order Taylor series of the exponential.
 
 Weights t(s) = 1 + s + s²/2 of scores s = tau q̂·k̂ are positive for every s, so t(s) / sum t(s) is a
 distribution. A product of powers of s separates into features of q and of k:
 
     (q·k)² = (q ⊗ q)·(k ⊗ k)
 
-so the sum over keys can be taken once for all queries: O(N d³) instead of O(N² d).
+so the sum over keys can be computed once for all queries: O(N d³) instead of O(N² d).
 
 Source: Nauen et al., "TaylorShift" (arXiv 2403.02920), its section 3 and algorithm 1.
 """
@@ -20,7 +20,7 @@ from sr_edge.models.taylor_gradient import taylor_attention_with_gradient
 
 
 def taylor_attention_direct(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
-    """The N x N form.
+    """Direct TaylorShift attention, by the N x N matrix of weights.
 
     Args:
         q, k, v: (batch, heads, tokens, d); q and k are L2-normalised here.
@@ -35,10 +35,10 @@ def taylor_attention_direct(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor
 
 
 def taylor_attention_efficient(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
-    """The same function with cost linear in the number of tokens; arguments as for the direct form.
+    """TaylorShift attention with cost linear in the number of tokens; arguments as for the direct form.
 
-    With u = d^¼ tau q̂ and w = d^¼ k̂, the three orders carry the common factor d (which cancels):
-    ½ (u·w)² = d s²/2, √d u·w = d s, and d. A column of ones beside v collects the denominator.
+    With u = d^¼ tau q̂ and w = d^¼ k̂, the three orders have the common factor d (which cancels):
+    ½ (u·w)² = d s²/2, √d u·w = d s, and d. A column of ones beside v accumulates the denominator.
     """
     tokens, d = q.shape[-2:]
     u = functional.normalize(q, dim=-1) * (d**0.25 * temperature)
@@ -52,27 +52,27 @@ def taylor_attention_efficient(q: Tensor, k: Tensor, v: Tensor, temperature: Ten
 
 
 def outer_products(x: Tensor) -> Tensor:
-    """x ⊗ x per token: (…, tokens, d) -> (…, tokens, d²)."""
+    """x ⊗ x of each token: (…, tokens, d) -> (…, tokens, d²)."""
     return (x.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)
 
 
 def multiplication_crossover(d: int) -> int:
-    """N0 = d² + d + 1: with more tokens, the efficient form takes fewer multiplications (paper, section 4)."""
+    """N0 = d² + d + 1 tokens, above which the efficient form needs fewer multiplications (paper, section 4)."""
     return d**2 + d + 1
 
 
 def memory_crossover(d: int) -> float:
-    """N1: with more tokens, the efficient form takes less memory (paper, section 4)."""
+    """N1 tokens, above which the efficient form needs less memory (paper, section 4)."""
     root: float = (d**4 + 12 * d**3 + 14 * d**2 + 4 * d + 1) ** 0.5
     return (d**2 + 2 * d + 1 + root) / 4
 
 
 class TaylorShiftAttention(nn.Module):
-    """Multi-head self-attention over (batch, tokens, dim), direct or efficient by the number of tokens.
+    """Multi-head self-attention over (batch, tokens, dim), in the direct or efficient form by the number of tokens.
 
-    Keys are those of the public implementation: qkv, proj, temperature. Two of its details are left out,
-    since they change nothing or are switched off in TaylorIR: the scaling of q before its normalisation,
-    and `output_normalized`.
+    Parameter names are those of the public implementation: qkv, proj, temperature. Two of its details are omitted,
+    since they have no effect or are disabled in TaylorIR: the scaling of q before its normalisation, and
+    `output_normalized`.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -87,14 +87,14 @@ class TaylorShiftAttention(nn.Module):
         d = dim // self.heads
         efficient = tokens > multiplication_crossover(d)
         if efficient and self.training and torch.is_grad_enabled():
-            return self.proj(self._learning(self.qkv(x)))
+            return self.proj(self._training_attention(self.qkv(x)))
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, d).permute(2, 0, 3, 1, 4).unbind(0)
         attention = taylor_attention_efficient if efficient else taylor_attention_direct
         out = attention(q, k, v, self.temperature)
         return self.proj(out.transpose(1, 2).reshape(batch, tokens, dim))
 
-    def _learning(self, qkv: Tensor) -> Tensor:
-        """The efficient form with a faster gradient: (batch, tokens, 3 dim) -> (batch, tokens, dim)."""
+    def _training_attention(self, qkv: Tensor) -> Tensor:
+        """The efficient form with the faster custom gradient: (batch, tokens, 3 dim) -> (batch, tokens, dim)."""
         batch, tokens, _ = qkv.shape
         q, k, v = qkv.transpose(1, 2).reshape(batch, 3, self.heads, -1, tokens).unbind(1)
         out = taylor_attention_with_gradient(q, k, v, self.temperature)

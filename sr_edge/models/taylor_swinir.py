@@ -1,14 +1,14 @@
 """TaylorSwinIR: SwinIR with every pixel a token, windows of 48x48 pixels and TaylorShift for softmax.
 
-Source: "A Low-Resolution Image is Worth 1x1 Words" (TaylorIR, arXiv 2411.10231). No code was published; what
-the paper leaves open is decided here:
+Source: "A Low-Resolution Image is Worth 1x1 Words" (TaylorIR, arXiv 2411.10231). No code was published. The
+following details, which the paper leaves open, are our choices:
 
-- No relative position bias: a bias per pair of tokens cannot enter the efficient form.
-- A shifted block gives exactly what Swin's mask gives, no attention across the wrap-around. Swin rolls the
-  picture and masks; with linear attention the unrolled picture is cut into the regions that the mask keeps
-  apart (height 96, window 48, shift 24: rows 24 | 48 | 24), and each attends to itself.
-- No shift where one window spans the shorter side, as in Swin: decided from the input, so that training
-  patches of one window and larger pictures follow the same rule.
+- No relative position bias, since the efficient form cannot include a bias for each pair of tokens.
+- A shifted block is equivalent to Swin's mask, without attention across the wrap-around. Swin rolls the image and
+  masks; with linear attention the image is not rolled, but divided into the regions that the mask separates
+  (height 96, window 48, shift 24: rows 24 | 48 | 24), and attention is computed in each of them.
+- No shift where one window covers the smaller of height and width, as in Swin. This depends on the input, so that
+  training patches of one window and larger images follow the same rule.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ TAYLOR_SWINIR_SIZES = {
 
 
 def window_bands(length: int, window: int, shift: int) -> list[slice]:
-    """Cuts one axis where shifted windows end: length 96, window 48, shift 24 gives 0:24, 24:72, 72:96."""
-    cuts = [0, *range(shift or window, length, window), length]
-    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+    """Divides one axis where shifted windows end: length 96, window 48, shift 24 gives 0:24, 24:72, 72:96."""
+    boundaries = [0, *range(shift or window, length, window), length]
+    return [slice(start, stop) for start, stop in itertools.pairwise(boundaries)]
 
 
 class TaylorBlock(TransformerBlock):
+    """A transformer block with TaylorShift attention in the regions of (shifted) windows."""
+
     attn: TaylorShiftAttention
 
     def __init__(self, config: SwinConfig, shifted: bool) -> None:
@@ -57,5 +59,7 @@ class TaylorBlock(TransformerBlock):
 
 
 class TaylorSwinIR(SwinSkeleton):
+    """The network of one configuration."""
+
     def __init__(self, config: SwinConfig) -> None:
         super().__init__(config, TaylorBlock)

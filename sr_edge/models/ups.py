@@ -1,31 +1,31 @@
-"""UPS: SwinIR-light's skeleton with attention in one projection space that all layers share.
+"""UPS: the skeleton of SwinIR-light with attention in one projection space that all layers share.
 
 Source: "UPS: Unified Projection Sharing for Lightweight Single-Image Super-resolution and Beyond" (NeurIPS 2024).
 No code was published. The paper gives: a SwinIR-light-like network; one learnable projection matrix for the
 similarities of all attention layers, features and values layer by layer; similarity = ReLU of the cosine; a
 projection space of 128 dimensions, the best of 8, 32, 64, 128 and 256 (34.00 dB and 0.9220 on Urban100 x2); a V
-projection changes nothing visible. What it leaves open is decided here:
+projection makes no visible difference. The following details, which it leaves open, are our choices:
 
 - Depth, width, window and upsampler: SwinIR-light's (60 channels, four groups of six blocks, windows of 8x8, one
-  convolution before the pixel shuffle), since that is the baseline that the paper compares layer by layer (its
-  layers 12 and 23 both exist: 24 blocks).
-- One similarity map a layer, no heads: the published formula has one, and heads of a shared space would need a
-  rule to share it out.
-- P has no bias: it is called a matrix, and an offset would make the origin of the space depend on the layer.
-- P meets the normalised features (after the block's first LayerNorm), as q and k do in SwinIR.
-- Rows of S are divided by their sum + 1e-6: without softmax something must keep the output's scale independent of
-  how many similar tokens a window holds.
-- No relative position bias: a cosine in [-1, 1] under a ReLU has no logit to add it to; sharing the space is
-  the point, and a table a layer would be the largest layer-specific part of the similarity.
+  convolution before the pixel shuffle), since the paper compares with that baseline layer by layer (its layers 12
+  and 23 imply 24 blocks).
+- One similarity map for each layer and no heads: the published formula has one, and heads in a shared space would need
+  a rule for dividing it.
+- P has no bias: the paper calls it a matrix, and an offset would make the origin of the space depend on the layer.
+- P is applied to the normalised features (after the block's first LayerNorm), as q and k do in SwinIR.
+- Rows of S are divided by their sum + 1e-6: without softmax, the scale of the output would otherwise depend
+  on the number of similar tokens in a window.
+- No relative position bias: a cosine in [-1, 1] under a ReLU has no logit to which it could be added,
+  and a table for each layer would be the largest layer-specific part of a similarity that is meant to be shared.
 - No V projection: with one map S per layer, S (X W_V) W = S X (W_V W), so that W_V and the output map are one
-  linear map. That is why the paper sees no effect. `ValueSource.PROJECTED` keeps it as an argument.
-- Shifted blocks give what Swin's mask gives: weights between regions that the shift brought together are zero. No
-  shift where one window spans the shorter side.
+  linear map, which explains why the paper sees no effect. `ValueSource.PROJECTED` enables it.
+- Shifted blocks are equivalent to Swin's mask: weights between regions that only the cyclic shift has placed in one
+  window are zero. No shift where one window covers the smaller of height and width.
 
-UPS is the size "m". UPS-S, whose size the paper's text does not tell, is "light": 48 channels, four groups of
-four blocks, about half of UPS. "tiny" is ours: 32 channels, four groups of two, and a space of 32 dimensions, where
-128 would cost more than everything else in a block. UPS-GAN is the same network under another loss, so it has no
-entry of its own.
+UPS is the size "m". UPS-S, whose size the paper does not state, is "light": 48 channels, four groups of
+four blocks, about half of UPS. "tiny" is our own: 32 channels, four groups of two, and a space of 32 dimensions, where
+128 would cost more than everything else in a block. UPS-GAN is the same network trained with another loss, so it
+has no entry of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from sr_edge.models.ups_attention import Projection, UnifiedProjectionAttention,
 
 
 class Sharing(str, Enum):
-    """Whether all layers use one projection (the paper's proposal) or each its own (its ablation)."""
+    """Whether all layers share one projection (the paper's proposal) or each has its own (its ablation)."""
 
     UNIFIED = "unified"
     PER_LAYER = "per layer"
@@ -78,6 +78,8 @@ UPS_SIZES = {
 
 
 class UPSBlock(TransformerBlock):
+    """A transformer block with attention in the projection space in (shifted) windows."""
+
     attn: UnifiedProjectionAttention
 
     def __init__(self, config: UPSConfig, shifted: bool, projection: Projection) -> None:
@@ -87,7 +89,7 @@ class UPSBlock(TransformerBlock):
             self.projection = projection
 
     def attend(self, x: Tensor) -> Tensor:
-        """Rolls by the shift, attends within the regions of the windows, rolls back; x is (batch, h, w, dim)."""
+        """Rolls by the shift, applies attention in windows, and rolls back; x is (batch, h, w, dim)."""
         height, width = x.shape[1:3]
         shift = self.shift_for(height, width)
         same_region = (shift_mask(height, width, self.window, shift) == 0).to(x) if shift else None

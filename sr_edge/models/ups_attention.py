@@ -1,11 +1,11 @@
-"""Attention in a unified projection space: cosine similarity through one shared matrix, ReLU for softmax.
+"""Attention in a unified projection space: cosine similarity after one shared matrix, with ReLU instead of softmax.
 
 For the tokens X (N x dim) of one window and one matrix P (dim x projection_dim) that all layers share,
 
     S = ReLU(cos(X P, X P)),   Y = S V / (S 1 + eps),   out = Y W
 
 with V = X, or X W_V where the layer projects its values, and W the layer's own output map. S is symmetric with
-ones on its diagonal, so that every row sums to 1 at least and the quotient is harmless.
+ones on its diagonal, so that every row sums to at least 1 and the division is well conditioned.
 
 Source: "UPS: Unified Projection Sharing for Lightweight Single-Image Super-resolution and Beyond" (NeurIPS 2024),
 its similarity "cosine + ReLU" and its ablation of the V projection.
@@ -23,7 +23,7 @@ ROW_EPS = 1e-6
 
 
 class Projection(nn.Module):
-    """P: (…, dim) -> (…, projection_dim), a matrix without offset."""
+    """P: (…, dim) -> (…, projection_dim), a matrix without bias."""
 
     def __init__(self, dim: int, projection_dim: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Projection(nn.Module):
 
 
 class ValueSource(str, Enum):
-    """What the attention weights average: the features, or the layer's own linear map of them."""
+    """The values that attention averages: the features, or a linear map of them of the layer's own."""
 
     FEATURES = "features"
     PROJECTED = "projected"
@@ -48,27 +48,28 @@ def similarity(projected: Tensor) -> Tensor:
 
 
 class UnifiedProjectionAttention(nn.Module):
-    """Attention over (batch * windows, tokens, dim) whose similarities are taken in the space of `projection`.
+    """Attention over (batch * windows, tokens, dim) with similarities in the space of `projection`.
 
     Args:
         dim: channels.
-        projection: P. The layer uses it and does not own it: it is no part of the layer's parameters or state, so
-            that a shared matrix is stored once, by the network.
+        projection: P. It is not part of the layer's parameters or state, so that a shared matrix is stored once, by
+            the network.
         values: whether values are projected.
     """
 
     def __init__(self, dim: int, projection: Projection, values: ValueSource) -> None:
         super().__init__()
-        self._borrowed = (projection,)  # in a tuple: a plain attribute would register it here as well
+        self._shared_projection = (projection,)  # in a tuple, since an attribute would be registered as a submodule
         self.value = nn.Linear(dim, dim) if values is ValueSource.PROJECTED else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
     @property
     def projection(self) -> Projection:
-        return self._borrowed[0]
+        """P, which may be shared with other layers."""
+        return self._shared_projection[0]
 
     def forward(self, x: Tensor, same_region: Tensor | None) -> Tensor:
-        """Attends; `same_region` (windows, tokens, tokens) is 1 where two tokens may see each other, else 0."""
+        """Applies attention; `same_region` (windows, tokens, tokens) is 1 for pairs of one region, else 0."""
         weights = similarity(self.projection(x))
         if same_region is not None:
             windows, tokens = same_region.shape[:2]

@@ -1,4 +1,4 @@
-"""Training of the bundled weights: data, degradations, recipe, loop. Needs torch, and matplotlib for the curve."""
+"""Training of registered networks: data, degradations, recipe, loop. Needs torch, and matplotlib for the curve."""
 
 from sr_edge.training.loop import TrainingProgress
 from sr_edge.training.processes import is_first_process

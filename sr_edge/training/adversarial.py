@@ -1,7 +1,8 @@
-"""RealNet-GAN's objective: pixels + perceptual + adversarial, and the discriminator that learns beside the network.
+"""The objective of RealNet-GAN: pixel, perceptual and adversarial loss, and the training of the discriminator.
 
-Source: arXiv 2408.00470, equation 20. Train with L1 first, then begin from those weights (`--weights`) with a recipe
-that sets the three weights; the paper's are lost in the text that we have, Real-ESRGAN takes 1, 1 and 0.1.
+Source: arXiv 2408.00470, equation 20. Train with L1 first, then start from those weights (`--weights`) with a recipe
+that sets the three loss weights. The paper's values are missing in the text that is available to us; Real-ESRGAN uses
+1, 1 and 0.1.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from sr_edge.training.vgg import VGG19Features, perceptual_loss
 
 
 class Adversarial:
-    """An `Objective`. A weight of 0 leaves its part out, and what it needs.
+    """An `Objective` of pixel, perceptual and adversarial loss; a loss whose weight is 0 is not computed.
 
     Args:
-        discriminator: maps pictures to numbers, above 0 for originals; None without an adversarial part.
-        features: None without a perceptual part.
+        recipe: the weights of the losses, and the learning rate of the discriminator.
+        discriminator: maps images to logits, above 0 for original images; None without an adversarial loss.
+        features: features of the perceptual loss; None without one.
     """
 
     def __init__(self, recipe: Recipe, discriminator: nn.Module | None, features: VGG19Features | None) -> None:
@@ -39,15 +41,17 @@ class Adversarial:
             total = total + self.recipe.perceptual_weight * perceptual_loss(self.features, prediction, target)
         if self.discriminator:
             self.discriminator.requires_grad_(False)
-            total = total + self.recipe.adversarial_weight * _judged(self.discriminator(prediction), is_real=True)
+            total = total + self.recipe.adversarial_weight * _adversarial_loss(
+                self.discriminator(prediction), is_real=True
+            )
         return total
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         if self.discriminator is None or self.optimizer is None:
             return
         self.discriminator.requires_grad_(True)
-        made = _judged(self.discriminator(prediction), is_real=False)
-        loss = _judged(self.discriminator(target), is_real=True) + made
+        fake_loss = _adversarial_loss(self.discriminator(prediction), is_real=False)
+        loss = _adversarial_loss(self.discriminator(target), is_real=True) + fake_loss
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -63,6 +67,6 @@ class Adversarial:
             self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _judged(logits: Tensor, is_real: bool) -> Tensor:
-    goal = torch.ones_like(logits) if is_real else torch.zeros_like(logits)
-    return functional.binary_cross_entropy_with_logits(logits, goal)
+def _adversarial_loss(logits: Tensor, is_real: bool) -> Tensor:
+    labels = torch.ones_like(logits) if is_real else torch.zeros_like(logits)
+    return functional.binary_cross_entropy_with_logits(logits, labels)

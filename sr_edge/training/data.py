@@ -1,4 +1,4 @@
-"""Originals, the crops to learn from, in an order that seed and step alone decide, and the pairs to measure on."""
+"""Data of a training: original images, crops whose order depends on seed and step only, and test pairs."""
 
 from __future__ import annotations
 
@@ -20,30 +20,33 @@ from sr_edge.training.degradations import BICUBIC, Degradation
 from sr_edge.training.degradations.degradation import Frame
 
 SMALLEST_MEASURED_PX = 3
-"""A low-resolution side of which something is left to measure when the border, one of these pixels wide, is not."""
+"""Smallest height and width of a low-resolution test image, whose border of one pixel is excluded from the PSNR."""
 
 SHARE_OF_MEMORY = 0.7
-"""Of what is free: the most that pictures may fill."""
+"""Largest share of the free memory that images may occupy."""
 
 
 class Purpose(str, Enum):
-    """What pictures are read for, as messages say it."""
+    """The use of images, as in error messages."""
 
-    LEARNING = "to learn from"
-    VALIDATION = "to validate on"
+    TRAINING = "for training"
+    VALIDATION = "for validation"
 
     @property
     def remedy(self) -> str:
-        some = "give a folder that has some"
-        return f"{some}, or a recipe with a smaller patch_px" if self is Purpose.LEARNING else some
+        """What the user can do where no image is usable."""
+        remedy = "give a folder that contains usable images"
+        return f"{remedy}, or a recipe with a smaller patch_px" if self is Purpose.TRAINING else remedy
 
 
 @dataclass(frozen=True)
 class Originals:
-    """Pictures, HWC uint8 RGB with sides that are multiples of `scale`, by name.
+    """Original images, all read before the first step, so that no file can stop a training later.
 
-    All are read before the first step, so that no file can stop a run later; `skipped` tells which could not be used,
-    and why.
+    Args:
+        pictures: names and images, HWC uint8 RGB; height and width are multiples of `scale`.
+        scale: the scale of the network.
+        skipped: the files that could not be used, with the reason.
     """
 
     pictures: tuple[tuple[str, Frame], ...]
@@ -52,17 +55,23 @@ class Originals:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, scale: int, smallest_lr_px: int = 1, purpose: Purpose = Purpose.LEARNING
+        cls, folder: Path, scale: int, smallest_lr_px: int = 1, purpose: Purpose = Purpose.TRAINING
     ) -> Originals:
-        """Reads every picture below `folder`.
+        """Reads every image in a folder and its subfolders.
+
+        Args:
+            folder: the folder.
+            scale: the scale of the network.
+            smallest_lr_px: smallest height and width after downscaling.
+            purpose: for error messages.
 
         Raises:
-            TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction), or
-                memory does not hold them.
+            TrainingError: no image is usable (unreadable, or too small after downscaling), or they do not fit into
+                memory.
         """
         pictures: list[tuple[str, Frame]] = []
         skipped: list[str] = []
-        free_bytes, filled_bytes = psutil.virtual_memory().available, 0
+        free_bytes, needed_bytes = psutil.virtual_memory().available, 0
         for path in list_pictures(folder, recursive=True):
             try:
                 frame = rgb_frame(read_picture(path))
@@ -70,40 +79,42 @@ class Originals:
                 skipped.append(str(error))
                 continue
             height, width = frame.shape[:2]
-            needed = smallest_lr_px * scale
-            if min(height, width) < needed:
-                skipped.append(f"{path} is {width}x{height} pixels; {needed}x{needed} are needed {purpose.value}")
+            smallest_px = smallest_lr_px * scale
+            if min(height, width) < smallest_px:
+                skipped.append(
+                    f"{path} is {width}x{height} pixels; {smallest_px}x{smallest_px} are needed {purpose.value}"
+                )
                 continue
             pictures.append((path.relative_to(folder).as_posix(), crop_to_multiple(frame, scale)))
-            filled_bytes += frame.nbytes
-            _require_memory(filled_bytes, free_bytes, f"{len(pictures)} pictures of {folder}")
+            needed_bytes += frame.nbytes
+            _require_memory(needed_bytes, free_bytes, f"{len(pictures)} images of {folder}")
         if not pictures:
             reason = f" (the first reason: {skipped[0]})" if skipped else ""
             raise TrainingError(
-                f"no usable picture {purpose.value} in {folder}{reason}",
+                f"no usable image {purpose.value} in {folder}{reason}",
                 found=folder,
-                wanted=f"pictures {purpose.value}",
+                wanted=f"images {purpose.value}",
                 remedy=purpose.remedy,
             )
         return cls(tuple(pictures), scale, tuple(skipped))
 
 
-def _require_memory(filled_bytes: int, free_bytes: int, what: str) -> None:
-    """Raises TrainingError before the system would end the program, which would say nothing."""
+def _require_memory(needed_bytes: int, free_bytes: int, images: str) -> None:
+    """Raises TrainingError before the operating system would kill the process without a message."""
     limit_bytes = int(SHARE_OF_MEMORY * free_bytes)
-    if filled_bytes > limit_bytes:
+    if needed_bytes > limit_bytes:
         raise TrainingError(
-            f"{what} fill {filled_bytes / 2**30:.1f} GiB, of {free_bytes / 2**30:.1f} GiB of free memory, where all "
-            "of them must be kept",
-            found=filled_bytes,
+            f"{images} need {needed_bytes / 2**30:.1f} GiB, but only {free_bytes / 2**30:.1f} GiB of memory are free, "
+            "and all of them must be in memory",
+            found=needed_bytes,
             wanted=limit_bytes,
-            remedy="give fewer or smaller pictures",
+            remedy="give fewer or smaller images",
         )
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One picture to measure on, HWC uint8 RGB, and one low-resolution version of it."""
+    """One test image, HWC uint8 RGB, and one low-resolution version of it."""
 
     name: str
     hr: Frame
@@ -112,9 +123,12 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """What a network is measured on: always the same for one folder, scale and degradation.
+    """The test pairs of a network, which are always the same for one folder, scale and degradation.
 
-    `skipped` tells which pictures could not be used, and why.
+    Args:
+        pairs: the pairs.
+        scale: the scale of the network.
+        skipped: the files that could not be used, with the reason.
     """
 
     pairs: tuple[ImagePair, ...]
@@ -129,10 +143,16 @@ class PairSet:
         degradation: Degradation = BICUBIC,
         smallest_lr_px: int = SMALLEST_MEASURED_PX,
     ) -> PairSet:
-        """Every picture below `folder`, in each test version of the degradation.
+        """Makes the pairs of every image in a folder and its subfolders, for each test version of the degradation.
+
+        Args:
+            folder: the folder.
+            scale: the scale of the network.
+            degradation: makes the low-resolution images.
+            smallest_lr_px: smallest height and width after downscaling.
 
         Raises:
-            TrainingError: no picture there is usable (unreadable, or under `smallest_lr_px` after reduction).
+            TrainingError: no image is usable (unreadable, or too small after downscaling).
         """
         originals = Originals.from_folder(folder, scale, smallest_lr_px, Purpose.VALIDATION)
         return cls(
@@ -148,16 +168,26 @@ class PairSet:
 
 @dataclass(frozen=True)
 class CropSource:
-    """Draws pairs of crops from originals, degraded when they are drawn unless the degradation is fixed."""
+    """Draws pairs of crops from original images; crops are degraded when drawn unless the degradation is fixed."""
 
     originals: Originals
     degradation: Degradation = BICUBIC
 
     def batch(self, step: int, size: int, patch_px: int, seed: int, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """The crops of one step: LR (size, 3 or 6, patch_px, patch_px) and HR (size, 3, ...) `scale` times as large.
+        """Draws the crops of one step.
 
-        Large pictures are drawn more often, in proportion to their area; each crop is flipped and turned at random.
-        `part` of the batch is made where several processes share it. Values are in [0, 1].
+        Large images are drawn more often, in proportion to their area; each crop is flipped and rotated at random.
+
+        Args:
+            step: number of the step.
+            size: number of crops.
+            patch_px: height and width of a low-resolution crop.
+            seed: seed of the training.
+            part: the crops to make, where several processes share a batch.
+
+        Returns:
+            Low-resolution crops (size, 3 or 6, patch_px, patch_px) and high-resolution crops (size, 3, ...), which are
+            `scale` times as large, with values in [0, 1].
         """
         random = np.random.default_rng((seed, step))
         places = [self._draw_place(index, patch_px, random) for index in self._choose(size, random)]
@@ -165,53 +195,55 @@ class CropSource:
             self._crop(place, patch_px, np.random.default_rng((seed, step, number)))
             for number, place in list(enumerate(places))[part]
         ]
-        lr, hr = (np.stack(half).transpose(0, 3, 1, 2) for half in zip(*crops, strict=True))
+        lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*crops, strict=True))
         return torch.from_numpy(lr).float() / 255, torch.from_numpy(hr).float() / 255
 
     def _choose(self, size: int, random: np.random.Generator) -> list[int]:
         area = np.array([hr.shape[0] * hr.shape[1] for _, hr in self.originals.pictures], dtype=np.float64)
         return [int(index) for index in random.choice(len(area), size, p=area / area.sum())]
 
-    def _draw_place(self, index: int, patch_px: int, random: np.random.Generator) -> _Place:
-        height, width = (side // self.originals.scale for side in self.originals.pictures[index][1].shape[:2])
-        top, left = (int(random.integers(side - patch_px + 1)) for side in (height, width))
-        return _Place(index, top, left, int(random.integers(4)), bool(random.integers(2)))
+    def _draw_place(self, index: int, patch_px: int, random: np.random.Generator) -> _CropPlace:
+        height, width = (length // self.originals.scale for length in self.originals.pictures[index][1].shape[:2])
+        top, left = (int(random.integers(length - patch_px + 1)) for length in (height, width))
+        return _CropPlace(index, top, left, int(random.integers(4)), bool(random.integers(2)))
 
-    def _crop(self, place: _Place, patch_px: int, random: np.random.Generator) -> tuple[Frame, Frame]:
+    def _crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> tuple[Frame, Frame]:
         scale = self.originals.scale
         hr = self.originals.pictures[place.index][1]
         rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (place.top, place.left))
         fixed = self.degradation.is_fixed
         lr = self._fixed_crop(place, patch_px) if fixed else self._drawn_crop(place, patch_px, random)
-        return place.turned(lr), place.turned(hr[rows, columns])
+        return place.augmented(lr), place.augmented(hr[rows, columns])
 
-    def _fixed_crop(self, place: _Place, patch_px: int) -> Frame:
-        return self._fixed_halves[place.index][place.top :, place.left :][:patch_px, :patch_px]
+    def _fixed_crop(self, place: _CropPlace, patch_px: int) -> Frame:
+        return self._fixed_lr_images[place.index][place.top :, place.left :][:patch_px, :patch_px]
 
-    def _drawn_crop(self, place: _Place, patch_px: int, random: np.random.Generator) -> Frame:
-        """Degrades the crop with what is around it, so that it has no borders of its own."""
+    def _drawn_crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> Frame:
+        """Degrades the crop with its surroundings, so that it has no border effects."""
         scale, halo = self.originals.scale, self.degradation.halo_px
         top, left = (max(0, first - halo) for first in (place.top, place.left))
         bottom, right = (first + patch_px + halo for first in (place.top, place.left))
-        around = self.originals.pictures[place.index][1][top * scale : bottom * scale, left * scale : right * scale]
-        degraded = self.degradation.degrade(around, scale, random)
+        surroundings = self.originals.pictures[place.index][1][
+            top * scale : bottom * scale, left * scale : right * scale
+        ]
+        degraded = self.degradation.degrade(surroundings, scale, random)
         return degraded[place.top - top :, place.left - left :][:patch_px, :patch_px]
 
     @cached_property
-    def _fixed_halves(self) -> list[Frame]:
+    def _fixed_lr_images(self) -> list[Frame]:
         unused = np.random.default_rng(0)
         return [self.degradation.degrade(hr, self.originals.scale, unused) for _, hr in self.originals.pictures]
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a crop lies, in low-resolution pixels, and how it is turned."""
+class _CropPlace:
+    """Position of a crop in low-resolution pixels, and its flip and rotation."""
 
     index: int
     top: int
     left: int
-    turns: int
+    rotations: int
     flip: bool
 
-    def turned(self, crop: Frame) -> Frame:
-        return np.rot90(crop[:, ::-1] if self.flip else crop, self.turns)
+    def augmented(self, crop: Frame) -> Frame:
+        return np.rot90(crop[:, ::-1] if self.flip else crop, self.rotations)

@@ -1,9 +1,9 @@
-"""A U-Net that tells, pixel by pixel, originals from pictures that a network made.
+"""A U-Net discriminator that classifies each pixel as belonging to an original or to a generated image.
 
     a = conv3x3(x); b, c, d = each a strided conv4x4 further down, twice the channels
     up again: c' = conv(up(d)) + c, b' = conv(up(c')) + b, a' = conv(up(b')) + a;  then three to one channel
 
-Source: Real-ESRGAN (arXiv 2107.10833, section 3.3 and figure 6), which RealNet-GAN takes it from. All convolutions
+Source: Real-ESRGAN (arXiv 2107.10833, section 3.3 and figure 6), from which RealNet-GAN takes it. All convolutions
 but the first and the last are under spectral normalisation.
 """
 
@@ -21,7 +21,13 @@ MULTIPLE_PX = 2**LEVELS
 
 
 class UNetDiscriminator(nn.Module):
-    """Maps RGB (batch, 3, height, width), sides multiples of 8, to one number a pixel: above 0 for originals."""
+    """Maps RGB (batch, 3, height, width) to one logit for each pixel, above 0 for original images.
+
+    Height and width must be multiples of MULTIPLE_PX.
+
+    Args:
+        features: width of the first convolution.
+    """
 
     def __init__(self, features: int = 64) -> None:
         super().__init__()

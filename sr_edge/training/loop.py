@@ -1,4 +1,4 @@
-"""The training loop: resumable after a kill at any step, with a log and the averaged weights as its result."""
+"""The training loop, which can be continued after the process was killed at any step; it writes averaged weights."""
 
 from __future__ import annotations
 
@@ -18,29 +18,36 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
-from sr_edge.models.realnet import RealNet
-from sr_edge.models.weights import learnt_state
+from sr_edge.models.weights import learned_state
 from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
-from sr_edge.training.log import LOG, append_row, forget_after
+from sr_edge.training.log import LOG, append_row, truncate_after
 from sr_edge.training.objective import Objective, PixelLoss
-from sr_edge.training.paired_input import PairedInput
-from sr_edge.training.precision import has_bfloat16, settled_precision
+from sr_edge.training.precision import choose_precision, has_bfloat16
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
-from sr_edge.training.stopping import noted_signals
+from sr_edge.training.stopping import deferred_signals
 from sr_edge.training.validation import mean_psnr_db
 from sr_edge.whole_file import remove_unfinished, whole_file
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
-CPU_SHORTAGE = "DefaultCPUAllocator"
+CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""Name in the message of torch's RuntimeError where the CPU has not enough memory."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """State after one step, for a progress bar: `psnr_db` is the last validation's."""
+    """Progress after one step.
+
+    Args:
+        step: number of completed steps.
+        steps: number of steps of the recipe.
+        loss: loss of the step.
+        psnr_db: PSNR-Y of the last validation; NaN before the first one.
+        pictures_per_s: crops per second.
+    """
 
     step: int
     steps: int
@@ -51,7 +58,19 @@ class TrainingProgress:
 
 @dataclass
 class TrainingState:
-    """All that a continuation needs; the data order follows from the step."""
+    """All that a continuation needs; the order of the data is determined by the step.
+
+    Args:
+        network: the network in training.
+        average: the moving average of its weights.
+        optimizer: the optimiser of its weights.
+        objective: the objective.
+        step: number of completed steps.
+        psnr_db: PSNR-Y of the last validation.
+        seconds: duration of all steps.
+        precision: precision of the forward pass.
+        device_type: type of the device on which the checkpoint was written; empty without a checkpoint.
+    """
 
     network: nn.Module
     average: AveragedModel
@@ -61,9 +80,10 @@ class TrainingState:
     psnr_db: float = math.nan
     seconds: float = 0.0
     precision: Precision = Precision.FP32
-    begun_on: str = ""
+    device_type: str = ""
 
     def save(self, path: Path, training: Training) -> None:
+        """Writes the checkpoint; raises TrainingError where that fails."""
         content = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -75,13 +95,14 @@ class TrainingState:
             "precision": str(self.precision),
             "device": training.processes.device.type,
             "recipe": training.recipe.document(),
-            "begun_from": dict(training.begun_from),
+            "begun_from": dict(training.origin),
         }
-        with writing(path):
+        with reporting_write_errors(path):
             write_checkpoint(path, content)
 
     def restore(self, path: Path, training: Training) -> None:
-        content = read_checkpoint(path, training.recipe, training.begun_from)
+        """Reads the checkpoint; raises TrainingError where it is unreadable or belongs to another training."""
+        content = read_checkpoint(path, training.recipe, training.origin)
         try:
             self.network.load_state_dict(content["network"])
             self.average.load_state_dict(content["average"])
@@ -95,18 +116,26 @@ class TrainingState:
                 remedy=REMEDY,
             ) from error
         self.step, self.psnr_db, self.seconds = content["step"], content["psnr_db"], content["seconds"]
-        unsaid = Precision.BF16 if training.recipe.mixed_precision else Precision.FP32  # older checkpoints
-        self.precision = Precision(content.get("precision", unsaid))
-        self.begun_on = content.get("device", "")
+        default = Precision.BF16 if training.recipe.mixed_precision else Precision.FP32  # for older checkpoints
+        self.precision = Precision(content.get("precision", default))
+        self.device_type = content.get("device", "")
 
 
 @dataclass(frozen=True)
 class Training:
-    """What stays the same from step to step: where the crops come from, where results go, and how.
+    """What stays the same from step to step.
 
-    A checkpoint that began from something other than `begun_from` (see `beginning`) is refused. `on_event` receives
-    sentences that people should read before the first step. `supports_bfloat16` decides whether mixed precision is
-    used on a device.
+    Args:
+        crops: source of the training crops.
+        validation: test pairs of the validation.
+        out: folder of checkpoint, log and weights.
+        recipe: the settings.
+        progress: called after every step.
+        processes: device and processes.
+        origin: what the training starts from (`training_origin`); a checkpoint with another origin is refused.
+        on_event: receives sentences for the user before the first step.
+        paired_input: `Architecture.paired_input` of the network; None for a network that is trained on one image.
+        supports_bfloat16: whether a device supports mixed precision.
     """
 
     crops: CropSource
@@ -115,16 +144,20 @@ class Training:
     recipe: Recipe
     progress: Callable[[TrainingProgress], None] = lambda _: None
     processes: Processes = field(default_factory=lambda: Processes(torch.device("cpu")))
-    begun_from: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str], None] = lambda _: None
+    paired_input: Callable[[nn.Module], nn.Module] | None = None
     supports_bfloat16: Callable[[torch.device], bool] = has_bfloat16
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The weights (safetensors, float16: the moving average of the network's), how many steps this call made, in what.
+class TrainingResult:
+    """The result of one call of `run_training`.
 
-    `precision` is that of the last step, also where another call made it.
+    Args:
+        weights: safetensors file of the moving average of the weights, in float16.
+        steps: number of steps of this call.
+        precision: precision of the last step, even if an earlier call made it.
     """
 
     weights: Path
@@ -133,19 +166,24 @@ class Trained:
 
 
 def train(network: nn.Module, training: Training, objective: Objective | None = None) -> Path:
-    """`run_training` for those who want nothing but the path of the weights."""
+    """Runs `run_training` and returns the path of the weights."""
     return run_training(network, training, objective).weights
 
 
-def run_training(network: nn.Module, training: Training, objective: Objective | None = None) -> Trained:
-    """Trains `network` in place and writes checkpoint, log and averaged weights into `training.out`.
+def run_training(network: nn.Module, training: Training, objective: Objective | None = None) -> TrainingResult:
+    """Trains a network in place and writes checkpoint, log and averaged weights into `training.out`.
 
-    A checkpoint found there is continued, and on a CPU gives the same weights as an uninterrupted run.
+    An existing checkpoint there is continued; on a CPU the weights are then identical to those of an uninterrupted run.
+
+    Args:
+        network: the network.
+        training: data, recipe and output folder.
+        objective: the objective; None takes the L1 loss.
 
     Raises:
         TrainingError: the loss is not finite, or the checkpoint is damaged or belongs to another training.
-        TrainingInterrupted: Ctrl-C; the step under way was finished and saved. A second Ctrl-C stops at once.
-        UsageError: the batch cannot be shared.
+        TrainingInterrupted: Ctrl-C; the current step was finished and saved. A second Ctrl-C stops at once.
+        UsageError: the batch cannot be divided between the processes.
     """
     out, recipe, processes = training.out, training.recipe, training.processes
     processes.require_batch(recipe.batch)
@@ -156,52 +194,54 @@ def run_training(network: nn.Module, training: Training, objective: Objective | 
     if (out / CHECKPOINT).exists():
         state.restore(out / CHECKPOINT, training)
     if state.step < recipe.steps:
-        _settle_precision(state, training)
+        _choose_precision(state, training)
     if processes.is_first:
-        _remove_traces(out, state.step)
-    begun_at = state.step
-    forward = processes.sharing(PairedInput(network) if isinstance(network, RealNet) else network)
+        _remove_leftovers(out, state.step)
+    first_step = state.step
+    forward = processes.distribute(training.paired_input(network) if training.paired_input else network)
     if recipe.compile:
         forward.compile()
-    with noted_signals() as noted:
+    with deferred_signals() as signals:
         stopped = False
+        # All processes stop after the same step, since each of them asks all others: a process that stopped alone would
+        # leave the others waiting in the next all-reduce.
         while state.step < recipe.steps and not stopped:
             advance(state, forward, training)
-            stopped = processes.any(bool(noted))
+            stopped = processes.any(bool(signals))
         if stopped and processes.is_first:
             state.save(out / CHECKPOINT, training)
-    if signal.SIGTERM in noted:
+    if signal.SIGTERM in signals:
         signal.raise_signal(signal.SIGTERM)
     if stopped:
         raise TrainingInterrupted(
             f"interrupted after step {state.step} of {recipe.steps}, with all steps saved in {out}",
             found=state.step,
             wanted=recipe.steps,
-            remedy="run the same training again to go on from there",
+            remedy="run the same training again to continue from there",
         )
-    if state.step == begun_at and processes.is_first:
+    if state.step == first_step and processes.is_first:
         save_weights(state.average.module, out / WEIGHTS)
     processes.wait_for_all()
-    return Trained(out / WEIGHTS, state.step - begun_at, state.precision)
+    return TrainingResult(out / WEIGHTS, state.step - first_step, state.precision)
 
 
-def _remove_traces(out: Path, step: int) -> None:
-    """Of a process that was killed after `step`: half-written files, and log lines that will be written again."""
+def _remove_leftovers(out: Path, step: int) -> None:
+    """Removes unfinished files of a process that was killed after `step`, and log rows that will be written again."""
     for name in (CHECKPOINT, LOG, WEIGHTS):
         remove_unfinished(out / name)
-    with writing(out / LOG):
-        forget_after(out / LOG, step)
+    with reporting_write_errors(out / LOG):
+        truncate_after(out / LOG, step)
 
 
-def _settle_precision(state: TrainingState, training: Training) -> None:
+def _choose_precision(state: TrainingState, training: Training) -> None:
     device = training.processes.device
-    kept = state.precision if state.step else None
-    state.precision, remark = settled_precision(training.recipe, device, kept, training.supports_bfloat16)
+    previous = state.precision if state.step else None
+    state.precision, remark = choose_precision(training.recipe, device, previous, training.supports_bfloat16)
     if remark:
         training.on_event(remark)
-    if state.begun_on not in ("", device.type):
+    if state.device_type not in ("", device.type):
         training.on_event(
-            f"the first {state.step} steps were made on {state.begun_on}, the others are on {device.type}"
+            f"the first {state.step} steps ran on {state.device_type}, the remaining ones run on {device.type}"
         )
 
 
@@ -212,11 +252,11 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> None:
-    """One step, and the validation and the checkpoint that are due after it."""
+    """Runs one step, and the validation and the checkpoint that are due after it."""
     out, recipe, device = training.out, training.recipe, training.processes.device
     started = time.perf_counter()
     crops = f"{recipe.batch} crops of {recipe.patch_px}x{recipe.patch_px}"
-    with _within_memory(crops, "choose a smaller batch or patch_px, and another --output", device):
+    with _reporting_out_of_memory(crops, "choose a smaller batch or patch_px, and another --output", device):
         loss = training_step(state, forward, training)
     elapsed = time.perf_counter() - started
     state.seconds += elapsed
@@ -224,10 +264,10 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
     if not training.processes.is_first:
         return
     if state.step % recipe.validate_every == 0 or last:
-        with _within_memory("validation pictures as large as these", "cut or leave out the largest", device):
+        with _reporting_out_of_memory("validation images of this size", "crop or remove the largest", device):
             state.psnr_db = mean_psnr_db(state.average.module, training.validation)
         rate = recipe.learning_rate_at(state.step - 1)
-        with writing(out / LOG):
+        with reporting_write_errors(out / LOG):
             append_row(out / LOG, state.step, state.seconds / 60, rate, loss, state.psnr_db)
         save_weights(state.average.module, out / WEIGHTS)
     if state.step % recipe.checkpoint_every == 0 or last:
@@ -236,7 +276,7 @@ def advance(state: TrainingState, forward: Callable[[Tensor], Tensor], training:
 
 
 def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], training: Training) -> float:
-    """One optimiser step; returns the loss of its crops.
+    """Runs one optimiser step and returns the loss of its crops, averaged over all processes.
 
     Raises:
         TrainingError: loss or gradient is not finite; the weights are still those of the step before.
@@ -244,7 +284,7 @@ def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], tra
     recipe, processes = training.recipe, training.processes
     device = processes.device
     batch = training.crops.batch(state.step, recipe.batch, recipe.patch_px, recipe.seed, processes.part)
-    lr, hr = (half.to(device) for half in batch)
+    lr, hr = (images.to(device) for images in batch)
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.learning_rate_at(state.step)
     state.network.train()
@@ -257,64 +297,65 @@ def training_step(state: TrainingState, forward: Callable[[Tensor], Tensor], tra
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
     mean_loss = processes.mean(loss.item())
     if not (math.isfinite(mean_loss) and math.isfinite(norm.item())):
-        _stop_at_the_last_good_weights(state, training, mean_loss)
+        _raise_not_finite(state, training, mean_loss)
     state.optimizer.step()
     state.average.update_parameters(state.network)
-    state.objective.learn(prediction.detach(), hr)
+    state.objective.update(prediction.detach(), hr)
     state.step += 1
     return mean_loss
 
 
-def _stop_at_the_last_good_weights(state: TrainingState, training: Training, loss: float) -> NoReturn:
+def _raise_not_finite(state: TrainingState, training: Training, loss: float) -> NoReturn:
+    """Saves the averaged weights if they are finite, and raises TrainingError."""
     is_loss = not math.isfinite(loss)
-    what = f"the loss became {loss}" if is_loss else "the gradient became infinite or NaN"
+    problem = f"the loss became {loss}" if is_loss else "the gradient became infinite or NaN"
     wanted = "a finite loss" if is_loss else "a finite gradient"
-    good = all(value.isfinite().all() for value in learnt_state(state.average.module).values())
-    if state.step == 0 or not good:
+    is_finite = all(value.isfinite().all() for value in learned_state(state.average.module).values())
+    if state.step == 0 or not is_finite:
         raise TrainingError(
-            f"{what} in step {state.step}",
+            f"{problem} in step {state.step}",
             found=state.step,
             wanted=wanted,
-            remedy="begin with other weights or a lower learning rate",
+            remedy="start with other weights or a lower learning rate",
         )
     weights = training.out / WEIGHTS
     if training.processes.is_first:
         save_weights(state.average.module, weights)
     raise TrainingError(
-        f"{what} in step {state.step}, and the last good weights are in {weights}",
+        f"{problem} in step {state.step}, and the last good weights are in {weights}",
         found=state.step,
         wanted=wanted,
-        remedy=f"lower the learning rate and begin from them: --weights {weights}, with another --output",
+        remedy=f"lower the learning rate and start from them: --weights {weights}, with another --output",
     )
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A full disk becomes one clear error."""
+def reporting_write_errors(path: Path) -> Iterator[None]:
+    """Converts an OSError, for example of a full disk, into a TrainingError."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
             f"cannot write {path}: {error.strerror}",
             found=path,
-            remedy="free some space, then run the same training again to go on",
+            remedy="free some space, then run the same training again to continue",
         ) from error
 
 
 @contextmanager
-def _within_memory(what: str, remedy: str, device: torch.device) -> Iterator[None]:
-    """Too little memory becomes one clear error; on the CPU torch tells of it by a RuntimeError."""
+def _reporting_out_of_memory(data: str, remedy: str, device: torch.device) -> Iterator[None]:
+    """Converts an out-of-memory error into a TrainingError; torch raises a plain RuntimeError for it on the CPU."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_SHORTAGE not in str(error):
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and CPU_ALLOCATOR not in str(error):
             raise
-        raise TrainingError(f"not enough memory on {device} for {what}", found=what, remedy=remedy) from error
+        raise TrainingError(f"not enough memory on {device} for {data}", found=data, remedy=remedy) from error
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """What was learnt as float16 safetensors (half the bytes, and less than 0.001 dB of difference)."""
-    learnt = {key: value.detach().cpu().contiguous() for key, value in learnt_state(network).items()}
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in learnt.items()}
-    with writing(path), whole_file(path) as unfinished:
-        unfinished.write_bytes(save(halves))
+    """Writes the learned values as float16 safetensors, which has half the size and differs by less than 0.001 dB."""
+    learned = {key: value.detach().cpu().contiguous() for key, value in learned_state(network).items()}
+    float16_state = {key: value.half() if value.is_floating_point() else value for key, value in learned.items()}
+    with reporting_write_errors(path), whole_file(path) as unfinished:
+        unfinished.write_bytes(save(float16_state))

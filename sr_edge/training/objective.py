@@ -1,4 +1,4 @@
-"""What a training makes small."""
+"""The objective of a training, and the pixel losses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from torch.nn import functional
 
 
 class Objective(Protocol):
-    """A loss, and what learns beside the network (a discriminator); its state goes into the checkpoint."""
+    """The loss of a training, with a second model that is trained alongside, such as a discriminator.
+
+    Its state is stored in the checkpoint.
+    """
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The number to make small, of float32 pictures (batch, 3, height, width) in [0, 1]."""
+        """The scalar to minimise, for float32 images (batch, 3, height, width) in [0, 1]."""
         ...
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
-        """Follows after the network's step, with the pictures that the step was made of, cut from their graph."""
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Trains the second model after the network's step, with the detached images of that step."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -25,7 +28,7 @@ class Objective(Protocol):
 
 
 class PixelLoss:
-    """An `Objective`: the mean absolute error and the mean squared one, each with a weight; 0 leaves its part out."""
+    """An `Objective` of mean absolute and mean squared error; an error whose weight is 0 is not computed."""
 
     def __init__(self, l1_weight: float = 1.0, l2_weight: float = 0.0) -> None:
         self.l1_weight = l1_weight
@@ -39,7 +42,7 @@ class PixelLoss:
             total = total + self.l2_weight * functional.mse_loss(prediction, target)
         return total
 
-    def learn(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         pass
 
     def state_dict(self) -> dict[str, Any]:

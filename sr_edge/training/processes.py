@@ -1,4 +1,4 @@
-"""Where training runs: one device, or one in each process that torch's own launcher, torchrun, has started."""
+"""Devices and processes of a training: one device, or one for each process that torchrun has started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from sr_edge.errors import UsageError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share each batch; the first one validates and writes."""
+    """This process among those that share each batch; the first one validates and writes files.
+
+    Args:
+        device: its device.
+        rank: its rank.
+        count: number of processes.
+    """
 
     device: torch.device
     rank: int = 0
@@ -24,6 +30,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
+        """Whether this process validates and writes files."""
         return self.rank == 0
 
     @property
@@ -41,43 +48,44 @@ class Processes:
                 remedy=f"use a multiple of {self.count}",
             )
 
-    def sharing(self, network: nn.Module) -> nn.Module:
-        """The network to train through: its gradients are the mean over the processes."""
+    def distribute(self, network: nn.Module) -> nn.Module:
+        """Wraps the network so that its gradients are averaged over all processes."""
         if self.count == 1:
             return network
-        # LCoAN keeps convolutions that its later groups never use; without the search they would be waited for.
+        # LCoAN has parameters that are never used; without the search, backward would wait for their gradients.
         return DistributedDataParallel(network, find_unused_parameters=True)
 
     def mean(self, number: float) -> float:
-        """Over all processes, each of which must ask; not finite where one of the numbers is not."""
+        """The mean over all processes, each of which must call this; not finite where one of the numbers is not."""
         if self.count == 1:
             return number
         total = torch.tensor(number, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         return total.item() / self.count
 
-    def any(self, found: bool) -> bool:
-        """Whether it is so in some process; each of them must ask."""
-        return self.mean(float(found)) > 0
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process, each of which must call this."""
+        return self.mean(float(flag)) > 0
 
     def wait_for_all(self) -> None:
+        """Waits until every process has called this: the all-reduce of `mean` is a barrier."""
         self.mean(0.0)
 
 
 def is_first_process() -> bool:
-    """Before anything is set up: whether this process is the one that speaks."""
+    """Whether this process reports progress; usable before the process group is initialised."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def joined_processes(device: str | None = None) -> Iterator[Processes]:
-    """Joins the processes of torchrun, if it started this one, and leaves them at the end.
+def join_processes(device: str | None = None) -> Iterator[Processes]:
+    """Joins the process group if torchrun has started this process, and leaves it at the end, as a context manager.
 
     Args:
-        device: "cpu" or "cuda"; None takes CUDA where it is.
+        device: "cpu" or "cuda"; None uses CUDA where it is available.
 
     Raises:
-        UsageError: the device is not there.
+        UsageError: the device is unknown or not available.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind not in ("cpu", "cuda"):
@@ -94,11 +102,11 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(torch.device(kind))
         return
-    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
+    local_device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(local_device)
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
-        yield Processes(place, distributed.get_rank(), distributed.get_world_size())
+        yield Processes(local_device, distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A training recipe: every number that decides what is learnt, in one frozen value that a JSON file can hold."""
+"""A training recipe: all settings that determine the result of a training, as a frozen value read from JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_NEGATIVE = ("weight_decay", "halve_every", "warm_up_steps", *LOSS_WEIGHTS, "
 
 
 class OptimizerName(str, Enum):
-    """Adam, or AdamW, whose weight decay stands beside the gradient."""
+    """Adam, or AdamW, whose weight decay is decoupled from the gradient."""
 
     ADAM = "adam"
     ADAMW = "adamw"
@@ -29,7 +29,7 @@ class OptimizerName(str, Enum):
 
 
 class Schedule(str, Enum):
-    """Cosine from the highest rate to zero, or half the rate after every `halve_every` steps."""
+    """Learning rate schedule: cosine decay to zero, or half the rate after every `halve_every` steps."""
 
     COSINE = "cosine"
     STEP = "step"
@@ -40,15 +40,33 @@ class Schedule(str, Enum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """L1 on random LR crops, Adam, linear warm-up then cosine decay to zero, EMA of the weights, unless said otherwise.
+    """The settings of a training; by default L1 loss, Adam, warm-up, cosine decay, and EMA of the weights.
 
-    `mixed_precision` runs the forward pass under bfloat16 autocast where the device has bfloat16; `compile` passes the
-    network through torch.compile (needs a C++ compiler; a minute at the start, then faster steps). `degradation` is a
-    name of `sr_edge.training.degradations`; empty takes the one of the network's paper. The loss is the sum of its
-    parts by their weights: L1 and L2 of pixels and, as for RealNet-GAN, perceptual and adversarial.
+    Args:
+        steps: optimiser steps.
+        batch: crops in each step.
+        patch_px: height and width of a low-resolution crop.
+        degradation: name of a degradation of `sr_edge.training.degradations`; empty takes that of the network's paper.
+        optimizer: the optimiser.
+        learning_rate: the highest learning rate.
+        weight_decay: weight decay of AdamW.
+        schedule: schedule of the learning rate after the warm-up.
+        halve_every: steps after which the step schedule halves the learning rate.
+        warm_up_steps: steps of linear warm-up.
+        clip_norm: largest norm of the gradient.
+        ema_decay: decay of the moving average of the weights.
+        l1_weight: weight of the mean absolute error.
+        l2_weight: weight of the mean squared error.
+        perceptual_weight: weight of the perceptual loss.
+        adversarial_weight: weight of the adversarial loss.
+        seed: seed of the initial weights and of the order of the data.
+        mixed_precision: run the forward pass under bfloat16 autocast where the device supports bfloat16.
+        compile: run the network through torch.compile, which needs a C++ compiler and a minute at the start.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
 
     Raises:
-        UsageError: a number that makes no training.
+        UsageError: a setting is out of range, or two contradict each other.
     """
 
     steps: int = 6000
@@ -85,11 +103,11 @@ class Recipe:
             if not 0 <= getattr(self, name) < math.inf:  # NaN included
                 raise self._refused(name, "at least 0 and finite", "use 0 or more")
         if not self.clip_norm > 0:
-            raise self._refused("clip_norm", "above 0", "use 1, or 1e9 for no clipping (at 0 nothing would be learnt)")
+            raise self._refused("clip_norm", "above 0", "use 1, or 1e9 for no clipping (0 would stop learning)")
         losses = {name: getattr(self, name) for name in LOSS_WEIGHTS}
         if not sum(losses.values()) > 0:
             raise UsageError(
-                f"recipe: {', '.join(LOSS_WEIGHTS)} are all 0, so that nothing would be learnt",
+                f"recipe: {', '.join(LOSS_WEIGHTS)} are all 0, so that there is no loss",
                 found=losses,
                 wanted="above 0",
                 remedy="set one of them, for example l1_weight to 1",
@@ -116,25 +134,25 @@ class Recipe:
         )
 
     def learning_rate_at(self, step: int) -> float:
-        """The rate of step 0 … steps - 1."""
+        """The learning rate of a step, which counts from 0."""
         warm_up = min(1.0, (step + 1) / max(1, self.warm_up_steps))
         if self.schedule is Schedule.STEP:
             return self.learning_rate * warm_up * float(0.5 ** (step // self.halve_every))
         return self.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def document(self) -> dict[str, Any]:
-        """The recipe as plain data, which `recipe_from_document` reads."""
+        """The recipe as a dict of plain values, which `recipe_from_document` reads."""
         return {name: str(v) if isinstance(v, Enum) else v for name, v in dataclasses.asdict(self).items()}
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """What a JSON file says of a recipe, for `recipe_from_document`.
+    """Reads the settings of a recipe from a JSON file, for `recipe_from_document`.
 
     Raises:
-        UsageError: missing, or no JSON object.
+        UsageError: the file is missing, or does not contain a JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"cannot read the recipe {path}: {error.strerror}",
@@ -149,58 +167,62 @@ def read_recipe(path: Path) -> dict[str, Any]:
             wanted="JSON",
             remedy='write for example {"steps": 6000}',
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise UsageError(
-            f"{path} contains a {type(found).__name__} instead of an object",
-            found=type(found).__name__,
+            f"{path} contains a {type(document).__name__} instead of an object",
+            found=type(document).__name__,
             wanted="dict",
             remedy='write an object, for example {"steps": 6000}',
         )
-    return found
+    return document
 
 
 def recipe_from_document(document: Mapping[str, Any], source: str = "recipe") -> Recipe:
-    """The recipe with these values, the others as they are by default.
+    """Builds a recipe from a dict; settings that are left out have their defaults.
+
+    Args:
+        document: settings by name.
+        source: what error messages call the document, usually the path of its file.
 
     Raises:
-        UsageError: an unknown name (the nearest known one is told), a value of another type, or one out of range.
+        UsageError: a name is unknown, or a value has another type or is out of range.
     """
     defaults = Recipe()
-    known = [field.name for field in dataclasses.fields(Recipe)]
+    names = [field.name for field in dataclasses.fields(Recipe)]
     values: dict[str, Any] = {}
-    for name, found in document.items():
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1, 0.5)
+    for name, value in document.items():
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, 1, 0.5)
             raise UsageError(
                 f"{source} has an unknown entry {name!r}",
                 found=name,
-                wanted=nearest or known,
-                remedy=f"did you mean {nearest[0]}?" if nearest else f"choose one of: {', '.join(known)}",
+                wanted=nearest or names,
+                remedy=f"did you mean {nearest[0]}?" if nearest else f"choose one of: {', '.join(names)}",
             )
-        values[name] = _as_type_of(getattr(defaults, name), name, found, source)
+        values[name] = _as_type_of(getattr(defaults, name), name, value, source)
     return Recipe(**values)
 
 
-def _as_type_of(default: object, name: str, found: object, source: str) -> object:
+def _as_type_of(default: object, name: str, value: object, source: str) -> object:
     if isinstance(default, Enum):
         choices = [str(member) for member in type(default)]
-        if found not in choices:
+        if value not in choices:
             raise UsageError(
-                f"{source}: {name} is {found!r}, which is unknown",
-                found={name: found},
+                f"{source}: {name} is {value!r}, which is unknown",
+                found={name: value},
                 wanted=choices,
                 remedy=f"choose one of: {', '.join(choices)}",
             )
-        return type(default)(found)
-    fits = isinstance(found, type(default)) and isinstance(found, bool) == isinstance(default, bool)
-    if isinstance(default, float) and isinstance(found, int) and not isinstance(found, bool):
-        return float(found)
+        return type(default)(value)
+    fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     if not fits:
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[type(default)]
         raise UsageError(
-            f"{source}: {name} is {found!r}, but must be {kind}",
-            found={name: found},
+            f"{source}: {name} is {value!r}, but must be {kind}",
+            found={name: value},
             wanted=kind,
             remedy=f"write {kind}",
         )
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""One training, from names and folders to weights, log and curve."""
+"""Runs a complete training of a registered network: reads the data, trains, and writes weights, log and curve."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.spec import Precision
 from sr_edge.training.adversarial import Adversarial
-from sr_edge.training.beginning import beginning
-from sr_edge.training.curve import draw_curve
+from sr_edge.training.checkpoint import training_origin
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
-from sr_edge.training.log import LOG, logged_minutes
-from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, run_training, writing
+from sr_edge.training.log import LOG, draw_curve, logged_minutes
+from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, reporting_write_errors, run_training
 from sr_edge.training.objective import Objective, PixelLoss
-from sr_edge.training.processes import Processes, joined_processes
+from sr_edge.training.processes import Processes, join_processes
 from sr_edge.training.recipe import Recipe
-from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
 from sr_edge.training.vgg import VGG19Features, load_vgg19
 from sr_edge.whole_file import require_output_file, whole_file
@@ -34,11 +32,22 @@ CURVE = "curve.png"
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What came out: PSNR-Y in dB of every validation picture, measured with the weights as saved.
+    """The result of a training, measured with the saved weights.
 
-    `steps_trained` are those of this call; 0 where the checkpoint was already finished. `precision` is what the last
-    step was computed in, bf16 or fp32. Means to compare with: bicubic enlargement, and the weights that were begun with
-    (None where none were given).
+    Args:
+        weights: the safetensors file.
+        steps_trained: number of steps of this call; 0 where the checkpoint was already finished.
+        precision: precision of the last step, bf16 or fp32.
+        psnr_db: PSNR-Y in dB of every validation image, by name.
+        mean_psnr_db: their mean.
+        bicubic_psnr_db: the mean for bicubic upsampling.
+        first_psnr_db: the mean for the weights with which the training started; None for random ones.
+        minutes: duration of the training.
+        pictures: number of training images.
+        skipped: training images that could not be used, with the reason.
+        skipped_validation: validation images that could not be used, with the reason.
+        degradation: name of the degradation.
+        recipe: the settings.
     """
 
     weights: Path
@@ -70,71 +79,80 @@ def train_model(
     progress: Callable[[TrainingProgress], None] = lambda _: None,
     on_event: Callable[[str], None] = lambda _: None,
 ) -> TrainingReport:
-    """Trains the registered network `name` and measures the weights that were written.
+    """Trains a registered network and measures the weights that were written.
+
+    With torchrun, every process calls this function.
 
     Args:
-        data, validation: folders of pictures; low-resolution halves are made as the recipe says.
-        out: gets checkpoint, log.csv, curve.png and weights.safetensors; a checkpoint there is continued.
-        start: weights to begin with; None begins with random ones, decided by the recipe's seed.
-        device: "cpu" or "cuda"; None takes CUDA where it is. Started by torchrun, every process calls this.
-        vgg: torchvision's VGG19, which a recipe with a perceptual loss needs.
+        name: name of the network.
+        scale: upscaling factor.
+        data: folder of training images, from which the degradation of the recipe makes low-resolution ones.
+        validation: folder of validation images.
+        out: folder of checkpoint, log.csv, curve.png and weights.safetensors; a checkpoint there is continued.
+        recipe: the settings.
+        start: weights to start with; None starts with random ones, determined by the recipe's seed.
+        threads: number of CPU threads of torch; None keeps torch's setting.
+        device: "cpu" or "cuda"; None uses CUDA where it is available.
+        vgg: weights of torchvision's VGG19, which a recipe with a perceptual loss needs.
         progress: called after every step.
         on_event: called before the first step with warnings, such as a precision that the device does not support.
 
     Raises:
-        UnknownNameError, UsageError: no such network, scale, degradation or device, or `out` cannot be written.
-        TrainingError: no usable pictures, the loss diverged, or `out` holds another training's checkpoint.
+        UnknownNameError: there is no network or degradation of that name.
+        UsageError: the scale or device is not available, or `out` cannot be written.
+        TrainingError: no image is usable, the loss diverged, or `out` contains another training's checkpoint.
         TrainingInterrupted: Ctrl-C; all steps are saved.
     """
-    _require_place(out)
+    _require_output_folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     features = load_vgg19(vgg) if recipe.perceptual_weight else None
-    network = _first_network(name, scale, start)
-    degradation = find_degradation(recipe.degradation, network)
+    network = _initial_network(name, scale, start)
+    architecture, _ = find_architecture(name)
+    degradation = find_degradation(recipe.degradation, architecture)
     smallest_lr_px = _smallest_lr_px(name, recipe)
-    tests = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
+    pairs = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
-    needed_vgg = vgg if features else None
-    begun_from = beginning(f"{name} x{scale}", data, validation, degradation.name, start, needed_vgg)
-    first_psnr_db = mean_psnr_db(network, tests) if start else None
-    with joined_processes(device) as processes:
+    used_vgg = vgg if features else None
+    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, used_vgg)
+    first_psnr_db = mean_psnr_db(network, pairs) if start else None
+    with join_processes(device) as processes:
         crops = CropSource(originals, degradation)
-        training = Training(crops, tests, out, recipe, progress, processes, begun_from, on_event)
+        training = Training(crops, pairs, out, recipe, progress, processes, origin, on_event, architecture.paired_input)
         trained = run_training(network, training, _objective(recipe, scale, features, processes))
     if processes.is_first:
-        with writing(out / CURVE), whole_file(out / CURVE) as unfinished:
+        with reporting_write_errors(out / CURVE), whole_file(out / CURVE) as unfinished:
             draw_curve(out / LOG, unfinished, f"{name} x{scale}")
-    psnr_db = psnr_by_picture(load_model(name, scale, trained.weights).module, tests)
+    psnr_db = psnr_by_picture(load_model(name, scale, trained.weights).module, pairs)
     return TrainingReport(
         weights=trained.weights,
         steps_trained=trained.steps,
         precision=trained.precision,
         psnr_db=psnr_db,
         mean_psnr_db=sum(psnr_db.values()) / len(psnr_db),
-        bicubic_psnr_db=mean_bicubic_psnr_db(tests),
+        bicubic_psnr_db=mean_bicubic_psnr_db(pairs),
         first_psnr_db=first_psnr_db,
         minutes=logged_minutes(out / LOG),
         pictures=len(originals.pictures),
         skipped=originals.skipped,
-        skipped_validation=tests.skipped,
+        skipped_validation=pairs.skipped,
         degradation=degradation.name,
         recipe=recipe,
     )
 
 
 def _smallest_lr_px(name: str, recipe: Recipe) -> int:
-    """The side of the smallest picture that the network can mirror up to its windows or levels."""
-    smallest = find_architecture(name)[0].multiple_px // 2 + 1
-    if recipe.patch_px < smallest:
+    """The smallest height and width that the network can pad by reflection to its windows or levels."""
+    smallest_px = find_architecture(name)[0].multiple_px // 2 + 1
+    if recipe.patch_px < smallest_px:
         raise UsageError(
             f"patch_px is {recipe.patch_px}, which is too small for {name}",
             found=recipe.patch_px,
-            wanted=smallest,
-            remedy=f"use {smallest} or more",
+            wanted=smallest_px,
+            remedy=f"use {smallest_px} or more",
         )
-    return smallest
+    return smallest_px
 
 
 def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, processes: Processes) -> Objective:
@@ -159,16 +177,18 @@ def _objective(recipe: Recipe, scale: int, features: VGG19Features | None, proce
     return Adversarial(recipe, discriminator, features.to(processes.device) if features else None)
 
 
-def _first_network(name: str, scale: int, start: Path | None) -> nn.Module:
+def _initial_network(name: str, scale: int, start: Path | None) -> nn.Module:
     if start:
         return load_model(name, scale, start).module.requires_grad_(True)
     network = build_network(name, scale)
-    initialize_as_bicubic(network)
+    initialize = find_architecture(name)[0].initialize
+    if initialize is not None:
+        initialize(network)
     return network
 
 
-def _require_place(out: Path) -> None:
-    """Raises UsageError unless the folder `out` is there or can be made, and can be written to; makes nothing."""
+def _require_output_folder(out: Path) -> None:
+    """Raises UsageError unless the folder exists or can be created, and is writable; it is not created."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: a step is never broken off half-way, where it could not be gone on from."""
+"""Deferred handling of Ctrl-C and SIGTERM, so that a training stops between two steps and can be continued."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Gives a list that gets the first SIGINT or SIGTERM of the block; a second one acts as it did before.
+def deferred_signals() -> Iterator[list[int]]:
+    """Records the first SIGINT or SIGTERM of the block in a list, as a context manager.
 
-    Outside the main thread, where Python lets nobody catch signals, the list stays empty.
+    The previous handlers are restored at once, so that a second signal stops the process. Python allows signal handlers
+    in the main thread only; in another thread the list stays empty.
     """
-    noted: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield noted
+        yield received
         return
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOPPING}
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOP_SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        noted.append(number)
+    def record(number: int, _frame: FrameType | None) -> None:
+        # Runs between two bytecodes of the main thread, which polls the list after each step: no lock is needed.
+        received.append(number)
         restore()
 
-    for number in STOPPING:
-        signal.signal(number, note)
+    for number in STOP_SIGNALS:
+        signal.signal(number, record)
     try:
-        yield noted
+        yield received
     finally:
         restore()

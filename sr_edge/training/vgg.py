@@ -1,7 +1,8 @@
-"""The perceptual loss: pictures compared by what VGG19 sees in them, with weights from a user's file.
+"""The perceptual loss: the difference of two images in features of VGG19, with weights from a user's file.
 
-Source: arXiv 2408.00470, section II-D: features of conv1 to conv5 before activation. Its weights of the five are lost
-in the text that we have; those of Real-ESRGAN (0.1, 0.1, 1, 1, 1), on which the section builds, stand in.
+Source: arXiv 2408.00470, section II-D: features of conv1 to conv5 before activation. The paper's weights of the five
+are missing in the text that is available to us; those of Real-ESRGAN (0.1, 0.1, 1, 1, 1) are used, on which the section
+builds.
 """
 
 from __future__ import annotations
@@ -16,48 +17,52 @@ from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import read_weights
 
 WIDTHS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-"""Channels and convolutions of each stage; a stage's last one is looked at, the next begins after a maximum pool."""
+"""Channels and number of convolutions of each stage; features are those of a stage's last convolution."""
 
 STAGE_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGG19Features(nn.Module):
-    """The convolutions of VGG19 under the keys of torchvision: features.0 ... features.34, ReLU and pools counted.
+    """The convolutions of VGG19 under the keys of torchvision: features.0 ... features.34, with ReLU and max pooling.
 
     Args:
-        widths: channels and convolutions of each stage; others than the published ones are for tests.
+        widths: channels and number of convolutions of each stage; other values than the published ones are for tests.
     """
 
     def __init__(self, widths: tuple[tuple[int, int], ...] = WIDTHS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self.looked_at: list[int] = []
+        self.feature_indices: list[int] = []
         channels = 3
         for width, convolutions in widths:
             for _ in range(convolutions):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
                 channels = width
-            self.looked_at.append(len(layers) - 2)
+            self.feature_indices.append(len(layers) - 2)
             layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers[: self.looked_at[-1] + 1])
+        self.features = nn.Sequential(*layers[: self.feature_indices[-1] + 1])
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        """Features before activation of RGB (batch, 3, height, width) in [0, 1], one tensor a stage."""
-        x = (picture - self.get_buffer("mean")) / self.get_buffer("deviation")
-        found = []
-        for at, layer in enumerate(self.features):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Features before activation of RGB (batch, 3, height, width) in [0, 1], one tensor for each stage."""
+        x = (image - self.get_buffer("mean")) / self.get_buffer("deviation")
+        features = []
+        for index, layer in enumerate(self.features):
             x = layer(x)
-            if at in self.looked_at:
-                found.append(x)
-        return found
+            if index in self.feature_indices:
+                features.append(x)
+        return features
 
 
 def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) -> VGG19Features:
-    """Reads torchvision's vgg19 file, whose classifier is not needed.
+    """Loads the convolutions of torchvision's vgg19 state_dict.
+
+    Args:
+        path: the file; None raises UsageError.
+        widths: as for `VGG19Features`.
 
     Raises:
         UsageError: no file was given.
@@ -70,14 +75,14 @@ def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) 
             remedy='pass --vgg FILE with torchvision\'s vgg19 state_dict, or set "perceptual_weight": 0 in the recipe',
         )
     network = VGG19Features(widths)
-    wanted = network.state_dict()
-    state = {key: value for key, value in read_weights(path).items() if key in wanted}
-    misfits = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    if misfits:
+    expected = network.state_dict()
+    state = {key: value for key, value in read_weights(path).items() if key in expected}
+    mismatches = [key for key in expected if key not in state or state[key].shape != expected[key].shape]
+    if mismatches:
         raise WeightsError(
-            f"{path} is not VGG19 in torchvision's layout: {len(misfits)} tensors are missing or of another shape, "
-            f"the first is {misfits[0]} {tuple(wanted[misfits[0]].shape)}",
-            found=misfits,
+            f"{path} is not VGG19 in torchvision's layout: {len(mismatches)} tensors are missing or of another shape, "
+            f"the first is {mismatches[0]} {tuple(expected[mismatches[0]].shape)}",
+            found=mismatches,
             wanted="VGG19 in torchvision's layout",
             remedy="save vgg19().state_dict() of torchvision",
         )
@@ -86,8 +91,9 @@ def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) 
 
 
 def perceptual_loss(network: VGG19Features, prediction: Tensor, target: Tensor) -> Tensor:
-    """The weighted sum of the stages' mean absolute differences."""
+    """The weighted sum of the mean absolute differences of all stages."""
     with torch.no_grad():
-        wanted = network(target)
-    terms = [functional.l1_loss(found, goal) for found, goal in zip(network(prediction), wanted, strict=True)]
+        references = network(target)
+    pairs = zip(network(prediction), references, strict=True)
+    terms = [functional.l1_loss(features, reference) for features, reference in pairs]
     return torch.stack([weight * term for weight, term in zip(STAGE_WEIGHTS, terms, strict=True)]).sum()

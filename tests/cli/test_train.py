@@ -65,7 +65,7 @@ def test_a_picture_cut_short_is_skipped_counted_and_named(
     outcome = sr_edge(*as_text(request_of("convnet-tiny", 2, data)))
     assert outcome.code == 0, outcome.stderr
     assert f"skipped: {broken} is damaged" in outcome.stdout
-    assert "1 of 3 pictures were skipped" in outcome.stdout
+    assert "1 of 3 training images were skipped" in outcome.stdout
 
 
 def test_fine_tuning_begins_with_the_bundled_weights(sr_edge: SrEdge, request_of: Any) -> None:
@@ -76,23 +76,23 @@ def test_fine_tuning_begins_with_the_bundled_weights(sr_edge: SrEdge, request_of
 
     def farthest_from_bundled(*options: str) -> float:
         report = json.loads(sr_edge(*request_of("convnet-tiny", 2), *options).stdout)
-        learnt = load_file(report["weights"])
+        learned = load_file(report["weights"])
         (Path(report["weights"]).parent / "checkpoint.pt").unlink()
-        return max(float((learnt[key].float() - bundled[key].float()).abs().max()) for key in bundled)
+        return max(float((learned[key].float() - bundled[key].float()).abs().max()) for key in bundled)
 
     assert farthest_from_bundled() > 0.1
     assert farthest_from_bundled("--from-bundled") < 1e-3
 
 
 def test_the_report_says_what_to_compare_with(sr_edge: SrEdge, request_of: Any, pictures: Path) -> None:
-    told = sr_edge(*request_of("convnet-tiny", 2), "--from-bundled")
-    report = json.loads(told.stdout)
+    result = sr_edge(*request_of("convnet-tiny", 2), "--from-bundled")
+    report = json.loads(result.stdout)
     pairs = PairSet.from_folder(pictures, 2)
     assert report["bicubic_psnr_db"] == mean_bicubic_psnr_db(pairs) > 30  # smooth waves are easy
     assert report["first_psnr_db"] == pytest.approx(report["mean_psnr_db"], abs=0.5)  # two steps change little
     shown = sr_edge(*as_text(request_of("convnet-tiny", 2)), "--from-bundled").stdout
-    before = f"the weights begun with {report['first_psnr_db']:.2f} dB"
-    assert f"to compare with: bicubic {report['bicubic_psnr_db']:.2f} dB, {before}\n" in shown
+    before = f"the initial weights {report['first_psnr_db']:.2f} dB"
+    assert f"for comparison: bicubic {report['bicubic_psnr_db']:.2f} dB, {before}\n" in shown
 
 
 def test_a_finished_training_says_that_nothing_was_trained(
@@ -101,7 +101,7 @@ def test_a_finished_training_says_that_nothing_was_trained(
     first = sr_edge(*as_text(request_of("convnet-tiny", 2))).stdout
     assert "nothing was trained" not in first
     again = sr_edge(*as_text(request_of("convnet-tiny", 2))).stdout
-    assert f"already finished, nothing was trained: {tmp_path / 'out'} holds all 2 steps\n" in again
+    assert f"nothing was trained, since the checkpoint in {tmp_path / 'out'} has all 2 steps\n" in again
     assert json.loads(sr_edge(*request_of("convnet-tiny", 2)).stdout)["steps_trained"] == 0
 
 

@@ -20,14 +20,13 @@ from sr_edge.export.simplify import simplify
 from sr_edge.export.static import to_static
 from sr_edge.export.tracing import trace
 from sr_edge.models import LoadedModel
-from sr_edge.models.channel_norm import ChannelLayerNorm
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.bicubic import Reconstruction
+from sr_edge.models.channel_attention import GlobalMean
 from sr_edge.models.labnet import Downsample, LabNet, LabNetConfig
-from sr_edge.models.lstea import LSTEA, LargeScale
+from sr_edge.models.lstea import LSTEA, ChannelLayerNorm, LargeScale
 from sr_edge.models.macs import count_layer_macs, count_macs
 from sr_edge.models.mlfr import MLFR
 from sr_edge.models.realnet import RealNet, RealNetConfig
-from sr_edge.models.reconstruction import Reconstruction
 from sr_edge.models.stea import STEA
 from sr_edge.spec import ModelCard, Precision, TileSpec
 from tests.export.twins import EXACT, randomised

@@ -10,15 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sr_edge.models import build_network, load_model
-from sr_edge.models.channel_attention import ChannelAttention
-from sr_edge.models.channel_norm import ChannelLayerNorm
-from sr_edge.models.gdfn import GDFN
-from sr_edge.models.global_mean import GlobalMean
-from sr_edge.models.labnet import LABNET_SIZES, LabNet, UNet
-from sr_edge.models.lstea import LSTEA, LargeScale
+from sr_edge.models.channel_attention import ChannelAttention, GlobalMean
+from sr_edge.models.labnet import LABNET_SIZES, LabNet, UNet, initialize_labnet
+from sr_edge.models.lstea import GDFN, LSTEA, ChannelLayerNorm, LargeScale
 from sr_edge.models.macs import count_macs
 from sr_edge.models.registry import count_parameters
-from sr_edge.training.start import initialize_as_bicubic
 
 CEILINGS = {"light": 1_000_000, "tiny": 200_000}
 
@@ -40,8 +36,8 @@ def test_modules_from_left_to_right() -> None:
     with torch.device("meta"):
         unet = UNet(LABNET_SIZES["m"])
     modules = [*unet.encoders, unet.bottleneck, *unet.decoders, unet.refinement]
-    found = [(len(module), module[0].fuse.out_channels) for module in modules]
-    assert found == [(6, 64), (8, 128), (10, 256), (6, 128), (8, 128), (8, 128)]
+    actual = [(len(module), module[0].fuse.out_channels) for module in modules]
+    assert actual == [(6, 64), (8, 128), (10, 256), (6, 128), (8, 128), (8, 128)]
 
 
 def test_any_size_is_padded_and_cut() -> None:
@@ -52,7 +48,7 @@ def test_any_size_is_padded_and_cut() -> None:
 
 def test_a_network_whose_last_convolution_is_silent_enlarges_bicubically() -> None:
     network = LabNet(LABNET_SIZES["tiny"]).eval()
-    initialize_as_bicubic(network)
+    initialize_labnet(network)
     x = torch.rand(1, 3, 12, 14)
     with torch.inference_mode():
         assert torch.equal(network(x), network.bicubic(x))

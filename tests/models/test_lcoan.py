@@ -11,13 +11,12 @@ from safetensors.torch import load_file
 
 from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig
+from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig, initialize_lcoan
 from sr_edge.models.registry import SCALES, count_parameters
 from sr_edge.models.weights import Differences
 from sr_edge.training.data import CropSource, ImagePair, Originals, PairSet
 from sr_edge.training.loop import Training, train
 from sr_edge.training.recipe import Recipe
-from sr_edge.training.start import initialize_as_bicubic
 from tests.expected_errors import raises
 from tests.models.test_lsp import Array, plain_lcoa
 
@@ -174,8 +173,8 @@ def test_network_is_the_papers_formulas(scale: int, height: int, width: int) -> 
     network.load_state_dict({**network.state_dict(), **exact_means()})
     x = torch.rand(1, 3, height, width, dtype=torch.float64)
     with torch.inference_mode():
-        found = network(x)[0].numpy()
-    np.testing.assert_allclose(found, plain_lcoan(network.state_dict(), x[0].numpy(), config), rtol=0, atol=1e-10)
+        actual = network(x)[0].numpy()
+    np.testing.assert_allclose(actual, plain_lcoan(network.state_dict(), x[0].numpy(), config), rtol=0, atol=1e-10)
 
 
 def exact_means() -> dict[str, torch.Tensor]:
@@ -203,7 +202,7 @@ def test_eval_leaves_a_fresh_network_as_it_is() -> None:
 def test_training_keeps_what_the_centroids_learnt(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network("lcoan-tiny", 2)
-    initialize_as_bicubic(network)
+    initialize_lcoan(network)
     hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     crops, pairs = CropSource(Originals((("a", hr),), 2)), PairSet((ImagePair("a", hr, hr[::2, ::2]),), 2)
     recipe = Recipe(steps=2, batch=1, patch_px=16, validate_every=2)
@@ -223,9 +222,9 @@ def test_training_keeps_what_the_centroids_learnt(tmp_path: Path) -> None:
 def test_learning_begins_with_an_enlarged_picture(scale: int) -> None:
     torch.manual_seed(0)
     network = build_network("lcoan-tiny", scale)
-    initialize_as_bicubic(network)
+    initialize_lcoan(network)
     x = torch.rand(1, 3, 12, 12)
     with torch.inference_mode():
-        found = network(x)
+        actual = network(x)
     wanted = x.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)

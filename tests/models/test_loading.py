@@ -18,7 +18,7 @@ from torch import nn
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.export.static import to_static
 from sr_edge.models import build_network, bundled_weights, load_model, model_names
-from sr_edge.models.checkpoints import SUFFIXES, StateSet
+from sr_edge.models.checkpoints import SUFFIXES, WeightSet
 from sr_edge.models.checkpoints.bounds import COPY_AGAIN, READABLE
 from sr_edge.models.loading import innermost, reopen_model
 from sr_edge.models.registry import SCALES
@@ -93,10 +93,10 @@ def test_misfits_list_the_first_keys(tmp_path: Path, state: dict[str, torch.Tens
     state["extra"] = state.pop("last.bias")
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    misshapen = "first.weight (5, 3, 3, 3) instead of (32, 3, 3, 3)"
-    with raises(WeightsError, found=Differences(["last.bias"], ["extra"], [misshapen])) as caught:
+    mismatched = "first.weight (5, 3, 3, 3) instead of (32, 3, 3, 3)"
+    with raises(WeightsError, found=Differences(["last.bias"], ["extra"], [mismatched])) as caught:
         load_model(NAME, SCALE, path)
-    assert all(part in caught.value.problem for part in ("last.bias", "extra", misshapen))
+    assert all(part in caught.value.problem for part in ("last.bias", "extra", mismatched))
 
 
 def test_unknown_weights_name_the_nearest_network(tmp_path: Path) -> None:
@@ -273,13 +273,13 @@ def test_the_family_that_comes_nearest_is_named_behind_any_prefix(tmp_path: Path
 def test_each_weight_of_a_file_is_read_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     read: list[tuple[str, ...]] = []
-    load = StateSet.load
+    load = WeightSet.load
 
-    def counted(self: StateSet, keys: Any) -> dict[str, torch.Tensor]:
+    def counted(self: WeightSet, keys: Any) -> dict[str, torch.Tensor]:
         read.append(tuple(keys))
         return load(self, keys)
 
-    monkeypatch.setattr(StateSet, "load", counted)
+    monkeypatch.setattr(WeightSet, "load", counted)
     torch.save({"stranger": {"a.weight": torch.zeros(3)}, "params": compact()}, path)
     load_model(None, None, path)
     assert read == [tuple(compact())]

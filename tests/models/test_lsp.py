@@ -14,13 +14,13 @@ from sr_edge.models.lsp import (
     Centroids,
     CollaborativeAttention,
     as_tokens,
-    moved_centroids,
     nearest,
     sparse_pattern,
     spherical_kmeans,
+    updated_centroids,
     window_places,
 )
-from sr_edge.models.nonlocal_attention import NonLocalAttention
+from sr_edge.models.stea import NonLocalAttention
 
 Array = npt.NDArray[np.float64]
 
@@ -44,12 +44,12 @@ def plain_lcoa(embedded: Array, values: Array, centroids: Array, window: int) ->
 
 
 def plain_order(embedded: Array, centroids: Array) -> list[int]:
-    found = []
+    actual = []
     for position, token in enumerate(embedded):
         cosines = [token @ u / (np.sqrt(token @ token) * np.sqrt(u @ u)) for u in centroids]
         best = max(range(len(cosines)), key=lambda cluster: (cosines[cluster], -cluster))
-        found.append((best, position))
-    return [position for _, position in sorted(found)]
+        actual.append((best, position))
+    return [position for _, position in sorted(actual)]
 
 
 def plain_softmax_average(query: Array, keys: Array, values: Array) -> Array:
@@ -72,12 +72,12 @@ def test_layer_is_the_equations(height: int, width: int, window: int) -> None:
     layer = a_layer(6, 5, window)
     x = torch.randn(2, 6, height, width, dtype=torch.float64)
     with torch.inference_mode():
-        found = layer(x, layer.learn_pattern(x))
+        actual = layer(x, layer.compute_pattern(x))
         embedded, values = (as_tokens(conv(x)).numpy() for conv in (layer.conv_match, layer.conv_assembly))
     for picture in range(2):
         attended = plain_lcoa(embedded[picture], values[picture], layer.kmeans.means[0].numpy(), window)
         wanted = x[picture].numpy() + 0.1 * attended.T.reshape(6, height, width)
-        np.testing.assert_allclose(found[picture].numpy(), wanted, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(actual[picture].numpy(), wanted, rtol=0, atol=1e-12)
 
 
 def test_a_later_group_uses_the_pattern_and_its_own_values() -> None:
@@ -85,10 +85,10 @@ def test_a_later_group_uses_the_pattern_and_its_own_values() -> None:
     torch.nn.init.normal_(later.conv_assembly[0].weight)  # type: ignore[arg-type]
     x, deeper = torch.randn(2, 1, 6, 7, 7, dtype=torch.float64)
     with torch.inference_mode():
-        found = later(deeper, first.learn_pattern(x))
+        actual = later(deeper, first.compute_pattern(x))
         embedded, values = as_tokens(first.conv_match(x)), as_tokens(later.conv_assembly(deeper))
     attended = plain_lcoa(embedded[0].numpy(), values[0].numpy(), first.kmeans.means[0].numpy(), 16)
-    np.testing.assert_allclose((found - deeper)[0].numpy(), 0.1 * attended.T.reshape(6, 7, 7), rtol=0, atol=1e-12)
+    np.testing.assert_allclose((actual - deeper)[0].numpy(), 0.1 * attended.T.reshape(6, 7, 7), rtol=0, atol=1e-12)
 
 
 def test_places_repeat_the_end_of_the_list_cyclically() -> None:
@@ -113,7 +113,7 @@ def test_centroids_move_by_equation_10() -> None:
     """Old direction times lambda, direction of the assigned tokens' sum times 1 - lambda, back to length 1."""
     centroids = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     unit = torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-    moved = moved_centroids(centroids, unit, torch.tensor([0, 0, 1]), decay=0.9)
+    moved = updated_centroids(centroids, unit, torch.tensor([0, 0, 1]), decay=0.9)
     mean = np.array([1.4, 1.4]) / np.linalg.norm([1.4, 1.4])
     wanted = 0.9 * np.array([1.0, 0.0]) + 0.1 * mean
     np.testing.assert_allclose(moved[0], wanted / np.linalg.norm(wanted), rtol=1e-12)
@@ -124,8 +124,8 @@ def test_centroids_find_separate_clusters() -> None:
     torch.manual_seed(0)
     directions = functional.normalize(torch.randn(4, 8), dim=-1)
     unit = functional.normalize(directions.repeat_interleave(50, 0) + 0.02 * torch.randn(200, 8), dim=-1)
-    found = spherical_kmeans(unit, 4)
-    assert (found @ directions.T).amax(0).min() > 0.99
+    actual = spherical_kmeans(unit, 4)
+    assert (actual @ directions.T).amax(0).min() > 0.99
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -174,7 +174,7 @@ def test_nonlocal_attention_is_equations_1_to_5() -> None:
     layer = NonLocalAttention(4).double().eval()
     x = torch.randn(1, 4, 3, 5, dtype=torch.float64)
     with torch.inference_mode():
-        found = layer(x)[0].flatten(1).T.numpy()
+        actual = layer(x)[0].flatten(1).T.numpy()
     tokens = x[0].flatten(1).T.numpy()
     project: Callable[[torch.nn.Conv2d, Array], Array] = lambda conv, rows: (  # noqa: E731
         rows @ conv.weight.detach().numpy()[:, :, 0, 0].T + conv.bias.detach().numpy()  # type: ignore[union-attr]
@@ -183,4 +183,4 @@ def test_nonlocal_attention_is_equations_1_to_5() -> None:
     for token, query in enumerate(queries):
         weights = np.exp([query @ key for key in keys])
         average = (weights[:, None] * values).sum(0) / weights.sum()
-        np.testing.assert_allclose(found[token], tokens[token] + project(layer.output, average), atol=1e-12)
+        np.testing.assert_allclose(actual[token], tokens[token] + project(layer.output, average), atol=1e-12)

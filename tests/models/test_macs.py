@@ -43,8 +43,8 @@ def test_a_network_by_hand() -> None:
 def test_every_architecture_can_be_counted_and_stays_as_it_was(name: str) -> None:
     with torch.device("meta"):
         network = build_network(name, 2)
-    learnt = [parameter.requires_grad for parameter in network.parameters()]
+    learned = [parameter.requires_grad for parameter in network.parameters()]
     count = count_macs(network, 96, 96)
     assert count > 1e6
     assert count_macs(network, 96, 192) > 1.9 * count
-    assert [parameter.requires_grad for parameter in network.parameters()] == learnt
+    assert [parameter.requires_grad for parameter in network.parameters()] == learned

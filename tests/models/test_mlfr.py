@@ -59,8 +59,8 @@ def test_equations_16_to_19(dilations: tuple[int, ...]) -> None:
 
 def test_branches_have_the_rates_and_kernels_of_the_layout() -> None:
     layer = MLFR(64)
-    found = {b.dilated.dilation[0]: (b.dilated.groups, b.depthwise.kernel_size[0]) for b in branches(layer)}
-    assert found == {6: (4, 13), 4: (4, 5), 2: (4, 7)} and list(DEPTHWISE_KERNELS) == [6, 4, 2]
+    actual = {b.dilated.dilation[0]: (b.dilated.groups, b.depthwise.kernel_size[0]) for b in branches(layer)}
+    assert actual == {6: (4, 13), 4: (4, 5), 2: (4, 7)} and list(DEPTHWISE_KERNELS) == [6, 4, 2]
 
 
 @pytest.mark.parametrize(

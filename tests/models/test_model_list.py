@@ -9,7 +9,7 @@ import pytest
 
 from sr_edge.models import build_network, model_names, model_rows
 from sr_edge.models.macs import count_macs
-from sr_edge.models.model_list import COUNTED_SIDE_PX, MACS_FILE
+from sr_edge.models.model_list import MACS_FILE, MACS_INPUT_PX
 from sr_edge.models.registry import SCALES
 
 REMEDY = "run scripts/count_model_macs.py"
@@ -30,7 +30,7 @@ def test_the_file_holds_registered_networks_only() -> None:
 @pytest.mark.parametrize("name", [name for name in model_names() if name.endswith("-tiny")])
 def test_kept_counts_are_what_the_networks_compute(name: str) -> None:
     (row,) = (row for row in model_rows() if row.name == name)
-    assert row.macs[2] == count_macs(build_network(name, 2), COUNTED_SIDE_PX, COUNTED_SIDE_PX), REMEDY
+    assert row.macs[2] == count_macs(build_network(name, 2), MACS_INPUT_PX, MACS_INPUT_PX), REMEDY
 
 
 def test_a_count_older_than_its_network_is_left_out(tmp_path: Path) -> None:

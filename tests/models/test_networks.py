@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sr_edge.errors import TileError, UnknownNameError, UsageError
+from sr_edge.export import REWRITES
 from sr_edge.models import ARCHITECTURES, build_network, model_names, model_rows
 from sr_edge.models.registry import SCALES
 from sr_edge.models.swin import pad_to_multiple
@@ -48,6 +49,12 @@ def test_names_and_scales_that_do_not_exist_are_refused() -> None:
 
 def test_architecture_names_are_unique() -> None:
     assert len(set(model_names())) == len(model_names()) == sum(len(a.sizes) for a in ARCHITECTURES)
+
+
+def test_a_layer_type_has_one_static_twin() -> None:
+    types = [layer_type for layer_type, _ in REWRITES]
+    assert len(set(types)) == len(types)
+    assert all(architecture.static_twins for architecture in ARCHITECTURES if architecture.name != "convnet")
 
 
 def test_window_bands_cut_where_the_mask_separates() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 INSTALL = 'pip install "sr-edge[spandrel]"'
 NMS = "operator torchvision::nms does not exist"
 needs_spandrel = pytest.mark.skipif(
@@ -26,7 +26,7 @@ import torch
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import run_command
 from sr_edge.models.recognition.library import import_library
-from sr_edge.models.spandrel_networks import describe_unrecognised, load_family, recognise
+from sr_edge.models.spandrel_networks import describe_unrecognized, load_family, recognize
 
 broken, working = sys.argv[1:]
 shapes = {0: (8, 3, 3, 3), 1: (8,), 2: (8, 8, 3, 3), 3: (8,), 4: (48, 8, 3, 3)}
@@ -50,7 +50,7 @@ class Blocker:
 answers = {}
 blocker = Blocker()
 sys.meta_path.insert(0, blocker)
-answers["absent"] = {"recognised": recognise(state) is not None, "described": describe_unrecognised(state)}
+answers["absent"] = {"recognised": recognize(state) is not None, "described": describe_unrecognized(state)}
 answers["absent"]["load_family"] = error_of(lambda: load_family("spandrel/Compact", state))
 with contextlib.redirect_stdout(io.StringIO()) as table:
     answers["absent"]["code"] = run_command(app, ["models", "--families"])
@@ -59,7 +59,7 @@ sys.meta_path.remove(blocker)
 sys.path.insert(0, broken)
 
 def with_spandrel():
-    recognised = recognise(state)
+    recognised = recognize(state)
     found = {"architecture": recognised.architecture, "remark": recognised.remark, "left": torchvision_modules()}
     found["later import"] = error_of(lambda: __import__("torchvision"))
     from spandrel.architectures import RestoreFormer
@@ -74,7 +74,7 @@ def with_spandrel():
     from spandrel.architectures import RestoreFormer
     answers["working"] = {"remark": library.remark, "same": RestoreFormer.tv_normalize is functional.normalize}
 
-if recognise(state) is not None:
+if recognize(state) is not None:
     with_spandrel()
 print(json.dumps(answers))
 """
@@ -105,8 +105,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)  # one line: the networks' code printed nothing
-    return found
+    actual: dict[str, Any] = json.loads(done.stdout)  # one line: the networks' code printed nothing
+    return actual
 
 
 def test_without_spandrel_the_family_and_how_to_install_it_are_told(answers: dict[str, Any]) -> None:

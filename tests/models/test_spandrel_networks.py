@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
 from sr_edge.models.recognition.families import FAMILIES
-from sr_edge.models.recognition.library import quiet, require_library
+from sr_edge.models.recognition.library import require_library, suppress_output
 from sr_edge.models.recognition.signatures import nearest_family
 from sr_edge.models.spandrel_networks import (
     FamilyCall,
-    describe_unrecognised,
+    describe_unrecognized,
     family_rows,
     load_family,
-    nearest_miss,
-    recognise,
+    nearest_network,
+    recognize,
 )
 from sr_edge.models.weights import Differences
 from sr_edge.spec import Tiling
@@ -75,7 +75,7 @@ RECOGNISED = {
 def build(name: str) -> nn.Module:
     require_library()  # which knows how to import it without torchvision
     family, constructor, sizes = NETWORKS[name]
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with suppress_output(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         package = importlib.import_module(f"spandrel.architectures.{family}")
         network: nn.Module = getattr(package, constructor)(**sizes)
@@ -94,7 +94,8 @@ def compact() -> StateDict:
 
 def checkpoint(name: str) -> Path:
     """A public checkpoint of `../shared/checkpoints`; skips where it is absent."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    root = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+    beside = root.parent / "shared" / "data"
     path = Path(os.environ.get("SR_EDGE_DATA") or beside).parent / "checkpoints" / name
     if not path.is_file():
         pytest.skip(f"{path} is absent; set SR_EDGE_DATA to the data folder beside the folder of checkpoints")
@@ -111,7 +112,7 @@ def state_of(path: Path) -> StateDict:
 def test_a_network_is_recognised_with_its_needs(name: str) -> None:
     network = build(name)
     scale, channels, needs, purpose = RECOGNISED[name]
-    recognised = recognise(network.state_dict())
+    recognised = recognize(network.state_dict())
     assert recognised is not None
     assert recognised.architecture == f"spandrel/{NETWORKS[name][0]}"
     assert (recognised.scale, recognised.input_channels, recognised.output_channels) == (scale, channels, channels)
@@ -124,7 +125,7 @@ def test_a_network_is_recognised_with_its_needs(name: str) -> None:
 @pytest.mark.parametrize("name", ["compact", "esrgan unshuffle", "fdncnn"])
 def test_its_module_computes_what_the_network_did_and_is_built_again_from_what_a_bundle_keeps(name: str) -> None:
     network = build(name)
-    recognised = recognise(network.state_dict())
+    recognised = recognize(network.state_dict())
     assert recognised is not None
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     noise_level = torch.full_like(picture[:, :1], 15 / 255)
@@ -138,13 +139,13 @@ def test_its_module_computes_what_the_network_did_and_is_built_again_from_what_a
 
 @needs_spandrel
 def test_what_the_networks_own_keys_do_not_tell_is_read_from_the_state_that_a_bundle_keeps() -> None:
-    with quiet():
+    with suppress_output():
         package = importlib.import_module(f"{require_library().spandrel.__name__}.architectures.SwinIR")
         sizes = {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 8, "mlp_ratio": 2.0}
         network = package.SwinIR(**sizes, start_unshuffle=2, upscale=4, upsampler="pixelshuffle")
     # As such networks are published; the class itself has the key without the index.
     state = {key.replace("conv_first.", "conv_first.1."): value for key, value in network.state_dict().items()}
-    recognised = recognise(state)
+    recognised = recognize(state)
     assert recognised is not None
     assert (recognised.scale, recognised.input_channels, recognised.tiling) == (2, 3, Tiling.DISCOURAGED)
     load_family(recognised.architecture, recognised.state, recognised.hyper_parameters)
@@ -155,7 +156,7 @@ def test_what_the_networks_own_keys_do_not_tell_is_read_from_the_state_that_a_bu
 
 @needs_spandrel
 def test_hyper_parameters_and_licence_are_told(compact: StateDict) -> None:
-    recognised = recognise(compact)
+    recognised = recognize(compact)
     assert recognised is not None
     assert recognised.hyper_parameters["num_feat"] == "8" and recognised.hyper_parameters["num_conv"] == "1"
     assert recognised.architecture_licence == "BSD-3-Clause"
@@ -167,7 +168,7 @@ def test_half_precision_becomes_float32_and_the_callers_state_and_generator_stay
 ) -> None:
     half = {f"module.{key}": value.half() for key, value in compact.items()}
     keys, generator = list(half), torch.get_rng_state()
-    recognised = recognise(half)
+    recognised = recognize(half)
     assert recognised is not None
     assert {parameter.dtype for parameter in recognised.module.parameters()} == {torch.float32}
     assert list(half) == keys and torch.equal(torch.get_rng_state(), generator)
@@ -175,7 +176,7 @@ def test_half_precision_becomes_float32_and_the_callers_state_and_generator_stay
 
 @needs_spandrel
 def test_a_published_compact_checkpoint_is_recognised() -> None:
-    recognised = recognise(state_of(checkpoint("realesr-animevideov3.pth")))
+    recognised = recognize(state_of(checkpoint("realesr-animevideov3.pth")))
     assert recognised is not None
     assert (recognised.architecture, recognised.scale) == ("spandrel/Compact", 4)
     assert (recognised.hyper_parameters["num_feat"], recognised.hyper_parameters["num_conv"]) == ("64", "16")
@@ -197,8 +198,8 @@ def test_a_damaged_state_of_a_family_names_the_key(
     damaged = {name: value for name, value in compact.items() if name != key}
     if replaced is not None:
         damaged[key] = torch.zeros(replaced)
-    assert recognise(damaged) is None
-    miss = nearest_miss(damaged)
+    assert recognize(damaged) is None
+    miss = nearest_network(damaged)
     assert miss.name == COMPACT and any(key in entry for entry in chain(*miss.differences))
 
 
@@ -214,29 +215,29 @@ def test_a_damaged_state_of_a_family_names_the_key(
 )
 def test_a_state_that_asks_for_a_huge_network_is_not_built(compact: StateDict, claimed: StateDict) -> None:
     state = {**compact, **claimed}
-    assert recognise(state) is None
-    assert nearest_miss(state).name == COMPACT
+    assert recognize(state) is None
+    assert nearest_network(state).name == COMPACT
 
 
 @needs_spandrel
 def test_integer_weights_are_refused_by_key(compact: StateDict) -> None:
     integers = {**compact, "body.2.weight": compact["body.2.weight"].to(torch.int8)}
     with raises(WeightsError, found="body.2.weight", wanted="floating-point values"):
-        recognise(integers)
+        recognize(integers)
 
 
 @needs_spandrel
 def test_networks_for_another_purpose_are_refused_by_name() -> None:
     faces = {"toRGB.0.weight": torch.zeros(1), "stylegan_decoder.style_mlp.1.weight": torch.zeros(1)}
     with raises(WeightsError, found="GFPGAN"):
-        recognise(faces)
+        recognize(faces)
     with raises(WeightsError, found="LaMa"):
-        recognise({"model.model.1.bn_l.running_mean": torch.zeros(1)})
+        recognize({"model.model.1.bn_l.running_mean": torch.zeros(1)})
 
 
 @needs_spandrel
 def test_a_bundle_with_other_weights_than_it_says_is_refused(compact: StateDict) -> None:
-    recognised = recognise(compact)
+    recognised = recognize(compact)
     assert recognised is not None
     told = {**recognised.hyper_parameters, "num_feat": "64"}
     with raises(WeightsError, found={"num_feat": "8"}, wanted={"num_feat": "64"}):
@@ -257,10 +258,10 @@ def test_a_bundle_with_other_weights_than_it_says_is_refused(compact: StateDict)
 )
 def test_a_published_variant_names_its_family_and_the_keys_that_differ(file: str, family: str, missing: str) -> None:
     state = state_of(checkpoint(file))
-    assert recognise(state) is None
+    assert recognize(state) is None
     near = nearest_family(state)
     assert near is not None and (near.family, near.missing[0]) == (family, missing)
-    described = describe_unrecognised(state)
+    described = describe_unrecognized(state)
     assert family in described and missing in described
 
 
@@ -323,9 +324,9 @@ STRANGERS: Mapping[str, list[str]] = {
 @pytest.mark.parametrize("name", STRANGERS)
 def test_what_is_no_such_network_is_not_called_a_near_miss(name: str) -> None:
     state = {key: torch.zeros(1) for key in STRANGERS[name]}
-    assert recognise(state) is None
+    assert recognize(state) is None
     assert nearest_family(state) is None
-    assert nearest_miss(state).name == ""
+    assert nearest_network(state).name == ""
 
 
 @needs_spandrel

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.global_mean import GlobalMean
+from sr_edge.models.channel_attention import GlobalMean
 from sr_edge.models.macs import count_layer_macs
 from sr_edge.models.registry import count_parameters
 from sr_edge.models.stea import STEA

@@ -25,11 +25,11 @@ def _tokens_last(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor
 
 def test_values_and_gradients_are_those_of_the_direct_form() -> None:
     arguments = _arguments()
-    found, wanted = _tokens_last(*arguments), taylor_attention_direct(*arguments)
-    assert (found - wanted).abs().max() < 1e-10
-    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    actual, wanted = _tokens_last(*arguments), taylor_attention_direct(*arguments)
+    assert (actual - wanted).abs().max() < 1e-10
+    weights = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     pairs = zip(
-        torch.autograd.grad((found * weights).sum(), arguments),
+        torch.autograd.grad((actual * weights).sum(), arguments),
         torch.autograd.grad((wanted * weights).sum(), arguments),
         strict=True,
     )
@@ -41,9 +41,9 @@ def test_values_and_gradients_are_those_of_the_direct_form() -> None:
 def test_autocast_does_not_round_its_sums() -> None:
     arguments = _arguments(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        found = _tokens_last(*arguments)
-    assert found.dtype is torch.float32
-    assert (found - taylor_attention_direct(*arguments)).abs().max() < 1e-5
+        actual = _tokens_last(*arguments)
+    assert actual.dtype is torch.float32
+    assert (actual - taylor_attention_direct(*arguments)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("is_zero", ["q", "k"])

@@ -38,8 +38,8 @@ def test_one_pair_of_tokens_by_hand() -> None:
     v = torch.tensor([[[[1.0, 10.0], [3.0, 20.0]]]], dtype=torch.float64)
     towards, away = 1 + tau + tau**2 / 2, 1 - tau + tau**2 / 2
     wanted = (towards * v[0, 0, 0] + away * v[0, 0, 1]) / (towards + away)
-    found = taylor_attention_direct(q, k, v, torch.full((1, 1, 1, 1), tau, dtype=torch.float64))
-    torch.testing.assert_close(found[0, 0, 0], wanted, rtol=0, atol=1e-14)
+    actual = taylor_attention_direct(q, k, v, torch.full((1, 1, 1, 1), tau, dtype=torch.float64))
+    torch.testing.assert_close(actual[0, 0, 0], wanted, rtol=0, atol=1e-14)
 
 
 def test_weights_stay_positive_for_strongly_opposed_tokens() -> None:

@@ -13,18 +13,17 @@ from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import batch_from_frame
 from sr_edge.models import LoadedModel, build_network
-from sr_edge.models.channel_attention import Excitation
-from sr_edge.models.global_mean import GlobalMean
-from sr_edge.models.global_statistics import largest_change, statistics_of, tapped
+from sr_edge.models.channel_attention import Excitation, GlobalMean
+from sr_edge.models.global_statistics import combine_statistics, largest_change, recorded_statistics
 from sr_edge.models.tile_safety import (
     LARGEST_DB,
-    Reach,
-    measure_reach,
+    ReceptiveField,
+    measure_receptive_field,
     measure_statistics_change,
     measure_tile_needs,
     measured_size,
-    run_whole,
-    wave_frame,
+    run_untiled,
+    synthetic_frame,
     with_tile_needs,
 )
 from sr_edge.models.tiled import (
@@ -73,21 +72,21 @@ def loaded(network: nn.Module, overlap_px: int = OVERLAP_PX) -> LoadedModel:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_reach_of_blurs_is_their_number(count: int) -> None:
-    found = measure_reach(run_whole(Blurs(count), wave_frame(31, 40)))
-    assert found.reach_px == count
-    assert found.halo_px is not None
-    assert 1 <= found.halo_px <= count
+    actual = measure_receptive_field(run_untiled(Blurs(count), synthetic_frame(31, 40)))
+    assert actual.reach_px == count
+    assert actual.halo_px is not None
+    assert 1 <= actual.halo_px <= count
 
 
 def test_a_reach_up_to_the_edge_is_said_to_be_unknown() -> None:
-    assert measure_reach(run_whole(Blurs(8), wave_frame(11, 11))).reach_px is None
+    assert measure_receptive_field(run_untiled(Blurs(8), synthetic_frame(11, 11))).reach_px is None
 
 
 def test_statistics_are_held_while_the_reach_is_measured() -> None:
-    whole = run_whole(Centred(), wave_frame(24, 24))
-    assert measure_reach(whole) == Reach(0, 0)
+    whole = run_untiled(Centred(), synthetic_frame(24, 24))
+    assert measure_receptive_field(whole) == ReceptiveField(0, 0)
     assert measure_statistics_change(whole) > 0.01
-    assert measure_statistics_change(run_whole(Blurs(1), wave_frame(24, 24))) == 0.0
+    assert measure_statistics_change(run_untiled(Blurs(1), synthetic_frame(24, 24))) == 0.0
 
 
 def test_the_position_in_a_window_counts() -> None:
@@ -98,14 +97,14 @@ def test_the_position_in_a_window_counts() -> None:
             means = nn.functional.avg_pool2d(x, 8)
             return means.repeat_interleave(16, 2).repeat_interleave(16, 3)
 
-    assert measure_reach(run_whole(Windows(), wave_frame(48, 48))).reach_px == 7
-    whole = run_whole(Windows(), wave_frame(40, 40))
-    assert measure_reach(whole).reach_px == 4
-    assert measure_reach(whole, window_step_px=4).reach_px == 7
+    assert measure_receptive_field(run_untiled(Windows(), synthetic_frame(48, 48))).reach_px == 7
+    whole = run_untiled(Windows(), synthetic_frame(40, 40))
+    assert measure_receptive_field(whole).reach_px == 4
+    assert measure_receptive_field(whole, window_step_px=4).reach_px == 7
 
 
 def test_the_reach_is_measured_in_a_picture_as_high_as_one_window_period() -> None:
-    assert measure_reach(run_whole(Blurs(1), wave_frame(8, 24)), window_step_px=4).reach_px is None
+    assert measure_receptive_field(run_untiled(Blurs(1), synthetic_frame(8, 24)), window_step_px=4).reach_px is None
 
 
 @pytest.mark.parametrize("size", [(32, 32), (70, 45), (33, 100), (20, 90)])
@@ -119,28 +118,31 @@ def test_every_pixel_has_one_owner(size: tuple[int, int]) -> None:
     assert (owners == 1).all()
 
 
-def test_tiles_add_up_to_the_statistics_of_the_whole() -> None:
-    frame = wave_frame(70, 45)
+def test_tiles_add_up_to_the_combine_statistics_the_whole() -> None:
+    frame = synthetic_frame(70, 45)
     plan = plan_tiles(70, 45, TILE, OVERLAP_PX)
     batch = torch.from_numpy(batch_from_frame(frame))
     shares = []
     for (row, column), weights in zip(plan.places(), owned_weights(plan), strict=True):
-        with tapped(Centred(), None, weights), tapped(network := Centred(), None, weights) as heard:
+        with (
+            recorded_statistics(Centred(), None, weights),
+            recorded_statistics(network := Centred(), None, weights) as sums,
+        ):
             network(batch[..., row.start : row.start + 32, column.start : column.start + 32])
-        shares.append(heard)
-    torch.testing.assert_close(statistics_of(shares)[0], batch.mean((2, 3), keepdim=True))
+        shares.append(sums)
+    torch.testing.assert_close(combine_statistics(shares)[0], batch.mean((2, 3), keepdim=True))
 
 
 def test_given_statistics_answer_and_the_tap_comes_off() -> None:
     network, batch = Centred(), torch.rand(1, 3, 4, 4)
-    with tapped(network, (torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))):
+    with recorded_statistics(network, (torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))):
         steered = network(batch)
     torch.testing.assert_close(steered[..., ::2, ::2], 0.5 + 0.1 * batch**2)
     assert not torch.equal(network(batch), steered)
 
 
 def test_synchronous_statistics_make_tiles_exact() -> None:
-    needs = measure_tile_needs(loaded(Centred()), TILE, OVERLAP_PX, wave_frame(70, 45))
+    needs = measure_tile_needs(loaded(Centred()), TILE, OVERLAP_PX, synthetic_frame(70, 45))
     assert needs.synchronous_db is not None and needs.reference_db is not None
     assert needs.own_db < 40
     assert needs.own_db + 3 < needs.reference_db < needs.synchronous_db
@@ -149,12 +151,12 @@ def test_synchronous_statistics_make_tiles_exact() -> None:
 
 
 def test_a_network_of_single_pixels_is_whole_in_tiles() -> None:
-    needs = measure_tile_needs(loaded(Blurs(0)), TILE, OVERLAP_PX, wave_frame(70, 45))
+    needs = measure_tile_needs(loaded(Blurs(0)), TILE, OVERLAP_PX, synthetic_frame(70, 45))
     assert (needs.reach_px, needs.own_db) == (0, LARGEST_DB)
 
 
 def test_without_global_statistics_all_ways_are_one() -> None:
-    frame = wave_frame(70, 45)
+    frame = synthetic_frame(70, 45)
     needs = measure_tile_needs(loaded(Blurs(2)), TILE, OVERLAP_PX, frame)
     assert (needs.reference_db, needs.synchronous_db) == (None, None)
     assert 60 < needs.own_db < LARGEST_DB  # the fade gives a tile's outermost pixels a little weight
@@ -163,11 +165,11 @@ def test_without_global_statistics_all_ways_are_one() -> None:
 
 
 def test_a_picture_of_one_tile_is_its_own_reference() -> None:
-    frame = wave_frame(20, 30)
-    with torch.inference_mode(), tapped(network := Centred()) as heard:
+    frame = synthetic_frame(20, 30)
+    with torch.inference_mode(), recorded_statistics(network := Centred()) as sums:
         network(torch.from_numpy(batch_from_frame(frame)))
-    for found, wanted in zip(reference_statistics(Centred(), frame, TILE), statistics_of([heard]), strict=True):
-        torch.testing.assert_close(found, wanted)
+    for actual, wanted in zip(reference_statistics(Centred(), frame, TILE), combine_statistics([sums]), strict=True):
+        torch.testing.assert_close(actual, wanted)
 
 
 def briefly_trained(name: str, steps: int) -> nn.Module:
@@ -176,7 +178,7 @@ def briefly_trained(name: str, steps: int) -> nn.Module:
         torch.manual_seed(0)
         network = build_network(name, 2).train()
         optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-        sharp = torch.from_numpy(batch_from_frame(wave_frame(96, 96)))
+        sharp = torch.from_numpy(batch_from_frame(synthetic_frame(96, 96)))
         for step in range(steps):
             cut = sharp[..., step % 8 * 8 : step % 8 * 8 + 32, step % 5 * 12 : step % 5 * 12 + 32]
             loss = (network(nn.functional.avg_pool2d(cut, 2)) - cut).abs().mean()
@@ -190,18 +192,18 @@ def briefly_trained(name: str, steps: int) -> nn.Module:
 def test_briefly_trained_networks_are_whole_in_tiles(name: str, steps: int) -> None:
     """Each half of the picture has its own statistics; `steep` gates make more of them than brief training does."""
     network = briefly_trained(name, steps)
-    frame = wave_frame(48, 48)
+    frame = synthetic_frame(48, 48)
     frame[:, :24] //= 4
-    found = {}
+    actual = {}
     for steep in (1, 16):
         for layer in network.modules():
             if isinstance(layer, Excitation):
                 layer[0].weight.data.mul_(steep)  # type: ignore[operator]
         model = LoadedModel(network, ModelCard(name, 2, 0, multiple_px=4))
-        found[steep] = measure_tile_needs(model, TILE, OVERLAP_PX, frame)
-        assert found[steep].statistics_change > 0
-        assert (found[steep].synchronous_db or 0) >= 50
-    assert (found[16].synchronous_db or 0) > (found[16].reference_db or 0) > found[16].own_db + 2
+        actual[steep] = measure_tile_needs(model, TILE, OVERLAP_PX, frame)
+        assert actual[steep].statistics_change > 0
+        assert (actual[steep].synchronous_db or 0) >= 50
+    assert (actual[16].synchronous_db or 0) > (actual[16].reference_db or 0) > actual[16].own_db + 2
 
 
 def test_synchronous_statistics_are_the_whole_pictures() -> None:
@@ -209,10 +211,10 @@ def test_synchronous_statistics_are_the_whole_pictures() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network("labnet-tiny", 2)
-    frame = wave_frame(48, 48)
-    with torch.inference_mode(), tapped(network) as heard:
+    frame = synthetic_frame(48, 48)
+    with torch.inference_mode(), recorded_statistics(network) as sums:
         network(torch.from_numpy(batch_from_frame(frame)))
-    whole = statistics_of([heard])
+    whole = combine_statistics([sums])
     together = largest_change(synchronous_statistics(network, frame, TILE, 2, OVERLAP_PX), whole)
     assert together < 0.02
     assert largest_change(reference_statistics(network, frame, TILE), whole) > 2 * together

@@ -113,8 +113,8 @@ def test_the_network_is_its_equations(config: UPSConfig, size: tuple[int, int]) 
     picture = np.random.default_rng(0).random((*size, 3))
     wanted = reference({name: value.numpy() for name, value in network.state_dict().items()}, config, picture)
     with torch.inference_mode():
-        found = network(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
-    assert np.abs(found - wanted).max() <= 1e-12 * np.abs(wanted).max()
+        actual = network(torch.from_numpy(picture).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+    assert np.abs(actual - wanted).max() <= 1e-12 * np.abs(wanted).max()
 
 
 def blocks_of(network: nn.Module) -> list[UPSBlock]:

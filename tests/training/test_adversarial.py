@@ -12,6 +12,7 @@ from torch import nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models import build_network
+from sr_edge.models.registry import find_architecture
 from sr_edge.training import Recipe, TrainingProgress, train_model
 from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.data import CropSource, Originals, PairSet
@@ -42,15 +43,15 @@ def test_vgg19_has_torchvisions_keys_and_looks_before_activation() -> None:
         network = VGG19Features()
     keys = [key for key in network.state_dict() if key.endswith("weight")]
     assert keys == [f"features.{at}.weight" for at in (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)]
-    assert network.looked_at == [2, 7, 16, 25, 34] and len(WIDTHS) == 5
+    assert network.feature_indices == [2, 7, 16, 25, 34] and len(WIDTHS) == 5
 
 
 def test_features_are_those_of_the_file(vgg_file: Path) -> None:
     network = load_vgg19(vgg_file, SMALL)
     picture = torch.rand(1, 3, 16, 16)
     first = network.features[0]((picture - network.get_buffer("mean")) / network.get_buffer("deviation"))
-    found = network(picture)
-    assert torch.equal(found[0], first) and bool((found[1] < 0).any())
+    actual = network(picture)
+    assert torch.equal(actual[0], first) and bool((actual[1] < 0).any())
     assert perceptual_loss(network, picture, picture).item() == 0.0
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
@@ -83,7 +84,7 @@ def test_a_discriminator_learns_to_tell_originals(vgg_file: Path) -> None:
     gap = []
     for _ in range(30):
         gap.append((learner.discriminator(real) - learner.discriminator(made)).mean().item())
-        learner.learn(made, real)
+        learner.update(made, real)
     assert gap[-1] > gap[0] + 0.01
 
 
@@ -93,9 +94,17 @@ def test_realnet_gan_trains_and_continues_identically(pictures: Path, tmp_path: 
         return build_network("realnet-tiny", 2)
 
     def training(out: str, progress: Callable[[TrainingProgress], None] = lambda _: None) -> Training:
-        degradation = find_degradation("", network())
+        architecture, _ = find_architecture("realnet-tiny")
+        degradation = find_degradation("", architecture)
         crops = CropSource(Originals.from_folder(pictures, 2, 16), degradation)
-        return Training(crops, PairSet.from_folder(pictures, 2, degradation), tmp_path / out, RECIPE, progress)
+        return Training(
+            crops,
+            PairSet.from_folder(pictures, 2, degradation),
+            tmp_path / out,
+            RECIPE,
+            progress,
+            paired_input=architecture.paired_input,
+        )
 
     def kill(now: TrainingProgress) -> None:
         if now.step == 3:

@@ -11,14 +11,14 @@ import torch
 from sr_edge.errors import UnknownNameError
 from sr_edge.image_files import list_pictures
 from sr_edge.metrics import psnr_y_db
-from sr_edge.models import build_network
+from sr_edge.models.registry import ARCHITECTURES, Architecture, find_architecture
 from sr_edge.resize import downscale_bicubic, resize_bicubic
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.degradations import DEGRADATIONS, Degradation, find_degradation
 from sr_edge.training.degradations.blind_gaussian import (
     BLIND_GAUSSIAN,
     TEST_SIGMA_PX,
-    blur_and_reduce,
+    blur_and_downscale,
     gaussian8_sigmas_px,
 )
 from sr_edge.training.degradations.degradation import Frame
@@ -33,7 +33,7 @@ from sr_edge.training.degradations.realnet import PAIRED_REALNET, Chain, run_cha
 from tests.expected_errors import raises
 
 SET5_GAUSSIAN8_DB = {2: 30.36, 3: 27.53, 4: 25.87}
-each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda found: found.name)
+each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda actual: actual.name)
 
 
 def waves(side: int = 96) -> Frame:
@@ -59,7 +59,7 @@ def test_low_resolution_pictures_are_seeded_and_lie_where_the_original_does(
     clean = downscale_bicubic(hr, scale).astype(float)
     moved = {(y, x): np.roll(clean, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)}
     inner = (slice(2, -2), slice(2, -2))
-    errors = {by: float(np.abs(np.mean(drawn, 0) - found)[inner].mean()) for by, found in moved.items()}
+    errors = {by: float(np.abs(np.mean(drawn, 0) - actual)[inner].mean()) for by, actual in moved.items()}
     assert min(errors, key=lambda by: errors[by]) == (0, 0)
 
 
@@ -84,13 +84,13 @@ def test_set5_of_gaussian8_enlarged_by_bicubic(shared_data: Path, scale: int) ->
     """At the first and the last sigma and between, the mean lies where the module says."""
     pairs = PairSet.from_folder(shared_data / "test" / "set5" / "hr", scale, BLIND_GAUSSIAN).pairs
     assert len(pairs) == 8 * len(list_pictures(shared_data / "test" / "set5" / "hr"))
-    found = [psnr_y_db(resize_bicubic(pair.lr, scale), pair.hr, scale) for pair in pairs]
-    assert float(np.mean(found)) == pytest.approx(SET5_GAUSSIAN8_DB[scale], abs=0.01)
+    actual = [psnr_y_db(resize_bicubic(pair.lr, scale), pair.hr, scale) for pair in pairs]
+    assert float(np.mean(actual)) == pytest.approx(SET5_GAUSSIAN8_DB[scale], abs=0.01)
 
 
 def test_more_blur_leaves_less_detail() -> None:
     hr = generator().integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    contrasts = [float(blur_and_reduce(hr, 2, sigma).std()) for sigma in (0.2, 0.8, 1.6)]
+    contrasts = [float(blur_and_downscale(hr, 2, sigma).std()) for sigma in (0.2, 0.8, 1.6)]
     assert contrasts == sorted(contrasts, reverse=True) and contrasts[0] > 2 * contrasts[2]
 
 
@@ -123,8 +123,8 @@ def test_noise_has_the_strength_asked_for() -> None:
 @pytest.mark.parametrize("add", [add_gaussian_noise, add_poisson_noise])
 def test_gray_noise_is_the_same_in_all_channels(add: object) -> None:
     gray = np.full((16, 16, 3), 0.5, np.float32)
-    found = add(gray, 5.0, True, generator())  # type: ignore[operator]
-    assert np.array_equal(found[..., 0], found[..., 1]) and not np.array_equal(found[..., 0], gray[..., 0])
+    actual = add(gray, 5.0, True, generator())  # type: ignore[operator]
+    assert np.array_equal(actual[..., 0], actual[..., 1]) and not np.array_equal(actual[..., 0], gray[..., 0])
 
 
 def test_jpeg_of_lower_quality_loses_more() -> None:
@@ -150,21 +150,26 @@ def test_realnets_pair_is_two_pictures_or_twice_the_same() -> None:
     ("name", "wanted"), [("labnet-tiny", "blind-gaussian"), ("realnet-tiny", "realnet"), ("convnet-tiny", "bicubic")]
 )
 def test_a_network_gets_its_papers_degradation_unless_told_otherwise(name: str, wanted: str) -> None:
-    network = build_network(name, 4)
-    assert find_degradation("", network).name == wanted
-    assert find_degradation("bicubic", network).name == "bicubic"
+    architecture, _ = find_architecture(name)
+    assert find_degradation("", architecture).name == wanted
+    assert find_degradation("bicubic", architecture).name == "bicubic"
     with raises(UnknownNameError, found="gaussian", wanted=[degradation.name for degradation in DEGRADATIONS]):
-        find_degradation("gaussian", network)
+        find_degradation("gaussian", architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)
+def test_the_published_degradation_of_every_architecture_is_available(architecture: Architecture) -> None:
+    assert find_degradation("", architecture).name == architecture.published_degradation
 
 
 def test_only_realnet_is_given_pairs() -> None:
-    assert find_degradation("realnet", build_network("realnet-tiny", 4)) is PAIRED_REALNET
-    lr = find_degradation("realnet", build_network("labnet-tiny", 4)).degrade(waves(), 4, generator())
+    assert find_degradation("realnet", find_architecture("realnet-tiny")[0]) is PAIRED_REALNET
+    lr = find_degradation("realnet", find_architecture("labnet-tiny")[0]).degrade(waves(), 4, generator())
     assert lr.shape == (24, 24, 3)
 
 
 def test_realnet_may_be_given_one_picture() -> None:
-    one = find_degradation("realnet-one-picture", build_network("realnet-tiny", 4))
+    one = find_degradation("realnet-one-picture", find_architecture("realnet-tiny")[0])
     assert one.degrade(waves(), 4, generator()).shape == (24, 24, 3)
     assert np.array_equal(one.test_pictures(waves(), 4, 3)[""], PAIRED_REALNET.test_pictures(waves(), 4, 3)[""])
 
@@ -175,12 +180,12 @@ def test_a_drawn_crop_has_no_borders_of_its_own(scale: int) -> None:
 
     class Widest(type(BLIND_GAUSSIAN)):  # type: ignore[misc]
         def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
-            return blur_and_reduce(hr, scale, float(scale))
+            return blur_and_downscale(hr, scale, float(scale))
 
     hr = generator().integers(0, 256, (60 * scale, 60 * scale, 3), dtype=np.uint8)
     source = CropSource(Originals((("a", hr),), scale), Widest())
     lr, _ = source.batch(0, 8, 12, seed=1)
-    whole = torch.from_numpy(blur_and_reduce(hr, scale, float(scale))).permute(2, 0, 1).float() / 255
+    whole = torch.from_numpy(blur_and_downscale(hr, scale, float(scale))).permute(2, 0, 1).float() / 255
     turned = [torch.rot90(f, k, (1, 2)) for f in (whole, whole.flip(2)) for k in range(4)]
     places = torch.cat(
         [frame.unfold(1, 12, 1).unfold(2, 12, 1).permute(1, 2, 0, 3, 4).flatten(0, 1) for frame in turned]

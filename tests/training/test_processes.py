@@ -15,7 +15,7 @@ from sr_edge.errors import UsageError
 from sr_edge.models import build_network
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.loop import CHECKPOINT
-from sr_edge.training.processes import Processes, joined_processes
+from sr_edge.training.processes import Processes, join_processes
 from tests.expected_errors import raises
 
 RECIPE = '{"steps": 4, "patch_px": 16, "mixed_precision": false, "validate_every": 4, "ema_decay": 0.5}'
@@ -52,9 +52,9 @@ def test_a_batch_that_cannot_be_shared() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there() -> None:
-    with raises(UsageError, found="cuda", wanted="cpu"), joined_processes("cuda"):
+    with raises(UsageError, found="cuda", wanted="cpu"), join_processes("cuda"):
         pass
-    with raises(UsageError, found="tpu", wanted=("cpu", "cuda")), joined_processes("tpu"):
+    with raises(UsageError, found="tpu", wanted=("cpu", "cuda")), join_processes("tpu"):
         pass
 
 

@@ -25,6 +25,7 @@ from sr_edge.errors import FrameError, TrainingError, TrainingInterrupted, Unkno
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import build_network, model_names
+from sr_edge.models.swin import initialize_swin
 from sr_edge.resize import resize_bicubic
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.checkpoint import ENTRIES, REMEDY, WANTED
@@ -34,7 +35,6 @@ from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Training, TrainingProgres
 from sr_edge.training.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.run import CURVE
-from sr_edge.training.start import initialize_as_bicubic
 from sr_edge.training.validation import mean_psnr_db
 from tests.expected_errors import raises
 
@@ -181,18 +181,18 @@ def test_the_loss_of_pixels_is_the_sum_of_its_parts() -> None:
 
 
 def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
-    found, absolute = (
+    actual, absolute = (
         train_model(
             "convnet-tiny", 2, pictures, pictures, tmp_path / str(l2), replace(RECIPE, l1_weight=1 - l2, l2_weight=l2)
         )
         for l2 in (1.0, 0.0)
     )
-    assert found.recipe.l2_weight == 1.0 and found.recipe.l1_weight == 0.0
-    assert found.weights.read_bytes() != absolute.weights.read_bytes()
+    assert actual.recipe.l2_weight == 1.0 and actual.recipe.l1_weight == 0.0
+    assert actual.weights.read_bytes() != absolute.weights.read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("content", "found", "wanted"),
+    ("content", "actual", "wanted"),
     [
         (b"PK damaged", None, WANTED),
         (b"hello\n", None, WANTED),
@@ -205,7 +205,7 @@ def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_is_named(
-    pictures: Path, tmp_path: Path, content: object, found: object, wanted: object
+    pictures: Path, tmp_path: Path, content: object, actual: object, wanted: object
 ) -> None:
     path = tmp_path / CHECKPOINT
     if content is None:
@@ -214,7 +214,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with raises(TrainingError, found=found or path, wanted=wanted, remedy=REMEDY) as caught:
+    with raises(TrainingError, found=actual or path, wanted=wanted, remedy=REMEDY) as caught:
         train(network(), training(pictures, tmp_path))
     assert str(path) in caught.value.problem
 
@@ -249,12 +249,12 @@ def test_a_checkpoint_that_does_not_tell_what_it_was_begun_from_is_continued(pic
     path = tmp_path / "out" / CHECKPOINT
     content = torch.load(path, weights_only=True)
     torch.save({name: content[name] for name in ENTRIES}, path)
-    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "a"}))
+    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "a"}))
     assert parts.steps == 6
     first, second = load_file(whole), load_file(parts.weights)
     assert all(torch.equal(first[key], second[key]) for key in first)
     with raises(TrainingError, found=["data"]):
-        train(network(), replace(training(pictures, tmp_path / "out"), begun_from={"data": "b"}))
+        train(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "b"}))
 
 
 def test_a_finished_training_gives_its_weights_again(pictures: Path, tmp_path: Path) -> None:
@@ -415,14 +415,14 @@ def test_small_pictures_to_validate_on_are_skipped_and_told_before_the_first_ste
     assert report.skipped_validation == () and set(report.psnr_db) == {"0.png", "1.png", "2.png"}
     write_picture(pictures / "3.png", Picture(np.zeros((5, 9, 3), np.uint8)))
     (skipped,) = PairSet.from_folder(pictures, 2).skipped
-    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed to validate on")
+    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed for validation")
     out = tmp_path / "taylor"
     with raises(UsageError, found=16, wanted=25):
         train_model("taylor-swinir-tiny", 2, pictures, pictures, out, RECIPE)
     recipe = replace(RECIPE, steps=1, patch_px=32)
     report = train_model("taylor-swinir-tiny", 2, pictures, pictures, out, recipe)
     assert set(report.psnr_db) == {"0.png", "1.png"} and len(report.skipped_validation) == 2
-    assert "2.png is 20x20 pixels; 50x50 are needed to validate on" in report.skipped_validation[0]
+    assert "2.png is 20x20 pixels; 50x50 are needed for validation" in report.skipped_validation[0]
 
 
 def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,14 +440,14 @@ def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.Mon
 def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
     originals = Originals.from_folder(pictures, 2, 16)
     assert len(originals.pictures) == 2
-    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed to learn from")
+    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed for training")
 
 
 @pytest.mark.parametrize("kind", ["empty", "broken"])
 def test_folders_without_a_usable_picture(tmp_path: Path, kind: str) -> None:
     if kind == "broken":
         (tmp_path / "a.png").write_bytes(b"no picture")
-    with raises(TrainingError, found=tmp_path, wanted="pictures to validate on") as caught:
+    with raises(TrainingError, found=tmp_path, wanted="images for validation") as caught:
         PairSet.from_folder(tmp_path, 2)
     assert ("a.png" in caught.value.problem) is (kind == "broken")
 
@@ -467,11 +467,11 @@ def test_what_is_refused_leaves_no_folder(pictures: Path, tmp_path: Path) -> Non
     assert not out.parent.exists()
 
 
-@pytest.mark.parametrize(("empty", "purpose"), [("data", "to learn from"), ("val", "to validate on")])
+@pytest.mark.parametrize(("empty", "purpose"), [("data", "for training"), ("val", "for validation")])
 def test_the_error_tells_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
     folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
     (tmp_path / empty).mkdir()
-    with raises(TrainingError, found=tmp_path / empty, wanted=f"pictures {purpose}"):
+    with raises(TrainingError, found=tmp_path / empty, wanted=f"images {purpose}"):
         train_model("convnet-tiny", 2, folders["data"], folders["val"], tmp_path / "out", RECIPE)
 
 
@@ -526,11 +526,11 @@ def test_the_report_measures_the_written_weights(pictures: Path, tmp_path: Path)
 def test_a_transformer_starts_as_a_bicubic_enlarger(name: str, scale: int) -> None:
     torch.manual_seed(0)
     student = build_network(name, scale)
-    initialize_as_bicubic(student)
+    initialize_swin(student)
     student.get_parameter("upsample.0.weight").data[:, 27:] = 0  # its small random part
     picture = torch.rand(1, 3, 48, 48)
     with torch.inference_mode():
-        found = student(picture)[0].permute(1, 2, 0).numpy()
+        actual = student(picture)[0].permute(1, 2, 0).numpy()
     bicubic = resize_bicubic(picture[0].permute(1, 2, 0).numpy(), scale)
     inside = slice(2 * scale, -2 * scale)  # zeros lie around the picture
-    assert np.abs(found - bicubic)[inside, inside].max() < 1e-5
+    assert np.abs(actual - bicubic)[inside, inside].max() < 1e-5

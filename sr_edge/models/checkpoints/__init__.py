@@ -1,12 +1,12 @@
-"""Checkpoints as people share them: read without running their code, in every usual layout."""
+"""Reads published checkpoints in every usual layout, without executing code that they contain."""
 
-from sr_edge.models.checkpoints.blending import Blend, blended
+from sr_edge.models.checkpoints.blending import Blend, blend_weights
 from sr_edge.models.checkpoints.reader import (
     SUFFIXES,
     Candidate,
     Checkpoint,
     StateDict,
-    StateSet,
+    WeightSet,
     read_checkpoint,
     read_weights,
 )
@@ -19,8 +19,8 @@ __all__ = [
     "Checkpoint",
     "ScriptNetwork",
     "StateDict",
-    "StateSet",
-    "blended",
+    "WeightSet",
+    "blend_weights",
     "read_checkpoint",
     "read_weights",
 ]

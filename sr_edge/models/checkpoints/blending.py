@@ -1,4 +1,4 @@
-"""Two or more checkpoints of one network as one: between a strong and a weak denoiser lies any strength."""
+"""Blends checkpoints of one network by a weighted sum, for example for any strength between two denoisers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.models.checkpoints.bounds import shown
+from sr_edge.models.checkpoints.bounds import printable
 from sr_edge.models.checkpoints.numbers import float_keys, require_finite
 from sr_edge.models.checkpoints.reader import Candidate, Checkpoint, StateDict, read_checkpoint
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Another checkpoint, and its share of every weight, from 0 to 1."""
+    """A checkpoint to blend with another one, and its share of every weight, from 0 to 1."""
 
     path: Path
     share: float
@@ -30,7 +30,7 @@ class Blend:
 
     @classmethod
     def parse(cls, text: str) -> Blend:
-        """Reads FILE=SHARE; raises UsageError for anything else."""
+        """Parses FILE=SHARE; raises UsageError for anything else."""
         name, _, number = text.rpartition("=")
         share: float | None
         try:
@@ -52,28 +52,28 @@ class Blended:
     """The weighted sum of checkpoints.
 
     Args:
-        state: its values.
-        described: a sentence that says what it was made from.
+        state: the blended values.
+        description: the files and their shares, as text.
         others: the checkpoints that were added.
     """
 
     state: StateDict
-    described: str
+    description: str
     others: tuple[Checkpoint, ...]
 
 
-def blended(taken: Candidate, state: StateDict, others: Sequence[Blend]) -> Blended:
-    """The weighted sum of checkpoints.
+def blend_weights(candidate: Candidate, state: StateDict, others: Sequence[Blend]) -> Blended:
+    """Blends weights with other checkpoints.
 
     Args:
-        taken: the weights that fit the network.
-        state: their values; they have the share that the others leave.
-        others: checkpoints with the same keys and shapes. Whole numbers, such as counters, are those of `taken`.
+        candidate: the weights that fit the network.
+        state: their values, whose share is 1 minus those of the others.
+        others: checkpoints with the same keys and shapes. Integers, such as counters, are those of `candidate`.
 
     Raises:
-        UsageError: the shares are more than 1 in all.
-        WeightsError: a checkpoint is unreadable, has other keys, shapes or whole numbers in the place of floats, or
-            holds NaN or infinite values.
+        UsageError: the shares add up to more than 1.
+        WeightsError: a checkpoint is unreadable, has other keys, shapes or integers in the place of floats, or
+            contains NaN or infinite values.
     """
     blended_share = sum(other.share for other in others)
     own_share = 1 - blended_share
@@ -84,49 +84,50 @@ def blended(taken: Candidate, state: StateDict, others: Sequence[Blend]) -> Blen
             wanted=(0, 1),
             remedy="choose shares that add up to 1 at most",
         )
-    learnt = float_keys(state)
-    require_finite(state, str(taken.set.path), learnt)
-    sums = {**state, **{key: state[key] * max(own_share, 0.0) for key in learnt}}
-    described = [f"{max(own_share, 0.0):g} of {taken.set.path.name}"]
+    learned = float_keys(state)
+    require_finite(state, str(candidate.set.path), learned)
+    sums = {**state, **{key: state[key] * max(own_share, 0.0) for key in learned}}
+    descriptions = [f"{max(own_share, 0.0):g} of {candidate.set.path.name}"]
     checkpoints = []
     for other in others:
         checkpoint = read_checkpoint(other.path)
-        added = _matching(checkpoint, taken).load()
-        require_finite(added, str(other.path), learnt)
-        for key in learnt:
+        added = _matching(checkpoint, candidate).load()
+        require_finite(added, str(other.path), learned)
+        for key in learned:
             sums[key] += added[key] * other.share
-        described.append(f"{other.share:g} of {other.path.name} (SHA-256 {checkpoint.sha256})")
+        descriptions.append(f"{other.share:g} of {other.path.name} (SHA-256 {checkpoint.sha256})")
         checkpoints.append(checkpoint)
-    return Blended(sums, f"blended: {', '.join(described)}", tuple(checkpoints))
+    return Blended(sums, f"blended: {', '.join(descriptions)}", tuple(checkpoints))
 
 
-def _matching(checkpoint: Checkpoint, taken: Candidate) -> Candidate:
-    """The first weights of a checkpoint with the keys, shapes and kinds of `taken`; raises WeightsError for none."""
-    wanted = _kinds(taken)
+def _matching(checkpoint: Checkpoint, candidate: Candidate) -> Candidate:
+    """The first weights of a checkpoint with the keys, shapes and kinds of `candidate`; WeightsError if none."""
+    wanted = _kinds(candidate)
     candidates = list(checkpoint.candidates())
-    nearest = min(candidates, key=lambda found: len(_kinds(found).items() ^ wanted.items()))
+    nearest = min(candidates, key=lambda each: len(_kinds(each).items() ^ wanted.items()))
     if _kinds(nearest) != wanted:
-        raise _not_blendable(nearest, taken)
+        raise _not_blendable(nearest, candidate)
     return nearest
 
 
 def _kinds(candidate: Candidate) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Shapes, and whether they are of floats: which precision they have makes no difference."""
-    return {key: (tuple(tensor.shape), tensor.is_floating_point()) for key, tensor in candidate.outline.items()}
+    """Shapes, and whether the values are floats; their precision makes no difference."""
+    return {key: (tuple(tensor.shape), tensor.is_floating_point()) for key, tensor in candidate.meta_state.items()}
 
 
-def _not_blendable(nearest: Candidate, taken: Candidate) -> WeightsError:
-    ours, theirs = _kinds(taken), _kinds(nearest)
-    key = next(key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key))
-    was, wanted = _described(nearest, key), _described(taken, key)
+def _not_blendable(nearest: Candidate, candidate: Candidate) -> WeightsError:
+    expected, actual = _kinds(candidate), _kinds(nearest)
+    key = next(key for key in (*expected, *actual) if expected.get(key) != actual.get(key))
+    actual_tensor, expected_tensor = _describe_tensor(nearest, key), _describe_tensor(candidate, key)
     return WeightsError(
-        f"{nearest.set.path} cannot be blended with {taken.set.path}: {shown(key)} is {was} instead of {wanted}",
-        found={key: was},
-        wanted={key: wanted},
+        f"{nearest.set.path} cannot be blended with {candidate.set.path}: {printable(key)} is {actual_tensor} "
+        f"instead of {expected_tensor}",
+        found={key: actual_tensor},
+        wanted={key: expected_tensor},
         remedy="blend checkpoints of one network",
     )
 
 
-def _described(candidate: Candidate, key: str) -> str:
-    tensor = candidate.outline.get(key)
+def _describe_tensor(candidate: Candidate, key: str) -> str:
+    tensor = candidate.meta_state.get(key)
     return "absent" if tensor is None else f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"

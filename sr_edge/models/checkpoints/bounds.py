@@ -1,4 +1,4 @@
-"""How much a checkpoint may hold, and the one border at which readers' exceptions become one line."""
+"""Limits on the contents of a checkpoint, and the conversion of readers' exceptions into errors of one line."""
 
 from __future__ import annotations
 
@@ -17,47 +17,45 @@ MAX_TENSORS = 20_000
 """In one set of weights."""
 
 MAX_CANDIDATES = 64
-"""Ways to read a file that are compared with networks, in all sets together."""
+"""Candidates of a file that are compared with networks, over all sets together."""
 
 MAX_NAME = 1024
 """Characters in a key, a class or the key of a storage."""
 
 MAX_DIMENSIONS = 16
 
-GROWTH = 8
-"""How much larger the float32 tensors of a set may be than the whole file: 4 for float8, twice for tied weights."""
+MAX_EXPANSION = 8
+"""Largest ratio of the float32 tensors of a set to the whole file: 4 for float8, times 2 for tied weights."""
 
-SLACK_BYTES = 1 << 26
-"""What they may be larger beside that: small buffers are often stored as expanded views."""
+EXPANSION_ALLOWANCE_BYTES = 1 << 26
+"""Additional bytes that are allowed, since small buffers are often stored as expanded views."""
 
 MAX_MESSAGE = 200
 
 COPY_AGAIN = "copy the file again"
 SAVE_STATE_DICT = "save the state_dict of the network alone, and give that file"
 TAKE_FLOAT = "take the floating-point checkpoint that it was made from"
-"""Remedies that several messages share."""
+"""Remedies that several error messages share."""
 
 READABLE = "a checkpoint of PyTorch or safetensors"
 
 
-class Unreadable(WeightsError):
-    """What is wrong with a checkpoint; its problem is a clause that follows the path of the file ("is empty")."""
+class UnreadableCheckpoint(WeightsError):
+    """A fault of a checkpoint; its problem is a clause that follows the path of the file ("is empty")."""
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever a reader raises in this block becomes a WeightsError of one line that begins with the path.
+def reporting_read_errors(path: Path) -> Iterator[None]:
+    """Converts any exception of a reader in this block into a WeightsError of one line that begins with the path.
 
-    torch's and safetensors' readers raise whatever a damaged file leads them to, RecursionError, IndexError and
-    struct.error among others, so that no list of them is complete.
+    The readers of torch and safetensors may raise anything for a damaged file, RecursionError, IndexError and
+    struct.error among others, so that a list of exception types would be incomplete.
     """
     try:
         yield
-    except Unreadable as error:
-        refused = path if error.found is None else error.found
-        raise WeightsError(
-            f"{path} {error.problem}", found=refused, wanted=error.wanted, remedy=error.remedy
-        ) from error
+    except UnreadableCheckpoint as error:
+        value = path if error.found is None else error.found
+        raise WeightsError(f"{path} {error.problem}", found=value, wanted=error.wanted, remedy=error.remedy) from error
     except SrEdgeError:
         raise
     except OSError as error:
@@ -83,22 +81,22 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of what an exception says, on one line; its type where it says nothing."""
-    # A KeyError is only what a reader stumbled over, such as "101".
+    """The first line of an exception's message; its type where the message is empty."""
+    # The message of a KeyError is only the missing key, such as "101".
     text = "" if isinstance(error, KeyError) else str(error).strip()
-    return shown(text.partition("\n")[0]) or type(error).__name__
+    return printable(text.partition("\n")[0]) or type(error).__name__
 
 
-def shown(text: str) -> str:
-    """A text from a file or a library as part of a message: on one line, not too long, without control characters."""
+def printable(text: str) -> str:
+    """Text from a file or a library for a message: on one line, shortened, without control characters."""
     line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "..."
 
 
 def require_short(key: str | bytes) -> None:
-    """Raises Unreadable for a key that no network has: what is done with keys can take the square of their length."""
+    """Raises UnreadableCheckpoint for a key longer than MAX_NAME, since processing can be quadratic in its length."""
     if len(key) > MAX_NAME:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             f"contains a key of {len(key):,} characters, more than the limit of {MAX_NAME:,}",
             found=len(key),
             wanted=MAX_NAME,
@@ -107,13 +105,19 @@ def require_short(key: str | bytes) -> None:
 
 
 def require_bounded(elements: int, file_bytes: int, name: str) -> None:
-    """Raises Unreadable where tensors, as float32, are out of all proportion to the file that they are stored in."""
+    """Raises UnreadableCheckpoint where tensors, as float32, would be far larger than the file that contains them.
+
+    Args:
+        elements: number of elements of all tensors of a set.
+        file_bytes: size of the file.
+        name: name of the set; empty for the top level of the file.
+    """
     needed = 4 * elements
-    if needed > GROWTH * file_bytes + SLACK_BYTES:
-        raise Unreadable(
+    if needed > MAX_EXPANSION * file_bytes + EXPANSION_ALLOWANCE_BYTES:
+        raise UnreadableCheckpoint(
             f"describes tensors of {needed / 1e9:,.1f} GB in {name or 'its top level'}, but is a file of only "
             f"{file_bytes:,} bytes",
             found=needed,
-            wanted=GROWTH * file_bytes + SLACK_BYTES,
+            wanted=MAX_EXPANSION * file_bytes + EXPANSION_ALLOWANCE_BYTES,
             remedy="save the state_dict with contiguous tensors",
         )

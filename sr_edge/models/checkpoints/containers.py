@@ -1,4 +1,4 @@
-"""The files that tensors are stored in: torch's zip archives, its older format, plain pickles, and safetensors."""
+"""Readers of the file formats of tensors: torch's zip archives, its older format, plain pickles, and safetensors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sr_edge.models.checkpoints.bounds import (
     COPY_AGAIN,
-    GROWTH,
+    EXPANSION_ALLOWANCE_BYTES,
+    MAX_EXPANSION,
     MAX_NAME,
     MAX_PICKLE_BYTES,
     SAVE_STATE_DICT,
-    SLACK_BYTES,
-    Unreadable,
+    UnreadableCheckpoint,
 )
 from sr_edge.models.checkpoints.pickled import Interpreter
 from sr_edge.models.checkpoints.stored import TENSOR_BUILDERS, Storage, StoredTensor, storage_dtype
@@ -38,7 +38,7 @@ _SAFETENSORS_TYPES = {
 
 
 def read_range(path: Path, offset: int, count: int) -> bytes:
-    """`count` bytes of a file; raises Unreadable where it is shorter."""
+    """Reads `count` bytes from `offset`; raises UnreadableCheckpoint where the file is shorter."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(offset)
@@ -48,8 +48,8 @@ def read_range(path: Path, offset: int, count: int) -> bytes:
     return data
 
 
-def _cut_short(size: int, needed: int) -> Unreadable:
-    return Unreadable(
+def _cut_short(size: int, needed: int) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(
         f"was cut short: it has {size:,} bytes, and its tensors end at {needed:,}",
         found=size,
         wanted=needed,
@@ -58,10 +58,13 @@ def _cut_short(size: int, needed: int) -> Unreadable:
 
 
 class ZipArchive:
-    """A zip archive of torch, whose entries have a folder in common.
+    """A zip archive of torch, whose entries share a folder.
+
+    Args:
+        path: the file.
 
     Raises:
-        Unreadable: the archive would unpack to much more than the file holds.
+        UnreadableCheckpoint: the archive would unpack to far more bytes than the file has.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,9 +73,9 @@ class ZipArchive:
             self._entries = {info.filename: info for info in archive.infolist()}
         size = path.stat().st_size
         unpacked = sum(info.file_size for info in self._entries.values())
-        limit = GROWTH * size + SLACK_BYTES
+        limit = MAX_EXPANSION * size + EXPANSION_ALLOWANCE_BYTES
         if unpacked > limit:
-            raise Unreadable(
+            raise UnreadableCheckpoint(
                 f"would unpack to {unpacked / 1e9:,.1f} GB, but is a file of only {size:,} bytes",
                 found=unpacked,
                 wanted=limit,
@@ -83,14 +86,14 @@ class ZipArchive:
         self.folder = min(pickles, key=len).removesuffix("data.pkl") if pickles else ""
 
     def names(self) -> list[str]:
-        """The entries, without the folder that they have in common."""
+        """The names of the entries, without the folder that they share."""
         return [name.removeprefix(self.folder) for name in self._entries]
 
     def entry(self, name: str, limit: int = MAX_PICKLE_BYTES) -> bytes:
-        """A whole entry; raises Unreadable for one of more than `limit` bytes."""
+        """Reads a whole entry; raises UnreadableCheckpoint for one of more than `limit` bytes."""
         info = self._entries[self.folder + name]
         if info.file_size > limit:
-            raise Unreadable(
+            raise UnreadableCheckpoint(
                 f"contains an entry {name} of {info.file_size:,} bytes, more than the limit of {limit:,}",
                 found=info.file_size,
                 wanted=limit,
@@ -99,12 +102,12 @@ class ZipArchive:
         return self._range(info, 0, info.file_size)
 
     def storage(self, identity: object) -> Storage:
-        """The storage that a persistent id ("storage", class, key, device, elements) names."""
+        """The storage to which the persistent id ("storage", class, key, device, elements) refers."""
         kind, key, elements = _storage_identity(identity)
         dtype = storage_dtype(kind)
         info = self._entries.get(f"{self.folder}data/{key}")
         if info is None or info.file_size < elements * dtype.itemsize:
-            raise Unreadable(
+            raise UnreadableCheckpoint(
                 f"lacks the bytes of its storage {key}",
                 found=0 if info is None else info.file_size,
                 wanted=elements * dtype.itemsize,
@@ -115,14 +118,14 @@ class ZipArchive:
     def _range(self, info: zipfile.ZipInfo, offset: int, count: int) -> bytes:
         if info.compress_type != zipfile.ZIP_STORED:
             return self._whole(info)[offset : offset + count]
-        # Read in place: zipfile insists on check sums, which torch can be told to leave out.
+        # Read directly: zipfile requires CRC-32 checksums, which torch can be configured to omit.
         header = read_range(self.path, info.header_offset, _LOCAL_HEADER_BYTES)
         name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
         begin = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
         return read_range(self.path, begin + offset, count)
 
     def _whole(self, info: zipfile.ZipInfo) -> bytes:
-        """A compressed entry; the last one is kept, as thousands of tensors can be views of one storage."""
+        """A compressed entry, unpacked; the last one is cached, since many tensors can be views of one storage."""
         if self._unpacked[0] != info.filename:
             with zipfile.ZipFile(self.path) as archive:
                 self._unpacked = info.filename, archive.read(info)
@@ -130,9 +133,9 @@ class ZipArchive:
 
 
 def read_zip(archive: ZipArchive) -> object:
-    """What `torch.save` stored in a zip archive, with descriptions in the place of tensors."""
+    """Reads what `torch.save` stored in a zip archive; tensors become `StoredTensor` descriptions."""
     if "byteorder" in archive.names() and archive.entry("byteorder").strip() == b"big":
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "was written on a big-endian machine",
             found="big",
             wanted="little",
@@ -142,29 +145,29 @@ def read_zip(archive: ZipArchive) -> object:
 
 
 def read_stream(path: Path) -> object:
-    """What torch before 1.6, or `pickle.dump`, stored, with descriptions in the place of tensors.
+    """Reads what torch before 1.6, or `pickle.dump`, stored; tensors become `StoredTensor` descriptions.
 
-    torch's older format is a row of pickles (a magic number, a version, facts about the machine, the object, the keys
-    of the storages), and behind them each storage: its number of elements as int64, then its bytes.
+    torch's older format is a sequence of pickles (a magic number, a version, properties of the machine, the object, the
+    keys of the storages), followed by each storage: its number of elements as int64, then its bytes.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         stream = cast("IO[bytes]", mapped)
-        first = _plain(stream)
+        first = _read_pickle(stream)
         if first != LEGACY_MAGIC:
             return first
-        _plain(stream), _plain(stream)
+        _read_pickle(stream), _read_pickle(stream)
         storages = _LegacyStorages(path)
         root = Interpreter(TENSOR_BUILDERS, storages.storage).read(stream)
-        storages.locate(_plain(stream), mapped.tell())
+        storages.locate(_read_pickle(stream), mapped.tell())
         return root
 
 
-def _plain(stream: IO[bytes]) -> object:
+def _read_pickle(stream: IO[bytes]) -> object:
     return Interpreter(TENSOR_BUILDERS, _no_storage).read(stream)
 
 
 def _no_storage(_: object) -> object:
-    raise Unreadable(
+    raise UnreadableCheckpoint(
         "is a pickle that refers to tensors stored outside of it",
         wanted="a file written by torch.save",
         remedy="write it with torch.save",
@@ -172,7 +175,7 @@ def _no_storage(_: object) -> object:
 
 
 class _LegacyStorages:
-    """Storages of the older format; where their bytes are is known only after the pickle was read."""
+    """Storages of the older format; the offsets of their bytes are known only after the pickle was read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -188,7 +191,7 @@ class _LegacyStorages:
         view = identity[5] if isinstance(identity, tuple) and len(identity) > 5 else None
         first, count = (view[1], view[2]) if isinstance(view, tuple) else (0, elements)
         if not 0 <= first <= first + count <= elements:
-            raise Unreadable(
+            raise UnreadableCheckpoint(
                 "contains a view that reaches beyond its storage",
                 found=(first, count),
                 wanted=(0, elements),
@@ -197,7 +200,7 @@ class _LegacyStorages:
         return Storage(dtype, count, partial(self._range, key, first * dtype.itemsize))
 
     def locate(self, keys: object, position: int) -> None:
-        """Finds the storages, which follow each other from `position` on in the order of `keys`."""
+        """Computes the offsets of the storages, which follow each other from `position` in the order of `keys`."""
         size = self._path.stat().st_size
         for key in map(_storage_key, keys if isinstance(keys, list) else []):
             position += 8
@@ -212,23 +215,23 @@ class _LegacyStorages:
 
 def _storage_identity(identity: object) -> tuple[object, str, int]:
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] not in ("storage", b"storage"):
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "refers to an object outside of its pickle that is not a storage of a tensor",
             wanted="the storage of a tensor",
             remedy=SAVE_STATE_DICT,
         )
     _, kind, key, _, elements = identity[:5]
     if type(elements) is not int or elements < 0:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "contains a storage without a valid size", wanted="a size in elements, at least 0", remedy=COPY_AGAIN
         )
     return kind, _storage_key(key), elements
 
 
 def _storage_key(key: object) -> str:
-    """The text of a nested tuple, as a key could be, can be longer than any memory."""
+    """The key as text. Types other than str and int are refused: the text of nested tuples can exceed any memory."""
     if type(key) not in (str, int) or (isinstance(key, str) and len(key) > MAX_NAME):
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "contains a storage without a valid key",
             wanted=f"a key of at most {MAX_NAME:,} characters",
             remedy=COPY_AGAIN,
@@ -237,9 +240,9 @@ def _storage_key(key: object) -> str:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, object], dict[str, str]]:
-    """The tensors of a safetensors file, as descriptions, and its metadata."""
+    """Reads a safetensors file: descriptions of its tensors, and its metadata."""
     with safe_open(path, framework="pt") as file:
-        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+        slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  # safe_open is not a mapping
         tensors = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
         metadata = dict(file.metadata() or {})
     state: dict[str, object] = {

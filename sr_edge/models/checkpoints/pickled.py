@@ -1,9 +1,9 @@
-"""Reads a pickle as data: an interpreter of its opcodes that imports nothing and calls nothing that the file names.
+"""Reads a pickle as data: an interpreter of its opcodes that imports and calls nothing that the file names.
 
 `torch.load(weights_only=True)` refuses every file whose hyper-parameters are objects, as those of Lightning are, and
-it allocates whatever a file asks for. Here a class or function is only a `Name`, an object made of it a `Record` that
-keeps its arguments unused, and a tensor the description that `stored.py` makes. The format is that of the standard
-library's `pickletools`, which also decodes the arguments of the opcodes.
+it allocates whatever a file requests. Here a class or function becomes a `GlobalName`, an object of it an
+`UnbuiltObject` that stores the arguments, and a tensor the description of `stored.py`. The format is that of the
+standard library's `pickletools`, which also decodes the arguments of the opcodes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_NAME,
     MAX_PICKLE_OPCODES,
     SAVE_STATE_DICT,
-    Unreadable,
+    UnreadableCheckpoint,
+    printable,
     require_short,
-    shown,
 )
 
 Builders = Mapping[str, Callable[..., object]]
@@ -40,19 +40,19 @@ _DANGEROUS_BUILTINS = {"eval", "exec", "execfile", "compile", "open", "__import_
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Name:
-    """A class or function that a pickle names; it is never imported."""
+class GlobalName:
+    """A class or function that a pickle refers to by name; it is never imported."""
 
     module: str
     name: str
 
     def __str__(self) -> str:
-        return shown(f"{self.module}.{self.name}")
+        return printable(f"{self.module}.{self.name}")
 
 
 @dataclass(eq=False, repr=False)
-class Record:
-    """An object that was not built: the class that the file names, and what it would have been filled with."""
+class UnbuiltObject:
+    """An object that is not constructed: the name of its class, and the values with which it would be constructed."""
 
     kind: str
     arguments: object = ()
@@ -65,36 +65,36 @@ class Interpreter:
     """Runs the opcodes of one pickle.
 
     Args:
-        builders: what stands for the functions that rebuild tensors, by their full names.
-        storage: what a persistent id, with which torch refers to the bytes of a tensor, stands for.
+        builders: replacements for the functions that rebuild tensors, by their full names.
+        storage: returns the object for a persistent id, by which torch refers to the bytes of a tensor.
     """
 
     def __init__(self, builders: Builders, storage: Callable[[object], object]) -> None:
         self._builders = builders
         self._storage = storage
-        self._stack: list[Any] = []  # whatever a file holds
+        self._stack: list[Any] = []  # any object that a file contains
         self._marked: list[list[Any]] = []
         self._memo: dict[int, object] = {}
         self._opcodes = 0
 
     def read(self, stream: IO[bytes]) -> object:
-        """The object that the pickle at the position of `stream` describes.
+        """Reads the object of the pickle at the position of `stream`.
 
         Raises:
-            Unreadable: it has too many opcodes, or would call a function that runs code.
-            Exception: whatever a malformed pickle leads to; the caller makes one line of it.
+            UnreadableCheckpoint: it has too many opcodes, or would call a function that can execute code.
+            Exception: any exception for a malformed pickle; the caller converts it.
         """
         for opcode, argument, _ in pickletools.genops(stream):
-            self._charge(1)
+            self._count_operations(1)
             if opcode.name == "STOP":
                 return self._stack.pop()
             self._step(opcode.name, argument)
-        raise Unreadable("ends in the middle of its pickle", wanted="a whole pickle", remedy=COPY_AGAIN)
+        raise UnreadableCheckpoint("ends in the middle of its pickle", wanted="a whole pickle", remedy=COPY_AGAIN)
 
-    def _charge(self, work: int) -> None:
+    def _count_operations(self, work: int) -> None:
         self._opcodes += work
         if self._opcodes > MAX_PICKLE_OPCODES:
-            raise Unreadable(
+            raise UnreadableCheckpoint(
                 f"contains a pickle of more than {MAX_PICKLE_OPCODES:,} operations",
                 found=self._opcodes,
                 wanted=MAX_PICKLE_OPCODES,
@@ -107,7 +107,7 @@ class Interpreter:
         elif opcode not in _NO_EFFECT:
             step = getattr(self, f"_on_{opcode.lower()}", None)
             if step is None:
-                raise Unreadable(
+                raise UnreadableCheckpoint(
                     f"uses the pickle opcode {opcode}, which no checkpoint needs", found=opcode, remedy=SAVE_STATE_DICT
                 )
             step(argument)
@@ -176,7 +176,7 @@ class Interpreter:
         elements = self._pop_to_mark()
         self._stack.append(elements)
 
-    # Sets become lists: the elements of a set are hashed, and hashing nested tuples can take for ever.
+    # Sets become lists, since adding to a set hashes the elements, and hashing nested tuples can take exponential time.
     _on_empty_set = _on_empty_list
     _on_frozenset = _on_list
 
@@ -214,11 +214,11 @@ class Interpreter:
 
     def _on_stack_global(self, _: object) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(_name(module, name) if type(name) is type(module) is str else Name("?", "?"))
+        self._stack.append(_name(module, name) if type(name) is type(module) is str else GlobalName("?", "?"))
 
     def _on_reduce(self, _: object) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        self._stack.append(self._made(function, arguments))
+        self._stack.append(self._call_result(function, arguments))
 
     _on_newobj = _on_reduce
 
@@ -228,16 +228,16 @@ class Interpreter:
 
     def _on_obj(self, _: object) -> None:
         kind, *arguments = self._pop_to_mark()
-        self._stack.append(self._made(kind, tuple(arguments)))
+        self._stack.append(self._call_result(kind, tuple(arguments)))
 
     def _on_inst(self, both: str) -> None:
         arguments = tuple(self._pop_to_mark())
         self._on_global(both)
-        self._stack[-1] = self._made(self._stack[-1], arguments)
+        self._stack[-1] = self._call_result(self._stack[-1], arguments)
 
     def _on_build(self, _: object) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, UnbuiltObject):
             target.state = state
 
     def _on_persid(self, identity: str) -> None:
@@ -246,55 +246,55 @@ class Interpreter:
     def _on_binpersid(self, _: object) -> None:
         self._stack.append(self._storage(self._stack.pop()))
 
-    def _made(self, function: object, arguments: object) -> object:
-        """What calling `function` stands for: a mapping, the description of a tensor, or a record."""
-        if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            return Record("an object")
-        # A tuple of a million elements can be the argument of a million calls.
-        self._charge(len(arguments))
+    def _call_result(self, function: object, arguments: object) -> object:
+        """The result of calling `function`: a mapping, the description of a tensor, or an `UnbuiltObject`."""
+        if not isinstance(function, GlobalName) or not isinstance(arguments, tuple):
+            return UnbuiltObject("an object")
+        # Counted, since a tuple of a million elements can be the argument of a million calls.
+        self._count_operations(len(arguments))
         full_name = str(function)
         if full_name in _MAPPINGS:
             return self._mapping(arguments)
         if full_name in self._builders:
             return self._builders[full_name](*arguments)
         if full_name == "torch._tensor._rebuild_from_type_v2":
-            return self._made(*arguments[:3:2])
+            return self._call_result(*arguments[:3:2])
         _require_harmless(function)
-        if function.module in ("copyreg", "copy_reg") and arguments and isinstance(arguments[0], Name):
-            return Record(str(arguments[0]), arguments[1:])
-        return Record(full_name, arguments)
+        if function.module in ("copyreg", "copy_reg") and arguments and isinstance(arguments[0], GlobalName):
+            return UnbuiltObject(str(arguments[0]), arguments[1:])
+        return UnbuiltObject(full_name, arguments)
 
     def _mapping(self, arguments: tuple[object, ...]) -> dict[object, object]:
-        """An OrderedDict or the like, whose items may come as one argument: as pairs, or as a mapping."""
+        """An OrderedDict or similar mapping, whose items may be given as one argument: as pairs, or as a mapping."""
         mapping: dict[object, object] = {}
         for argument in arguments:
             pairs = argument.items() if isinstance(argument, dict) else argument if isinstance(argument, list) else ()
-            self._charge(len(pairs))
+            self._count_operations(len(pairs))
             for pair in pairs:
                 if type(pair) not in (tuple, list) or len(pair) != 2:
-                    raise Unreadable(
+                    raise UnreadableCheckpoint(
                         "fills a mapping with items that are not pairs", wanted="(key, value)", remedy=COPY_AGAIN
                     )
                 _set_items(mapping, list(pair))
         return mapping
 
 
-def _name(module: str, name: str) -> Name:
+def _name(module: str, name: str) -> GlobalName:
     if len(module) + len(name) > MAX_NAME:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             f"names a class of more than {MAX_NAME:,} characters",
             found=len(module) + len(name),
             wanted=MAX_NAME,
             remedy=SAVE_STATE_DICT,
         )
-    return Name(module, name)
+    return GlobalName(module, name)
 
 
-def _require_harmless(function: Name) -> None:
+def _require_harmless(function: GlobalName) -> None:
     module = function.module.partition(".")[0]
     is_builtin = module in ("builtins", "__builtin__") and function.name in _DANGEROUS_BUILTINS
     if module in _DANGEROUS_MODULES or is_builtin:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             f"would call {function}, which can execute arbitrary code, so it was refused",
             found=str(function),
             wanted="tensors and plain values",
@@ -303,26 +303,26 @@ def _require_harmless(function: Name) -> None:
 
 
 def _items_of(target: object) -> dict[object, object]:
-    if isinstance(target, Record):
+    if isinstance(target, UnbuiltObject):
         return target.items
     if isinstance(target, dict):
         return target
-    raise Unreadable("sets items of an object that is not a mapping", wanted="a mapping", remedy=COPY_AGAIN)
+    raise UnreadableCheckpoint("sets items of an object that is not a mapping", wanted="a mapping", remedy=COPY_AGAIN)
 
 
 def _elements_of(target: object) -> list[object]:
-    if isinstance(target, Record):
+    if isinstance(target, UnbuiltObject):
         return target.elements
     if isinstance(target, list):
         return target
-    raise Unreadable("appends to an object that is not a list", wanted="a list", remedy=COPY_AGAIN)
+    raise UnreadableCheckpoint("appends to an object that is not a list", wanted="a list", remedy=COPY_AGAIN)
 
 
 def _set_items(mapping: dict[object, object], pairs: list[object]) -> None:
-    """Keys that are no plain values name no weights, and hashing nested tuples can take for ever: left out."""
+    """Adds items. Keys other than plain values are skipped: they name no weights, and hashing them can be very slow."""
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         if isinstance(key, (str, bytes)):
-            # One long string can be the key of a million mappings, and each is looked at.
+            # Checked, since one long string can be the key of a million mappings, all of which are examined.
             require_short(key)
         if key is None or type(key) in (str, int, float, bool, bytes):
             mapping[key] = value

@@ -1,6 +1,6 @@
-"""Reads a checkpoint by its content, whatever its name: the sets of weights in it, or a TorchScript program.
+"""Reads a checkpoint, whose format is detected by its content: sets of weights, or a TorchScript program.
 
-Nothing in a file is executed, except the program of a TorchScript archive, which is no Python.
+Nothing in a file is executed except the program of a TorchScript archive, which is not Python code.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_CANDIDATES,
     READABLE,
     TAKE_FLOAT,
-    Unreadable,
-    reading,
+    UnreadableCheckpoint,
+    reporting_read_errors,
     require_bounded,
 )
 from sr_edge.models.checkpoints.containers import ZipArchive, read_safetensors, read_stream, read_zip
-from sr_edge.models.checkpoints.layouts import Reading, is_training_wrapper, readings, tensor_mappings
-from sr_edge.models.checkpoints.pickled import Record
+from sr_edge.models.checkpoints.layouts import KeyMapping, is_training_wrapper, key_mappings, tensor_mappings
+from sr_edge.models.checkpoints.pickled import UnbuiltObject
 from sr_edge.models.checkpoints.stored import StoredTensor
 from sr_edge.models.checkpoints.torchscript import is_torchscript, load_script, script_tensors
 
 StateDict = dict[str, Tensor]
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")
-"""What the names of checkpoints end with; the content alone decides how one is read."""
+"""Usual suffixes of checkpoints; the format is detected by the content alone."""
 
 _WEIGHTS = "a mapping of tensors"
 _WHAT_TO_GIVE = "give the path of a .pth, .pt, .ckpt or .safetensors file"
@@ -51,11 +51,12 @@ _WHAT_TO_GIVE_FOR_ONNX = f"{_WHAT_TO_GIVE}, which has the weights of its PyTorch
 
 
 @dataclass(frozen=True)
-class StateSet:
-    """Weights under one name of a checkpoint, with the keys that they have there; read from the file when asked for.
+class WeightSet:
+    """One mapping of tensors in a checkpoint, under the file's own keys; values are read from the file on demand.
 
     Args:
-        name: where in the file they are ("params_ema", "model.state_dict"); empty at its top level.
+        name: path of the mapping within the file ("params_ema", "model.state_dict"); empty at its top level.
+        path: the file.
     """
 
     name: str
@@ -63,37 +64,38 @@ class StateSet:
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
 
     @cached_property
-    def outline(self) -> StateDict:
-        """Shapes and element types as tensors on the meta device, without reading any values."""
-        with reading(self.path):
-            return {key: tensor.outline() for key, tensor in self._tensors.items()}
+    def meta_state(self) -> StateDict:
+        """Shapes and data types as tensors on the meta device; no values are read."""
+        with reporting_read_errors(self.path):
+            return {key: tensor.meta_state() for key, tensor in self._tensors.items()}
 
     @property
     def state(self) -> StateDict:
-        """The values on the CPU, read anew each time: numbers with a fraction as float32, others as they are.
+        """The values on the CPU, read from the file at each access: floats as float32, other types unchanged.
 
         Raises:
-            WeightsError: the file was cut short, or the tensors are no plain ones, or larger than the file allows.
+            WeightsError: the file was truncated, or the tensors are not dense ones, or larger than allowed.
         """
         return self.load(self._tensors)
 
     @property
     def elements(self) -> int:
+        """Number of elements of all tensors."""
         return sum(tensor.elements for tensor in self._tensors.values())
 
     def load(self, keys: Mapping[str, StoredTensor] | list[str]) -> StateDict:
-        """As `state`, some keys only."""
-        with reading(self.path):
-            chosen = {key: self._tensors[key] for key in keys}
-            unusable = next(((key, tensor.unusable) for key, tensor in chosen.items() if tensor.unusable), None)
+        """The values under some of the keys, as `state` returns them."""
+        with reporting_read_errors(self.path):
+            tensors = {key: self._tensors[key] for key in keys}
+            unusable = next(((key, tensor.unusable) for key, tensor in tensors.items() if tensor.unusable), None)
             if unusable:
-                raise Unreadable(
+                raise UnreadableCheckpoint(
                     f"stores {unusable[0]} as a {unusable[1]} tensor",
                     found=unusable,
                     wanted="dense floating-point tensors",
                     remedy=TAKE_FLOAT,
                 )
-            return {key: _as_float32(tensor.read()) for key, tensor in chosen.items()}
+            return {key: _as_float32(tensor.read()) for key, tensor in tensors.items()}
 
     def __str__(self) -> str:
         return self.name or "the top level"
@@ -101,64 +103,65 @@ class StateSet:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One set of weights, its keys read in one way: what may fit a network."""
+    """One set of weights under one mapping of its keys, to be compared with a network."""
 
-    set: StateSet
-    reading: Reading
+    set: WeightSet
+    key_mapping: KeyMapping
 
     @property
-    def outline(self) -> StateDict:
-        """Shapes and element types under the keys of the network, on the meta device."""
-        return {key: self.set.outline[original] for key, original in self.reading.keys.items()}
+    def meta_state(self) -> StateDict:
+        """Shapes and data types under the keys of the network, as tensors on the meta device."""
+        return {key: self.set.meta_state[original] for key, original in self.key_mapping.keys.items()}
 
     def load(self) -> StateDict:
-        """The values under the keys of the network; raises WeightsError as `StateSet.state`."""
-        state = self.set.load(list(self.reading.keys.values()))
-        return {key: state[original] for key, original in self.reading.keys.items()}
+        """The values under the keys of the network; raises WeightsError as `WeightSet.state`."""
+        state = self.set.load(list(self.key_mapping.keys.values()))
+        return {key: state[original] for key, original in self.key_mapping.keys.items()}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The contents of a file.
 
     Args:
         path: the file.
-        sha256: of its bytes, in hexadecimal.
+        sha256: SHA-256 of its bytes, in hexadecimal.
         sets: sets of weights, the most likely first.
-        script: a TorchScript program, whose weights are the only set then.
-        metadata: what a safetensors file says of itself.
+        script: a TorchScript program, whose weights are then the only set.
+        metadata: the metadata of a safetensors file.
     """
 
     path: Path
     sha256: str
-    sets: tuple[StateSet, ...] = ()
+    sets: tuple[WeightSet, ...] = ()
     script: torch.jit.ScriptModule | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def candidates(self) -> Iterator[Candidate]:
-        """The sets in their order, each in every reading: with its keys as they are, then without prefixes.
+        """The sets in their order, each under every mapping of its keys: as they are, then without prefixes.
 
-        A file of many sets in many readings gives MAX_CANDIDATES only.
+        At most MAX_CANDIDATES are returned.
         """
-        every = (Candidate(found, way) for found in self.sets for way in readings(found.outline))
+        every = (Candidate(each, mapping) for each in self.sets for mapping in key_mappings(each.meta_state))
         return islice(every, MAX_CANDIDATES)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads what a file holds, without its tensors' values.
+    """Reads the contents of a file without the values of its tensors.
 
     Args:
-        path: a file that torch or safetensors wrote; its content says which, not its name.
+        path: a file that torch or safetensors wrote; the format is detected by its content, not by its name.
 
     Raises:
-        WeightsError: missing, unreadable, damaged, of another kind, out of bounds, or without any weights; also where
-            a whole module was pickled, or where loading the file elsewhere would call a function that can run code.
+        WeightsError: the file is missing, unreadable, damaged, of another format, beyond the limits, or contains no
+            weights; also where a whole module was pickled, or where unpickling the file would call a function that can
+            execute code.
     """
     if path.is_dir():
         raise WeightsError(f"{path} is a folder", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
     if not path.is_file():
         raise WeightsError(f"there are no weights at {path}", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
-    with reading(path):
+    with reporting_read_errors(path):
         head = _head(path)
         if head.startswith(b"PK\x03\x04"):
             return _read_zip(path)
@@ -171,13 +174,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(path: Path) -> StateDict:
-    """The values of the first set in a checkpoint, without the prefixes that trainers put in front of all keys.
+    """The values of the first set in a checkpoint, without the prefixes that training frameworks add to all keys.
 
     Raises:
-        WeightsError: as `read_checkpoint`.
+        WeightsError: as for `read_checkpoint`.
     """
     first = read_checkpoint(path).sets[0]
-    *_, last = (way for way in readings(first.outline) if not way.left_out and is_training_wrapper(way.prefix))
+    *_, last = (
+        mapping
+        for mapping in key_mappings(first.meta_state)
+        if not mapping.left_out and is_training_wrapper(mapping.prefix)
+    )
     return Candidate(first, last).load()
 
 
@@ -185,7 +192,7 @@ def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise Unreadable("is empty", found=0, wanted=READABLE, remedy=COPY_AGAIN)
+        raise UnreadableCheckpoint("is empty", found=0, wanted=READABLE, remedy=COPY_AGAIN)
     for beginning, kind, remedy in _OTHER_KINDS:
         if head.lstrip().lower().startswith(beginning.lower()):
             raise _of_another_kind(kind, remedy)
@@ -194,8 +201,8 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _of_another_kind(kind: str, remedy: str) -> Unreadable:
-    return Unreadable(f"is {kind}, not {READABLE}", found=kind, wanted=READABLE, remedy=remedy)
+def _of_another_kind(kind: str, remedy: str) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(f"is {kind}, not {READABLE}", found=kind, wanted=READABLE, remedy=remedy)
 
 
 def _require_pickle(path: Path, head: bytes) -> None:
@@ -206,7 +213,9 @@ def _require_pickle(path: Path, head: bytes) -> None:
     if head[:1] == b"\x08" and b"\x12" in head[:4]:  # ir_version and producer_name, the first fields of a ModelProto
         raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
     if path.suffix == ".safetensors" or head[:1] not in b"\x80(]}cl":  # what a pickle begins with
-        raise Unreadable("is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN)
+        raise UnreadableCheckpoint(
+            "is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN
+        )
 
 
 def _read_zip(path: Path) -> Checkpoint:
@@ -216,32 +225,32 @@ def _read_zip(path: Path) -> Checkpoint:
         raise _of_another_kind("a program of torch.export", "save the state_dict of the network instead")
     if is_torchscript(archive):
         script = load_script(archive)
-        sets = (StateSet("", path, script_tensors(script)),)
+        sets = (WeightSet("", path, script_tensors(script)),)
         return Checkpoint(path, sha256_of(path), sets, script)
     if "data.pkl" not in names:
-        known = "a bundle" if any(name.endswith("manifest.json") for name in names) else "a zip archive"
-        raise _of_another_kind(known, _WHAT_TO_GIVE)
+        archive_kind = "a bundle" if any(name.endswith("manifest.json") for name in names) else "a zip archive"
+        raise _of_another_kind(archive_kind, _WHAT_TO_GIVE)
     return Checkpoint(path, sha256_of(path), _sets(path, read_zip(archive)))
 
 
-def _sets(path: Path, root: object) -> tuple[StateSet, ...]:
+def _sets(path: Path, root: object) -> tuple[WeightSet, ...]:
     if isinstance(root, StoredTensor):
         raise _without_weights("a single tensor")
-    sets = tuple(StateSet(name, path, tensors) for name, tensors in tensor_mappings(root))
+    sets = tuple(WeightSet(name, path, tensors) for name, tensors in tensor_mappings(root))
     if not sets:
         _refuse_without_weights(root)
     size = path.stat().st_size
-    for found in sets:
-        require_bounded(found.elements, size, found.name)
+    for each in sets:
+        require_bounded(each.elements, size, each.name)
     return sets
 
 
 def _refuse_without_weights(root: object) -> None:
     inside = [root, *(root.values() if isinstance(root, dict) else ())]
-    kind = next((value.kind for value in inside if isinstance(value, Record)), None)
+    kind = next((value.kind for value in inside if isinstance(value, UnbuiltObject)), None)
     if kind is None:
         raise _without_weights("no tensors")
-    raise Unreadable(
+    raise UnreadableCheckpoint(
         f"contains a whole object of the class {kind}, whose code would have to be executed, so it was refused",
         found=kind,
         wanted=_WEIGHTS,
@@ -250,8 +259,8 @@ def _refuse_without_weights(root: object) -> None:
     )
 
 
-def _without_weights(contents: str) -> Unreadable:
-    return Unreadable(
+def _without_weights(contents: str) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(
         f"contains {contents}", found=contents, wanted=_WEIGHTS, remedy="give a checkpoint of network weights"
     )
 

@@ -1,4 +1,4 @@
-"""Tensors as a file describes them: shape and type at once, values only when they are asked for."""
+"""Descriptions of the tensors in a file: shape and data type at once, values on demand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sr_edge.models.checkpoints.bounds import COPY_AGAIN, MAX_DIMENSIONS, SAVE_STATE_DICT, Unreadable, shown
-from sr_edge.models.checkpoints.pickled import Name
+from sr_edge.models.checkpoints.bounds import (
+    COPY_AGAIN,
+    MAX_DIMENSIONS,
+    SAVE_STATE_DICT,
+    UnreadableCheckpoint,
+    printable,
+)
+from sr_edge.models.checkpoints.pickled import GlobalName
 
 ReadBytes = Callable[[int, int], bytes]
-"""`read(offset, count)`: bytes of one storage."""
+"""`read(offset, count)` returns bytes of one storage."""
 
 _MAX_SIZE = 1 << 48
 _STORAGES = {
@@ -51,9 +57,9 @@ class StoredTensor:
 
     Args:
         shape: its shape.
-        dtype: its element type; of a quantized one, that of its integers.
-        read: gives its values, as they are stored.
-        unusable: why the values cannot be read as plain numbers ("sparse"); empty for most.
+        dtype: its data type; for a quantized tensor, that of its integers.
+        read: returns its values as they are stored.
+        unusable: why the values cannot be read as a dense tensor ("sparse"); empty where they can.
     """
 
     shape: tuple[int, ...]
@@ -65,18 +71,18 @@ class StoredTensor:
     def elements(self) -> int:
         return math.prod(self.shape)
 
-    def outline(self) -> Tensor:
-        """Shape and type as a tensor on the meta device, which has no values."""
+    def meta_state(self) -> Tensor:
+        """Shape and data type as a tensor on the meta device, which has no values."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
 
 def storage_dtype(kind: object) -> torch.dtype:
-    """The element type that the class of a storage stands for."""
-    name = kind.name if isinstance(kind, Name) else kind if isinstance(kind, str) else ""
+    """The data type for which a class of storages stands."""
+    name = kind.name if isinstance(kind, GlobalName) else kind if isinstance(kind, str) else ""
     dtype = _STORAGES.get(name)
     if dtype is None:
-        raise Unreadable(
-            f"stores tensors as {shown(name) or 'an object'}, which is not a known class of storage",
+        raise UnreadableCheckpoint(
+            f"stores tensors as {printable(name) or 'an object'}, which is not a known class of storage",
             found=name,
             wanted=list(_STORAGES),
             remedy="save the state_dict in float32",
@@ -98,18 +104,18 @@ def _rebuild_tensor_v3(
     dtype: object,
     *_: object,
 ) -> StoredTensor:
-    """A tensor of one of the newer types, whose storage is bytes."""
-    wanted = getattr(torch, dtype.name, None) if isinstance(dtype, Name) and dtype.module == "torch" else None
-    if not isinstance(wanted, torch.dtype):
-        raise Unreadable(
+    """A tensor of one of the newer data types, whose storage is untyped bytes."""
+    data_type = getattr(torch, dtype.name, None) if isinstance(dtype, GlobalName) and dtype.module == "torch" else None
+    if not isinstance(data_type, torch.dtype):
+        raise UnreadableCheckpoint(
             "stores tensors of an unknown type", wanted="torch.dtype", remedy="save the state_dict in float32"
         )
-    return _strided(storage, offset, size, stride, wanted)
+    return _strided(storage, offset, size, stride, data_type)
 
 
 def _strided(storage: object, offset: object, size: object, stride: object, dtype: torch.dtype | None) -> StoredTensor:
     if not isinstance(storage, Storage):
-        raise Unreadable("contains a tensor without a storage", wanted="a storage", remedy=SAVE_STATE_DICT)
+        raise UnreadableCheckpoint("contains a tensor without a storage", wanted="a storage", remedy=SAVE_STATE_DICT)
     shape, strides, (first,) = _integers(size), _integers(stride), _integers((offset,))
     dtype = dtype or storage.dtype
     width = dtype.itemsize
@@ -117,7 +123,7 @@ def _strided(storage: object, offset: object, size: object, stride: object, dtyp
         sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) + 1 if math.prod(shape) else 0
     )
     if (first + extent) * width > storage.elements * storage.dtype.itemsize:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "contains a tensor that reaches beyond its storage",
             found=(first + extent) * width,
             wanted=storage.elements * storage.dtype.itemsize,
@@ -135,13 +141,13 @@ def _strided(storage: object, offset: object, size: object, stride: object, dtyp
 
 def _integers(values: object) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or len(values) > MAX_DIMENSIONS:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "contains a tensor without a valid shape",
             wanted=f"a tuple of at most {MAX_DIMENSIONS} sizes",
             remedy=COPY_AGAIN,
         )
     if any(type(value) is not int or not 0 <= value < _MAX_SIZE for value in values):
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             "contains a tensor of an impossible shape", wanted=f"sizes from 0 to {_MAX_SIZE - 1}", remedy=COPY_AGAIN
         )
     return tuple(values)
@@ -149,7 +155,7 @@ def _integers(values: object) -> tuple[int, ...]:
 
 def _unusable(kind: str, shape: object, dtype: torch.dtype = torch.float32) -> StoredTensor:
     def read() -> Tensor:
-        raise Unreadable(
+        raise UnreadableCheckpoint(
             f"stores {kind} tensors",
             found=kind,
             wanted="dense floating-point tensors",
@@ -164,7 +170,7 @@ def _rebuild_quantized(storage: object, offset: object, size: object, *_: object
 
 
 def _rebuild_sparse(_layout: object, parts: object) -> StoredTensor:
-    """`parts` are two to four: indices, values and the shape."""
+    """`parts` are two to four values: indices, values and the shape."""
     shapes = [part for part in parts[:4] if isinstance(part, tuple)] if isinstance(parts, tuple) else []
     return _unusable("sparse", shapes[0] if shapes else ())
 
@@ -193,4 +199,4 @@ TENSOR_BUILDERS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_meta_tensor_no_storage": _rebuild_meta,
     "torch.Size": _size,
 }
-"""What stands for the functions with which torch rebuilds tensors."""
+"""Replacements for the functions with which torch rebuilds tensors, by their full names."""

@@ -1,4 +1,4 @@
-"""Why a network does not run on a tile: other sizes, channels and numbers of frames are tried, then it is said."""
+"""Explains why a network does not run on a tile, by trying other sizes, channels and numbers of frames."""
 
 from __future__ import annotations
 
@@ -11,33 +11,47 @@ from sr_edge.models.probing.trials import TrialLimit, Trials
 from sr_edge.spec import TileSpec
 
 MULTIPLES = (2, 3, 4, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
-FIXED_SIDES = (48, 64, 128, 224, 256)
+FIXED_SIZES = (48, 64, 128, 224, 256)
 CHANNELS = (1, 4, 2, 6, 9, 12)
 FRAMES = (3, 5, 7)
 SMALL_PX = 64
 
 
-class TileMisfit(TileError):
-    """A network does not take a tile, and takes another: `fitting`, whose sides are multiples of `multiple_px`."""
+class UnsupportedTile(TileError):
+    """A network does not support the tile, but another one.
 
-    def __init__(self, problem: str, *, found: TileSpec, fitting: TileSpec, multiple_px: int, remedy: str) -> None:
-        super().__init__(problem, found=found, wanted=fitting, remedy=remedy)
-        self.fitting = fitting
+    Args:
+        problem: the message.
+        found: the tile that was given.
+        supported_tile: a tile that the network supports.
+        multiple_px: height and width of supported tiles are multiples of this.
+        remedy: what the user can do.
+    """
+
+    def __init__(
+        self, problem: str, *, found: TileSpec, supported_tile: TileSpec, multiple_px: int, remedy: str
+    ) -> None:
+        super().__init__(problem, found=found, wanted=supported_tile, remedy=remedy)
+        self.supported_tile = supported_tile
         self.multiple_px = multiple_px
 
 
-def explained_failure(
+def explain_failure(
     network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None
 ) -> SrEdgeError:
-    """The error for a network that raised `message` on a picture of `tile` pixels.
+    """The error for a network that failed on an image of the size of a tile.
 
     Args:
-        limit: of what is tried to find the cause; None for the usual one.
+        network: the network.
+        name: what error messages call it.
+        tile: the tile.
+        message: the message of the exception that the network raised.
+        limit: limit of the trials that find the cause; None for the default.
     """
     trials = Trials(network, limit or TrialLimit())
-    misfit = _another_input(trials, name) or _another_tile(trials, name, tile, message)
-    return misfit or WeightsError(
-        f"{name} cannot run on a 1x3x{tile} picture ({message}), nor on any of {trials.runs} inputs of other sizes, "
+    mismatch = _another_input(trials, name) or _another_tile(trials, name, tile, message)
+    return mismatch or WeightsError(
+        f"{name} cannot run on a 1x3x{tile} image ({message}), nor on any of {trials.runs} inputs of other sizes, "
         f"channels and numbers of frames",
         found=tile,
         remedy="check its code, or pass the --tile that it was made for",
@@ -45,29 +59,29 @@ def explained_failure(
 
 
 def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
-    """The error for a network that takes other channels, or several frames; found on a small picture.
+    """The error for a network that takes another number of channels, or several frames; tried on a small image.
 
-    A network that takes RGB there fails at its tile for the size alone, and may take any number of channels.
+    None where the network takes a small RGB image: then it failed because of the size of its tile alone.
     """
-    sides = (SMALL_PX, SMALL_PX)
-    if trials.answer((1, 3, *sides)):
+    size = (SMALL_PX, SMALL_PX)
+    if trials.output_shape((1, 3, *size)):
         return None
     for channels in CHANNELS:
-        if trials.answer((1, channels, *sides)):
+        if trials.output_shape((1, channels, *size)):
             noun = "channel" if channels == 1 else "channels"
             return UsageError(
-                f"{name} takes pictures of {channels} {noun}",
+                f"{name} takes images of {channels} {noun}",
                 found=channels,
                 wanted=3,
                 remedy="give a network from RGB to RGB",
             )
     for frames in FRAMES:
-        if trials.answer((1, frames, 3, *sides)) or trials.answer((1, 3, frames, *sides)):
+        if trials.output_shape((1, frames, 3, *size)) or trials.output_shape((1, 3, frames, *size)):
             return UsageError(
                 f"{name} takes several frames of a video at once",
                 found=frames,
                 wanted=1,
-                remedy="give a network that takes one picture",
+                remedy="give a network that takes one image",
             )
     return None
 
@@ -75,35 +89,35 @@ def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
 def _another_tile(trials: Trials, name: str, tile: TileSpec, message: str) -> SrEdgeError | None:
     problem = f"{name} cannot take a {tile} tile ({message})"
     for multiple, larger in _by_multiples(trials, tile):
-        if trials.upscales(oblong(larger, 1)):  # it was the smallest side alone
+        if trials.upscales(non_square_tile(larger, 1)):  # the tile was only too small
             larger_one = f"pass a larger tile, for example --tile {larger}"
-            return TileMisfit(problem, found=tile, fitting=larger, multiple_px=1, remedy=larger_one)
+            return UnsupportedTile(problem, found=tile, supported_tile=larger, multiple_px=1, remedy=larger_one)
         multiples = f"pass multiples of {multiple} for height and width, for example --tile {larger}"
-        return TileMisfit(problem, found=tile, fitting=larger, multiple_px=multiple, remedy=multiples)
+        return UnsupportedTile(problem, found=tile, supported_tile=larger, multiple_px=multiple, remedy=multiples)
     for other in filter(trials.upscales, _other_tiles(tile)):
-        return TileMisfit(problem, found=tile, fitting=other, multiple_px=1, remedy=f"pass --tile {other}")
+        return UnsupportedTile(problem, found=tile, supported_tile=other, multiple_px=1, remedy=f"pass --tile {other}")
     return None
 
 
 def _by_multiples(trials: Trials, tile: TileSpec) -> Iterator[tuple[int, TileSpec]]:
-    """Numbers that must divide both sides, the smallest first, each with the next larger tile."""
+    """Multiples that height and width may have to be, the smallest first, each with the next larger tile."""
     for multiple in MULTIPLES:
         if tile.height % multiple == 0 and tile.width % multiple == 0:
             continue
-        larger = TileSpec(*(-(-side // multiple) * multiple for side in (tile.height, tile.width)))
-        if trials.upscales(larger) and trials.upscales(oblong(larger, multiple)):
+        larger = TileSpec(*(-(-length // multiple) * multiple for length in (tile.height, tile.width)))
+        if trials.upscales(larger) and trials.upscales(non_square_tile(larger, multiple)):
             yield multiple, larger
 
 
-def oblong(tile: TileSpec, multiple: int) -> TileSpec:
-    """Another tile, larger by steps of `multiple`, that is not square."""
-    more = TileSpec(tile.height + multiple, tile.width + 2 * multiple)
-    return more if more.height != more.width else TileSpec(more.height + multiple, more.width)
+def non_square_tile(tile: TileSpec, multiple: int) -> TileSpec:
+    """A larger tile that is not square; height and width grow by multiples of `multiple`."""
+    larger = TileSpec(tile.height + multiple, tile.width + 2 * multiple)
+    return larger if larger.height != larger.width else TileSpec(larger.height + multiple, larger.width)
 
 
 def _other_tiles(tile: TileSpec) -> Iterator[TileSpec]:
-    """Square ones, and those of networks that were built for one size."""
+    """Square tiles, and the usual tiles of networks that were built for one size."""
     if tile.height != tile.width:
         yield TileSpec(max(tile.height, tile.width), max(tile.height, tile.width))
-    for side in FIXED_SIDES:
-        yield TileSpec(side, side)
+    for length in FIXED_SIZES:
+        yield TileSpec(length, length)

@@ -1,4 +1,4 @@
-"""Makes any module ready to be traced, copied and run: float32, without gradients, without leftovers of a graph."""
+"""Prepares any module for tracing, copying and running: float32, without gradients or autograd graphs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from torch import Tensor, nn
 MAX_NESTING = 4
 
 
-def prepared(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """Puts `network` into eval mode and float32, in place.
+def prepare_network(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Puts a network into eval mode and float32, in place.
 
-    `copy.deepcopy` refuses a module that keeps a tensor with a gradient graph behind it, and `.float()` reaches neither
-    tensors in plain attributes nor those in lists; both are repaired here.
+    `copy.deepcopy` refuses a module that stores a tensor with an autograd graph, and `.float()` converts neither
+    tensors in plain attributes nor those in lists; both are handled here.
+
+    Args:
+        network: the network; it is changed.
 
     Returns:
-        the network, and what was changed that its user should know.
+        The network, and remarks for the user on what was changed.
     """
-    others = {str(t.dtype).removeprefix("torch.") for t in _tensors(network) if _is_other_float(t)}
+    other_dtypes = {str(t.dtype).removeprefix("torch.") for t in _tensors(network) if _is_other_float(t)}
     network.eval().requires_grad_(False)
     network.float()
     for module in network.modules():
@@ -26,7 +29,9 @@ def prepared(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         for name, buffer in list(module._buffers.items()):
             if buffer is not None and buffer.grad_fn is not None:
                 module._buffers[name] = buffer.detach()
-    remark = f"the network was in {', '.join(sorted(others))}; it is deployed from float32" if others else ""
+    remark = (
+        f"the network was in {', '.join(sorted(other_dtypes))}; it is deployed from float32" if other_dtypes else ""
+    )
     return network, (remark,) if remark else ()
 
 
@@ -45,7 +50,7 @@ def _set_plain(module: nn.Module, name: str, value: object) -> None:
 
 
 def _plain(value: object, depth: int) -> object:
-    """The same value where there is nothing to repair; else a copy of the containers around what was repaired."""
+    """The same value where nothing has to change; otherwise a copy of the containers around the changed tensors."""
     if isinstance(value, nn.Parameter) or depth == 0:
         return value
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Runs a network on one picture of the tile asked for, and says what it is, or what it is instead of one that fits."""
+"""Runs a network on one image of the size of a tile: measures its scale, or reports why it cannot be deployed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import ScriptNetwork
-from sr_edge.models.checkpoints.bounds import first_line, shown
-from sr_edge.models.probing.failures import TileMisfit, explained_failure
+from sr_edge.models.checkpoints.bounds import first_line, printable
+from sr_edge.models.probing.failures import UnsupportedTile, explain_failure
 from sr_edge.models.probing.randomness import RandomOperators
 from sr_edge.spec import DEFAULT_TILE, TileSpec
 
 SCALES = (1, 2, 3, 4, 8, 16)
-"""Ratios of output to input that are accepted, exact and the same in both directions."""
+"""Accepted ratios of output to input size, which must be exact and the same for height and width."""
 
 SEED = 0
-EQUAL = 1e-4
-"""Share of the largest output by which two runs may differ: order of summation, and nothing else."""
+RELATIVE_TOLERANCE = 1e-4
+"""Allowed difference of two runs relative to the largest output, for another order of summation."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What trying a network tells.
+    """The properties of a network that probing has found.
 
     Args:
-        scale: ratio of output to input.
-        tile: one that it takes.
-        multiple_px: divides the sides of its tiles.
-        minimum_px: the smallest side of a tile.
+        scale: ratio of output to input size.
+        tile: a tile that it supports.
+        multiple_px: height and width of its tiles are multiples of this.
+        minimum_px: the smallest height and width of a tile.
         square: whether tiles must be square.
-        remarks: what its user should know.
+        remarks: notes for the user.
     """
 
     scale: int
@@ -47,88 +47,90 @@ class Probe:
 
 
 def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: int | None = None) -> Probe:
-    """Runs `network` twice on a picture of `tile` pixels.
+    """Runs a network twice on an image of the size of a tile.
 
     Args:
         network: takes RGB (1, 3, height, width) in [0, 1]; in eval mode.
-        name: what messages call it.
-        tile: what it is to be deployed with; None tries the usual one, and another where it does not take that.
-        scale: what its user says; None to find it.
+        name: what error messages call it.
+        tile: the tile with which it is to be deployed; None tries the usual one, and another if that is unsupported.
+        scale: the scale that the user states; None measures it.
 
     Raises:
-        UsageError: it takes more than a picture, gives something else than one picture, or has another scale.
-        TileMisfit: it does not take this tile, but others.
-        WeightsError: it fails on any picture, gives NaN, is random, or keeps something of the first picture.
+        UsageError: it takes more than an image, returns something other than one image, or has another scale.
+        UnsupportedTile: it does not support this tile, but others.
+        WeightsError: it fails on every image, returns NaN, is random, or depends on earlier inputs.
     """
     try:
         return Probe(_scale_at(network, name, tile or DEFAULT_TILE, scale), tile or DEFAULT_TILE)
-    except TileMisfit as misfit:
+    except UnsupportedTile as mismatch:
         if tile is not None:
             raise
-        return Probe(_scale_at(network, name, misfit.fitting, scale), misfit.fitting, misfit.multiple_px)
+        return Probe(
+            _scale_at(network, name, mismatch.supported_tile, scale), mismatch.supported_tile, mismatch.multiple_px
+        )
 
 
 def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) -> int:
-    operators, fresh = RandomOperators(), _untouched_copy(network)
+    operators, fresh_copy = RandomOperators(), _fresh_copy(network)
     generator = torch.Generator().manual_seed(SEED)
-    picture, another = (torch.rand(1, 3, tile.height, tile.width, generator=generator) for _ in range(2))
-    # Not in inference mode: tensors that a network keeps from this run could not be used afterwards.
+    image, other_image = (torch.rand(1, 3, tile.height, tile.width, generator=generator) for _ in range(2))
+    # Not in inference mode, since a network may store tensors that are used outside of that mode later.
     with torch.no_grad():
         try:
             with operators:
-                first = network(picture)
-            upscaled = _require_picture(first, name)
+                first = network(image)
+            upscaled = _require_image(first, name)
             ratio = _require_ratio(tuple(upscaled.shape), name, tile, scale)
-            again = network(picture)
+            again = network(image)
         except (UsageError, WeightsError):
             raise
-        except Exception as error:  # whatever the network's code raises
-            raise explained_failure(network, name, tile, _message(error)) from error
+        except Exception as error:  # the network's code may raise anything
+            raise explain_failure(network, name, tile, _message(error)) from error
     _require_finite_and_deterministic(upscaled, again, name, operators)
-    if fresh is not None and _differ(upscaled, _second_output(fresh, another, picture)):
+    if fresh_copy is not None and _differ(upscaled, _second_output(fresh_copy, other_image, image)):
         raise WeightsError(
-            f"{name} keeps something of the first picture that it is given, or draws weights then, so that its output "
-            "depends on what came before",
-            wanted="an output that depends on its picture alone",
+            f"{name} stores values computed from its first input, or creates weights then, so that its output depends "
+            "on earlier inputs",
+            wanted="an output that depends on the current image alone",
             remedy="compute it in every call, or store it in the checkpoint",
         )
     return ratio
 
 
-def _untouched_copy(network: nn.Module) -> nn.Module | None:
-    """A copy that has seen no picture; None where the network cannot be copied."""
+def _fresh_copy(network: nn.Module) -> nn.Module | None:
+    """A copy of a network that has not been run yet; None where the network cannot be copied."""
     try:
         return copy.deepcopy(network)
-    except Exception:  # whatever an attribute raises that cannot be copied, such as a lock
+    except Exception:  # an attribute that cannot be copied, such as a lock, may raise anything
         return None
 
 
 def _second_output(network: nn.Module, first: Tensor, second: Tensor) -> object:
-    """What a network makes of a picture after another one; None where that fails."""
+    """The output for the second of two images; None where the network fails."""
     try:
         with torch.no_grad():
             network(first)
             return network(second)
-    except Exception:  # whatever the network's code raises where it misses what it kept of its first picture
+    except Exception:  # the network's code may raise anything
         return None
 
 
 def _differ(first: Tensor, again: object) -> bool:
-    tolerance = EQUAL * max(1.0, float(first.abs().max()))
+    tolerance = RELATIVE_TOLERANCE * max(1.0, float(first.abs().max()))
     if not isinstance(again, Tensor) or again.shape != first.shape:
         return True
     return bool((again - first).abs().max() > tolerance)
 
 
-def require_picture_only(network: nn.Module, name: str) -> None:
-    """Raises UsageError where `forward` cannot be called with a picture alone."""
+def require_image_only(network: nn.Module, name: str) -> None:
+    """Raises UsageError where `forward` cannot be called with an image alone."""
     needed = _required_arguments(network)[1:]
     if needed:
         raise UsageError(
-            f"{name} takes {', '.join(needed)} beside the picture, as diffusion networks take a timestep",
+            f"{name} takes {', '.join(needed)} beside the image, as diffusion networks take a timestep",
             found=needed,
             wanted=[],
-            remedy="give a network that upscales a picture in one run, from the picture alone",
+            remedy="give a network that upscales an image in one run, from the image alone",
         )
 
 
@@ -144,44 +146,44 @@ def _required_arguments(network: nn.Module) -> Sequence[str]:
 
 
 def _message(error: Exception) -> str:
-    """The line that says something: for TorchScript the last one, behind its trace."""
+    """The line with the cause of an exception; for TorchScript the last one, after the stack trace."""
     lines = str(error).strip().splitlines()
     is_script = len(lines) > 1 and "TorchScript interpreter" in lines[0]
-    return shown(lines[-1]) if is_script else first_line(error)
+    return printable(lines[-1]) if is_script else first_line(error)
 
 
-def _require_picture(answer: object, name: str) -> Tensor:
-    if not isinstance(answer, Tensor):
+def _require_image(output: object, name: str) -> Tensor:
+    if not isinstance(output, Tensor):
         raise UsageError(
-            f"{name} returned a {type(answer).__name__}",
-            found=type(answer).__name__,
+            f"{name} returned a {type(output).__name__}",
+            found=type(output).__name__,
             wanted="torch.Tensor",
-            remedy="let it return one tensor, the picture",
+            remedy="let it return one tensor, the image",
         )
-    shape = tuple(answer.shape)
-    if answer.dim() != 4 or shape[0] != 1:
-        resembled = ", as a classifier does" if answer.dim() == 2 else ""
+    shape = tuple(output.shape)
+    if output.dim() != 4 or shape[0] != 1:
+        resembled = ", as a classifier does" if output.dim() == 2 else ""
         raise UsageError(
             f"{name} returned a tensor of shape {shape}{resembled}",
             found=shape,
             wanted=(1, 3, "height", "width"),
-            remedy="let it return one picture of shape (1, 3, height, width)",
+            remedy="let it return one image of shape (1, 3, height, width)",
         )
     if shape[1] != 3:
         raise UsageError(
-            f"{name} returned {shape[1]} channels for a picture of 3",
+            f"{name} returned {shape[1]} channels for an image of 3",
             found=shape[1],
             wanted=3,
             remedy="give a network from RGB to RGB",
         )
-    if answer.dtype != torch.float32:
+    if output.dtype != torch.float32:
         raise UsageError(
-            f"{name} returned {answer.dtype} for a picture of torch.float32",
-            found=answer.dtype,
+            f"{name} returned {output.dtype} for an image of torch.float32",
+            found=output.dtype,
             wanted=torch.float32,
             remedy="take the conversion out of its forward",
         )
-    return answer
+    return output
 
 
 def _require_ratio(shape: tuple[int, ...], name: str, tile: TileSpec, scale: int | None) -> int:
@@ -208,14 +210,14 @@ def _require_ratio(shape: tuple[int, ...], name: str, tile: TileSpec, scale: int
 def _require_finite_and_deterministic(first: Tensor, again: object, name: str, operators: RandomOperators) -> None:
     if not first.isfinite().all():
         raise WeightsError(
-            f"{name} returned NaN or infinite values for a picture",
+            f"{name} returned NaN or infinite values for an image",
             wanted="finite values",
             remedy="check its weights and --input-range",
         )
     if _differ(first, again):
         raise WeightsError(
-            f"{name} returned another picture in each run, also in eval mode: {operators.cause}",
+            f"{name} returned a different image in each run, even in eval mode: {operators.cause}",
             found=list(operators.names),
-            wanted="the same output for the same picture",
+            wanted="the same output for the same image",
             remedy=operators.remedy,
         )

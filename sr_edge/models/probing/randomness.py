@@ -1,4 +1,4 @@
-"""Finds what draws random numbers in a network that is to be deterministic."""
+"""Detects operators that draw random numbers in a network that must be deterministic."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _ATTENTION = "scaled_dot_product"
-"""Attention has the tag for its dropout, also where that is off."""
+"""Name of the attention operators, which are tagged as random for their dropout even where it is disabled."""
 
 _DROPOUT = {"bernoulli", "bernoulli_", "native_dropout"}
 
 
 class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
-    """Collects the names of the operators that draw random numbers while it is active."""
+    """Records the names of operators that draw random numbers while this mode is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -40,6 +40,7 @@ class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
 
     @property
     def remedy(self) -> str:
+        """What the user can do."""
         if not self.names:
             return "look for Python's random or NumPy in its forward"
         if _DROPOUT & set(self.names):

@@ -1,4 +1,4 @@
-"""Which sizes a network takes beside the tile that it was tried on, found by running it on a few."""
+"""Finds the sizes that a network supports besides the probed tile, by running it on a few of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 from torch import nn
 
-from sr_edge.models.probing.failures import oblong
+from sr_edge.models.probing.failures import non_square_tile
 from sr_edge.models.probing.probe import Probe
 from sr_edge.models.probing.trials import TrialLimit, Trials
 from sr_edge.spec import TileSpec
@@ -17,40 +17,40 @@ LIMIT = TrialLimit(runs=10, seconds=10.0)
 
 
 def probe_sizes(network: nn.Module, name: str, probe: Probe, limit: TrialLimit = LIMIT) -> Probe:
-    """The same probe, with what divides the sides of all tiles that the network takes, and whether they are square.
+    """Completes a probe with the multiple of height and width of all supported tiles, and whether they must be square.
 
-    A network that takes nothing beside the tile gets its sides as what divides them and as the smallest, and a remark.
-    So does one for which `limit` leaves the question open: what was not seen to work is not promised.
+    For a network that supports no other size, multiple and minimum are those of the tile, and a remark is added. The
+    same applies where `limit` ends the trials early, since a size that was not run successfully is not promised.
 
     Args:
         network: in eval mode; takes RGB (1, 3, height, width).
         name: what the remark calls it.
-        probe: what `probe_network` found.
-        limit: of the runs.
+        probe: the result of `probe_network`.
+        limit: limit of the trials.
     """
     trials = Trials(network, limit)
     tile = _small_tile(trials, probe)
-    if trials.upscales(oblong(tile, 1), probe.scale):
+    if trials.upscales(non_square_tile(tile, 1), probe.scale):
         return dataclasses.replace(probe, multiple_px=1)
     is_known = probe.multiple_px > 1
     multiple = probe.multiple_px if is_known else _multiple(trials, tile, probe)
     if multiple is None:
         return _one_size(name, probe)
-    is_square = tile.height == tile.width and not trials.upscales(oblong(tile, multiple), probe.scale)
+    is_square = tile.height == tile.width and not trials.upscales(non_square_tile(tile, multiple), probe.scale)
     return dataclasses.replace(probe, multiple_px=multiple, square=is_square)
 
 
 def _small_tile(trials: Trials, probe: Probe) -> TileSpec:
-    """A tile of fewer pixels with the same remainders, where the network takes it: runs on it take less time."""
-    tile = TileSpec(*(SMALL_PX + side % SMALL_PX for side in (probe.tile.height, probe.tile.width)))
+    """A smaller tile with the same remainders, if the network supports it, since runs on it take less time."""
+    tile = TileSpec(*(SMALL_PX + length % SMALL_PX for length in (probe.tile.height, probe.tile.width)))
     is_smaller = 2 * tile.height * tile.width <= probe.tile.height * probe.tile.width
     return tile if is_smaller and trials.upscales(tile, probe.scale) else probe.tile
 
 
 def _multiple(trials: Trials, tile: TileSpec, probe: Probe) -> int | None:
-    """The smallest divisor of the sides by which `tile` can grow; None where it cannot grow by all of it either.
+    """The smallest divisor of height and width by which `tile` can grow; None where it cannot grow by their GCD either.
 
-    Each prime factor is taken away as long as the network follows, so that 96 pixels take eight runs and not twelve.
+    Each prime factor is removed as long as the network runs, so that 96 pixels take eight runs instead of twelve.
     """
     divisor = common = math.gcd(tile.height, tile.width, probe.tile.height, probe.tile.width)
     for prime in _prime_factors(common):
@@ -69,7 +69,7 @@ def _prime_factors(number: int) -> list[int]:
 
 def _one_size(name: str, probe: Probe) -> Probe:
     height, width = probe.tile.height, probe.tile.width
-    remark = f"{name} was seen to take {probe.tile} pixels only; deploy it with --tile {probe.tile}"
+    remark = f"{name} runs on tiles of {probe.tile} pixels only; deploy it with --tile {probe.tile}"
     return dataclasses.replace(
         probe,
         multiple_px=math.gcd(height, width),

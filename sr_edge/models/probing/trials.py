@@ -1,4 +1,4 @@
-"""Runs of a user's network on inputs that it may refuse, limited in number and in time."""
+"""Trial runs of a user's network on inputs that it may not support, limited in number and time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_TRIAL_PIXELS = 512 * 512
 
 @dataclass(frozen=True)
 class TrialLimit:
-    """When trying ends: the next run would be one more than `runs`, or `seconds` are over.
+    """When trials end: after `runs` forward passes, or once `seconds` have passed.
 
     Args:
-        runs: forward passes in all.
-        seconds: after which no further run is begun.
-        clock: tells the seconds.
+        runs: largest number of forward passes.
+        seconds: time after which no further run is started.
+        clock: returns the time in seconds.
     """
 
     runs: int = 40
@@ -30,35 +30,41 @@ class TrialLimit:
 
 
 class Trials:
-    """Tries one network; once the limit is reached, every further answer is that it does not run."""
+    """Runs one network; once the limit is reached, every further input counts as unsupported.
+
+    Args:
+        network: in eval mode.
+        limit: limit of the trials.
+    """
 
     def __init__(self, network: nn.Module, limit: TrialLimit) -> None:
         self._network = network
         self._limit = limit
-        self._begin = limit.clock()
+        self._started_at = limit.clock()
         self.runs = 0
 
     @property
     def ended(self) -> bool:
-        return self.runs >= self._limit.runs or self._limit.clock() - self._begin >= self._limit.seconds
+        """Whether the limit is reached."""
+        return self.runs >= self._limit.runs or self._limit.clock() - self._started_at >= self._limit.seconds
 
-    def answer(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The shape of the picture, or row of them, that the network gives for an input of this shape, if it does."""
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """The shape of the network's output for an input of this shape; None where it fails or returns no image."""
         if self.ended:
             return None
         self.runs += 1
         try:
             with torch.no_grad():
-                answer = self._network(torch.zeros(shape))
-        except Exception:  # whatever the network's code raises
+                output = self._network(torch.zeros(shape))
+        except Exception:  # the network's code may raise anything
             return None
-        return tuple(answer.shape) if isinstance(answer, Tensor) and answer.dim() >= 4 else None
+        return tuple(output.shape) if isinstance(output, Tensor) and output.dim() >= 4 else None
 
     def upscales(self, tile: TileSpec, scale: int | None = None) -> bool:
-        """Whether the network takes a picture of this size; with a scale, whether it gives exactly that many pixels."""
+        """Whether the network supports an image of this size and, given a scale, upscales it by exactly that."""
         if tile.height * tile.width > MAX_TRIAL_PIXELS:
             return False
-        answer = self.answer((1, 3, tile.height, tile.width))
+        shape = self.output_shape((1, 3, tile.height, tile.width))
         if scale is None:
-            return answer is not None
-        return answer == (1, 3, scale * tile.height, scale * tile.width)
+            return shape is not None
+        return shape == (1, 3, scale * tile.height, scale * tile.width)

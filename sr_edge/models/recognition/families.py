@@ -1,7 +1,7 @@
-"""The families that spandrel recognises, what each is for, which are loaded here, and the licence of their code.
+"""The families that spandrel recognises: purpose, whether they are supported here, and licence of their code.
 
-A licence is named where the makers of the code, or of its published checkpoints, state one. spandrel
-itself only says of all of them together that they are permissive (MIT, Apache-2.0, public domain).
+A licence is given where the authors of the code, or of its published checkpoints, state one. spandrel itself only
+states that all of them are permissive (MIT, Apache-2.0, public domain).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SPANDREL_PREFIX = "spandrel/"
-"""In front of spandrel's id in a manifest: "spandrel/Compact"."""
+"""Prefix of spandrel's id in a manifest: "spandrel/Compact"."""
 NOT_STATED = "not stated"
 SUPER_RESOLUTION = "super-resolution"
 RESTORATION = "restoration"
@@ -19,13 +19,13 @@ RESTORATION = "restoration"
 class Family:
     """One of spandrel's architectures.
 
-    Attributes:
-        id: as spandrel names it.
-        name: as its papers and users name it.
-        purpose: what its published networks do.
+    Args:
+        id: spandrel's identifier.
+        name: its name in papers.
+        purpose: purpose of its published networks.
         licence: SPDX identifier of the architecture's code.
-        refused: why its networks are not loaded here; empty where they are.
-        registered: the architecture of our own registry that loads the same checkpoints first.
+        refused: why its networks are not supported here; empty where they are.
+        registered: the registered architecture that loads the same checkpoints before spandrel is tried.
     """
 
     id: str
@@ -41,7 +41,7 @@ _FACES_REFUSED = "it restores aligned faces of one size"
 
 FAMILIES = (
     Family("ATD", "ATD"),
-    Family("AuraSR", "AuraSR", refused="it draws new random noise each time it runs, so no graph can reproduce it"),
+    Family("AuraSR", "AuraSR", refused="it draws random noise in every run, which a graph cannot reproduce"),
     Family("CRAFT", "CRAFT"),
     Family("Compact", "Compact (SRVGGNetCompact)", licence="BSD-3-Clause"),
     Family("DAT", "DAT", licence="Apache-2.0"),
@@ -60,7 +60,7 @@ FAMILIES = (
     Family("HVICIDNet", "HVI-CIDNet", "low-light enhancement"),
     Family("IPT", "IPT"),
     Family("KBNet", "KBNet", "denoising"),
-    Family("LaMa", "LaMa", "inpainting", refused="it fills holes and takes a mask beside the picture"),
+    Family("LaMa", "LaMa", "inpainting", refused="it fills holes and takes a mask beside the image"),
     Family("MMRealSR", "MM-RealSR"),
     Family("MixDehazeNet", "MixDehazeNet", "dehazing"),
     Family("MoESR", "MoESR"),
@@ -87,13 +87,13 @@ _BY_ID = {family.id: family for family in FAMILIES}
 
 
 def find_family(identifier: str, name: str = "") -> Family:
-    """The family of spandrel's `identifier`; one that a later release of spandrel added has only its `name`."""
+    """The family with this identifier of spandrel; one that a later release of spandrel added has only its `name`."""
     return _BY_ID.get(identifier) or Family(identifier, name or identifier)
 
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """One line of `sr-edge models --families`; `refused` says why its networks are not loaded, if they are not."""
+    """One row of `sr-edge models --families`; the fields are those of `Family`."""
 
     architecture: str
     name: str
@@ -104,6 +104,6 @@ class FamilyRow:
 
 
 def family_rows() -> list[FamilyRow]:
-    """Every family in the order of its name; needs no spandrel."""
+    """Every family, sorted by name; spandrel need not be installed."""
     ordered = sorted(FAMILIES, key=lambda family: family.name.lower())
     return [FamilyRow(SPANDREL_PREFIX + f.id, f.name, f.purpose, f.licence, f.refused, f.registered) for f in ordered]

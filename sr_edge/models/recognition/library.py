@@ -1,9 +1,9 @@
-"""Imports spandrel, with a stand-in for torchvision where that is absent or its own import fails.
+"""Imports spandrel, with a stub of torchvision where that is absent or cannot be imported.
 
-spandrel imports torchvision always and uses it in two places, in families that are not loaded here: LaMa rotates and
-RestoreFormer normalises. pip installs some torchvision beside it; one that was built for another torch fails to import
-(`operator torchvision::nms does not exist`). So the three names that spandrel imports are stood in for while spandrel
-is imported, and nothing of that stays in `sys.modules`.
+spandrel always imports torchvision, but uses it only in two families that are not supported here: LaMa rotates and
+RestoreFormer normalises. pip installs some release of torchvision with it, and one that was built for another torch
+cannot be imported (`operator torchvision::nms does not exist`). Therefore stubs replace the three names that spandrel
+imports while it is imported, and are removed from `sys.modules` afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class SpandrelLibrary:
-    """The imported package; `remark` says so where the installed torchvision does not work."""
+    """The imported package; `remark` is a note for the user where the installed torchvision cannot be imported."""
 
     spandrel: Any
     remark: str = ""
@@ -41,10 +41,10 @@ _library: SpandrelLibrary | None = None
 
 
 def find_library() -> SpandrelLibrary | None:
-    """spandrel, imported once; None where it is not installed.
+    """Imports spandrel at the first call; None where it is not installed.
 
     Raises:
-        UsageError: it is installed, and its import fails.
+        UsageError: spandrel is installed, but cannot be imported.
     """
     global _library
     with _lock:
@@ -54,7 +54,7 @@ def find_library() -> SpandrelLibrary | None:
 
 
 def require_library() -> SpandrelLibrary:
-    """spandrel; raises UsageError that says how to install it where it is absent or its import fails."""
+    """Imports spandrel; raises UsageError with the command that installs it where it cannot be imported."""
     library = find_library()
     if library is None:
         raise UsageError(
@@ -66,8 +66,8 @@ def require_library() -> SpandrelLibrary:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what the networks' own code prints off stdout, and its warnings to itself."""
+def suppress_output() -> Iterator[None]:
+    """Redirects what the networks' own code prints to stderr, and ignores its warnings."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield
@@ -80,17 +80,17 @@ def is_installed() -> bool:
 
 
 def import_library() -> SpandrelLibrary:
-    """Imports spandrel as `find_library` does once; raises UsageError where its import fails."""
-    with quiet():
+    """Imports spandrel without caching the result; raises UsageError where that fails."""
+    with suppress_output():
         if "spandrel" in sys.modules:
             return SpandrelLibrary(importlib.import_module("spandrel"))
         failure = _torchvision_failure()
         try:
             if failure is None:
                 return SpandrelLibrary(importlib.import_module("spandrel"))
-            with _stand_in_for_torchvision():
+            with _torchvision_stubs_installed():
                 spandrel = importlib.import_module("spandrel")
-        except Exception as error:  # whatever the package's own code raises
+        except Exception as error:  # the package's own code may raise anything
             raise UsageError(
                 f"the installed spandrel cannot be imported ({type(error).__name__}: {first_line(error)})",
                 found=str(error),
@@ -108,14 +108,14 @@ def _remark(failure: str) -> str:
 
 
 def _torchvision_failure() -> str | None:
-    """What keeps torchvision from being used: None for nothing, empty where it is absent."""
+    """Why torchvision cannot be used: None where it can, empty where it is not installed."""
     before = set(sys.modules)
     try:
         functional = importlib.import_module(_FUNCTIONAL)
         missing = [name for name in _IMPORTED_NAMES if not hasattr(functional, name)]
-    except Exception as error:  # whatever a torchvision built for another torch raises
-        # Python drops only the module that failed. The parts that it had imported go, too, so that a later import,
-        # which may be the user's, begins where this one did.
+    except Exception as error:  # a torchvision that was built for another torch may raise anything
+        # Python removes only the module that failed. The submodules that it had imported are removed, too, so that a
+        # later import, which may be the user's, starts from the same state.
         for name in [name for name in _torchvision_modules() if name not in before]:
             del sys.modules[name]
         absent = isinstance(error, ModuleNotFoundError) and error.name == "torchvision"
@@ -128,12 +128,12 @@ def _torchvision_modules() -> dict[str, ModuleType]:
 
 
 @contextlib.contextmanager
-def _stand_in_for_torchvision() -> Iterator[None]:
-    """Has `torchvision` in `sys.modules` stand for three names while spandrel is imported, and not longer."""
+def _torchvision_stubs_installed() -> Iterator[None]:
+    """Replaces torchvision in `sys.modules` by stubs of three names for the duration of the block."""
     before = _torchvision_modules()
     for name in before:
         del sys.modules[name]
-    sys.modules.update(_stand_in_modules())
+    sys.modules.update(_stub_modules())
     try:
         yield
     finally:
@@ -142,7 +142,7 @@ def _stand_in_for_torchvision() -> Iterator[None]:
         sys.modules.update(before)
 
 
-def _stand_in_modules() -> dict[str, ModuleType]:
+def _stub_modules() -> dict[str, ModuleType]:
     modules: dict[str, ModuleType] = {}
     for name in ("torchvision", "torchvision.transforms", _FUNCTIONAL):
         modules[name] = importlib.util.module_from_spec(ModuleSpec(name, None, is_package=name != _FUNCTIONAL))
@@ -152,7 +152,7 @@ def _stand_in_modules() -> dict[str, ModuleType]:
 
 
 class _NeedsTorchvision:
-    """Stands for a function or an enumeration of torchvision; using it is an error that names what to install."""
+    """Stub of a function or enumeration of torchvision; using it raises an error that says what to install."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -161,7 +161,7 @@ class _NeedsTorchvision:
         raise self._error()
 
     def __getattr__(self, name: str) -> object:
-        # Python's own questions, such as __wrapped__, must get the usual answer.
+        # Attributes that Python itself looks up, such as __wrapped__, must raise AttributeError.
         raise AttributeError(name) if name.startswith("__") else self._error()
 
     def _error(self) -> UsageError:

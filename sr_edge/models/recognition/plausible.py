@@ -1,7 +1,7 @@
-"""Bounds on what a state may make spandrel build, so that a small file cannot ask for much time or memory.
+"""Limits on the networks that spandrel builds for given weights, so that a small file cannot exhaust the memory.
 
 spandrel reads sizes from shapes and numbers of blocks from keys, and builds the network before it compares anything. A
-file of a kilobyte can hold a tensor that claims terabytes, or a key such as `body.999999999.weight`.
+file of a kilobyte can contain a tensor that claims terabytes, or a key such as `body.999999999.weight`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _LONGEST_INDEX = 9
 
 
 class ImplausibleState(Exception):
-    """A state that no network of its size has."""
+    """The keys or shapes are impossible for a network of this number of weights."""
 
 
 def require_plausible(state: Mapping[str, Tensor]) -> None:
-    """Raises ImplausibleState for a tensor larger than its memory, or an index far beyond the number of tensors."""
+    """Raises ImplausibleState for a tensor larger than its storage, or an index far beyond the number of tensors."""
     highest = _INDEX_FACTOR * len(state) + _INDEX_MARGIN
     for key, tensor in state.items():
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -37,14 +37,17 @@ def require_plausible(state: Mapping[str, Tensor]) -> None:
 
 
 def memory_limit_bytes(state: Mapping[str, Tensor]) -> int:
-    """What building the network of `state` may take: several times its weights, and the tables that come with them."""
+    """Memory that building the network may take: several times its weights, and the tables that belong to them."""
     return GIBIBYTE + _MEMORY_FACTOR * _LARGEST_ITEM_BYTES * sum(tensor.numel() for tensor in state.values())
 
 
 class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses, before they take memory, tensors above `limit_bytes`, each alone or all new ones together.
+    """Refuses tensors above a limit before they are allocated, each alone or all new ones together.
 
-    A tensor counts with the shape that its operation is given, or to which its operands broadcast.
+    The size of a tensor is that of the shape passed to its operation, or of the broadcast operands.
+
+    Args:
+        limit_bytes: the limit.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -58,23 +61,21 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shapes = [argument.shape for argument in args if isinstance(argument, Tensor)]
         if shapes:
             self._require(_broadcast_numel(shapes) * _LARGEST_ITEM_BYTES)
-        elif args and isinstance(args[0], (list, tuple)) and all(isinstance(side, int) for side in args[0]):
+        elif args and isinstance(args[0], (list, tuple)) and all(isinstance(length, int) for length in args[0]):
             self.created_bytes += math.prod(args[0]) * _LARGEST_ITEM_BYTES
             self._require(self.created_bytes)
         return func(*args, **(kwargs or {}))
 
-    def _require(self, wanted_bytes: int) -> None:
-        if wanted_bytes > self.limit_bytes:
-            raise ImplausibleState(
-                f"its shapes ask for {wanted_bytes / GIBIBYTE:,.0f} GiB, far more than its weights have"
-            )
+    def _require(self, needed_bytes: int) -> None:
+        if needed_bytes > self.limit_bytes:
+            raise ImplausibleState(f"its shapes require {needed_bytes / GIBIBYTE:,.0f} GiB, far more than its weights")
 
 
 def _broadcast_numel(shapes: list[torch.Size]) -> int:
     """Elements of the result if the operands broadcast, else of the largest operand."""
-    sides = max(len(shape) for shape in shapes)
-    aligned = [(1,) * (sides - len(shape)) + tuple(shape) for shape in shapes]
-    columns = list(zip(*aligned, strict=True))
-    if all(len({side for side in column if side != 1}) <= 1 for column in columns):
-        return math.prod(max(column) if min(column) else 0 for column in columns)
+    rank = max(len(shape) for shape in shapes)
+    aligned = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    axes = list(zip(*aligned, strict=True))
+    if all(len({length for length in axis if length != 1}) <= 1 for axis in axes):
+        return math.prod(max(axis) if min(axis) else 0 for axis in axes)
     return max(math.prod(shape) for shape in shapes)

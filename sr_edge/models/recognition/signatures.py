@@ -1,9 +1,9 @@
-"""The family that a state resembles by its keys alone, for checkpoints that spandrel does not recognise, or without it.
+"""Finds the family that weights resemble by their keys alone, where spandrel does not recognise them or is absent.
 
-A key becomes a pattern (`body.3.weight`: `body.#.weight`), and a pattern its endings of two parts and more
-(`safm.mfr.#.weight`, `mfr.#.weight`, `#.weight`): a variant often keeps its blocks and renames what is around them. An
-ending that few families have counts for more (logarithm of the inverse frequency); an ending that no family has counts
-like one that a single family has.
+A key becomes a pattern (`body.3.weight`: `body.#.weight`), and a pattern the set of its endings of two and more parts
+(`safm.mfr.#.weight`, `mfr.#.weight`, `#.weight`), since a variant often keeps its blocks and renames what is around
+them. Endings are weighted by the logarithm of the inverse frequency among families; an ending that no family has is
+weighted like one that a single family has.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pathlib import Path
 SIGNATURES_FILE = Path(__file__).with_name("signatures.json")
 """Written by scripts/make_family_signatures.py: for each family the patterns of each form of its state dicts."""
 LEAST_STATE_SHARE, LEAST_FORM_SHARE = 0.3, 0.15
-"""How much of the state, and of the family's form, must agree by weight before the family is named."""
+"""Weighted shares of the keys, and of a form of the family, that must agree for the family to be reported."""
 MAX_PARTS = 24
-"""Of a key, counted from its end: endings of a key of a thousand parts would take a million."""
+"""Parts of a key that are used, counted from its end, since the work is quadratic in their number."""
 FEW_FAMILIES = 3
-"""One whole key at least must agree that no more families than this have: transformers of any kind share endings."""
+"""At least one whole key that no more families than this have must agree, since all transformers share endings."""
 
 
 @dataclass(frozen=True)
 class Resemblance:
-    """The family that a state resembles most.
+    """The family that weights resemble most.
 
-    Attributes:
+    Args:
         family: spandrel's id.
-        alikeness: from 0 to 1, how much of both agrees.
-        missing: keys that the family has and the state has not, one of each kind, the index of a block written as 0.
-        unexpected: keys of the state that the family has not, one of each kind.
+        similarity_score: from 0 to 1, the weighted share of endings that agree.
+        missing: keys that only the family has, one for each pattern, with 0 as the index of a block.
+        unexpected: keys that only the weights have, one for each pattern.
     """
 
     family: str
-    alikeness: float
+    similarity_score: float
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
 
 def patterns_of(keys: Iterable[str]) -> dict[str, str]:
-    """Each kind of key (`body.3.weight`: `body.#.weight`) and its first key; a bias beside a weight is left out."""
+    """The first key of each pattern (`body.#.weight`: `body.3.weight`); a bias beside a weight is left out."""
     first: dict[str, str] = {}
     for key in keys:
         first.setdefault(".".join("#" if part.isdecimal() else part for part in key.split(".")), key)
@@ -54,28 +54,28 @@ def patterns_of(keys: Iterable[str]) -> dict[str, str]:
 
 
 def nearest_family(keys: Iterable[str]) -> Resemblance | None:
-    """The family whose keys are most like `keys`; None where none is alike enough to be named."""
+    """The family whose keys are most similar to `keys`; None where none is similar enough."""
     patterns = patterns_of(keys)
     endings = _endings(patterns)
     weight = _weight(endings)
-    # Harmonic mean of the shares, by weight, of the state and of the form that both have.
-    alike = [
+    # The score is the harmonic mean of the weighted shares of the keys and of the form that agree.
+    scored = [
         (2 * _weight(endings & form_endings) / (weight + form_weight), family, form)
         for family, form, form_endings, form_weight in _forms()
     ]
-    alikeness, family, form = max(alike, key=lambda candidate: candidate[0])
+    similarity_score, family, form = max(scored, key=lambda candidate: candidate[0])
     if not _is_distinctive(patterns, endings, form):
         return None
     return Resemblance(
         family,
-        alikeness,
+        similarity_score,
         tuple(pattern.replace("#", "0") for pattern in form if pattern not in patterns),
         tuple(key for pattern, key in patterns.items() if pattern not in form),
     )
 
 
 def _is_distinctive(patterns: Iterable[str], endings: frozenset[str], form: Sequence[str]) -> bool:
-    """Whether so much agrees with `form` that it is no chance."""
+    """Whether so much agrees with `form` that it is unlikely to be chance."""
     form_endings = _endings(form)
     common = _weight(endings & form_endings)
     return (
@@ -107,7 +107,7 @@ def _signatures() -> list[tuple[str, list[str], frozenset[str]]]:
 
 @cache
 def _forms() -> list[tuple[str, list[str], frozenset[str], float]]:
-    """The same with the weight of the endings, for which all forms are counted."""
+    """Family, patterns, endings and weight of the endings of every form; the weights depend on all forms."""
     return [(family, form, endings, _weight(endings)) for family, form, endings in _signatures()]
 
 
@@ -118,13 +118,13 @@ def _family_count() -> int:
 
 @cache
 def _frequencies() -> Counter[str]:
-    """In how many families an ending is found."""
+    """The number of families that have an ending."""
     pairs = {(family, ending) for family, _, endings in _signatures() for ending in endings}
     return Counter(ending for _, ending in pairs)
 
 
 @cache
 def _key_frequencies() -> Counter[str]:
-    """In how many families a whole key is found."""
+    """The number of families that have a whole key."""
     pairs = {(family, pattern) for family, form, _ in _signatures() for pattern in form}
     return Counter(pattern for _, pattern in pairs)

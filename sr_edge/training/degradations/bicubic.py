@@ -1,4 +1,4 @@
-"""The classical task: MATLAB's bicubic reduction and nothing else."""
+"""Bicubic downscaling as by MATLAB's `imresize`, the classical degradation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sr_edge.training.degradations.degradation import Frame
 
 @dataclass(frozen=True)
 class Bicubic:
+    """A `Degradation` by bicubic downscaling alone."""
+
     name: str = "bicubic"
     is_fixed: bool = True
     halo_px: int = 0

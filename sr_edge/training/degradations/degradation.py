@@ -1,4 +1,4 @@
-"""What every way of degrading offers."""
+"""The interface of all degradations."""
 
 from __future__ import annotations
 
@@ -11,25 +11,42 @@ Frame = npt.NDArray[np.uint8]
 
 
 class Degradation(Protocol):
-    """Makes low-resolution pictures, uint8 RGB, of originals whose sides are multiples of the scale."""
+    """Makes low-resolution images, uint8 RGB, of original ones whose height and width are multiples of the scale."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name by which a recipe selects it."""
+        ...
 
     @property
     def is_fixed(self) -> bool:
-        """Nothing is drawn: one original has one low-resolution half."""
+        """Whether it draws no random numbers, so that an image has only one low-resolution version."""
         ...
 
     @property
     def halo_px(self) -> int:
-        """How many low-resolution pixels around a crop its own pixels depend on."""
+        """Low-resolution pixels around a crop on which its own pixels depend."""
         ...
 
     def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
-        """One drawn version to learn from: (height / scale, width / scale, 3), or 6 for two pictures of one place."""
+        """A random low-resolution version for training.
+
+        Args:
+            hr: the original image.
+            scale: the scale of the network.
+            random: source of the random numbers.
+
+        Returns:
+            (height / scale, width / scale, 3), or 6 channels for two versions of the same image.
+        """
         ...
 
     def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
-        """The versions to measure on, always the same for the picture number `index`, by what tells them apart."""
+        """The low-resolution versions for validation by their labels, which are always the same for one `index`.
+
+        Args:
+            hr: the original image.
+            scale: the scale of the network.
+            index: number of the image in its folder.
+        """
         ...

@@ -1,6 +1,6 @@
-"""What degrades pictures, piece by piece: blur, resizing, noise, compression.
+"""The elements of degradations: blur, resizing, noise, compression.
 
-Pictures here are float32 (height, width, 3) in [0, 1]; what leaves that range is cut off at the end of a chain.
+Images are float32 (height, width, 3) in [0, 1]; values are clipped to that range at the end of a chain.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ LEVELS = 255
 
 
 def picture_from_frame(frame_hwc: Frame) -> Plane:
+    """Converts uint8 to float32 in [0, 1]."""
     return frame_hwc.astype(np.float32) / np.float32(LEVELS)
 
 
 def frame_from_picture(picture: Plane) -> Frame:
+    """Clips to [0, 1] and rounds to uint8."""
     return np.rint(picture.clip(0, 1) * LEVELS).astype(np.uint8)
 
 
 def gaussian_kernel(size_px: int, sigma_x_px: float, sigma_y_px: float, angle: float = 0.0) -> Plane:
-    """Samples of a Gaussian, sum 1, (size, size), its axes turned by `angle` in radians."""
+    """Samples of a Gaussian with sum 1, (size, size), whose axes are rotated by `angle` in radians."""
     y, x = np.mgrid[:size_px, :size_px] - (size_px - 1) / 2
     along = x * math.cos(angle) + y * math.sin(angle)
     across = y * math.cos(angle) - x * math.sin(angle)
@@ -38,7 +40,7 @@ def gaussian_kernel(size_px: int, sigma_x_px: float, sigma_y_px: float, angle: f
 
 
 def blur(picture: Plane, kernel: Plane) -> Plane:
-    """Convolves every channel; beyond the border the picture is mirrored without repeating its edge."""
+    """Convolves every channel, with padding by reflection."""
     radius = kernel.shape[0] // 2
     padded = np.pad(picture, [(radius, radius), (radius, radius), (0, 0)], mode="reflect")
     channels = torch.from_numpy(padded.transpose(2, 0, 1)[:, None])
@@ -47,7 +49,7 @@ def blur(picture: Plane, kernel: Plane) -> Plane:
 
 
 def resize(picture: Plane, height: int, width: int, method: str) -> Plane:
-    """Resizes by "area", "bilinear" or "bicubic", antialiased when reducing."""
+    """Resizes by "area", "bilinear" or "bicubic" interpolation, antialiased when downscaling."""
     batch = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
     if method == "area":
         resized = functional.interpolate(batch, (height, width), mode="area")
@@ -57,22 +59,22 @@ def resize(picture: Plane, height: int, width: int, method: str) -> Plane:
 
 
 def add_gaussian_noise(picture: Plane, sigma_levels: float, is_gray: bool, random: np.random.Generator) -> Plane:
-    """Noise of this deviation in 8-bit levels; gray noise is the same in all channels."""
+    """Adds Gaussian noise; its standard deviation is in 8-bit levels, and gray noise is the same in all channels."""
     shape = (*picture.shape[:2], 1 if is_gray else picture.shape[2])
     return picture + random.standard_normal(shape, np.float32) * np.float32(sigma_levels / LEVELS)
 
 
 def add_poisson_noise(picture: Plane, strength: float, is_gray: bool, random: np.random.Generator) -> Plane:
-    """`strength` times the shot noise that a sensor has which counts 255 quanta for white."""
-    wanted = picture.clip(0, 1)
+    """Adds `strength` times the shot noise of a sensor that counts 255 quanta for the value 1."""
+    expected = picture.clip(0, 1)
     if is_gray:
-        wanted = wanted.mean(axis=2, keepdims=True)
-    shot = random.poisson(wanted.astype(np.float64) * LEVELS).astype(np.float32) / LEVELS - wanted
+        expected = expected.mean(axis=2, keepdims=True)
+    shot = random.poisson(expected.astype(np.float64) * LEVELS).astype(np.float32) / LEVELS - expected
     return picture + shot * np.float32(strength)
 
 
 def compress_jpeg(picture: Plane, quality: int) -> Plane:
-    """What is left after a JPEG file of this quality, colour at half resolution as most programs write it."""
+    """The image after JPEG compression of this quality, with chroma at half resolution (Pillow's default)."""
     file = io.BytesIO()
     Image.fromarray(frame_from_picture(picture)).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:

@@ -1,15 +1,15 @@
-"""What RealNet learns to undo: noise and blur, each in a chain of second order, in parallel or one after the other.
+"""The degradation of RealNet: noise and blur, each in a second-order chain, in parallel or in sequence.
 
-    noise chain:  twice (resize, noise), JPEG after each        -> what the denoising branch reads
-    blur chain:   twice (blur, resize)                          -> what the deblurring branch reads
-    both:         twice (blur, resize, noise), JPEG after each  -> what one camera's picture has; tests use it
+    noise chain:  twice (resize, noise), JPEG after each        -> input of the denoising branch
+    blur chain:   twice (blur, resize)                          -> input of the deblurring branch
+    both:         twice (blur, resize, noise), JPEG after each  -> image of a single camera; for validation
 
-Source: arXiv 2408.00470, section III-C, gives the order and the parallel chains but no numbers; those are the ones of
-Real-ESRGAN (arXiv 2107.10833, section 4.1), whose second-order model the paper starts from. Its sinc filters and
-generalised Gaussians are left out.
+Source: arXiv 2408.00470, section III-C, gives the order and the parallel chains but no parameters; they are those of
+Real-ESRGAN (arXiv 2107.10833, section 4.1), on whose second-order model the paper is based. Its sinc filters and
+generalised Gaussians are omitted.
 
-A deployed RealNet is given one picture, which both branches read. Trained on two pictures alone it would never have
-seen that. So half of the crops are the paper's pair, and half have the third chain's picture in both places;
+A deployed RealNet has one input image for both branches, which training on pairs alone would never show it. Therefore
+half of the crops are the paper's pair, and half have the image of the third chain for both branches;
 `realnet-one-picture` has the third chain alone, for the last part of a training.
 """
 
@@ -43,6 +43,8 @@ TEST_SEED = 8
 
 
 class Chain(Enum):
+    """Which degradations a chain applies."""
+
     NOISE = "noise"
     BLUR = "blur"
     BOTH = "both"
@@ -50,12 +52,22 @@ class Chain(Enum):
 
 @dataclass(frozen=True)
 class DegradationProcess:
-    """The ranges of one pass: `larger` and `smaller` are how often it is resized so, else the size is kept."""
+    """Parameters of one pass of a chain.
 
-    blurred: float
+    Args:
+        blur_probability: probability of blur.
+        sigma_px: range of the standard deviations of the blur.
+        upscale_probability: probability of upscaling.
+        downscale_probability: probability of downscaling; otherwise the size is kept.
+        factor: range of the resize factor.
+        gaussian_levels: range of the standard deviation of Gaussian noise, in 8-bit levels.
+        poisson: range of the strength of Poisson noise.
+    """
+
+    blur_probability: float
     sigma_px: tuple[float, float]
-    larger: float
-    smaller: float
+    upscale_probability: float
+    downscale_probability: float
     factor: tuple[float, float]
     gaussian_levels: tuple[float, float]
     poisson: tuple[float, float]
@@ -69,7 +81,14 @@ DEGRADATION_PROCESSES = (
 
 @dataclass(frozen=True)
 class RealNetDegradation:
-    """`is_paired`: two pictures a crop, denoising branch's first; else one, of the chain that has both."""
+    """A `Degradation` for RealNet.
+
+    Args:
+        is_paired: whether a crop has two images, that of the denoising branch first; otherwise one, with both chains.
+        name: the name by which a recipe selects it.
+        is_fixed: see `Degradation`.
+        halo_px: see `Degradation`.
+    """
 
     is_paired: bool
     name: str = "realnet"
@@ -88,11 +107,11 @@ class RealNetDegradation:
 
 
 def run_chain(hr: Frame, scale: int, chain: Chain, random: np.random.Generator) -> Frame:
-    """A low-resolution picture of `hr`, all that happens to it drawn from `random`."""
+    """Applies a chain with random parameters to an original image, and downscales it by `scale`."""
     picture = picture_from_frame(hr)
     small = (hr.shape[0] // scale, hr.shape[1] // scale)
     for process, size in zip(DEGRADATION_PROCESSES, (hr.shape[:2], small), strict=True):
-        if chain is not Chain.NOISE and random.random() < process.blurred:
+        if chain is not Chain.NOISE and random.random() < process.blur_probability:
             picture = blur(picture, _draw_kernel(process, random))
         picture = _resize_at_random(picture, size, process, random)
         if chain is not Chain.BLUR:
@@ -115,16 +134,16 @@ def _draw_kernel(process: DegradationProcess, random: np.random.Generator) -> Pl
 def _resize_at_random(
     picture: Plane, size: tuple[int, int], process: DegradationProcess, random: np.random.Generator
 ) -> Plane:
-    """To `size` times a drawn factor; as in the source, the second pass counts from the final size."""
+    """Resizes to `size` times a random factor; as in the source, the second pass is relative to the final size."""
     smallest, largest = process.factor
     choice = random.random()
-    if choice < process.larger:
+    if choice < process.upscale_probability:
         factor = random.uniform(1.0, largest)
-    elif choice < process.larger + process.smaller:
+    elif choice < process.upscale_probability + process.downscale_probability:
         factor = random.uniform(smallest, 1.0)
     else:
         factor = 1.0
-    height, width = (max(1, round(side * factor)) for side in size)
+    height, width = (max(1, round(length * factor)) for length in size)
     return resize(picture, height, width, str(random.choice(METHODS)))
 
 

@@ -44,9 +44,9 @@ def test_a_blend_is_the_weighted_sum(files: tuple[Path, Path]) -> None:
 
 def test_several_are_blended(files: tuple[Path, Path]) -> None:
     strong, weak = files
-    blended = load_model(str(strong), None, blend=[Blend(weak, 0.25), Blend(strong, 0.25)]).module.state_dict()
+    blend_weights = load_model(str(strong), None, blend=[Blend(weak, 0.25), Blend(strong, 0.25)]).module.state_dict()
     once = load_model(str(strong), None, blend=[Blend(weak, 0.25)]).module.state_dict()
-    torch.testing.assert_close(blended, once)
+    torch.testing.assert_close(blend_weights, once)
 
 
 def test_another_network_cannot_be_blended(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -87,11 +87,11 @@ def test_integers_and_nan_are_named_with_their_file(files: tuple[Path, Path], da
     state = content.get("params", content)
     state.update({key: value for key in state if key.endswith("last.bias")})
     torch.save(content, path)
-    found: object = (str(path), "last.bias")
+    actual: object = (str(path), "last.bias")
     wanted: object = "finite values"
     if damage == "int8":  # the two files differ
-        found, wanted = ({"last.bias": f"(12,) of {'int8' if path == file else 'float32'}"} for file in files[::-1])
-    with raises(WeightsError, found=found, wanted=wanted) as caught:
+        actual, wanted = ({"last.bias": f"(12,) of {'int8' if path == file else 'float32'}"} for file in files[::-1])
+    with raises(WeightsError, found=actual, wanted=wanted) as caught:
         load_model(str(files[0]), None, blend=[Blend(files[1], 0.3)])
     assert str(path) in caught.value.problem
 

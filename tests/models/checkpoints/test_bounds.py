@@ -225,7 +225,7 @@ FILES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What `load_model` says of each file, in one process that has little memory and little time."""
     folder = tmp_path_factory.mktemp("files")
     for kind, write in FILES.items():
@@ -240,6 +240,6 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_it_is_refused_in_one_line(said: dict[str, str], kind: str) -> None:
-    assert kind in said[kind]
-    assert "\n" not in said[kind]
+def test_it_is_refused_in_one_line(messages: dict[str, str], kind: str) -> None:
+    assert kind in messages[kind]
+    assert "\n" not in messages[kind]

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.checkpoints import read_checkpoint
-from sr_edge.models.checkpoints.layouts import readings
+from sr_edge.models.checkpoints.layouts import key_mappings
 from tests.expected_errors import raises
 
 NAME, SCALE = "convnet-tiny", 2
@@ -103,7 +103,7 @@ def test_what_was_taken_and_what_was_left_is_said(tmp_path: Path, state: StateDi
     torch.save({"params": state, "params_ema": {**under("module.", state), "module.total_ops": torch.zeros(1)}}, path)
     model = load_model(str(path), None)
     _, remark = model.remarks
-    for part in ("params_ema", "'module.'", "module.total_ops", "also holds params"):
+    for part in ("params_ema", "'module.'", "module.total_ops", "also contains params"):
         assert part in remark
     assert model.card.weights_source == "weights.pth, params_ema"
     torch.save(state, path)
@@ -136,7 +136,7 @@ def test_the_sets_of_a_file_that_fits_nothing_are_listed(tmp_path: Path) -> None
 
 
 def test_keys_are_read_as_they_are_first() -> None:
-    first, *others = readings(["model.a.weight", "model.a.bias", "model.total_ops"])
+    first, *others = key_mappings(["model.a.weight", "model.a.bias", "model.total_ops"])
     assert (first.prefix, first.left_out, list(first.keys)) == ("", (), list(first.keys.values()))
     assert {way.prefix for way in others} == {"", "model.", "model.a."}
 
@@ -146,4 +146,4 @@ def test_objects_that_refer_to_each_other_in_a_circle(tmp_path: Path, state: Sta
     content["model"] = content
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    assert [found.name for found in read_checkpoint(path).sets] == ["state_dict"]
+    assert [actual.name for actual in read_checkpoint(path).sets] == ["state_dict"]

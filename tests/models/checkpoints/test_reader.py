@@ -53,8 +53,8 @@ def test_tensors_are_those_that_were_saved(tmp_path: Path, legacy: bool) -> None
     torch.save(tensors(), path, _use_new_zipfile_serialization=not legacy)
     checkpoint = read_checkpoint(path)
     assert_equal(checkpoint.sets[0].state, tensors())
-    outline = checkpoint.sets[0].outline
-    assert {key: (value.shape, value.dtype) for key, value in outline.items()} == {
+    meta_state = checkpoint.sets[0].meta_state
+    assert {key: (value.shape, value.dtype) for key, value in meta_state.items()} == {
         key: (value.shape, value.dtype) for key, value in tensors().items()
     }
 
@@ -159,8 +159,8 @@ def test_files_cut_short_or_damaged_never_raise_anything_else(tmp_path: Path, ki
                 damaged[place] = int(torch.randint(256, (1,), generator=generator))
         path.write_bytes(bytes(damaged))
         try:
-            for found in read_checkpoint(path).sets:
-                assert found.state
+            for actual in read_checkpoint(path).sets:
+                assert actual.state
         except WeightsError as error:
             assert "\n" not in str(error)
 
@@ -194,7 +194,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, bound_by_rights: list[str])
 def test_tensors_without_plain_values_are_named(tmp_path: Path, kind: str, tensor: object) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"odd": tensor(), "plain": torch.ones(4)}, path)  # type: ignore[operator]
-    found = read_checkpoint(path).sets[0]
-    assert "odd" in found.outline
+    actual = read_checkpoint(path).sets[0]
+    assert "odd" in actual.meta_state
     with raises(WeightsError, found=("odd", kind)):
-        _ = found.state
+        _ = actual.state

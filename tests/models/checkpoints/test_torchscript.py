@@ -17,7 +17,7 @@ from sr_edge.models import load_model
 from sr_edge.models.checkpoints import Blend, read_checkpoint
 from sr_edge.models.checkpoints.bounds import READABLE
 from sr_edge.models.loading import innermost
-from sr_edge.models.probing import TileMisfit
+from sr_edge.models.probing import UnsupportedTile
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 
@@ -98,7 +98,7 @@ def test_a_program_that_takes_a_timestep(tmp_path: Path) -> None:
 
 
 def test_a_program_that_takes_other_tiles(tmp_path: Path) -> None:
-    with raises(TileMisfit, found=TILE) as caught:
+    with raises(UnsupportedTile, found=TILE) as caught:
         load_model(str(saved(Picky(), tmp_path)), None, tile=TILE)
     assert caught.value.multiple_px == 8
 

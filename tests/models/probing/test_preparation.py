@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_edge.models import load_model
-from sr_edge.models.probing import prepared
+from sr_edge.models.probing import prepare_network
 from sr_edge.spec import TileSpec
 
 
@@ -66,7 +66,7 @@ def test_other_precisions_become_float32_and_it_is_said(factory: str, dtype: str
 
 
 def test_half_tensors_in_plain_attributes_become_float32() -> None:
-    network, _ = prepared(Keeper())
+    network, _ = prepare_network(Keeper())
     assert isinstance(network, Keeper)
     assert network.tables[1]["half"].dtype is torch.float32  # type: ignore[index]
     assert network.tables[2] == "name"
@@ -81,6 +81,6 @@ def test_what_was_plain_is_the_same_object() -> None:
 
     network = Plain()
     sizes, table = network.sizes, network.table
-    prepared(network)
+    prepare_network(network)
     assert network.sizes is sizes
     assert network.table is table

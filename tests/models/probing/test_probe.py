@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from sr_edge.errors import SrEdgeError, UsageError, WeightsError
 from sr_edge.models import load_model
-from sr_edge.models.probing import TileMisfit, TrialLimit, probe_network, probe_sizes
-from sr_edge.models.probing.failures import explained_failure
+from sr_edge.models.probing import TrialLimit, UnsupportedTile, probe_network, probe_sizes
+from sr_edge.models.probing.failures import explain_failure
 from sr_edge.models.probing.probe import SCALES
 from sr_edge.spec import DEFAULT_TILE, TileSpec
 from tests.expected_errors import raises
@@ -99,14 +99,14 @@ class Square(Body):
 
 
 @pytest.mark.parametrize(
-    ("network", "fitting", "multiple_px"),
+    ("network", "supported_tile", "multiple_px"),
     [(Windows, TileSpec(40, 56), 8), (OneSize, TileSpec(64, 64), 1), (Square, TileSpec(52, 52), 1)],
 )
-def test_tiles_that_work_are_named(network: type[nn.Module], fitting: TileSpec, multiple_px: int) -> None:
-    with raises(TileMisfit, found=TILE, wanted=fitting) as caught:
+def test_tiles_that_work_are_named(network: type[nn.Module], supported_tile: TileSpec, multiple_px: int) -> None:
+    with raises(UnsupportedTile, found=TILE, wanted=supported_tile) as caught:
         probe_network(network(), "net", TILE)
-    assert (caught.value.fitting, caught.value.multiple_px) == (fitting, multiple_px)
-    assert f"--tile {fitting}" in (caught.value.remedy or "")
+    assert (caught.value.supported_tile, caught.value.multiple_px) == (supported_tile, multiple_px)
+    assert f"--tile {supported_tile}" in (caught.value.remedy or "")
 
 
 class Classifier(Body):
@@ -146,7 +146,7 @@ class Overflowing(Body):
 
 
 @pytest.mark.parametrize(
-    ("network", "kind", "found", "wanted"),
+    ("network", "kind", "actual", "wanted"),
     [
         (Classifier, UsageError, (1, 3), (1, 3, "height", "width")),
         (Pair, UsageError, "tuple", "torch.Tensor"),
@@ -160,11 +160,11 @@ class Overflowing(Body):
     ],
 )
 def test_other_networks_are_refused_by_what_they_take_or_return(
-    network: type[nn.Module], kind: type[SrEdgeError], found: object, wanted: object
+    network: type[nn.Module], kind: type[SrEdgeError], actual: object, wanted: object
 ) -> None:
     global FACTORY
     FACTORY = network
-    with raises(kind, found=found, wanted=wanted) as caught:
+    with raises(kind, found=actual, wanted=wanted) as caught:
         load_model(None, None, arch=f"{__name__}:made", tile=TILE)
     assert network is not Broken or "its table is absent" in caught.value.problem
 
@@ -197,7 +197,7 @@ class PythonNoise(Body):
 def test_random_networks_are_refused_with_the_operators_that_draw_numbers(
     network: type[nn.Module], operators: list[str]
 ) -> None:
-    with raises(WeightsError, found=operators, wanted="the same output for the same picture"):
+    with raises(WeightsError, found=operators, wanted="the same output for the same image"):
         probe_network(network().eval(), "net", TILE)
 
 
@@ -309,10 +309,10 @@ def test_few_and_small_pictures_name_a_network_that_fails() -> None:
         probe_network(Failing(4), "net", TileSpec(512, 512))
     assert len(shapes) <= 5 and all(max(shape) <= 64 for shape in shapes[1:])
     shapes.clear()
-    error = explained_failure(Failing(5), "net", TILE, "why", TrialLimit(runs=7))
+    error = explain_failure(Failing(5), "net", TILE, "why", TrialLimit(runs=7))
     assert isinstance(error, WeightsError) and len(shapes) == 7
     shapes.clear()
-    explained_failure(Failing(5), "net", TILE, "why", TrialLimit(seconds=3, clock=iter(range(100)).__next__))
+    explain_failure(Failing(5), "net", TILE, "why", TrialLimit(seconds=3, clock=iter(range(100)).__next__))
     assert len(shapes) == 2
 
 
@@ -323,15 +323,15 @@ def test_a_smallest_side_is_not_called_a_multiple() -> None:
                 ..., 60:-60, 60:-60
             ]
 
-    with raises(TileMisfit, found=TileSpec(24, 24)) as caught:
+    with raises(UnsupportedTile, found=TileSpec(24, 24)) as caught:
         probe_network(Padded(), "net", TileSpec(24, 24))
     assert caught.value.multiple_px == 1
 
 
 def test_a_tile_that_was_asked_for_is_not_replaced() -> None:
-    with raises(TileMisfit, found=TileSpec(96, 96)) as caught:
+    with raises(UnsupportedTile, found=TileSpec(96, 96)) as caught:
         probe_network(InWindows(64), "net", TileSpec(96, 96))
-    assert (caught.value.fitting, caught.value.multiple_px) == (TileSpec(128, 128), 64)
+    assert (caught.value.supported_tile, caught.value.multiple_px) == (TileSpec(128, 128), 64)
 
 
 class KeepsAMean(nn.Module):
@@ -373,7 +373,7 @@ class KeepsATable(nn.Module):
 
 @pytest.mark.parametrize("network", [KeepsAMean, DrawsWeightsOnce])
 def test_what_depends_on_the_first_picture_is_refused(network: type[nn.Module]) -> None:
-    with raises(WeightsError, wanted="an output that depends on its picture alone"):
+    with raises(WeightsError, wanted="an output that depends on the current image alone"):
         probe_network(network().eval(), "net", TILE)
 
 
