@@ -8,10 +8,10 @@ from sr_edge.calibration.gate import Budget
 from sr_edge.calibration.graph import graph_tile
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.pareto import write_curve
+from sr_edge.calibration.patch import HeldOut
 from sr_edge.calibration.patches import calibration_patches, held_out_pairs, held_out_patches
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.post_training import calibrate, quantize_onnx
-from sr_edge.calibration.quality import HeldOut
 from sr_edge.calibration.tuning import CalibrationConfig, calibrate_within
 
 __all__ = [

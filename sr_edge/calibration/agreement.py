@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.switched import FakeQuantGraph, float_picture
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timer import Timer
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph, float_picture
 from sr_edge.errors import CalibrationError
 from sr_edge.spec import ActivationType, Precision
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from sr_edge.calibration.account import CalibrationReport
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.pareto import write_curve
+from sr_edge.calibration.patch import Batch, HeldOut, StageProgress
 from sr_edge.calibration.post_training import quantize_onnx
-from sr_edge.calibration.quality import HeldOut
-from sr_edge.calibration.tuning import CalibrationConfig, StageProgress, calibrate_within
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.tuning import CalibrationConfig, calibrate_within
 from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
+from sr_edge.calibration.int8 import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.timings import Timings
@@ -38,6 +39,11 @@ class TensorRange:
     def scale(self) -> float:
         """What one INT8 level stands for: `clip / 127`, of an unsigned tensor `clip / 255`."""
         return self.clip / (UNSIGNED_LEVELS if self.is_unsigned else INT8_LEVELS)
+
+    @property
+    def smoothing_divisors(self) -> Float32Array | None:
+        """(channels,) What the channels of the tensor are divided by before INT8; None where there is no smoothing."""
+        return np.asarray(self.smoothing, np.float32) if self.smoothing else None
 
     @property
     def centre(self) -> float:

@@ -7,15 +7,15 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.graph import sized_view
 from sr_edge.calibration.observers import Observer
+from sr_edge.calibration.patch import Batch, Float32Array, StepProgress
 from sr_edge.calibration.search import LayerSamples, RangeSearchResult, TensorStatistics, search_range
 from sr_edge.calibration.unsigned import may_be_unsigned
-from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph, StepProgress, require_batches
+from sr_edge.calibration.watched import Feeds, InstrumentedGraph, require_batches
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import view_graph
@@ -27,8 +27,6 @@ SAMPLES = 1024
 """Output positions of each layer, over all patches, on which candidates are compared."""
 
 _UNKNOWN_BYTES = 16 << 20
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def collect_ranges(

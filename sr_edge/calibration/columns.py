@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.biases import bias_of
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.sites import QuantizableOp, find_quantizable_ops
 from sr_edge.export.graph import GraphView, attribute, view_graph
 
-Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
 _OUTSIDE = -1

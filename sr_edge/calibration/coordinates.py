@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.observers import INT8_LEVELS
+from sr_edge.calibration.int8 import INT8_LEVELS
+from sr_edge.calibration.patch import Float32Array
 
 DAMPING = 0.01
 """Share of the mean input power that ties every weight to its float value: few samples must not decide alone."""
 
-Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 

@@ -21,10 +21,10 @@ from sr_edge.calibration.calibration import Calibration, Finetuning, TensorRange
 from sr_edge.calibration.collect import OBSERVED_BYTES, passes_over
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
-from sr_edge.calibration.qdq import smoothing_of
+from sr_edge.calibration.int8 import along_axis, quantize_weight
+from sr_edge.calibration.patch import Batch, Float32Array, StepProgress
 from sr_edge.calibration.search import LayerSamples, int8_values
-from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph, StepProgress
-from sr_edge.calibration.weights import along_axis, quantize_weight
+from sr_edge.calibration.watched import Feeds, InstrumentedGraph
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
 
@@ -41,8 +41,6 @@ SEED = 1
 
 CLIPS = (1.0, 0.9, 1.1, 0.8, 1.25)
 """Shares of the clip that the search found."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def tune_tensor(
         checked: others, of other patches, to compare on.
         steps: sweeps over the weights.
     """
-    nearest = [_nearest(each.layer, smoothing_of(found))[0] for each in taught]
+    nearest = [_nearest(each.layer, found.smoothing_divisors)[0] for each in taught]
     plain = [_Fit(weight, given) for weight, given in zip(nearest, corrections, strict=True)]
     before = _noise(found, plain, checked)
     ranges = [replace(found, clip=share * found.clip, observer=f"{found.observer}, tuned") for share in CLIPS]
@@ -205,13 +203,13 @@ def _nearest(layer: Layer, smoothing: Float32Array | None) -> tuple[npt.NDArray[
 
 
 def _rounded_input(sampled: LayerSamples, found: TensorRange) -> Float32Array:
-    smoothing = smoothing_of(found)
+    smoothing = found.smoothing_divisors
     unfolded = sampled.unfolded if smoothing is None else sampled.smoothed_input(smoothing)
     return int8_values(unfolded, found)
 
 
 def _fitted(sampled: LayerSamples, found: TensorRange, steps: int) -> _Fit:
-    layer, smoothing = sampled.layer, smoothing_of(found)
+    layer, smoothing = sampled.layer, found.smoothing_divisors
     nearest, scales = _nearest(layer, smoothing)
     target = layer.matrix(layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing))
     start, steps_of = layer.matrix(nearest.astype(np.float32)), layer.matrix(np.broadcast_to(scales, nearest.shape))
@@ -244,7 +242,7 @@ def _weight_of(layer: Layer, levels: Float32Array) -> npt.NDArray[np.int8]:
 def _error(sampled: LayerSamples, found: TensorRange, fit: _Fit) -> Float32Array:
     """(groups, samples, outputs of a group): what the layer puts out in INT8, less what is wanted."""
     layer = sampled.layer
-    scales = _nearest(layer, smoothing_of(found))[1]
+    scales = _nearest(layer, found.smoothing_divisors)[1]
     error: Float32Array = np.matmul(_rounded_input(sampled, found), layer.matrix(fit.weight * scales)) - sampled.output
     if fit.correction is not None:
         error += np.asarray(fit.correction, np.float32).reshape(len(error), 1, -1)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.biases import BIAS_SLOT
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.export.graph import GraphView, attribute
-
-Float32Array = npt.NDArray[np.float32]
 
 Divisors = Mapping[tuple[str, int], Float32Array]
 """By what to divide the constant in an input slot of a node, shaped to broadcast with it."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.patch import Batch
 from sr_edge.resize import resize_bicubic
 
 COUNT = 2

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.graph import picture_input
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.unsigned import INPUT_RANGES
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 
 CLEARLY_DB = 6.0
 """So much nearer must the output be to the input at another range: without biases a network is alike at all ranges."""

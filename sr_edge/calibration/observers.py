@@ -11,13 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.histogram import MagnitudeHistogram
+from sr_edge.calibration.int8 import INT8_LEVELS
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import UnknownNameError
-
-INT8_LEVELS = 127
-SIGNED_LEAST = -128
-UNSIGNED_LEVELS = 255
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Observer(Protocol):

@@ -22,9 +22,10 @@ import onnx
 
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.timings import Timings, counted_savings
-from sr_edge.calibration.watched import Batch, Feeds
+from sr_edge.calibration.watched import Feeds
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes import availability, describe_machine

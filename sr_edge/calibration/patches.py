@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.quality import HeldOut
+from sr_edge.calibration.patch import Batch, HeldOut
 from sr_edge.calibration.seen_pictures import SeenPictures
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +16,12 @@ from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.output import write_output
+from sr_edge.calibration.patch import Batch, StepProgress, digest_of
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import SEARCH, RangeSearchResult
 from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.watched import Batch, StepProgress, require_batches
+from sr_edge.calibration.watched import require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
@@ -206,8 +206,3 @@ def _without_silent(calibration: Calibration, layers: Mapping[str, Layer]) -> Ca
             remedy="change include or exclude, or deploy the model in float",
         )
     return calibration
-
-
-def digest_of(batch: Batch) -> str:
-    """SHA-256 of a patch's shape and samples."""
-    return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()

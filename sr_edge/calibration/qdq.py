@@ -20,19 +20,17 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sr_edge.calibration.biases import Bias, bias_of
-from sr_edge.calibration.calibration import Calibration, TensorRange
+from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
-from sr_edge.calibration.observers import INT8_LEVELS
-from sr_edge.calibration.weights import quantize_weight
+from sr_edge.calibration.int8 import INT8_LEVELS, quantize_weight
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
 from sr_edge.spec import ActivationType
 
 _ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(128)}
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> onnx.ModelProto:
@@ -101,7 +99,7 @@ class _QdqWriter:
         for layer in self._layers.values():
             readers.setdefault(layer.op.activation, []).append(layer)
         for tensor, layers in readers.items():
-            smoothing = smoothing_of(self._calibration.range_of(tensor))
+            smoothing = self._calibration.range_of(tensor).smoothing_divisors
             if smoothing is None:
                 continue
             axis = CHANNELS if layers[0].is_spatial else LAST
@@ -170,7 +168,7 @@ class _QdqWriter:
             return
         self._activations.add(tensor)
         name, found = _dequantized_name(tensor), self._calibration.range_of(tensor)
-        source, smoothing = tensor, smoothing_of(found)
+        source, smoothing = tensor, found.smoothing_divisors
         if tensor in self._unfolded and smoothing is not None:
             source = f"{name}_smoothed"
             shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
@@ -213,7 +211,7 @@ class _QdqWriter:
     def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Float32Array]:
         """Levels, and a scale per output channel."""
         op = layer.op
-        smoothing = smoothing_of(self._calibration.range_of(op.activation))
+        smoothing = self._calibration.range_of(op.activation).smoothing_divisors
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         nearest, scales = quantize_weight(self._divided(weight, op.node, 1), op.channel_axis)
         tuned = self._calibration.tuned_weight(op, weight.shape)
@@ -222,11 +220,6 @@ class _QdqWriter:
     def _add(self, name: str, value: npt.ArrayLike) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
-
-
-def smoothing_of(found: TensorRange) -> Float32Array | None:
-    """(channels,) by what a tensor's channels are divided before INT8; None where it is taken as it is."""
-    return np.asarray(found.smoothing, np.float32) if found.smoothing else None
 
 
 def bias_at(view: GraphView, node: str) -> Bias | None:

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.calibration.patch import Batch, HeldOut
 from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.metrics import cost_of_noise_db, fidelity
@@ -47,15 +46,6 @@ Plane = npt.NDArray[np.float64]
 def best_known_db(scale: int) -> float:
     """The PSNR that a network without originals is taken to have."""
     return BEST_KNOWN_DB.get(scale, OTHER_SCALES_DB)
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """A low-resolution patch to judge by; `original` is its high-resolution truth, `picture` what it was cut from."""
-
-    patch: Batch
-    original: Batch | None = None
-    picture: str = ""
 
 
 class QualityEvaluator:

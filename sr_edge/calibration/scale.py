@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.switched import float_picture
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph, float_picture
 from sr_edge.errors import CalibrationError
 from sr_edge.spec import TileSpec
 

@@ -10,22 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
-from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, Observer
+from sr_edge.calibration.int8 import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, int8_weight
+from sr_edge.calibration.observers import Observer
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
 from sr_edge.calibration.unsigned import candidate_input_ranges
-from sr_edge.calibration.weights import int8_weight
 
 SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
 """Clips that the search tries, as shares of the largest magnitude."""
 
 SEARCH = "search"
 """The method that tries all of SHARES; any other one is the name of an observer, which finds the clip by itself."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

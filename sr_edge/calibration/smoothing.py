@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.patch import Float32Array
 
 ALPHAS = (0.0, 0.5, 0.65, 0.8, 1.0)
 """What the search tries; 0.0 stands for no smoothing at all."""
 
 WIDEST_RATIO = 1e4
 """Largest over smallest factor: a channel that is nearly silent must not get weights that float16 cannot hold."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def smoothing_factors(input_peaks: Float32Array, weight_peaks: Float32Array, alpha: float) -> Float32Array:

@@ -17,17 +17,15 @@ from sr_edge.calibration.biases import BIAS_SLOT, Bias, bias_of
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.graph import name_nodes
-from sr_edge.calibration.qdq import smoothing_of
-from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph
-from sr_edge.calibration.weights import int8_weight
+from sr_edge.calibration.int8 import int8_weight
+from sr_edge.calibration.patch import Batch, Float32Array
+from sr_edge.calibration.watched import Feeds, InstrumentedGraph, float_picture
 from sr_edge.controls import Controls
 from sr_edge.export.graph import view_graph
 
 _INT8_FLAGS = "sr_edge_int8_flags"
 _OURS = "sr_edge_int8/"
 """Begins every other name that is added."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class FakeQuantGraph:
@@ -45,14 +43,6 @@ class FakeQuantGraph:
         int8_flags = np.array([name in int8 for name in self._names], np.bool_)
         (found, *_) = self._graph.run_fed({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
         return float_picture(found)
-
-
-def float_picture(output: npt.NDArray[np.generic]) -> Batch:
-    """A graph's output as float32 NCHW: uint8 NHWC is turned and divided by 255."""
-    if output.dtype == np.uint8:
-        picture: Batch = output.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
-        return picture
-    return np.asarray(output, np.float32)
 
 
 class _FakeQuantWriter:
@@ -116,7 +106,7 @@ class _FakeQuantWriter:
 
     def _int8_branch(self, layer: Layer, node: onnx.NodeProto, bias: Float32Array | None) -> onnx.GraphProto:
         op, found = layer.op, self._calibration.range_of(layer.op.activation)
-        smoothing = smoothing_of(found)
+        smoothing = found.smoothing_divisors
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         rounded = int8_weight(weight, op.channel_axis, self._calibration.tuned_weight(op, weight.shape))
         constants: dict[str, npt.ArrayLike] = {

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,24 +24,22 @@ from sr_edge.calibration.hard_edges import hard_edged
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.limits import USUAL_LIMITS, Limits
 from sr_edge.calibration.openvino_times import GraphTimes, with_int8
-from sr_edge.calibration.post_training import calibrate, digest_of
-from sr_edge.calibration.quality import HeldOut, QualityEvaluator
+from sr_edge.calibration.patch import Batch, HeldOut, StageProgress, digest_of
+from sr_edge.calibration.post_training import calibrate
+from sr_edge.calibration.quality import QualityEvaluator
 from sr_edge.calibration.search import SEARCH
 from sr_edge.calibration.sensitivity import PATCHES, measure_noises
-from sr_edge.calibration.switched import FakeQuantGraph, float_picture
+from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.target import choose_for_target, require_float_misses
 from sr_edge.calibration.timer import Timer
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.unsigned import INPUT_RANGES
 from sr_edge.calibration.variety import require_usable
-from sr_edge.calibration.watched import Batch, require_batches
+from sr_edge.calibration.watched import float_picture, require_batches
 from sr_edge.errors import NothingToQuantize, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision
-
-StageProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
 
 TIMED_RUNTIMES = ("openvino",)
 """Runtimes whose time is measured layer by layer; for any other target, multiply-accumulates stand for time."""

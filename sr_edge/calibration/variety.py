@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sr_edge.calibration.post_training import digest_of
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.patch import Batch, digest_of
 from sr_edge.errors import CalibrationError
 
 FEW_PATCHES = 16

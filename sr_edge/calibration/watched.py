@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.graph import picture_input
+from sr_edge.calibration.patch import Batch
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import CalibrationError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.export.onnx_run import feed_of, open_onnxruntime
-
-Batch = npt.NDArray[np.float32]
-"""Pictures in the graph's float layout: (1, channels, height, width) in [0, 1]."""
-
-StepProgress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 
 class Feeds:
@@ -68,6 +63,14 @@ class InstrumentedGraph:
         computed = [name for name in self._tensors if name not in feeds]
         found = {**feeds, **dict(zip(computed, self._session.run(computed, dict(feeds)), strict=False))}
         return [found[name] for name in self._tensors]
+
+
+def float_picture(output: npt.NDArray[np.generic]) -> Batch:
+    """A graph's output as float32 NCHW: uint8 NHWC is turned and divided by 255."""
+    if output.dtype == np.uint8:
+        picture: Batch = output.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
+        return picture
+    return np.asarray(output, np.float32)
 
 
 def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:

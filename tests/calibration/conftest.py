@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from sr_edge.calibration.patch import Batch
 from sr_edge.export.tracing import trace
-from tests.calibration.graphs import TILE, Batch, PsnrDb, Run
+from tests.calibration.graphs import TILE, PsnrDb, Run
 
 
 class MixedNet(nn.Module):

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import Calibration
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
-from tests.calibration.graphs import Batch
 
 
 @dataclass(frozen=True)

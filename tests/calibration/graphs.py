@@ -9,11 +9,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.spec import TileSpec
 
 TILE = TileSpec(24, 24)
-Float32Array = npt.NDArray[np.float32]
-Batch = npt.NDArray[np.float32]
 Run = Callable[[onnx.ModelProto, Batch], Batch]
 PsnrDb = Callable[[Batch, Batch], float]
 

@@ -15,7 +15,8 @@ from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import graph_channels, is_dynamic, name_nodes
 from sr_edge.calibration.observers import MinMaxObserver
-from sr_edge.calibration.watched import Batch, InstrumentedGraph, StepProgress
+from sr_edge.calibration.patch import Batch, StepProgress
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import CalibrationError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.tracing import trace

@@ -10,8 +10,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.export.onnx_run import run_onnxruntime
-from tests.calibration.graphs import Float32Array, of_nodes, random_weight
+from tests.calibration.graphs import of_nodes, random_weight
 
 
 def one_layer(op_type: str, weight: tuple[int, ...], x: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:

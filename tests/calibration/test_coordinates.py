@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
-from tests.calibration.graphs import Float32Array
+from sr_edge.calibration.patch import Float32Array
 
 
 def problem() -> tuple[QuadraticError, Float32Array, Float32Array, Float32Array]:

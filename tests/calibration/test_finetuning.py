@@ -27,14 +27,14 @@ from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.limits import Limits
+from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.spec import ActivationType
-from tests.calibration.graphs import Float32Array, Run
+from tests.calibration.graphs import Run
 from tests.expected_errors import raises
 
 STEPS = 4

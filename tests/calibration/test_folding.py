@@ -9,13 +9,14 @@ import pytest
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import name_nodes
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.export.graph import view_graph
 from sr_edge.spec import ActivationType
-from tests.calibration.graphs import Float32Array, parsed
+from tests.calibration.graphs import parsed
 
 SHAPES = {
     "w1": (4, 3, 3, 3),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.histogram import BINS, MagnitudeHistogram
-from sr_edge.calibration.observers import OBSERVERS, Float32Array, Observer, observer_named
+from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import UnknownNameError
 from tests.expected_errors import raises
 

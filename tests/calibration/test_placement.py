@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.calibration.graph import name_nodes
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.errors import CalibrationError, UsageError
-from tests.calibration.graphs import Float32Array, of_nodes, random_weight
+from tests.calibration.graphs import of_nodes, random_weight
 from tests.expected_errors import raises
 
 SQUEEZE = "/squeeze/Conv"

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.post_training import quantized_model
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import view_graph

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.gate import Budget, choose_layers
-from sr_edge.calibration.quality import HeldOut, QualityEvaluator, cost_of_pictures_db
+from sr_edge.calibration.patch import Batch, HeldOut
+from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import NothingToQuantize
 from sr_edge.metrics import cost_of_noise_db
 from tests.expected_errors import raises

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.observers import MinMaxObserver
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
-from sr_edge.calibration.weights import int8_weight
-from tests.calibration.graphs import Float32Array
 
 
 def layer(weight: Float32Array, name: str = "conv", correctable: bool = True) -> Layer:

@@ -15,9 +15,9 @@ from torch import nn
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
 from sr_edge.calibration.calibrated_file import choose_activation_type
 from sr_edge.calibration.graph import name_nodes
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import describe_machine

@@ -31,10 +31,11 @@ from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.openvino_times import MOST_ROLES, adding_up, conditions, roles
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import availability, describe_machine, supports

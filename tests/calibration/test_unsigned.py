@@ -26,21 +26,21 @@ from sr_edge.calibration import (
 )
 from sr_edge.calibration.columns import possible_layers
 from sr_edge.calibration.hard_edges import COUNT, hard_edged
+from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.openvino_times import output_of
+from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.calibration.patches import calibration_patches, held_out_patches
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.unsigned import may_be_unsigned
-from sr_edge.calibration.watched import Batch
-from sr_edge.calibration.weights import int8_weight
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph
 from sr_edge.export.patches import PICTURES
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, Precision, TileSpec
-from tests.calibration.graphs import Float32Array, Run, of_nodes, random_weight
+from tests.calibration.graphs import Run, of_nodes, random_weight
 
 WEIGHT = random_weight(4, 3, 3, 3)
 BIAS = random_weight(4, seed=1)

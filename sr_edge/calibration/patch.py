@@ -1,0 +1,38 @@
+"""Patches, the pictures that a network is calibrated and judged on, and the types that all of calibration shares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+Batch = npt.NDArray[np.float32]
+"""One picture in the float layout of the graph: (1, channels, height, width)."""
+
+StepProgress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with (stage, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A low-resolution patch that calibration does not see, on which the quality of INT8 is measured.
+
+    `original` is its high-resolution original, `picture` the name of the picture that both were cut from.
+    """
+
+    patch: Batch
+    original: Batch | None = None
+    picture: str = ""
+
+
+def digest_of(batch: Batch) -> str:
+    """SHA-256 of a patch's shape and samples."""
+    return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()
