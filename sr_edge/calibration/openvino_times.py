@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,13 +23,13 @@ import onnx
 from sr_edge.calibration.calibration import Calibration
 from sr_edge.calibration.columns import Layer, possible_layers
 from sr_edge.calibration.patch import Batch
-from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.watched import Feeds
+from sr_edge.calibration.whole_graphs import with_int8
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes import availability, describe_machine
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import Precision
 
 Role = tuple[str, ...]
 """The names of layers that are timed together."""
@@ -139,14 +139,6 @@ def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
     return [tuple(role) for role in (*apart, together) if role]
 
 
-def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
-    """The graph with these of the calibration's layers in INT8; the float one where there are none."""
-    if not int8:
-        return model
-    kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
-    return insert_qdq(model, kept, ActivationType.UINT8)
-
-
 def measure_ms(
     graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
 ) -> list[float]:
@@ -162,34 +154,6 @@ def compiled(
     """All of them before one runs: what is timed has the machine for itself."""
     with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
         return list(pool.map(lambda graph: TimedGraph(graph, Feeds(graph), batch, float_precision, threads), graphs))
-
-
-class GraphTimes:
-    """Milliseconds of one tile with any of the calibration's layers in INT8, each set measured once.
-
-    Every graph runs in turn with the float one, and its share of that one's time counts: what the machine does at that
-    moment falls on both. `measure_ms` gives the milliseconds of graphs that are run in turn.
-    """
-
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        calibration: Calibration,
-        measure_ms: Callable[[Sequence[onnx.ModelProto]], list[float]],
-        float_ms: float,
-    ) -> None:
-        self._model = model
-        self._calibration = calibration
-        self._measure_ms = measure_ms
-        self._known: dict[frozenset[str], float] = {frozenset(): float_ms}
-
-    def ms(self, int8: Collection[str]) -> float:
-        key = frozenset(int8)
-        if key not in self._known:
-            graphs = [self._model, with_int8(self._model, self._calibration, key)]
-            now_float_ms, now_ms = self._measure_ms(graphs)
-            self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
-        return self._known[key]
 
 
 def output_of(

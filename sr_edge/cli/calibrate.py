@@ -130,7 +130,7 @@ def calibrate(
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
         from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
-        from sr_edge.calibration.tuning import timed_runtime
+        from sr_edge.calibration.config import timed_runtime
         from sr_edge.cli.float_graph import NetworkChoice, float_graph
 
         config = CalibrationConfig(

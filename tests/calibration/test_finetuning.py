@@ -24,9 +24,9 @@ from sr_edge.calibration import (
     write_cache,
 )
 from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.config import Limits
 from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range

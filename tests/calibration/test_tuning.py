@@ -23,13 +23,12 @@ from sr_edge.calibration import (
     calibrate_within,
     quantize_onnx,
     read_cache,
-    tuning,
     write_curve,
 )
 from sr_edge.calibration.agreement import AGREEMENT_DB
 from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.config import Limits, timed_runtime
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.limits import Limits
 from sr_edge.calibration.openvino_times import MOST_ROLES, adding_up, conditions, roles
 from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
@@ -461,8 +460,8 @@ def test_a_runtime_that_nobody_times_in_is_refused() -> None:
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino"]):
         CalibrationConfig(runtime="tensorflow")
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino", "none"]):
-        tuning.timed_runtime("tensorflow")
-    assert tuning.timed_runtime("none") == ""
+        timed_runtime("tensorflow")
+    assert timed_runtime("none") == ""
 
 
 @pytest.mark.parametrize(

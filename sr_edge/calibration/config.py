@@ -1,0 +1,117 @@
+"""How a network is to be calibrated: the budget, the method, the runtime that layers are timed in, and the limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sr_edge.calibration import openvino_times
+from sr_edge.calibration.collect import OBSERVED_BYTES
+from sr_edge.calibration.finetuning import SAMPLES
+from sr_edge.calibration.gate import Budget
+from sr_edge.calibration.search import SEARCH
+from sr_edge.calibration.timer import Timer
+from sr_edge.calibration.unsigned import INPUT_RANGES
+from sr_edge.errors import RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.runtimes import availability
+from sr_edge.spec import Precision
+
+TIMED_RUNTIMES = ("openvino",)
+"""Runtimes in which layers can be timed; for all others the number of multiply-accumulate operations ranks them."""
+
+NOT_TIMED = "none"
+
+
+def timed_runtime(name: str | None) -> str:
+    """The runtime to time layers in: the one named, none for "none", or for None openvino where it is installed.
+
+    Raises:
+        UnknownNameError: no runtime of that name can time layers.
+        RuntimeUnavailable: it is named and not there.
+    """
+    if name is None:
+        return next((known for known in TIMED_RUNTIMES if availability(known).works), "")
+    if name == NOT_TIMED:
+        return ""
+    if name not in TIMED_RUNTIMES:
+        raise UnknownNameError("runtime for timing layers", name, [*TIMED_RUNTIMES, NOT_TIMED])
+    found = availability(name)
+    if not found.works:
+        raise RuntimeUnavailable(
+            f"{name} cannot time layers on this machine: {found.reason}", found=name, remedy=found.how_to_install
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """What is wanted of INT8.
+
+    `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
+    time is measured with the float layers in `float_precision`, or empty: then multiply-accumulates stand for time.
+    `input_range`
+    is what the graph's input and output call white: 1, in some networks 255. `finetune` is how many sweeps of
+    fine-tuning each layer gets. `timer` measures in that runtime.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    method: str = SEARCH
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    runtime: str = ""
+    float_precision: Precision = Precision.FP32
+    threads: int | None = None
+    input_range: float = 1.0
+    finetune: int = 0
+    timer: Timer = openvino_times
+
+    def __post_init__(self) -> None:
+        if self.runtime and self.runtime not in TIMED_RUNTIMES:
+            raise UnknownNameError("runtime for timing layers", self.runtime, list(TIMED_RUNTIMES))
+        if self.budget.latency_ms is not None and not self.runtime:
+            raise UsageError(
+                f"a latency target of {self.budget.latency_ms:g} ms needs a runtime in which layers are timed",
+                found=self.budget.latency_ms,
+                wanted=TIMED_RUNTIMES,
+                remedy=f"choose {' or '.join(TIMED_RUNTIMES)} where it is installed, or leave out the target",
+            )
+        if self.float_precision is Precision.INT8:
+            floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
+            raise UsageError(
+                f"the float layers of an INT8 graph cannot run in {self.float_precision}",
+                found=self.float_precision,
+                wanted=floats,
+                remedy=f"choose one of: {', '.join(floats)}",
+            )
+        if not (math.isfinite(self.input_range) and self.input_range > 0.0):
+            raise UsageError(
+                f"the input range is {self.input_range:g}, but it must be a finite number above 0",
+                found=self.input_range,
+                wanted=INPUT_RANGES,
+                remedy=f"choose {' or '.join(f'{input_range:g}' for input_range in INPUT_RANGES)}",
+            )
+        if self.finetune < 0:
+            raise UsageError(
+                f"the number of fine-tuning steps is {self.finetune}, but it cannot be negative",
+                found=self.finetune,
+                wanted="0 or more",
+                remedy="choose 0 for no fine-tuning, or 20",
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a calibration holds in memory, how much it samples, and how often it writes its cache.
+
+    `observed_bytes` limits the tensors that are observed in one pass over the patches, `finetuning_samples` are the
+    output positions of each layer that fine-tuning fits and checks it on, and the cache is written after every
+    `save_every` layers of which the noise was measured.
+    """
+
+    observed_bytes: int = OBSERVED_BYTES
+    finetuning_samples: int = SAMPLES
+    save_every: int = 8
+
+
+USUAL_LIMITS = Limits()
