@@ -33,7 +33,7 @@ class FrameFormat(str, Enum):
 
 
 class ActivationType(str, Enum):
-    """How one set of INT8 activations is written: s8 with zero point 0, or u8 with zero point 128."""
+    """How INT8 activations are written: as INT8 with zero point 0, or the same values as UINT8 with zero point 128."""
 
     INT8 = "int8"
     UINT8 = "uint8"

@@ -19,6 +19,9 @@ from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.spec import ActivationType, Precision
 
+UINT8_TARGETS = ("openvino",)
+"""Targets that take UINT8 activations: OpenVINO loses the sign of INT8 activations behind a Concat."""
+
 
 @dataclass(frozen=True)
 class CalibratedFile:
@@ -36,38 +39,32 @@ def cache_beside(out: Path) -> Path:
     return out.with_suffix(".calibration.json")
 
 
-def choose_activation_type(
-    activation_type: ActivationType | None, targets: Sequence[str], runtime: str
-) -> ActivationType:
-    """The spelling named, or the one that all targets read, or OpenVINO's where layers are timed there.
+def choose_activation_type(targets: Sequence[str], runtime: str) -> ActivationType:
+    """The activation type that the targets take; without targets, that of the runtime in which layers are timed.
 
     Args:
-        activation_type: None leaves the choice.
-        targets: runtimes that must take the file.
-        runtime: where layers are timed; empty where they are not.
+        targets: The runtimes that the file is for: OpenVINO takes UINT8 activations, all others take INT8.
+        runtime: The runtime in which layers are timed; empty where none is timed.
 
     Raises:
-        UsageError: no one file is for all the targets.
+        UsageError: The targets take different activation types.
     """
-    usual = (ActivationType.UINT8, ActivationType.INT8) if runtime else (ActivationType.INT8, ActivationType.UINT8)
-    candidates = usual if activation_type is None else (activation_type,)
-    fitting = [candidate for candidate in candidates if set(targets) <= set(readers_of(candidate))]
-    if fitting:
-        return fitting[0]
-    if activation_type is None:
+    if not targets:
+        return ActivationType.UINT8 if runtime in UINT8_TARGETS else ActivationType.INT8
+    takers = {
+        ActivationType.UINT8: tuple(target for target in targets if target in UINT8_TARGETS),
+        ActivationType.INT8: tuple(target for target in targets if target not in UINT8_TARGETS),
+    }
+    fitting = [activation_type for activation_type, names in takers.items() if names]
+    if len(fitting) > 1:
+        takes = " and ".join(f"{', '.join(takers[each])} with {each.name} activations" for each in fitting)
         raise UsageError(
-            f"no single INT8 file can be read by all of {', '.join(targets)}",
+            f"one INT8 file cannot serve all targets: it is written for {takes}",
             found=tuple(targets),
-            wanted={each: readers_of(each) for each in ActivationType},
-            remedy="calibrate once for each spelling, or use sr-edge deploy, which writes both",
+            wanted=takers,
+            remedy="run sr-edge calibrate once for each of the two, or use sr-edge deploy, which writes both files",
         )
-    others = [target for target in targets if target not in readers_of(activation_type)]
-    raise UsageError(
-        f"INT8 files with the spelling {activation_type} cannot be read by {', '.join(others)}",
-        found=activation_type,
-        wanted=tuple(each for each in ActivationType if set(others) <= set(readers_of(each))),
-        remedy="leave out --spelling",
-    )
+    return fitting[0]
 
 
 def calibrate_file(
@@ -76,7 +73,6 @@ def calibrate_file(
     batches: Sequence[Batch],
     held_out: Sequence[HeldOut],
     config: CalibrationConfig,
-    activation_type: ActivationType | None = None,
     *,
     cache: Path | None = None,
     recalibrate: bool = False,
@@ -89,19 +85,19 @@ def calibrate_file(
         source: the float32 graph.
         out: the INT8 graph; the curve's JSON and picture and, unless `cache` names it, the cache lie beside it.
         batches, held_out, config, recalibrate, progress: as in `calibrate_within`.
-        activation_type: None takes the one that the targets read, or OpenVINO's where that was timed.
         cache: a file that must fit; one that an earlier run left beside `out` is replaced where it does not.
-        targets: runtimes that must take the INT8 graph; what they refuse in the float one is found before any work.
+        targets: The runtimes that the file is for; they decide its activation type. What they refuse in the float graph
+            is reported before any work.
 
     Raises:
-        UsageError: no one file is for all the targets.
-        ExportError: a target refuses the graph.
+        UsageError: The targets take different activation types.
+        ExportError: A target refuses the graph.
         CacheMismatch: `cache` was made from another graph, other patches or by another method.
         CalibrationError: whatever `calibrate_within` raises; or a file cannot be written.
     """
     kept = cache or cache_beside(out)
-    chosen_type = choose_activation_type(activation_type, targets, config.runtime)
-    findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(chosen_type))
+    activation_type = choose_activation_type(targets, config.runtime)
+    findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(activation_type))
 
     def work(again: bool) -> CalibrationReport:
         return calibrate_within(source, batches, held_out, config, progress=progress, cache=kept, recalibrate=again)
@@ -113,6 +109,6 @@ def calibrate_file(
             raise
         report = work(True)
     float_precision = Precision.FP16 if config.float_precision is Precision.FP16 else Precision.FP32
-    quantize_onnx(source, report.calibration, out, chosen_type, float_precision, targets)
+    quantize_onnx(source, report.calibration, out, activation_type, float_precision, targets)
     files = write_curve(report, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))
-    return CalibratedFile(out, chosen_type, report, files, summarize(findings))
+    return CalibratedFile(out, activation_type, report, files, summarize(findings))

@@ -30,7 +30,7 @@ from sr_edge.cli.options import (
     require_another_file,
 )
 from sr_edge.errors import CalibrationInterrupted
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
@@ -70,10 +70,6 @@ TimedIn = Annotated[
         show_default=False,
     ),
 ]
-ActivationTypeOption = Annotated[
-    ActivationType | None,
-    typer.Option("--spelling", help="u8: OpenVINO; s8: all others. Left out: by runtime.", show_default=False),
-]
 Patches = Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")]
 PatchSize = Annotated[
     str | None,
@@ -99,7 +95,6 @@ def calibrate(
     latency_target: LatencyTarget = None,
     runtime: TimedIn = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
-    activation_type: ActivationTypeOption = None,
     for_targets: ForTargets = None,
     method: Method = "search",
     include: Include = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -143,7 +138,7 @@ def calibrate(
             threads,
             finetune=finetune,
         )
-        activation_type = choose_activation_type(activation_type, targets, config.runtime)
+        choose_activation_type(targets, config.runtime)  # refuses targets of different kinds before any work
         warnings: list[str] = []
         network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
@@ -154,7 +149,6 @@ def calibrate(
                 calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
                 _held_out(graph, images, hr, warnings.append),
                 replace(config, input_range=graph.input_range),
-                activation_type,
                 cache=cache,
                 recalibrate=recalibrate,
                 targets=targets,
@@ -223,9 +217,9 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     from sr_edge.cli.output import warning_lines
 
     report, files = written.report, ", ".join(map(str, written.files))
-    summary = f"{written.path} ({written.activation_type} spelling); the curve of decibels against time: {files}"
+    summary = f"Written: {written.path} with {written.activation_type.name} activations, and the curve in {files}."
     if len(written.files) == 1:
-        summary += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
+        summary += " The picture of the curve requires matplotlib: pip install 'sr-edge[report]'"
     warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
     return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)

@@ -137,7 +137,7 @@ def quantize_all(
     staging: Path,
     progress: StageProgress,
 ) -> CalibrationReport:
-    """The INT8 graphs, from the first float one, each checked for the targets that read its spelling.
+    """The INT8 graphs, from the first float one, each checked for the targets that read its activation type.
 
     Raises:
         NothingToQuantize: no layer keeps the budget.

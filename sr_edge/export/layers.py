@@ -25,7 +25,7 @@ INNER_TENSOR_BYTES = 256 << 20
 """Inner tensors become outputs of the graph and live all at once, in this much memory by default."""
 
 _IN_INT8 = {"Relu": "Clip"}
-"""What OpenVINO's spelling of INT8 puts in the place of an operator: a Relu is limited to what INT8 holds."""
+"""What an INT8 graph for OpenVINO puts in the place of an operator: a Relu is limited to what INT8 holds."""
 
 _PASSED_OVER = frozenset({"Constant", "Cast", "QuantizeLinear", "DequantizeLinear"})
 

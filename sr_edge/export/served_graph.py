@@ -44,7 +44,7 @@ def served_graph(
     """Takes the graph from an opened bundle; where that has it for float frames only, uint8 is put around it.
 
     Args:
-        library: decides how INT8 must be spelled.
+        library: decides the activation type of an INT8 graph.
         precision: of convolutions and matmuls.
         float_precision: of all else in an INT8 graph; of no meaning to others.
         io: float32 NCHW in [0, 1], or uint8 NHWC.

@@ -36,12 +36,12 @@ def quantized(
     return quantized_model(mixed_graph, calibration, activation_type, float_precision)
 
 
-def test_every_spelling_and_rest_is_valid_onnx(quantized: onnx.ModelProto) -> None:
+def test_every_activation_type_and_float_precision_is_valid_onnx(quantized: onnx.ModelProto) -> None:
     onnx.checker.check_model(quantized, full_check=True)
     assert quantized.opset_import[0].version == 17
 
 
-def test_every_spelling_and_rest_is_near_the_float_graph(
+def test_every_activation_type_and_float_precision_is_near_the_float_graph(
     quantized: onnx.ModelProto, mixed_graph: onnx.ModelProto, batches: list[Batch], run_as_written: Run, psnr_db: PsnrDb
 ) -> None:
     loss_db = psnr_db(run_as_written(quantized, batches[0]), run_as_written(mixed_graph, batches[0]))
@@ -60,7 +60,7 @@ def test_the_float_graph_is_left_alone(mixed_graph: onnx.ModelProto, calibration
 
 
 @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.FP16])
-def test_the_signed_spelling_keeps_tensorrts_rules(
+def test_int8_activations_keep_tensorrts_rules(
     mixed_graph: onnx.ModelProto, calibration: Calibration, float_precision: Precision
 ) -> None:
     """Zero points 0, INT8 levels only, no dequantized INT32 bias, positive scales, no node of two float types."""

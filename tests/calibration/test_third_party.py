@@ -53,7 +53,7 @@ def test_the_budget_is_kept_and_most_layers_are_int8(calibrated: Calibrated) -> 
     assert len(report.choice.int8) >= len(judged) / 2
 
 
-def test_both_spellings_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:
+def test_both_activation_types_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:
     found = []
     for activation_type in ActivationType:
         path = quantize_onnx(

@@ -93,7 +93,7 @@ def test_the_account_says_what_was_done(report: CalibrationReport) -> None:
 def test_what_was_judged_is_what_is_written(
     report: CalibrationReport, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:
-    """The number in the account is measured again on the files of both spellings."""
+    """The number in the account is measured again on the files of both activation types."""
     wanted = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
     for activation_type in ActivationType:
         written = onnx.load(

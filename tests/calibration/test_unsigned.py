@@ -88,7 +88,7 @@ class TestUnsigned:
         found = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8), picture())
         assert np.abs(found - rounded).max() > 1e-3
 
-    def test_both_spellings_are_bit_equal(self, run_as_written: Run) -> None:
+    def test_both_activation_types_are_bit_equal(self, run_as_written: Run) -> None:
         graphs = [
             insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, activation_type) for activation_type in ActivationType
         ]

@@ -1,4 +1,4 @@
-"""The contract on our own networks, with the default placement: both spellings are one, and OpenVINO agrees."""
+"""The contract on our own networks, with the default placement: both activation types are one, and OpenVINO agrees."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Zoo(name, architecture.multiple_px, folder, shared_data / "test" / "set5" / "lr_x2")
 
 
-def test_spellings_are_bit_equal_and_openvino_agrees(
+def test_activation_types_are_bit_equal_and_openvino_agrees(
     zoo: Zoo, run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     signed, unsigned = (run_as_written(zoo.quantized(activation_type), zoo.patch) for activation_type in ActivationType)

@@ -50,7 +50,7 @@ def signed_int8_behind_concat(view: GraphView) -> Iterator[Problem]:
     for name, node in view.of_types(["QuantizeLinear"]):
         if view.types.get(node.output[0]) == TensorProto.INT8 and _meets_concat(view, node):
             why = "it is signed INT8 beside a Concat, whose sign OpenVINO loses on CPUs without AMX"
-            yield Problem(name, "QuantizeLinear", why, "write the u8 spelling (--spelling u8)")
+            yield Problem(name, "QuantizeLinear", why, "calibrate with --for openvino, which writes UINT8 activations")
 
 
 def _meets_concat(view: GraphView, quantize: onnx.NodeProto) -> bool:

@@ -130,7 +130,8 @@ def uint8_inside(view: GraphView) -> Iterator[Problem]:
         for tensor in node.output:
             if view.types.get(tensor) == TensorProto.UINT8 and tensor not in border:
                 why = "uint8 is taken only as an input or output of the graph"
-                yield Problem(view.name(at), node.op_type, why, "cast to float, or quantize to int8 (--spelling s8)")
+                remedy = "cast to float, or calibrate with --for TARGET, which writes INT8 activations for TensorRT"
+                yield Problem(view.name(at), node.op_type, why, remedy)
 
 
 def quantization(view: GraphView) -> Iterator[Problem]:
@@ -139,7 +140,8 @@ def quantization(view: GraphView) -> Iterator[Problem]:
         quantized = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
         if len(node.input) > 2 and node.input[2] and not _is_zero(view, node.input[2]):
             why = "a zero point other than 0 is refused"
-            yield Problem(name, node.op_type, why, "write the s8 spelling (--spelling s8)")
+            remedy = "calibrate with --for TARGET, which writes INT8 activations"
+            yield Problem(name, node.op_type, why, remedy)
         if view.types.get(quantized) in (TensorProto.INT16, TensorProto.UINT16):
             yield Problem(name, node.op_type, "16-bit quantization is refused", "quantize to 8 bits")
         if view.types.get(quantized) == TensorProto.INT32:
