@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.int8 import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
+from sr_edge.calibration.int8 import INT8_MAX, INT8_MIN, UINT8_MAX
 from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.sites import QuantizableOp
@@ -38,7 +38,7 @@ class TensorRange:
     @property
     def scale(self) -> float:
         """What one INT8 level stands for: `clip / 127`, of an unsigned tensor `clip / 255`."""
-        return self.clip / (UNSIGNED_LEVELS if self.is_unsigned else INT8_LEVELS)
+        return self.clip / (UINT8_MAX if self.is_unsigned else INT8_MAX)
 
     @property
     def smoothing_divisors(self) -> Float32Array | None:
@@ -48,7 +48,7 @@ class TensorRange:
     @property
     def centre(self) -> float:
         """What is subtracted from the tensor so that its levels are signed ones."""
-        return -SIGNED_LEAST * self.scale if self.is_unsigned else 0.0
+        return -INT8_MIN * self.scale if self.is_unsigned else 0.0
 
 
 @dataclass(frozen=True)

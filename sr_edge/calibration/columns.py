@@ -141,7 +141,7 @@ class Layer:
         return (smaller, larger) if self.auto_pad == "SAME_UPPER" else (larger, smaller)
 
 
-def possible_layers(model: onnx.ModelProto) -> dict[str, Layer]:
+def quantizable_layers(model: onnx.ModelProto) -> dict[str, Layer]:
     """Every layer that can be INT8, by the name of its node, in graph order."""
     view = view_graph(model)
     at = {node.name: index for index, node in enumerate(view.nodes)}

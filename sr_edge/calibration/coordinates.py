@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.int8 import INT8_LEVELS
+from sr_edge.calibration.int8 import INT8_MAX
 from sr_edge.calibration.patch import Float32Array
 
 DAMPING = 0.01
@@ -59,7 +59,7 @@ def _sweep(gram: Float64Array, slope: Float64Array, levels: Float64Array, scales
     """Moves every input's weights to their best values, in place; says whether any moved."""
     moved = False
     for index, row in enumerate(levels):
-        best = np.clip(np.rint(row + slope[index] / (gram[index, index] * scales)), -INT8_LEVELS, INT8_LEVELS)
+        best = np.clip(np.rint(row + slope[index] / (gram[index, index] * scales)), -INT8_MAX, INT8_MAX)
         change = best - row
         if change.any():
             slope -= np.outer(gram[:, index], change * scales)

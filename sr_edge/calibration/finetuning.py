@@ -19,7 +19,7 @@ import onnx
 
 from sr_edge.calibration.calibration import Calibration, Finetuning, TensorRange, TunedTensor
 from sr_edge.calibration.collect import OBSERVED_BYTES, passes_over
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
 from sr_edge.calibration.int8 import along_axis, quantize_weight
 from sr_edge.calibration.patch import Batch, Float32Array, StepProgress
@@ -31,10 +31,10 @@ from sr_edge.errors import CalibrationError
 SAMPLES = 4096
 """Output positions of each layer over all patches, four times those of the search: here weights are fitted."""
 
-CHECKED_SHARE = 4
+VALIDATION_SHARE = 4
 """One patch in so many is kept from the tuning, to check it."""
 
-LEAST_PATCHES = 2
+MIN_PATCHES = 2
 
 SEED = 1
 """Other places than those that the search sees."""
@@ -80,7 +80,7 @@ def finetune(
     require_enough(len(batches))
     known = calibration.finetuning
     done = dict(known.tensors) if known is not None and known.steps == steps else {}
-    layers = {name: layer for name, layer in possible_layers(model).items() if _has_range(layer, calibration)}
+    layers = {name: layer for name, layer in quantizable_layers(model).items() if _has_range(layer, calibration)}
     readers: dict[str, list[Layer]] = {}
     for layer in layers.values():
         readers.setdefault(layer.op.activation, []).append(layer)
@@ -95,12 +95,12 @@ def finetune(
 
 def require_enough(patches: int) -> None:
     """Raises CalibrationError where so few patches cannot teach and check."""
-    if patches < LEAST_PATCHES:
+    if patches < MIN_PATCHES:
         raise CalibrationError(
-            f"fine-tuning needs at least {LEAST_PATCHES} calibration patches, some to tune on and others to check the "
+            f"fine-tuning needs at least {MIN_PATCHES} calibration patches, some to tune on and others to check the "
             f"result, but there {'is' if patches == 1 else 'are'} {patches}",
             found=patches,
-            wanted=LEAST_PATCHES,
+            wanted=MIN_PATCHES,
             remedy="use more patches",
         )
 
@@ -128,7 +128,7 @@ def _tuned_tensors(
         tuners = [_WeightTuner(name, readers[name], -(-samples // len(runs))) for name in names]
         for (index, batch), setting in runs:
             for tuner, values in zip(tuners, graph.run(batch, setting), strict=True):
-                tuner.observe(values, checking=index % CHECKED_SHARE == 1)
+                tuner.observe(values, checking=index % VALIDATION_SHARE == 1)
             progress(done := done + 1, total)
         for tuner in tuners:
             yield tuner.name, tuner.learn(plain, steps)

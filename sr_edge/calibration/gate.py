@@ -48,7 +48,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One set of INT8 layers on the way from most to fewest: its joint cost in dB, and its time or MMAC left float.
 
     A set of infinite cost is no point of the curve.
@@ -63,16 +63,16 @@ class Point:
 class LayerSelection:
     """The layers to make INT8, what they cost together, and what else was tried on the way.
 
-    `useless` layers stay float because INT8 saves no time in them, `overpriced` ones because it saves too little for
-    the noise that they make, and `spare` ones because the latency target is met without them.
+    `without_gain` layers stay float because INT8 saves no time in them, `too_noisy` ones because it saves too little
+    for the noise that they make, and `not_needed` ones because the latency target is met without them.
     """
 
     int8: tuple[str, ...]
     drop_db: float
-    curve: tuple[Point, ...]
-    useless: tuple[str, ...] = ()
-    overpriced: tuple[str, ...] = ()
-    spare: tuple[str, ...] = ()
+    curve: tuple[CurvePoint, ...]
+    without_gain: tuple[str, ...] = ()
+    too_noisy: tuple[str, ...] = ()
+    not_needed: tuple[str, ...] = ()
 
 
 def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> LayerSelection:
@@ -91,10 +91,10 @@ def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: Dro
     Raises:
         NothingToQuantize: not even one layer alone keeps the budget.
     """
-    useless, overpriced = useless_layers(single_db, timings), _overpriced(single_db, timings, budget)
-    gate = Gate(worst_first(single_db, timings, {*useless, *overpriced}), timings, drop_db)
+    without_gain, too_noisy = layers_without_gain(single_db, timings), _too_noisy(single_db, timings, budget)
+    gate = Gate(noisiest_first(single_db, timings, {*without_gain, *too_noisy}), timings, drop_db)
     chosen = gate.most_within(budget.max_drop_db)
-    return replace(gate.choice(tuple(single_db), chosen), useless=useless, overpriced=overpriced)
+    return replace(gate.selection(tuple(single_db), chosen), without_gain=without_gain, too_noisy=too_noisy)
 
 
 class Gate:
@@ -151,7 +151,7 @@ class Gate:
                 chosen |= {name}
         return chosen
 
-    def choice(self, layers: Sequence[str], chosen: Collection[str]) -> LayerSelection:
+    def selection(self, layers: Sequence[str], chosen: Collection[str]) -> LayerSelection:
         """With the points of a curve from all the layers to none of them."""
         self.joint(layers)
         self._draw_curve()
@@ -162,20 +162,20 @@ class Gate:
         for share in CURVE:
             self.drop_db(round(share * (len(self._order) - 1)))
 
-    def _points(self) -> tuple[Point, ...]:
+    def _points(self) -> tuple[CurvePoint, ...]:
         finite = {int8: drop for int8, drop in self._known.items() if math.isfinite(drop)}
-        found = [Point(len(int8), drop, self._timings.cost(int8)) for int8, drop in finite.items()]
-        found.append(Point(0, 0.0, self._timings.cost(())))
+        found = [CurvePoint(len(int8), drop, self._timings.cost(int8)) for int8, drop in finite.items()]
+        found.append(CurvePoint(0, 0.0, self._timings.cost(())))
         return tuple(sorted(found, key=lambda point: (point.cost, point.drop_db)))
 
 
-def useless_layers(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...]:
+def layers_without_gain(single_db: Mapping[str, float], timings: Timings) -> tuple[str, ...]:
     """Those in which INT8 saves no time; none where it saves none in any."""
     found = tuple(name for name in single_db if timings.saved[name] <= 0.0)
     return found if len(found) < len(single_db) else ()
 
 
-def _overpriced(single_db: Mapping[str, float], timings: Timings, budget: Budget) -> tuple[str, ...]:
+def _too_noisy(single_db: Mapping[str, float], timings: Timings, budget: Budget) -> tuple[str, ...]:
     saved = {name: max(0.0, timings.saved[name]) for name in single_db}
     total = sum(saved.values())
     if budget.max_drop_db == 0.0 or total == 0.0:
@@ -188,7 +188,7 @@ def _overpriced(single_db: Mapping[str, float], timings: Timings, budget: Budget
     return found if len(found) < sum(value > 0.0 for value in saved.values()) else ()
 
 
-def worst_first(single_db: Mapping[str, float], timings: Timings, without: Collection[str]) -> list[str]:
+def noisiest_first(single_db: Mapping[str, float], timings: Timings, without: Collection[str]) -> list[str]:
     """Most decibels per time saved first; where no layer saves any, by decibels alone."""
     nothing_saves = all(timings.saved[name] <= 0.0 for name in single_db)
     return sorted(

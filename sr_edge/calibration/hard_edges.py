@@ -22,7 +22,7 @@ FINER = 4
 """So many times finer the edges are drawn."""
 
 
-def hard_edged(patches: Sequence[Batch]) -> list[Batch]:
+def hard_edged_patches(patches: Sequence[Batch]) -> list[Batch]:
     """Black and white twins of evenly chosen patches (1, channels, height, width) in [0, 1]; flat ones have none."""
     twins = [twin for twin in map(_twin, patches) if twin is not None]
     count = min(COUNT, max(1, len(patches) // LEAST_SHARE), len(twins))

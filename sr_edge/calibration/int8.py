@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from sr_edge.calibration.patch import Float32Array
 
-INT8_LEVELS = 127
+INT8_MAX = 127
 """The largest level of signed INT8, and of weights in both directions."""
 
-SIGNED_LEAST = -128
-UNSIGNED_LEVELS = 255
+INT8_MIN = -128
+UINT8_MAX = 255
 
 
 def quantize_weight(weight: Float32Array, channel_axis: int) -> tuple[npt.NDArray[np.int8], Float32Array]:
@@ -21,9 +21,9 @@ def quantize_weight(weight: Float32Array, channel_axis: int) -> tuple[npt.NDArra
     """
     other_axes = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
     largest = np.abs(weight).max(axis=other_axes)
-    tiny = INT8_LEVELS * np.finfo(np.float32).tiny
-    scales = np.where(largest > tiny, largest / INT8_LEVELS, 1.0).astype(np.float32)
-    levels = np.clip(np.rint(weight / along_axis(scales, channel_axis, weight.ndim)), -INT8_LEVELS, INT8_LEVELS)
+    tiny = INT8_MAX * np.finfo(np.float32).tiny
+    scales = np.where(largest > tiny, largest / INT8_MAX, 1.0).astype(np.float32)
+    levels = np.clip(np.rint(weight / along_axis(scales, channel_axis, weight.ndim)), -INT8_MAX, INT8_MAX)
     return levels.astype(np.int8), scales
 
 

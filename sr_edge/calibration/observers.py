@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.histogram import MagnitudeHistogram
-from sr_edge.calibration.int8 import INT8_LEVELS
+from sr_edge.calibration.int8 import INT8_MAX
 from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import UnknownNameError
 
@@ -86,7 +86,7 @@ class EntropyObserver:
 
     def clip(self) -> float:
         used = self._histogram.used_bins
-        candidates = [*range(INT8_LEVELS + 1, used, self.step_bins), used]
+        candidates = [*range(INT8_MAX + 1, used, self.step_bins), used]
         counts = self._histogram.counts.astype(np.float64)
         best = min(candidates, key=lambda bins: _divergence(counts[:bins], counts[bins:].sum()))
         return min(self._histogram.largest, float(best * self._histogram.bin_width))
@@ -116,7 +116,7 @@ def _divergence(kept: npt.NDArray[np.float64], tail: float) -> float:
     reference = kept.copy()
     reference[-1] += tail
     occupied = kept > 0
-    level = np.arange(kept.size) * (INT8_LEVELS + 1) // kept.size
+    level = np.arange(kept.size) * (INT8_MAX + 1) // kept.size
     sums = np.bincount(level, weights=kept)
     shares = np.maximum(np.bincount(level, weights=occupied), 1)
     spread = np.where(occupied, (sums / shares)[level], 0.0)
@@ -129,8 +129,8 @@ def _divergence(kept: npt.NDArray[np.float64], tail: float) -> float:
 def _squared_error(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], clip: float) -> float:
     if clip == 0.0:
         return 0.0
-    scale = clip / INT8_LEVELS
-    rounded = np.minimum(np.rint(centres / scale), INT8_LEVELS) * scale
+    scale = clip / INT8_MAX
+    rounded = np.minimum(np.rint(centres / scale), INT8_MAX) * scale
     return float(np.sum(counts * (centres - rounded) ** 2))
 
 

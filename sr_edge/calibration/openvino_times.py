@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings, counted_savings
 from sr_edge.calibration.watched import Feeds
@@ -40,7 +40,7 @@ ROUNDS = (8, 40)
 
 SLICE_MS = 1000.0
 
-MOST_ROLES = 12
+MAX_ROLES = 12
 """The smallest roles beyond are timed as one: each takes a graph to compile."""
 
 ROLES_AT_ONCE = 3
@@ -110,7 +110,7 @@ def measure_savings(
     def without(role: Role) -> onnx.ModelProto:
         return with_int8(model, calibration, set(names) - set(role))
 
-    layers = possible_layers(model)
+    layers = quantizable_layers(model)
     macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
     everything, in_float = compiled([with_int8(model, calibration, names), model], batch, float_precision, threads)
     int8_ms, float_ms = (statistics.median(samples) for samples in run_interleaved([everything, in_float]))
@@ -128,13 +128,13 @@ def measure_savings(
 
 
 def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
-    """Layers alike by operator, weight and name without its numbers, most work first; at most MOST_ROLES of them."""
+    """Layers alike by operator, weight and name without its numbers, most work first; at most MAX_ROLES of them."""
     found: dict[object, list[str]] = {}
     for name, layer in layers.items():
         alike = (layer.op.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
         found.setdefault(alike, []).append(name)
     by_work = sorted(found.values(), key=lambda role: sum(macs[name] for name in role), reverse=True)
-    apart, remaining = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
+    apart, remaining = by_work[: MAX_ROLES - 1], by_work[MAX_ROLES - 1 :]
     together = [name for role in remaining for name in role]
     return [tuple(role) for role in (*apart, together) if role]
 

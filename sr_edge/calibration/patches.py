@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.patch import Batch, HeldOut
-from sr_edge.calibration.seen_pictures import SeenPictures
+from sr_edge.calibration.seen_pictures import PictureChecks
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture
@@ -24,11 +24,11 @@ PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WebP")
 VIDEO_FRAMES = 20
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 HELD_OUT_PIXELS = 16 * 64 * 64
-"""How much the held-out patches show together, LEAST_HELD_OUT to MOST_HELD_OUT of them."""
+"""How much the held-out patches show together, MIN_HELD_OUT to MAX_HELD_OUT of them."""
 
-LEAST_HELD_OUT = 8
-MOST_HELD_OUT = 64
-PER_TRUTH = 2
+MIN_HELD_OUT = 8
+MAX_HELD_OUT = 64
+PER_ORIGINAL = 2
 """So many times as many patches where originals judge: they stand for whole pictures, one by one."""
 
 HELD_OUT_SEED = 2
@@ -81,7 +81,7 @@ def _cut(
 ) -> list[Batch]:
     """Damaged pictures are skipped where somebody is warned of them; the next one, or the last, gives their share."""
     generator = np.random.default_rng(seed)
-    seen = SeenPictures(tile)
+    seen = PictureChecks(tile)
     patches: list[Batch] = []
     frame_hwc: Frame | None = None
     for index, (read, total) in enumerate(_frames(source, count, between)):
@@ -114,7 +114,7 @@ def _pieces(frame_hwc: Frame, tile: TileSpec, count: int, generator: np.random.G
 
 def held_out_count(tile: TileSpec) -> int:
     """How many patches of that size INT8 is judged by."""
-    return min(MOST_HELD_OUT, max(LEAST_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width)))
+    return min(MAX_HELD_OUT, max(MIN_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width)))
 
 
 def held_out_patches(
@@ -146,7 +146,7 @@ def held_out_pairs(
     Args:
         pairs: name, low-resolution picture, and its original, a whole number of times as large.
         tile: the size of every low-resolution patch.
-        count: how many patches, at least one a picture; None takes PER_TRUTH times `held_out_count`.
+        count: how many patches, at least one a picture; None takes PER_ORIGINAL times `held_out_count`.
         seed: of the places.
         channels: of the graph, 3 or 1.
 
@@ -164,7 +164,7 @@ def held_out_pairs(
             remedy="pass larger pictures",
         )
     generator = np.random.default_rng(seed)
-    wanted = max(count or PER_TRUTH * held_out_count(tile), len(large))
+    wanted = max(count or PER_ORIGINAL * held_out_count(tile), len(large))
     chosen = [large[index * len(large) // wanted] for index in range(wanted)]
     return [_pair_at_random(pair, tile, generator, channels) for pair in chosen]
 

@@ -12,7 +12,7 @@ from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration.cache import read_cache, require_same, write_cache
 from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.output import write_output
@@ -79,7 +79,7 @@ def calibrate(
     provenance = Provenance(sha256_of(onnx_path), tuple(map(digest_of, batches)), method)
     known = _known(cache, provenance, recalibrate)
     calibration = replace(known or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
-    layers = possible_layers(model)
+    layers = quantizable_layers(model)
     missing = [layer for layer in layers.values() if layer.op.activation not in calibration.ranges]
     for found in collect_ranges(model, missing, batches, observer_type, progress, observed_bytes) if missing else ():
         calibration = _with_found(calibration, found)

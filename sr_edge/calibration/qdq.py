@@ -21,10 +21,10 @@ from onnx import helper, numpy_helper
 
 from sr_edge.calibration.biases import Bias, bias_of
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL, name_nodes
-from sr_edge.calibration.int8 import INT8_LEVELS, quantize_weight
+from sr_edge.calibration.int8 import INT8_MAX, quantize_weight
 from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
@@ -125,7 +125,7 @@ class _QdqWriter:
     def _clip(self, relu: onnx.NodeProto) -> onnx.NodeProto:
         """In place of a Relu: also limited where signed INT8 saturates."""
         (tensor,) = relu.output
-        largest = np.float32(INT8_LEVELS) * np.float32(self._calibration.range_of(tensor).scale)
+        largest = np.float32(INT8_MAX) * np.float32(self._calibration.range_of(tensor).scale)
         limits = [self._add(f"{tensor}/int8_least", np.float32(0.0)), self._add(f"{tensor}/int8_largest", largest)]
         return helper.make_node("Clip", [relu.input[0], *limits], [tensor], name=relu.name)
 
@@ -254,7 +254,7 @@ def _require_opset(model: onnx.ModelProto) -> None:
 
 
 def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Layer]:
-    possible = possible_layers(model)
+    possible = quantizable_layers(model)
     for name in calibration.int8_nodes:
         if name not in possible or possible[name].op.activation not in calibration.ranges:
             raise CalibrationError(

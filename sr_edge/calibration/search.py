@@ -13,7 +13,7 @@ import numpy as np
 
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
-from sr_edge.calibration.int8 import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, int8_weight
+from sr_edge.calibration.int8 import INT8_MAX, INT8_MIN, UINT8_MAX, int8_weight
 from sr_edge.calibration.observers import Observer
 from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
@@ -180,7 +180,7 @@ def int8_values(unfolded: Float32Array, found: TensorRange) -> Float32Array:
         return np.zeros_like(unfolded)
     levels: Float32Array = np.multiply(unfolded, np.float32(1.0) / scale)
     np.rint(levels, out=levels)
-    np.clip(levels, *((0, UNSIGNED_LEVELS) if found.is_unsigned else (SIGNED_LEAST, INT8_LEVELS)), out=levels)
+    np.clip(levels, *((0, UINT8_MAX) if found.is_unsigned else (INT8_MIN, INT8_MAX)), out=levels)
     levels *= scale
     return levels
 

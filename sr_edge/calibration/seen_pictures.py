@@ -9,7 +9,7 @@ from sr_edge.frames import Frame
 from sr_edge.spec import TileSpec
 
 
-class SeenPictures:
+class PictureChecks:
     """Remembers of each picture, or of what was wrong with it, no more than its warnings need."""
 
     def __init__(self, tile: TileSpec) -> None:

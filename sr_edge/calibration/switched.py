@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.calibration.biases import BIAS_SLOT, Bias, bias_of
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.graph import name_nodes
 from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.patch import Batch, Float32Array
@@ -34,14 +34,14 @@ class FakeQuantGraph:
     def __init__(self, model: onnx.ModelProto, calibration: Calibration) -> None:
         self._feeds = Feeds(model)
         self._names = calibration.int8_nodes
-        layers = possible_layers(model)
+        layers = quantizable_layers(model)
         fake_quant = _FakeQuantWriter(model, [layers[name] for name in self._names], calibration).model
         self._graph = InstrumentedGraph(fake_quant, feeds=self._feeds)
 
     def run(self, batch: Batch, int8: Collection[str], controls: Controls | None = None) -> Batch:
         """The graph's first output, as float32 NCHW in its own range, with the layers of those names in INT8."""
         int8_flags = np.array([name in int8 for name in self._names], np.bool_)
-        (found, *_) = self._graph.run_fed({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
+        (found, *_) = self._graph.run_inputs({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
         return float_picture(found)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sr_edge.calibration.gate import Budget, DropDb, Gate, LayerSelection, useless_layers, worst_first
+from sr_edge.calibration.gate import Budget, DropDb, Gate, LayerSelection, layers_without_gain, noisiest_first
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize
 
@@ -54,25 +54,25 @@ def choose_for_target(
     Raises:
         NothingToQuantize: not even one layer alone keeps the budget.
     """
-    useless = useless_layers(single_db, timings)
-    useful = worst_first(single_db, timings, useless)
+    without_gain = layers_without_gain(single_db, timings)
+    useful = noisiest_first(single_db, timings, without_gain)
     gate = Gate(useful, timings, drop_db)
     by_saving = sorted(single_db, key=lambda name: timings.saved[name], reverse=True)
     most = gate.most_within(max_drop_db)
-    for more in (frozenset(useless), *(frozenset({name}) for name in by_saving)):
+    for more in (frozenset(without_gain), *(frozenset({name}) for name in by_saving)):
         grown = most | more
         if time_ms(most) > latency_ms and gate.joint(grown) <= max_drop_db and time_ms(grown) < time_ms(most):
             most = grown
-    noisiest = sorted(useless, key=lambda name: single_db[name], reverse=True)
+    noisiest = sorted(without_gain, key=lambda name: single_db[name], reverse=True)
     order = [name for name in (*noisiest, *useful) if name in most]
 
     def fits(int8: Collection[str]) -> bool:
         return time_ms(int8) <= latency_ms and gate.joint(int8) <= max_drop_db
 
-    spare = _most_dropped(order, fits)
-    choice = gate.choice(tuple(single_db), order[spare:])
-    left = tuple(name for name in useless if name not in most)
-    return replace(choice, useless=left, spare=tuple(order[:spare]))
+    not_needed = _most_dropped(order, fits)
+    selection = gate.selection(tuple(single_db), order[not_needed:])
+    left = tuple(name for name in without_gain if name not in most)
+    return replace(selection, without_gain=left, not_needed=tuple(order[:not_needed]))
 
 
 def _most_dropped(order: Sequence[str], fits: Callable[[Collection[str]], bool]) -> int:

@@ -13,12 +13,12 @@ from sr_edge.calibration.account import CalibrationReport, LatencyMs, layer_rows
 from sr_edge.calibration.agreement import require_equivalent_output
 from sr_edge.calibration.cache import write_cache
 from sr_edge.calibration.calibration import Calibration, Sensitivity
-from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.config import USUAL_LIMITS, CalibrationConfig, Limits
 from sr_edge.calibration.finetuning import finetune, require_enough
 from sr_edge.calibration.gate import Budget, LayerSelection, choose_layers
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.hard_edges import hard_edged
+from sr_edge.calibration.hard_edges import hard_edged_patches
 from sr_edge.calibration.input_range import range_warning
 from sr_edge.calibration.patch import Batch, HeldOut, StageProgress
 from sr_edge.calibration.post_training import calibrate
@@ -69,7 +69,7 @@ def calibrate_within(
     warnings = require_usable(batches)
     if config.finetune:
         require_enough(len(batches))
-    in_range = [patch * np.float32(config.input_range) for patch in (*batches, *hard_edged(batches))]
+    in_range = [patch * np.float32(config.input_range) for patch in (*batches, *hard_edged_patches(batches))]
     calibrator = _Calibrator(onnx_path, in_range, held_out, config, progress, cache, limits)
     calibrator.measure_float_ms()
     calibration = calibrator.with_ranges(recalibrate)
@@ -160,7 +160,7 @@ class _Calibrator:
         selection, latency = self._select(calibration, timings, single_db, evaluator, budget)
         selected = _with_selection(calibration, selection, config.budget)
         require_equivalent_output(self.model, selected, patch, config.runtime, config.timer, config.threads)
-        inputs = {name: layer.op.activation for name, layer in possible_layers(self.model).items()}
+        inputs = {name: layer.op.activation for name, layer in quantizable_layers(self.model).items()}
         return CalibrationReport(
             selected,
             layer_rows(selected, inputs),
@@ -196,7 +196,7 @@ class _Calibrator:
             return cached
         batch = self._batches[0]
         if not config.runtime:
-            layers = possible_layers(self.model)
+            layers = quantizable_layers(self.model)
             return counted_savings(self.model, {name: layers[name] for name in names}, batch.shape)
         self._progress("timing layers", 0, 1)
         timings = config.timer.measure_savings(self.model, calibration, batch, config.float_precision, config.threads)
@@ -274,9 +274,9 @@ def _with_selection(calibration: Calibration, selection: LayerSelection, budget:
     """The calibration with all other layers switched to float, each with the reason."""
     dropped = [node for node in calibration.int8_nodes if node not in selection.int8]
     reasons = {
-        "INT8 saves no time in it": selection.useless,
-        "too noisy for what it saves": selection.overpriced,
-        f"the target of {budget.latency_ms or 0:g} ms is met without it": selection.spare,
+        "INT8 saves no time in it": selection.without_gain,
+        "too noisy for what it saves": selection.too_noisy,
+        f"the target of {budget.latency_ms or 0:g} ms is met without it": selection.not_needed,
     }
     for reason, nodes in reasons.items():
         calibration = calibration.keep_float([node for node in dropped if node in nodes], reason)

@@ -56,9 +56,9 @@ class InstrumentedGraph:
 
     def run(self, batch: Batch, controls: Controls | None = None) -> list[npt.NDArray[Any]]:
         """The tensors for one batch of floats, whatever the graph's own input is."""
-        return self.run_fed(self._feeds.of(batch, controls))
+        return self.run_inputs(self._feeds.of(batch, controls))
 
-    def run_fed(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def run_inputs(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """The tensors for inputs that are the graph's own already."""
         computed = [name for name in self._tensors if name not in feeds]
         found = {**feeds, **dict(zip(computed, self._session.run(computed, dict(feeds)), strict=False))}

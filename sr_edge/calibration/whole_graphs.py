@@ -68,7 +68,7 @@ def fastest_within_budget(
     """The fastest of a few sets of INT8 layers that keep the budget, by the times of their whole graphs.
 
     What a single layer saves is small compared with the variation of a machine's timings. Therefore `selection`, which
-    was made by those savings, is timed in turn with itself plus its useless layers, which may spare their neighbours a
+    was made by those savings, is timed in turn with itself plus those layers, which may spare their neighbours a
     conversion, and with all layers. Where all layers are fastest but lose too much quality, all but the noisiest layers
     are tried as well.
 
@@ -95,7 +95,11 @@ def fastest_within_budget(
         timed = list(dict.fromkeys([(), *candidates]))
         return dict(zip(timed, measure_ms([with_int8(model, calibration, int8) for int8 in timed]), strict=True))
 
-    candidates = [in_graph_order(selection.int8), in_graph_order({*selection.int8, *selection.useless}), everything]
+    candidates = [
+        in_graph_order(selection.int8),
+        in_graph_order({*selection.int8, *selection.without_gain}),
+        everything,
+    ]
     times_ms = times_of(candidates)
     if min(candidates, key=times_ms.__getitem__) == everything and not is_affordable(everything):
         noisiest_first = sorted(single_db, key=lambda node: single_db[node], reverse=True)
@@ -106,4 +110,4 @@ def fastest_within_budget(
     latency = LatencyMs(times_ms[()], times_ms[fastest], times_ms[everything])
     if fastest == candidates[0]:
         return selection, latency
-    return replace(selection, int8=fastest, drop_db=evaluator.drop_db(fastest), useless=(), overpriced=()), latency
+    return replace(selection, int8=fastest, drop_db=evaluator.drop_db(fastest), without_gain=(), too_noisy=()), latency

@@ -12,7 +12,7 @@ from torch import nn
 
 from sr_edge.calibration import TensorRange, graph_tile
 from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.graph import graph_channels, is_dynamic, name_nodes
 from sr_edge.calibration.observers import MinMaxObserver
 from sr_edge.calibration.patch import Batch, StepProgress
@@ -34,7 +34,7 @@ def ranges_of(
     observed_bytes: int = OBSERVED_BYTES,
 ) -> dict[str, TensorRange]:
     name_nodes(model)
-    layers = list(possible_layers(model).values())
+    layers = list(quantizable_layers(model).values())
     found = collect_ranges(model, layers, batches, MinMaxObserver, progress, observed_bytes)
     return {name: entry.range for part in found for name, entry in part.items()}
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.patch import Float32Array
 from sr_edge.export.onnx_run import run_onnxruntime
 from tests.calibration.graphs import of_nodes, random_weight
@@ -48,7 +48,7 @@ def outputs_by_position(layer: Layer, y: Float32Array) -> Float32Array:
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_sampled_product_is_an_output_of_the_layer_and_all_outputs_are_met(name: str) -> None:
     model = LAYERS[name]
-    (layer,) = possible_layers(model).values()
+    (layer,) = quantizable_layers(model).values()
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     columns = layer.sample(x, 4000, np.random.default_rng(2))
@@ -68,7 +68,7 @@ def run(model: onnx.ModelProto, x: Float32Array) -> Float32Array:
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_smoothed_weight_undoes_the_division_of_the_input(name: str) -> None:
     model = LAYERS[name]
-    (layer,) = possible_layers(model).values()
+    (layer,) = quantizable_layers(model).values()
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     generator = np.random.default_rng(3)
     x = generator.standard_normal(shape).astype(np.float32)
@@ -83,7 +83,7 @@ def test_a_smoothed_weight_undoes_the_division_of_the_input(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_weights_by_input_channel_are_those_that_read_it(name: str) -> None:
-    (layer,) = possible_layers(LAYERS[name]).values()
+    (layer,) = quantizable_layers(LAYERS[name]).values()
     by_input = layer.weight_per_input()
     for channel in range(layer.input_channels):
         alone = np.zeros(layer.input_channels, np.float32)

@@ -179,7 +179,7 @@ class TestResuming:
         assert next(step[2] for step in resumed_steps if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
         assert resumed == calibrate_within(mixed_file, batches[:4], held_out, config, limits=limits)
         assert resumed.calibration.finetuning is not None
-        assert "fine-tuning helped" in resumed.sentence
+        assert "Fine-tuning improved" in resumed.sentence
 
     def test_other_steps_are_tuned_anew(self, mixed_file: Path, tuned: Calibration, batches: list[Batch]) -> None:
         again = finetune(load_graph(mixed_file), tuned, batches, STEPS + 1, samples=FEW_SAMPLES)

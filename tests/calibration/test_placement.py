@@ -1,4 +1,4 @@
-"""Which layers become INT8: the policy is data, every choice has its reason, statistics are never touched."""
+"""Which layers become INT8: the policy is data, every selection has its reason, statistics are never touched."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ def calibrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 def test_the_budget_is_kept_and_most_layers_are_int8(calibrated: Calibrated) -> None:
     report = calibrated.report
-    assert report.choice.drop_db <= 0.05
+    assert report.selection.drop_db <= 0.05
     judged = [row for row in report.layers if row.noise_db is not None]
-    assert len(report.choice.int8) >= len(judged) / 2
+    assert len(report.selection.int8) >= len(judged) / 2
 
 
 def test_both_activation_types_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:

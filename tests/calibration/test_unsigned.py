@@ -24,8 +24,8 @@ from sr_edge.calibration import (
     calibrate,
     calibrate_within,
 )
-from sr_edge.calibration.columns import possible_layers
-from sr_edge.calibration.hard_edges import COUNT, hard_edged
+from sr_edge.calibration.columns import quantizable_layers
+from sr_edge.calibration.hard_edges import COUNT, hard_edged_patches
 from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.openvino_times import output_of
 from sr_edge.calibration.patch import Batch, Float32Array
@@ -143,7 +143,7 @@ class TestUnsigned:
 class TestWhichTensors:
     @staticmethod
     def found(model: onnx.ModelProto, tensor: str) -> bool:
-        readers = [layer for layer in possible_layers(model).values() if layer.op.activation == tensor]
+        readers = [layer for layer in quantizable_layers(model).values() if layer.op.activation == tensor]
         assert readers
         return may_be_unsigned(view_graph(model), tensor, readers)
 
@@ -190,7 +190,7 @@ class TestWhichTensors:
 
     @pytest.mark.parametrize(("lowest", "expected"), [(0.0, True), (-0.5, False)])
     def test_the_search_takes_it_for_pictures_and_for_nothing_negative(self, lowest: float, expected: bool) -> None:
-        layer = next(iter(possible_layers(one_conv(random_weight(4, 3, 1, 1))).values()))
+        layer = next(iter(quantizable_layers(one_conv(random_weight(4, 3, 1, 1))).values()))
         levels = np.random.default_rng(0).integers(0, 256, (500, 3))
         values = (levels / 255 * (1 - lowest) + lowest).astype(np.float32)
         statistics = TensorStatistics(values.min(axis=0), values.max(axis=0))
@@ -202,7 +202,7 @@ class TestHardEdges:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_few_patches_in_black_and_white(self, channels: int) -> None:
         patches = [picture(seed)[:, :channels] for seed in range(16)]
-        found = hard_edged(patches)
+        found = hard_edged_patches(patches)
         assert len(found) == COUNT
         for twin in found:
             assert twin.shape == patches[0].shape
@@ -212,13 +212,13 @@ class TestHardEdges:
 
     def test_few_patches_have_one_twin_and_flat_ones_none(self) -> None:
         flat = np.full((1, 3, 24, 24), 0.5, np.float32)
-        assert len(hard_edged([flat, picture(), flat])) == 1
-        assert hard_edged([flat]) == []
+        assert len(hard_edged_patches([flat, picture(), flat])) == 1
+        assert hard_edged_patches([flat]) == []
 
     def test_a_page_that_is_mostly_white_keeps_its_letters(self) -> None:
         page = np.ones((1, 3, 24, 24), np.float32)
         page[:, :, 4:8, 4:20] = 0.1
-        (twin,) = hard_edged([page])
+        (twin,) = hard_edged_patches([page])
         assert twin[0, 0, 5, 10] == 0.0
         assert twin[0, 0, 20, 10] == 1.0
 
