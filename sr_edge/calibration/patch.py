@@ -34,5 +34,5 @@ class HeldOut:
 
 
 def digest_of(batch: Batch) -> str:
-    """SHA-256 of a patch's shape and samples."""
+    """The SHA-256 of the shape and the samples of a patch, in hexadecimal digits."""
     return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()

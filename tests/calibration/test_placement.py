@@ -51,8 +51,8 @@ def between_convs(name: str, weight: Float32Array) -> onnx.ModelProto:
 def test_inner_weighted_layers_become_int8_and_the_ends_stay_float(mixed_graph: onnx.ModelProto) -> None:
     found = decisions(mixed_graph)
     assert {name for name, decision in found.items() if not decision.int8} == {"/head/Conv", "/tail/Conv", SQUEEZE}
-    assert found["/head/Conv"].reason.startswith("the first layer")
-    assert found["/tail/Conv"].reason.startswith("the last layer")
+    assert found["/head/Conv"].reason.startswith("it is the first layer")
+    assert found["/tail/Conv"].reason.startswith("it is the last layer")
     assert {found[name].op_type for name in found} == {"Conv", "ConvTranspose", "MatMul"}
 
 
@@ -102,7 +102,7 @@ def test_a_colour_shift_is_not_taken_for_the_first_layer() -> None:
     found = decisions(model)
     assert [decision.int8 for decision in found.values()] == [False, False, True, False]
     assert "diagonal" in found["shift"].reason
-    assert found["first"].reason.startswith("the first layer")
+    assert found["first"].reason.startswith("it is the first layer")
 
 
 def test_float32_islands_stay_float_even_when_included() -> None:
