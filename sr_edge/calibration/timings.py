@@ -46,9 +46,8 @@ class Timings:
     def cost(self, int8: Collection[str]) -> float:
         """The sum of milliseconds with these layers in INT8; or the MMAC that stay float where nothing was timed."""
         total = self.float_ms if self.is_measured else sum(self.saved.values())
-        return total - math.fsum(
-            self.saved.get(name, 0.0) for name in int8
-        )  # exact, so that the order of the layers does not matter
+        # fsum is exact, so that the order of the layers does not change the result.
+        return total - math.fsum(self.saved.get(name, 0.0) for name in int8)
 
 
 def counted_savings(model: onnx.ModelProto, layers: Mapping[str, Layer], tile: tuple[int, ...]) -> Timings:
