@@ -1,4 +1,4 @@
-"""INT8: ranges searched on pictures, a placement policy, a gate in decibels, and Q/DQ graphs in two spellings."""
+"""INT8: range search, layer selection within a loss budget, and Q/DQ graphs with INT8 or UINT8 activations."""
 
 from sr_edge.calibration.account import CalibrationReport, LatencyMs, LayerRow
 from sr_edge.calibration.cache import read_cache, write_cache

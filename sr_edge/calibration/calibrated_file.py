@@ -1,4 +1,4 @@
-"""From a float file to an INT8 file, with its cache and its curve beside it."""
+"""From a float file to an INT8 file, with the cache and the curve beside it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ UINT8_TARGETS = ("openvino",)
 
 @dataclass(frozen=True)
 class CalibratedFile:
-    """What was written: the INT8 graph at `path`, and the `files` of its curve; `warnings` are those of the graph."""
+    """The files that were written: the INT8 graph at `path`, and the `files` of its curve.
+
+    `warnings` are those of the graph for the targets.
+    """
 
     path: Path
     activation_type: ActivationType
@@ -35,7 +38,7 @@ class CalibratedFile:
 
 
 def cache_beside(out: Path) -> Path:
-    """Where the cache of an INT8 graph lies unless another file was named."""
+    """The default path of the cache of an INT8 graph."""
     return out.with_suffix(".calibration.json")
 
 
@@ -79,35 +82,41 @@ def calibrate_file(
     targets: Sequence[str] = (),
     progress: StageProgress = lambda stage, done, total: None,
 ) -> CalibratedFile:
-    """`calibrate_within`, then everything that belongs to its result.
+    """Calibrates within a budget and writes the INT8 graph, its curve and the cache.
 
     Args:
-        source: the float32 graph.
-        out: the INT8 graph; the curve's JSON and picture and, unless `cache` names it, the cache lie beside it.
-        batches, held_out, config, recalibrate, progress: as in `calibrate_within`.
-        cache: a file that must fit; one that an earlier run left beside `out` is replaced where it does not.
+        source: The float32 graph.
+        out: The INT8 graph to write; the JSON file and picture of the curve are written beside it.
+        batches: As in `calibrate_within`.
+        held_out: As in `calibrate_within`.
+        config: As in `calibrate_within`.
+        cache: A cache that must match; by default the cache beside `out`, which is replaced if it does not match.
+        recalibrate: As in `calibrate_within`.
         targets: The runtimes that the file is for; they decide its activation type. What they refuse in the float graph
             is reported before any work.
+        progress: Called with (stage, steps done, steps in all).
 
     Raises:
         UsageError: The targets take different activation types.
         ExportError: A target refuses the graph.
         CacheMismatch: `cache` was made from another graph, other patches or by another method.
-        CalibrationError: whatever `calibrate_within` raises; or a file cannot be written.
+        CalibrationError: As in `calibrate_within`; or a file cannot be written.
     """
-    kept = cache or cache_beside(out)
+    cache_path = cache or cache_beside(out)
     activation_type = choose_activation_type(targets, config.runtime)
     findings = require_deployable(load_graph(source), targets, static=False, intended=readers_of(activation_type))
 
-    def work(again: bool) -> CalibrationReport:
-        return calibrate_within(source, batches, held_out, config, progress=progress, cache=kept, recalibrate=again)
+    def calibrate_once(measure_again: bool) -> CalibrationReport:
+        return calibrate_within(
+            source, batches, held_out, config, progress=progress, cache=cache_path, recalibrate=measure_again
+        )
 
     try:
-        report = work(recalibrate)
+        report = calibrate_once(recalibrate)
     except CacheMismatch:
         if cache is not None:
             raise
-        report = work(True)
+        report = calibrate_once(True)
     float_precision = Precision.FP16 if config.float_precision is Precision.FP16 else Precision.FP32
     quantize_onnx(source, report.calibration, out, activation_type, float_precision, targets)
     files = write_curve(report, out.with_suffix(".pareto.json"), out.with_suffix(".pareto.png"))

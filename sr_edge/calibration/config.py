@@ -24,35 +24,48 @@ NOT_TIMED = "none"
 
 
 def timed_runtime(name: str | None) -> str:
-    """The runtime to time layers in: the one named, none for "none", or for None openvino where it is installed.
+    """The name of the runtime in which layers are timed; empty if none is.
+
+    Args:
+        name: A runtime, or "none"; None takes OpenVINO if it is installed.
 
     Raises:
-        UnknownNameError: no runtime of that name can time layers.
-        RuntimeUnavailable: it is named and not there.
+        UnknownNameError: Layers cannot be timed in a runtime of that name.
+        RuntimeUnavailable: The named runtime does not work on this machine.
     """
     if name is None:
-        return next((known for known in TIMED_RUNTIMES if availability(known).works), "")
+        return next((runtime for runtime in TIMED_RUNTIMES if availability(runtime).works), "")
     if name == NOT_TIMED:
         return ""
     if name not in TIMED_RUNTIMES:
         raise UnknownNameError("runtime for timing layers", name, [*TIMED_RUNTIMES, NOT_TIMED])
-    found = availability(name)
-    if not found.works:
+    status = availability(name)
+    if not status.works:
         raise RuntimeUnavailable(
-            f"{name} cannot time layers on this machine: {found.reason}", found=name, remedy=found.how_to_install
+            f"layers cannot be timed in {name} on this machine: {status.reason}",
+            found=name,
+            remedy=status.how_to_install,
         )
     return name
 
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """What is wanted of INT8.
+    """The configuration of a calibration within a budget.
 
-    `method`, `include` and `exclude` are those of `calibrate`. `runtime` is one of TIMED_RUNTIMES, where every layer's
-    time is measured with the float layers in `float_precision`, or empty: then multiply-accumulates stand for time.
-    `input_range`
-    is what the graph's input and output call white: 1, in some networks 255. `finetune` is how many sweeps of
-    fine-tuning each layer gets. `timer` measures in that runtime.
+    Attributes:
+        budget: The largest loss, and perhaps a latency target.
+        method: As in `calibrate`.
+        include: As in `calibrate`.
+        exclude: As in `calibrate`.
+        runtime: One of TIMED_RUNTIMES, in which every layer is timed. If empty, the layers are ranked by their number
+            of
+            multiply-accumulate operations.
+        float_precision: The precision of the float layers in that runtime.
+        threads: The number of threads of that runtime; None leaves it to the runtime.
+        input_range: The range of the graph's input and output: 1 for 0 to 1, or 255 for 0 to 255.
+        finetune: The number of fine-tuning sweeps over the weights of each layer.
+        timer: Measures in that runtime.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -102,11 +115,12 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a calibration holds in memory, how much it samples, and how often it writes its cache.
+    """Limits on the memory and samples of a calibration, and on what an interruption loses.
 
-    `observed_bytes` limits the tensors that are observed in one pass over the patches, `finetuning_samples` are the
-    output positions of each layer that fine-tuning fits and checks it on, and the cache is written after every
-    `save_every` layers of which the noise was measured.
+    Attributes:
+        observed_bytes: Memory for the tensors that are observed in one pass over the patches.
+        finetuning_samples: The number of output positions of each layer on which fine-tuning fits and validates it.
+        save_every: The number of layers whose noise is measured between two writes of the cache.
     """
 
     observed_bytes: int = OBSERVED_BYTES

@@ -1,12 +1,14 @@
-"""Writes INT8 into a float graph as QuantizeLinear/DequantizeLinear pairs.
+"""Inserts QuantizeLinear/DequantizeLinear pairs into a float graph.
 
-Activations: one pair per tensor, before the layers that take it; smoothing is folded into what makes the tensor where
-that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializers with a per-channel DequantizeLinear.
-Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
-point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
-behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. What a Relu makes is unsigned with zero
-point 0 there, which is faster, and the Relu becomes a Clip that saturates at the same 127 scales. A picture's levels
-from 0 to 255 become signed ones by a Sub (see `unsigned`).
+Activations: one pair per tensor, before the layers that read it. Smoothing is folded into the producer of the tensor
+    where that is exact; elsewhere a Mul precedes the pair. Weights: INT8 initializers with a per-channel
+    DequantizeLinear. Biases stay float, because TensorRT rejects a dequantized INT32 bias.
+
+One set of values is written with one of two activation types: INT8 with zero point 0, the only one that TensorRT takes,
+    or UINT8 with zero point 128, because OpenVINO 2026.4 loses the sign of INT8 values behind a Concat. Both saturate
+    at [-128, 127] times the scale. In a UINT8 graph the output of a Relu has zero point 0, which is faster, and a Clip
+    replaces the Relu so that it saturates at 127 times the scale as well. An image with levels from 0 to 255 is made
+    signed by a Sub (see the module `unsigned`).
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ _ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(
 
 
 def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> onnx.ModelProto:
-    """A copy of `model` with the calibration's INT8 layers quantized; everything else, and the I/O, as it was.
+    """Copies `model` with the INT8 layers of the calibration quantized; inputs, outputs and other nodes are unchanged.
 
     Raises:
-        CalibrationError: a layer or range of the calibration is not in the graph, or the opset is below 13.
+        CalibrationError: A layer or range of the calibration is not in the graph, or the opset is below 13.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
@@ -51,7 +53,7 @@ def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type
 
 
 class _QdqWriter:
-    """Rewrites nodes in graph order; a tensor or weight met before is not quantized again."""
+    """Rewrites the nodes in graph order; a tensor or weight that is used several times is quantized once."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class _QdqWriter:
         yield node
 
     def _plan_smoothing(self) -> None:
-        """What the producers of smoothed tensors are divided by, and which tensors need a Mul of their own."""
+        """Plans the divisors of the producers of smoothed tensors, and finds the tensors that need a Mul instead."""
         readers: dict[str, list[Layer]] = {}
         for layer in self._layers.values():
             readers.setdefault(layer.op.activation, []).append(layer)
@@ -111,7 +113,7 @@ class _QdqWriter:
                 self._divisors.update(divisors)
 
     def _relus(self) -> frozenset[str]:
-        """What Relus make for INT8 layers and for nobody else."""
+        """The outputs of Relus that only INT8 layers read."""
         tensors = {layer.op.activation for layer in self._layers.values()} - self._unfolded.keys()
         return frozenset(tensor for tensor in tensors - self._view.output_names if self._is_relu_for_int8(tensor))
 
@@ -123,7 +125,7 @@ class _QdqWriter:
         return all(reader.name in self._layers and tensor not in reader.input[1:] for reader in readers)
 
     def _clip(self, relu: onnx.NodeProto) -> onnx.NodeProto:
-        """In place of a Relu: also limited where signed INT8 saturates."""
+        """The Clip that replaces a Relu and also limits its output to where signed INT8 saturates."""
         (tensor,) = relu.output
         largest = np.float32(INT8_MAX) * np.float32(self._calibration.range_of(tensor).scale)
         limits = [self._add(f"{tensor}/int8_least", np.float32(0.0)), self._add(f"{tensor}/int8_largest", largest)]
@@ -142,8 +144,8 @@ class _QdqWriter:
 
     def _rewrite_constants(self, node: onnx.NodeProto, weight_too: bool) -> None:
         for slot in range(3):
-            key, is_there = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
-            changed = key in self._corrections or key in self._centres or (key in self._divisors and is_there)
+            key, is_present = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
+            changed = key in self._corrections or key in self._centres or (key in self._divisors and is_present)
             if changed and (slot != 1 or weight_too):
                 name = self._add(f"{node.name}/int8_input{slot}", self._changed_constant(node, slot))
                 while len(node.input) <= slot:
@@ -167,17 +169,17 @@ class _QdqWriter:
         if tensor in self._activations:
             return
         self._activations.add(tensor)
-        name, found = _dequantized_name(tensor), self._calibration.range_of(tensor)
-        source, smoothing = tensor, found.smoothing_divisors
+        name, tensor_range = _dequantized_name(tensor), self._calibration.range_of(tensor)
+        source, smoothing = tensor, tensor_range.smoothing_divisors
         if tensor in self._unfolded and smoothing is not None:
             source = f"{name}_smoothed"
             shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
             yield _node("Mul", [tensor, self._add(f"{name}_smoothing", (1.0 / smoothing).reshape(shape))], source)
-        if found.is_unsigned:
-            nodes = self._centring(tensor, found.centre, reader.padding)
+        if tensor_range.is_unsigned:
+            nodes = self._centring(tensor, tensor_range.centre, reader.padding)
             source = nodes[-1].output[0]
             yield from nodes
-        scale = self._add(f"{name}_scale", np.float32(found.scale))
+        scale = self._add(f"{name}_scale", np.float32(tensor_range.scale))
         zero = np.uint8(0) if tensor in self._limited else self._zero_point
         zero_point = self._add(f"{name}_zero_point", zero)
         levels = f"{name}_levels"
@@ -185,7 +187,7 @@ class _QdqWriter:
         yield _node("DequantizeLinear", [levels, scale, zero_point], name)
 
     def _centring(self, tensor: str, centre: float, pads: tuple[int, ...]) -> list[onnx.NodeProto]:
-        """Pads an unsigned tensor as its readers would, while zero is still zero, and makes its levels signed."""
+        """Pads an unsigned tensor as its readers would, before the Sub that makes its levels signed moves zero."""
         name, nodes = _dequantized_name(tensor), []
         if any(pads):
             around = self._add(f"{name}_pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
@@ -200,7 +202,7 @@ class _QdqWriter:
         key = (op.weight, op.channel_axis, values.tobytes() + scales.tobytes())
         if key in self._weights:
             return self._weights[key], []
-        copies = sum(known[:2] == key[:2] for known in self._weights)
+        copies = sum(other[:2] == key[:2] for other in self._weights)
         name = _dequantized_name(op.weight, op.channel_axis) + (f"_{copies}" if copies else "")
         self._weights[key] = name
         levels = self._add(f"{name}_levels", values)
@@ -209,7 +211,7 @@ class _QdqWriter:
         return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, op.channel_axis)]
 
     def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Float32Array]:
-        """Levels, and a scale per output channel."""
+        """The INT8 levels, and one scale per output channel."""
         op = layer.op
         smoothing = self._calibration.range_of(op.activation).smoothing_divisors
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
@@ -223,8 +225,8 @@ class _QdqWriter:
 
 
 def bias_at(view: GraphView, node: str) -> Bias | None:
-    """The bias of the layer of that name."""
-    return bias_of(view, next(at for at, known in enumerate(view.nodes) if known.name == node))
+    """The bias of the layer with that node name."""
+    return bias_of(view, next(at for at, candidate in enumerate(view.nodes) if candidate.name == node))
 
 
 def _dequantized_name(tensor: str, axis: int | None = None) -> str:
@@ -254,24 +256,24 @@ def _require_opset(model: onnx.ModelProto) -> None:
 
 
 def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Layer]:
-    possible = quantizable_layers(model)
+    layers = quantizable_layers(model)
     for name in calibration.int8_nodes:
-        if name not in possible or possible[name].op.activation not in calibration.ranges:
+        if name not in layers or layers[name].op.activation not in calibration.ranges:
             raise CalibrationError(
                 f"the calibration does not fit this graph, in which the layer {name} has no INT8 range or cannot be "
                 "quantized",
                 found=name,
-                wanted=tuple(possible),
+                wanted=tuple(layers),
                 remedy="calibrate this graph again",
             )
-    return {name: possible[name] for name in calibration.int8_nodes}
+    return {name: layers[name] for name in calibration.int8_nodes}
 
 
 def _drop_unused_constants(model: onnx.ModelProto) -> None:
     graph = model.graph
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     dropped = view_graph(model).constants.keys() - used
-    for field in (graph.initializer, graph.input):  # files of IR version 3 list initializers among the inputs
+    for field in (graph.initializer, graph.input):  # Files of IR version 3 list initializers among the inputs.
         _keep(field, [value for value in field if value.name not in dropped])
     _keep(graph.node, [node for node in graph.node if dropped.isdisjoint(node.output)])
 

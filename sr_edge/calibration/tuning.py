@@ -49,21 +49,24 @@ def calibrate_within(
     recalibrate: bool = False,
     limits: Limits = USUAL_LIMITS,
 ) -> CalibrationReport:
-    """Finds the INT8 layers that save most time and together lose no more than the budget.
+    """Finds the INT8 layers that save the most time while their joint loss stays within the budget.
 
     Args:
-        onnx_path: the float32 graph.
-        batches: calibration patches in [0, 1], black to white; some in hard black and white are added.
-        held_out: other patches, to judge by; what is lost against their originals, where there are some, is shown.
-        config: budget, method, runtime.
-        progress: called with (stage, steps done, steps in all).
-        cache: as in `calibrate`; it also keeps noises and times, so that an interrupted run goes on where it was.
-        recalibrate: measure even if the cache is there, and replace it.
-        limits: of memory, samples and what an interruption can lose.
+        onnx_path: The float32 graph.
+        batches: Calibration patches in [0, 1]; a few black and white versions of them are added.
+        held_out: Other patches, on which the loss is measured. If they have originals, the loss against those is
+            reported
+            as well.
+        config: The budget, the method and the runtime.
+        progress: Called with (stage, steps done, steps in all).
+        cache: As in `calibrate`; also stores noises and timings, so that an interrupted run can be continued.
+        recalibrate: Measures everything and replaces the cache.
+        limits: Limits on memory, samples, and what an interruption loses.
 
     Raises:
-        CalibrationError: whatever `calibrate` raises; the patches show nothing; or the runtime computes another result.
-        NothingToQuantize: not even one layer alone keeps the budget, or the rest's precision leaves nothing of it; or
+        CalibrationError: As in `calibrate`; or the patches show nothing, or the output of the INT8 graph is wrong.
+        NothingToQuantize: Not even a single layer keeps the budget, the precision of the float layers alone exceeds it,
+            or
             the float graph meets the latency target.
     """
     warnings = require_usable(batches)
@@ -257,15 +260,15 @@ class _Calibrator:
 
 
 def _left_for_int8(config: CalibrationConfig, float_precision_drop_db: float) -> Budget:
+    """The budget that remains for INT8; raises NothingToQuantize if nothing remains."""
     left_db = config.budget.max_drop_db - float_precision_drop_db
     if left_db < 0.0:
         raise NothingToQuantize(
-            f"running the float layers in {config.float_precision} alone costs "
-            f"{float_precision_drop_db:.3f} dB, more than the "
-            f"{config.budget.max_drop_db:g} dB that may be lost",
+            f"running the float layers in {config.float_precision} alone loses {float_precision_drop_db:.3f} dB, more "
+            f"than the budget of {config.budget.max_drop_db:g} dB",
             found=float_precision_drop_db,
             wanted=config.budget.max_drop_db,
-            remedy=f"run the float layers in {Precision.FP32}, or allow a larger drop",
+            remedy=f"run the float layers in {Precision.FP32}, or allow a larger loss",
         )
     return replace(config.budget, max_drop_db=left_db)
 

@@ -20,18 +20,18 @@ MeasureMs = Callable[[Sequence[onnx.ModelProto]], list[float]]
 
 
 def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
-    """The graph with these of the calibration's layers in INT8; the float one where there are none."""
+    """The graph with these layers of the calibration in INT8; the float graph itself if there are none."""
     if not int8:
         return model
-    kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
+    kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "kept float for timing")
     return insert_qdq(model, kept, ActivationType.UINT8)
 
 
 class GraphTimes:
-    """Milliseconds of one tile with any of the calibration's layers in INT8, each set measured once.
+    """Times one tile with any set of the calibration's layers in INT8; each set is timed once.
 
-    Every graph runs in turn with the float one, and its share of that one's time counts: what the machine does at that
-    moment falls on both. `measure_ms` gives the milliseconds of graphs that are run in turn.
+    Every graph runs in turn with the float graph, and the result is its share of the float graph's time, so that the
+    load of the machine at that moment affects both.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class GraphTimes:
         self._model = model
         self._calibration = calibration
         self._measure_ms = measure_ms
-        self._known: dict[frozenset[str], float] = {frozenset(): float_ms}
+        self._times_ms: dict[frozenset[str], float] = {frozenset(): float_ms}
 
     def ms(self, int8: Collection[str]) -> float:
         key = frozenset(int8)
-        if key not in self._known:
+        if key not in self._times_ms:
             graphs = [self._model, with_int8(self._model, self._calibration, key)]
             now_float_ms, now_ms = self._measure_ms(graphs)
-            self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
-        return self._known[key]
+            self._times_ms[key] = self._times_ms[frozenset()] * now_ms / now_float_ms
+        return self._times_ms[key]
 
 
 def fastest_within_budget(

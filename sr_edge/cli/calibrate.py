@@ -1,4 +1,4 @@
-"""`sr-edge calibrate`: a network and pictures to an INT8 ONNX file that keeps a budget of decibels."""
+"""`sr-edge calibrate`: writes an INT8 ONNX file of a network whose loss stays within a budget."""
 
 from __future__ import annotations
 
@@ -48,42 +48,49 @@ FileOrModel = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="An fp32 .onnx file, a bundle, a checkpoint, or a name (`sr-edge models`).",
+        help="A float32 .onnx file, a bundle, a checkpoint, or a name from `sr-edge models`.",
         show_default=False,
     ),
 ]
 HeldOutPictures = Annotated[
     Path | None,
     typer.Option(
-        "--hr", metavar="DIR", help="Originals to show decibels against; they decide nothing.", show_default=False
+        "--hr",
+        metavar="DIR",
+        help="Originals; the loss against them is only reported.",
+        show_default=False,
     ),
 ]
 LatencyTarget = Annotated[
-    float | None, typer.Option(metavar="MS", help="The best quality that takes at most this.", show_default=False)
+    float | None,
+    typer.Option(
+        metavar="MS", help="Select the best quality whose latency for one tile is at most this.", show_default=False
+    ),
 ]
 TimedIn = Annotated[
     str | None,
     typer.Option(
         "--runtime",
         metavar="openvino|none",
-        help="Where layers are timed; openvino where installed.",
+        help="Runtime that layers are timed in; openvino if installed.",
         show_default=False,
     ),
 ]
 Patches = Annotated[int, typer.Option(min=1, help="Patches cut from the pictures.")]
 PatchSize = Annotated[
     str | None,
-    typer.Option(
-        "--tile", metavar="HEIGHTxWIDTH", help="Patch size; a graph of fixed size says it.", show_default=False
-    ),
+    typer.Option("--tile", metavar="HEIGHTxWIDTH", help="Patch size, for a graph of dynamic size.", show_default=False),
 ]
 Cache = Annotated[
-    Path | None, typer.Option(help="JSON file that keeps what was measured; beside the output.", show_default=False)
+    Path | None, typer.Option(help="JSON file for the measurements; by default beside the output.", show_default=False)
 ]
 Finetune = Annotated[
-    int, typer.Option(metavar="STEPS", min=0, help="Sweeps that fit each layer's INT8 weights; 20, for example.")
+    int,
+    typer.Option(
+        metavar="STEPS", min=0, help="Fine-tuning sweeps over the INT8 weights of each layer, for example 20."
+    ),
 ]
-Recalibrate = Annotated[bool, typer.Option("--recalibrate", help="Measure even if the cache is there.")]
+Recalibrate = Annotated[bool, typer.Option("--recalibrate", help="Measure again and replace the cache.")]
 
 
 def calibrate(
@@ -113,7 +120,7 @@ def calibrate(
     input_range: InputRange = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Turn a network into INT8 ONNX within a budget of decibels."""
+    """Write a network as an INT8 ONNX file whose loss stays within a budget."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     source = Path(model) if model is not None else None
@@ -161,22 +168,22 @@ def calibrate(
 
 
 def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: bool) -> CalibratedFile:
-    """Does the work; of a Ctrl-C after which the cache goes on, it raises CalibrationInterrupted."""
-    before = _written_at(cache)
+    """Does the work; raises CalibrationInterrupted on Ctrl-C if the cache contains what was measured."""
+    before = _modified_ns(cache)
     try:
         return work()
     except KeyboardInterrupt:
-        if _written_at(cache) == before:
+        if _modified_ns(cache) == before:
             raise
     again = "the same command without --recalibrate" if recalibrate else "the same command"
     raise CalibrationInterrupted(
         f"interrupted: all measurements so far are kept in {cache}",
         found=cache,
-        remedy=f"run {again} to continue from there",
+        remedy=f"run {again} to continue",
     )
 
 
-def _written_at(file: Path) -> int | None:
+def _modified_ns(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.exists() else None
 
 
@@ -232,7 +239,7 @@ def _layer_table(report: CalibrationReport) -> Table:
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
         table.add_column(heading, overflow="fold")
-    table.add_column("why")
+    table.add_column("reason")
     for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"
         saved = "" if row.saved is None else f"{row.saved:.3f}"

@@ -29,7 +29,7 @@ from sr_edge.calibration.agreement import AGREEMENT_DB
 from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.config import Limits, timed_runtime
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.openvino_times import MAX_ROLES, adding_up, conditions, roles
+from sr_edge.calibration.openvino_times import MAX_ROLES, scaled_to_total, conditions, roles
 from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
@@ -304,10 +304,10 @@ class TestOpenVino:
         assert set(timings.saved) == {row.node for row in timed.layers}
 
     def test_gains_are_scaled_until_all_layers_together_save_what_the_graph_does(self) -> None:
-        found = adding_up({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
+        found = scaled_to_total({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
         assert found == {"a": 1.5, "b": 4.5, "c": -0.5}
-        assert adding_up({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
-        assert adding_up({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
+        assert scaled_to_total({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
+        assert scaled_to_total({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
 
     def test_layers_of_one_role_are_timed_together(self, graph: Path) -> None:
         layers = quantizable_layers(load_graph(graph))
