@@ -76,12 +76,12 @@ def run_optimized() -> Run:
 
 @pytest.fixture(scope="session")
 def run_openvino(openvino_core: Any) -> Run:
-    """OpenVINO on the CPU with a float32 rest."""
+    """OpenVINO on the CPU with float32 float layers."""
 
     def run(model: onnx.ModelProto, batch: Batch) -> Batch:
         network = openvino_core.read_model(model.SerializeToString())
-        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
-        compiled = openvino_core.compile_model(network, "CPU", wanted)
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+        compiled = openvino_core.compile_model(network, "CPU", settings)
         return np.array(compiled([batch, *scalars(len(compiled.inputs) - 1)])[0])
 
     return run
@@ -91,8 +91,8 @@ def run_openvino(openvino_core: Any) -> Run:
 def psnr_db() -> PsnrDb:
     """Of the values as they are, peak 1."""
 
-    def psnr(found: Batch, wanted: Batch) -> float:
-        error = float(np.mean((found.astype(np.float64) - wanted) ** 2))
+    def psnr(output: Batch, reference: Batch) -> float:
+        error = float(np.mean((output.astype(np.float64) - reference) ** 2))
         return float("inf") if error == 0.0 else -10.0 * float(np.log10(error))
 
     return psnr

@@ -29,8 +29,8 @@ def parsed(
 ) -> onnx.ModelProto:
     """The graph that the text of ONNX's parser says; of the `constants` it holds those that the text reads."""
     values = {name: np.asarray(value) for name, value in constants.items()}
-    known = "".join(f", {_type_of(value)} {name}" for name, value in values.items())
-    text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({picture}{known}) => ({output}) {{ {body} }}'
+    declarations = "".join(f", {_type_of(value)} {name}" for name, value in values.items())
+    text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({picture}{declarations}) => ({output}) {{ {body} }}'
     model = onnx.parser.parse_model(text)
     del model.graph.input[1:]
     used = {name for node in model.graph.node for name in node.input}
@@ -62,13 +62,13 @@ def photo_like(count: int, colours: int) -> list[Batch]:
     """Waves of colour with some grain, 24x24, in [0, 1]."""
     rows, columns = np.indices((TILE.height, TILE.width), np.float32)
     generator = np.random.default_rng(0)
-    found = []
+    batches = []
     for _ in range(count):
         rate, phase = generator.uniform(0.1, 0.9, (2, 3, 1, 1))
         grain = generator.standard_normal((3, TILE.height, TILE.width))
         waves = 0.5 + 0.4 * np.sin(rate * rows + phase * columns + 6 * phase) + 0.05 * grain
-        found.append(np.clip(waves[np.newaxis, :colours], 0.0, 1.0).astype(np.float32))
-    return found
+        batches.append(np.clip(waves[np.newaxis, :colours], 0.0, 1.0).astype(np.float32))
+    return batches
 
 
 def with_input_range_255(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -80,7 +80,7 @@ def with_input_range_255(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.input[0].name = "picture_255"
     for node in graph.node:
         node.output[:] = ["unscaled" if name == output else name for name in node.output]
-    graph.initializer.append(numpy_helper.from_array(np.float32(255.0), "white"))
-    graph.node.insert(0, helper.make_node("Div", ["picture_255", "white"], [picture]))
-    graph.node.append(helper.make_node("Mul", ["unscaled", "white"], [output]))
+    graph.initializer.append(numpy_helper.from_array(np.float32(255.0), "input_range"))
+    graph.node.insert(0, helper.make_node("Div", ["picture_255", "input_range"], [picture]))
+    graph.node.append(helper.make_node("Mul", ["unscaled", "input_range"], [output]))
     return scaled

@@ -53,11 +53,11 @@ def test_every_sampled_product_is_an_output_of_the_layer_and_all_outputs_are_met
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     columns = layer.sample(x, 4000, np.random.default_rng(2))
     product = np.matmul(columns, layer.matrix(layer.weight))
-    found = product.transpose(1, 0, 2).reshape(4000, layer.output_channels)
-    wanted = outputs_by_position(layer, run(model, x))
-    distances = np.abs(found[:, np.newaxis, :2] - wanted[np.newaxis, :, :2]).max(axis=2)
+    outputs = product.transpose(1, 0, 2).reshape(4000, layer.output_channels)
+    expected = outputs_by_position(layer, run(model, x))
+    distances = np.abs(outputs[:, np.newaxis, :2] - expected[np.newaxis, :, :2]).max(axis=2)
     nearest = distances.argmin(axis=1)
-    np.testing.assert_allclose(found, wanted[nearest], atol=1e-4)
+    np.testing.assert_allclose(outputs, expected[nearest], atol=1e-4)
     assert distances.min(axis=0).max() < 1e-4
 
 

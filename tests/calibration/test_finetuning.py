@@ -64,10 +64,10 @@ def samples(count: int, seed: int) -> Float32Array:
 
 def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() -> None:
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
-    taught, checked = (LayerSamples.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
-    peaks = np.abs(taught.unfolded[0]).max(axis=0)
-    found = search_range(TensorStatistics(-peaks, peaks), [taught], None)
-    result = tune_tensor(found.range, [found.corrections["conv"]], [taught], [checked], 20)
+    tuning, validation = (LayerSamples.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
+    peaks = np.abs(tuning.unfolded[0]).max(axis=0)
+    searched = search_range(TensorStatistics(-peaks, peaks), [tuning], None)
+    result = tune_tensor(searched.range, [searched.corrections["conv"]], [tuning], [validation], 20)
     assert result.noise_after < 0.8 * result.noise_before
     assert result.range is not None
     weight = np.frombuffer(base64.b64decode(result.weights["conv"]), np.int8)
@@ -80,19 +80,19 @@ def test_what_helps_only_where_it_was_tuned_is_not_kept() -> None:
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
     everything = LayerSamples.of(layer, samples(2000, 1)[np.newaxis])
     peaks = np.abs(everything.unfolded[0]).max(axis=0)
-    found = search_range(TensorStatistics(-peaks, peaks), [everything], None)
+    searched = search_range(TensorStatistics(-peaks, peaks), [everything], None)
     few = LayerSamples(layer, everything.unfolded[:, :8], 3.0 * everything.output[:, :8])
-    result = tune_tensor(found.range, [found.corrections["conv"]], [few], [everything], 20)
+    result = tune_tensor(searched.range, [searched.corrections["conv"]], [few], [everything], 20)
     assert result.noise_after > result.noise_before
     assert (result.range, result.corrections, result.weights) == (None, {}, {})
 
 
 def test_most_layers_of_a_network_improve(tuned: Calibration, plain: Calibration) -> None:
-    found = tuned.finetuning
-    assert found is not None
-    assert set(found.tensors) == set(plain.ranges)
-    kept = [tensor for tensor in found.tensors.values() if tensor.range is not None]
-    assert len(kept) == found.kept >= len(found.tensors) // 2
+    finetuning = tuned.finetuning
+    assert finetuning is not None
+    assert set(finetuning.tensors) == set(plain.ranges)
+    kept = [tensor for tensor in finetuning.tensors.values() if tensor.range is not None]
+    assert len(kept) == finetuning.kept >= len(finetuning.tensors) // 2
     assert all(tensor.noise_after < tensor.noise_before for tensor in kept)
 
 
@@ -117,13 +117,13 @@ def test_the_file_holds_the_tuned_weights_with_both_activation_types_with_equal_
     written = {activation_type: insert_qdq(model, tuned, activation_type) for activation_type in ActivationType}
     outputs = [run_as_written(graph, batches[0]) for graph in written.values()]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-    judged = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)
-    np.testing.assert_allclose(outputs[0], judged, atol=2e-2)
+    fake_quant = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)
+    np.testing.assert_allclose(outputs[0], fake_quant, atol=2e-2)
     levels = {onnx.numpy_helper.to_array(tensor).tobytes() for tensor in written[ActivationType.INT8].graph.initializer}
     assert tuned.finetuning is not None
-    wanted = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
-    assert wanted
-    assert levels.issuperset(wanted)
+    tuned_weights = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
+    assert tuned_weights
+    assert levels.issuperset(tuned_weights)
 
 
 class TestWithoutSteps:

@@ -1,4 +1,4 @@
-"""A network that calls white 255 and is calibrated for 1 is noticed by what it does: the numbers, and the option."""
+"""A network for 0 to 255 that is calibrated with patches in 0 to 1 is noticed by its output."""
 
 from __future__ import annotations
 

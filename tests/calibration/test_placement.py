@@ -20,8 +20,8 @@ SQUEEZE = "/squeeze/Conv"
 
 
 def decisions(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> dict[str, Decision]:
-    found = decide(model, find_quantizable_ops(model), policy or PlacementPolicy())
-    return {decision.node: decision for decision in found}
+    all_decisions = decide(model, find_quantizable_ops(model), policy or PlacementPolicy())
+    return {decision.node: decision for decision in all_decisions}
 
 
 def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> set[str]:
@@ -49,11 +49,11 @@ def between_convs(name: str, weight: Float32Array) -> onnx.ModelProto:
 
 
 def test_inner_weighted_layers_become_int8_and_the_ends_stay_float(mixed_graph: onnx.ModelProto) -> None:
-    found = decisions(mixed_graph)
-    assert {name for name, decision in found.items() if not decision.int8} == {"/head/Conv", "/tail/Conv", SQUEEZE}
-    assert found["/head/Conv"].reason.startswith("it is the first layer")
-    assert found["/tail/Conv"].reason.startswith("it is the last layer")
-    assert {found[name].op_type for name in found} == {"Conv", "ConvTranspose", "MatMul"}
+    by_node = decisions(mixed_graph)
+    assert {name for name, decision in by_node.items() if not decision.int8} == {"/head/Conv", "/tail/Conv", SQUEEZE}
+    assert by_node["/head/Conv"].reason.startswith("it is the first layer")
+    assert by_node["/tail/Conv"].reason.startswith("it is the last layer")
+    assert {by_node[name].op_type for name in by_node} == {"Conv", "ConvTranspose", "MatMul"}
 
 
 def test_only_layers_with_constant_weights_are_sites(mixed_graph: onnx.ModelProto) -> None:
@@ -68,9 +68,9 @@ def test_include_takes_exactly_what_matches_the_ends_too(mixed_graph: onnx.Model
 
 def test_exclude_wins_over_include(mixed_graph: onnx.ModelProto) -> None:
     policy = PlacementPolicy(include=("*",), exclude=("/fuse/*",))
-    found = decisions(mixed_graph, policy)
-    assert not found["/fuse/Conv"].int8
-    assert found["/fuse/Conv"].reason == "excluded by '/fuse/*'"
+    by_node = decisions(mixed_graph, policy)
+    assert not by_node["/fuse/Conv"].int8
+    assert by_node["/fuse/Conv"].reason == "excluded by '/fuse/*'"
 
 
 @pytest.mark.parametrize("policy", [PlacementPolicy(include=("nothing*",)), PlacementPolicy(exclude=("nothing*",))])
@@ -83,10 +83,10 @@ def test_a_pattern_that_matches_nothing_is_refused(mixed_graph: onnx.ModelProto,
 
 def test_a_mean_over_channels_stays_float_and_does_not_count_as_a_layer() -> None:
     mean = np.full((1, 4, 1, 1), 0.25, np.float32)
-    found = decisions(between_convs("statistic", mean), PlacementPolicy(include=("*",)))
-    assert not found["statistic"].int8
-    assert "sum or mean over channels" in found["statistic"].reason
-    assert found["inner"].int8
+    by_node = decisions(between_convs("statistic", mean), PlacementPolicy(include=("*",)))
+    assert not by_node["statistic"].int8
+    assert "sum or mean over channels" in by_node["statistic"].reason
+    assert by_node["inner"].int8
 
 
 def test_nearly_a_mean_is_a_layer_like_any_other() -> None:
@@ -99,10 +99,10 @@ def test_a_colour_shift_is_not_taken_for_the_first_layer() -> None:
     shift = np.diag(np.ones(4, np.float32)).reshape(4, 4, 1, 1)
     conv = random_weight(4, 4, 1, 1)
     model = chain(("shift", "Conv", shift), ("first", "Conv", conv), ("inner", "Conv", conv), ("last", "Conv", conv))
-    found = decisions(model)
-    assert [decision.int8 for decision in found.values()] == [False, False, True, False]
-    assert "diagonal" in found["shift"].reason
-    assert found["first"].reason.startswith("it is the first layer")
+    by_node = decisions(model)
+    assert [decision.int8 for decision in by_node.values()] == [False, False, True, False]
+    assert "diagonal" in by_node["shift"].reason
+    assert by_node["first"].reason.startswith("it is the first layer")
 
 
 def test_float32_islands_stay_float_even_when_included() -> None:

@@ -73,10 +73,10 @@ def test_a_layer_whose_input_was_always_zero_stays_float(
             zeros = np.zeros(tuple(tensor.dims), np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
     onnx.save(model, tmp_path / "dead.onnx")
-    found = {d.node: d for d in calibrate(tmp_path / "dead.onnx", batches).decisions}
-    assert not found["/shared/Conv"].int8
-    assert "zero on every" in found["/shared/Conv"].reason
-    assert found["/fuse/Conv"].int8
+    decisions = {d.node: d for d in calibrate(tmp_path / "dead.onnx", batches).decisions}
+    assert not decisions["/shared/Conv"].int8
+    assert "zero on every" in decisions["/shared/Conv"].reason
+    assert decisions["/fuse/Conv"].int8
 
 
 def test_metadata_says_int8(mixed_file: Path, batches: list[Batch], tmp_path: Path) -> None:
@@ -130,14 +130,16 @@ class TestCache:
         other = onnx.load(mixed_file)
         other.producer_name = "someone"
         onnx.save(other, tmp_path / "other.onnx")
-        known = read_cache(cache).provenance
+        provenance = read_cache(cache).provenance
         wanted_sha256 = sha256_of(tmp_path / "other.onnx")
-        with raises(CacheMismatch, found={"model_sha256": known.model_sha256}, wanted={"model_sha256": wanted_sha256}):
+        with raises(
+            CacheMismatch, found={"model_sha256": provenance.model_sha256}, wanted={"model_sha256": wanted_sha256}
+        ):
             calibrate(tmp_path / "other.onnx", batches, cache=cache)
         with raises(
             CacheMismatch,
-            found={"patches_sha256": known.patches_sha256, "method": "search"},
-            wanted={"patches_sha256": known.patches_sha256[1:], "method": "mse"},
+            found={"patches_sha256": provenance.patches_sha256, "method": "search"},
+            wanted={"patches_sha256": provenance.patches_sha256[1:], "method": "mse"},
         ):
             calibrate(mixed_file, batches[1:], method="mse", cache=cache)
 
@@ -201,17 +203,17 @@ class TestRefusals:
             calibrate(tmp_path / "missing.onnx", batches)
 
     @pytest.mark.parametrize(
-        ("content", "wanted"),
+        ("content", "expected"),
         [
             (b"", "an ONNX graph"),
             (b"not a model", "a readable ONNX file"),
             (b"\x00" * 1000, "a readable ONNX file"),
         ],
     )
-    def test_a_file_that_is_no_model(self, tmp_path: Path, batches: list[Batch], content: bytes, wanted: str) -> None:
+    def test_a_file_that_is_no_model(self, tmp_path: Path, batches: list[Batch], content: bytes, expected: str) -> None:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        with raises(CalibrationError, found=path, wanted=wanted):
+        with raises(CalibrationError, found=path, wanted=expected):
             calibrate(path, batches)
 
     def test_no_patches(self, mixed_file: Path) -> None:

@@ -97,7 +97,7 @@ def test_no_quantize_stands_on_anything_but_a_layers_input(quantized: onnx.Model
 def test_a_shared_weight_is_quantized_once_where_its_inputs_are_not_smoothed_apart(
     mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> None:
-    unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
+    unsmoothed = {name: replace(tensor_range, smoothing=()) for name, tensor_range in calibration.ranges.items()}
     quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8)
     uses = Counter(name for node in quantized.graph.node for name in node.input)
     assert uses["shared.weight/int8_axis0"] == 2
@@ -128,7 +128,7 @@ def test_float_weights_that_nothing_reads_any_more_are_gone(quantized: onnx.Mode
 
 
 def test_int8_weights_make_the_file_smaller(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
-    unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
+    unsmoothed = {name: replace(tensor_range, smoothing=()) for name, tensor_range in calibration.ranges.items()}
     view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8))
     held = Counter[str]()
     for constant in view.constants.values():
@@ -145,12 +145,12 @@ def test_a_uint8_frame_graph_is_quantized_too(
 ) -> None:
     path = tmp_path / "frames.onnx"
     onnx.save(wrap_uint8(mixed_graph), path)
-    found = calibrate(path, batches)
+    calibration = calibrate(path, batches)
     frame = np.rint(batches[0] * 255.0).astype(np.uint8).transpose(0, 2, 3, 1)
-    wanted = run_as_written(onnx.load(path), frame)
-    picture = run_as_written(quantized_model(onnx.load(path), found, ActivationType.INT8, Precision.FP32), frame)
+    reference = run_as_written(onnx.load(path), frame)
+    picture = run_as_written(quantized_model(onnx.load(path), calibration, ActivationType.INT8, Precision.FP32), frame)
     assert picture.dtype == np.uint8
-    assert np.abs(picture.astype(int) - wanted).max() <= 3
+    assert np.abs(picture.astype(int) - reference).max() <= 3
 
 
 def test_a_weight_in_a_constant_node_is_quantized_and_dropped() -> None:

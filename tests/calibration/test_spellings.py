@@ -158,23 +158,23 @@ def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
     return model, Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
 
 
-@pytest.mark.parametrize(("other", "wanted"), [("", 0), ("Sigmoid", 128)])
+@pytest.mark.parametrize(("other", "zero_point_value"), [("", 0), ("Sigmoid", 128)])
 def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
-    other: str, wanted: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
+    other: str, zero_point_value: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     model, calibration = relu_toy(other)
     signed, unsigned = (
         insert_qdq(model, calibration, activation_type)
         for activation_type in (ActivationType.INT8, ActivationType.UINT8)
     )
-    found = run_as_written(signed, batches[0])
-    assert np.abs(found - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
-    np.testing.assert_array_equal(found, run_as_written(unsigned, batches[0]))
-    assert psnr_db(run_openvino(unsigned, batches[0]), found) >= AGREEMENT_DB
+    output = run_as_written(signed, batches[0])
+    assert np.abs(output - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
+    np.testing.assert_array_equal(output, run_as_written(unsigned, batches[0]))
+    assert psnr_db(run_openvino(unsigned, batches[0]), output) >= AGREEMENT_DB
     (quantize,) = (node for node in unsigned.graph.node if node.op_type == "QuantizeLinear")
     (zero_point,) = (value for value in unsigned.graph.initializer if value.name == quantize.input[2])
-    assert numpy_helper.to_array(zero_point) == wanted
-    assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (wanted == 0)
+    assert numpy_helper.to_array(zero_point) == zero_point_value
+    assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (zero_point_value == 0)
     assert "Clip" not in {node.op_type for node in signed.graph.node}
 
 

@@ -75,10 +75,10 @@ def test_a_layer_left_float_comes_back_while_the_target_is_missed_and_the_budget
     """g alone breaks the budget; of those dropped on the way to it only four are tried again without a target."""
     single_db = {**SINGLE_DB, **{name: 1.0 + index for index, name in enumerate("bcdefgh")}}
     costs = dict.fromkeys(LAYERS, 0.01) | {"a": 0.01, "b": 1.0}
-    found = choose_for_target(
+    selection = choose_for_target(
         single_db, ALIKE, lambda int8: sum(costs[name] for name in int8), one_ms_a_layer, 0.1, latency_ms=13.0
     )
-    assert found.int8 == tuple(name for name in LAYERS if name != "b")
+    assert selection.int8 == tuple(name for name in LAYERS if name != "b")
 
 
 def test_a_layer_that_makes_the_whole_slower_does_not_come_back() -> None:

@@ -1,4 +1,4 @@
-"""The whole road: judged on held-out patches, resumed where it was, refused where pictures show nothing."""
+"""Calibration within a budget: measured on held-out patches, continued after an interruption, refused for flat ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sr_edge.calibration.agreement import AGREEMENT_DB
 from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.config import Limits, timed_runtime
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.openvino_times import MAX_ROLES, scaled_to_total, conditions, roles
+from sr_edge.calibration.openvino_times import MAX_ROLES, conditions, roles, scaled_to_total
 from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
@@ -93,14 +93,14 @@ def test_the_account_says_what_was_done(report: CalibrationReport) -> None:
 def test_what_was_judged_is_what_is_written(
     report: CalibrationReport, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:
-    """The number in the account is measured again on the files of both activation types."""
-    wanted = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
+    """The loss in the report is measured again on the files of both activation types."""
+    references = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
     for activation_type in ActivationType:
         written = onnx.load(
             quantize_onnx(graph, report.calibration, tmp_path / f"{activation_type}.onnx", activation_type)
         )
-        found = [run_as_written(written, held.patch) for held in held_out]
-        assert cost_of_pictures_db(found, wanted, 38.5) == pytest.approx(report.selection.drop_db, rel=0.02)
+        outputs = [run_as_written(written, held.patch) for held in held_out]
+        assert cost_of_pictures_db(outputs, references, 38.5) == pytest.approx(report.selection.drop_db, rel=0.02)
 
 
 def test_a_tighter_budget_keeps_more_float_and_says_so(
@@ -188,10 +188,12 @@ def test_layers_can_be_named(graph: Path, batches: list[Batch], held_out: list[H
 def test_a_graph_that_calls_white_255_is_judged_alike(
     report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
 ) -> None:
-    onnx.save(with_input_range_255(onnx.load(graph)), tmp_path / "white255.onnx")
-    found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, CalibrationConfig(input_range=255.0))
-    assert found.selection.int8 == report.selection.int8
-    assert found.selection.drop_db == pytest.approx(report.selection.drop_db, rel=0.01)
+    onnx.save(with_input_range_255(onnx.load(graph)), tmp_path / "range255.onnx")
+    scaled_report = calibrate_within(
+        tmp_path / "range255.onnx", batches[:4], held_out, CalibrationConfig(input_range=255.0)
+    )
+    assert scaled_report.selection.int8 == report.selection.int8
+    assert scaled_report.selection.drop_db == pytest.approx(report.selection.drop_db, rel=0.01)
 
 
 class TestResuming:
@@ -206,8 +208,8 @@ class TestResuming:
             )
 
         def interrupt_at(stage: str, at: int) -> Callable[[str, int, int], None]:
-            def progress(found: str, done: int, total: int) -> None:
-                if (found, done) == (stage, at):
+            def progress(current_stage: str, done: int, total: int) -> None:
+                if (current_stage, done) == (stage, at):
                     raise KeyboardInterrupt
 
             return progress
@@ -304,18 +306,18 @@ class TestOpenVino:
         assert set(timings.saved) == {row.node for row in timed.layers}
 
     def test_gains_are_scaled_until_all_layers_together_save_what_the_graph_does(self) -> None:
-        found = scaled_to_total({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
-        assert found == {"a": 1.5, "b": 4.5, "c": -0.5}
+        scaled = scaled_to_total({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
+        assert scaled == {"a": 1.5, "b": 4.5, "c": -0.5}
         assert scaled_to_total({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
         assert scaled_to_total({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
 
     def test_layers_of_one_role_are_timed_together(self, graph: Path) -> None:
         layers = quantizable_layers(load_graph(graph))
         macs = {name: 1.0 if name.startswith("/body") else 0.5 for name in layers}
-        found = roles(layers, macs)
-        assert sorted(name for role in found for name in role) == sorted(layers)
-        assert any(len(role) > 1 for role in found)
-        for role in found:
+        groups = roles(layers, macs)
+        assert sorted(name for role in groups for name in role) == sorted(layers)
+        assert any(len(role) > 1 for role in groups)
+        for role in groups:
             assert len({layers[name].weight.shape for name in role}) == 1
         many = {f"{chr(97 + index)}/Conv": layer for index, layer in enumerate([*layers.values()] * 20)}
         assert len(roles({name: many[name] for name in list(many)[:20]}, dict.fromkeys(many, 1.0))) == MAX_ROLES
@@ -476,7 +478,7 @@ def test_a_runtime_that_nobody_times_in_is_refused() -> None:
         (lambda: CalibrationConfig(input_range=0.0), 0.0, (1.0, 255.0)),
         (lambda: CalibrationConfig(input_range=float("inf")), float("inf"), (1.0, 255.0)),
     ],
-    ids=["target without a runtime", "float layers in int8", "black white", "infinite white"],
+    ids=["target without a runtime", "float layers in int8", "input range of 0", "infinite input range"],
 )
 def test_an_order_that_cannot_be_carried_out_is_refused(
     config: Callable[[], CalibrationConfig], found: object, wanted: object

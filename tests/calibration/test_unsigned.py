@@ -49,13 +49,13 @@ Attributes = Mapping[str, Any]
 
 
 def one_conv(
-    weight: Float32Array = WEIGHT, white: float = 1.0, bias: Float32Array | None = BIAS, **attributes: Any
+    weight: Float32Array = WEIGHT, input_range: float = 1.0, bias: Float32Array | None = BIAS, **attributes: Any
 ) -> onnx.ModelProto:
-    """x / white -> conv -> y."""
-    constants = {"w": weight, "white": np.float32(white)} | ({} if bias is None else {"b": bias})
+    """x / input_range -> conv -> y."""
+    constants = {"w": weight, "input_range": np.float32(input_range)} | ({} if bias is None else {"b": bias})
     inputs = ["scaled", "w"] if bias is None else ["scaled", "w", "b"]
     nodes = [
-        helper.make_node("Div", ["x", "white"], ["scaled"], name="scale"),
+        helper.make_node("Div", ["x", "input_range"], ["scaled"], name="scale"),
         helper.make_node("Conv", inputs, ["y"], name="conv", **attributes),
     ]
     return of_nodes(nodes, constants)
@@ -80,13 +80,13 @@ class TestUnsigned:
         self, activation_type: ActivationType, pads: tuple[int, ...], run_as_written: Run
     ) -> None:
         rounded = one_conv(int8_weight(WEIGHT, 0), pads=pads)
-        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type), picture())
-        np.testing.assert_allclose(found, run_as_written(rounded, picture()), atol=1e-5)
+        output = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type), picture())
+        np.testing.assert_allclose(output, run_as_written(rounded, picture()), atol=1e-5)
 
     def test_signed_levels_lose_half_of_them(self, run_as_written: Run) -> None:
         rounded = run_as_written(one_conv(int8_weight(WEIGHT, 0)), picture())
-        found = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8), picture())
-        assert np.abs(found - rounded).max() > 1e-3
+        output = run_as_written(insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8), picture())
+        assert np.abs(output - rounded).max() > 1e-3
 
     def test_both_activation_types_are_bit_equal(self, run_as_written: Run) -> None:
         graphs = [
@@ -97,9 +97,9 @@ class TestUnsigned:
 
     def test_what_is_judged_is_what_is_written(self, run_as_written: Run) -> None:
         model = one_conv(pads=(1, 1, 1, 1))
-        judged = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
+        fake_quant = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
         np.testing.assert_allclose(
-            judged, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8), picture()), atol=1e-5
+            fake_quant, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8), picture()), atol=1e-5
         )
 
     @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.BF16])
@@ -114,9 +114,9 @@ class TestUnsigned:
         first[:, :, 1, 1] = np.eye(4, 3)  # hands the picture on: what comes out tells which level went in
         model = one_conv(first, bias=np.zeros(4, np.float32), pads=(1, 1, 1, 1))
         written = insert_qdq(model, UNSIGNED, ActivationType.UINT8)
-        found = output_of(written, every_gray, float_precision, None)(every_gray, {})
+        output = output_of(written, every_gray, float_precision, None)(every_gray, {})
         step = 1.0 / 255.0 if float_precision is Precision.FP32 else 2.0 / 255.0  # the output itself is rounded to bf16
-        np.testing.assert_allclose(found, run_as_written(written, every_gray), atol=0.25 * step)
+        np.testing.assert_allclose(output, run_as_written(written, every_gray), atol=0.25 * step)
 
     @pytest.mark.parametrize(
         ("weight", "attributes"),
@@ -134,30 +134,30 @@ class TestUnsigned:
     ) -> None:
         model = one_conv(weight, bias=random_weight(len(weight), seed=1) if has_bias else None, **attributes)
         calibration = replace(UNSIGNED, corrections={"conv": (0.25,) * len(weight)})
-        judged = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
+        fake_quant = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
         for activation_type in ActivationType:
-            found = run_as_written(insert_qdq(model, calibration, activation_type), picture())
-            np.testing.assert_allclose(found, judged, atol=1e-5)
+            output = run_as_written(insert_qdq(model, calibration, activation_type), picture())
+            np.testing.assert_allclose(output, fake_quant, atol=1e-5)
 
 
 class TestWhichTensors:
     @staticmethod
-    def found(model: onnx.ModelProto, tensor: str) -> bool:
+    def may_be_unsigned_in(model: onnx.ModelProto, tensor: str) -> bool:
         readers = [layer for layer in quantizable_layers(model).values() if layer.op.activation == tensor]
         assert readers
         return may_be_unsigned(view_graph(model), tensor, readers)
 
-    @pytest.mark.parametrize("white", [1.0, 255.0])
-    def test_the_picture_and_what_it_is_divided_by(self, white: float) -> None:
-        assert self.found(one_conv(white=white), "scaled")
+    @pytest.mark.parametrize("input_range", [1.0, 255.0])
+    def test_the_picture_and_what_it_is_divided_by(self, input_range: float) -> None:
+        assert self.may_be_unsigned_in(one_conv(input_range=input_range), "scaled")
 
     def test_a_factor_may_stand_on_either_side(self) -> None:
         model = one_conv()
-        model.graph.node[0].CopyFrom(helper.make_node("Mul", ["white", "x"], ["scaled"], name="scale"))
-        assert self.found(model, "scaled")
+        model.graph.node[0].CopyFrom(helper.make_node("Mul", ["input_range", "x"], ["scaled"], name="scale"))
+        assert self.may_be_unsigned_in(model, "scaled")
 
     def test_not_a_picture_turned_negative(self) -> None:
-        assert not self.found(one_conv(white=-1.0), "scaled")
+        assert not self.may_be_unsigned_in(one_conv(input_range=-1.0), "scaled")
 
     def test_not_behind_another_layer(self) -> None:
         nodes = [
@@ -166,19 +166,19 @@ class TestWhichTensors:
             helper.make_node("Conv", ["r", "v"], ["y"], name="second"),
         ]
         model = of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 4, 1, 1)})
-        assert self.found(model, "x")
-        assert not self.found(model, "r")
+        assert self.may_be_unsigned_in(model, "x")
+        assert not self.may_be_unsigned_in(model, "r")
 
     def test_not_where_a_mean_is_subtracted(self) -> None:
         nodes = [
             helper.make_node("Sub", ["x", "m"], ["c"], name="mean"),
             helper.make_node("Conv", ["c", "w"], ["y"], name="conv"),
         ]
-        assert not self.found(of_nodes(nodes, {"w": WEIGHT, "m": np.float32(0.4)}), "c")
+        assert not self.may_be_unsigned_in(of_nodes(nodes, {"w": WEIGHT, "m": np.float32(0.4)}), "c")
 
     def test_not_where_padding_is_left_to_the_runtime(self) -> None:
-        assert self.found(one_conv(), "scaled")
-        assert not self.found(one_conv(auto_pad="SAME_UPPER"), "scaled")
+        assert self.may_be_unsigned_in(one_conv(), "scaled")
+        assert not self.may_be_unsigned_in(one_conv(auto_pad="SAME_UPPER"), "scaled")
 
     def test_not_where_two_layers_pad_it_differently(self) -> None:
         nodes = [
@@ -186,7 +186,7 @@ class TestWhichTensors:
             helper.make_node("Conv", ["x", "v"], ["b"], name="b"),
             helper.make_node("Add", ["a", "b"], ["y"], name="sum"),
         ]
-        assert not self.found(of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 3, 1, 1)}), "x")
+        assert not self.may_be_unsigned_in(of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 3, 1, 1)}), "x")
 
     @pytest.mark.parametrize(("lowest", "expected"), [(0.0, True), (-0.5, False)])
     def test_the_search_takes_it_for_pictures_and_for_nothing_negative(self, lowest: float, expected: bool) -> None:
@@ -194,21 +194,21 @@ class TestWhichTensors:
         levels = np.random.default_rng(0).integers(0, 256, (500, 3))
         values = (levels / 255 * (1 - lowest) + lowest).astype(np.float32)
         statistics = TensorStatistics(values.min(axis=0), values.max(axis=0))
-        found = search_range(statistics, [LayerSamples.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
-        assert found.range.is_unsigned is expected
+        result = search_range(statistics, [LayerSamples.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
+        assert result.range.is_unsigned is expected
 
 
 class TestHardEdges:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_few_patches_in_black_and_white(self, channels: int) -> None:
         patches = [picture(seed)[:, :channels] for seed in range(16)]
-        found = hard_edged_patches(patches)
-        assert len(found) == COUNT
-        for twin in found:
-            assert twin.shape == patches[0].shape
-            assert twin.dtype == np.float32
-            assert 0.0 == twin.min() < twin.max() == 1.0
-            np.testing.assert_array_equal(twin * 255, np.rint(twin * 255))
+        versions = hard_edged_patches(patches)
+        assert len(versions) == COUNT
+        for version in versions:
+            assert version.shape == patches[0].shape
+            assert version.dtype == np.float32
+            assert 0.0 == version.min() < version.max() == 1.0
+            np.testing.assert_array_equal(version * 255, np.rint(version * 255))
 
     def test_few_patches_have_one_twin_and_flat_ones_none(self) -> None:
         flat = np.full((1, 3, 24, 24), 0.5, np.float32)
