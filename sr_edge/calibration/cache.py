@@ -80,7 +80,7 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, why: str, found: object, wanted: object) -> CalibrationError:
+def _damaged(path: Path, why: str, actual: object, expected: object) -> CalibrationError:
     return CalibrationError(
-        f"the calibration cache {path} is damaged ({why})", found=found, wanted=wanted, remedy=_REPLACE
+        f"the calibration cache {path} is damaged ({why})", found=actual, wanted=expected, remedy=_REPLACE
     )

@@ -1,4 +1,4 @@
-"""Patches, the pictures that a network is calibrated and judged on, and the types that all of calibration shares."""
+"""Patches, the pictures that a network is calibrated and measured on, and the types that all of calibration shares."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float32Array = npt.NDArray[np.float32]
+"""Tensors, weights and scales of any shape."""
 
 Batch = npt.NDArray[np.float32]
 """One picture in the float layout of the graph: (1, channels, height, width)."""
@@ -23,9 +24,12 @@ StageProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """A low-resolution patch that calibration does not see, on which the quality of INT8 is measured.
+    """A low-resolution patch that calibration does not see, on which the loss by INT8 is measured.
 
-    `original` is its high-resolution original, `picture` the name of the picture that both were cut from.
+    Attributes:
+        patch: The patch in [0, 1].
+        original: Its high-resolution original, if there is one.
+        picture: The name of the picture that both were cut from.
     """
 
     patch: Batch

@@ -274,7 +274,7 @@ def _left_for_int8(config: CalibrationConfig, float_precision_drop_db: float) ->
 
 
 def _with_selection(calibration: Calibration, selection: LayerSelection, budget: Budget) -> Calibration:
-    """The calibration with all other layers switched to float, each with the reason."""
+    """The calibration with all other layers kept float, each with the reason."""
     dropped = [node for node in calibration.int8_nodes if node not in selection.int8]
     reasons = {
         "INT8 saves no time in it": selection.without_gain,

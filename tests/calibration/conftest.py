@@ -1,4 +1,4 @@
-"""Graphs and patches for calibration tests: seeded, tiny, and with every kind of layer that INT8 meets."""
+"""Small seeded graphs and patches for calibration tests, with every kind of quantizable layer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def batches() -> list[Batch]:
 
 @pytest.fixture(scope="session")
 def run_as_written() -> Run:
-    """ONNX Runtime without any graph optimisation: every Q, DQ and Conv as it stands in the file."""
+    """ONNX Runtime without any graph optimisation: every operator is computed as it is in the file."""
     return lambda model, batch: _run(model, batch, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
 
@@ -89,7 +89,7 @@ def run_openvino(openvino_core: Any) -> Run:
 
 @pytest.fixture(scope="session")
 def psnr_db() -> PsnrDb:
-    """Of the values as they are, peak 1."""
+    """PSNR in dB of the unclipped values, with a peak of 1."""
 
     def psnr(output: Batch, reference: Batch) -> float:
         error = float(np.mean((output.astype(np.float64) - reference) ** 2))
@@ -99,7 +99,7 @@ def psnr_db() -> PsnrDb:
 
 
 def scalars(count: int) -> list[Batch]:
-    """Run-time controls behind the picture, at their default."""
+    """The inputs of run-time controls, at their defaults."""
     return [np.ones(1, np.float32)] * count
 
 

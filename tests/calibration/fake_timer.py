@@ -1,4 +1,4 @@
-"""A runtime of which the times are known: it runs graphs in ONNX Runtime and times them by their INT8 layers."""
+"""A timer with given times: it runs graphs in ONNX Runtime, and their times depend on their number of INT8 layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small ONNX graphs written down for one test, and the types and measures that all calibration tests share."""
+"""Builds small ONNX graphs, and defines types and constants that calibration tests share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Run = Callable[[onnx.ModelProto, Batch], Batch]
 PsnrDb = Callable[[Batch, Batch], float]
 
 AGREEMENT_DB = 50.0
-"""What OpenVINO reaches against the arithmetic that an INT8 graph stands for."""
+"""The smallest PSNR between OpenVINO and the arithmetic that an INT8 graph defines."""
 
 
 def parsed(
@@ -27,7 +27,7 @@ def parsed(
     output: str = "float[n,c,h,w] y",
     opset: int = 17,
 ) -> onnx.ModelProto:
-    """The graph that the text of ONNX's parser says; of the `constants` it holds those that the text reads."""
+    """Parses a graph in the text format of onnx.parser; the `constants` that it reads become initializers."""
     values = {name: np.asarray(value) for name, value in constants.items()}
     declarations = "".join(f", {_type_of(value)} {name}" for name, value in values.items())
     text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({picture}{declarations}) => ({output}) {{ {body} }}'
@@ -46,7 +46,7 @@ def _type_of(value: npt.NDArray[np.generic]) -> str:
 def of_nodes(
     nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Float32Array], shape: Sequence[int] = (1, 3, 24, 24)
 ) -> onnx.ModelProto:
-    """The nodes, from a float `x` of that shape to `y`."""
+    """A model of these nodes, from a float input `x` of that shape to the output `y`."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
@@ -59,7 +59,7 @@ def random_weight(*shape: int, seed: int = 0) -> Float32Array:
 
 
 def photo_like(count: int, colours: int) -> list[Batch]:
-    """Waves of colour with some grain, 24x24, in [0, 1]."""
+    """24x24 patches of coloured waves with some noise, in [0, 1]."""
     rows, columns = np.indices((TILE.height, TILE.width), np.float32)
     generator = np.random.default_rng(0)
     batches = []
@@ -72,7 +72,7 @@ def photo_like(count: int, colours: int) -> list[Batch]:
 
 
 def with_input_range_255(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with input and output 255 times as large; what its layers read keeps its name."""
+    """The same network with an input range of 255; the tensors that its layers read keep their names."""
     scaled = onnx.ModelProto()
     scaled.CopyFrom(model)
     graph = scaled.graph

@@ -1,4 +1,4 @@
-"""Patches from folders, pictures and videos: the right size, varied, reproducible; bad sources refused."""
+"""Patches from folders, pictures and videos: their size, variety and reproducibility, and errors for bad sources."""
 
 from __future__ import annotations
 

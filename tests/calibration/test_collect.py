@@ -1,4 +1,4 @@
-"""Ranges: what ONNX Runtime really computes, in bounded memory, with every bad input refused."""
+"""Ranges are those of the tensors in ONNX Runtime, within bounded memory; bad inputs are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer as a product of sampled columns and a matrix gives what the layer itself computes, at every position."""
+"""The product of the unfolded input and the weight matrix is the output of the layer at every position."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAYERS = {
 
 
 def outputs_by_position(layer: Layer, y: Float32Array) -> Float32Array:
-    """(positions, groups x outputs of a group)."""
+    """(positions, groups x outputs per group) The output of the layer."""
     return y[0].reshape(y.shape[1], -1).T if layer.is_spatial else y.reshape(-1, y.shape[-1])
 
 

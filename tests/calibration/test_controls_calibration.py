@@ -1,4 +1,4 @@
-"""INT8 of a network with controls: ranges hold at every setting, and the graph still takes them."""
+"""INT8 of a network with controls: ranges are valid at every setting, and the graph keeps its control inputs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from sr_edge.calibration.patch import Float32Array
 
 
 def problem() -> tuple[QuadraticError, Float32Array, Float32Array, Float32Array]:
-    """Inputs that move together, so that one weight's rounding can make up for another's."""
+    """Correlated inputs, so that the rounding of one weight can compensate for that of another."""
     generator = np.random.default_rng(0)
     inputs = generator.standard_normal((400, 12)).astype(np.float32) + 2.0 * generator.standard_normal((400, 1)).astype(
         np.float32

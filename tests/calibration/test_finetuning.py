@@ -1,4 +1,4 @@
-"""Fine-tuning helps where rounding hurts, is kept only where it helps, and changes nothing where nobody asks for it."""
+"""Fine-tuning lowers rounding errors, is kept only where it lowers them, and changes nothing without steps."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def tuned(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> Calibra
 
 
 def outlier_layer(taps: Float32Array) -> Layer:
-    """Every output has one weight so large that all others are rounded to a few levels."""
+    """Weights of which one per output is so large that all others are rounded to a few levels."""
     weight = taps.copy()
     weight[np.arange(6), np.arange(6)] = 30.0
     return Layer(QuantizableOp("conv", "Conv", "x", "conv.weight", 0), weight)
 
 
 def samples(count: int, seed: int) -> Float32Array:
-    """Inputs that INT8 holds exactly and that move together: what is left is the rounding of the weights."""
+    """Correlated inputs that INT8 represents exactly, so that only the weights are rounded."""
     generator = np.random.default_rng(seed)
     loose = generator.standard_normal((count, 64)) + generator.standard_normal((count, 1))
     return np.sign(loose).astype(np.float32)
@@ -76,7 +76,7 @@ def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() 
 
 
 def test_what_helps_only_where_it_was_tuned_is_not_kept() -> None:
-    """Taught on eight samples of another kind, the tuning follows those."""
+    """Tuned on eight samples of another kind, the weights fit only those."""
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
     everything = LayerSamples.of(layer, samples(2000, 1)[np.newaxis])
     peaks = np.abs(everything.unfolded[0]).max(axis=0)

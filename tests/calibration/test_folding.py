@@ -1,4 +1,4 @@
-"""Smoothing goes into what makes a tensor where that is exact, is a Mul elsewhere, and never changes another reader."""
+"""Smoothing is folded into the producer where that is exact, is a Mul elsewhere, and never changes other readers."""
 
 from __future__ import annotations
 

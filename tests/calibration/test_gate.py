@@ -1,4 +1,4 @@
-"""The gate keeps as much INT8 as a budget allows, weighs noise against time, and judges layers together."""
+"""The gate keeps as many INT8 layers as the budget allows, by loss per time saved and the measured joint loss."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_joint_check_decides_and_not_the_sum_of_single_noises() -> None:
 
 
 def test_noise_is_weighed_against_the_time_that_a_layer_saves() -> None:
-    """b is noisier than a but saves far more: the budget holds one of them."""
+    """b is noisier than a but saves much more time, and the budget allows only one of them."""
     single_db, saved = {"a": 0.1, "b": 0.2}, {"a": 1.0, "b": 5.0}
     timings = Timings(saved, "openvino", float_ms=20.0, int8_ms=14.0)
     selection = choose_layers(single_db, timings, one_db_a_layer, Budget(1.0))

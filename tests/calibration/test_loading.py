@@ -1,4 +1,4 @@
-"""Float graphs as they come: old opsets are raised, shared weights found, several outputs refused."""
+"""Loading float graphs: old opsets are raised, shared weights are recognised, several outputs are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics in disguise are told from layers by what the graph does with them, under whatever name."""
+"""Statistics are recognised by how the graph uses them, whatever their names."""
 
 from __future__ import annotations
 

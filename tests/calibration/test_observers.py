@@ -1,4 +1,4 @@
-"""Observers: known clips on known distributions, the same answer for any split of the stream, growth without loss."""
+"""Observers give known clips on known distributions, independently of how the values are split."""
 
 from __future__ import annotations
 

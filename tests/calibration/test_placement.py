@@ -1,4 +1,4 @@
-"""Which layers become INT8: the policy is data, every selection has its reason, statistics are never touched."""
+"""The placement policy: every decision has a reason, and statistics never become INT8."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.calibration.graphs import of_nodes, random_weight
 from tests.expected_errors import raises
 
 SQUEEZE = "/squeeze/Conv"
-"""The channel attention of the mixed graph: it reads pooled values, so it is no layer worth INT8."""
+"""The channel attention of the mixed graph: it reads pooled values, so it stays float."""
 
 
 def decisions(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> dict[str, Decision]:
@@ -29,7 +29,7 @@ def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) ->
 
 
 def chain(*layers: tuple[str, str, Float32Array]) -> onnx.ModelProto:
-    """(node name, operator, weight) one behind the other, from x to y."""
+    """A chain of layers from x to y, given as (node name, operator, weight)."""
     names = ["x", *(f"t{i}" for i in range(1, len(layers))), "y"]
     nodes = [
         helper.make_node(op_type, [names[i], f"w{i}"], [names[i + 1]], name=name)

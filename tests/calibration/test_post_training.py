@@ -1,4 +1,4 @@
-"""Calibrating a file and writing its INT8 graph: the whole road, the cache, the switches, the refusals."""
+"""Calibrating a file and writing its INT8 graph: the result, the cache, keeping layers float, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The written INT8 graph: valid ONNX, what TensorRT takes, nothing quantized twice, and near the float graph."""
+"""The written INT8 graph is valid ONNX, follows TensorRT's rules, quantizes nothing twice, and is close to float."""
 
 from __future__ import annotations
 

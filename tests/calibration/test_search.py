@@ -1,4 +1,4 @@
-"""The search finds smoothing, clip and bias at which a layer's own output suffers least."""
+"""The search finds the smoothing, clip and bias with the smallest error of the layer's output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sampled_of(values: Float32Array, *layers: Layer) -> tuple[TensorStatistics, 
 
 
 def loud_and_quiet() -> Float32Array:
-    """Eight channels, one of them a hundred times as loud."""
+    """Eight channels, one of them with a hundred times the magnitude."""
     values = np.random.default_rng(1).standard_normal((2000, 8)).astype(np.float32)
     values[:, 3] *= 100.0
     return values
@@ -87,7 +87,7 @@ def test_an_observer_instead_of_the_search_finds_the_clip_alone() -> None:
 
 
 def test_the_correction_takes_the_mean_error_away() -> None:
-    """All weight errors point one way where the input is constant: exactly what a bias repairs."""
+    """With a constant input all rounding errors add up to a constant, which a bias corrects exactly."""
     values = np.ones((500, 8), np.float32)
     values[:, 0] = np.linspace(0.0, 1.0, 500)
     one = layer(pointwise(16, 8))

@@ -141,7 +141,7 @@ def test_openvino_still_loses_the_sign_of_signed_values_behind_a_concat(
 
 
 def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
-    """Two convs with a Relu between, and what else reads it; its range is far below what comes."""
+    """Two convolutions with a Relu between them and another reader of it; the range of the Relu is much too small."""
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="first", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"], name="relu"),

@@ -1,4 +1,4 @@
-"""The graph with a switch at every layer: off it is the float graph, on it is what the written INT8 graph computes."""
+"""The fake-quant graph equals the float graph without INT8 layers, and the written INT8 graph with all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A latency target: the best quality that meets it, by whole graphs of which the times do not add up."""
+"""A latency target selects the best quality that meets it, by the times of whole graphs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_more_layers_become_int8_than_the_target_needs(count: int) -> None:
 
 
 def test_whole_graphs_decide_and_not_the_sum_of_savings() -> None:
-    """By addition three layers would do."""
+    """If savings added up, three layers would suffice."""
     assert choose(17.0, time_ms=conversions).int8 == LAYERS[:7]
     assert choose(11.0, time_ms=conversions).int8 == LAYERS
 
@@ -57,7 +57,7 @@ def test_a_target_out_of_reach_leaves_the_fastest_within_the_budget() -> None:
 
 
 def test_layers_that_save_nothing_alone_come_in_where_the_whole_meets_the_target_with_them() -> None:
-    """Each spares its neighbours a conversion."""
+    """Each layer saves its neighbours a conversion."""
     without_gain = Timings({**ALIKE.saved, "c": -0.2, "g": 0.0}, "openvino", float_ms=20.0, int8_ms=12.0)
     selection = choose(11.0, time_ms=conversions, timings=without_gain)
     assert selection.int8 == LAYERS

@@ -1,4 +1,4 @@
-"""Small trained networks as anybody would export them: no metadata, dynamic or static, every kind of layer."""
+"""Small trained networks exported by torch.onnx alone: without metadata, dynamic or static, every kind of layer."""
 
 from __future__ import annotations
 

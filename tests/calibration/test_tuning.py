@@ -59,7 +59,7 @@ class Restorer(nn.Module):
 
 
 MS = (9.0, 8.0, 7.0, 6.0, 5.0, 4.0)
-"""Of the restorer's graph with none to all five of its layers in INT8."""
+"""Milliseconds of the restorer's graph with none to all five of its layers in INT8."""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_equal_input_gives_equal_bytes(
 def test_decibels_against_originals_are_shown_and_decide_nothing(
     graph: Path, batches: list[Batch], held_out: list[HeldOut]
 ) -> None:
-    """The truth is the float output plus noise at 45 dB, so the float PSNR is known."""
+    """The originals are the float output plus noise at 45 dB, so that the PSNR of the float network is known."""
     floats, noise = InstrumentedGraph(onnx.load(graph)), np.random.default_rng(0)
     paired = []
     for held in held_out:

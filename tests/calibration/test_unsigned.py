@@ -1,4 +1,4 @@
-"""A picture's own 256 levels go into the first layer as they are, and hard edges do not saturate what comes after."""
+"""The 256 levels of an image reach the first layer exactly, and hard edges do not saturate later layers."""
 
 from __future__ import annotations
 

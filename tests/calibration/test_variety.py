@@ -1,4 +1,4 @@
-"""Patches that show nothing are refused, and those that show little are warned of, with the numbers."""
+"""Patches that show nothing are refused; for those that show little there are warnings with numbers."""
 
 from __future__ import annotations
 

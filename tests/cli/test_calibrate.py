@@ -1,4 +1,4 @@
-"""`sr-edge calibrate`: any model in, an INT8 file within the budget out, with its report."""
+"""`sr-edge calibrate`: writes an INT8 file within the budget from any model, with a report."""
 
 from __future__ import annotations
 
