@@ -29,8 +29,7 @@ class TensorRange:
         alpha: The exponent of SmoothQuant that the divisors were computed with.
         observer: The name of the method that found `clip`.
         is_unsigned: The tensor is the input image, which is never negative; its levels are 0 to 255 instead of -128 to
-            127,
-            so that 8-bit images are represented exactly.
+            127, so that 8-bit images are represented exactly.
     """
 
     lowest: float
@@ -122,8 +121,7 @@ class Calibration:
             change without measuring again.
         decisions: One decision per layer.
         corrections: For each quantizable layer with a bias, (output channels,) what is added to the bias while the
-            layer
-            is INT8.
+            layer is INT8.
         sensitivity: The noise of each layer, where layers were selected within a budget.
         timings: The time that INT8 saves in each layer, likewise.
         finetuning: The results of fine-tuning, if there was any.

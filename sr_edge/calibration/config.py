@@ -59,8 +59,7 @@ class CalibrationConfig:
         include: As in `calibrate`.
         exclude: As in `calibrate`.
         runtime: One of TIMED_RUNTIMES, in which every layer is timed. If empty, the layers are ranked by their number
-            of
-            multiply-accumulate operations.
+            of multiply-accumulate operations.
         float_precision: The precision of the float layers in that runtime.
         threads: The number of threads of that runtime; None leaves it to the runtime.
         input_range: The range of the graph's input and output: 1 for 0 to 1, or 255 for 0 to 255.

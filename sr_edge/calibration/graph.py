@@ -56,7 +56,7 @@ def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
     if len(names) > 1:
         inputs = [value.name for value in model.graph.input]
         raise CalibrationError(
-            f"{path} has {len(names)} outputs ({', '.join(names)}), but INT8 calibration judges exactly one",
+            f"{path} has {len(names)} outputs ({', '.join(names)}), but calibration measures the loss on exactly one",
             found=tuple(names),
             wanted=1,
             remedy="keep only the picture: "

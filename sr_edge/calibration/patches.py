@@ -51,8 +51,7 @@ def calibration_patches(
         seed: Determines the positions and mirroring; the same seed gives the same patches.
         channels: 3 for RGB, 1 for networks that take luma alone.
         warn: Called for pictures that are damaged, duplicates, or smaller than the tile. If it is given, damaged
-            pictures
-            are skipped and replaced by patches of the others; otherwise they raise an error.
+            pictures are skipped and replaced by patches of the others; otherwise they raise an error.
 
     Returns:
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].

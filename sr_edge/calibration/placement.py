@@ -23,8 +23,7 @@ class PlacementPolicy:
 
     Attributes:
         include: If empty, the defaults apply; otherwise exactly the matching operators become INT8, also the first and
-            the
-            last one.
+            the last one.
         exclude: The matching operators stay float, even if they match `include`.
         ends_float: The first and the last layer stay float by default; not needed where the loss is measured.
     """

@@ -58,15 +58,14 @@ def calibrate(
         ends_float: Keeps the first and the last layer float, which usually lose most.
         progress: Called with (steps done, steps in all).
         cache: A JSON file that is written with the result, and during the work with the ranges so far. If it exists,
-            its
-            ranges are not measured again; the decisions always are made anew, so that include and exclude may change.
+            its ranges are not measured again; the decisions are always made anew, so that include and exclude may
+            change.
         recalibrate: Measures all ranges and replaces the cache.
         observed_bytes: Memory for the tensors that are observed in one pass over the batches.
 
     Raises:
         CalibrationError: The graph or the batches cannot be used, or the cache is damaged or was made from another
-            model,
-            other batches or another method.
+            model, other batches or another method.
         NothingToQuantize: No layer can be INT8.
         UnknownNameError: No observer has that name.
         UsageError: A pattern matches no layer, or the cache cannot be written.

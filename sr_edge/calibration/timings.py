@@ -19,8 +19,7 @@ class Timings:
 
     Attributes:
         saved: By node, milliseconds; or millions of multiply-accumulate operations where no runtime was timed, which
-            rank
-            the layers but are no times.
+            rank the layers but are no times.
         runtime: The runtime that was timed; empty where none was.
         float_precision: The precision of the float layers in it.
         float_ms: The float graph; 0.0 where nothing was timed.

@@ -55,8 +55,7 @@ def calibrate_within(
         onnx_path: The float32 graph.
         batches: Calibration patches in [0, 1]; a few black and white versions of them are added.
         held_out: Other patches, on which the loss is measured. If they have originals, the loss against those is
-            reported
-            as well.
+            reported as well.
         config: The budget, the method and the runtime.
         progress: Called with (stage, steps done, steps in all).
         cache: As in `calibrate`; also stores noises and timings, so that an interrupted run can be continued.
@@ -66,8 +65,7 @@ def calibrate_within(
     Raises:
         CalibrationError: As in `calibrate`; or the patches show nothing, or the output of the INT8 graph is wrong.
         NothingToQuantize: Not even a single layer keeps the budget, the precision of the float layers alone exceeds it,
-            or
-            the float graph meets the latency target.
+            or the float graph meets the latency target.
     """
     warnings = require_usable(batches)
     if config.finetune:
