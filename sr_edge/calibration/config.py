@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sr_edge.calibration import openvino_times
+from sr_edge.calibration import openvino_times as openvino_timer
 from sr_edge.calibration.collect import OBSERVED_BYTES
 from sr_edge.calibration.finetuning import SAMPLES
 from sr_edge.calibration.gate import Budget
@@ -76,7 +76,7 @@ class CalibrationConfig:
     threads: int | None = None
     input_range: float = 1.0
     finetune: int = 0
-    timer: Timer = openvino_times
+    timer: Timer = openvino_timer
 
     def __post_init__(self) -> None:
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
