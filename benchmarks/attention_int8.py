@@ -38,7 +38,8 @@ from sr_edge.calibration import (
     quantize_onnx,
 )
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.patch import Batch
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import FrameError
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph

@@ -103,7 +103,7 @@ def rows(
             yield Row(
                 each.chosen_by,
                 each.steps,
-                len(each.calibration_report.choice.int8),
+                len(each.calibration_report.selection.int8),
                 sum(row.noise_db is not None for row in each.calibration_report.layers),
                 each.seconds,
                 {key: quality(session, pictures[key], wanted[key]) for key in pictures},

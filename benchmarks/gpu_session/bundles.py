@@ -41,7 +41,7 @@ def slim_bundle(whole: Path, out: Path) -> None:
 
 
 def is_measured(artifact: Artifact) -> bool:
-    """fp16 with both kinds of frames; INT8 of float frames in TensorRT's spelling, with an fp16 rest."""
+    """fp16 with both kinds of frames; INT8 of float frames with INT8 activations and fp16 float layers."""
     if artifact.kind is not ArtifactKind.ONNX:
         return False
     is_int8 = (artifact.precision, artifact.float_precision, artifact.activation_type) == (

@@ -1,4 +1,4 @@
-"""What was done to a network and what it cost: by layer, in a curve, and in one sentence."""
+"""The calibration report: every layer, the curve of loss against time, and a summary in sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from sr_edge.spec import Precision
 
 @dataclass(frozen=True)
 class LatencyMs:
-    """Median milliseconds on one tile, measured in turn: float, as chosen, and with all possible layers in INT8."""
+    """Median milliseconds for one tile in float, with the selected layers in INT8 and with all of them.
+
+    The three graphs run in turn.
+    """
 
     float_ms: float
     chosen_ms: float
@@ -22,10 +25,11 @@ class LatencyMs:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer that could be INT8, or why it could not.
+    """One layer of the graph with its precision and the reason for it.
 
-    `observer` and `smoothing` are how its input becomes INT8; `noise_db` is the noise that it makes alone in the
-    output, below white; `saved` what INT8 saves in it, in the unit of the timings. None where nothing was measured.
+    `observer` and `smoothing` describe how the input of the layer is quantized; `noise_db` is the power of the noise
+    that the layer alone adds to the output, relative to the input range; `saved` is what INT8 saves in it, in the unit
+    of the timings. None where nothing was measured.
     """
 
     node: str
@@ -40,17 +44,16 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """A calibration that keeps a budget, and how it came about.
+    """The result of a calibration within a budget, and how it came about.
 
-    `float_precision_drop_db` is what the float network loses by `float_precision` alone, in the timed runtime; it and
-    the drop of
-    `choice` are within the budget together. `originals_db` is what INT8 loses against originals, which decides nothing;
-    None where there were none.
+    `float_precision_drop_db` is the loss of the float network when it runs in the precision of the float layers, in the
+    runtime that was timed. It and the loss of `selection` are within the budget together. `originals_db` is the loss of
+    INT8 against original pictures, which does not affect the selection; None where there are no originals.
     """
 
     calibration: Calibration
     layers: tuple[LayerRow, ...]
-    choice: LayerSelection
+    selection: LayerSelection
     budget: Budget
     metric: str
     latency: LatencyMs | None
@@ -60,115 +63,126 @@ class CalibrationReport:
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
-        """The layers that would be INT8 and save time if decibels did not matter."""
-        possible = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
-        return tuple(row.node for row in possible if row.node not in {*self.choice.useless, *self.choice.spare})
+        """The layers that stay float only because INT8 in them would exceed the budget."""
+        quantizable = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
+        other_reasons = {*self.selection.without_gain, *self.selection.not_needed}
+        return tuple(row.node for row in quantizable if row.node not in other_reasons)
 
     @property
     def sentence(self) -> str:
-        """What was done, what it costs, and what was left float for quality's sake at which price."""
-        text = (
-            f"{len(self.choice.int8)} of {self._possible} possible layers became INT8 and cost "
-            f"{self.choice.drop_db:.3f} dB {self._float_precision_text()}"
-            f"(budget {self.budget.max_drop_db:g} dB; {self.metric})"
-        )
-        parts = (
+        """A summary in sentences: the INT8 layers, their loss, the time saved, and what the budget costs in time."""
+        sentences = (
+            f"{len(self.selection.int8)} of {self._quantizable} quantizable layers became INT8.",
+            self._loss_text(),
+            f"The loss is {self.metric}.",
             self._originals_text(),
-            self._tuning_text(),
+            self._finetuning_text(),
             self._time_text(),
-            self._price_text(),
+            self._float_for_budget_text(),
             self._target_text(),
         )
-        return f"{text}; {''.join(parts)}."
+        return " ".join(filter(None, sentences))
 
     @property
-    def _possible(self) -> int:
+    def _quantizable(self) -> int:
         return sum(row.noise_db is not None for row in self.layers)
+
+    def _loss_text(self) -> str:
+        timings = self.calibration.timings
+        float_precision = (
+            f", and running the float layers in {timings.float_precision} loses {self.float_precision_drop_db:.3f} dB"
+            if self.float_precision_drop_db and timings
+            else ""
+        )
+        loss = f"Together they lose {self.selection.drop_db:.3f} dB{float_precision}"
+        return f"{loss}, within the budget of {self.budget.max_drop_db:g} dB."
 
     def _originals_text(self) -> str:
         if self.originals_db is None:
             return ""
-        return f"against the originals, which decide nothing, {self.originals_db:.3f} dB of PSNR of luma; "
-
-    def _tuning_text(self) -> str:
-        found = self.calibration.finetuning
-        return f"fine-tuning helped {found.kept} of {len(found.tensors)} layer inputs; " if found else ""
-
-    def _float_precision_text(self) -> str:
-        timings = self.calibration.timings
         return (
-            f"beside {self.float_precision_drop_db:.3f} dB of the rest in {timings.float_precision} "
-            if self.float_precision_drop_db and timings
-            else ""
+            f"Against the originals, INT8 loses {self.originals_db:.3f} dB of luma PSNR, which does not affect the "
+            "selection of layers."
         )
+
+    def _finetuning_text(self) -> str:
+        finetuning = self.calibration.finetuning
+        if not finetuning:
+            return ""
+        return f"Fine-tuning improved {finetuning.kept} of {len(finetuning.tensors)} layer inputs."
 
     def _time_text(self) -> str:
         timings = self.calibration.timings
         if self.latency is None or timings is None:
-            return "no runtime was timed: layers were weighed by multiply-accumulates"
-        slower = self.latency.chosen_ms >= self.latency.float_ms
-        return (
-            f"one tile takes {self.latency.chosen_ms:.2f} ms instead of {self.latency.float_ms:.2f} ms in "
-            f"{timings.runtime} with {timings.float_precision} for the rest"
-            + (": INT8 saves no time here, deploy it in float" if slower else "")
+            return "No runtime was timed: layers were ranked by their number of multiply-accumulate operations."
+        text = (
+            f"One tile takes {self.latency.chosen_ms:.2f} ms instead of {self.latency.float_ms:.2f} ms in "
+            f"{timings.runtime} with the float layers in {timings.float_precision}."
         )
-
-    def _price_text(self) -> str:
-        kept = self.float_for_budget
-        if not kept:
-            return ""
-        text = f"; for the sake of quality {len(kept)} of them {'stays' if len(kept) == 1 else 'stay'} float"
-        if self.latency is None or self.choice.spare:
+        if self.latency.chosen_ms < self.latency.float_ms:
             return text
-        price_ms = self.latency.chosen_ms - self.latency.all_int8_ms
-        return (
-            f"{text}, which costs {max(0.0, price_ms):.2f} ms against all in INT8 ({self.latency.all_int8_ms:.2f} ms)"
-        )
+        return f"{text} INT8 saves no time here: deploy the float model."
+
+    def _float_for_budget_text(self) -> str:
+        count = len(self.float_for_budget)
+        if not count:
+            return ""
+        text = f"{count} {'layer stays' if count == 1 else 'layers stay'} float to keep the loss within the budget"
+        if self.latency is None or self.selection.not_needed:
+            return f"{text}."
+        price_ms = max(0.0, self.latency.chosen_ms - self.latency.all_int8_ms)
+        all_ms = self.latency.all_int8_ms
+        return f"{text}; with all layers in INT8 one tile would take {all_ms:.2f} ms, which is {price_ms:.2f} ms less."
 
     def _target_text(self) -> str:
-        wanted = self.budget.latency_ms
-        if wanted is None:
+        target_ms = self.budget.latency_ms
+        if target_ms is None:
             return ""
         if self.latency is None:
-            return f"; the target of {wanted:g} ms was not looked at, for want of a timed runtime"
-        spare = len(self.choice.spare)
-        if self.latency.chosen_ms <= wanted:
-            left = f", so {spare} more {'stays' if spare == 1 else 'stay'} float" if spare else ""
-            return f"; the target of {wanted:g} ms is met{left}"
+            return f"The latency target of {target_ms:g} ms was not considered, because no runtime was timed."
+        count = len(self.selection.not_needed)
+        if self.latency.chosen_ms <= target_ms:
+            more = f", so {count} more {'layer stays' if count == 1 else 'layers stay'} float" if count else ""
+            return f"The latency target of {target_ms:g} ms is met{more}."
         text = (
-            f"; the target of {wanted:g} ms is not met: the fastest set of INT8 layers found within "
-            f"{self.budget.max_drop_db:g} dB takes {self.latency.chosen_ms:.2f} ms and costs "
-            f"{self.choice.drop_db:.3f} dB"
+            f"The latency target of {target_ms:g} ms is not met: the fastest set of INT8 layers within "
+            f"{self.budget.max_drop_db:g} dB takes {self.latency.chosen_ms:.2f} ms and loses "
+            f"{self.selection.drop_db:.3f} dB."
         )
-        return text + self._remedy_text(wanted)
+        return f"{text}{self._all_int8_text(target_ms)}"
 
-    def _remedy_text(self, wanted_ms: float) -> str:
-        """What all layers in INT8, whatever the budget, would do for the target."""
+    def _all_int8_text(self, target_ms: float) -> str:
+        """Whether all layers in INT8 would meet the latency target, and what they would lose."""
         if self.latency is None or not self.float_for_budget:
             return ""
-        costs_db = [point.drop_db for point in self.choice.curve if point.int8_layers == self._possible]
-        cost = f"for {costs_db[0]:.3f} dB" if costs_db else "and an output that is not finite"
+        losses_db = [point.drop_db for point in self.selection.curve if point.int8_layers == self._quantizable]
+        loss = f"a loss of {losses_db[0]:.3f} dB" if losses_db else "an output that is not finite"
         all_ms = self.latency.all_int8_ms
-        would = "would meet it" if all_ms <= wanted_ms else "would not meet it either"
-        return f"; all in INT8 {would}, with {all_ms:.2f} ms {cost}"
+        would = "would meet it" if all_ms <= target_ms else "would not meet it either"
+        return f" All layers in INT8 {would}, with {all_ms:.2f} ms and {loss}."
 
 
 def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[LayerRow, ...]:
-    """One row for each layer of the graph, in its order; `inputs` says which tensor each possible layer reads."""
+    """One row for each layer of the graph, in graph order.
+
+    Args:
+        calibration: The calibration with the selected layers.
+        inputs: The name of the input tensor of each quantizable layer.
+    """
     noises = calibration.sensitivity.noise_power if calibration.sensitivity else {}
     saved = calibration.timings.saved if calibration.timings else {}
     rows = []
     for decision in calibration.decisions:
         tensor = inputs.get(decision.node, "")
-        found = calibration.range_of(tensor) if tensor in calibration.ranges else None
+        tensor_range = calibration.range_of(tensor) if tensor in calibration.ranges else None
         power = noises.get(decision.node)
         rows.append(
             LayerRow(
                 decision.node,
                 decision.op_type,
                 Precision.INT8 if decision.int8 else Precision.FP32,
-                found.observer if found else "",
-                found.alpha if found else 0.0,
+                tensor_range.observer if tensor_range else "",
+                tensor_range.alpha if tensor_range else 0.0,
                 None if power is None else 10.0 * math.log10(max(power, 1e-20)),
                 saved.get(decision.node),
                 decision.reason,

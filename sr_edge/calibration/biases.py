@@ -1,4 +1,4 @@
-"""Where a layer's bias lives: its own third input, or the Add of a constant behind a matrix product."""
+"""Finds the bias of a layer: its third input, or the constant of an Add that follows a matrix product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ BIAS_SLOT = 2
 
 @dataclass(frozen=True)
 class Bias:
-    """Input `slot` of node `node` adds the constant `name` to the layer's output; "" where it adds nothing yet."""
+    """Input `slot` of the node `node` adds the constant `name` to the output of the layer.
+
+    `name` is empty where the layer has no bias yet but can be given one.
+    """
 
     node: str
     slot: int
@@ -19,7 +22,7 @@ class Bias:
 
 
 def bias_of(view: GraphView, at: int) -> Bias | None:
-    """The bias of the layer at `at`, or None where it has none and cannot be given one without another operator."""
+    """The bias of the layer at index `at`; None where it cannot have one without another operator."""
     node = view.nodes[at]
     if node.op_type == "MatMul":
         return _added_behind(view, at)
@@ -47,7 +50,7 @@ def _added_behind(view: GraphView, at: int) -> Bias | None:
 
 
 def _is_one_value_per_output(view: GraphView, at: int, name: str) -> bool:
-    """Of a Gemm: whether what it adds is there, and alike for all rows."""
+    """Whether the Gemm at index `at` adds one value per output channel, the same for all rows."""
     node = view.nodes[at]
     weight, transposed = view.constants.get(node.input[1]), attribute(node, "transB")
     if not name or weight is None or not all(_is_one(view, at, factor) for factor in ("alpha", "beta")):
@@ -57,5 +60,5 @@ def _is_one_value_per_output(view: GraphView, at: int, name: str) -> bool:
 
 
 def _is_one(view: GraphView, at: int, name: str) -> bool:
-    found = attribute(view.nodes[at], name)
-    return found is None or found.f == 1.0
+    value = attribute(view.nodes[at], name)
+    return value is None or value.f == 1.0

@@ -1,4 +1,4 @@
-"""The calibration cache: a Calibration as one JSON file, with a digest of its own so that damage is noticed."""
+"""The calibration cache: a Calibration as one JSON file, with a digest by which damage is detected."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _REPLACE = "delete it or recalibrate"
 
 
 def write_cache(path: Path, calibration: Calibration) -> None:
-    """Writes the file whole or not at all; raises CalibrationError where it can't be written."""
+    """Writes the file completely or not at all; raises CalibrationError if it cannot be written."""
     body = to_plain(calibration)
     document = {"format": _FORMAT, "sha256": _digest(body), "calibration": body}
     write_output(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_cache(path: Path) -> Calibration:
-    """The calibration in the file: enough to write INT8 graphs of its model without any picture.
+    """Reads a calibration, which is all that is needed to write INT8 graphs of its model.
 
     Raises:
-        CalibrationError: the file is missing, damaged, or of another format.
+        CalibrationError: The file is missing, damaged, or of another format.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -41,11 +41,11 @@ def read_cache(path: Path) -> Calibration:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error), path, "a readable calibration cache") from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != _FORMAT:
+    file_format = document.get("format") if isinstance(document, dict) else None
+    if file_format != _FORMAT:
         raise CalibrationError(
-            f"{path} is not a calibration cache of the format {_FORMAT!r}",
-            found=found,
+            f"{path} is not a calibration cache in the format of this version, {_FORMAT!r}",
+            found=file_format,
             wanted=_FORMAT,
             remedy=_REPLACE,
         )
@@ -58,29 +58,29 @@ def read_cache(path: Path) -> Calibration:
         raise _damaged(path, str(error), path, "the fields of a calibration") from error
 
 
-def require_same(path: Path, found: Provenance, wanted: Provenance) -> None:
-    """Raises CacheMismatch unless the cache was made from the same things; `found` and `wanted` map what differs."""
-    words = {
-        "model_sha256": f"another model ({found.model_sha256[:12]}, not {wanted.model_sha256[:12]})",
+def require_same(path: Path, cached: Provenance, wanted: Provenance) -> None:
+    """Raises CacheMismatch unless the provenance of the cache is `wanted`; the error lists the fields that differ."""
+    differences = {
+        "model_sha256": f"another model ({cached.model_sha256[:12]}, not {wanted.model_sha256[:12]})",
         "patches_sha256": "other calibration patches",
-        "method": f"the method {found.method!r}, not {wanted.method!r}",
+        "method": f"the method {cached.method!r}, not {wanted.method!r}",
     }
-    differing = [name for name in words if getattr(found, name) != getattr(wanted, name)]
+    differing = [name for name in differences if getattr(cached, name) != getattr(wanted, name)]
     if differing:
         raise CacheMismatch(
-            f"the calibration cache {path} was made with {' and '.join(words[name] for name in differing)}",
-            found={name: getattr(found, name) for name in differing},
+            f"the calibration cache {path} was made with {' and '.join(differences[name] for name in differing)}",
+            found={name: getattr(cached, name) for name in differing},
             wanted={name: getattr(wanted, name) for name in differing},
             remedy=_REPLACE,
         )
 
 
 def _digest(body: Any) -> str:
-    """SHA-256 of JSON's canonical text; the body is whatever the file held."""
+    """The SHA-256 of the canonical JSON text; `body` is any JSON value that a file can contain."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, why: str, found: object, wanted: object) -> CalibrationError:
+def _damaged(path: Path, why: str, actual: object, expected: object) -> CalibrationError:
     return CalibrationError(
-        f"the calibration cache {path} is damaged ({why})", found=found, wanted=wanted, remedy=_REPLACE
+        f"the calibration cache {path} is damaged ({why})", found=actual, wanted=expected, remedy=_REPLACE
     )

@@ -1,4 +1,4 @@
-"""What calibration found: how each layer's input becomes INT8, one decision per layer, and what they were made from."""
+"""The result of a calibration: the INT8 range of each layer's input, one decision per layer, and their provenance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS
+from sr_edge.calibration.int8 import INT8_MAX, INT8_MIN, UINT8_MAX
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.placement import Decision, PlacementPolicy
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.timings import Timings
@@ -18,12 +19,17 @@ from sr_edge.errors import UsageError
 
 @dataclass(frozen=True)
 class TensorRange:
-    """How a tensor becomes INT8: each channel is divided by its `smoothing`, then INT8 saturates at `clip`.
+    """How a tensor is quantized: each channel is divided by its smoothing factor, and levels saturate at `clip`.
 
-    `lowest` and `highest` are the values seen over the calibration patches, before smoothing. `smoothing` is empty
-    where all channels are taken as they are; `alpha` is the share of the outliers that it moves into the weights.
-    `observer` says how the clip was found. `is_unsigned`: the tensor is a picture, never negative, and its INT8 levels
-    run from 0 to 255 instead of -128 to 127, so that pictures of 8 bits are taken as they are.
+    Attributes:
+        lowest: The smallest value over the calibration patches, before smoothing.
+        highest: The largest value over the calibration patches, before smoothing.
+        clip: The magnitude at which INT8 saturates.
+        smoothing: (channels,) The divisors of the channels; empty where there is no smoothing.
+        alpha: The exponent of SmoothQuant that the divisors were computed with.
+        observer: The name of the method that found `clip`.
+        is_unsigned: The tensor is the input image, which is never negative; its levels are 0 to 255 instead of -128 to
+            127, so that 8-bit images are represented exactly.
     """
 
     lowest: float
@@ -36,18 +42,23 @@ class TensorRange:
 
     @property
     def scale(self) -> float:
-        """What one INT8 level stands for: `clip / 127`, of an unsigned tensor `clip / 255`."""
-        return self.clip / (UNSIGNED_LEVELS if self.is_unsigned else INT8_LEVELS)
+        """The step between two levels: `clip / 127`, or `clip / 255` for an unsigned tensor."""
+        return self.clip / (UINT8_MAX if self.is_unsigned else INT8_MAX)
+
+    @property
+    def smoothing_divisors(self) -> Float32Array | None:
+        """(channels,) The divisors of the channels; None where there is no smoothing."""
+        return np.asarray(self.smoothing, np.float32) if self.smoothing else None
 
     @property
     def centre(self) -> float:
-        """What is subtracted from the tensor so that its levels are signed ones."""
-        return -SIGNED_LEAST * self.scale if self.is_unsigned else 0.0
+        """The value that is subtracted from an unsigned tensor so that its levels fit signed INT8; 0.0 for others."""
+        return -INT8_MIN * self.scale if self.is_unsigned else 0.0
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the ranges were measured on: they hold for this model file, these patches and this method only."""
+    """The model file, patches and method that the ranges were measured with, and are valid for."""
 
     model_sha256: str
     patches_sha256: tuple[str, ...]
@@ -56,7 +67,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The noise that each layer makes alone, on these held-out patches: by node, output units squared."""
+    """The noise power that each layer in INT8 alone adds to the output, by node, relative to the input range squared.
+
+    `held_out_sha256` identifies the held-out patches and the conditions of the measurement.
+    """
 
     held_out_sha256: str
     noise_power: Mapping[str, float]
@@ -64,11 +78,14 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class TunedTensor:
-    """What fine-tuning found for one tensor and the layers that read it.
+    """The result of fine-tuning for one tensor and the layers that read it.
 
-    `noise_before` and `noise_after` are the readers' relative errors on columns that the tuning has not seen. Only
-    where it helped there are a `range`, `corrections` as in Calibration, and the INT8 `weights` of the readers: base64
-    of their bytes in the order of the float weight.
+    Attributes:
+        noise_before: The relative error of those layers on validation samples, before tuning.
+        noise_after: The same after tuning.
+        range: The tuned range; None where tuning did not lower the error.
+        corrections: The tuned bias corrections, as in Calibration.
+        weights: The tuned INT8 weights by node: base64 of their bytes, in the order of the float weight.
     """
 
     noise_before: float
@@ -80,26 +97,34 @@ class TunedTensor:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """Tuned tensors by name, also those where it did not help."""
+    """The tensors that were tuned, by name, including those on which tuning did not help."""
 
     steps: int
     tensors: Mapping[str, TunedTensor] = field(default_factory=dict)
 
     @property
     def kept(self) -> int:
-        """In how many of the tensors it helped."""
+        """The number of tensors on which tuning lowered the error."""
         return sum(tuned.range is not None for tuned in self.tensors.values())
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Enough to write the INT8 graph without the pictures.
+    """All that is needed to write the INT8 graph without the pictures.
 
-    `ranges` holds the input of every layer that can be INT8, also of those kept float, so that layers can be switched
-    without measuring again; `corrections`, for each such layer that has a bias, what is added to it while the layer is
-    INT8, per output channel. `sensitivity` and `timings` are what the layers were chosen by, where a budget was to be
-    met. What `finetuning` found goes before `ranges`, `corrections` and the nearest INT8 weights: read `range_of`,
-    `correction_of` and `tuned_weight`.
+    Read `range_of`, `correction_of` and `tuned_weight`, in which the results of fine-tuning take precedence.
+
+    Attributes:
+        provenance: What the ranges were measured with.
+        policy: The placement policy that the decisions follow.
+        ranges: The ranges of the inputs of all quantizable layers, also of those kept float, so that the decisions can
+            change without measuring again.
+        decisions: One decision per layer.
+        corrections: For each quantizable layer with a bias, (output channels,) what is added to the bias while the
+            layer is INT8.
+        sensitivity: The noise of each layer, where layers were selected within a budget.
+        timings: The time that INT8 saves in each layer, likewise.
+        finetuning: The results of fine-tuning, if there was any.
     """
 
     provenance: Provenance
@@ -112,17 +137,17 @@ class Calibration:
     finetuning: Finetuning | None = None
 
     def range_of(self, tensor: str) -> TensorRange:
-        """How that input of a layer becomes INT8."""
+        """The range of a tensor that a quantizable layer reads."""
         tuned = self._tuned(tensor)
         return self.ranges[tensor] if tuned is None or tuned.range is None else tuned.range
 
     def correction_of(self, op: QuantizableOp) -> tuple[float, ...] | None:
-        """What is added to the layer's bias while it is INT8; None where it cannot be corrected."""
+        """What is added to the bias of the layer while it is INT8; None where the bias cannot be corrected."""
         tuned = self._tuned(op.activation)
         return (self.corrections if tuned is None or tuned.range is None else tuned.corrections).get(op.node)
 
     def tuned_weight(self, op: QuantizableOp, shape: tuple[int, ...]) -> npt.NDArray[np.int8] | None:
-        """The fine-tuned INT8 weight of that shape; None where the nearest values are taken."""
+        """The fine-tuned INT8 weight in that shape; None where the nearest levels are used."""
         tuned = self._tuned(op.activation)
         text = tuned.weights.get(op.node) if tuned is not None else None
         return None if text is None else np.frombuffer(base64.b64decode(text), np.int8).reshape(shape)
@@ -135,12 +160,12 @@ class Calibration:
         return tuple(decision.node for decision in self.decisions if decision.int8)
 
     def keep_float(self, nodes: Collection[str], reason: str) -> Calibration:
-        """The same calibration with these INT8 layers switched to float; raises UsageError for any other name."""
-        strange = tuple(sorted(set(nodes) - set(self.int8_nodes)))
-        if strange:
+        """The same calibration with these INT8 layers kept float; raises UsageError for any other name."""
+        unknown = tuple(sorted(set(nodes) - set(self.int8_nodes)))
+        if unknown:
             raise UsageError(
-                f"cannot switch layers to float: no INT8 layer is named {' or '.join(strange)}",
-                found=strange,
+                f"cannot keep layers float: no INT8 layer is named {' or '.join(unknown)}",
+                found=unknown,
                 wanted=self.int8_nodes,
                 remedy="choose from the calibration's int8_nodes",
             )

@@ -1,4 +1,4 @@
-"""Runs the float graph over calibration patches and searches the range of every layer's input."""
+"""Runs the float graph on the calibration patches and searches the INT8 range of every layer's input."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.graph import sized_view
 from sr_edge.calibration.observers import Observer
+from sr_edge.calibration.patch import Batch, Float32Array, StepProgress
 from sr_edge.calibration.search import LayerSamples, RangeSearchResult, TensorStatistics, search_range
 from sr_edge.calibration.unsigned import may_be_unsigned
-from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph, StepProgress, require_batches
+from sr_edge.calibration.watched import Feeds, InstrumentedGraph, require_batches
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph import view_graph
 
 OBSERVED_BYTES = 256 << 20
-"""Observed tensors are outputs of the graph and live at once, beside the samples; more is split over several passes."""
+"""Memory for the tensors that are observed in one pass, and their samples; further tensors take further passes."""
 
 SAMPLES = 1024
-"""Output positions of each layer, over all patches, on which candidates are compared."""
+"""The number of output positions of each layer, over all patches, on which the candidates are compared."""
 
 _UNKNOWN_BYTES = 16 << 20
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def collect_ranges(
@@ -39,15 +37,23 @@ def collect_ranges(
     progress: StepProgress | None = None,
     observed_bytes: int = OBSERVED_BYTES,
 ) -> Iterator[dict[str, RangeSearchResult]]:
-    """What the search finds for the input tensor of each layer, over all batches, pass by pass.
+    """Searches the range of each layer's input over all batches; yields the results pass by pass.
 
-    In a graph with controls the extremes of those count too. Channels that every reader multiplies by zero do not
-    count: whatever INT8 makes of them is multiplied by zero again. Static twins of LayerNorm pass the mean on as such a
-    channel, of any size. A tensor's result does not depend on which others are searched, so `observed_bytes`, which
-    limits how many are observed in one pass, changes only how often the graph runs.
+    A graph with controls runs at the extremes of the controls as well. Channels that all readers multiply by zero are
+    ignored, since their rounding error is multiplied by zero too: static twins of LayerNorm pass the mean on as such a
+    channel, with values of any size. The result for a tensor does not depend on which other tensors are searched, so
+    `observed_bytes` changes only the number of runs.
+
+    Args:
+        model: The float graph.
+        layers: The quantizable layers whose inputs are searched.
+        batches: Calibration patches in the input range of the graph.
+        observer_type: Determines the clip; None tries SHARES of the largest magnitude.
+        progress: Called with (steps done, steps in all).
+        observed_bytes: Memory for the tensors observed in one pass.
 
     Raises:
-        CalibrationError: there is no batch, its shape is not the graph's, or a tensor is not finite.
+        CalibrationError: There are no batches, their shape is not that of the graph, or a tensor is not finite.
     """
     require_batches(model, batches)
     readers: dict[str, list[Layer]] = {}
@@ -67,15 +73,15 @@ def collect_ranges(
             for tensor, values in zip(observed, graph.run(batch, setting), strict=True):
                 tensor.observe(values)
             done = _step(progress, done, total)
-        found = {}
+        results = {}
         for tensor in observed:
-            found[tensor.name] = tensor.search(observer_type)
+            results[tensor.name] = tensor.search(observer_type)
             done = _step(progress, done, total)
-        yield found
+        yield results
 
 
 class _ObservedTensor:
-    """Statistics and samples of one tensor, for each of its readers."""
+    """The statistics of one tensor, and samples of it for each layer that reads it."""
 
     def __init__(self, name: str, readers: Sequence[Layer], samples_per_run: int, is_picture: bool) -> None:
         self.name = name
@@ -96,7 +102,7 @@ class _ObservedTensor:
                 f"the tensor {self.name} is not finite ({lowest.min()} to {highest.max()}) on a calibration patch",
                 found=self.name,
                 wanted="finite values",
-                remedy="check the weights, and that the pictures are in [0, 1]",
+                remedy="check the weights, and that the patches are in [0, 1]",
             )
         self._lowest.append(lowest)
         self._highest.append(highest)
@@ -126,7 +132,7 @@ def passes_over(
     samples: int,
     observed_bytes: int = OBSERVED_BYTES,
 ) -> Iterator[list[str]]:
-    """The tensors in groups of which all values, and `samples` columns for every reader, fit in `observed_bytes`."""
+    """Groups of tensors whose values, with `samples` unfolded samples for every reader, fit in `observed_bytes`."""
     sizes = _tensor_bytes(model, shape)
     group: list[str] = []
     group_bytes = 0
@@ -146,9 +152,9 @@ def _unfolded_bytes(layer: Layer) -> int:
 
 
 def _tensor_bytes(model: onnx.ModelProto, shape: tuple[int, ...]) -> dict[str, int]:
-    found = {}
-    for name, sides in sized_view(model, shape).shapes.items():
-        known = [side for side in sides if isinstance(side, int)]
-        if len(known) == len(sides):
-            found[name] = 4 * math.prod(known)
-    return found
+    sizes = {}
+    for name, dims in sized_view(model, shape).shapes.items():
+        static_dims = [dim for dim in dims if isinstance(dim, int)]
+        if len(static_dims) == len(dims):
+            sizes[name] = 4 * math.prod(static_dims)
+    return sizes

@@ -1,9 +1,9 @@
-"""A weighted layer as a matrix product: columns of its input at sampled output positions, times its weight.
+"""A layer as a matrix product (im2col): its unfolded input at sampled output positions, times its weight.
 
-A convolution's output at one position is the product of the weight with the patch of input under the kernel. So the
-error of a quantized layer is seen on a few thousand sampled patches, without running the layer: `Layer.matrix` and
-`Layer.sample` give both factors for Conv, ConvTranspose, MatMul and Gemm, for any stride, dilation, padding and groups.
-Padding is zero, which INT8 keeps as it is.
+The output of a convolution at one position is the product of its weight with the input values under the kernel, as in
+torch.nn.Unfold. The error of a quantized layer can therefore be measured on a few thousand sampled positions without
+running the layer. `Layer.sample` and `Layer.matrix` give both factors for Conv, ConvTranspose, MatMul and Gemm, with
+any stride, dilation, padding and number of groups. Padding is zero, which INT8 represents exactly.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.biases import bias_of
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.sites import QuantizableOp, find_quantizable_ops
 from sr_edge.export.graph import GraphView, attribute, view_graph
 
-Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
 _OUTSIDE = -1
@@ -26,7 +26,7 @@ _OUTSIDE = -1
 
 @dataclass(frozen=True)
 class Layer:
-    """One site with its weight (as in the file) and what its operator's attributes say."""
+    """One quantizable operator with its weight, as it is in the file, and the attributes of its node."""
 
     op: QuantizableOp
     weight: Float32Array
@@ -44,12 +44,12 @@ class Layer:
 
     @property
     def padding(self) -> tuple[int, ...]:
-        """Rows and columns of zeros: top, left, bottom, right; not for SAME_UPPER and SAME_LOWER."""
+        """Zero padding at the top, left, bottom and right; not for SAME_UPPER and SAME_LOWER."""
         return (0, 0, 0, 0) if self.auto_pad == "VALID" else self.pads
 
     @property
     def channel_axis(self) -> int:
-        """The axis of the input that holds channels."""
+        """The channel axis of the input."""
         return 1 if self.is_spatial else -1
 
     @property
@@ -64,11 +64,11 @@ class Layer:
         return outputs * self.groups if self.op.op_type == "ConvTranspose" else outputs
 
     def weight_per_input(self) -> Float32Array:
-        """The weight with its input channels on the first axis: (input channels, the rest)."""
+        """(input channels, outputs x taps) The weight with its input channels on the first axis."""
         return self.input_major(self.weight).reshape(self.input_channels, -1)
 
     def input_major(self, weight: Float32Array) -> Float32Array:
-        """(groups, channels of a group, outputs of a group, taps) of a weight of this layer's shape."""
+        """(groups, channels per group, outputs per group, taps) A weight of this layer, input channels first."""
         if self.op.op_type == "Conv":
             outputs, inputs = weight.shape[:2]
             by_group: Float32Array = weight.reshape(self.groups, outputs // self.groups, inputs, -1)
@@ -80,12 +80,12 @@ class Layer:
         return matrix[np.newaxis, :, :, np.newaxis]
 
     def matrix(self, weight: Float32Array) -> Float32Array:
-        """(groups, channels x taps of a group, outputs of a group), the right factor of the product."""
+        """(groups, channels x taps per group, outputs per group) The right factor of the matrix product."""
         groups, inputs, outputs, taps = (major := self.input_major(weight)).shape
         return np.ascontiguousarray(major.transpose(0, 1, 3, 2)).reshape(groups, inputs * taps, outputs)
 
     def smoothed(self, weight: Float32Array, smoothing: Float32Array) -> Float32Array:
-        """The weight that undoes a division of the input channels by `smoothing`."""
+        """The weight that compensates for dividing the input channels by `smoothing`."""
         if self.op.op_type == "Conv":
             outputs, inputs = weight.shape[:2]
             per_group = smoothing.reshape(self.groups, 1, inputs)
@@ -97,23 +97,23 @@ class Layer:
         return np.multiply(weight, smoothing.reshape(shape), dtype=np.float32)
 
     def sample(self, values: Float32Array, count: int, generator: np.random.Generator) -> Float32Array:
-        """Columns at `count` random output positions of one input tensor: (groups, count, channels x taps)."""
+        """(groups, count, channels x taps) One unfolded input tensor at `count` random output positions."""
         if not self.is_spatial:
             rows = values.reshape(-1, values.shape[-1])
             return rows[generator.integers(len(rows), size=count)][np.newaxis]
         taps = [self._taps(axis, values.shape[2 + axis], count, generator) for axis in (0, 1)]
         return self._gather(values[0], taps[0], taps[1])
 
-    def _gather(self, planes: Float32Array, rows: IndexArray, columns: IndexArray) -> Float32Array:
-        found = planes[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
-        outside = (rows == _OUTSIDE)[:, :, np.newaxis] | (columns == _OUTSIDE)[:, np.newaxis, :]
-        found[:, outside] = 0.0
-        channels, count = found.shape[:2]
-        by_group = found.reshape(self.groups, channels // self.groups, count, -1).transpose(0, 2, 1, 3)
+    def _gather(self, planes: Float32Array, y: IndexArray, x: IndexArray) -> Float32Array:
+        windows = planes[:, y[:, :, np.newaxis], x[:, np.newaxis, :]]
+        outside = (y == _OUTSIDE)[:, :, np.newaxis] | (x == _OUTSIDE)[:, np.newaxis, :]
+        windows[:, outside] = 0.0
+        channels, count = windows.shape[:2]
+        by_group = windows.reshape(self.groups, channels // self.groups, count, -1).transpose(0, 2, 1, 3)
         return np.ascontiguousarray(by_group).reshape(self.groups, count, -1)
 
     def _taps(self, axis: int, size: int, count: int, generator: np.random.Generator) -> IndexArray:
-        """(count, kernel side): which input each kernel tap of each sampled output reads along one axis."""
+        """(count, kernel size) The input index that each kernel tap of each sampled output reads along one axis."""
         kernel = int(self.weight.shape[2 + axis])
         stride, dilation = self.strides[axis], self.dilations[axis]
         reach = dilation * (kernel - 1) + 1
@@ -121,10 +121,10 @@ class Layer:
         offsets = dilation * np.arange(kernel)
         if self.op.op_type == "Conv":
             outputs = generator.integers(max(1, (size + before + after - reach) // stride + 1), size=count)
-            found = outputs[:, np.newaxis] * stride - before + offsets
-            return np.where((found >= 0) & (found < size), found, _OUTSIDE)
-        side = stride * (size - 1) + self.extra_rows[axis] + reach - before - after
-        outputs = generator.integers(max(1, side), size=count)
+            indices = outputs[:, np.newaxis] * stride - before + offsets
+            return np.where((indices >= 0) & (indices < size), indices, _OUTSIDE)
+        output_size = stride * (size - 1) + self.extra_rows[axis] + reach - before - after
+        outputs = generator.integers(max(1, output_size), size=count)
         steps = outputs[:, np.newaxis] + before - offsets
         hit = (steps % stride == 0) & (steps >= 0) & (steps < size * stride)
         return np.where(hit, steps // stride, _OUTSIDE)
@@ -141,8 +141,8 @@ class Layer:
         return (smaller, larger) if self.auto_pad == "SAME_UPPER" else (larger, smaller)
 
 
-def possible_layers(model: onnx.ModelProto) -> dict[str, Layer]:
-    """Every layer that can be INT8, by the name of its node, in graph order."""
+def quantizable_layers(model: onnx.ModelProto) -> dict[str, Layer]:
+    """The layers that can be INT8, by node name, in graph order."""
     view = view_graph(model)
     at = {node.name: index for index, node in enumerate(view.nodes)}
     ops = [op for op in find_quantizable_ops(model) if not op.obstacle]
@@ -169,5 +169,5 @@ def _layer(view: GraphView, at: int, op: QuantizableOp) -> Layer:
 
 
 def _integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    found = attribute(node, name)
-    return tuple(found.ints) if found is not None else default
+    value = attribute(node, name)
+    return tuple(value.ints) if value is not None else default

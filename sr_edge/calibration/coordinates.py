@@ -1,8 +1,8 @@
-"""Coordinate descent over INT8 weights: the rounding that suits the inputs, not the nearest one.
+"""COMQ: coordinate descent over INT8 weights, which rounds weights so that the output error is small for given inputs.
 
-A layer's squared output error is a quadratic form of its weights. With all weights but one fixed, the best INT8 value
-of that one is known in closed form; sweeps over all of them, every output channel at once, lower the error step by
-step and need no learning rate. Source: A. Zhang et al., "COMQ: A Backpropagation-Free Algorithm for Post-Training
+The squared output error of a layer is a quadratic form of its weights. With all weights but one fixed, the best INT8
+value of that weight has a closed form. Sweeps over all weights, for all output channels at once, lower the error step
+by step without a learning rate. Source: A. Zhang et al., "COMQ: A Backpropagation-Free Algorithm for Post-Training
 Quantization", 2024 (arXiv 2403.07134), here with the scales held fixed.
 """
 
@@ -13,39 +13,48 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.observers import INT8_LEVELS
+from sr_edge.calibration.int8 import INT8_MAX
+from sr_edge.calibration.patch import Float32Array
 
 DAMPING = 0.01
-"""Share of the mean input power that ties every weight to its float value: few samples must not decide alone."""
+"""Ridge, as a share of the mean input power, towards the float weights: prevents overfitting to few samples."""
 
-Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class QuadraticError:
-    """The error of one group of a layer: `gram` (inputs, inputs) and `cross` (inputs, outputs), both damped."""
+    """The quadratic form of one group: `gram` (inputs, inputs) and `cross` (inputs, outputs), both damped."""
 
     gram: Float64Array
     cross: Float64Array
 
     @classmethod
-    def of(cls, inputs: Float32Array, wanted: Float32Array, weight: Float32Array) -> QuadraticError:
-        """From samples of the INT8 input (samples, inputs), the wanted output (samples, outputs), the float weight."""
+    def of(cls, inputs: Float32Array, target: Float32Array, weight: Float32Array) -> QuadraticError:
+        """Builds the quadratic form.
+
+        Args:
+            inputs: (samples, inputs) The dequantized input.
+            target: (samples, outputs) The output of the float layer.
+            weight: (inputs, outputs) The float weight.
+        """
         gram = (inputs.T @ inputs).astype(np.float64)
-        cross = (inputs.T @ wanted).astype(np.float64)
+        cross = (inputs.T @ target).astype(np.float64)
         ridge = DAMPING * max(float(np.trace(gram)) / len(gram), 1e-30)
         return cls(gram + ridge * np.eye(len(gram)), cross + ridge * weight)
 
 
 def coordinate_descent(error: QuadraticError, nearest: Float32Array, scales: Float32Array, steps: int) -> Float32Array:
-    """INT8 weights (inputs, outputs) of less error than `nearest`, in at most `steps` sweeps.
+    """Lowers the error of INT8 weights in at most `steps` sweeps.
 
     Args:
-        error: what to lower.
-        nearest: whole numbers in [-127, 127] to start from.
-        scales: (outputs,) of the weights.
-        steps: sweeps over all weights; it ends sooner where nothing moves any more.
+        error: The quadratic form to minimise.
+        nearest: (inputs, outputs) The nearest levels, integers in [-127, 127], to start from.
+        scales: (outputs,) The scales of the weights.
+        steps: The largest number of sweeps over all weights; the descent ends earlier when no weight changes.
+
+    Returns:
+        (inputs, outputs) The levels.
     """
     levels = nearest.astype(np.float64)
     slope = error.cross - error.gram @ (levels * scales)
@@ -56,13 +65,13 @@ def coordinate_descent(error: QuadraticError, nearest: Float32Array, scales: Flo
 
 
 def _sweep(gram: Float64Array, slope: Float64Array, levels: Float64Array, scales: Float32Array) -> bool:
-    """Moves every input's weights to their best values, in place; says whether any moved."""
-    moved = False
+    """Sets the weights of one input after another to their best levels, in place; returns whether any changed."""
+    changed = False
     for index, row in enumerate(levels):
-        best = np.clip(np.rint(row + slope[index] / (gram[index, index] * scales)), -INT8_LEVELS, INT8_LEVELS)
+        best = np.clip(np.rint(row + slope[index] / (gram[index, index] * scales)), -INT8_MAX, INT8_MAX)
         change = best - row
         if change.any():
             slope -= np.outer(gram[:, index], change * scales)
             levels[index] = best
-            moved = True
-    return moved
+            changed = True
+    return changed

@@ -1,7 +1,8 @@
-"""Folds the division of a tensor's channels into what made the tensor, where that is exact: no operator is added.
+"""Folds the division of a tensor's channels into its producer, where that is exact, so that no operator is added.
 
-A layer's output channels are divided by dividing its weight and bias. Relu, LeakyRelu and PRelu let a positive factor
-through; a constant that is added is divided likewise; a scale that is multiplied (a norm's own gain) takes the factor.
+The output channels of a layer are divided by dividing its weight and bias. A positive factor passes through Relu,
+LeakyRelu and PRelu; a constant that is added is divided as well; a constant that is multiplied, such as the gain of a
+normalisation, is divided instead.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.biases import BIAS_SLOT
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.export.graph import GraphView, attribute
 
-Float32Array = npt.NDArray[np.float32]
-
 Divisors = Mapping[tuple[str, int], Float32Array]
-"""By what to divide the constant in an input slot of a node, shaped to broadcast with it."""
+"""By node name and input slot, the divisor of the constant in that slot, shaped to broadcast with it."""
 
 LAST = -1
 CHANNELS = 1
@@ -27,14 +26,14 @@ CHANNELS = 1
 def fold_division(
     view: GraphView, tensor: str, smoothing: Float32Array, axis: int, readers: Collection[str]
 ) -> Divisors | None:
-    """How to divide the channels of `tensor` in what makes it; None where that would change something else.
+    """The divisors of constants before `tensor` that divide its channels; None where that would change other tensors.
 
     Args:
-        view: of the float graph; every node has its own name.
-        tensor: what is divided.
-        smoothing: (channels,) positive divisors.
-        axis: CHANNELS, or LAST for tensors of tokens.
-        readers: the names of all nodes that want the divided tensor.
+        view: The float graph, in which every node has a unique name.
+        tensor: The tensor to divide.
+        smoothing: (channels,) Positive divisors.
+        axis: The channel axis: CHANNELS, or LAST for tensors of tokens.
+        readers: The names of all nodes that take the divided tensor.
     """
     names = {view.nodes[at].name for at in view.consumers.get(tensor, ())}
     if tensor in view.output_names or not names <= set(readers):
@@ -77,13 +76,13 @@ def _fold_sum(
         constant = view.constants.get(name)
         if constant is None or not _is_per_channel(constant.shape, smoothing.size, axis):
             continue
-        others_above = _fold_before(view, node.input[1 - slot], smoothing, axis)
-        return None if others_above is None else {**others_above, (node.name, slot): smoothing.reshape(_beside(axis))}
+        before = _fold_before(view, node.input[1 - slot], smoothing, axis)
+        return None if before is None else {**before, (node.name, slot): smoothing.reshape(_beside(axis))}
     return None
 
 
 def _divided_slots(view: GraphView, node: onnx.NodeProto, axis: int) -> dict[int, tuple[int, ...]] | None:
-    """The constant inputs that set the scale of the node's output, and the shape of a divisor for each."""
+    """The slots of the constants that scale the output of the node, and the shape of the divisor for each."""
     op_type = node.op_type
     if op_type == "Conv" and axis == CHANNELS and _has_weight(view, node):
         return _with_bias((-1, *[1] * (view.constants[node.input[1]].ndim - 1)))
@@ -112,7 +111,7 @@ def _gain_slot(view: GraphView, node: onnx.NodeProto, axis: int) -> dict[int, tu
 
 
 def _with_bias(weight_shape: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
-    """The bias is divided too, also one that the layer is only given later."""
+    """The slots of weight and bias; the bias is divided even if the layer gets it only by a bias correction."""
     return {1: weight_shape, BIAS_SLOT: (-1,)}
 
 
@@ -126,13 +125,13 @@ def _normalizes_last(node: onnx.NodeProto) -> bool:
 
 
 def _beside(axis: int) -> tuple[int, ...]:
-    """The shape in which a vector of channels broadcasts along `axis`, batch left out."""
+    """The shape in which a vector of channels broadcasts along `axis`, without the batch axis."""
     return (-1, 1, 1) if axis == CHANNELS else (-1,)
 
 
 def _is_per_channel(shape: tuple[int, ...], channels: int, axis: int) -> bool:
-    """Whether a constant of that shape has one value a channel, or one for all."""
-    if all(side == 1 for side in shape):
+    """Whether a constant of that shape has one value per channel or a single value."""
+    if all(dim == 1 for dim in shape):
         return True
-    wanted = (channels, 1, 1) if axis == CHANNELS else (channels,)
-    return tuple(shape[-len(wanted) :]) == wanted and all(side == 1 for side in shape[: -len(wanted)])
+    expected = (channels, 1, 1) if axis == CHANNELS else (channels,)
+    return tuple(shape[-len(expected) :]) == expected and all(dim == 1 for dim in shape[: -len(expected)])

@@ -1,4 +1,4 @@
-"""Loading the float graph: every node under a unique name, and its one picture input."""
+"""Loads the float graph, names its nodes, and finds its picture input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ FIRST_OPSET_PER_CHANNEL = 13
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """The ONNX file with a unique name on every node, constants where they are used, and an opset that has INT8.
+    """Loads an ONNX file for calibration.
+
+    Every node gets a unique name, Identity nodes of constants are bypassed, and the opset is raised to 13, the first
+    one with per-channel quantization.
 
     Raises:
-        CalibrationError: the file is missing, is no ONNX model that onnx can bring to opset 13, or has several outputs.
+        CalibrationError: The file is missing, is no ONNX model that onnx can convert to opset 13, or has several
+            outputs.
     """
     if not path.is_file():
         raise CalibrationError(
@@ -46,12 +50,12 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
-    """INT8 is judged by one picture: what it does to another output nobody would see."""
+    """The loss is measured on one output image, so that losses in other outputs would not be noticed."""
     names = [output.name for output in model.graph.output]
     if len(names) > 1:
         inputs = [value.name for value in model.graph.input]
         raise CalibrationError(
-            f"{path} has {len(names)} outputs ({', '.join(names)}), but INT8 calibration judges exactly one",
+            f"{path} has {len(names)} outputs ({', '.join(names)}), but calibration measures the loss on exactly one",
             found=tuple(names),
             wanted=1,
             remedy="keep only the picture: "
@@ -60,7 +64,7 @@ def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _with_opset_for_int8(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Older exporters wrote opset 9 or 11, which have no scale per channel."""
+    """Older exporters wrote opset 9 or 11, in which quantization has no scale per channel."""
     try:
         return raise_opset(model, FIRST_OPSET_PER_CHANNEL).model
     except ExportError as error:
@@ -78,10 +82,10 @@ def _in_one_line(error: Exception) -> str:
 
 
 def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The graph input that takes the picture: the one of rank 4; the others are scalar controls.
+    """The graph input of rank 4, which takes the picture; all other inputs are scalar controls.
 
     Raises:
-        CalibrationError: not exactly one input has rank 4.
+        CalibrationError: The number of inputs of rank 4 is not one.
     """
     pictures = picture_inputs(model)
     if len(pictures) != 1:
@@ -96,21 +100,25 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
 
 
 def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
-    """The tile that an ONNX file takes; `wanted` says it for a graph of free height and width.
+    """The tile size of an ONNX file.
+
+    Args:
+        path: The ONNX file.
+        wanted: The tile size for a graph of dynamic height and width.
 
     Raises:
-        CalibrationError: unreadable, or the file and `wanted` do not fit.
+        CalibrationError: The file cannot be read, its size is not `wanted`, or it is dynamic and `wanted` is None.
     """
-    found = _sides(path)
-    if found is not None:
-        if wanted not in (None, found):
+    static_size = _static_size(path)
+    if static_size is not None:
+        if wanted not in (None, static_size):
             raise CalibrationError(
-                f"{path} takes tiles of {found}, not {wanted}",
+                f"{path} takes tiles of {static_size}, not {wanted}",
                 found=wanted,
-                wanted=found,
-                remedy=f"leave out the tile size, or pass {found}",
+                wanted=static_size,
+                remedy=f"leave out the tile size, or pass {static_size}",
             )
-        return found
+        return static_size
     if wanted is None:
         raise CalibrationError(
             f"{path} takes any height and width, so the size of the patches has to be given",
@@ -121,11 +129,11 @@ def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
 
 
 def is_dynamic(path: Path) -> bool:
-    """Whether an ONNX file takes any height and width; raises CalibrationError if it is unreadable."""
-    return _sides(path) is None
+    """Whether an ONNX file takes any height and width; raises CalibrationError if it cannot be read."""
+    return _static_size(path) is None
 
 
-def _sides(path: Path) -> TileSpec | None:
+def _static_size(path: Path) -> TileSpec | None:
     picture = picture_input(load_graph(path)).type.tensor_type
     axes = (1, 2) if picture.elem_type == onnx.TensorProto.UINT8 else (2, 3)
     height, width = (picture.shape.dim[axis].dim_value for axis in axes)
@@ -133,26 +141,26 @@ def _sides(path: Path) -> TileSpec | None:
 
 
 def graph_channels(path: Path) -> int:
-    """How many colours an ONNX file takes: 3, or 1 for luma alone.
+    """The number of input channels of an ONNX file: 3 for RGB, or 1 for luma alone.
 
     Raises:
-        CalibrationError: unreadable, or it takes another number.
+        CalibrationError: The file cannot be read, or has another number of channels.
     """
     picture = picture_input(load_graph(path)).type.tensor_type
     axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
-    found = picture.shape.dim[axis].dim_value
-    if found not in (0, 1, 3):
+    channels = picture.shape.dim[axis].dim_value
+    if channels not in (0, 1, 3):
         raise CalibrationError(
-            f"{path} takes pictures with {found} channels, but only RGB (3) and luma (1) are supported",
-            found=found,
+            f"{path} takes pictures with {channels} channels, but only RGB (3) and luma (1) are supported",
+            found=channels,
             wanted=(1, 3),
             remedy="choose a network for RGB or luma",
         )
-    return found or 3
+    return channels or 3
 
 
 def sized_view(model: onnx.ModelProto, shape: tuple[int, ...]) -> GraphView:
-    """The view of a copy of `model` whose picture input has the NCHW `shape`, so that all sizes are known."""
+    """The view of a copy of `model` whose picture input has the NCHW `shape`, so that all shapes can be inferred."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     picture = picture_input(sized).type.tensor_type
@@ -160,6 +168,6 @@ def sized_view(model: onnx.ModelProto, shape: tuple[int, ...]) -> GraphView:
         shape = tuple(shape[axis] for axis in (0, 2, 3, 1))
     for dim, size in zip(picture.shape.dim, shape, strict=True):
         dim.dim_value = size
-    for output in sized.graph.output:  # a size said there for another input would contradict
+    for output in sized.graph.output:  # a declared size that belongs to another input size would be a contradiction
         output.type.tensor_type.ClearField("shape")
     return view_graph(sized)

@@ -1,7 +1,7 @@
-"""A histogram of magnitudes that grows with its data and does not depend on the order in which the data came.
+"""A histogram of magnitudes whose range grows with the data, independently of the order of the data.
 
-The range is always [0, limit) with `limit` a power of two. When a larger value arrives the range doubles and pairs
-of bins merge; both steps are exact, so any split of the same values into arrays gives the same counts.
+The range is [0, limit), where `limit` is a power of two. When a larger value arrives, the range doubles and pairs of
+bins are merged. Both steps are exact, so that any split of the same values into arrays gives the same counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SMALLEST_LIMIT = 2.0**-100
 
 
 class MagnitudeHistogram:
-    """Counts of |x| in `BINS` equal bins. At least half of the bins lie below the largest value seen."""
+    """Counts of |x| in `BINS` equal bins, at least half of which are below the largest value."""
 
     def __init__(self) -> None:
         self.counts: npt.NDArray[np.int64] = np.zeros(BINS, np.int64)
@@ -29,11 +29,11 @@ class MagnitudeHistogram:
 
     @property
     def used_bins(self) -> int:
-        """How many bins, from zero up, reach the largest value."""
+        """The number of bins from zero to the largest value."""
         return min(BINS, int(self.largest / self.bin_width) + 1)
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Counts a float32 array of any shape; the values must be finite."""
+        """Counts the values of a float32 array of any shape; they must be finite."""
         magnitudes = np.abs(values).ravel()
         largest = float(magnitudes.max(initial=0.0))
         self._grow_beyond(largest)

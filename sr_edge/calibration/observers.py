@@ -1,6 +1,7 @@
-"""Observers: each sees a tensor's values as a stream and says at which magnitude INT8 should saturate.
+"""Observers: each takes the values of a tensor array by array and determines the magnitude at which INT8 saturates.
 
-The scale is symmetric: `clip / 127`, zero point 0. Memory is bounded: a running maximum or one histogram per tensor.
+Quantization is symmetric: the scale is `clip / 127`, the zero point 0. Memory is bounded by a running maximum or one
+histogram per tensor.
 """
 
 from __future__ import annotations
@@ -11,31 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.calibration.histogram import MagnitudeHistogram
+from sr_edge.calibration.int8 import INT8_MAX
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import UnknownNameError
-
-INT8_LEVELS = 127
-SIGNED_LEAST = -128
-UNSIGNED_LEVELS = 255
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Observer(Protocol):
-    """Finds the clip, the magnitude that becomes 127, from values that come array by array."""
+    """Determines the clip, which is the magnitude of level 127, from values that arrive array by array."""
 
     name: ClassVar[str]
 
     def observe(self, values: Float32Array) -> None:
-        """Takes note of finite values of any shape; keeps no reference to them."""
+        """Adds finite values of any shape to the statistics; keeps no reference to them."""
         ...
 
     def clip(self) -> float:
-        """The magnitude to saturate at; 0.0 if nothing but zeros was seen."""
+        """The magnitude at which INT8 saturates; 0.0 if all values were zero."""
         ...
 
 
 class MinMaxObserver:
-    """Clips nothing: the largest magnitude seen."""
+    """The largest magnitude, so that nothing is clipped."""
 
     name: ClassVar[str] = "min-max"
 
@@ -50,7 +47,7 @@ class MinMaxObserver:
 
 
 class PercentileObserver:
-    """Clips the largest 0.01 % of the magnitudes, interpolating inside the histogram's bin."""
+    """Clips the largest 0.01 % of the magnitudes, with interpolation within a bin of the histogram."""
 
     name: ClassVar[str] = "percentile"
     share: ClassVar[float] = 0.9999
@@ -64,18 +61,18 @@ class PercentileObserver:
     def clip(self) -> float:
         counts, width = self._histogram.counts, self._histogram.bin_width
         cumulative = np.cumsum(counts)
-        wanted = self.share * cumulative[-1]
-        index = int(np.searchsorted(cumulative, wanted))
-        inside = 1.0 - (cumulative[index] - wanted) / max(1, int(counts[index]))
+        rank = self.share * cumulative[-1]
+        index = int(np.searchsorted(cumulative, rank))
+        inside = 1.0 - (cumulative[index] - rank) / max(1, int(counts[index]))
         return min(self._histogram.largest, float((index + inside) * width))
 
 
 class EntropyObserver:
-    """Clips where the 128-level distribution loses least information about the original one.
+    """Clips where a distribution of 128 levels loses the least information about the original one.
 
-    Minimises the Kullback-Leibler divergence between the clipped histogram (its tail added to the last bin) and the
-    same histogram merged into 128 levels and spread again over the bins that were not empty. Exact zeros, which INT8
-    keeps as they are, are left out: behind a ReLU their spike would look like lost information at every clip but the
+    Minimises the Kullback-Leibler divergence between the clipped histogram, with its tail added to the last bin, and
+    the same histogram merged into 128 levels and spread over the bins that were not empty. Exact zeros, which INT8
+    represents exactly, are left out: behind a ReLU their peak would look like lost information at every clip but the
     smallest. Source: S. Migacz, "8-bit inference with TensorRT", GTC 2017.
     """
 
@@ -90,14 +87,14 @@ class EntropyObserver:
 
     def clip(self) -> float:
         used = self._histogram.used_bins
-        candidates = [*range(INT8_LEVELS + 1, used, self.step_bins), used]
+        candidates = [*range(INT8_MAX + 1, used, self.step_bins), used]
         counts = self._histogram.counts.astype(np.float64)
         best = min(candidates, key=lambda bins: _divergence(counts[:bins], counts[bins:].sum()))
         return min(self._histogram.largest, float(best * self._histogram.bin_width))
 
 
 class MseObserver:
-    """Clips where rounding error plus saturation error, in mean square, is least."""
+    """Clips where the mean squared error of rounding and saturation together is smallest."""
 
     name: ClassVar[str] = "mse"
     fractions: ClassVar[npt.NDArray[np.float64]] = 2.0 ** (-np.arange(81) / 16)
@@ -120,7 +117,7 @@ def _divergence(kept: npt.NDArray[np.float64], tail: float) -> float:
     reference = kept.copy()
     reference[-1] += tail
     occupied = kept > 0
-    level = np.arange(kept.size) * (INT8_LEVELS + 1) // kept.size
+    level = np.arange(kept.size) * (INT8_MAX + 1) // kept.size
     sums = np.bincount(level, weights=kept)
     shares = np.maximum(np.bincount(level, weights=occupied), 1)
     spread = np.where(occupied, (sums / shares)[level], 0.0)
@@ -133,8 +130,8 @@ def _divergence(kept: npt.NDArray[np.float64], tail: float) -> float:
 def _squared_error(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], clip: float) -> float:
     if clip == 0.0:
         return 0.0
-    scale = clip / INT8_LEVELS
-    rounded = np.minimum(np.rint(centres / scale), INT8_LEVELS) * scale
+    scale = clip / INT8_MAX
+    rounded = np.minimum(np.rint(centres / scale), INT8_MAX) * scale
     return float(np.sum(counts * (centres - rounded) ** 2))
 
 
@@ -142,7 +139,7 @@ OBSERVERS: tuple[type[Observer], ...] = (MinMaxObserver, PercentileObserver, Ent
 
 
 def observer_named(name: str) -> type[Observer]:
-    """The observer type of that name; raises UnknownNameError for a name that is not in OBSERVERS."""
+    """The observer type with that name; raises UnknownNameError for a name that is not in OBSERVERS."""
     for observer in OBSERVERS:
         if observer.name == name:
             return observer

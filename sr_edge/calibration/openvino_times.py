@@ -1,11 +1,12 @@
-"""Milliseconds that INT8 saves in each layer, measured in OpenVINO on whole graphs.
+"""Times in OpenVINO how many milliseconds INT8 saves in each layer, on whole graphs.
 
-A kernel's own counter does not tell: INT8 in one layer costs reorders and quantizing kernels around others, and a layer
-that wins alone can lose among others. So layers that play one role (the same name but for its numbers, the same
-weight) are taken out of INT8 together, and the whole graph tells what that changes. Graphs compared run in turn, so
-that what else the machine does falls on both, and the median of the rounds' ratios counts.
+The profiling counter of a kernel is no measure: INT8 in one layer requires reorders and quantizing kernels around
+    others, and a layer that is faster alone can be slower among others. Layers of one role (the same operator, weight
+    shape and name without its numbers) are therefore taken out of INT8 together, and the whole graph is timed. Graphs
+    that are compared run in turn, so that the load of the machine affects all of them, and the median of the ratios of
+    all rounds is used.
 
-The functions of this module make it a `Timer`.
+The functions of this module implement the protocol `Timer`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,38 +22,39 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import Layer, possible_layers
-from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.columns import Layer, quantizable_layers
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings, counted_savings
-from sr_edge.calibration.watched import Batch, Feeds
+from sr_edge.calibration.watched import Feeds
+from sr_edge.calibration.whole_graphs import with_int8
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes import availability, describe_machine
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import Precision
 
 Role = tuple[str, ...]
-"""The names of layers that are timed together."""
+"""The node names of layers that are timed together."""
 
 WARM_UP = 2
 ROUNDS = (8, 40)
-"""Least and most; in between as many as give each graph SLICE_MS, since short graphs are timed less surely."""
+"""The smallest and the largest number of rounds; in between, as many as give each graph SLICE_MS."""
 
 SLICE_MS = 1000.0
 
-MOST_ROLES = 12
-"""The smallest roles beyond are timed as one: each takes a graph to compile."""
+MAX_ROLES = 12
+"""The smallest further roles are timed as one, because every role requires a graph to be compiled."""
 
 ROLES_AT_ONCE = 3
-"""Timed in turn with one run of the whole: more would save time and take the memory of as many graphs."""
+"""The number of roles timed in turn with the whole graph; more would save time but need more memory."""
 
 COMPILED_AT_ONCE = 2
-"""Compiling keeps little more than one core busy."""
+"""Compiling a graph uses little more than one core."""
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
 
 class TimedGraph:
-    """A graph compiled by OpenVINO's CPU plugin."""
+    """A graph compiled by the CPU plugin of OpenVINO."""
 
     def __init__(
         self, model: onnx.ModelProto, feeds: Feeds, batch: Batch, float_precision: Precision, threads: int | None
@@ -70,13 +72,13 @@ class TimedGraph:
         self._request = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def run(self) -> float:
-        """Milliseconds of one run."""
+        """Runs the graph once; returns the milliseconds."""
         started = time.perf_counter()
         self._request.infer(self._inputs)
         return 1e3 * (time.perf_counter() - started)
 
     def output(self, batch: Batch, setting: Controls | None = None) -> np.ndarray[Any, Any]:
-        """The first output for a patch of the same size."""
+        """The first output for a patch of the same size and control values."""
         self._request.infer(self._feeds.of(batch, setting))
         return np.array(self._request.get_output_tensor(0).data)
 
@@ -88,13 +90,13 @@ def measure_savings(
     float_precision: Precision,
     threads: int | None = None,
 ) -> Timings:
-    """Times the float graph, the one with all the calibration's INT8 layers, and that without one role after the other.
+    """Times the float graph, the graph with all INT8 layers, and that graph without one role after another.
 
-    What a role saves is shared among its layers by their multiply-accumulates, and all gains are scaled so that the
-    layers together save what the whole graph does.
+    The time that a role saves is distributed over its layers by their multiply-accumulate operations, and all gains are
+    scaled so that their sum is what the whole graph saves.
 
     Raises:
-        UsageError: the rest is not one that OpenVINO computes.
+        UsageError: OpenVINO does not compute in `float_precision`.
     """
     if float_precision not in _HINTS:
         raise UsageError(
@@ -109,47 +111,39 @@ def measure_savings(
     def without(role: Role) -> onnx.ModelProto:
         return with_int8(model, calibration, set(names) - set(role))
 
-    layers = possible_layers(model)
+    layers = quantizable_layers(model)
     macs = counted_savings(model, {name: layers[name] for name in names}, batch.shape).saved
-    everything, in_float = compiled([with_int8(model, calibration, names), model], batch, float_precision, threads)
-    int8_ms, float_ms = (statistics.median(samples) for samples in run_interleaved([everything, in_float]))
+    with_all_int8, in_float = compiled([with_int8(model, calibration, names), model], batch, float_precision, threads)
+    int8_ms, float_ms = (statistics.median(samples) for samples in run_interleaved([with_all_int8, in_float]))
     del in_float
     saved: dict[str, float] = {}
-    for some in _parts(roles({name: layers[name] for name in names}, macs)):
+    for group in _groups(roles({name: layers[name] for name in names}, macs)):
         with_all, *with_less = run_interleaved(
-            [everything, *compiled(map(without, some), batch, float_precision, threads)]
+            [with_all_int8, *compiled(map(without, group), batch, float_precision, threads)]
         )
-        for role, samples in zip(some, with_less, strict=True):
-            ratio = statistics.median(b / a for a, b in zip(with_all, samples, strict=True))
+        for role, samples in zip(group, with_less, strict=True):
+            ratio = statistics.median(less / full for full, less in zip(with_all, samples, strict=True))
             total = sum(macs[name] for name in role)
             saved |= {name: (ratio - 1.0) * int8_ms * macs[name] / total for name in role}
-    return Timings(adding_up(saved, float_ms - int8_ms), "openvino", float_precision, float_ms, int8_ms)
+    return Timings(scaled_to_total(saved, float_ms - int8_ms), "openvino", float_precision, float_ms, int8_ms)
 
 
 def roles(layers: Mapping[str, Layer], macs: Mapping[str, float]) -> list[Role]:
-    """Layers alike by operator, weight and name without its numbers, most work first; at most MOST_ROLES of them."""
-    found: dict[object, list[str]] = {}
+    """Groups layers by operator, weight shape and name without numbers, most work first, in at most MAX_ROLES roles."""
+    names_of: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        alike = (layer.op.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
-        found.setdefault(alike, []).append(name)
-    by_work = sorted(found.values(), key=lambda role: sum(macs[name] for name in role), reverse=True)
-    apart, remaining = by_work[: MOST_ROLES - 1], by_work[MOST_ROLES - 1 :]
+        key = (layer.op.op_type, layer.weight.shape, layer.groups, re.sub(r"\d+", "", name))
+        names_of.setdefault(key, []).append(name)
+    by_work = sorted(names_of.values(), key=lambda role: sum(macs[name] for name in role), reverse=True)
+    apart, remaining = by_work[: MAX_ROLES - 1], by_work[MAX_ROLES - 1 :]
     together = [name for role in remaining for name in role]
     return [tuple(role) for role in (*apart, together) if role]
-
-
-def with_int8(model: onnx.ModelProto, calibration: Calibration, int8: Collection[str]) -> onnx.ModelProto:
-    """The graph with these of the calibration's layers in INT8; the float one where there are none."""
-    if not int8:
-        return model
-    kept = calibration.keep_float(set(calibration.int8_nodes) - set(int8), "left out to be timed")
-    return insert_qdq(model, kept, ActivationType.UINT8).model
 
 
 def measure_ms(
     graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
 ) -> list[float]:
-    """Median milliseconds of each graph on one tile, run in turn."""
+    """The median milliseconds of each graph on one tile; the graphs run in turn."""
     return [
         statistics.median(samples) for samples in run_interleaved(compiled(graphs, batch, float_precision, threads))
     ]
@@ -158,55 +152,27 @@ def measure_ms(
 def compiled(
     graphs: Iterable[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
 ) -> list[TimedGraph]:
-    """All of them before one runs: what is timed has the machine for itself."""
+    """Compiles all graphs before any of them runs, so that nothing is compiled while a graph is timed."""
     with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
         return list(pool.map(lambda graph: TimedGraph(graph, Feeds(graph), batch, float_precision, threads), graphs))
-
-
-class GraphTimes:
-    """Milliseconds of one tile with any of the calibration's layers in INT8, each set measured once.
-
-    Every graph runs in turn with the float one, and its share of that one's time counts: what the machine does at that
-    moment falls on both. `measure_ms` gives the milliseconds of graphs that are run in turn.
-    """
-
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        calibration: Calibration,
-        measure_ms: Callable[[Sequence[onnx.ModelProto]], list[float]],
-        float_ms: float,
-    ) -> None:
-        self._model = model
-        self._calibration = calibration
-        self._measure_ms = measure_ms
-        self._known: dict[frozenset[str], float] = {frozenset(): float_ms}
-
-    def ms(self, int8: Collection[str]) -> float:
-        key = frozenset(int8)
-        if key not in self._known:
-            graphs = [self._model, with_int8(self._model, self._calibration, key)]
-            now_float_ms, now_ms = self._measure_ms(graphs)
-            self._known[key] = self._known[frozenset()] * now_ms / now_float_ms
-        return self._known[key]
 
 
 def output_of(
     model: onnx.ModelProto, batch: Batch, float_precision: Precision, threads: int | None
 ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
-    """What the compiled graph gives first, for patches of the batch's size."""
+    """Compiles the graph and returns a function that gives its first output for patches of the size of `batch`."""
     return TimedGraph(model, Feeds(model), batch, float_precision, threads).output
 
 
 def conditions(threads: int | None) -> str:
-    """What times hold for beside the graph and its tile: the versions of runtime and CPU, and the threads."""
+    """The conditions that times are valid for: the version of the runtime, the CPU, and the threads."""
     machine, version = describe_machine(), availability("openvino").version
     used = "any number of" if threads is None else threads
     return f"openvino {version} on {machine.cpu}, {used} threads on {machine.usable_cores} cores"
 
 
 def run_interleaved(graphs: Sequence[TimedGraph]) -> list[list[float]]:
-    """Milliseconds of every graph in every round."""
+    """Runs all graphs in turn, round after round; returns the milliseconds of each graph in every round."""
     for _ in range(WARM_UP):
         one_round_ms = sum(graph.run() for graph in graphs)
     least, most = ROUNDS
@@ -215,14 +181,14 @@ def run_interleaved(graphs: Sequence[TimedGraph]) -> list[list[float]]:
     return [list(samples) for samples in zip(*rounds, strict=True)]
 
 
-def _parts(found: Sequence[Role]) -> Iterator[Sequence[Role]]:
-    return (found[start : start + ROLES_AT_ONCE] for start in range(0, len(found), ROLES_AT_ONCE))
+def _groups(roles: Sequence[Role]) -> Iterator[Sequence[Role]]:
+    return (roles[start : start + ROLES_AT_ONCE] for start in range(0, len(roles), ROLES_AT_ONCE))
 
 
-def adding_up(saved: dict[str, float], total_ms: float) -> dict[str, float]:
-    """Scales what is gained; where more is lost than gained, everything stays as measured."""
+def scaled_to_total(saved: dict[str, float], total_ms: float) -> dict[str, float]:
+    """Scales the gains so that all values add up to `total_ms`; unchanged if the losses are larger than the gains."""
     gained = sum(value for value in saved.values() if value > 0.0)
-    wanted = total_ms - sum(value for value in saved.values() if value <= 0.0)
-    if gained <= 0.0 or wanted <= 0.0:
+    target = total_ms - sum(value for value in saved.values() if value <= 0.0)
+    if gained <= 0.0 or target <= 0.0:
         return saved
-    return {name: value * wanted / gained if value > 0.0 else value for name, value in saved.items()}
+    return {name: value * target / gained if value > 0.0 else value for name, value in saved.items()}

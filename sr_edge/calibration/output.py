@@ -1,4 +1,4 @@
-"""Files that calibration writes."""
+"""Writes the files of a calibration."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sr_edge.whole_file import whole_file
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Writes `path` whole or not at all.
+    """Writes `path` completely or not at all.
 
     Raises:
-        CalibrationError: the folder is missing or not writable, or the disk is full.
+        CalibrationError: The folder is missing or not writable, or the disk is full.
     """
     try:
         with whole_file(path) as unfinished:

@@ -1,4 +1,4 @@
-"""The curve of decibels against milliseconds, as JSON and as a picture."""
+"""The curve of loss in decibels against time, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 
 from sr_edge.bundle.plain import json_text
 from sr_edge.calibration.account import CalibrationReport
-from sr_edge.calibration.gate import Point
+from sr_edge.calibration.gate import CurvePoint
 from sr_edge.calibration.output import write_output
 
 
 def curve_document(report: CalibrationReport) -> dict[str, Any]:
-    """The curve and what its axes are, as plain data."""
+    """The curve and the meaning of its axes, as plain data."""
     timings = report.calibration.timings
     return {
-        "cost": "milliseconds of one tile" if timings and timings.is_measured else "MMAC that stay in float",
+        "cost": "milliseconds for one tile" if timings and timings.is_measured else "MMAC of the float layers",
         "unit": timings.unit if timings else "",
         "runtime": timings.runtime if timings else "",
         "float_precision": timings.float_precision if timings else "",
         "drop_db": report.metric,
         "max_drop_db": report.budget.max_drop_db,
         "chosen": _chosen(report),
-        "points": report.choice.curve,
+        "points": report.selection.curve,
         "measured": report.latency,
     }
 
 
 def write_curve(report: CalibrationReport, json_path: Path, png_path: Path) -> tuple[Path, ...]:
-    """Writes both files and returns those written: no picture without matplotlib.
+    """Writes both files, but no picture without matplotlib; returns the files that were written.
 
     Raises:
-        CalibrationError: a file cannot be written.
+        CalibrationError: A file cannot be written.
     """
     write_output(json_path, json_text(curve_document(report)).encode())
     try:
@@ -43,16 +43,16 @@ def write_curve(report: CalibrationReport, json_path: Path, png_path: Path) -> t
     return json_path, png_path
 
 
-def _chosen(report: CalibrationReport) -> Point:
+def _chosen(report: CalibrationReport) -> CurvePoint:
     timings = report.calibration.timings
-    cost = timings.cost(report.choice.int8) if timings else 0.0
-    return Point(len(report.choice.int8), report.choice.drop_db, cost)
+    cost = timings.cost(report.selection.int8) if timings else 0.0
+    return CurvePoint(len(report.selection.int8), report.selection.drop_db, cost)
 
 
 def _picture(report: CalibrationReport) -> bytes:
-    from matplotlib.figure import Figure  # without pyplot: no window system, no state
+    from matplotlib.figure import Figure  # pyplot would keep state and may need a window system
 
-    document, points, chosen = curve_document(report), report.choice.curve, _chosen(report)
+    document, points, chosen = curve_document(report), report.selection.curve, _chosen(report)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     best = _undominated(points)
@@ -76,9 +76,9 @@ def _picture(report: CalibrationReport) -> bytes:
     return file.getvalue()
 
 
-def _undominated(points: tuple[Point, ...]) -> list[Point]:
-    """From fastest to slowest, those that no faster one beats in decibels."""
-    best: list[Point] = []
+def _undominated(points: tuple[CurvePoint, ...]) -> list[CurvePoint]:
+    """The points, from fastest to slowest, with a smaller loss than all faster ones."""
+    best: list[CurvePoint] = []
     for point in points:
         if not best or point.drop_db < best[-1].drop_db:
             best.append(point)

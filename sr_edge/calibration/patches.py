@@ -1,4 +1,4 @@
-"""Calibration patches: varied pieces of low-resolution pictures or of a video, all of the graph's tile size."""
+"""Cuts patches of the tile size from low-resolution pictures or a video, to calibrate on and to measure the loss on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.quality import HeldOut
-from sr_edge.calibration.seen_pictures import SeenPictures
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.patch import Batch, HeldOut
+from sr_edge.calibration.seen_pictures import PictureChecks
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture
@@ -25,41 +24,41 @@ PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WebP")
 VIDEO_FRAMES = 20
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 HELD_OUT_PIXELS = 16 * 64 * 64
-"""How much the held-out patches show together, LEAST_HELD_OUT to MOST_HELD_OUT of them."""
+"""The number of pixels of all held-out patches together, within MIN_HELD_OUT to MAX_HELD_OUT patches."""
 
-LEAST_HELD_OUT = 8
-MOST_HELD_OUT = 64
-PER_TRUTH = 2
-"""So many times as many patches where originals judge: they stand for whole pictures, one by one."""
+MIN_HELD_OUT = 8
+MAX_HELD_OUT = 64
+PER_ORIGINAL = 2
+"""With originals there are this many times as many patches, because they represent every picture by itself."""
 
 HELD_OUT_SEED = 2
-"""Held-out patches are cut at other places than those that calibration sees, and than golden frames."""
+"""Held-out patches are cut at other positions than calibration patches and golden frames."""
 
 
 Warn = Callable[[str], None]
-"""Called with what to warn of in the pictures."""
+"""Called with each warning about the pictures."""
 
 
 def calibration_patches(
     source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = 3, *, warn: Warn | None = None
 ) -> list[Batch]:
-    """Cuts `count` patches at random places, spread evenly over the pictures, randomly mirrored.
+    """Cuts patches at random positions, spread evenly over the pictures and randomly mirrored.
 
     Args:
-        source: a folder of pictures, one picture, or a video; what the network will be given (low resolution).
-        tile: the size of every patch; smaller pictures are padded by reflection.
-        count: how many patches; 40 varied ones are enough for super-resolution networks, 8 are not.
-        seed: of the places and mirrorings; the same seed gives the same patches.
+        source: A folder of pictures, one picture, or a video, in low resolution like the later input of the network.
+        tile: The size of every patch; smaller pictures are padded by reflection.
+        count: The number of patches; 40 varied ones are enough for super-resolution networks, 8 are not.
+        seed: Determines the positions and mirroring; the same seed gives the same patches.
         channels: 3 for RGB, 1 for networks that take luma alone.
-        warn: told of pictures that are damaged, copies, or smaller than the tile. Only with it damaged ones are
-            skipped: others then give their share.
+        warn: Called for pictures that are damaged, duplicates, or smaller than the tile. If it is given, damaged
+            pictures are skipped and replaced by patches of the others; otherwise they raise an error.
 
     Returns:
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
 
     Raises:
-        CalibrationError: nothing usable is there.
-        FrameError: a picture is damaged, and there is no `warn`; the message names it.
+        CalibrationError: There are no pictures that can be used.
+        FrameError: A picture is damaged and `warn` is None; the message names it.
     """
     if count < 1:
         raise CalibrationError(
@@ -80,29 +79,29 @@ def _cut(
     warn: Warn | None,
     between: bool = False,
 ) -> list[Batch]:
-    """Damaged pictures are skipped where somebody is warned of them; the next one, or the last, gives their share."""
+    """Cuts patches; with `warn`, the share of a damaged picture is cut from the next one, or the last."""
     generator = np.random.default_rng(seed)
-    seen = SeenPictures(tile)
+    checks = PictureChecks(tile)
     patches: list[Batch] = []
     frame_hwc: Frame | None = None
-    for index, (read, total) in enumerate(_frames(source, count, between)):
+    for index, (picture, total) in enumerate(_frames(source, count, between)):
         if warn is not None:
-            seen.add(read)
-        if isinstance(read, FrameError):
+            checks.add(picture)
+        if isinstance(picture, FrameError):
             if warn is None:
-                raise read
+                raise picture
             continue
-        frame_hwc = read
+        frame_hwc = picture
         share = (index + 1) * count // total - len(patches)
         patches += _pieces(frame_hwc, tile, share, generator, channels)
     if frame_hwc is None:
         raise CalibrationError(
-            f"none of the pictures in {source} can be read: {'; '.join(seen.warnings())}",
+            f"none of the pictures in {source} can be read: {'; '.join(checks.warnings())}",
             found=source,
             wanted="pictures that can be read",
         )
     patches += _pieces(frame_hwc, tile, count - len(patches), generator, channels)
-    for warning in seen.warnings():
+    for warning in checks.warnings():
         if warn is not None:
             warn(warning)
     return patches
@@ -114,8 +113,8 @@ def _pieces(frame_hwc: Frame, tile: TileSpec, count: int, generator: np.random.G
 
 
 def held_out_count(tile: TileSpec) -> int:
-    """How many patches of that size INT8 is judged by."""
-    return min(MOST_HELD_OUT, max(LEAST_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width)))
+    """The number of held-out patches of that size."""
+    return min(MAX_HELD_OUT, max(MIN_HELD_OUT, HELD_OUT_PIXELS // (tile.height * tile.width)))
 
 
 def held_out_patches(
@@ -127,8 +126,10 @@ def held_out_patches(
     *,
     warn: Warn | None = None,
 ) -> list[HeldOut]:
-    """Patches to judge by, without originals: other places than those of `calibration_patches`, and where a folder has
-    more pictures than patches, or in a video, other pictures too. Warns and raises as that does.
+    """Cuts held-out patches without originals.
+
+    Their positions differ from those of `calibration_patches`. If a folder has more pictures than patches, or from a
+    video, the pictures differ as well. Arguments, warnings and errors are those of `calibration_patches`.
     """
     wanted = count or held_out_count(tile)
     patches = _cut(source, tile, wanted, seed, channels, warn, between=True)
@@ -142,17 +143,17 @@ def held_out_pairs(
     seed: int = HELD_OUT_SEED,
     channels: int = 3,
 ) -> list[HeldOut]:
-    """Patches with their originals, spread evenly over pictures; a picture smaller than the tile is left out.
+    """Cuts held-out patches with their originals, spread evenly over the pictures that are at least as large as a tile.
 
     Args:
-        pairs: name, low-resolution picture, and its original, a whole number of times as large.
-        tile: the size of every low-resolution patch.
-        count: how many patches, at least one a picture; None takes PER_TRUTH times `held_out_count`.
-        seed: of the places.
-        channels: of the graph, 3 or 1.
+        pairs: Name, low-resolution picture, and its original, which is an integer number of times as large.
+        tile: The size of every low-resolution patch.
+        count: The number of patches, at least one per picture; by default PER_ORIGINAL times `held_out_count`.
+        seed: Determines the positions.
+        channels: The number of channels of the graph, 3 or 1.
 
     Raises:
-        CalibrationError: every picture is smaller than the tile.
+        CalibrationError: All pictures are smaller than the tile.
     """
     large = [pair for pair in pairs if pair[1].shape[0] >= tile.height and pair[1].shape[1] >= tile.width]
     if not large:
@@ -165,7 +166,7 @@ def held_out_pairs(
             remedy="pass larger pictures",
         )
     generator = np.random.default_rng(seed)
-    wanted = max(count or PER_TRUTH * held_out_count(tile), len(large))
+    wanted = max(count or PER_ORIGINAL * held_out_count(tile), len(large))
     chosen = [large[index * len(large) // wanted] for index in range(wanted)]
     return [_pair_at_random(pair, tile, generator, channels) for pair in chosen]
 
@@ -178,12 +179,12 @@ def _pair_at_random(
     top = int(generator.integers(lr.shape[0] - tile.height + 1))
     left = int(generator.integers(lr.shape[1] - tile.width + 1))
     patch = lr[top : top + tile.height, left : left + tile.width]
-    truth = hr[scale * top : scale * (top + tile.height), scale * left : scale * (left + tile.width)]
-    return HeldOut(_batch(patch, channels), _batch(truth, channels), name)
+    original = hr[scale * top : scale * (top + tile.height), scale * left : scale * (left + tile.width)]
+    return HeldOut(_batch(patch, channels), _batch(original, channels), name)
 
 
 def _batch(frame_hwc: Frame, channels: int) -> Batch:
-    """A gray graph takes BT.601 luma, black 0 and white 1."""
+    """The frame as a batch in [0, 1]; BT.601 luma in full range for a graph of one channel."""
     batch = batch_from_frame(_rgb(frame_hwc))
     if channels == 3:
         return batch
@@ -195,9 +196,9 @@ def _rgb(frame_hwc: Frame) -> Frame:
 
 
 def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | FrameError, int]]:
-    """RGB frames, or what is wrong with a picture, and how many there will be, at most `count`.
+    """At most `count` RGB frames, or the error of a damaged picture, each with the number of all of them.
 
-    `between` takes those half a step further on.
+    With `between`, the frames are half a step after those without it.
     """
     shift = 0.5 if between else 0.0
     if not source.exists():
@@ -235,7 +236,7 @@ def _evenly_chosen(paths: list[Path], count: int, shift: float) -> list[Path]:
 
 
 def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame, int]]:
-    """Frames at evenly spaced times, each reached from the key frame before it."""
+    """Frames at evenly spaced times, each decoded from the key frame before it."""
     try:
         import av
     except ImportError:
@@ -260,7 +261,7 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
 
 
 def _video_span(path: Path, container: InputContainer) -> tuple[float, float]:
-    """Start and length in seconds."""
+    """The start and the duration of the video in seconds."""
     if not container.streams.video:
         raise CalibrationError(
             f"{path} has no video stream",

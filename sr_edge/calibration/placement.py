@@ -1,8 +1,8 @@
-"""The placement policy: which of the possible sites become INT8, each with its reason.
+"""The placement policy: which of the quantizable operators become INT8, each with the reason.
 
-Trials on super-resolution networks put most of the loss in the first layer (it reads the picture) and the last one
-(it writes it), and little of the time: by these rules alone both stay float unless they are included by name. Where
-the decibels are measured (`calibrate_within`) they are layers like any other, and the gate decides.
+In trials on super-resolution networks most of the loss and little of the time came from the first layer, which reads
+the image, and the last one, which writes it. By these rules alone both stay float unless they are included by name.
+Where the loss is measured (`calibrate_within`), they are treated like all other layers.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from sr_edge.errors import UsageError
 class PlacementPolicy:
     """Glob patterns on node names.
 
-    `include`: empty leaves the choice to the defaults; otherwise exactly the sites that match become INT8, the first
-    and last layer too. `exclude`: these stay float, whatever `include` says. `ends_float`: the first and last layer
-    stay float by default; where decibels are measured, that is not needed.
+    Attributes:
+        include: If empty, the defaults apply; otherwise exactly the matching operators become INT8, also the first and
+            the last one.
+        exclude: The matching operators stay float, even if they match `include`.
+        ends_float: The first and the last layer stay float by default; not needed where the loss is measured.
     """
 
     include: tuple[str, ...] = ()
@@ -33,7 +35,7 @@ class PlacementPolicy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of one site, and why."""
+    """Whether one operator becomes INT8, and why."""
 
     node: str
     op_type: str
@@ -42,10 +44,10 @@ class Decision:
 
 
 def decide(model: onnx.ModelProto, ops: Sequence[QuantizableOp], policy: PlacementPolicy) -> tuple[Decision, ...]:
-    """One decision per site, in graph order.
+    """One decision per operator, in graph order.
 
     Raises:
-        UsageError: a pattern matches no site.
+        UsageError: A pattern matches no operator.
     """
     for pattern in (*policy.include, *policy.exclude):
         _require_match(pattern, ops)
@@ -87,32 +89,34 @@ def _require_match(pattern: str, ops: Sequence[QuantizableOp]) -> None:
 
 
 def _end_layers(model: onnx.ModelProto, ops: Sequence[QuantizableOp]) -> dict[str, str]:
-    """The layers with no other weighted layer before them, or none behind them; values are the reasons."""
-    possible = {op.node: op for op in ops if not op.obstacle}
-    ends = dict.fromkeys(_without_successor(model, possible), "the last layer: it writes the picture")
-    ends.update((name, "the first layer: it reads the picture") for name in _without_predecessor(model, possible))
-    return ends
+    """The layers that have no other quantizable layer before or after them, with the reason to keep them float."""
+    quantizable = {op.node: op for op in ops if not op.obstacle}
+    last, first = _without_successor(model, quantizable), _without_predecessor(model, quantizable)
+    return {
+        **dict.fromkeys(last, "it is the last layer, which writes the image"),
+        **dict.fromkeys(first, "it is the first layer, which reads the image"),
+    }
 
 
-def _without_predecessor(model: onnx.ModelProto, possible: dict[str, QuantizableOp]) -> list[str]:
+def _without_predecessor(model: onnx.ModelProto, quantizable: dict[str, QuantizableOp]) -> list[str]:
     after_a_layer: set[str] = set()
-    found = []
+    names = []
     for node in model.graph.node:
         is_after = not after_a_layer.isdisjoint(node.input)
-        if node.name in possible and not is_after:
-            found.append(node.name)
-        if node.name in possible or is_after:
+        if node.name in quantizable and not is_after:
+            names.append(node.name)
+        if node.name in quantizable or is_after:
             after_a_layer.update(node.output)
-    return found
+    return names
 
 
-def _without_successor(model: onnx.ModelProto, possible: dict[str, QuantizableOp]) -> list[str]:
+def _without_successor(model: onnx.ModelProto, quantizable: dict[str, QuantizableOp]) -> list[str]:
     before_a_layer: set[str] = set()
-    found = []
+    names = []
     for node in reversed(model.graph.node):
         is_before = not before_a_layer.isdisjoint(node.output)
-        if node.name in possible and not is_before:
-            found.append(node.name)
-        if node.name in possible or is_before:
+        if node.name in quantizable and not is_before:
+            names.append(node.name)
+        if node.name in quantizable or is_before:
             before_a_layer.update(node.input)
-    return found
+    return names

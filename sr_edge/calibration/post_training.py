@@ -1,8 +1,7 @@
-"""The two steps to INT8: measure ranges once, then write a graph per spelling and rest precision."""
+"""The two steps to INT8: measure ranges once, then write graphs with any activation type and float precision."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,16 @@ from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration.cache import read_cache, require_same, write_cache
 from sr_edge.calibration.calibration import Calibration, Provenance
 from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.graph import load_graph
 from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
 from sr_edge.calibration.output import write_output
+from sr_edge.calibration.patch import Batch, StepProgress, digest_of
 from sr_edge.calibration.placement import PlacementPolicy, decide
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import SEARCH, RangeSearchResult
 from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.watched import Batch, StepProgress, require_batches
+from sr_edge.calibration.watched import require_batches
 from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
@@ -45,29 +45,30 @@ def calibrate(
     recalibrate: bool = False,
     observed_bytes: int = OBSERVED_BYTES,
 ) -> Calibration:
-    """Finds how every layer of a float graph is best made INT8, and decides by rules which ones become so.
+    """Measures the INT8 ranges of all quantizable layers, and decides by rules which layers become INT8.
 
-    The decibels are not looked at: `calibrate_within` does that.
+    The loss is not measured; see `calibrate_within`.
 
     Args:
-        onnx_path: the float32 graph; float NCHW or uint8 NHWC input.
-        batches: float32 (1, channels, height, width) in [0, 1]; 40 varied patches are enough, 8 are not.
-        method: SEARCH, or an observer's name, see OBSERVERS.
-        include: glob patterns of node names; see PlacementPolicy.
-        exclude: likewise.
-        ends_float: keeps the first and the last layer float, which cost most; False leaves it to the one who judges.
-        progress: called with (steps done, steps in all).
-        cache: JSON file that holds the result, and during the work what is done so far. If it is there, its ranges are
-            used instead of measuring; the decisions are always made anew, so that include and exclude may change.
-        recalibrate: measure even if the cache is there, and replace it.
-        observed_bytes: memory for the tensors that are observed in one pass over the batches.
+        onnx_path: The float32 graph, with float NCHW or uint8 NHWC input.
+        batches: float32 (1, channels, height, width) in [0, 1]. 40 varied patches are enough, 8 are not.
+        method: SEARCH, or the name of one of OBSERVERS.
+        include: Glob patterns of node names; see PlacementPolicy.
+        exclude: Glob patterns of node names; see PlacementPolicy.
+        ends_float: Keeps the first and the last layer float, which usually lose most.
+        progress: Called with (steps done, steps in all).
+        cache: A JSON file that is written with the result, and during the work with the ranges so far. If it exists,
+            its ranges are not measured again; the decisions are always made anew, so that include and exclude may
+            change.
+        recalibrate: Measures all ranges and replaces the cache.
+        observed_bytes: Memory for the tensors that are observed in one pass over the batches.
 
     Raises:
-        CalibrationError: the graph or the batches are unusable, or the cache is damaged or was made from another
+        CalibrationError: The graph or the batches cannot be used, or the cache is damaged or was made from another
             model, other batches or another method.
-        NothingToQuantize: no layer can be INT8.
-        UnknownNameError: no observer has that name.
-        UsageError: a pattern matches no layer, or the cache cannot be written.
+        NothingToQuantize: No layer can be INT8.
+        UnknownNameError: No observer has that name.
+        UsageError: A pattern matches no layer, or the cache cannot be written.
     """
     if cache is not None:
         require_output_file(cache)
@@ -77,22 +78,23 @@ def calibrate(
     decisions = decide(model, find_quantizable_ops(model), policy)
     require_batches(model, batches)
     provenance = Provenance(sha256_of(onnx_path), tuple(map(digest_of, batches)), method)
-    known = _known(cache, provenance, recalibrate)
-    calibration = replace(known or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
-    layers = possible_layers(model)
+    cached = _cached(cache, provenance, recalibrate)
+    calibration = replace(cached or Calibration(provenance, policy, {}, ()), policy=policy, decisions=decisions)
+    layers = quantizable_layers(model)
     missing = [layer for layer in layers.values() if layer.op.activation not in calibration.ranges]
-    for found in collect_ranges(model, missing, batches, observer_type, progress, observed_bytes) if missing else ():
-        calibration = _with_found(calibration, found)
+    passes = collect_ranges(model, missing, batches, observer_type, progress, observed_bytes) if missing else ()
+    for results in passes:
+        calibration = _with_results(calibration, results)
         if cache is not None:
             write_cache(cache, calibration)
-    calibration = _without_silent(calibration, layers)
+    calibration = _without_zero_inputs(calibration, layers)
     if cache is not None:
         write_cache(cache, calibration)
     return calibration
 
 
 def _observer_for(method: str) -> type[Observer] | None:
-    """None for the search, which looks for clips in another way than any observer."""
+    """The observer type of that name; None for the search, which uses no observer."""
     if method == SEARCH:
         return None
     names = [observer.name for observer in OBSERVERS]
@@ -101,7 +103,7 @@ def _observer_for(method: str) -> type[Observer] | None:
     return observer_named(method)
 
 
-def _known(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Calibration | None:
+def _cached(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Calibration | None:
     if cache is None or not cache.exists() or recalibrate:
         return None
     cached = read_cache(cache)
@@ -109,9 +111,9 @@ def _known(cache: Path | None, provenance: Provenance, recalibrate: bool) -> Cal
     return cached
 
 
-def _with_found(calibration: Calibration, found: Mapping[str, RangeSearchResult]) -> Calibration:
-    ranges = {name: entry.range for name, entry in found.items()}
-    corrections = {name: error for entry in found.values() for name, error in entry.corrections.items()}
+def _with_results(calibration: Calibration, results: Mapping[str, RangeSearchResult]) -> Calibration:
+    ranges = {name: entry.range for name, entry in results.items()}
+    corrections = {name: error for entry in results.values() for name, error in entry.corrections.items()}
     return replace(
         calibration,
         ranges={**calibration.ranges, **ranges},
@@ -130,26 +132,26 @@ def quantize_onnx(
     """Writes the INT8 graph of the model that was calibrated.
 
     Args:
-        onnx_path: the float32 file that `calibration` was made from.
-        calibration: from `calibrate` or `read_cache`.
-        out: the file to write, whole or not at all.
-        activation_type: S8 for TensorRT and ONNX Runtime, U8 for OpenVINO; the values are the same.
-        float_precision: precision of everything that is not INT8: FP32, or FP16 with float32 islands.
-        targets: runtimes that must take the graph, of those that read this spelling (`readers_of`).
+        onnx_path: The float32 file that `calibration` was made from.
+        calibration: From `calibrate` or `read_cache`.
+        out: The file to write, completely or not at all.
+        activation_type: INT8 for TensorRT and ONNX Runtime, UINT8 for OpenVINO; the values are the same.
+        float_precision: The precision of all operators that are not INT8: FP32, or FP16 with float32 islands.
+        targets: The runtimes that must take the graph, among those that read the activation type (`readers_of`).
 
     Returns:
         `out`.
 
     Raises:
-        CalibrationError: the calibration belongs to another model file, or the result is not a valid graph.
-        ExportError: a target refuses the graph; nothing is written.
+        CalibrationError: The calibration belongs to another model file, or the result is not a valid graph.
+        ExportError: A target refuses the graph; nothing is written.
     """
-    found, wanted = sha256_of(onnx_path) if onnx_path.is_file() else None, calibration.provenance.model_sha256
-    if found != wanted:
-        instead = f"has {found[:12]}" if found else "is not a file"
+    digest, wanted = sha256_of(onnx_path) if onnx_path.is_file() else None, calibration.provenance.model_sha256
+    if digest != wanted:
+        instead = f"has {digest[:12]}" if digest else "is not a file"
         raise CalibrationError(
             f"the calibration was made for the model with the SHA-256 {wanted[:12]}, but {onnx_path} {instead}",
-            found=found,
+            found=digest,
             wanted=wanted,
             remedy="calibrate this model",
         )
@@ -163,7 +165,7 @@ def quantize_onnx(
 def quantized_model(
     model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType, float_precision: Precision
 ) -> onnx.ModelProto:
-    """As `quantize_onnx`, in memory and without asking whose calibration it is."""
+    """Does the work of `quantize_onnx` in memory, without checking that the calibration belongs to the model."""
     if float_precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
             f"the float layers of an INT8 graph cannot be written in {float_precision}",
@@ -173,9 +175,9 @@ def quantized_model(
         )
     quantized = insert_qdq(model, calibration, activation_type).model
     if float_precision is Precision.FP16:
-        seen = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
-        quantized = to_fp16(quantized, magnitudes=seen).model
-    if quantized is model:  # no layer is INT8; the caller's model must not get our metadata
+        magnitudes = observe_magnitudes(quantized, worst_cases_of(quantized), graph_controls(quantized))
+        quantized = to_fp16(quantized, magnitudes=magnitudes).model
+    if quantized is model:  # no layer is INT8, and the caller's model must not get the metadata
         quantized = onnx.ModelProto()
         quantized.CopyFrom(model)
     _mark_int8(quantized)
@@ -191,26 +193,21 @@ def quantized_model(
 
 
 def _mark_int8(model: onnx.ModelProto) -> None:
-    """Sets the precision in the metadata that our export wrote; a graph from elsewhere has none."""
+    """Sets the precision in the metadata of a graph from `sr-edge export`; other graphs have no metadata."""
     if any(entry.key == METADATA_KEY for entry in model.metadata_props):
         write_metadata(model, replace(read_metadata(model), precision=Precision.INT8))
 
 
-def _without_silent(calibration: Calibration, layers: Mapping[str, Layer]) -> Calibration:
-    """Keeps layers float whose input was zero on every patch: there is nothing to take a scale from."""
-    silent = [n for n in calibration.int8_nodes if calibration.ranges[layers[n].op.activation].clip == 0.0]
-    calibration = calibration.keep_float(silent, "its input was zero on every calibration patch")
+def _without_zero_inputs(calibration: Calibration, layers: Mapping[str, Layer]) -> Calibration:
+    """Keeps layers float whose input was zero on every patch, since no scale can be derived from it."""
+    zero_inputs = [n for n in calibration.int8_nodes if calibration.ranges[layers[n].op.activation].clip == 0.0]
+    calibration = calibration.keep_float(zero_inputs, "its input was zero on every calibration patch")
     if not calibration.int8_nodes:
-        why = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3]) or "the graph has no weighted layer"
+        reasons = "; ".join(f"{d.node}: {d.reason}" for d in calibration.decisions[:3])
         raise NothingToQuantize(
-            f"no layer can be INT8 ({why})",
+            f"no layer can be INT8 ({reasons or 'the graph has no layer with weights'})",
             found={decision.node: decision.reason for decision in calibration.decisions},
             wanted="at least one INT8 layer",
             remedy="change include or exclude, or deploy the model in float",
         )
     return calibration
-
-
-def digest_of(batch: Batch) -> str:
-    """SHA-256 of a patch's shape and samples."""
-    return hashlib.sha256(str(batch.shape).encode() + batch.tobytes()).hexdigest()

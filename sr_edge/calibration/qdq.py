@@ -1,12 +1,14 @@
-"""Writes INT8 into a float graph as QuantizeLinear/DequantizeLinear pairs.
+"""Inserts QuantizeLinear/DequantizeLinear pairs into a float graph.
 
-Activations: one pair per tensor, before the layers that take it; smoothing is folded into what makes the tensor where
-that is exact, and is a Mul before the pair elsewhere. Weights: INT8 initializers with a per-channel DequantizeLinear.
-Biases stay float: TensorRT refuses a dequantized INT32 bias. One set of values has two spellings, signed with zero
-point 0 (TensorRT takes no other) and unsigned with zero point 128 (OpenVINO 2026.4 loses the sign of signed values
-behind a Concat); both saturate at the same magnitudes, [-128, 127] scales. What a Relu makes is unsigned with zero
-point 0 there, which is faster, and the Relu becomes a Clip that saturates at the same 127 scales. A picture's levels
-from 0 to 255 become signed ones by a Sub (see `unsigned`).
+Activations: one pair per tensor, before the layers that read it. Smoothing is folded into the producer of the tensor
+    where that is exact; elsewhere a Mul precedes the pair. Weights: INT8 initializers with a per-channel
+    DequantizeLinear. Biases stay float, because TensorRT rejects a dequantized INT32 bias.
+
+One set of values is written with one of two activation types: INT8 with zero point 0, the only one that TensorRT takes,
+    or UINT8 with zero point 128, because OpenVINO 2026.4 loses the sign of INT8 values behind a Concat. Both saturate
+    at [-128, 127] times the scale. In a UINT8 graph the output of a Relu has zero point 0, which is faster, and a Clip
+    replaces the Relu so that it saturates at 127 times the scale as well. An image with levels from 0 to 255 is made
+    signed by a Sub (see the module `unsigned`).
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sr_edge.calibration.biases import Bias, bias_of
-from sr_edge.calibration.calibration import Calibration, TensorRange
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.columns import Layer, quantizable_layers
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
 from sr_edge.calibration.graph import FIRST_OPSET_PER_CHANNEL
-from sr_edge.calibration.observers import INT8_LEVELS
-from sr_edge.calibration.weights import quantize_weight
+from sr_edge.calibration.int8 import INT8_MAX, quantize_weight
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import CalibrationError
 from sr_edge.export.cleanup import drop_unused_constants, name_nodes
 from sr_edge.export.graph import GraphView, captured_tensors, default_opset, view_graph
@@ -34,16 +36,14 @@ from sr_edge.spec import ActivationType
 
 _ZERO_POINTS = {ActivationType.INT8: np.int8(0), ActivationType.UINT8: np.uint8(128)}
 
-Float32Array = npt.NDArray[np.float32]
-
 
 def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType) -> PassResult:
-    """Quantizes the calibration's INT8 layers; everything else, inputs and outputs included, stays as it is.
+    """Quantizes the INT8 layers of the calibration; inputs, outputs and all other nodes are unchanged.
 
     `model` is not modified. Without INT8 layers nothing is changed.
 
     Raises:
-        CalibrationError: a layer or range of the calibration is not in the graph, the graph is quantized already, or
+        CalibrationError: A layer or range of the calibration is not in the graph, the graph is quantized already, or
             its opset is below 13.
     """
     if not calibration.int8_nodes:
@@ -60,7 +60,7 @@ def insert_qdq(model: onnx.ModelProto, calibration: Calibration, activation_type
 
 
 class _QdqWriter:
-    """Rewrites nodes in graph order; a tensor or weight met before is not quantized again."""
+    """Rewrites the nodes in graph order; a tensor or weight that is used several times is quantized once."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class _QdqWriter:
         yield node
 
     def _plan_smoothing(self) -> None:
-        """What the producers of smoothed tensors are divided by, and which tensors need a Mul of their own."""
+        """Plans the divisors of the producers of smoothed tensors, and finds the tensors that need a Mul instead."""
         readers: dict[str, list[Layer]] = {}
         for layer in self._layers.values():
             readers.setdefault(layer.op.activation, []).append(layer)
         for tensor, layers in readers.items():
-            smoothing = smoothing_of(self._calibration.range_of(tensor))
+            smoothing = self._calibration.range_of(tensor).smoothing_divisors
             if smoothing is None:
                 continue
             axis = CHANNELS if layers[0].is_spatial else LAST
@@ -120,7 +120,7 @@ class _QdqWriter:
                 self._divisors.update(divisors)
 
     def _relus(self) -> frozenset[str]:
-        """What Relus make for INT8 layers and for nobody else."""
+        """The outputs of Relus that only INT8 layers read."""
         tensors = {layer.op.activation for layer in self._layers.values()} - self._unfolded.keys()
         return frozenset(tensor for tensor in tensors - self._view.output_names if self._is_relu_for_int8(tensor))
 
@@ -132,9 +132,9 @@ class _QdqWriter:
         return all(reader.name in self._layers and tensor not in reader.input[1:] for reader in readers)
 
     def _clip(self, relu: onnx.NodeProto) -> onnx.NodeProto:
-        """In place of a Relu: also limited where signed INT8 saturates."""
+        """The Clip that replaces a Relu and also limits its output to where signed INT8 saturates."""
         (tensor,) = relu.output
-        largest = np.float32(INT8_LEVELS) * np.float32(self._calibration.range_of(tensor).scale)
+        largest = np.float32(INT8_MAX) * np.float32(self._calibration.range_of(tensor).scale)
         limits = [self._add(f"{tensor}/int8_least", np.float32(0.0)), self._add(f"{tensor}/int8_largest", largest)]
         return helper.make_node("Clip", [relu.input[0], *limits], [tensor], name=relu.name)
 
@@ -151,8 +151,8 @@ class _QdqWriter:
 
     def _rewrite_constants(self, node: onnx.NodeProto, weight_too: bool) -> None:
         for slot in range(3):
-            key, is_there = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
-            changed = key in self._corrections or key in self._centres or (key in self._divisors and is_there)
+            key, is_present = (node.name, slot), slot < len(node.input) and bool(node.input[slot])
+            changed = key in self._corrections or key in self._centres or (key in self._divisors and is_present)
             if changed and (slot != 1 or weight_too):
                 name = self._add(f"{node.name}/int8_input{slot}", self._changed_constant(node, slot))
                 while len(node.input) <= slot:
@@ -176,17 +176,17 @@ class _QdqWriter:
         if tensor in self._activations:
             return
         self._activations.add(tensor)
-        name, found = _dequantized_name(tensor), self._calibration.range_of(tensor)
-        source, smoothing = tensor, smoothing_of(found)
+        name, tensor_range = _dequantized_name(tensor), self._calibration.range_of(tensor)
+        source, smoothing = tensor, tensor_range.smoothing_divisors
         if tensor in self._unfolded and smoothing is not None:
             source = f"{name}_smoothed"
             shape = (-1, 1, 1) if self._unfolded[tensor] == CHANNELS else (-1,)
             yield _node("Mul", [tensor, self._add(f"{name}_smoothing", (1.0 / smoothing).reshape(shape))], source)
-        if found.is_unsigned:
-            nodes = self._centring(tensor, found.centre, reader.padding)
+        if tensor_range.is_unsigned:
+            nodes = self._centring(tensor, tensor_range.centre, reader.padding)
             source = nodes[-1].output[0]
             yield from nodes
-        scale = self._add(f"{name}_scale", np.float32(found.scale))
+        scale = self._add(f"{name}_scale", np.float32(tensor_range.scale))
         zero = np.uint8(0) if tensor in self._limited else self._zero_point
         zero_point = self._add(f"{name}_zero_point", zero)
         levels = f"{name}_levels"
@@ -194,7 +194,7 @@ class _QdqWriter:
         yield _node("DequantizeLinear", [levels, scale, zero_point], name)
 
     def _centring(self, tensor: str, centre: float, pads: tuple[int, ...]) -> list[onnx.NodeProto]:
-        """Pads an unsigned tensor as its readers would, while zero is still zero, and makes its levels signed."""
+        """Pads an unsigned tensor as its readers would, before the Sub that makes its levels signed moves zero."""
         name, nodes = _dequantized_name(tensor), []
         if any(pads):
             around = self._add(f"{name}_pads", np.array([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64))
@@ -209,7 +209,7 @@ class _QdqWriter:
         key = (op.weight, op.channel_axis, values.tobytes() + scales.tobytes())
         if key in self._weights:
             return self._weights[key], []
-        copies = sum(known[:2] == key[:2] for known in self._weights)
+        copies = sum(other[:2] == key[:2] for other in self._weights)
         name = _dequantized_name(op.weight, op.channel_axis) + (f"_{copies}" if copies else "")
         self._weights[key] = name
         levels = self._add(f"{name}_levels", values)
@@ -218,9 +218,9 @@ class _QdqWriter:
         return name, [_node("DequantizeLinear", [levels, scale, zero_point], name, op.channel_axis)]
 
     def _int8_weight(self, layer: Layer) -> tuple[npt.NDArray[np.int8], Float32Array]:
-        """Levels, and a scale per output channel."""
+        """The INT8 levels, and one scale per output channel."""
         op = layer.op
-        smoothing = smoothing_of(self._calibration.range_of(op.activation))
+        smoothing = self._calibration.range_of(op.activation).smoothing_divisors
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         nearest, scales = quantize_weight(self._divided(weight, op.node, 1), op.channel_axis)
         tuned = self._calibration.tuned_weight(op, weight.shape)
@@ -231,14 +231,9 @@ class _QdqWriter:
         return name
 
 
-def smoothing_of(found: TensorRange) -> Float32Array | None:
-    """(channels,) by what a tensor's channels are divided before INT8; None where it is taken as it is."""
-    return np.asarray(found.smoothing, np.float32) if found.smoothing else None
-
-
 def bias_at(view: GraphView, node: str) -> Bias | None:
-    """The bias of the layer of that name."""
-    return bias_of(view, next(at for at, known in enumerate(view.nodes) if known.name == node))
+    """The bias of the layer with that node name."""
+    return bias_of(view, next(at for at, candidate in enumerate(view.nodes) if candidate.name == node))
 
 
 def _dequantized_name(tensor: str, axis: int | None = None) -> str:
@@ -268,17 +263,17 @@ def _require_opset(model: onnx.ModelProto) -> None:
 
 
 def _layers_to_quantize(model: onnx.ModelProto, calibration: Calibration) -> dict[str, Layer]:
-    possible = possible_layers(model)
+    layers = quantizable_layers(model)
     for name in calibration.int8_nodes:
-        if name not in possible or possible[name].op.activation not in calibration.ranges:
+        if name not in layers or layers[name].op.activation not in calibration.ranges:
             raise CalibrationError(
                 f"the calibration does not fit this graph, in which the layer {name} has no INT8 range or cannot be "
                 "quantized",
                 found=name,
-                wanted=tuple(possible),
+                wanted=tuple(layers),
                 remedy="calibrate this graph again",
             )
-    return {name: possible[name] for name in calibration.int8_nodes}
+    return {name: layers[name] for name in calibration.int8_nodes}
 
 
 def _keep(field: Any, kept: list[Any]) -> None:

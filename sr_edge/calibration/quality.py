@@ -1,65 +1,55 @@
-"""What INT8 costs, on patches that calibration has not seen, compared with the float network's own output.
+"""The loss by INT8, on patches that calibration has not seen, relative to the output of the float network.
 
-The noise that INT8 adds stands for decibels: a network that restores a picture with mean squared error F and gets
-independent noise Q has F + Q, which is `10 log10(1 + Q/F)` decibels less. F is that of the best networks known, so that
-all others lose less than the number says. Noise is not all that can go wrong: detail that the worst patch loses (SSIM
-to the float picture) and a tint (a channel's mean that moves) count as decibels, too, and the largest of the three is
-the cost.
+The noise that INT8 adds is converted to decibels: a network that restores an image with mean squared error F and gets
+independent noise of power Q has the error F + Q, which is a loss of `10 log10(1 + Q/F)` dB. F is that of the best known
+networks, so that all others lose less than the number says. Noise is not the only fault: detail that is lost on the
+worst patch (SSIM to the float output) and a colour shift (the change of a channel's mean) are converted to decibels as
+well, and the largest of the three is the loss.
 
-Originals, where the held-out patches have them, decide nothing: a network trained with adversarial losses is further
-from them than bicubic interpolation is, and noise may bring it nearer. The PSNR of luma against them is shown, as
-papers measure it: pooled over each picture, then the mean over pictures, a border of `scale` pixels left out.
+Originals of the held-out patches do not affect the selection: a network trained with adversarial losses is further from
+them than bicubic interpolation, and noise may even bring it closer. The PSNR of luma to the originals is reported as in
+papers: pooled over each picture, then the mean over pictures, without a border of `scale` pixels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.calibration.patch import Batch, HeldOut
 from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.metrics import cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 
 BEST_KNOWN_DB = {2: 38.5, 3: 35.0, 4: 33.0}
-"""PSNR of luma on Set5 that no published network exceeds by much, by scale."""
+"""By scale, the PSNR of luma on Set5 that no published network exceeds by much."""
 
 OTHER_SCALES_DB = 40.0
-"""Restoration at the same size, and scales that papers do not report."""
+"""For networks that keep the size, and scales that papers do not report."""
 
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
 
 SSIM_PER_DB = 0.2
-"""A loss of 0.01 in SSIM counts as 0.05 dB. White noise of 0.05 dB alone loses less than that."""
+"""A loss of 0.01 in SSIM counts as 0.05 dB, which is more than white noise of 0.05 dB alone loses."""
 
 COLOR_SHIFT_PER_DB = 10.0 / 255.0
-"""A channel's mean that moves by half a level of 8 bits counts as 0.05 dB: a flat area shows it as a tint."""
+"""A change of a channel's mean by half an 8-bit level counts as 0.05 dB; in flat areas it is visible as a tint."""
 
 Plane = npt.NDArray[np.float64]
 
 
 def best_known_db(scale: int) -> float:
-    """The PSNR that a network without originals is taken to have."""
+    """The PSNR that a network of that scale is assumed to have."""
     return BEST_KNOWN_DB.get(scale, OTHER_SCALES_DB)
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """A low-resolution patch to judge by; `original` is its high-resolution truth, `picture` what it was cut from."""
-
-    patch: Batch
-    original: Batch | None = None
-    picture: str = ""
-
-
 class QualityEvaluator:
-    """Runs the held-out patches in float once, then with any set of layers in INT8."""
+    """Runs the network on the held-out patches, in float once and then with any set of layers in INT8."""
 
     def __init__(
         self,
@@ -70,19 +60,22 @@ class QualityEvaluator:
     ) -> None:
         if not held_out:
             raise CalibrationError(
-                "there are no held-out patches to judge INT8 by", found=0, wanted=1, remedy="pass more pictures"
+                "there are no held-out patches to measure the loss of INT8 on",
+                found=0,
+                wanted=1,
+                remedy="pass more pictures",
             )
-        with_truth = [held.original is not None for held in held_out]
-        if any(with_truth) and not all(with_truth):
+        have_original = [held.original is not None for held in held_out]
+        if any(have_original) and not all(have_original):
             raise CalibrationError(
-                f"only {sum(with_truth)} of {len(held_out)} held-out patches have originals",
-                found=sum(with_truth),
+                f"only {sum(have_original)} of {len(held_out)} held-out patches have originals",
+                found=sum(have_original),
                 wanted=(0, len(held_out)),
                 remedy="pass originals for all of them or for none",
             )
         self._graph = graph
         self._input_range = np.float32(input_range)
-        self._has_truth = all(with_truth)
+        self._has_originals = all(have_original)
         self._runs: list[tuple[HeldOut, Controls]] = [*checked_pairs(held_out, controls)]
         self._at_defaults = self._runs[: len(held_out)]
         self._floats = [self._run(held, setting, ()) for held, setting in self._runs]
@@ -93,43 +86,43 @@ class QualityEvaluator:
 
     @property
     def assumed_db(self) -> float:
-        """The PSNR that the network is taken to have."""
+        """The PSNR that the network is assumed to have."""
         return best_known_db(self.scale)
 
     @property
     def metric(self) -> str:
-        """What the decibels are, in words."""
+        """What the loss in decibels is, as a noun phrase."""
         count = len({id(held) for held, _ in self._runs})
         return (
-            f"noise, lost detail or tint, whichever counts most, against the float output on {count} held-out patches, "
-            f"for a picture that the float network restores with {self.assumed_db:g} dB"
+            f"the largest of noise, lost detail and colour shift, relative to the float output on {count} held-out "
+            f"patches, for an image that the float network restores with a PSNR of {self.assumed_db:g} dB"
         )
 
     def noise_power(self, int8: Collection[str], patches: int | None = None) -> float:
-        """Mean squared difference of luma from the float output, white squared; on the first `patches` only."""
+        """The mean squared error of luma to the float output, for an input range of 1, on the first `patches`."""
         runs = list(zip(self._runs, self._floats, strict=True))[:patches]
-        return _mean_power([(self._run(held, setting, int8), wanted) for (held, setting), wanted in runs])
+        return _mean_power([(self._run(held, setting, int8), reference) for (held, setting), reference in runs])
 
     def db_of_noise(self, noise_power: float) -> float:
-        """What noise of that power costs a picture that the float network restores as assumed."""
+        """The loss in dB by noise of that power, for an image that the float network restores at `assumed_db`."""
         return cost_of_noise_db(noise_power, self.assumed_db)
 
     def drop_db(self, int8: Collection[str]) -> float:
-        """What these layers cost together; asked again, it remembers."""
+        """The joint loss of these layers in dB; the results are remembered."""
         key = frozenset(int8)
         if key not in self._drops_db:
             self._drops_db[key] = self._drop_db([self._run(held, setting, key) for held, setting in self._runs])
         return self._drops_db[key]
 
     def drop_db_in(self, run: Callable[[Batch, Controls], Batch]) -> float:
-        """What it costs to run the float network in another way: `run` gives its output for a patch and controls."""
+        """The loss in dB of the outputs of `run`, which takes a patch in the input range and control values."""
         return self._drop_db(
             [run(held.patch * self._input_range, setting) / self._input_range for held, setting in self._runs]
         )
 
     def drop_on_originals_db(self, int8: Collection[str]) -> float | None:
-        """What these layers cost in PSNR of luma against the originals, which decides nothing; None without any."""
-        if not self._has_truth:
+        """The loss of these layers in PSNR of luma to the originals; None if there are no originals."""
+        if not self._has_originals:
             return None
         outputs = [self._run(held, setting, int8) for held, setting in self._at_defaults]
         return self._psnr_db(self._floats[: len(outputs)]) - self._psnr_db(outputs)
@@ -144,49 +137,49 @@ class QualityEvaluator:
     def _psnr_db(self, pictures: Sequence[Batch]) -> float:
         errors: dict[str, list[float]] = {}
         for (held, _), picture in zip(self._at_defaults, pictures, strict=True):
-            assert held.original is not None  # for mypy: __init__ has made sure
+            assert held.original is not None  # for mypy; checked in __init__
             inner = np.s_[self.scale : -self.scale, self.scale : -self.scale]
             difference = (luma(picture) - luma(held.original))[inner]
             errors.setdefault(held.picture, []).append(float(np.mean(np.square(difference))))
-        return float(np.mean([-10.0 * math.log10(max(float(np.mean(found)), 1e-12)) for found in errors.values()]))
+        return float(np.mean([-10.0 * math.log10(max(float(np.mean(each)), 1e-12)) for each in errors.values()]))
 
     def _require_fitting_originals(self) -> None:
         for (held, _), picture in zip(self._runs, self._floats, strict=True):
             if held.original is not None and held.original.shape[2:] != picture.shape[2:]:
                 original_px, output_px = held.original.shape[2:], picture.shape[2:]
                 raise CalibrationError(
-                    f"the original of a held-out patch is {_by(original_px)} pixels, but the output of the network is "
-                    f"{_by(output_px)}",
+                    f"the original of a held-out patch is {_size_text(original_px)} pixels, but the network output is "
+                    f"{_size_text(output_px)}",
                     found=original_px,
                     wanted=output_px,
                     remedy=f"pass originals {self.scale} times the size of the patches",
                 )
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def _size_text(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes))
 
 
 def cost_of_pictures_db(outputs: Sequence[Batch], references: Sequence[Batch], float_db: float) -> float:
-    """What these pictures cost against those of the float network, all float NCHW in [0, 1].
+    """The loss in dB of images relative to those of the float network, all float NCHW in [0, 1].
 
-    The largest of three: their noise in luma, the detail that the worst of them loses, the tint of the worst of them.
+    It is the largest of three: the noise in luma, and the lost detail and the colour shift of the worst image.
     """
     pairs = list(zip(outputs, references, strict=True))
-    kept = [fidelity(picture, exact) for picture, exact in pairs]
-    if not all(math.isfinite(each.color_shift) for each in kept):
+    fidelities = [fidelity(output, reference) for output, reference in pairs]
+    if not all(math.isfinite(each.color_shift) for each in fidelities):
         return math.inf
-    detail_db = (1.0 - min(each.ssim for each in kept)) / SSIM_PER_DB
-    tint_db = max(each.color_shift for each in kept) / COLOR_SHIFT_PER_DB
-    return max(cost_of_noise_db(_mean_power(pairs), float_db), detail_db, tint_db)
+    detail_db = (1.0 - min(each.ssim for each in fidelities)) / SSIM_PER_DB
+    color_shift_db = max(each.color_shift for each in fidelities) / COLOR_SHIFT_PER_DB
+    return max(cost_of_noise_db(_mean_power(pairs), float_db), detail_db, color_shift_db)
 
 
 def _mean_power(pairs: Sequence[tuple[Batch, Batch]]) -> float:
-    """Mean squared difference of luma."""
+    """The mean squared difference of luma over all pairs."""
     return float(np.mean([np.mean(np.square(luma(output) - luma(reference))) for output, reference in pairs]))
 
 
 def luma(batch_nchw: Batch) -> Plane:
-    """(height, width) in [0, 1] of one RGB or gray picture, clipped as a picture file would be."""
+    """(height, width) The luma in [0, 1] of one RGB or gray image, clipped as in an image file."""
     channels = np.clip(batch_nchw[0].astype(np.float64), 0.0, 1.0)
     return np.tensordot(_LUMA, channels, axes=1) if len(channels) == 3 else np.asarray(channels[0])

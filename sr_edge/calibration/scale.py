@@ -1,4 +1,4 @@
-"""By how much a graph enlarges, found by running it."""
+"""The magnification of a graph, measured by running it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.switched import float_picture
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph, float_picture
 from sr_edge.errors import CalibrationError
 from sr_edge.spec import TileSpec
 
@@ -17,7 +16,7 @@ def graph_scale(path: Path, tile: TileSpec, channels: int = 3) -> int:
     """The magnification of an ONNX file.
 
     Raises:
-        CalibrationError: the output is no picture, or not a whole number of times as large.
+        CalibrationError: The output is not an image, or not an integer number of times as large as the input.
     """
     batch = np.zeros((1, channels, tile.height, tile.width), np.float32)
     output = float_picture(InstrumentedGraph(load_graph(path)).run(batch)[0])

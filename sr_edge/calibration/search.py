@@ -1,7 +1,7 @@
-"""Per layer: the smoothing and the clip at which its own output suffers least from INT8, and the bias that repairs it.
+"""Searches, for each layer, the smoothing and the clip with the smallest output error, and corrects the bias for it.
 
-Layers that read the same tensor are searched together, because they share its one QuantizeLinear. Every candidate is
-tried with input and weight as INT8 will have them, on sampled columns of the layer (`unfolded`).
+Layers that read the same tensor are searched together, because they share its QuantizeLinear. Every candidate is
+evaluated with quantized input and weight, on samples of the unfolded (im2col) input of the layer.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from sr_edge.calibration.calibration import TensorRange
 from sr_edge.calibration.columns import Layer
-from sr_edge.calibration.observers import INT8_LEVELS, SIGNED_LEAST, UNSIGNED_LEVELS, Observer
+from sr_edge.calibration.int8 import INT8_MAX, INT8_MIN, UINT8_MAX, int8_weight
+from sr_edge.calibration.observers import Observer
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.smoothing import ALPHAS, smoothing_factors, weight_peaks
 from sr_edge.calibration.unsigned import candidate_input_ranges
-from sr_edge.calibration.weights import int8_weight
 
 SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
-"""Clips that the search tries, as shares of the largest magnitude."""
+"""The clips that the search tries, as shares of the largest magnitude."""
 
 SEARCH = "search"
-"""The method that tries all of SHARES; any other one is the name of an observer, which finds the clip by itself."""
-
-Float32Array = npt.NDArray[np.float32]
+"""The method that tries all of SHARES; every other method is the name of an observer, which determines the clip."""
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """A tensor over the calibration patches: per channel the least and the largest value."""
+    """(channels,) The smallest and the largest values of a tensor over the calibration patches."""
 
     lowest: Float32Array
     highest: Float32Array
@@ -42,7 +40,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class RangeSearchResult:
-    """The range of one tensor, and what to add to the bias of each layer that reads it and can be corrected."""
+    """The range of one tensor, and the bias corrections, by node, of the layers that read it."""
 
     range: TensorRange
     corrections: dict[str, tuple[float, ...]]
@@ -50,7 +48,13 @@ class RangeSearchResult:
 
 @dataclass(frozen=True)
 class LayerSamples:
-    """One layer, columns of its input (groups, samples, channels x taps of a group), and its float output there."""
+    """Samples of one layer.
+
+    Attributes:
+        layer: The layer.
+        unfolded: (groups, samples, channels x taps per group) Its unfolded input at sampled output positions.
+        output: (groups, samples, outputs per group) Its float output there, without bias.
+    """
 
     layer: Layer
     unfolded: Float32Array
@@ -73,7 +77,7 @@ class LayerSamples:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A range with the noise that it makes in all readers, and the mean error in each, per output channel."""
+    """A range, the mean error of each reader per output channel, and the relative noise of all readers together."""
 
     range: TensorRange
     means: tuple[Float32Array, ...]
@@ -87,13 +91,13 @@ def search_range(
     *,
     may_be_unsigned: bool = False,
 ) -> RangeSearchResult:
-    """The best of all smoothings and clips for one tensor.
+    """Finds the smoothing and clip of one tensor with the smallest noise in all layers that read it.
 
     Args:
-        statistics: of the tensor, over all patches.
-        sampled: every layer that reads the tensor, on the same patches.
-        observer_type: finds the clip from the samples; None tries SHARES of the largest magnitude.
-        may_be_unsigned: tries levels from 0 to 255 too; for the picture, see `unsigned`.
+        statistics: The statistics of the tensor over all patches.
+        sampled: Samples of every layer that reads the tensor, from the same patches.
+        observer_type: Determines the clip from the samples; None tries SHARES of the largest magnitude.
+        may_be_unsigned: Tries levels from 0 to 255 as well; for the input image, see the module `unsigned`.
     """
     candidates = [*_candidates(statistics, sampled, observer_type)]
     if may_be_unsigned and statistics.lowest.min() >= 0.0:
@@ -110,22 +114,22 @@ def search_range(
 def _candidates(
     statistics: TensorStatistics, sampled: Sequence[LayerSamples], observer_type: type[Observer] | None
 ) -> Iterator[_Candidate]:
-    read_by = weight_peaks([reader.layer for reader in sampled])
-    heard = read_by > 0.0 if read_by.any() else np.ones(read_by.shape, np.bool_)
+    peaks = weight_peaks([reader.layer for reader in sampled])
+    active = peaks > 0.0 if peaks.any() else np.ones(peaks.shape, np.bool_)
     for alpha in ALPHAS:
-        smoothing = smoothing_factors(statistics.peaks, read_by, alpha)
+        smoothing = smoothing_factors(statistics.peaks, peaks, alpha)
         unfolded = [reader.smoothed_input(smoothing) for reader in sampled]
-        largest = float((statistics.peaks / smoothing)[heard].max())
+        largest = float((statistics.peaks / smoothing)[active].max())
         clips = list(_clips(largest, unfolded, observer_type))
         factors = tuple(float(factor) for factor in smoothing) if alpha else ()
         ranges = [_range(statistics, clip, factors, alpha, observer) for observer, clip in clips]
-        yield from _judged(ranges, sampled, unfolded, smoothing)
+        yield from _evaluated(ranges, sampled, unfolded, smoothing)
 
 
 def _unsigned_candidates(statistics: TensorStatistics, sampled: Sequence[LayerSamples]) -> Iterator[_Candidate]:
-    found = [_range(statistics, input_range) for input_range in candidate_input_ranges(float(statistics.highest.max()))]
-    ranges = [replace(each, observer=f"0 to {each.clip:g}", is_unsigned=True) for each in found]
-    yield from _judged(ranges, sampled, [reader.unfolded for reader in sampled], np.ones_like(statistics.highest))
+    clips = candidate_input_ranges(float(statistics.highest.max()))
+    ranges = [replace(_range(statistics, clip), observer=f"0 to {clip:g}", is_unsigned=True) for clip in clips]
+    yield from _evaluated(ranges, sampled, [reader.unfolded for reader in sampled], np.ones_like(statistics.highest))
 
 
 def _range(
@@ -136,29 +140,29 @@ def _range(
     )
 
 
-def _judged(
+def _evaluated(
     ranges: Sequence[TensorRange],
     sampled: Sequence[LayerSamples],
     unfolded: Sequence[Float32Array],
     smoothing: Float32Array,
 ) -> Iterator[_Candidate]:
-    """Ranges of one smoothing, which `unfolded` are divided by already."""
+    """Evaluates ranges of one smoothing, by which the samples in `unfolded` are already divided."""
     errors = [
         _errors(reader, part, reader.int8_matrix(smoothing), ranges)
         for reader, part in zip(sampled, unfolded, strict=True)
     ]
-    for index, found in enumerate(ranges):
+    for index, tensor_range in enumerate(ranges):
         means = tuple(error[index].mean(axis=1, dtype=np.float64).ravel() for error in errors)
         noise = sum(_relative_noise(reader, error[index]) for reader, error in zip(sampled, errors, strict=True))
-        yield _Candidate(found, means, noise)
+        yield _Candidate(tensor_range, means, noise)
 
 
 def _errors(
     reader: LayerSamples, unfolded: Float32Array, matrix: Float32Array, ranges: Sequence[TensorRange]
 ) -> Float32Array:
-    """(ranges, groups, samples, outputs of a group): all ranges in one product, which is what takes the time."""
+    """(ranges, groups, samples, outputs per group) The errors of all ranges, in one product for speed."""
     groups, samples, _ = unfolded.shape
-    rounded = np.concatenate([int8_values(unfolded, found) for found in ranges], axis=1)
+    rounded = np.concatenate([int8_values(unfolded, each) for each in ranges], axis=1)
     outputs = np.matmul(rounded, matrix).reshape(groups, len(ranges), samples, -1)
     return np.asarray(outputs.transpose(1, 0, 2, 3) - reader.output, np.float32)
 
@@ -175,20 +179,20 @@ def _clips(
     yield observer_type.name, min(largest, observer.clip())
 
 
-def int8_values(unfolded: Float32Array, found: TensorRange) -> Float32Array:
-    """Columns, divided by the smoothing, as INT8 gives them back; nothing but zeros where the clip is zero."""
-    scale = np.float32(found.scale)
+def int8_values(unfolded: Float32Array, tensor_range: TensorRange) -> Float32Array:
+    """Quantizes and dequantizes samples that are divided by the smoothing; all zeros where the clip is zero."""
+    scale = np.float32(tensor_range.scale)
     if scale == 0.0:
         return np.zeros_like(unfolded)
     levels: Float32Array = np.multiply(unfolded, np.float32(1.0) / scale)
     np.rint(levels, out=levels)
-    np.clip(levels, *((0, UNSIGNED_LEVELS) if found.is_unsigned else (SIGNED_LEAST, INT8_LEVELS)), out=levels)
+    np.clip(levels, *((0, UINT8_MAX) if tensor_range.is_unsigned else (INT8_MIN, INT8_MAX)), out=levels)
     levels *= scale
     return levels
 
 
 def _relative_noise(reader: LayerSamples, error: Float32Array) -> float:
-    """Power of the error over that of the output; where a bias can be corrected, the mean error does not count."""
+    """Power of the error relative to the output, without the mean error where a bias correction removes it."""
     power = float(np.mean(np.square(error), dtype=np.float64))
     if reader.layer.is_correctable:
         power -= float(np.mean(np.square(error.mean(axis=1, dtype=np.float64))))

@@ -1,4 +1,4 @@
-"""What the pictures are like that patches are cut from: damaged ones, copies, and those smaller than a patch."""
+"""Checks the pictures that patches are cut from: warns of damaged ones, duplicates, and those smaller than a patch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sr_edge.frames import Frame
 from sr_edge.spec import TileSpec
 
 
-class SeenPictures:
-    """Remembers of each picture, or of what was wrong with it, no more than its warnings need."""
+class PictureChecks:
+    """Collects the size and digest of each picture, or its error, and derives warnings from them."""
 
     def __init__(self, tile: TileSpec) -> None:
         self._tile = tile
@@ -18,15 +18,15 @@ class SeenPictures:
         self._digests: set[bytes] = set()
         self._skipped: list[str] = []
 
-    def add(self, read: Frame | FrameError) -> None:
-        if isinstance(read, FrameError):
-            self._skipped.append(str(read))
+    def add(self, picture: Frame | FrameError) -> None:
+        if isinstance(picture, FrameError):
+            self._skipped.append(str(picture))
             return
-        self._sizes.append(read.shape[:2])
-        self._digests.add(hashlib.sha256(str(read.shape).encode() + read.tobytes()).digest())
+        self._sizes.append(picture.shape[:2])
+        self._digests.add(hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).digest())
 
     def warnings(self) -> list[str]:
-        """In words, with the numbers; the reason of each picture that was skipped comes first."""
+        """The warnings; the errors of the pictures that were skipped come first."""
         return [*self._skipped, *filter(None, (self._count_skipped(), self._small(), self._copies()))]
 
     def _count_skipped(self) -> str:
@@ -40,12 +40,12 @@ class SeenPictures:
         height, width = min(small, key=lambda size: size[0] * size[1])
         return (
             f"{len(small)} of {len(self._sizes)} pictures {_were(len(small))} smaller than {self._tile} (smallest "
-            f"{height}x{width}) and continued by reflection"
+            f"{height}x{width}) and padded by reflection"
         )
 
     def _copies(self) -> str:
-        different, read = len(self._digests), len(self._sizes)
-        return f"only {different} different picture{'s' * (different > 1)} among {read}" if different < read else ""
+        different, total = len(self._digests), len(self._sizes)
+        return f"only {different} different picture{'s' * (different > 1)} among {total}" if different < total else ""
 
 
 def _were(count: int) -> str:

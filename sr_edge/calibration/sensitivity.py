@@ -1,32 +1,52 @@
-"""How much output noise each INT8 layer makes by itself."""
+"""The noise that each INT8 layer adds to the output by itself, by which layers are ranked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
 
+from sr_edge.calibration.calibration import Calibration, Sensitivity
+from sr_edge.calibration.patch import HeldOut, StepProgress, digest_of
 from sr_edge.calibration.quality import QualityEvaluator
 
 PATCHES = 1
-"""Held-out patches by which single layers are compared: who is dropped first, and who costs too much for what it saves.
+"""Number of held-out patches on which single layers are compared.
 
-A layer's noise on one patch was seen between a ninth and twice its mean over 28 of them; which layers cost too much
-came out alike for one, two and all. The joint check takes all.
+On one patch a layer's noise was between a ninth and twice its mean over 28 patches, and the layers that cost too much
+for what they save were the same for one patch, two and all. The joint check uses all patches.
 """
 
 
-@dataclass(frozen=True)
-class LayerNoise:
-    """`noise_power`: mean squared difference of the output's luma from the float graph's, white squared."""
+def measure_sensitivity(
+    calibration: Calibration,
+    evaluator: QualityEvaluator,
+    held_out: Sequence[HeldOut],
+    progress: StepProgress,
+    save: Callable[[Sensitivity], None],
+    save_every: int,
+) -> Sensitivity:
+    """Runs the network with one layer after another in INT8 and measures the noise in the luma of its output.
 
-    node: str
-    noise_power: float
+    The noises rank the layers but do not add up: `choose_layers` measures the layers it selects together.
 
-
-def measure_noises(evaluator: QualityEvaluator, nodes: Sequence[str]) -> Iterator[LayerNoise]:
-    """Puts one layer at a time into INT8.
-
-    These noises rank layers but do not add up: decide by a joint check (`choose_layers`).
+    Args:
+        calibration: The noises it contains are kept where they were measured on the same patches in the same way.
+        evaluator: Runs the network on `held_out`.
+        held_out: The patches of the evaluator.
+        progress: Called with (layers done, layers in all).
+        save: Called with the noises measured so far, so that an interrupted run can be continued.
+        save_every: The number of layers between two calls of `save`.
     """
-    for node in nodes:
-        yield LayerNoise(node, evaluator.noise_power((node,), PATCHES))
+    steps = calibration.finetuning.steps if calibration.finetuning is not None else 0
+    conditions = [digest_of(held.patch) for held in held_out]
+    conditions += [f"fine-tuning {steps}" if steps else "", f"by {PATCHES}"]
+    digest = hashlib.sha256("".join(conditions).encode()).hexdigest()
+    cached = calibration.sensitivity
+    noises = dict(cached.noise_power) if cached is not None and cached.held_out_sha256 == digest else {}
+    missing = [node for node in calibration.int8_nodes if node not in noises]
+    for index, node in enumerate(missing, start=1):
+        noises[node] = evaluator.noise_power((node,), PATCHES)
+        progress(index, len(missing))
+        if index % save_every == 0:
+            save(Sensitivity(digest, dict(noises)))
+    return Sensitivity(digest, noises)

@@ -1,7 +1,7 @@
-"""The float graph with a switch at every layer: INT8 or float, any set of them, without building another graph.
+"""The fake-quant graph: the float graph with a flag at every layer that selects INT8 or float at run time.
 
-INT8 is computed as the written graph means it: rounded levels times scales, then float arithmetic. So one session in
-ONNX Runtime ranks single layers and judges any set of them together.
+INT8 is computed as the written graph defines it: rounded levels times scales, then float arithmetic. One session in
+    ONNX Runtime can therefore measure single layers and any set of them together.
 """
 
 from __future__ import annotations
@@ -15,51 +15,40 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.calibration.biases import BIAS_SLOT, Bias, bias_of
 from sr_edge.calibration.calibration import Calibration
-from sr_edge.calibration.columns import Layer, possible_layers
-from sr_edge.calibration.qdq import smoothing_of
-from sr_edge.calibration.watched import Batch, Feeds, InstrumentedGraph
-from sr_edge.calibration.weights import int8_weight
+from sr_edge.calibration.columns import Layer, quantizable_layers
+from sr_edge.calibration.int8 import int8_weight
+from sr_edge.calibration.patch import Batch, Float32Array
+from sr_edge.calibration.watched import Feeds, InstrumentedGraph, float_picture
 from sr_edge.controls import Controls
 from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.graph import view_graph
 
 _INT8_FLAGS = "sr_edge_int8_flags"
-_OURS = "sr_edge_int8/"
-"""Begins every other name that is added."""
-
-Float32Array = npt.NDArray[np.float32]
+_PREFIX = "sr_edge_int8/"
+"""The prefix of all other names that are added."""
 
 
 class FakeQuantGraph:
-    """Runs a graph with any of a calibration's INT8 layers switched on."""
+    """Runs a graph with any set of the INT8 layers of a calibration."""
 
     def __init__(self, model: onnx.ModelProto, calibration: Calibration) -> None:
         self._feeds = Feeds(model)
         self._names = calibration.int8_nodes
-        layers = possible_layers(model)
+        layers = quantizable_layers(model)
         fake_quant = _FakeQuantWriter(model, [layers[name] for name in self._names], calibration).model
         self._graph = InstrumentedGraph(fake_quant, feeds=self._feeds)
 
     def run(self, batch: Batch, int8: Collection[str], controls: Controls | None = None) -> Batch:
-        """The graph's first output, as float32 NCHW in its own range, with the layers of those names in INT8."""
+        """The first output with the named layers in INT8, as float32 NCHW in the input range of the graph."""
         int8_flags = np.array([name in int8 for name in self._names], np.bool_)
-        (found, *_) = self._graph.run_fed({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
-        return float_picture(found)
-
-
-def float_picture(output: npt.NDArray[np.generic]) -> Batch:
-    """A graph's output as float32 NCHW: uint8 NHWC is turned and divided by 255."""
-    if output.dtype == np.uint8:
-        picture: Batch = output.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
-        return picture
-    return np.asarray(output, np.float32)
+        (output, *_) = self._graph.run_inputs({**self._feeds.of(batch, controls), _INT8_FLAGS: int8_flags})
+        return float_picture(output)
 
 
 class _FakeQuantWriter:
-    """Puts every layer into an If: as it is, or with rounded input, rounded weight and corrected bias.
+    """Puts every layer into an If: one branch is the float layer, the other has the quantized input, weight and bias.
 
-    A layer that is switched off costs little so, and both branches have constant weights, which ONNX Runtime prepares
-    once.
+    Only the selected branch is computed, and both branches have constant weights, which ONNX Runtime prepares once.
     """
 
     def __init__(self, model: onnx.ModelProto, layers: Sequence[Layer], calibration: Calibration) -> None:
@@ -67,23 +56,23 @@ class _FakeQuantWriter:
         self.model.CopyFrom(name_nodes(model).model)
         self._view = view_graph(self.model)
         self._nodes = {node.name: node for node in self.model.graph.node}
-        # Before any node changes: the view's nodes are those that are rewired below.
+        # The biases are found before any node changes, because the nodes of the view are rewired below.
         fake_quant = {layer.op.node for layer in layers}
         self._biases = {
             node.name: bias_of(self._view, at) for at, node in enumerate(self._view.nodes) if node.name in fake_quant
         }
         self._calibration = calibration
-        self._instead: dict[str, list[onnx.NodeProto]] = {}
+        self._replacements: dict[str, list[onnx.NodeProto]] = {}
         self.model.graph.input.append(helper.make_tensor_value_info(_INT8_FLAGS, TensorProto.BOOL, [len(layers)]))
         for index, layer in enumerate(layers):
             self._insert_branches(index, layer)
-        nodes = [new for node in self.model.graph.node for new in self._instead.get(node.name, [node])]
+        nodes = [new for node in self.model.graph.node for new in self._replacements.get(node.name, [node])]
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
 
     def _insert_branches(self, index: int, layer: Layer) -> None:
         op, node, bias = layer.op, self._nodes[layer.op.node], self._biases[layer.op.node]
-        flag = f"{_OURS}{op.node}/switch"
+        flag = f"{_PREFIX}{op.node}/flag"
         gather = helper.make_node("Gather", [_INT8_FLAGS, self._constant(f"{flag}_index", np.int64(index))], [flag])
         before, after = self._bias_values(layer, bias)
         if bias is not None and bias.node != op.node:
@@ -93,10 +82,10 @@ class _FakeQuantWriter:
             "else_branch": _branch(node, "float", op.activation, layer.weight, before),
             "then_branch": self._int8_branch(layer, node, after),
         }
-        self._instead[op.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
+        self._replacements[op.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
 
     def _bias_values(self, layer: Layer, bias: Bias | None) -> tuple[Float32Array | None, Float32Array | None]:
-        """As it is, and as INT8 needs it; None where there is none."""
+        """The float bias and the corrected bias; None where the layer has none."""
         correction = self._calibration.correction_of(layer.op)
         before = self._view.constants[bias.name].astype(np.float32) if bias is not None and bias.name else None
         if correction is None or bias is None:
@@ -105,33 +94,33 @@ class _FakeQuantWriter:
         return before, added if before is None else before + added.reshape(before.shape)
 
     def _select_bias(self, bias: Bias, flag: str, before: Float32Array | None, after: Float32Array | None) -> None:
-        """Of a matrix product, whose bias an Add behind it adds."""
+        """Selects the bias of a matrix product, which is the constant of the Add that follows it."""
         if before is None or after is None or after is before:
             return
-        adder, made = self._nodes[bias.node], f"{flag}_bias"
-        values = [self._constant(f"{made}/{kind}", value) for kind, value in (("after", after), ("before", before))]
-        adder.input[bias.slot] = made
-        self._instead[bias.node] = [helper.make_node("Where", [flag, *values], [made]), adder]
+        adder, selected = self._nodes[bias.node], f"{flag}_bias"
+        values = [self._constant(f"{selected}/{kind}", value) for kind, value in (("after", after), ("before", before))]
+        adder.input[bias.slot] = selected
+        self._replacements[bias.node] = [helper.make_node("Where", [flag, *values], [selected]), adder]
 
     def _int8_branch(self, layer: Layer, node: onnx.NodeProto, bias: Float32Array | None) -> onnx.GraphProto:
-        op, found = layer.op, self._calibration.range_of(layer.op.activation)
-        smoothing = smoothing_of(found)
+        op, tensor_range = layer.op, self._calibration.range_of(layer.op.activation)
+        smoothing = tensor_range.smoothing_divisors
         weight = layer.weight if smoothing is None else layer.smoothed(layer.weight, smoothing)
         rounded = int8_weight(weight, op.channel_axis, self._calibration.tuned_weight(op, weight.shape))
         constants: dict[str, npt.ArrayLike] = {
-            f"{_OURS}{op.node}/scale": np.float32(found.scale),
-            f"{_OURS}{op.node}/zero_point": np.uint8(0) if found.is_unsigned else np.int8(0),
+            f"{_PREFIX}{op.node}/scale": np.float32(tensor_range.scale),
+            f"{_PREFIX}{op.node}/zero_point": np.uint8(0) if tensor_range.is_unsigned else np.int8(0),
         }
         steps = [("QuantizeLinear", [*constants]), ("DequantizeLinear", [*constants])]
         if smoothing is not None:
-            factor = f"{_OURS}{op.node}/smoothing"
+            factor = f"{_PREFIX}{op.node}/smoothing"
             constants[factor] = (1.0 / smoothing).reshape((-1, 1, 1) if layer.is_spatial else (-1,))
             steps.insert(0, ("Mul", [factor]))
         branch, source = onnx.GraphProto(), op.activation
         for op_type, operands in steps:
-            made = f"{_OURS}{op.node}/{op_type}"
-            branch.node.append(helper.make_node(op_type, [source, *operands], [made]))
-            source = made
+            output = f"{_PREFIX}{op.node}/{op_type}"
+            branch.node.append(helper.make_node(op_type, [source, *operands], [output]))
+            source = output
         branch.MergeFrom(_branch(node, "int8", source, rounded, bias))
         branch.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items())
         return branch
@@ -144,10 +133,10 @@ class _FakeQuantWriter:
 def _branch(
     node: onnx.NodeProto, kind: str, source: str, weight: Float32Array, bias: Float32Array | None
 ) -> onnx.GraphProto:
-    """The layer on `source` with weight and bias of its own; without a bias it keeps the one that it has."""
+    """A branch with a copy of the layer on `source`; without `bias` the copy keeps the bias of the layer."""
     layer = onnx.NodeProto()
     layer.CopyFrom(node)
-    layer.name = layer.output[0] = f"{_OURS}{node.name}/{kind}"
+    layer.name = layer.output[0] = f"{_PREFIX}{node.name}/{kind}"
     operands = {1: weight} if bias is None else {1: weight, BIAS_SLOT: bias}
     layer.input.extend([""] * (max(operands) + 1 - len(layer.input)))
     layer.input[0] = source

@@ -1,7 +1,7 @@
-"""A latency target: the best quality that takes at most so many milliseconds, by whole graphs that are timed.
+"""Selection for a latency target: the best quality whose whole graph takes at most that time.
 
-What single layers save does not add up: an INT8 layer costs conversions around it, and some graphs with a few INT8
-layers are slower than in float.
+The savings of single layers do not add up: an INT8 layer requires conversions around it, and some graphs with a few
+    INT8 layers are slower than the float graph.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sr_edge.calibration.gate import Budget, DropDb, Gate, LayerSelection, useless_layers, worst_first
+from sr_edge.calibration.gate import Budget, DropDb, Gate, LayerSelection, layers_without_gain, noisiest_first
 from sr_edge.calibration.timings import Timings
 from sr_edge.errors import NothingToQuantize
 
 TimeMs = Callable[[Collection[str]], float]
-"""What one tile takes with these layers in INT8; with none, in float."""
+"""Milliseconds for one tile with these layers in INT8."""
 
 
 def require_float_misses(float_ms: float, budget: Budget, where: str) -> None:
-    """Raises NothingToQuantize where the float graph, which has the best quality, meets the target."""
+    """Raises NothingToQuantize if the float graph, which has the best quality, meets the latency target."""
     if budget.latency_ms is not None and float_ms <= budget.latency_ms:
         raise NothingToQuantize(
             f"the float model already meets the latency target of {budget.latency_ms:g} ms: one tile takes "
             f"{float_ms:.2f} ms {where}, and INT8 would only cost quality, so nothing is written",
             found=float_ms,
             wanted=budget.latency_ms,
-            remedy="deploy the model in float, or leave out the target to get as much INT8 as "
+            remedy="deploy the model in float, or leave out the target to get as many INT8 layers as "
             f"{budget.max_drop_db:g} dB allow",
         )
 
@@ -38,45 +38,46 @@ def choose_for_target(
     max_drop_db: float,
     latency_ms: float,
 ) -> LayerSelection:
-    """The least noisy layers that meet the target, or the fastest set found within the budget where none does.
+    """Selects the least noisy layers that meet the target; the fastest set within the budget if none meets it.
 
-    The most layers within the budget are found as by `choose_layers`. While they miss the target, those that were left
-    float are tried again. Once they meet it, bisection along the order of layers finds how many can be left float.
+    First the most layers within the budget are found as in `choose_layers`. While their graph misses the target, the
+    layers left float are tried again. Once it meets the target, bisection finds the largest number of layers that can
+    stay float.
 
     Args:
-        single_db: what every layer that may be INT8 costs alone.
-        timings: what each saves, by which they are ordered.
-        drop_db: the joint check.
-        time_ms: times a whole graph; the float one misses the target.
-        max_drop_db: what may be lost.
-        latency_ms: the target.
+        single_db: The loss of every quantizable layer alone.
+        timings: What each layer saves; determines the order.
+        drop_db: Measures the joint loss.
+        time_ms: Times a whole graph. The float graph misses the target.
+        max_drop_db: The largest loss.
+        latency_ms: The target.
 
     Raises:
-        NothingToQuantize: not even one layer alone keeps the budget.
+        NothingToQuantize: Not even a single layer keeps the budget.
     """
-    useless = useless_layers(single_db, timings)
-    useful = worst_first(single_db, timings, useless)
+    without_gain = layers_without_gain(single_db, timings)
+    useful = noisiest_first(single_db, timings, without_gain)
     gate = Gate(useful, timings, drop_db)
     by_saving = sorted(single_db, key=lambda name: timings.saved[name], reverse=True)
     most = gate.most_within(max_drop_db)
-    for more in (frozenset(useless), *(frozenset({name}) for name in by_saving)):
+    for more in (frozenset(without_gain), *(frozenset({name}) for name in by_saving)):
         grown = most | more
         if time_ms(most) > latency_ms and gate.joint(grown) <= max_drop_db and time_ms(grown) < time_ms(most):
             most = grown
-    noisiest = sorted(useless, key=lambda name: single_db[name], reverse=True)
+    noisiest = sorted(without_gain, key=lambda name: single_db[name], reverse=True)
     order = [name for name in (*noisiest, *useful) if name in most]
 
     def fits(int8: Collection[str]) -> bool:
         return time_ms(int8) <= latency_ms and gate.joint(int8) <= max_drop_db
 
-    spare = _most_dropped(order, fits)
-    choice = gate.choice(tuple(single_db), order[spare:])
-    left = tuple(name for name in useless if name not in most)
-    return replace(choice, useless=left, spare=tuple(order[:spare]))
+    not_needed = _most_dropped(order, fits)
+    selection = gate.selection(tuple(single_db), order[not_needed:])
+    left = tuple(name for name in without_gain if name not in most)
+    return replace(selection, without_gain=left, not_needed=tuple(order[:not_needed]))
 
 
 def _most_dropped(order: Sequence[str], fits: Callable[[Collection[str]], bool]) -> int:
-    """How many layers can be left float, from the front of the order; 0 where even all of them do not fit."""
+    """The largest number of layers, from the front of the order, that can stay float; 0 if all layers do not fit."""
     low, high = 0, len(order)
     while high - low > 1 and fits(order):
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""What calibration asks of a runtime in which layers are timed."""
+"""The interface to a runtime in which layers are timed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration.calibration import Calibration
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
 
@@ -18,8 +18,8 @@ from sr_edge.spec import Precision
 class Timer(Protocol):
     """Times and runs graphs in one runtime, on tiles of the size of `batch`.
 
-    `float_precision` is the precision of all layers that are not INT8; with `threads` None the runtime chooses their
-    number.
+    `float_precision` is the precision of all layers that are not INT8. If `threads` is None, the runtime chooses the
+    number of threads.
     """
 
     def measure_savings(
@@ -30,21 +30,21 @@ class Timer(Protocol):
         float_precision: Precision,
         threads: int | None,
     ) -> Timings:
-        """What each of the calibration's INT8 layers saves."""
+        """The time that each INT8 layer of the calibration saves."""
         ...
 
     def measure_ms(
         self, graphs: Sequence[onnx.ModelProto], batch: Batch, float_precision: Precision, threads: int | None
     ) -> list[float]:
-        """Median milliseconds of each graph on one tile, the graphs being run in turn."""
+        """The median milliseconds of each graph on one tile; the graphs run in turn."""
         ...
 
     def output_of(
         self, model: onnx.ModelProto, batch: Batch, float_precision: Precision, threads: int | None
     ) -> Callable[[Batch, Controls], np.ndarray[Any, Any]]:
-        """Compiles the graph; gives its first output for a batch and the values of its controls."""
+        """Compiles the graph and returns a function that gives its first output for a batch and control values."""
         ...
 
     def conditions(self, threads: int | None) -> str:
-        """What times hold for beside the graph and its tile, in words: runtime, version, CPU and threads."""
+        """The conditions that times are valid for, in words: runtime, version, CPU and threads."""
         ...

@@ -1,4 +1,4 @@
-"""What INT8 saves in each layer: milliseconds measured in a runtime, or multiply-accumulates where none is measured."""
+"""What INT8 saves in each layer: milliseconds in a runtime, or multiply-accumulate operations where none is timed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from sr_edge.spec import Precision
 
 @dataclass(frozen=True)
 class Timings:
-    """One tile in float and with every possible layer in INT8, and what each of those layers saves.
+    """The time of one tile in float and with all quantizable layers in INT8, and what each of those layers saves.
 
-    Where nothing was measured `runtime` is empty, `float_ms` and `int8_ms` are 0, and `saved` counts millions of
-    multiply-accumulates, which says which layers matter more but not by how much time. `measured_on` is all that the
-    times hold for: runtime and version, CPU, threads and tile.
+    Attributes:
+        saved: By node, milliseconds; or millions of multiply-accumulate operations where no runtime was timed, which
+            rank the layers but are no times.
+        runtime: The runtime that was timed; empty where none was.
+        float_precision: The precision of the float layers in it.
+        float_ms: The float graph; 0.0 where nothing was timed.
+        int8_ms: The graph with all quantizable layers in INT8; 0.0 where nothing was timed.
+        measured_on: The conditions that the times are valid for: runtime and version, CPU, threads and tile.
     """
 
     saved: Mapping[str, float]
@@ -38,22 +43,23 @@ class Timings:
         return "ms" if self.is_measured else "MMAC"
 
     def cost(self, int8: Collection[str]) -> float:
-        """Milliseconds of the graph with these layers in INT8, by adding up; or the MMAC that stay in float."""
-        everything = self.float_ms if self.is_measured else sum(self.saved.values())
-        return everything - math.fsum(self.saved.get(name, 0.0) for name in int8)  # the same in any order
+        """The sum of milliseconds with these layers in INT8; or the MMAC that stay float where nothing was timed."""
+        total = self.float_ms if self.is_measured else sum(self.saved.values())
+        # fsum is exact, so that the order of the layers does not change the result.
+        return total - math.fsum(self.saved.get(name, 0.0) for name in int8)
 
 
 def counted_savings(model: onnx.ModelProto, layers: Mapping[str, Layer], tile: tuple[int, ...]) -> Timings:
-    """Multiply-accumulates of each layer on one tile, in millions: what stands for time where no runtime is there."""
+    """Millions of multiply-accumulate operations of each layer on one tile, used where no runtime is timed."""
     shapes = sized_view(model, tile).shapes
     outputs = {node.name: node.output[0] for node in model.graph.node}
     return Timings({name: _mega_macs(layer, shapes.get(outputs[name], ())) for name, layer in layers.items()})
 
 
 def _mega_macs(layer: Layer, output_shape: tuple[int | str | None, ...]) -> float:
-    """Weights per output value times output values; a layer of unknown shape counts as one position."""
-    sides = [side for side in output_shape if isinstance(side, int)]
-    values = math.prod(sides) if len(sides) == len(output_shape) and sides else layer.output_channels
+    """Weights per output value times output values; a layer of unknown output shape counts as one position."""
+    dims = [dim for dim in output_shape if isinstance(dim, int)]
+    values = math.prod(dims) if len(dims) == len(output_shape) and dims else layer.output_channels
     per_value = layer.weight.size / layer.output_channels
     if layer.op.op_type == "ConvTranspose":
         per_value /= math.prod(layer.strides)

@@ -1,9 +1,9 @@
-"""Which tensors are the picture as it comes in: never negative, of 8 bits as a rule.
+"""Finds the tensors that are the input image, which is never negative and usually has 8 bits.
 
-A signed INT8 tensor spends half of its levels on values below zero: of a picture's 256 levels it keeps 128, and the
-first layer makes more noise than all others together. With half of white subtracted first, the levels are the picture's
-own. Zero padding would become half of white, so the picture is padded before; the layer's bias takes back what the
-subtraction changes.
+Signed INT8 spends half of its levels on negative values: it keeps 128 of the 256 levels of an image, and the first
+    layer makes more noise than all others together. If half of the input range is subtracted first, all 256 levels are
+    kept. Zero padding would then become half of the input range, so the image is padded before the subtraction; the
+    bias of the layer compensates for the subtraction.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from sr_edge.calibration.columns import Layer
 from sr_edge.export.graph import GraphView
 
 INPUT_RANGES = (1.0, 255.0)
-"""What networks call white; levels of 8 bits are whole multiples of a 255th of it."""
+"""The input ranges of networks: 0 to 1 or 0 to 255. The levels of 8-bit images are multiples of 1/255 of the range."""
 
 _KEEPS_ORDER = ("Cast", "Identity", "Transpose")
 _SCALES = ("Mul", "Div")
 
 
 def may_be_unsigned(view: GraphView, tensor: str, readers: Sequence[Layer]) -> bool:
-    """Whether `tensor` is the graph's picture, but for a positive factor, and all `readers` can take its levels.
+    """Whether `tensor` is the input image, up to a positive factor, and all `readers` can take unsigned levels.
+
+    They can if they are convolutions with the same explicit padding and a bias that can be corrected.
 
     Args:
-        view: of the float graph.
-        tensor: what the readers read; others, which stay float, may read it too.
-        readers: all layers that may be INT8: convolutions, with one padding that is said in numbers, and a bias that is
-            constant or not there.
+        view: The float graph.
+        tensor: The input of the readers.
+        readers: All quantizable layers that read the tensor; layers that stay float may read it as well.
     """
     return _is_picture(view, tensor) and all(_takes_padded(layer) for layer in readers) and _pad_alike(readers)
 
 
 def candidate_input_ranges(largest: float) -> tuple[float, ...]:
-    """The values of white under which a picture with that largest sample may be stored, to be tried all."""
+    """The input ranges that an image with that largest sample may have; the search tries all of them."""
     return (*(input_range for input_range in INPUT_RANGES if input_range > largest), largest)
 
 
@@ -54,7 +55,7 @@ def _is_picture(view: GraphView, tensor: str) -> bool:
 
 
 def _scaled_source(view: GraphView, node: onnx.NodeProto) -> str | None:
-    """What a Mul or Div multiplies by one positive constant; None where it does something else."""
+    """The tensor that a Mul or Div scales by one positive constant; None for all other uses."""
     computed, factor = node.input
     if node.op_type == "Mul" and computed in view.constants:
         computed, factor = factor, computed

@@ -1,4 +1,4 @@
-"""Whether calibration patches show what a network will see: refused where they show nothing, warned of where little."""
+"""Checks calibration patches: raises an error if they show nothing, warns if they show little."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sr_edge.calibration.post_training import digest_of
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.patch import Batch, digest_of
 from sr_edge.errors import CalibrationError
 
 FEW_PATCHES = 16
-"""Forty varied patches are enough and eight are not; below this a warning says so."""
+"""Below this number of different patches there is a warning; 40 varied patches are enough, 8 are not."""
 
 FLAT = 0.5 / 255.0
-"""Standard deviation below which a patch shows one colour."""
+"""The standard deviation below which a patch shows a single colour."""
 
 NATURAL_CORRELATION = 0.7
-"""Neighbouring pixels of natural pictures correlate by more than 0.9, those of noise by 0."""
+"""Below this correlation of neighbouring pixels, patches look like noise: natural images have more than 0.9."""
 
 DARK = 0.25
+"""Below this largest sample, patches are dark."""
 
 
 def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
-    """What to warn of, in words with the numbers that show it.
+    """Checks patches in [0, 1]; returns warnings with the measured numbers.
 
     Raises:
-        CalibrationError: all patches are flat, or all are the same but for mirroring and rotation.
+        CalibrationError: All patches show a single colour, or all are the same up to mirroring and rotation.
     """
     if not batches:
         return ()
     spreads = np.array([float(batch.std(axis=(2, 3)).max()) for batch in batches])
-    shown = spreads > FLAT
-    if not shown.any():
+    is_varied = spreads > FLAT
+    if not is_varied.any():
         level = float(np.mean([batch.mean() for batch in batches]))
         raise CalibrationError(
             f"all {len(batches)} calibration patches show a single colour (mean {level:.3f}, largest standard "
@@ -51,13 +51,13 @@ def require_usable(batches: Sequence[Batch]) -> tuple[str, ...]:
         )
     return tuple(
         warning
-        for warning in (_few(distinct), _flat(shown), _noisy(batches), _dark(batches), _gray(batches))
+        for warning in (_few(distinct), _flat(is_varied), _noisy(batches), _dark(batches), _gray(batches))
         if warning
     )
 
 
 def _digest_of_any_rotation(batch: Batch) -> str:
-    """The same for a patch and its mirrored and rotated copies."""
+    """The digest of a patch that its mirrored and rotated copies have as well."""
     rotations = [np.rot90(batch, quarters, (2, 3)) for quarters in range(4)]
     return min(digest_of(turned) for rotation in rotations for turned in (rotation, rotation[..., ::-1]))
 
@@ -65,12 +65,12 @@ def _digest_of_any_rotation(batch: Batch) -> str:
 def _few(distinct: int) -> str:
     if distinct >= FEW_PATCHES:
         return ""
-    return f"only {distinct} different calibration patches; 40 varied ones are enough, 8 are not"
+    return f"there are only {distinct} different calibration patches; 40 varied ones are enough, 8 are not"
 
 
-def _flat(shown: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
-    flat = int((~shown).sum())
-    return f"{flat} of {len(shown)} calibration patches show one colour only" if 2 * flat > len(shown) else ""
+def _flat(is_varied: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    flat = int((~is_varied).sum())
+    return f"{flat} of {len(is_varied)} calibration patches show a single colour" if 2 * flat > len(is_varied) else ""
 
 
 def _noisy(batches: Sequence[Batch]) -> str:
@@ -79,8 +79,8 @@ def _noisy(batches: Sequence[Batch]) -> str:
     if typical >= NATURAL_CORRELATION:
         return ""
     return (
-        f"the calibration patches look like noise, not like pictures: neighbouring pixels correlate by {typical:.2f}, "
-        "those of natural pictures by more than 0.9"
+        f"the calibration patches look like noise: the correlation of neighbouring pixels is {typical:.2f}, but "
+        "natural images have more than 0.9"
     )
 
 
@@ -88,13 +88,13 @@ def _dark(batches: Sequence[Batch]) -> str:
     brightest = float(np.max([batch.max() for batch in batches]))
     if brightest >= DARK:
         return ""
-    return f"the calibration patches are dark: the brightest sample is {brightest:.2f} of white"
+    return f"the calibration patches are dark: the largest sample is {brightest:.2f} in a range of 0 to 1"
 
 
 def _gray(batches: Sequence[Batch]) -> str:
     if batches[0].shape[1] != 3 or any(np.ptp(batch, axis=1).max() > FLAT for batch in batches):
         return ""
-    return "all calibration patches are gray; colours will meet ranges that were not measured on any"
+    return "all calibration patches are gray, so the INT8 ranges may be too small for colours"
 
 
 def _neighbour_correlation(batch: Batch) -> float:

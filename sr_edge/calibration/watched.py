@@ -1,8 +1,8 @@
-"""A graph in ONNX Runtime that takes calibration patches and gives any of its tensors."""
+"""Runs a graph in ONNX Runtime on calibration patches and returns any of its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,27 +10,22 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.calibration.graph import picture_input
+from sr_edge.calibration.patch import Batch
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import CalibrationError
 from sr_edge.export.metadata import graph_controls
 from sr_edge.export.onnx_run import feed_of, open_onnxruntime
 
-Batch = npt.NDArray[np.float32]
-"""Pictures in the graph's float layout: (1, channels, height, width) in [0, 1]."""
-
-StepProgress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
-
 
 class Feeds:
-    """Turns float patches and settings of controls into what a graph's inputs take."""
+    """Converts float patches and control values to the inputs of a graph."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.controls = graph_controls(model)
         self._picture = picture_input(model)
 
     def of(self, batch: Batch, controls: Controls | None = None) -> dict[str, npt.NDArray[Any]]:
-        """The graph's inputs by name. A uint8 NHWC graph takes the same float NCHW batch."""
+        """The inputs of the graph by name; a float NCHW batch is converted for a graph that takes uint8 NHWC."""
         return feed_of(self._picture.name, self._layout(batch), control_values(self.controls, controls))
 
     def _layout(self, batch: Batch) -> npt.NDArray[Any]:
@@ -41,10 +36,13 @@ class Feeds:
 
 
 class InstrumentedGraph:
-    """A graph in ONNX Runtime that gives inner tensors; none named means the graph's own outputs.
+    """A graph in ONNX Runtime that also returns inner tensors.
 
-    `feeds` is for a graph with inputs of its own beside the picture and the controls. Without `optimize` every node is
-    computed as it is written, by no fused kernel.
+    Args:
+        model: The graph.
+        tensors: The names of the tensors to return; by default the outputs of the graph.
+        feeds: Given for a graph that has further inputs beside the picture and the controls.
+        optimize: If false, every node is computed as it is written, without fused kernels.
     """
 
     def __init__(
@@ -60,18 +58,26 @@ class InstrumentedGraph:
         self._session = open_onnxruntime(_with_outputs(model, self._tensors), optimize)
 
     def run(self, batch: Batch, controls: Controls | None = None) -> list[npt.NDArray[Any]]:
-        """The tensors for one batch of floats, whatever the graph's own input is."""
-        return self.run_fed(self._feeds.of(batch, controls))
+        """The tensors for one float NCHW batch."""
+        return self.run_inputs(self._feeds.of(batch, controls))
 
-    def run_fed(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """The tensors for inputs that are the graph's own already."""
+    def run_inputs(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """The tensors for the inputs of the graph itself."""
         computed = [name for name in self._tensors if name not in feeds]
-        found = {**feeds, **dict(zip(computed, self._session.run(computed, dict(feeds)), strict=False))}
-        return [found[name] for name in self._tensors]
+        values = {**feeds, **dict(zip(computed, self._session.run(computed, dict(feeds)), strict=False))}
+        return [values[name] for name in self._tensors]
+
+
+def float_picture(output: npt.NDArray[np.generic]) -> Batch:
+    """The output of a graph as float32 NCHW; uint8 NHWC is transposed and divided by 255."""
+    if output.dtype == np.uint8:
+        picture: Batch = output.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
+        return picture
+    return np.asarray(output, np.float32)
 
 
 def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
-    """Raises CalibrationError unless there are batches and each fits the graph's picture input."""
+    """Raises CalibrationError unless there are batches and all of them have the shape of the picture input."""
     if not batches:
         raise CalibrationError(
             "there are no calibration patches",

@@ -1,4 +1,4 @@
-"""`sr-edge calibrate`: a network and pictures to an INT8 ONNX file that keeps a budget of decibels."""
+"""`sr-edge calibrate`: writes an INT8 ONNX file of a network whose loss stays within a budget."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def calibrate(
     with result_on_stdout(as_json) as show:
         from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
         from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
-        from sr_edge.calibration.tuning import timed_runtime
+        from sr_edge.calibration.config import timed_runtime
         from sr_edge.cli.float_graph import NetworkChoice, float_graph
 
         config = CalibrationConfig(
@@ -163,7 +163,7 @@ def calibrate(
             threads,
             finetune=finetune,
         )
-        activation_type = choose_activation_type(None, targets, config.runtime)
+        choose_activation_type(targets, config.runtime)  # refuses targets of different kinds before any work
         warnings: list[str] = []
         network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
         with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
@@ -174,7 +174,6 @@ def calibrate(
                 calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
                 _held_out(graph, images, hr, warnings.append),
                 replace(config, input_range=graph.input_range),
-                activation_type,
                 cache=cache,
                 recalibrate=recalibrate,
                 targets=targets,
@@ -187,22 +186,22 @@ def calibrate(
 
 
 def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: bool) -> CalibratedFile:
-    """Does the work; of a Ctrl-C after which the cache goes on, it raises CalibrationInterrupted."""
-    before = _written_at(cache)
+    """Does the work; raises CalibrationInterrupted on Ctrl-C if the cache contains what was measured."""
+    before = _modified_ns(cache)
     try:
         return work()
     except KeyboardInterrupt:
-        if _written_at(cache) == before:
+        if _modified_ns(cache) == before:
             raise
     again = "the same command without --recalibrate" if recalibrate else "the same command"
     raise CalibrationInterrupted(
         f"interrupted: all measurements so far are kept in {cache}",
         found=cache,
-        remedy=f"run {again} to continue from there",
+        remedy=f"run {again} to continue",
     )
 
 
-def _written_at(file: Path) -> int | None:
+def _modified_ns(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.exists() else None
 
 
@@ -243,9 +242,9 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     from sr_edge.cli.output import warning_lines
 
     report, files = written.report, ", ".join(map(str, written.files))
-    summary = f"{written.path} ({written.activation_type} spelling); the curve of decibels against time: {files}"
+    summary = f"Written: {written.path} with {written.activation_type.name} activations, and the curve in {files}."
     if len(written.files) == 1:
-        summary += "; its picture needs matplotlib: pip install 'sr-edge[report]'"
+        summary += " The picture of the curve requires matplotlib: pip install 'sr-edge[report]'"
     warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
     return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)
@@ -258,7 +257,7 @@ def _layer_table(report: CalibrationReport) -> Table:
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
         table.add_column(heading, overflow="fold")
-    table.add_column("why")
+    table.add_column("reason")
     for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"
         saved = "" if row.saved is None else f"{row.saved:.3f}"

@@ -16,8 +16,8 @@ from sr_edge.calibration import (
     quantize_onnx,
     write_cache,
 )
-from sr_edge.calibration.tuning import TIMED_RUNTIMES
-from sr_edge.calibration.watched import Batch
+from sr_edge.calibration.config import TIMED_RUNTIMES
+from sr_edge.calibration.patch import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable

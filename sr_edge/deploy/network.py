@@ -13,8 +13,8 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.variety import require_usable
-from sr_edge.calibration.watched import Batch
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights

@@ -77,7 +77,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
-    """The file of that precision; of INT8 either spelling, they are equal here, s8 first."""
+    """The file of that precision; of INT8 files, INT8 activations come before UINT8 ones, which give the same here."""
     if precision is Precision.INT8:
         return first_fitting(
             artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8, ActivationType.UINT8), io

@@ -80,7 +80,10 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
-    """bf16 is the fp32 graph computed in bf16; INT8 is spelled u8: OpenVINO computes s8 behind a Concat wrongly."""
+    """The file of that precision: bf16 is computed from the fp32 graph, INT8 files have UINT8 activations.
+
+    OpenVINO computes INT8 activations behind a Concat wrongly.
+    """
     if precision is Precision.INT8:
         file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision
         return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, (ActivationType.UINT8,), io)

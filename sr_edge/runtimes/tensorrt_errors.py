@@ -27,7 +27,7 @@ _SAYS_NOTHING = {"", "false"}
 
 _NODE_ADVICE = (
     ("Resize", "ntialias", "export the resize without antialiasing"),
-    ("QuantizeLinear", "zero point", "quantize symmetrically with zero point 0, as in the s8 graph of a bundle"),
+    ("QuantizeLinear", "zero point", "quantize symmetrically with zero point 0, as in model.int8.onnx of a bundle"),
     ("DequantizeLinear", "Int32", "keep the bias in float (in ONNX Runtime's quantizer QuantizeBias=False)"),
     ("", "same input types", "put a Cast before one of its inputs, since a strongly typed network needs equal types"),
     ("QLinear|Integer|Dynamic", "", "write INT8 as QuantizeLinear and DequantizeLinear, as `sr-edge calibrate` does"),

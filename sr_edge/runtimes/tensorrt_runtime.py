@@ -83,7 +83,7 @@ class TensorRtRuntime:
     def choose_artifact(
         self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
-        """The file of that precision; of INT8 the s8 spelling: TensorRT takes no zero point but 0."""
+        """The file of that precision; for INT8 with INT8 activations, since TensorRT takes no zero point but 0."""
         if precision is Precision.INT8:
             return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8,), io)
         return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)

@@ -1,4 +1,4 @@
-"""Graphs and patches for calibration tests: seeded, tiny, and with every kind of layer that INT8 meets."""
+"""Small seeded graphs and patches for calibration tests, with every kind of quantizable layer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from sr_edge.calibration.patch import Batch
 from sr_edge.export.tracing import trace
-from tests.calibration.graphs import TILE, Batch, PsnrDb, Run
+from tests.calibration.graphs import TILE, PsnrDb, Run
 
 
 class MixedNet(nn.Module):
@@ -64,7 +65,7 @@ def batches() -> list[Batch]:
 
 @pytest.fixture(scope="session")
 def run_as_written() -> Run:
-    """ONNX Runtime without any graph optimisation: every Q, DQ and Conv as it stands in the file."""
+    """ONNX Runtime without any graph optimisation: every operator is computed as it is in the file."""
     return lambda model, batch: _run(model, batch, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
 
@@ -75,12 +76,12 @@ def run_optimized() -> Run:
 
 @pytest.fixture(scope="session")
 def run_openvino(openvino_core: Any) -> Run:
-    """OpenVINO on the CPU with a float32 rest."""
+    """OpenVINO on the CPU with float32 float layers."""
 
     def run(model: onnx.ModelProto, batch: Batch) -> Batch:
         network = openvino_core.read_model(model.SerializeToString())
-        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
-        compiled = openvino_core.compile_model(network, "CPU", wanted)
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+        compiled = openvino_core.compile_model(network, "CPU", settings)
         return np.array(compiled([batch, *scalars(len(compiled.inputs) - 1)])[0])
 
     return run
@@ -88,17 +89,17 @@ def run_openvino(openvino_core: Any) -> Run:
 
 @pytest.fixture(scope="session")
 def psnr_db() -> PsnrDb:
-    """Of the values as they are, peak 1."""
+    """PSNR in dB of the unclipped values, with a peak of 1."""
 
-    def psnr(found: Batch, wanted: Batch) -> float:
-        error = float(np.mean((found.astype(np.float64) - wanted) ** 2))
+    def psnr(output: Batch, reference: Batch) -> float:
+        error = float(np.mean((output.astype(np.float64) - reference) ** 2))
         return float("inf") if error == 0.0 else -10.0 * float(np.log10(error))
 
     return psnr
 
 
 def scalars(count: int) -> list[Batch]:
-    """Run-time controls behind the picture, at their default."""
+    """The inputs of run-time controls, at their defaults."""
     return [np.ones(1, np.float32)] * count
 
 

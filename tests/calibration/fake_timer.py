@@ -1,4 +1,4 @@
-"""A runtime of which the times are known: it runs graphs in ONNX Runtime and times them by their INT8 layers."""
+"""A timer with given times: it runs graphs in ONNX Runtime, and their times depend on their number of INT8 layers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import Calibration
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.timings import Timings
 from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
-from tests.calibration.graphs import Batch
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fourteen small networks as anybody might write them, trained for about a minute each: every kind of layer.
+"""Fourteen small networks with every kind of layer, trained for about a minute each.
 
 `python -m tests.calibration.train_networks` trains them again. It learns on the two bundled photographs that
 calibration uses, and says on a third one how far each is above bicubic enlargement.
@@ -19,7 +19,7 @@ from sr_edge.spec import TileSpec
 
 WEIGHTS = Path(__file__).with_name("weights")
 FIGURES = WEIGHTS / "psnr.json"
-"""What training reached, by name: decibels of the network and of bicubic enlargement."""
+"""By network, the PSNR after training and that of bicubic interpolation, in dB."""
 
 TILE = TileSpec(24, 24)
 
@@ -29,7 +29,7 @@ def conv(inputs: int, outputs: int, side: int = 3, groups: int = 1) -> nn.Conv2d
 
 
 class Around(nn.Module):
-    """head, body with a long skip, tail with pixel shuffle, on top of the enlarged picture."""
+    """A head, a body with a long skip connection and a tail with pixel shuffle, added to the interpolated image."""
 
     def __init__(self, *body: nn.Module, width: int = 16, scale: int = 2, colours: int = 3) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class DenseBlock(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """By mean or, as in contrast-aware attention, by mean and deviation."""
+    """Channel attention by the mean or, as in contrast-aware attention, by mean and standard deviation."""
 
     def __init__(self, width: int, contrast: bool) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class LinearAttention(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """Channels of all groups mixed, in operators that every exporter knows."""
+    """Channel shuffle, in operators that every exporter supports."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Recursive(nn.Module):
 
 
 class Deconvolving(nn.Module):
-    """FSRCNN's shape: shrink, map, widen, and a transposed convolution that enlarges."""
+    """The structure of FSRCNN: shrinking, mapping, expanding, and a transposed convolution for upscaling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def residual(width: int = 16) -> nn.Module:
 
 @dataclass(frozen=True)
 class SmallNetwork:
-    """How it is built, and what it does to a picture; at scale 1 it removes noise. `dynamic`: exported for any size."""
+    """How to build the network, and its scale; at scale 1 it removes noise. `dynamic`: exported for any size."""
 
     build: Callable[[], nn.Module]
     scale: int = 2
@@ -223,7 +223,7 @@ def trained(name: str) -> nn.Module:
 
 
 def export(name: str, path: Path) -> None:
-    """As others export: torch's exporter alone, with names of their own, and no metadata."""
+    """Exports with torch.onnx alone, with other names and without metadata."""
     network = NETWORKS[name]
     sides = {name: {2: f"{name}_h", 3: f"{name}_w"} for name in ("lr", "sr")}
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Patches from folders, pictures and videos: the right size, varied, reproducible; bad sources refused."""
+"""Patches from folders, pictures and videos: their size, variety and reproducibility, and errors for bad sources."""
 
 from __future__ import annotations
 
@@ -123,10 +123,10 @@ def test_a_damaged_picture_is_named(folder: Path) -> None:
 class TestWarnings:
     def test_sound_pictures_raise_none(self, folder: Path) -> None:
         warnings: list[str] = []
-        heard = calibration_patches(folder, TILE, warn=warnings.append)
+        patches = calibration_patches(folder, TILE, warn=warnings.append)
         held_out_patches(folder, TILE, warn=warnings.append)
         assert warnings == []
-        np.testing.assert_array_equal(heard, calibration_patches(folder, TILE))
+        np.testing.assert_array_equal(patches, calibration_patches(folder, TILE))
 
     @pytest.mark.parametrize("damaged", ["a.png", "b.png", "c.png"])
     def test_a_damaged_picture_is_skipped_by_name_and_the_others_give_its_share(
@@ -152,7 +152,7 @@ class TestWarnings:
         save_noise(folder / "e.png", 9, 9)
         warnings: list[str] = []
         calibration_patches(folder, TILE, warn=warnings.append)
-        assert warnings == ["2 of 5 pictures were smaller than 16x24 (smallest 1x30) and continued by reflection"]
+        assert warnings == ["2 of 5 pictures were smaller than 16x24 (smallest 1x30) and padded by reflection"]
 
     def test_copies_of_pictures_are_counted(self, folder: Path) -> None:
         for name in "de":
@@ -182,9 +182,9 @@ class TestHeldOut:
         for level in range(8):
             Image.fromarray(np.full((20, 30, 3), 20 * level, np.uint8)).save(tmp_path / f"{level}.png")
         calibrated = {round(float(p.mean()) * 255) for p in calibration_patches(tmp_path, TILE, count=4)}
-        judged = {round(float(held.patch.mean()) * 255) for held in held_out_patches(tmp_path, TILE, count=4)}
+        levels = {round(float(held.patch.mean()) * 255) for held in held_out_patches(tmp_path, TILE, count=4)}
         assert calibrated == {0, 40, 80, 120}
-        assert judged == {20, 60, 100, 140}
+        assert levels == {20, 60, 100, 140}
 
     def test_few_large_tiles_show_as_much_as_many_small_ones(self) -> None:
         assert held_out_count(TileSpec(64, 64)) == 16
@@ -216,8 +216,8 @@ def test_networks_of_luma_alone_get_one_channel(folder: Path) -> None:
     colour, gray = (calibration_patches(folder, TILE, count=3, channels=n) for n in (3, 1))
     for rgb, luma in zip(colour, gray, strict=True):
         assert luma.shape == (1, 1, 16, 24)
-        wanted = 0.299 * rgb[0, 0] + 0.587 * rgb[0, 1] + 0.114 * rgb[0, 2]
-        np.testing.assert_allclose(luma[0, 0], wanted, atol=1e-6)
+        expected = 0.299 * rgb[0, 0] + 0.587 * rgb[0, 1] + 0.114 * rgb[0, 2]
+        np.testing.assert_allclose(luma[0, 0], expected, atol=1e-6)
 
 
 def test_no_patches_are_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ranges: what ONNX Runtime really computes, in bounded memory, with every bad input refused."""
+"""Ranges are those of the tensors in ONNX Runtime, within bounded memory; bad inputs are refused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import nn
 
 from sr_edge.calibration import TensorRange, graph_tile
 from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.graph import graph_channels, is_dynamic
 from sr_edge.calibration.observers import MinMaxObserver
-from sr_edge.calibration.watched import Batch, InstrumentedGraph, StepProgress
+from sr_edge.calibration.patch import Batch, StepProgress
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import CalibrationError
 from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.frame_io import wrap_uint8
@@ -34,9 +35,9 @@ def ranges_of(
     observed_bytes: int = OBSERVED_BYTES,
 ) -> dict[str, TensorRange]:
     model = name_nodes(model).model
-    layers = list(possible_layers(model).values())
-    found = collect_ranges(model, layers, batches, MinMaxObserver, progress, observed_bytes)
-    return {name: entry.range for part in found for name, entry in part.items()}
+    layers = list(quantizable_layers(model).values())
+    passes = collect_ranges(model, layers, batches, MinMaxObserver, progress, observed_bytes)
+    return {name: entry.range for results in passes for name, entry in results.items()}
 
 
 def test_ranges_are_the_extremes_over_all_batches(mixed_graph: onnx.ModelProto, batches: list[Batch]) -> None:
@@ -44,7 +45,7 @@ def test_ranges_are_the_extremes_over_all_batches(mixed_graph: onnx.ModelProto, 
     graph = InstrumentedGraph(mixed_graph, TENSORS)
     values = [graph.run(batch) for batch in batches]
     for index, name in enumerate(TENSORS):
-        seen = np.stack([found[index] for found in values])
+        seen = np.stack([outputs[index] for outputs in values])
         assert (ranges[name].lowest, ranges[name].highest) == (seen.min(), seen.max())
     assert ranges["input"].highest == max(batch.max() for batch in batches)
 
@@ -60,10 +61,10 @@ def test_several_passes_give_what_one_pass_gives(mixed_graph: onnx.ModelProto, b
 
 def test_a_uint8_graph_takes_the_same_float_patches(mixed_graph: onnx.ModelProto, batches: list[Batch]) -> None:
     rounded = [np.rint(batch * 255.0).astype(np.float32) / np.float32(255.0) for batch in batches]
-    wanted = ranges_of(mixed_graph, rounded)
-    found = ranges_of(wrap_uint8(mixed_graph).model, rounded)
+    float_ranges = ranges_of(mixed_graph, rounded)
+    uint8_ranges = ranges_of(wrap_uint8(mixed_graph).model, rounded)
     for name in TENSORS[1:]:
-        assert found[name].highest == pytest.approx(wanted[name].highest, rel=1e-5)
+        assert uint8_ranges[name].highest == pytest.approx(float_ranges[name].highest, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,9 @@ def test_a_channel_that_all_readers_multiply_by_zero_does_not_widen_the_range(re
     }
     model = parsed(f"wide = Mul(input, gain)  {readers}", constants, "float[1,2,3,3] input")
     batch = np.full((1, 2, 3, 3), 0.5, np.float32)
-    found = ranges_of(model, [batch])["wide"]
-    assert found.highest == 500.0
-    assert (found.clip > 1.0) is counts
+    tensor_range = ranges_of(model, [batch])["wide"]
+    assert tensor_range.highest == 500.0
+    assert (tensor_range.clip > 1.0) is counts
 
 
 def test_no_batch_is_refused(mixed_graph: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""A layer as a product of sampled columns and a matrix gives what the layer itself computes, at every position."""
+"""The product of the unfolded input and the weight matrix is the output of the layer at every position."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from sr_edge.calibration.columns import Layer, possible_layers
+from sr_edge.calibration.columns import Layer, quantizable_layers
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.export.onnx_run import run_onnxruntime
-from tests.calibration.graphs import Float32Array, of_nodes, random_weight
+from tests.calibration.graphs import of_nodes, random_weight
 
 
 def one_layer(op_type: str, weight: tuple[int, ...], x: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
@@ -40,23 +41,23 @@ LAYERS = {
 
 
 def outputs_by_position(layer: Layer, y: Float32Array) -> Float32Array:
-    """(positions, groups x outputs of a group)."""
+    """(positions, groups x outputs per group) The output of the layer."""
     return y[0].reshape(y.shape[1], -1).T if layer.is_spatial else y.reshape(-1, y.shape[-1])
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_sampled_product_is_an_output_of_the_layer_and_all_outputs_are_met(name: str) -> None:
     model = LAYERS[name]
-    (layer,) = possible_layers(model).values()
+    (layer,) = quantizable_layers(model).values()
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     columns = layer.sample(x, 4000, np.random.default_rng(2))
     product = np.matmul(columns, layer.matrix(layer.weight))
-    found = product.transpose(1, 0, 2).reshape(4000, layer.output_channels)
-    wanted = outputs_by_position(layer, run(model, x))
-    distances = np.abs(found[:, np.newaxis, :2] - wanted[np.newaxis, :, :2]).max(axis=2)
+    outputs = product.transpose(1, 0, 2).reshape(4000, layer.output_channels)
+    expected = outputs_by_position(layer, run(model, x))
+    distances = np.abs(outputs[:, np.newaxis, :2] - expected[np.newaxis, :, :2]).max(axis=2)
     nearest = distances.argmin(axis=1)
-    np.testing.assert_allclose(found, wanted[nearest], atol=1e-4)
+    np.testing.assert_allclose(outputs, expected[nearest], atol=1e-4)
     assert distances.min(axis=0).max() < 1e-4
 
 
@@ -67,7 +68,7 @@ def run(model: onnx.ModelProto, x: Float32Array) -> Float32Array:
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_smoothed_weight_undoes_the_division_of_the_input(name: str) -> None:
     model = LAYERS[name]
-    (layer,) = possible_layers(model).values()
+    (layer,) = quantizable_layers(model).values()
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     generator = np.random.default_rng(3)
     x = generator.standard_normal(shape).astype(np.float32)
@@ -82,7 +83,7 @@ def test_a_smoothed_weight_undoes_the_division_of_the_input(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_weights_by_input_channel_are_those_that_read_it(name: str) -> None:
-    (layer,) = possible_layers(LAYERS[name]).values()
+    (layer,) = quantizable_layers(LAYERS[name]).values()
     by_input = layer.weight_per_input()
     for channel in range(layer.input_channels):
         alone = np.zeros(layer.input_channels, np.float32)

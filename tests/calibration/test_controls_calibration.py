@@ -1,4 +1,4 @@
-"""INT8 of a network with controls: ranges hold at every setting, and the graph still takes them."""
+"""INT8 of a network with controls: ranges are valid at every setting, and the graph keeps its control inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.calibration import calibrate, quantize_onnx
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.patch import Batch
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import UsageError
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel
@@ -47,13 +48,13 @@ def test_ranges_span_the_extremes(gain_file: Path, batches: list[Batch]) -> None
     model = onnx.load(gain_file)
     names = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
     steps: list[tuple[int, int]] = []
-    found = calibrate(gain_file, batches, progress=lambda *step: steps.append(step)).ranges
+    ranges = calibrate(gain_file, batches, progress=lambda *step: steps.append(step)).ranges
     assert len(steps) == 2 * len(batches) + len(names)
     graph = InstrumentedGraph(model, names)
     at_default = [np.abs(np.stack(values)).max() for values in zip(*map(graph.run, batches), strict=True)]
-    assert found[names[0]].highest == at_default[0]
-    assert found[names[1]].highest > 1.5 * at_default[1]
-    assert found[names[2]].lowest == -1.0
+    assert ranges[names[0]].highest == at_default[0]
+    assert ranges[names[1]].highest > 1.5 * at_default[1]
+    assert ranges[names[2]].lowest == -1.0
 
 
 def test_equal_calls_give_equal_calibrations(gain_file: Path, batches: list[Batch]) -> None:
@@ -70,8 +71,8 @@ def test_int8_follows_the_float_graph_at_every_setting(
     )
     floats, int8 = InstrumentedGraph(onnx.load(gain_file)), InstrumentedGraph(onnx.load(out))
     for setting in ({}, {"gain": 2.0}, {"gain": 0.0, "offset": 1.0}, {"offset": -1.0}):
-        wanted, found = floats.run(batches[0], setting)[0], int8.run(batches[0], setting)[0]
-        assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+        reference, output = floats.run(batches[0], setting)[0], int8.run(batches[0], setting)[0]
+        assert np.abs(output - reference).max() < 0.05 * np.abs(reference).max()
 
 
 def test_a_setting_out_of_range_is_refused(gain_file: Path, batches: list[Batch]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
-from tests.calibration.graphs import Float32Array
+from sr_edge.calibration.patch import Float32Array
 
 
 def problem() -> tuple[QuadraticError, Float32Array, Float32Array, Float32Array]:
-    """Inputs that move together, so that one weight's rounding can make up for another's."""
+    """Correlated inputs, so that the rounding of one weight can compensate for that of another."""
     generator = np.random.default_rng(0)
     inputs = generator.standard_normal((400, 12)).astype(np.float32) + 2.0 * generator.standard_normal((400, 1)).astype(
         np.float32
@@ -26,8 +26,8 @@ def error_of(levels: Float32Array, inputs: Float32Array, weight: Float32Array, s
 def test_it_beats_the_nearest_rounding() -> None:
     quadratic, inputs, weight, scales = problem()
     nearest = np.rint(weight / scales)
-    found = coordinate_descent(quadratic, nearest, scales, 20)
-    assert error_of(found, inputs, weight, scales) < 0.5 * error_of(nearest, inputs, weight, scales)
+    levels = coordinate_descent(quadratic, nearest, scales, 20)
+    assert error_of(levels, inputs, weight, scales) < 0.5 * error_of(nearest, inputs, weight, scales)
 
 
 def test_every_sweep_lowers_the_error_until_nothing_moves() -> None:
@@ -43,9 +43,9 @@ def test_every_sweep_lowers_the_error_until_nothing_moves() -> None:
 def test_weights_stay_whole_and_within_int8() -> None:
     quadratic, _, weight, scales = problem()
     tiny = scales / 1000.0
-    found = coordinate_descent(quadratic, np.clip(np.rint(weight / tiny), -127, 127), tiny, 5)
-    assert np.abs(found).max() == 127.0
-    np.testing.assert_array_equal(found, np.rint(found))
+    levels = coordinate_descent(quadratic, np.clip(np.rint(weight / tiny), -127, 127), tiny, 5)
+    assert np.abs(levels).max() == 127.0
+    np.testing.assert_array_equal(levels, np.rint(levels))
 
 
 def test_inputs_that_are_always_zero_leave_the_weights_alone() -> None:

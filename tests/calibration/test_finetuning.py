@@ -1,10 +1,8 @@
-"""Fine-tuning helps where rounding hurts, is kept only where it helps, and changes nothing where nobody asks for it."""
+"""Fine-tuning lowers rounding errors, is kept only where it lowers them, and changes nothing without steps."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +19,19 @@ from sr_edge.calibration import (
     calibrate_within,
     quantize_onnx,
     read_cache,
-    write_cache,
 )
 from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.config import Limits
 from sr_edge.calibration.finetuning import finetune, tune_tensor
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.limits import Limits
+from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.spec import ActivationType
-from tests.calibration.graphs import Float32Array, Run
+from tests.calibration.graphs import Run
 from tests.expected_errors import raises
 
 STEPS = 4
@@ -52,14 +49,14 @@ def tuned(mixed_file: Path, plain: Calibration, batches: list[Batch]) -> Calibra
 
 
 def outlier_layer(taps: Float32Array) -> Layer:
-    """Every output has one weight so large that all others are rounded to a few levels."""
+    """Weights of which one per output is so large that all others are rounded to a few levels."""
     weight = taps.copy()
     weight[np.arange(6), np.arange(6)] = 30.0
     return Layer(QuantizableOp("conv", "Conv", "x", "conv.weight", 0), weight)
 
 
 def samples(count: int, seed: int) -> Float32Array:
-    """Inputs that INT8 holds exactly and that move together: what is left is the rounding of the weights."""
+    """Correlated inputs that INT8 represents exactly, so that only the weights are rounded."""
     generator = np.random.default_rng(seed)
     loose = generator.standard_normal((count, 64)) + generator.standard_normal((count, 1))
     return np.sign(loose).astype(np.float32)
@@ -67,10 +64,10 @@ def samples(count: int, seed: int) -> Float32Array:
 
 def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() -> None:
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
-    taught, checked = (LayerSamples.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
-    peaks = np.abs(taught.unfolded[0]).max(axis=0)
-    found = search_range(TensorStatistics(-peaks, peaks), [taught], None)
-    result = tune_tensor(found.range, [found.corrections["conv"]], [taught], [checked], 20)
+    tuning, validation = (LayerSamples.of(layer, samples(2000, seed)[np.newaxis]) for seed in (1, 2))
+    peaks = np.abs(tuning.unfolded[0]).max(axis=0)
+    searched = search_range(TensorStatistics(-peaks, peaks), [tuning], None)
+    result = tune_tensor(searched.range, [searched.corrections["conv"]], [tuning], [validation], 20)
     assert result.noise_after < 0.8 * result.noise_before
     assert result.range is not None
     weight = np.frombuffer(base64.b64decode(result.weights["conv"]), np.int8)
@@ -79,23 +76,23 @@ def test_a_layer_with_outlier_weights_improves_on_samples_it_was_not_tuned_on() 
 
 
 def test_what_helps_only_where_it_was_tuned_is_not_kept() -> None:
-    """Taught on eight samples of another kind, the tuning follows those."""
+    """Tuned on eight samples of another kind, the weights fit only those."""
     layer = outlier_layer(np.random.default_rng(0).standard_normal((6, 64, 1, 1)).astype(np.float32))
     everything = LayerSamples.of(layer, samples(2000, 1)[np.newaxis])
     peaks = np.abs(everything.unfolded[0]).max(axis=0)
-    found = search_range(TensorStatistics(-peaks, peaks), [everything], None)
+    searched = search_range(TensorStatistics(-peaks, peaks), [everything], None)
     few = LayerSamples(layer, everything.unfolded[:, :8], 3.0 * everything.output[:, :8])
-    result = tune_tensor(found.range, [found.corrections["conv"]], [few], [everything], 20)
+    result = tune_tensor(searched.range, [searched.corrections["conv"]], [few], [everything], 20)
     assert result.noise_after > result.noise_before
     assert (result.range, result.corrections, result.weights) == (None, {}, {})
 
 
 def test_most_layers_of_a_network_improve(tuned: Calibration, plain: Calibration) -> None:
-    found = tuned.finetuning
-    assert found is not None
-    assert set(found.tensors) == set(plain.ranges)
-    kept = [tensor for tensor in found.tensors.values() if tensor.range is not None]
-    assert len(kept) == found.kept >= len(found.tensors) // 2
+    finetuning = tuned.finetuning
+    assert finetuning is not None
+    assert set(finetuning.tensors) == set(plain.ranges)
+    kept = [tensor for tensor in finetuning.tensors.values() if tensor.range is not None]
+    assert len(kept) == finetuning.kept >= len(finetuning.tensors) // 2
     assert all(tensor.noise_after < tensor.noise_before for tensor in kept)
 
 
@@ -113,20 +110,20 @@ def test_all_of_it_together_lowers_the_noise_of_the_output(
     assert noise(tuned) < noise(plain)
 
 
-def test_the_file_holds_the_tuned_weights_in_both_spellings_with_equal_bits(
+def test_the_file_holds_the_tuned_weights_with_both_activation_types_with_equal_bits(
     mixed_file: Path, tuned: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
     model = load_graph(mixed_file)
     written = {activation_type: insert_qdq(model, tuned, activation_type).model for activation_type in ActivationType}
     outputs = [run_as_written(graph, batches[0]) for graph in written.values()]
     np.testing.assert_array_equal(outputs[0], outputs[1])
-    judged = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)
-    np.testing.assert_allclose(outputs[0], judged, atol=2e-2)
+    fake_quant = FakeQuantGraph(model, tuned).run(batches[0], tuned.int8_nodes)
+    np.testing.assert_allclose(outputs[0], fake_quant, atol=2e-2)
     levels = {onnx.numpy_helper.to_array(tensor).tobytes() for tensor in written[ActivationType.INT8].graph.initializer}
     assert tuned.finetuning is not None
-    wanted = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
-    assert wanted
-    assert levels.issuperset(wanted)
+    tuned_weights = [base64.b64decode(text) for t in tuned.finetuning.tensors.values() for text in t.weights.values()]
+    assert tuned_weights
+    assert levels.issuperset(tuned_weights)
 
 
 class TestWithoutSteps:
@@ -145,16 +142,6 @@ class TestWithoutSteps:
         never, with_steps = written(0, None), written(STEPS, cache)
         assert written(0, cache) == never != with_steps
         assert written(STEPS, cache) == with_steps
-
-    def test_a_cache_of_the_format_before_is_read(self, plain: Calibration, tmp_path: Path) -> None:
-        cache = tmp_path / "cache.json"
-        write_cache(cache, plain)
-        document = json.loads(cache.read_text())
-        del document["calibration"]["finetuning"]
-        body = json.dumps(document["calibration"], sort_keys=True).encode()
-        old = {**document, "format": "sr_edge calibration 2", "sha256": hashlib.sha256(body).hexdigest()}
-        cache.write_text(json.dumps(old))
-        assert read_cache(cache) == plain
 
 
 def test_one_patch_cannot_teach_and_check(mixed_file: Path, batches: list[Batch]) -> None:
@@ -192,7 +179,7 @@ class TestResuming:
         assert next(step[2] for step in resumed_steps if step[0] == "fine-tuning") == (4 + 1 + 1) * (tensors - 2)
         assert resumed == calibrate_within(mixed_file, batches[:4], held_out, config, limits=limits)
         assert resumed.calibration.finetuning is not None
-        assert "fine-tuning helped" in resumed.sentence
+        assert "Fine-tuning improved" in resumed.sentence
 
     def test_other_steps_are_tuned_anew(self, mixed_file: Path, tuned: Calibration, batches: list[Batch]) -> None:
         again = finetune(load_graph(mixed_file), tuned, batches, STEPS + 1, samples=FEW_SAMPLES)

@@ -1,4 +1,4 @@
-"""Smoothing goes into what makes a tensor where that is exact, is a Mul elsewhere, and never changes another reader."""
+"""Smoothing is folded into the producer where that is exact, is a Mul elsewhere, and never changes other readers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
 from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.switched import FakeQuantGraph
@@ -15,7 +16,7 @@ from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.graph import view_graph
 from sr_edge.spec import ActivationType
-from tests.calibration.graphs import Float32Array, parsed
+from tests.calibration.graphs import parsed
 
 SHAPES = {
     "w1": (4, 3, 3, 3),
@@ -90,9 +91,9 @@ def test_a_fold_is_exact_and_adds_no_operator(name: str) -> None:
     added = [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")]
     assert not added
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
-    judged = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
+    fake_quant = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
     written = InstrumentedGraph(quantized, optimize=False).run(batch)[0]
-    np.testing.assert_allclose(written, judged, atol=1e-5)
+    np.testing.assert_allclose(written, fake_quant, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -103,8 +104,8 @@ def test_what_would_change_something_else_is_left_and_gets_a_mul(name: str) -> N
     quantized = insert_qdq(model, calibration, ActivationType.INT8).model
     assert [node.op_type for node in quantized.graph.node if node.name.endswith("_smoothed_Mul")] == ["Mul"]
     batch = np.random.default_rng(1).random((1, 3, 8, 8)).astype(np.float32)
-    judged = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
-    np.testing.assert_allclose(InstrumentedGraph(quantized, optimize=False).run(batch)[0], judged, atol=1e-5)
+    fake_quant = FakeQuantGraph(model, calibration).run(batch, calibration.int8_nodes)
+    np.testing.assert_allclose(InstrumentedGraph(quantized, optimize=False).run(batch)[0], fake_quant, atol=1e-5)
 
 
 def test_a_transposed_convolution_of_one_group_folds_and_a_grouped_one_does_not() -> None:
@@ -112,15 +113,15 @@ def test_a_transposed_convolution_of_one_group_folds_and_a_grouped_one_does_not(
         body = f"a = Conv<pads = [1,1,1,1]>(x, w1)  t = ConvTranspose<group = {group}, pads = [1,1,1,1]>(a, {weight})"
         model = model_of(f"{body}  y = Relu(t)")
         view = view_graph(model)
-        found = fold_division(view, "t", np.ones(2 * group, np.float32), CHANNELS, ["Relu_2"])
-        assert (found is not None) is (group == 1)
+        divisors = fold_division(view, "t", np.ones(2 * group, np.float32), CHANNELS, ["Relu_2"])
+        assert (divisors is not None) is (group == 1)
 
 
 def test_a_matrix_product_and_its_bias_fold_along_the_last_axis() -> None:
     body = "a = MatMul(x, m)  t = Add(a, row)  z = MatMul(t, m2)  y = Transpose<perm = [0,3,1,2]>(z)"
     graph = model_of(body, "float[1,8,8,4] x")
     view = view_graph(graph)
-    found = fold_division(view, "t", np.full(4, 2.0, np.float32), LAST, ["MatMul_2"])
-    assert found is not None
-    assert set(found) == {("MatMul_0", 1), ("Add_1", 1)}
+    divisors = fold_division(view, "t", np.full(4, 2.0, np.float32), LAST, ["MatMul_2"])
+    assert divisors is not None
+    assert set(divisors) == {("MatMul_0", 1), ("Add_1", 1)}
     assert fold_division(view, "t", np.full(4, 2.0, np.float32), CHANNELS, ["MatMul_2"]) is None

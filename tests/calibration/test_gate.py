@@ -1,4 +1,4 @@
-"""The gate keeps as much INT8 as a budget allows, weighs noise against time, and judges layers together."""
+"""The gate keeps as many INT8 layers as the budget allows, by loss per time saved and the measured joint loss."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def own_costs(costs: dict[str, float]) -> Callable[[Collection[str]], float]:
 
 @pytest.mark.parametrize("budget_db", range(1, len(LAYERS) + 1))
 def test_as_much_int8_as_the_budget_allows(budget_db: int) -> None:
-    choice = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(float(budget_db)))
-    assert choice.int8 == LAYERS[:budget_db]
-    assert choice.drop_db == budget_db
+    selection = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(float(budget_db)))
+    assert selection.int8 == LAYERS[:budget_db]
+    assert selection.drop_db == budget_db
 
 
 def test_the_joint_check_decides_and_not_the_sum_of_single_noises() -> None:
-    choice = choose_layers(SINGLE_DB, ALIKE, lambda int8: 0.01, Budget(0.05))
-    assert choice.int8 == LAYERS
+    selection = choose_layers(SINGLE_DB, ALIKE, lambda int8: 0.01, Budget(0.05))
+    assert selection.int8 == LAYERS
 
 
 def test_noise_is_weighed_against_the_time_that_a_layer_saves() -> None:
-    """b is noisier than a but saves far more: the budget holds one of them."""
+    """b is noisier than a but saves much more time, and the budget allows only one of them."""
     single_db, saved = {"a": 0.1, "b": 0.2}, {"a": 1.0, "b": 5.0}
     timings = Timings(saved, "openvino", float_ms=20.0, int8_ms=14.0)
-    choice = choose_layers(single_db, timings, one_db_a_layer, Budget(1.0))
-    assert choice.int8 == ("b",)
-    assert choice.overpriced == ()
+    selection = choose_layers(single_db, timings, one_db_a_layer, Budget(1.0))
+    assert selection.int8 == ("b",)
+    assert selection.too_noisy == ()
 
 
 def test_a_layer_that_saves_little_for_its_noise_stays_float_even_within_the_budget() -> None:
@@ -50,42 +50,42 @@ def test_a_layer_that_saves_little_for_its_noise_stays_float_even_within_the_bud
     single_db, saved = {"a": 0.02, "b": 0.001, "c": 0.001}, {"a": 0.1, "b": 2.5, "c": 2.4}
     timings = Timings(saved, "openvino", float_ms=20.0, int8_ms=15.0)
     costs = own_costs(single_db)
-    choice = choose_layers(single_db, timings, costs, Budget(0.05))
-    assert choice.overpriced == ("a",)
-    assert choice.int8 == ("b", "c")
+    selection = choose_layers(single_db, timings, costs, Budget(0.05))
+    assert selection.too_noisy == ("a",)
+    assert selection.int8 == ("b", "c")
     assert choose_layers(single_db, timings, costs, Budget(float("inf"))).int8 == ("a", "b", "c")
 
 
 def test_a_layer_that_int8_makes_slower_stays_float_whatever_the_budget() -> None:
     timings = Timings({**ALIKE.saved, "c": -0.2}, "openvino", float_ms=20.0, int8_ms=13.0)
-    choice = choose_layers(SINGLE_DB, timings, one_db_a_layer, Budget(100.0))
-    assert choice.useless == ("c",)
-    assert choice.int8 == tuple(name for name in LAYERS if name != "c")
+    selection = choose_layers(SINGLE_DB, timings, one_db_a_layer, Budget(100.0))
+    assert selection.without_gain == ("c",)
+    assert selection.int8 == tuple(name for name in LAYERS if name != "c")
 
 
 def test_where_no_layer_saves_time_quality_alone_decides() -> None:
     timings = Timings(dict.fromkeys(LAYERS, -1.0), "openvino", float_ms=20.0, int8_ms=28.0)
-    choice = choose_layers(SINGLE_DB, timings, one_db_a_layer, Budget(3.0))
-    assert choice.useless == ()
-    assert choice.int8 == ("a", "b", "c")
+    selection = choose_layers(SINGLE_DB, timings, one_db_a_layer, Budget(3.0))
+    assert selection.without_gain == ()
+    assert selection.int8 == ("a", "b", "c")
 
 
 def test_a_large_layer_returns_where_the_budget_has_room() -> None:
     """h is dropped on the way to dropping g, which alone breaks the budget."""
     costs = dict.fromkeys(LAYERS, 0.01) | {"g": 1.0}
-    choice = choose_layers(SINGLE_DB, ALIKE, own_costs(costs), Budget(0.1))
-    assert choice.int8 == tuple(name for name in LAYERS if name != "g")
-    assert choice.drop_db == pytest.approx(0.07)
+    selection = choose_layers(SINGLE_DB, ALIKE, own_costs(costs), Budget(0.1))
+    assert selection.int8 == tuple(name for name in LAYERS if name != "g")
+    assert selection.drop_db == pytest.approx(0.07)
 
 
 def test_the_curve_goes_from_all_layers_to_none_and_holds_what_was_measured() -> None:
-    choice = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(4.0))
-    counts = [point.int8_layers for point in choice.curve]
+    selection = choose_layers(SINGLE_DB, ALIKE, one_db_a_layer, Budget(4.0))
+    counts = [point.int8_layers for point in selection.curve]
     assert counts[0] == len(LAYERS)
     assert counts[-2] < len(LAYERS) / 2
     assert counts[-1] == 0
-    assert all(point.drop_db == point.int8_layers for point in choice.curve)
-    assert [point.cost for point in choice.curve] == sorted(point.cost for point in choice.curve)
+    assert all(point.drop_db == point.int8_layers for point in selection.curve)
+    assert [point.cost for point in selection.curve] == sorted(point.cost for point in selection.curve)
 
 
 def test_a_budget_that_nothing_meets_is_an_error_with_the_number() -> None:

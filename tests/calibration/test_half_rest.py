@@ -1,4 +1,4 @@
-"""An INT8 graph with an fp16 rest holds where features leave float16, which its structure does not tell."""
+"""INT8 graphs with fp16 float layers stay finite where features exceed float16, which the structure does not show."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def test_an_fp16_rest_keeps_what_leaves_float16_in_fp32(tmp_path: Path) -> None:
     plain = quantize_onnx(full, calibration, tmp_path / "int8.onnx", ActivationType.INT8, Precision.FP32)
     mixed = quantize_onnx(full, calibration, tmp_path / "int8-fp16.onnx", ActivationType.INT8, Precision.FP16)
     feed = {"input": batches[0]}
-    wanted = run_onnxruntime(plain, feed)["output"]
-    found = run_float16(onnx.load(mixed), feed)
-    assert found.first_overflow == ""
-    assert float(np.abs(found.outputs["output"] - wanted).max()) < 0.05 * float(np.abs(wanted).max())
+    reference = run_onnxruntime(plain, feed)["output"]
+    output = run_float16(onnx.load(mixed), feed)
+    assert output.first_overflow == ""
+    assert float(np.abs(output.outputs["output"] - reference).max()) < 0.05 * float(np.abs(reference).max())
     control = run_float16(to_fp16(onnx.load(plain)).model, feed)
     assert control.first_overflow != ""

@@ -1,4 +1,4 @@
-"""A network that calls white 255 and is calibrated for 1 is noticed by what it does: the numbers, and the option."""
+"""A network for 0 to 255 that is calibrated with patches in 0 to 1 is noticed by its output."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.calibration.networks import NETWORKS, export
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_a_network_calls_white_is_told_by_what_it_does(name: str, tmp_path: Path) -> None:
+def test_the_input_range_of_a_network_is_seen_from_its_output(name: str, tmp_path: Path) -> None:
     export(name, tmp_path / "float.onnx")
     model, patches = load_graph(tmp_path / "float.onnx"), photo_like(4, NETWORKS[name].colours)
     assert range_warning(model, patches, 1.0) == ""
     large = with_input_range_255(model)
     assert range_warning(large, patches, 255.0) == ""
-    assert "seems to call white 255, not 1: " in range_warning(large, patches, 1.0)
+    assert "seems to be 0 to 255, not 0 to 1: " in range_warning(large, patches, 1.0)
 
 
-def test_the_account_warns_with_the_numbers_and_the_option(tmp_path: Path) -> None:
+def test_the_report_warns_with_the_numbers_and_the_option(tmp_path: Path) -> None:
     export("residual", tmp_path / "float.onnx")
-    onnx.save(with_input_range_255(onnx.load(tmp_path / "float.onnx")), tmp_path / "white255.onnx")
+    onnx.save(with_input_range_255(onnx.load(tmp_path / "float.onnx")), tmp_path / "range255.onnx")
     patches = photo_like(20, 3)
     held_out = [HeldOut(patch) for patch in patches[16:]]
-    (warning,) = calibrate_within(tmp_path / "white255.onnx", patches[:16], held_out, CalibrationConfig()).warnings
-    assert "dB from its input where white is 255, and" in warning
+    (warning,) = calibrate_within(tmp_path / "range255.onnx", patches[:16], held_out, CalibrationConfig()).warnings
+    assert "0 to 255, not 0 to 1" in warning
     assert warning.endswith("calibrate again with --input-range 255")
     assert (
         calibrate_within(
-            tmp_path / "white255.onnx", patches[:16], held_out, CalibrationConfig(input_range=255.0)
+            tmp_path / "range255.onnx", patches[:16], held_out, CalibrationConfig(input_range=255.0)
         ).warnings
         == ()
     )

@@ -1,4 +1,4 @@
-"""Float graphs as they come: old opsets are raised, shared weights found, several outputs refused."""
+"""Loading float graphs: old opsets are raised, shared weights are recognised, several outputs are refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def test_an_opset_without_channel_scales_is_raised(tmp_path: Path) -> None:
     weight = random_weight(3, 3, 3, 3) / np.float32(5)
     onnx.save(parsed(body, {"w": weight}, output="float[1,3,24,24] y", opset=11), tmp_path / "old.onnx")
     patches = photo_like(8, 3)
-    found = calibrate_within(tmp_path / "old.onnx", patches, [HeldOut(patch) for patch in patches], CalibrationConfig())
-    quantize_onnx(tmp_path / "old.onnx", found.calibration, tmp_path / "int8.onnx")
+    report = calibrate_within(
+        tmp_path / "old.onnx", patches, [HeldOut(patch) for patch in patches], CalibrationConfig()
+    )
+    quantize_onnx(tmp_path / "old.onnx", report.calibration, tmp_path / "int8.onnx")
     assert onnx.load(tmp_path / "int8.onnx").opset_import[0].version == 13
 
 
@@ -33,8 +35,8 @@ def test_a_shared_weight_behind_an_identity_is_found(tmp_path: Path) -> None:
     loaded = load_graph(tmp_path / "shared.onnx")
     assert [list(node.input) for node in loaded.graph.node] == [["x", "w"], ["a", "w"]]
     batch = photo_like(1, 3)[0]
-    wanted = InstrumentedGraph(onnx.load(tmp_path / "shared.onnx")).run(batch)[0]
-    np.testing.assert_array_equal(InstrumentedGraph(loaded).run(batch)[0], wanted)
+    reference = InstrumentedGraph(onnx.load(tmp_path / "shared.onnx")).run(batch)[0]
+    np.testing.assert_array_equal(InstrumentedGraph(loaded).run(batch)[0], reference)
 
 
 def test_the_scale_is_found_by_running(tmp_path: Path) -> None:

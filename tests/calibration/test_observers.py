@@ -1,4 +1,4 @@
-"""Observers: known clips on known distributions, the same answer for any split of the stream, growth without loss."""
+"""Observers give known clips on known distributions, independently of how the values are split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.histogram import BINS, MagnitudeHistogram
-from sr_edge.calibration.observers import OBSERVERS, Float32Array, Observer, observer_named
+from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.errors import UnknownNameError
 from tests.expected_errors import raises
 
@@ -79,8 +80,8 @@ def test_min_max_is_the_largest_magnitude() -> None:
 
 def test_percentile_agrees_with_numpy() -> None:
     values = normal_values()
-    wanted = float(np.quantile(np.abs(values), 0.9999))
-    assert clip_of(observer_named("percentile"), values) == pytest.approx(wanted, rel=0.01)
+    quantile = float(np.quantile(np.abs(values), 0.9999))
+    assert clip_of(observer_named("percentile"), values) == pytest.approx(quantile, rel=0.01)
 
 
 def test_percentile_drops_a_lone_outlier() -> None:
@@ -92,9 +93,9 @@ def test_mse_is_as_good_as_the_best_of_a_fine_search() -> None:
     values = normal_values()
     values[::5000] *= 20.0
     best = min(rounding_error(values, clip) for clip in np.linspace(0.5, np.abs(values).max(), 400))
-    found = rounding_error(values, clip_of(observer_named("mse"), values))
-    assert found <= 1.02 * best
-    assert found < 0.9 * rounding_error(values, float(np.abs(values).max()))
+    error = rounding_error(values, clip_of(observer_named("mse"), values))
+    assert error <= 1.02 * best
+    assert error < 0.9 * rounding_error(values, float(np.abs(values).max()))
 
 
 def test_entropy_clips_the_tail_of_a_normal_distribution_and_keeps_its_body() -> None:

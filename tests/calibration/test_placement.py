@@ -1,4 +1,4 @@
-"""Which layers become INT8: the policy is data, every choice has its reason, statistics are never touched."""
+"""The placement policy: every decision has a reason, and statistics never become INT8."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.cleanup import name_nodes
-from tests.calibration.graphs import Float32Array, of_nodes, random_weight
+from tests.calibration.graphs import of_nodes, random_weight
 from tests.expected_errors import raises
 
 SQUEEZE = "/squeeze/Conv"
-"""The channel attention of the mixed graph: it reads pooled values, so it is no layer worth INT8."""
+"""The channel attention of the mixed graph: it reads pooled values, so it stays float."""
 
 
 def decisions(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> dict[str, Decision]:
-    found = decide(model, find_quantizable_ops(model), policy or PlacementPolicy())
-    return {decision.node: decision for decision in found}
+    all_decisions = decide(model, find_quantizable_ops(model), policy or PlacementPolicy())
+    return {decision.node: decision for decision in all_decisions}
 
 
 def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) -> set[str]:
@@ -28,7 +29,7 @@ def int8_names(model: onnx.ModelProto, policy: PlacementPolicy | None = None) ->
 
 
 def chain(*layers: tuple[str, str, Float32Array]) -> onnx.ModelProto:
-    """(node name, operator, weight) one behind the other, from x to y."""
+    """A chain of layers from x to y, given as (node name, operator, weight)."""
     names = ["x", *(f"t{i}" for i in range(1, len(layers))), "y"]
     nodes = [
         helper.make_node(op_type, [names[i], f"w{i}"], [names[i + 1]], name=name)
@@ -48,11 +49,11 @@ def between_convs(name: str, weight: Float32Array) -> onnx.ModelProto:
 
 
 def test_inner_weighted_layers_become_int8_and_the_ends_stay_float(mixed_graph: onnx.ModelProto) -> None:
-    found = decisions(mixed_graph)
-    assert {name for name, decision in found.items() if not decision.int8} == {"/head/Conv", "/tail/Conv", SQUEEZE}
-    assert found["/head/Conv"].reason.startswith("the first layer")
-    assert found["/tail/Conv"].reason.startswith("the last layer")
-    assert {found[name].op_type for name in found} == {"Conv", "ConvTranspose", "MatMul"}
+    by_node = decisions(mixed_graph)
+    assert {name for name, decision in by_node.items() if not decision.int8} == {"/head/Conv", "/tail/Conv", SQUEEZE}
+    assert by_node["/head/Conv"].reason.startswith("it is the first layer")
+    assert by_node["/tail/Conv"].reason.startswith("it is the last layer")
+    assert {by_node[name].op_type for name in by_node} == {"Conv", "ConvTranspose", "MatMul"}
 
 
 def test_only_layers_with_constant_weights_are_sites(mixed_graph: onnx.ModelProto) -> None:
@@ -67,9 +68,9 @@ def test_include_takes_exactly_what_matches_the_ends_too(mixed_graph: onnx.Model
 
 def test_exclude_wins_over_include(mixed_graph: onnx.ModelProto) -> None:
     policy = PlacementPolicy(include=("*",), exclude=("/fuse/*",))
-    found = decisions(mixed_graph, policy)
-    assert not found["/fuse/Conv"].int8
-    assert found["/fuse/Conv"].reason == "excluded by '/fuse/*'"
+    by_node = decisions(mixed_graph, policy)
+    assert not by_node["/fuse/Conv"].int8
+    assert by_node["/fuse/Conv"].reason == "excluded by '/fuse/*'"
 
 
 @pytest.mark.parametrize("policy", [PlacementPolicy(include=("nothing*",)), PlacementPolicy(exclude=("nothing*",))])
@@ -82,10 +83,10 @@ def test_a_pattern_that_matches_nothing_is_refused(mixed_graph: onnx.ModelProto,
 
 def test_a_mean_over_channels_stays_float_and_does_not_count_as_a_layer() -> None:
     mean = np.full((1, 4, 1, 1), 0.25, np.float32)
-    found = decisions(between_convs("statistic", mean), PlacementPolicy(include=("*",)))
-    assert not found["statistic"].int8
-    assert "sum or mean over channels" in found["statistic"].reason
-    assert found["inner"].int8
+    by_node = decisions(between_convs("statistic", mean), PlacementPolicy(include=("*",)))
+    assert not by_node["statistic"].int8
+    assert "sum or mean over channels" in by_node["statistic"].reason
+    assert by_node["inner"].int8
 
 
 def test_nearly_a_mean_is_a_layer_like_any_other() -> None:
@@ -98,10 +99,10 @@ def test_a_colour_shift_is_not_taken_for_the_first_layer() -> None:
     shift = np.diag(np.ones(4, np.float32)).reshape(4, 4, 1, 1)
     conv = random_weight(4, 4, 1, 1)
     model = chain(("shift", "Conv", shift), ("first", "Conv", conv), ("inner", "Conv", conv), ("last", "Conv", conv))
-    found = decisions(model)
-    assert [decision.int8 for decision in found.values()] == [False, False, True, False]
-    assert "diagonal" in found["shift"].reason
-    assert found["first"].reason.startswith("the first layer")
+    by_node = decisions(model)
+    assert [decision.int8 for decision in by_node.values()] == [False, False, True, False]
+    assert "diagonal" in by_node["shift"].reason
+    assert by_node["first"].reason.startswith("it is the first layer")
 
 
 def test_float32_islands_stay_float_even_when_included() -> None:

@@ -1,4 +1,4 @@
-"""The written INT8 graph: valid ONNX, what TensorRT takes, nothing quantized twice, and near the float graph."""
+"""The written INT8 graph is valid ONNX, follows TensorRT's rules, quantizes nothing twice, and is close to float."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.post_training import quantized_model
 from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.frame_io import wrap_uint8
 from sr_edge.export.graph import view_graph
@@ -36,12 +36,12 @@ def quantized(
     return quantized_model(mixed_graph, calibration, activation_type, float_precision)
 
 
-def test_every_spelling_and_rest_is_valid_onnx(quantized: onnx.ModelProto) -> None:
+def test_every_activation_type_and_float_precision_is_valid_onnx(quantized: onnx.ModelProto) -> None:
     onnx.checker.check_model(quantized, full_check=True)
     assert quantized.opset_import[0].version == 17
 
 
-def test_every_spelling_and_rest_is_near_the_float_graph(
+def test_every_activation_type_and_float_precision_is_near_the_float_graph(
     quantized: onnx.ModelProto, mixed_graph: onnx.ModelProto, batches: list[Batch], run_as_written: Run, psnr_db: PsnrDb
 ) -> None:
     loss_db = psnr_db(run_as_written(quantized, batches[0]), run_as_written(mixed_graph, batches[0]))
@@ -60,7 +60,7 @@ def test_the_float_graph_is_left_alone(mixed_graph: onnx.ModelProto, calibration
 
 
 @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.FP16])
-def test_the_signed_spelling_keeps_tensorrts_rules(
+def test_int8_activations_keep_tensorrts_rules(
     mixed_graph: onnx.ModelProto, calibration: Calibration, float_precision: Precision
 ) -> None:
     """Zero points 0, INT8 levels only, no dequantized INT32 bias, positive scales, no node of two float types."""
@@ -97,7 +97,7 @@ def test_no_quantize_stands_on_anything_but_a_layers_input(quantized: onnx.Model
 def test_a_shared_weight_is_quantized_once_where_its_inputs_are_not_smoothed_apart(
     mixed_graph: onnx.ModelProto, calibration: Calibration
 ) -> None:
-    unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
+    unsmoothed = {name: replace(tensor_range, smoothing=()) for name, tensor_range in calibration.ranges.items()}
     quantized = insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8).model
     uses = Counter(name for node in quantized.graph.node for name in node.input)
     assert uses["shared.weight/int8_axis0"] == 2
@@ -128,7 +128,7 @@ def test_float_weights_that_nothing_reads_any_more_are_gone(quantized: onnx.Mode
 
 
 def test_int8_weights_make_the_file_smaller(mixed_graph: onnx.ModelProto, calibration: Calibration) -> None:
-    unsmoothed = {name: replace(found, smoothing=()) for name, found in calibration.ranges.items()}
+    unsmoothed = {name: replace(tensor_range, smoothing=()) for name, tensor_range in calibration.ranges.items()}
     view = view_graph(insert_qdq(mixed_graph, replace(calibration, ranges=unsmoothed), ActivationType.INT8).model)
     held = Counter[str]()
     for constant in view.constants.values():
@@ -145,12 +145,12 @@ def test_a_uint8_frame_graph_is_quantized_too(
 ) -> None:
     path = tmp_path / "frames.onnx"
     onnx.save(wrap_uint8(mixed_graph).model, path)
-    found = calibrate(path, batches)
+    calibration = calibrate(path, batches)
     frame = np.rint(batches[0] * 255.0).astype(np.uint8).transpose(0, 2, 3, 1)
-    wanted = run_as_written(onnx.load(path), frame)
-    picture = run_as_written(quantized_model(onnx.load(path), found, ActivationType.INT8, Precision.FP32), frame)
+    reference = run_as_written(onnx.load(path), frame)
+    picture = run_as_written(quantized_model(onnx.load(path), calibration, ActivationType.INT8, Precision.FP32), frame)
     assert picture.dtype == np.uint8
-    assert np.abs(picture.astype(int) - wanted).max() <= 3
+    assert np.abs(picture.astype(int) - reference).max() <= 3
 
 
 def test_a_weight_in_a_constant_node_is_quantized_and_dropped() -> None:

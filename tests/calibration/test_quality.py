@@ -1,4 +1,4 @@
-"""What INT8 costs beside noise: detail that a patch loses, and a tint."""
+"""The loss by INT8 beside noise: lost detail, and a colour shift."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.gate import Budget, choose_layers
-from sr_edge.calibration.quality import HeldOut, QualityEvaluator, cost_of_pictures_db
+from sr_edge.calibration.patch import Batch, HeldOut
+from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import NothingToQuantize
 from sr_edge.metrics import cost_of_noise_db
 from tests.expected_errors import raises
@@ -23,7 +23,7 @@ TINT = 0.75 / 255
 
 
 class PretendGraph:
-    """Doubles a picture; its layer "tint" reddens it in INT8, its layer "noise" makes as much noise without a tint."""
+    """Doubles the size; the layer "tint" shifts the colour in INT8, the layer "noise" adds as much noise without it."""
 
     def run(self, batch: Batch, int8: Collection[str], controls: Mapping[str, float] | None = None) -> Batch:
         large = batch.repeat(2, axis=2).repeat(2, axis=3)

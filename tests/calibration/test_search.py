@@ -1,4 +1,4 @@
-"""The search finds smoothing, clip and bias at which a layer's own output suffers least."""
+"""The search finds the smoothing, clip and bias with the smallest error of the layer's output."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sr_edge.calibration.columns import Layer
+from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.observers import MinMaxObserver
+from sr_edge.calibration.patch import Float32Array
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.sites import QuantizableOp
 from sr_edge.calibration.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
-from sr_edge.calibration.weights import int8_weight
-from tests.calibration.graphs import Float32Array
 
 
 def layer(weight: Float32Array, name: str = "conv", correctable: bool = True) -> Layer:
@@ -29,7 +29,7 @@ def sampled_of(values: Float32Array, *layers: Layer) -> tuple[TensorStatistics, 
 
 
 def loud_and_quiet() -> Float32Array:
-    """Eight channels, one of them a hundred times as loud."""
+    """Eight channels, one of them with a hundred times the magnitude."""
     values = np.random.default_rng(1).standard_normal((2000, 8)).astype(np.float32)
     values[:, 3] *= 100.0
     return values
@@ -38,51 +38,56 @@ def loud_and_quiet() -> Float32Array:
 def rounding_error(
     values: Float32Array, one: Layer, statistics: TensorStatistics, sampled: list[LayerSamples]
 ) -> float:
-    found = search_range(statistics, sampled, None)
-    smoothing = np.asarray(found.range.smoothing or np.ones(values.shape[1]), np.float32)
-    levels = np.clip(np.rint(values / smoothing / found.range.scale), -128, 127) * found.range.scale
+    result = search_range(statistics, sampled, None)
+    smoothing = np.asarray(result.range.smoothing or np.ones(values.shape[1]), np.float32)
+    levels = np.clip(np.rint(values / smoothing / result.range.scale), -128, 127) * result.range.scale
     weight = one.matrix(int8_weight(one.smoothed(one.weight, smoothing), 0))[0]
-    correction = np.asarray(found.corrections.get("conv", 0.0))
-    wanted = values @ one.matrix(one.weight)[0]
-    return float(np.mean(np.square(levels @ weight + correction - wanted)) / np.mean(np.square(wanted)))
+    correction = np.asarray(result.corrections.get("conv", 0.0))
+    reference = values @ one.matrix(one.weight)[0]
+    return float(np.mean(np.square(levels @ weight + correction - reference)) / np.mean(np.square(reference)))
 
 
 def test_a_loud_channel_is_smoothed_into_the_weights() -> None:
     values, one = loud_and_quiet(), layer(pointwise(16, 8))
     one.weight[:, 3] /= 50.0
     statistics, sampled = sampled_of(values, one)
-    found = search_range(statistics, sampled, None)
-    assert found.range.alpha > 0.0
-    assert found.range.smoothing[3] == max(found.range.smoothing)
+    result = search_range(statistics, sampled, None)
+    assert result.range.alpha > 0.0
+    assert result.range.smoothing[3] == max(result.range.smoothing)
     assert rounding_error(values, one, statistics, sampled) < 3e-4
 
 
 def test_even_channels_need_no_smoothing_and_no_clip() -> None:
     values = np.random.default_rng(0).choice([-1.0, 1.0], (2000, 8)).astype(np.float32)
     statistics, sampled = sampled_of(values, layer(np.sign(pointwise(4, 8))))
-    found = search_range(statistics, sampled, None).range
-    assert (found.alpha, found.smoothing, found.observer, found.clip) == (0.0, (), "max x 1", 1.0)
+    tensor_range = search_range(statistics, sampled, None).range
+    assert (tensor_range.alpha, tensor_range.smoothing, tensor_range.observer, tensor_range.clip) == (
+        0.0,
+        (),
+        "max x 1",
+        1.0,
+    )
 
 
 def test_a_rare_outlier_is_clipped() -> None:
     values = np.random.default_rng(0).uniform(-1.0, 1.0, (20000, 8)).astype(np.float32)
     values[np.arange(8), np.arange(8)] = 1.6  # each channel once: smoothing cannot help
     statistics, sampled = sampled_of(values, layer(pointwise(4, 8)))
-    found = search_range(statistics, sampled, None).range
-    assert found.clip < 1.5
+    tensor_range = search_range(statistics, sampled, None).range
+    assert tensor_range.clip < 1.5
 
 
 def test_an_observer_instead_of_the_search_finds_the_clip_alone() -> None:
     values = loud_and_quiet()
     statistics, sampled = sampled_of(values, layer(pointwise(4, 8)))
-    found = search_range(statistics, sampled, MinMaxObserver).range
-    assert found.observer == "min-max"
-    smoothed = values / np.asarray(found.smoothing or 1.0, np.float32)
-    assert found.clip == pytest.approx(float(np.abs(smoothed).max()), rel=1e-6)
+    tensor_range = search_range(statistics, sampled, MinMaxObserver).range
+    assert tensor_range.observer == "min-max"
+    smoothed = values / np.asarray(tensor_range.smoothing or 1.0, np.float32)
+    assert tensor_range.clip == pytest.approx(float(np.abs(smoothed).max()), rel=1e-6)
 
 
 def test_the_correction_takes_the_mean_error_away() -> None:
-    """All weight errors point one way where the input is constant: exactly what a bias repairs."""
+    """With a constant input all rounding errors add up to a constant, which a bias corrects exactly."""
     values = np.ones((500, 8), np.float32)
     values[:, 0] = np.linspace(0.0, 1.0, 500)
     one = layer(pointwise(16, 8))
@@ -113,8 +118,8 @@ class TestSmoothingFactors:
     @pytest.mark.parametrize("alpha", ALPHAS)
     def test_the_loudest_channel_keeps_its_magnitude(self, alpha: float) -> None:
         factors = smoothing_factors(self.peaks, self.weights, alpha)
-        heard = self.weights > 0.0
-        assert (self.peaks / factors)[heard].max() == pytest.approx(8.0)
+        active = self.weights > 0.0
+        assert (self.peaks / factors)[active].max() == pytest.approx(8.0)
         assert factors.min() > 0.0
 
     def test_alpha_one_makes_all_heard_channels_equally_loud(self) -> None:
@@ -132,5 +137,5 @@ class TestSmoothingFactors:
 
     def test_the_weights_of_all_readers_count(self) -> None:
         first, second = pointwise(4, 3), 10.0 * pointwise(6, 3, 1)
-        found = weight_peaks([layer(first), layer(second)])
-        np.testing.assert_allclose(found, np.abs(second).max(axis=(0, 2, 3)))
+        peaks = weight_peaks([layer(first), layer(second)])
+        np.testing.assert_allclose(peaks, np.abs(second).max(axis=(0, 2, 3)))

@@ -1,4 +1,4 @@
-"""One INT8 meaning, two spellings: bit-equal in ONNX Runtime, and OpenVINO agrees on the unsigned one."""
+"""INT8 and UINT8 activations give the same bits in ONNX Runtime, and OpenVINO agrees on UINT8."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
 from sr_edge.calibration.calibrated_file import choose_activation_type
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.watched import Batch
 from sr_edge.errors import UsageError
 from sr_edge.export.cleanup import name_nodes
 from sr_edge.export.tracing import trace
@@ -75,7 +75,7 @@ def activation_types(
     }
 
 
-def test_both_spellings_are_bit_equal_as_written(
+def test_both_activation_types_are_bit_equal_as_written(
     activation_types: dict[ActivationType, onnx.ModelProto], batches: list[Batch], run_as_written: Run
 ) -> None:
     signed, unsigned = (
@@ -84,7 +84,7 @@ def test_both_spellings_are_bit_equal_as_written(
     np.testing.assert_array_equal(signed, unsigned)
 
 
-def test_both_spellings_are_bit_equal_optimized(
+def test_both_activation_types_are_bit_equal_optimized(
     activation_types: dict[ActivationType, onnx.ModelProto], batches: list[Batch], run_optimized: Run
 ) -> None:
     signed, unsigned = (
@@ -93,7 +93,7 @@ def test_both_spellings_are_bit_equal_optimized(
     np.testing.assert_array_equal(signed, unsigned)
 
 
-def test_openvino_agrees_with_onnxruntime_on_the_unsigned_spelling(
+def test_openvino_agrees_with_onnxruntime_on_uint8_activations(
     activation_types: dict[ActivationType, onnx.ModelProto],
     batches: list[Batch],
     run_as_written: Run,
@@ -137,12 +137,12 @@ def test_openvino_still_loses_the_sign_of_signed_values_behind_a_concat(
     assert agreement_db[ActivationType.UINT8] >= AGREEMENT_DB
     assert agreement_db[ActivationType.INT8] < 20.0, (
         "OpenVINO now computes Concat -> signed Q/DQ -> INT8 conv correctly: "
-        "the u8 spelling (ActivationType.UINT8) can be dropped once the oldest supported version is this one"
+        "ActivationType.UINT8 can be dropped once the oldest supported version is this one"
     )
 
 
 def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
-    """Two convs with a Relu between, and what else reads it; its range is far below what comes."""
+    """Two convolutions with a Relu between them and another reader of it; the range of the Relu is much too small."""
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="first", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"], name="relu"),
@@ -159,23 +159,23 @@ def relu_toy(reader_of_the_relu: str) -> tuple[onnx.ModelProto, Calibration]:
     return model, Calibration(Provenance("", (), "min-max"), PlacementPolicy(), ranges, decisions)
 
 
-@pytest.mark.parametrize(("other", "wanted"), [("", 0), ("Sigmoid", 128)])
+@pytest.mark.parametrize(("other", "zero_point_value"), [("", 0), ("Sigmoid", 128)])
 def test_what_a_relu_makes_for_int8_alone_counts_from_zero_and_saturates_alike(
-    other: str, wanted: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
+    other: str, zero_point_value: int, batches: list[Batch], run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     model, calibration = relu_toy(other)
     signed, unsigned = (
         insert_qdq(model, calibration, activation_type).model
         for activation_type in (ActivationType.INT8, ActivationType.UINT8)
     )
-    found = run_as_written(signed, batches[0])
-    assert np.abs(found - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
-    np.testing.assert_array_equal(found, run_as_written(unsigned, batches[0]))
-    assert psnr_db(run_openvino(unsigned, batches[0]), found) >= AGREEMENT_DB
+    output = run_as_written(signed, batches[0])
+    assert np.abs(output - run_as_written(model, batches[0])).max() > 1.0, "nothing saturates"
+    np.testing.assert_array_equal(output, run_as_written(unsigned, batches[0]))
+    assert psnr_db(run_openvino(unsigned, batches[0]), output) >= AGREEMENT_DB
     (quantize,) = (node for node in unsigned.graph.node if node.op_type == "QuantizeLinear")
     (zero_point,) = (value for value in unsigned.graph.initializer if value.name == quantize.input[2])
-    assert numpy_helper.to_array(zero_point) == wanted
-    assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (wanted == 0)
+    assert numpy_helper.to_array(zero_point) == zero_point_value
+    assert ("Clip" in {node.op_type for node in unsigned.graph.node}) == (zero_point_value == 0)
     assert "Clip" not in {node.op_type for node in signed.graph.node}
 
 
@@ -186,24 +186,19 @@ class TestChoice:
             ((), "", ActivationType.INT8),
             ((), "openvino", ActivationType.UINT8),
             (("openvino",), "", ActivationType.UINT8),
+            (("onnxruntime",), "openvino", ActivationType.INT8),
+            (("onnxruntime", "openvino"), "", ActivationType.UINT8),
             (("onnxruntime", "tensorrt-rtx"), "openvino", ActivationType.INT8),
         ],
     )
-    def test_all_targets_read_the_chosen_spelling(
+    def test_the_targets_decide_before_the_timed_runtime(
         self, targets: tuple[str, ...], runtime: str, chosen: ActivationType
     ) -> None:
-        assert choose_activation_type(None, targets, runtime) is chosen
+        assert choose_activation_type(targets, runtime) is chosen
 
-    def test_a_spelling_that_a_target_does_not_read_is_refused_with_one_that_it_reads(self) -> None:
-        assert choose_activation_type(ActivationType.INT8, ("onnxruntime",), "openvino") is ActivationType.INT8
-        with raises(UsageError, found=ActivationType.INT8, wanted=(ActivationType.UINT8,)) as caught:
-            choose_activation_type(ActivationType.INT8, ("onnxruntime", "openvino"), "")
-        assert "openvino" in caught.value.problem
-        assert "onnxruntime" not in caught.value.problem
-
-    def test_targets_without_a_spelling_in_common_are_refused(self) -> None:
+    def test_targets_without_an_activation_type_in_common_are_refused(self) -> None:
         with raises(UsageError, found=("openvino", "tensorrt-rtx")):
-            choose_activation_type(None, ("openvino", "tensorrt-rtx"), "")
+            choose_activation_type(("openvino", "tensorrt-rtx"), "")
 
 
 SUBGRAPH = """

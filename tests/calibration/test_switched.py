@@ -1,4 +1,4 @@
-"""The graph with a switch at every layer: off it is the float graph, on it is what the written INT8 graph computes."""
+"""The fake-quant graph equals the float graph without INT8 layers, and the written INT8 graph with all of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.sites import find_quantizable_ops
 from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import Batch
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run, parsed, random_weight
 
@@ -29,11 +29,11 @@ GRAPHS = {
 
 @pytest.fixture(params=list(GRAPHS))
 def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
-    found = onnx.ModelProto()
-    found.CopyFrom(GRAPHS[request.param])
-    for index, node in enumerate(found.graph.node):
+    model = onnx.ModelProto()
+    model.CopyFrom(GRAPHS[request.param])
+    for index, node in enumerate(model.graph.node):
         node.name = f"layer{index}"
-    return found
+    return model
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def calibration(model: onnx.ModelProto) -> Calibration:
 def test_off_it_is_the_float_graph(
     model: onnx.ModelProto, calibration: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
-    found = FakeQuantGraph(model, calibration).run(batches[0], ())
-    np.testing.assert_allclose(found, run_as_written(model, batches[0]), rtol=1e-5, atol=1e-5)
+    output = FakeQuantGraph(model, calibration).run(batches[0], ())
+    np.testing.assert_allclose(output, run_as_written(model, batches[0]), rtol=1e-5, atol=1e-5)
 
 
 def test_on_it_is_the_written_int8_graph(
     model: onnx.ModelProto, calibration: Calibration, batches: list[Batch], run_as_written: Run
 ) -> None:
-    found = FakeQuantGraph(model, calibration).run(batches[0], calibration.int8_nodes)
-    wanted = run_as_written(insert_qdq(model, calibration, ActivationType.INT8).model, batches[0])
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
-    assert np.abs(wanted - run_as_written(model, batches[0])).mean() > 0.3, "the bias was not corrected"
+    fake_quant = FakeQuantGraph(model, calibration).run(batches[0], calibration.int8_nodes)
+    written = run_as_written(insert_qdq(model, calibration, ActivationType.INT8).model, batches[0])
+    np.testing.assert_allclose(fake_quant, written, rtol=1e-5, atol=1e-5)
+    assert np.abs(written - run_as_written(model, batches[0])).mean() > 0.3, "the bias was not corrected"

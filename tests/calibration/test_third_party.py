@@ -1,4 +1,4 @@
-"""Small trained networks as anybody would export them: no metadata, dynamic or static, every kind of layer."""
+"""Small trained networks exported by torch.onnx alone: without metadata, dynamic or static, every kind of layer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STATISTICS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_has_learned_what_the_script_says(name: str) -> None:
     """On a photograph that it was not trained on: above bicubic enlargement, or above the noisy picture."""
-    told = json.loads(FIGURES.read_text())[name]
+    figures = json.loads(FIGURES.read_text())[name]
     network_db, bicubic_db = unseen_psnr_db(name)
     assert network_db > bicubic_db + 0.5
-    assert (network_db, bicubic_db) == pytest.approx((told["network_db"], told["bicubic_db"]), abs=0.02)
+    assert (network_db, bicubic_db) == pytest.approx((figures["network_db"], figures["bicubic_db"]), abs=0.02)
     assert weights_of(name).stat().st_size <= 30_000
 
 
@@ -48,20 +48,20 @@ def calibrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 def test_the_budget_is_kept_and_most_layers_are_int8(calibrated: Calibrated) -> None:
     report = calibrated.report
-    assert report.choice.drop_db <= 0.05
-    judged = [row for row in report.layers if row.noise_db is not None]
-    assert len(report.choice.int8) >= len(judged) / 2
+    assert report.selection.drop_db <= 0.05
+    quantizable = [row for row in report.layers if row.noise_db is not None]
+    assert len(report.selection.int8) >= len(quantizable) / 2
 
 
-def test_both_spellings_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:
-    found = []
+def test_both_activation_types_give_the_same_bits(calibrated: Calibrated, tmp_path: Path, run_as_written: Run) -> None:
+    outputs = []
     for activation_type in ActivationType:
         path = quantize_onnx(
             calibrated.path, calibrated.report.calibration, tmp_path / f"{activation_type}.onnx", activation_type
         )
         onnx.checker.check_model(onnx.load(path), full_check=True)
-        found.append(run_as_written(onnx.load(path), calibrated.held_out[0].patch))
-    np.testing.assert_array_equal(found[0], found[1])
+        outputs.append(run_as_written(onnx.load(path), calibrated.held_out[0].patch))
+    np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 @pytest.mark.parametrize("name", STATISTICS)

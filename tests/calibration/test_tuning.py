@@ -1,4 +1,4 @@
-"""The whole road: judged on held-out patches, resumed where it was, refused where pictures show nothing."""
+"""Calibration within a budget: measured on held-out patches, continued after an interruption, refused for flat ones."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from sr_edge.calibration import (
     calibrate_within,
     quantize_onnx,
     read_cache,
-    tuning,
     write_curve,
 )
 from sr_edge.calibration.agreement import AGREEMENT_DB
-from sr_edge.calibration.columns import possible_layers
+from sr_edge.calibration.columns import quantizable_layers
+from sr_edge.calibration.config import Limits, timed_runtime
 from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.limits import Limits
-from sr_edge.calibration.openvino_times import MOST_ROLES, adding_up, conditions, roles
+from sr_edge.calibration.openvino_times import MAX_ROLES, conditions, roles, scaled_to_total
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import Batch, InstrumentedGraph
+from sr_edge.calibration.watched import InstrumentedGraph
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.tracing import trace
 from sr_edge.runtimes import availability, describe_machine, supports
@@ -59,7 +59,7 @@ class Restorer(nn.Module):
 
 
 MS = (9.0, 8.0, 7.0, 6.0, 5.0, 4.0)
-"""Of the restorer's graph with none to all five of its layers in INT8."""
+"""Milliseconds of the restorer's graph with none to all five of its layers in INT8."""
 
 
 @pytest.fixture(scope="module")
@@ -81,39 +81,39 @@ def report(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> Calibr
 
 
 def test_the_account_says_what_was_done(report: CalibrationReport) -> None:
-    assert report.choice.drop_db <= 0.05
-    assert {row.node for row in report.layers if row.precision is Precision.INT8} == set(report.choice.int8)
+    assert report.selection.drop_db <= 0.05
+    assert {row.node for row in report.layers if row.precision is Precision.INT8} == set(report.selection.int8)
     assert all(row.noise_db is not None and row.noise_db < -40.0 for row in report.layers)
     assert all(row.saved is not None and row.saved > 0.0 for row in report.layers)
-    assert f"{len(report.choice.int8)} of 5 possible layers became INT8" in report.sentence
-    assert "no runtime was timed: layers were weighed by multiply-accumulates" in report.sentence
+    assert f"{len(report.selection.int8)} of 5 quantizable layers became INT8." in report.sentence
+    assert "No runtime was timed" in report.sentence
     assert "only 4 different calibration patches" in report.warnings[0]
 
 
 def test_what_was_judged_is_what_is_written(
     report: CalibrationReport, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:
-    """The number in the account is measured again on the files of both spellings."""
-    wanted = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
+    """The loss in the report is measured again on the files of both activation types."""
+    references = [run_as_written(onnx.load(graph), held.patch) for held in held_out]
     for activation_type in ActivationType:
         written = onnx.load(
             quantize_onnx(graph, report.calibration, tmp_path / f"{activation_type}.onnx", activation_type)
         )
-        found = [run_as_written(written, held.patch) for held in held_out]
-        assert cost_of_pictures_db(found, wanted, 38.5) == pytest.approx(report.choice.drop_db, rel=0.02)
+        outputs = [run_as_written(written, held.patch) for held in held_out]
+        assert cost_of_pictures_db(outputs, references, 38.5) == pytest.approx(report.selection.drop_db, rel=0.02)
 
 
 def test_a_tighter_budget_keeps_more_float_and_says_so(
     graph: Path, batches: list[Batch], held_out: list[HeldOut]
 ) -> None:
     generous = calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(float("inf"))))
-    assert len(generous.choice.int8) == 5
+    assert len(generous.selection.int8) == 5
     assert generous.float_for_budget == ()
-    tight = calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(generous.choice.drop_db / 2)))
-    assert tight.choice.drop_db <= generous.choice.drop_db / 2
-    kept = 5 - len(tight.choice.int8)
+    tight = calibrate_within(graph, batches[:4], held_out, CalibrationConfig(Budget(generous.selection.drop_db / 2)))
+    assert tight.selection.drop_db <= generous.selection.drop_db / 2
+    kept = 5 - len(tight.selection.int8)
     assert kept == len(tight.float_for_budget) > 0
-    assert f"for the sake of quality {kept} of them stay" in tight.sentence
+    assert f"{kept} layer{'s' * (kept > 1)} stay" in tight.sentence
     reasons = {row.reason for row in tight.layers if row.precision is not Precision.INT8}
     assert all(reason.startswith(("kept float to lose at most", "too noisy for what it saves")) for reason in reasons)
 
@@ -144,7 +144,7 @@ def test_equal_input_gives_equal_bytes(
 def test_decibels_against_originals_are_shown_and_decide_nothing(
     graph: Path, batches: list[Batch], held_out: list[HeldOut]
 ) -> None:
-    """The truth is the float output plus noise at 45 dB, so the float PSNR is known."""
+    """The originals are the float output plus noise at 45 dB, so that the PSNR of the float network is known."""
     floats, noise = InstrumentedGraph(onnx.load(graph)), np.random.default_rng(0)
     paired = []
     for held in held_out:
@@ -164,7 +164,7 @@ def test_decibels_against_originals_are_shown_and_decide_nothing(
     assert evaluator.drop_db(calibration.int8_nodes) == without.drop_db(calibration.int8_nodes)
     assert without.drop_on_originals_db(calibration.int8_nodes) is None
     report = calibrate_within(graph, batches[:4], paired, CalibrationConfig())
-    assert report.originals_db is not None and f"{report.originals_db:.3f} dB of PSNR" in report.sentence
+    assert report.originals_db is not None and f"{report.originals_db:.3f} dB of luma PSNR" in report.sentence
 
 
 def test_held_out_patches_with_and_without_originals_do_not_mix(
@@ -182,16 +182,18 @@ def test_held_out_patches_with_and_without_originals_do_not_mix(
 
 def test_layers_can_be_named(graph: Path, batches: list[Batch], held_out: list[HeldOut]) -> None:
     config = CalibrationConfig(Budget(float("inf")), include=["/body/body.[24]/*"], exclude=["/body/body.4/*"])
-    assert calibrate_within(graph, batches[:4], held_out, config).choice.int8 == ("/body/body.2/Conv",)
+    assert calibrate_within(graph, batches[:4], held_out, config).selection.int8 == ("/body/body.2/Conv",)
 
 
 def test_a_graph_that_calls_white_255_is_judged_alike(
     report: CalibrationReport, graph: Path, batches: list[Batch], held_out: list[HeldOut], tmp_path: Path
 ) -> None:
-    onnx.save(with_input_range_255(onnx.load(graph)), tmp_path / "white255.onnx")
-    found = calibrate_within(tmp_path / "white255.onnx", batches[:4], held_out, CalibrationConfig(input_range=255.0))
-    assert found.choice.int8 == report.choice.int8
-    assert found.choice.drop_db == pytest.approx(report.choice.drop_db, rel=0.01)
+    onnx.save(with_input_range_255(onnx.load(graph)), tmp_path / "range255.onnx")
+    scaled_report = calibrate_within(
+        tmp_path / "range255.onnx", batches[:4], held_out, CalibrationConfig(input_range=255.0)
+    )
+    assert scaled_report.selection.int8 == report.selection.int8
+    assert scaled_report.selection.drop_db == pytest.approx(report.selection.drop_db, rel=0.01)
 
 
 class TestResuming:
@@ -206,8 +208,8 @@ class TestResuming:
             )
 
         def interrupt_at(stage: str, at: int) -> Callable[[str, int, int], None]:
-            def progress(found: str, done: int, total: int) -> None:
-                if (found, done) == (stage, at):
+            def progress(current_stage: str, done: int, total: int) -> None:
+                if (current_stage, done) == (stage, at):
                     raise KeyboardInterrupt
 
             return progress
@@ -304,21 +306,21 @@ class TestOpenVino:
         assert set(timings.saved) == {row.node for row in timed.layers}
 
     def test_gains_are_scaled_until_all_layers_together_save_what_the_graph_does(self) -> None:
-        found = adding_up({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
-        assert found == {"a": 1.5, "b": 4.5, "c": -0.5}
-        assert adding_up({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
-        assert adding_up({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
+        scaled = scaled_to_total({"a": 1.0, "b": 3.0, "c": -0.5}, 5.5)
+        assert scaled == {"a": 1.5, "b": 4.5, "c": -0.5}
+        assert scaled_to_total({"a": -1.0, "b": 0.0}, 2.0) == {"a": -1.0, "b": 0.0}
+        assert scaled_to_total({"a": 1.0, "b": -3.0}, -4.0) == {"a": 1.0, "b": -3.0}
 
     def test_layers_of_one_role_are_timed_together(self, graph: Path) -> None:
-        layers = possible_layers(load_graph(graph))
+        layers = quantizable_layers(load_graph(graph))
         macs = {name: 1.0 if name.startswith("/body") else 0.5 for name in layers}
-        found = roles(layers, macs)
-        assert sorted(name for role in found for name in role) == sorted(layers)
-        assert any(len(role) > 1 for role in found)
-        for role in found:
+        groups = roles(layers, macs)
+        assert sorted(name for role in groups for name in role) == sorted(layers)
+        assert any(len(role) > 1 for role in groups)
+        for role in groups:
             assert len({layers[name].weight.shape for name in role}) == 1
         many = {f"{chr(97 + index)}/Conv": layer for index, layer in enumerate([*layers.values()] * 20)}
-        assert len(roles({name: many[name] for name in list(many)[:20]}, dict.fromkeys(many, 1.0))) == MOST_ROLES
+        assert len(roles({name: many[name] for name in list(many)[:20]}, dict.fromkeys(many, 1.0))) == MAX_ROLES
 
     def test_what_the_rest_loses_is_taken_from_the_budget(
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut]
@@ -329,13 +331,13 @@ class TestOpenVino:
         config = CalibrationConfig(Budget(50.0), runtime="openvino", float_precision=Precision.BF16)
         report = calibrate_within(graph, batches[:4], held_out, config)
         assert report.float_precision_drop_db > 0.0
-        assert report.float_precision_drop_db + report.choice.drop_db <= 50.0
-        assert f"beside {report.float_precision_drop_db:.3f} dB of the rest in bf16" in report.sentence
+        assert report.float_precision_drop_db + report.selection.drop_db <= 50.0
+        assert f"the float layers in bf16 loses {report.float_precision_drop_db:.3f} dB" in report.sentence
 
     def test_the_whole_graphs_are_timed_too(self, timed: CalibrationReport) -> None:
         assert timed.latency is not None
         assert min(dataclasses.astuple(timed.latency)) > 0.0
-        assert "in openvino with fp32 for the rest" in timed.sentence
+        assert "in openvino with the float layers in fp32" in timed.sentence
 
     def test_times_hold_for_a_version_a_machine_and_a_number_of_threads(self) -> None:
         pytest.importorskip("openvino")
@@ -367,19 +369,19 @@ class TestKnownTimes:
             calibrate_within(graph, batches[:4], held_out, wrong)
         assert "openvino" in caught.value.problem
 
-    @pytest.mark.parametrize("saved_ms", [-0.1, 1e-12], ids=["useless", "overpriced"])
+    @pytest.mark.parametrize("saved_ms", [-0.1, 1e-12], ids=["without_gain", "too_noisy"])
     def test_a_layer_without_a_saving_of_its_own_stays_int8_where_the_whole_is_faster_with_it(
         self, graph: Path, batches: list[Batch], held_out: list[HeldOut], saved_ms: float
     ) -> None:
-        useless, chosen = "/body/body.4/Conv", []
+        without_gain, chosen = "/body/body.4/Conv", []
         for more_ms in (4.0, 6.0):
-            timer = FakeTimer((*MS[:-1], more_ms), saved_ms={useless: saved_ms})
+            timer = FakeTimer((*MS[:-1], more_ms), saved_ms={without_gain: saved_ms})
             config = CalibrationConfig(Budget(1e3), runtime="openvino", timer=timer)
             report = calibrate_within(graph, batches[:4], held_out, config)
             assert report.latency == LatencyMs(9.0, min(5.0, more_ms), more_ms)
-            chosen.append(report.choice.int8)
-        assert useless in chosen[0]
-        assert useless not in chosen[1]
+            chosen.append(report.selection.int8)
+        assert without_gain in chosen[0]
+        assert without_gain not in chosen[1]
         assert len(chosen[1]) == 4
 
     def test_where_all_in_int8_is_fastest_and_loses_too_much_all_but_the_noisiest_are_tried(
@@ -388,12 +390,12 @@ class TestKnownTimes:
         timer = FakeTimer(MS, saved_ms={"/body/body.4/Conv": 1.0}, usually_saved_ms=-0.1)
         config = CalibrationConfig(Budget(1e3), runtime="openvino", timer=timer)
         whole = calibrate_within(graph, batches[:4], held_out, config)
-        assert len(whole.choice.int8) == 5
-        less = dataclasses.replace(config, budget=Budget(0.999 * whole.choice.drop_db))
+        assert len(whole.selection.int8) == 5
+        less = dataclasses.replace(config, budget=Budget(0.999 * whole.selection.drop_db))
         report = calibrate_within(graph, batches[:4], held_out, less)
-        assert len(report.choice.int8) == 4
+        assert len(report.selection.int8) == 4
         assert report.latency == LatencyMs(9.0, 5.0, 4.0)
-        (left_float,) = set(whole.choice.int8) - set(report.choice.int8)
+        (left_float,) = set(whole.selection.int8) - set(report.selection.int8)
         assert left_float == max(whole.layers, key=lambda row: row.noise_db or -np.inf).node
 
     def test_times_are_taken_anew_where_they_would_be_others(
@@ -422,10 +424,10 @@ class TestKnownTimes:
     ) -> None:
         report = times_by_int8_layers((9.0, 9.5, 8.0, 7.0, 5.0, 3.0), target_ms)
         needed = 5 if target_ms == 3.5 else 3
-        assert len(report.choice.int8) == needed
+        assert len(report.selection.int8) == needed
         assert report.latency == LatencyMs(9.0, (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)[needed], 3.0)
-        assert f"; the target of {target_ms} ms is met{', so 2 more stay float' * (needed == 3)}." in report.sentence
-        assert "sake of quality" not in report.sentence
+        assert f"target of {target_ms} ms is met{', so 2 more layers stay float' * (needed == 3)}." in report.sentence
+        assert "to keep the loss" not in report.sentence
         reasons = {row.reason for row in report.layers if row.precision is not Precision.INT8}
         assert reasons == ({f"the target of {target_ms} ms is met without it"} if needed == 3 else set())
 
@@ -442,26 +444,26 @@ class TestKnownTimes:
     ) -> None:
         ms = (9.0, 9.5, 8.0, 7.0, 5.0, 3.0)
         never = times_by_int8_layers(ms, 1.0)
-        assert "; the target of 1 ms is not met: the fastest set of INT8 layers found within inf dB takes 3.00 ms" in (
-            never.sentence
-        )
-        tight_db = never.choice.drop_db / 3
+        assert "target of 1 ms is not met: the fastest set of INT8 layers within inf dB takes 3.00 ms" in never.sentence
+        tight_db = never.selection.drop_db / 3
         some = times_by_int8_layers(ms, 3.5, tight_db)
-        kept = len(some.choice.int8)
+        kept = len(some.selection.int8)
         assert 0 < kept < 5
         assert some.latency is not None
         assert some.latency.chosen_ms == ms[kept]
-        assert f"within {tight_db:g} dB takes {ms[kept]:.2f} ms and costs {some.choice.drop_db:.3f} dB" in some.sentence
-        assert f"; all in INT8 would meet it, with 3.00 ms for {never.choice.drop_db:.3f} dB." in some.sentence
-        assert "all in INT8 would not meet it either, with 3.00 ms" in times_by_int8_layers(ms, 1.0, tight_db).sentence
+        assert (
+            f"within {tight_db:g} dB takes {ms[kept]:.2f} ms and loses {some.selection.drop_db:.3f} dB" in some.sentence
+        )
+        assert f"would meet it, with 3.00 ms and a loss of {never.selection.drop_db:.3f} dB." in some.sentence
+        assert "would not meet it either, with 3.00 ms" in times_by_int8_layers(ms, 1.0, tight_db).sentence
 
 
 def test_a_runtime_that_nobody_times_in_is_refused() -> None:
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino"]):
         CalibrationConfig(runtime="tensorflow")
     with raises(UnknownNameError, found="tensorflow", wanted=["openvino", "none"]):
-        tuning.timed_runtime("tensorflow")
-    assert tuning.timed_runtime("none") == ""
+        timed_runtime("tensorflow")
+    assert timed_runtime("none") == ""
 
 
 @pytest.mark.parametrize(
@@ -476,7 +478,7 @@ def test_a_runtime_that_nobody_times_in_is_refused() -> None:
         (lambda: CalibrationConfig(input_range=0.0), 0.0, (1.0, 255.0)),
         (lambda: CalibrationConfig(input_range=float("inf")), float("inf"), (1.0, 255.0)),
     ],
-    ids=["target without a runtime", "float layers in int8", "black white", "infinite white"],
+    ids=["target without a runtime", "float layers in int8", "input range of 0", "infinite input range"],
 )
 def test_an_order_that_cannot_be_carried_out_is_refused(
     config: Callable[[], CalibrationConfig], found: object, wanted: object
@@ -490,8 +492,8 @@ def test_the_curve_is_written_as_numbers_and_as_a_picture(report: CalibrationRep
     assert written == (tmp_path / "curve.json", tmp_path / "curve.png")
     document = json.loads((tmp_path / "curve.json").read_text())
     assert document["unit"] == "MMAC"
-    assert document["chosen"]["int8_layers"] == len(report.choice.int8)
-    assert len(document["points"]) == len(report.choice.curve) >= 3
+    assert document["chosen"]["int8_layers"] == len(report.selection.int8)
+    assert len(document["points"]) == len(report.selection.curve) >= 3
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

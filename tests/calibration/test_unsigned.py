@@ -1,4 +1,4 @@
-"""A picture's own 256 levels go into the first layer as they are, and hard edges do not saturate what comes after."""
+"""The 256 levels of an image reach the first layer exactly, and hard edges do not saturate later layers."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from sr_edge.calibration import (
     calibrate,
     calibrate_within,
 )
-from sr_edge.calibration.columns import possible_layers
-from sr_edge.calibration.hard_edges import COUNT, hard_edged
+from sr_edge.calibration.columns import quantizable_layers
+from sr_edge.calibration.hard_edges import COUNT, hard_edged_patches
+from sr_edge.calibration.int8 import int8_weight
 from sr_edge.calibration.openvino_times import output_of
+from sr_edge.calibration.patch import Batch, Float32Array
 from sr_edge.calibration.patches import calibration_patches, held_out_patches
 from sr_edge.calibration.qdq import insert_qdq
 from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.calibration.switched import FakeQuantGraph
 from sr_edge.calibration.unsigned import may_be_unsigned
-from sr_edge.calibration.watched import Batch
-from sr_edge.calibration.weights import int8_weight
 from sr_edge.export import export_onnx
 from sr_edge.export.graph import view_graph
 from sr_edge.export.patches import PICTURES
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, Precision, TileSpec
-from tests.calibration.graphs import Float32Array, Run, of_nodes, random_weight
+from tests.calibration.graphs import Run, of_nodes, random_weight
 
 WEIGHT = random_weight(4, 3, 3, 3)
 BIAS = random_weight(4, seed=1)
@@ -49,13 +49,13 @@ Attributes = Mapping[str, Any]
 
 
 def one_conv(
-    weight: Float32Array = WEIGHT, white: float = 1.0, bias: Float32Array | None = BIAS, **attributes: Any
+    weight: Float32Array = WEIGHT, input_range: float = 1.0, bias: Float32Array | None = BIAS, **attributes: Any
 ) -> onnx.ModelProto:
-    """x / white -> conv -> y."""
-    constants = {"w": weight, "white": np.float32(white)} | ({} if bias is None else {"b": bias})
+    """x / input_range -> conv -> y."""
+    constants = {"w": weight, "input_range": np.float32(input_range)} | ({} if bias is None else {"b": bias})
     inputs = ["scaled", "w"] if bias is None else ["scaled", "w", "b"]
     nodes = [
-        helper.make_node("Div", ["x", "white"], ["scaled"], name="scale"),
+        helper.make_node("Div", ["x", "input_range"], ["scaled"], name="scale"),
         helper.make_node("Conv", inputs, ["y"], name="conv", **attributes),
     ]
     return of_nodes(nodes, constants)
@@ -80,17 +80,17 @@ class TestUnsigned:
         self, activation_type: ActivationType, pads: tuple[int, ...], run_as_written: Run
     ) -> None:
         rounded = one_conv(int8_weight(WEIGHT, 0), pads=pads)
-        found = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type).model, picture())
-        np.testing.assert_allclose(found, run_as_written(rounded, picture()), atol=1e-5)
+        output = run_as_written(insert_qdq(one_conv(pads=pads), UNSIGNED, activation_type).model, picture())
+        np.testing.assert_allclose(output, run_as_written(rounded, picture()), atol=1e-5)
 
     def test_signed_levels_lose_half_of_them(self, run_as_written: Run) -> None:
         rounded = run_as_written(one_conv(int8_weight(WEIGHT, 0)), picture())
-        found = run_as_written(
+        output = run_as_written(
             insert_qdq(one_conv(), with_levels(is_unsigned=False), ActivationType.INT8).model, picture()
         )
-        assert np.abs(found - rounded).max() > 1e-3
+        assert np.abs(output - rounded).max() > 1e-3
 
-    def test_both_spellings_are_bit_equal(self, run_as_written: Run) -> None:
+    def test_both_activation_types_are_bit_equal(self, run_as_written: Run) -> None:
         graphs = [
             insert_qdq(one_conv(pads=(1, 1, 1, 1)), UNSIGNED, activation_type).model
             for activation_type in ActivationType
@@ -100,9 +100,9 @@ class TestUnsigned:
 
     def test_what_is_judged_is_what_is_written(self, run_as_written: Run) -> None:
         model = one_conv(pads=(1, 1, 1, 1))
-        judged = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
+        fake_quant = FakeQuantGraph(model, UNSIGNED).run(picture(), ["conv"])
         np.testing.assert_allclose(
-            judged, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8).model, picture()), atol=1e-5
+            fake_quant, run_as_written(insert_qdq(model, UNSIGNED, ActivationType.INT8).model, picture()), atol=1e-5
         )
 
     @pytest.mark.parametrize("float_precision", [Precision.FP32, Precision.BF16])
@@ -117,9 +117,9 @@ class TestUnsigned:
         first[:, :, 1, 1] = np.eye(4, 3)  # hands the picture on: what comes out tells which level went in
         model = one_conv(first, bias=np.zeros(4, np.float32), pads=(1, 1, 1, 1))
         written = insert_qdq(model, UNSIGNED, ActivationType.UINT8).model
-        found = output_of(written, every_gray, float_precision, None)(every_gray, {})
+        output = output_of(written, every_gray, float_precision, None)(every_gray, {})
         step = 1.0 / 255.0 if float_precision is Precision.FP32 else 2.0 / 255.0  # the output itself is rounded to bf16
-        np.testing.assert_allclose(found, run_as_written(written, every_gray), atol=0.25 * step)
+        np.testing.assert_allclose(output, run_as_written(written, every_gray), atol=0.25 * step)
 
     @pytest.mark.parametrize(
         ("weight", "attributes"),
@@ -137,30 +137,30 @@ class TestUnsigned:
     ) -> None:
         model = one_conv(weight, bias=random_weight(len(weight), seed=1) if has_bias else None, **attributes)
         calibration = replace(UNSIGNED, corrections={"conv": (0.25,) * len(weight)})
-        judged = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
+        fake_quant = FakeQuantGraph(model, calibration).run(picture(), ["conv"])
         for activation_type in ActivationType:
-            found = run_as_written(insert_qdq(model, calibration, activation_type).model, picture())
-            np.testing.assert_allclose(found, judged, atol=1e-5)
+            output = run_as_written(insert_qdq(model, calibration, activation_type).model, picture())
+            np.testing.assert_allclose(output, fake_quant, atol=1e-5)
 
 
 class TestWhichTensors:
     @staticmethod
-    def found(model: onnx.ModelProto, tensor: str) -> bool:
-        readers = [layer for layer in possible_layers(model).values() if layer.op.activation == tensor]
+    def may_be_unsigned_in(model: onnx.ModelProto, tensor: str) -> bool:
+        readers = [layer for layer in quantizable_layers(model).values() if layer.op.activation == tensor]
         assert readers
         return may_be_unsigned(view_graph(model), tensor, readers)
 
-    @pytest.mark.parametrize("white", [1.0, 255.0])
-    def test_the_picture_and_what_it_is_divided_by(self, white: float) -> None:
-        assert self.found(one_conv(white=white), "scaled")
+    @pytest.mark.parametrize("input_range", [1.0, 255.0])
+    def test_the_picture_and_what_it_is_divided_by(self, input_range: float) -> None:
+        assert self.may_be_unsigned_in(one_conv(input_range=input_range), "scaled")
 
     def test_a_factor_may_stand_on_either_side(self) -> None:
         model = one_conv()
-        model.graph.node[0].CopyFrom(helper.make_node("Mul", ["white", "x"], ["scaled"], name="scale"))
-        assert self.found(model, "scaled")
+        model.graph.node[0].CopyFrom(helper.make_node("Mul", ["input_range", "x"], ["scaled"], name="scale"))
+        assert self.may_be_unsigned_in(model, "scaled")
 
     def test_not_a_picture_turned_negative(self) -> None:
-        assert not self.found(one_conv(white=-1.0), "scaled")
+        assert not self.may_be_unsigned_in(one_conv(input_range=-1.0), "scaled")
 
     def test_not_behind_another_layer(self) -> None:
         nodes = [
@@ -169,19 +169,19 @@ class TestWhichTensors:
             helper.make_node("Conv", ["r", "v"], ["y"], name="second"),
         ]
         model = of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 4, 1, 1)})
-        assert self.found(model, "x")
-        assert not self.found(model, "r")
+        assert self.may_be_unsigned_in(model, "x")
+        assert not self.may_be_unsigned_in(model, "r")
 
     def test_not_where_a_mean_is_subtracted(self) -> None:
         nodes = [
             helper.make_node("Sub", ["x", "m"], ["c"], name="mean"),
             helper.make_node("Conv", ["c", "w"], ["y"], name="conv"),
         ]
-        assert not self.found(of_nodes(nodes, {"w": WEIGHT, "m": np.float32(0.4)}), "c")
+        assert not self.may_be_unsigned_in(of_nodes(nodes, {"w": WEIGHT, "m": np.float32(0.4)}), "c")
 
     def test_not_where_padding_is_left_to_the_runtime(self) -> None:
-        assert self.found(one_conv(), "scaled")
-        assert not self.found(one_conv(auto_pad="SAME_UPPER"), "scaled")
+        assert self.may_be_unsigned_in(one_conv(), "scaled")
+        assert not self.may_be_unsigned_in(one_conv(auto_pad="SAME_UPPER"), "scaled")
 
     def test_not_where_two_layers_pad_it_differently(self) -> None:
         nodes = [
@@ -189,39 +189,39 @@ class TestWhichTensors:
             helper.make_node("Conv", ["x", "v"], ["b"], name="b"),
             helper.make_node("Add", ["a", "b"], ["y"], name="sum"),
         ]
-        assert not self.found(of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 3, 1, 1)}), "x")
+        assert not self.may_be_unsigned_in(of_nodes(nodes, {"w": WEIGHT, "v": random_weight(4, 3, 1, 1)}), "x")
 
     @pytest.mark.parametrize(("lowest", "expected"), [(0.0, True), (-0.5, False)])
     def test_the_search_takes_it_for_pictures_and_for_nothing_negative(self, lowest: float, expected: bool) -> None:
-        layer = next(iter(possible_layers(one_conv(random_weight(4, 3, 1, 1))).values()))
+        layer = next(iter(quantizable_layers(one_conv(random_weight(4, 3, 1, 1))).values()))
         levels = np.random.default_rng(0).integers(0, 256, (500, 3))
         values = (levels / 255 * (1 - lowest) + lowest).astype(np.float32)
         statistics = TensorStatistics(values.min(axis=0), values.max(axis=0))
-        found = search_range(statistics, [LayerSamples.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
-        assert found.range.is_unsigned is expected
+        result = search_range(statistics, [LayerSamples.of(layer, values[np.newaxis])], None, may_be_unsigned=True)
+        assert result.range.is_unsigned is expected
 
 
 class TestHardEdges:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_few_patches_in_black_and_white(self, channels: int) -> None:
         patches = [picture(seed)[:, :channels] for seed in range(16)]
-        found = hard_edged(patches)
-        assert len(found) == COUNT
-        for twin in found:
-            assert twin.shape == patches[0].shape
-            assert twin.dtype == np.float32
-            assert 0.0 == twin.min() < twin.max() == 1.0
-            np.testing.assert_array_equal(twin * 255, np.rint(twin * 255))
+        versions = hard_edged_patches(patches)
+        assert len(versions) == COUNT
+        for version in versions:
+            assert version.shape == patches[0].shape
+            assert version.dtype == np.float32
+            assert 0.0 == version.min() < version.max() == 1.0
+            np.testing.assert_array_equal(version * 255, np.rint(version * 255))
 
     def test_few_patches_have_one_twin_and_flat_ones_none(self) -> None:
         flat = np.full((1, 3, 24, 24), 0.5, np.float32)
-        assert len(hard_edged([flat, picture(), flat])) == 1
-        assert hard_edged([flat]) == []
+        assert len(hard_edged_patches([flat, picture(), flat])) == 1
+        assert hard_edged_patches([flat]) == []
 
     def test_a_page_that_is_mostly_white_keeps_its_letters(self) -> None:
         page = np.ones((1, 3, 24, 24), np.float32)
         page[:, :, 4:8, 4:20] = 0.1
-        (twin,) = hard_edged([page])
+        (twin,) = hard_edged_patches([page])
         assert twin[0, 0, 5, 10] == 0.0
         assert twin[0, 0, 20, 10] == 1.0
 

@@ -1,4 +1,4 @@
-"""Patches that show nothing are refused, and those that show little are warned of, with the numbers."""
+"""Patches that show nothing are refused; for those that show little there are warnings with numbers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sr_edge.calibration.patch import Batch
 from sr_edge.calibration.variety import require_usable
 from sr_edge.errors import CalibrationError
-from tests.calibration.graphs import Batch
 from tests.expected_errors import raises
 
 
 def natural(count: int = 20, brightest: float = 1.0) -> list[Batch]:
     """Smooth coloured waves, all different."""
     rows, columns = np.indices((24, 24), np.float32)
-    found = []
+    batches = []
     for index in range(count):
         phases = np.array([0.0, 1.0, 2.0], np.float32).reshape(3, 1, 1) + index
         waves = 0.5 + 0.5 * np.sin(rows / 4 + columns / 5 + phases)
-        found.append((brightest * waves[np.newaxis]).astype(np.float32))
-    return found
+        batches.append((brightest * waves[np.newaxis]).astype(np.float32))
+    return batches
 
 
 def test_natural_patches_pass_without_a_word() -> None:
@@ -54,24 +54,24 @@ def test_mirrored_and_rotated_copies_are_copies(turned: Callable[[Batch], Batch]
 
 def test_few_patches_are_counted_without_their_copies() -> None:
     (warning,) = require_usable(natural(8) * 5)
-    assert warning == "only 8 different calibration patches; 40 varied ones are enough, 8 are not"
+    assert warning == "there are only 8 different calibration patches; 40 varied ones are enough, 8 are not"
 
 
 def test_mostly_flat_patches_are_counted() -> None:
     flat = [np.full((1, 3, 24, 24), index / 40, np.float32) for index in range(24)]
-    assert "24 of 40 calibration patches show one colour only" in require_usable([*natural(16), *flat])
+    assert "24 of 40 calibration patches show a single colour" in require_usable([*natural(16), *flat])
 
 
 def test_noise_is_no_picture() -> None:
     generator = np.random.default_rng(0)
     noise = [generator.random((1, 3, 24, 24)).astype(np.float32) for _ in range(20)]
     (warning,) = require_usable(noise)
-    assert "look like noise, not like pictures: neighbouring pixels correlate by" in warning
+    assert "look like noise: the correlation of neighbouring pixels is" in warning
 
 
 def test_dark_patches_say_how_dark() -> None:
     (warning,) = require_usable(natural(brightest=0.1))
-    assert warning == "the calibration patches are dark: the brightest sample is 0.10 of white"
+    assert warning == "the calibration patches are dark: the largest sample is 0.10 in a range of 0 to 1"
 
 
 def test_gray_patches_for_a_colour_network_are_noticed() -> None:

@@ -1,4 +1,4 @@
-"""The contract on our own networks, with the default placement: both spellings are one, and OpenVINO agrees."""
+"""On our own networks, both activation types give the same bits, and OpenVINO agrees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.calibration.graphs import AGREEMENT_DB, PsnrDb, Run
 
 
 class Zoo:
-    """One architecture's smallest network: its float file, its calibration, a patch that it was not calibrated on."""
+    """The smallest network of an architecture: its float file, its calibration, and a patch that is not part of it."""
 
     def __init__(self, name: str, multiple_px: int, folder: Path, pictures: Path) -> None:
         tile = TileSpec(max(24, multiple_px), max(24, multiple_px))
@@ -48,7 +48,7 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Zoo(name, architecture.multiple_px, folder, shared_data / "test" / "set5" / "lr_x2")
 
 
-def test_spellings_are_bit_equal_and_openvino_agrees(
+def test_activation_types_are_bit_equal_and_openvino_agrees(
     zoo: Zoo, run_as_written: Run, run_openvino: Run, psnr_db: PsnrDb
 ) -> None:
     signed, unsigned = (run_as_written(zoo.quantized(activation_type), zoo.patch) for activation_type in ActivationType)

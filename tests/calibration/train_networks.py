@@ -103,9 +103,9 @@ def unseen_psnr_db(name: str) -> tuple[float, float]:
     top, left = ((length - side) // 2 for length in frame.shape[:2])
     low, high = pair(frame[top : top + side, left : left + side], network)
     with torch.inference_mode():
-        found: Pixels = trained(name)(torch.from_numpy(low)).numpy()
-    wanted, *given = (shown(batch) for batch in (high, found, enlarged(low, network.scale)))
-    network_db, bicubic_db = (psnr_y_db(frame, wanted, network.scale) for frame in given)
+        upscaled: Pixels = trained(name)(torch.from_numpy(low)).numpy()
+    reference, *given = (shown(batch) for batch in (high, upscaled, enlarged(low, network.scale)))
+    network_db, bicubic_db = (psnr_y_db(frame, reference, network.scale) for frame in given)
     return network_db, bicubic_db
 
 

@@ -1,4 +1,4 @@
-"""`sr-edge calibrate`: any model in, an INT8 file within the budget out, with its account."""
+"""`sr-edge calibrate`: writes an INT8 file within the budget from any model, with a report."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_a_graph_becomes_int8_with_table_curve_and_sentence(
     }
     assert not has_uint8_activations(out)
     assert "/middle.0/Conv" in outcome.stdout
-    assert "possible layers became INT8 and cost 0.0" in outcome.stdout
-    assert "warning: only 4 different calibration patches" in outcome.stdout
+    assert "quantizable layers became INT8. Together they lose 0.0" in " ".join(outcome.stdout.split())
+    assert "warning: there are only 4 different calibration patches" in outcome.stdout
     assert "joint checks" in outcome.stderr
 
 
@@ -73,12 +73,12 @@ def test_finetuning_is_shown_and_kept_in_the_cache(sr_edge: SrEdge, bundle: Path
     outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, *FAST, "--finetune", "3", "-o", out)
     assert outcome.code == 0, outcome.stderr
     assert "fine-tuning ..." in outcome.stderr
-    assert "fine-tuning helped" in " ".join(outcome.stdout.split())
+    assert "Fine-tuning improved" in " ".join(outcome.stdout.split())
     cached = json.loads(out.with_suffix(".calibration.json").read_text())
     assert cached["calibration"]["finetuning"]["steps"] == 3
 
 
-def test_openvino_times_layers_and_gets_its_own_spelling(
+def test_openvino_times_layers_and_gets_uint8_activations(
     sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path
 ) -> None:
     pytest.importorskip("openvino")
@@ -172,7 +172,7 @@ def test_originals_smaller_than_the_patch_say_so(
     assert all(part in outcome.error for part in ("small.png", "10x10", "24x24"))
 
 
-def test_pictures_smaller_than_the_patch_are_continued_by_reflection_and_said_to_be(
+def test_pictures_smaller_than_the_patch_are_padded_by_reflection_with_a_warning(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path, out: Path
 ) -> None:
     (tmp_path / "small").mkdir()
@@ -180,10 +180,8 @@ def test_pictures_smaller_than_the_patch_are_continued_by_reflection_and_said_to
         write_picture(tmp_path / "small" / f"{seed}.png", smooth_picture(9, 7, seed))
     outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", tmp_path / "small", *FAST, "-o", out)
     assert outcome.code == 0
-    said = " ".join(outcome.stdout.split())
-    assert (
-        said.count("warning: 3 of 3 pictures were smaller than 24x24 (smallest 9x7) and continued by reflection") == 1
-    )
+    text = " ".join(outcome.stdout.split())
+    assert text.count("warning: 3 of 3 pictures were smaller than 24x24 (smallest 9x7) and padded by reflection") == 1
 
 
 def test_damaged_pictures_are_skipped_counted_and_named(
@@ -227,9 +225,9 @@ def test_black_pictures_are_refused_and_nothing_is_left(
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "parts"),
     [
-        (("--max-drop-db", "0"), 1, ("no INT8 layer", " 0 dB")),
+        (("--max-drop-db", "0"), 1, ("no layer can be INT8", " 0 dB")),
         (("--max-drop-db", "-1"), 2, ("-1.0", " 0 dB", "0.05")),
         (("--finetune", "-1"), 2, ("'--finetune'",)),
         (("--latency-target", "0"), 2, ("latency target", "0.0 ms", "above 0 ms")),
@@ -243,12 +241,18 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--runtime", "tensorflow"), 2, ("'tensorflow'", "openvino, none")),
     ],
 )
-def test_what_cannot_be_done_is_said_and_no_graph_is_written(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, out: Path, options: tuple[str, ...], code: int, said: tuple[str, ...]
+def test_what_is_refused_is_explained_and_no_graph_is_written(
+    sr_edge: SrEdge,
+    bundle: Path,
+    pictures: Path,
+    out: Path,
+    options: tuple[str, ...],
+    code: int,
+    parts: tuple[str, ...],
 ) -> None:
     outcome = sr_edge("calibrate", bundle / "model.onnx", "--images", pictures, "--patches", "4", *options, "-o", out)
     assert outcome.code == code
-    assert all(part in outcome.error for part in said), outcome.error
+    assert all(part in outcome.error for part in parts), outcome.error
     assert "model.int8.onnx" not in made(out)
 
 
@@ -273,7 +277,7 @@ def test_a_graph_without_layers_is_refused(sr_edge: SrEdge, pictures: Path, tmp_
     onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}'), tmp_path / "relu.onnx")
     outcome = sr_edge("calibrate", tmp_path / "relu.onnx", "--images", pictures, *FAST, "-o", out)
     assert outcome.code == 1
-    assert "no weighted layer" in outcome.error
+    assert "no layer with weights" in outcome.error
 
 
 def test_weights_that_are_not_finite_are_refused(

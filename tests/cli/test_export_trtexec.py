@@ -123,7 +123,7 @@ def test_export_for_a_release_takes_what_its_parser_takes(sr_edge: SrEdge, tmp_p
     assert not (tmp_path / "other.onnx").exists()
 
 
-def test_every_graph_of_a_bundle_is_for_the_targets_that_read_its_spelling(bundle: Path) -> None:
+def test_every_graph_of_a_bundle_is_for_the_targets_that_read_its_activation_type(bundle: Path) -> None:
     from sr_edge.export import check_graph
     from sr_edge.export.checks.targets import readers_of
 

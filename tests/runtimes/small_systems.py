@@ -45,7 +45,7 @@ class System:
     bundle: Path
 
     def graph(self, precision: Precision, float_precision: Precision = Precision.FP32) -> Path:
-        """The file of that precision; of INT8 the s8 spelling with that rest."""
+        """The file of that precision; for INT8 with INT8 activations and that precision of the float layers."""
         return self.bundle / _file(precision, float_precision)
 
     def options(self, runtime: str) -> dict[str, str] | None:

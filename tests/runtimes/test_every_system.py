@@ -71,7 +71,7 @@ def in_torch(system: System, batch: Array) -> Array:
 
 
 def node_by_node(system: System, batch: Array) -> Array:
-    """The s8 graph without any optimization, so that no quantized kernel takes part."""
+    """The graph with INT8 activations, without any optimization, so that no quantized kernel takes part."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     graph = onnxruntime.InferenceSession(system.graph(Precision.INT8), options, ["CPUExecutionProvider"])

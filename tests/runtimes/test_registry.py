@@ -87,7 +87,7 @@ def test_choice_of_artifact(
     assert (found.file if found else None) == chosen
 
 
-def test_onnxruntime_takes_the_other_spelling_where_there_is_no_s8() -> None:
+def test_onnxruntime_takes_uint8_activations_where_there_are_no_int8_ones() -> None:
     if not availability("onnxruntime").works:
         pytest.skip("onnxruntime is not installed")
     found = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:4], INT8, FP32, None)

@@ -56,7 +56,7 @@ def test_the_static_form_builds(rtx: TensorRTLibrary, system: System, precision:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_is_known_against_it_in_any_target_that_reads_it(system: System, precision: Precision) -> None:
-    """INT8 is in the s8 spelling, which is for all but OpenVINO."""
+    """The INT8 graph has INT8 activations, as for all targets but OpenVINO."""
     readers = readers_of(ActivationType.INT8 if precision is Precision.INT8 else None)
     assert check_graph(graph_of(system, precision), readers, intended=readers) == ()
 
