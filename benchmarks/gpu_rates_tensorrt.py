@@ -12,7 +12,8 @@ from gpu_rates import DeviceRates, median_s
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
-from sr_edge.runtimes.cuda import Cuda, find_gpus, open_cuda
+from sr_edge.runtimes.cuda import Cuda
+from sr_edge.runtimes.cuda_providers import find_gpus, open_cuda
 from sr_edge.runtimes.tensorrt_api import Flavour, TrtIExecutionContext, load_library
 from sr_edge.runtimes.tensorrt_builder import build_engine
 from sr_edge.runtimes.tensorrt_engine import Port, Ports, TensorRtEngine

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import TileSpec
 
-PICTURES = Path(__file__).with_name("pictures")
+PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
 """What is compared on where the user gives no pictures (docs/compare.md says whose they are)."""
 
 SHOWN_PATCH_PX = 384

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
-from sr_edge.bench.cost import with_costs
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
@@ -21,10 +21,12 @@ from sr_edge.bench.protocol import (
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
+from sr_edge.calibration.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
-from sr_edge.runtimes.session import Batch
+from sr_edge.runtimes.session import Batch, Session
 from sr_edge.runtimes.variants import Variant
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 
 
@@ -63,7 +65,7 @@ def bench_bundle(
     control_values(card.controls, options.controls)
     with open_variants(bundle, variants, options, progress) as opened:
         rows = [_tested(bundle, entry) for entry in opened]
-        rows = with_costs(rows, opened, patches, card.scale, options.controls)
+        rows = _with_costs(rows, opened, patches, card.scale, options.controls)
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
             rows = timed(rows, opened, rounds, warm_up, options.controls, progress)
@@ -83,6 +85,39 @@ def _tested(bundle: Bundle, entry: OpenVariant | Row) -> Row:
         return replace(row, quality=Quality(*fidelity_db(bundle, entry.session)))
     except (EngineError, FrameError) as error:
         return replace(row, remarks=(*row.remarks, str(error)))
+
+
+def _with_costs(
+    rows: Sequence[Row], opened: Sequence[OpenVariant | Row], patches: Sequence[Batch], scale: int, controls: Controls
+) -> list[Row]:
+    """The rows with `Quality.cost_db`: what a variant's noise beside the first fp32 variant costs, in decibels.
+
+    It is measured on float outputs, before any rounding to 8 bits: rounding turns a hundredth of a level here and there
+    into a whole one, which would count ten times as much. `sr_edge.calibration.quality` says how noise becomes
+    decibels. Without patches, or where no variant runs in fp32, the rows are returned as they are.
+    """
+    sessions = {entry.variant: entry.session for entry in opened if isinstance(entry, OpenVariant)}
+    sound = [row.variant for row in rows if row.quality]
+    exact = next((found for found in sound if found.precision is sessions[found].spec.ran is Precision.FP32), None)
+    if not patches or exact is None:
+        return list(rows)
+    wanted = _pictures(sessions[exact], patches, controls)
+
+    def costed(row: Row) -> Row:
+        if row.quality is None:
+            return row
+        try:
+            found = _pictures(sessions[row.variant], patches, controls)
+        except EngineError as error:
+            return replace(row, remarks=(*row.remarks, str(error)))
+        cost_db = cost_of_pictures_db(found, wanted, best_known_db(scale))
+        return replace(row, quality=replace(row.quality, cost_db=cost_db))
+
+    return [costed(row) for row in rows]
+
+
+def _pictures(session: Session, patches: Sequence[Batch], controls: Controls) -> list[Batch]:
+    return [cast(Batch, session.run(patch, controls)) for patch in patches]
 
 
 def _scored(

@@ -20,7 +20,7 @@ class Quality:
     """Fidelity; `psnr_float_db` compares 8-bit RGB with the float reference over `tiles` golden tiles.
 
     It is infinite where they are equal and None where there are no golden tiles; `hr` is None without originals.
-    `cost_db` is what the output's noise against fp32 costs a good picture (`sr_edge.bench.cost`), if it was measured.
+    `cost_db` is what the output's noise against fp32 costs a good image, if it was measured (`sr_edge.bench.report`).
     """
 
     psnr_float_db: float | None

@@ -8,57 +8,19 @@ the float graph but for values on the edge between two levels: about one in 100,
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
-from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.runtimes.registry import open_session
 from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency, Precision
+from sr_edge.spec import FrameFormat, Latency
 
 _NOTE = "8-bit frames run in the bundle's uint8 graph"
-
-
-def open_frame_session(
-    bundle: Bundle | Path | str,
-    runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
-    device: str = "cpu",
-    *,
-    float_precision: Precision = Precision.FP32,
-    threads: int | None = None,
-    slots: int | None = None,
-    options: Mapping[str, str] | None = None,
-) -> Session:
-    """Opens the uint8 graph, and the float graph once something else than 8-bit frames comes.
-
-    Where the bundle has no uint8 graph that the runtime takes, and under TensorRT, whose engines take minutes to
-    build and are built for the float graph by `sr-edge compile`, this is `open_session`. Arguments and errors are
-    its own; a bundle must stay where it is.
-    """
-    path = bundle.path if isinstance(bundle, Bundle) else bundle
-    return session_over_graphs(
-        runtime,
-        partial(
-            open_session,
-            path,
-            runtime,
-            precision,
-            device,
-            float_precision=float_precision,
-            threads=threads,
-            slots=slots,
-            options=options,
-        ),
-    )
 
 
 class OpenGraph(Protocol):
@@ -67,10 +29,8 @@ class OpenGraph(Protocol):
     def __call__(self, *, io: FrameFormat | None = None) -> Session: ...
 
 
-def session_over_graphs(runtime: str, open_graph: OpenGraph) -> Session:
-    """The session of `open_frame_session`, whatever opens the graphs."""
-    if runtime.startswith("tensorrt"):
-        return open_graph()
+def session_over_graphs(open_graph: OpenGraph) -> Session:
+    """Opens the uint8 graph, and the float graph once float frames arrive; without a uint8 graph, the float one."""
     try:
         eight_bit = open_graph(io=FrameFormat.UINT8_NHWC)
     except PrecisionUnavailable:

@@ -8,13 +8,13 @@ import sys
 
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import EngineError
+from sr_edge.runtimes.memory_probe import ANSWER_PREFIX
 from sr_edge.runtimes.meters import require_runs
 from sr_edge.runtimes.registry import find_entry
 from sr_edge.runtimes.session import SessionRequest
 from sr_edge.spec import Memory
 
 PROBE_MODULE = "sr_edge.runtimes.memory_probe"
-ANSWER_PREFIX = "sr-edge-memory:"
 
 
 def measure_memory(runtime: str, request: SessionRequest, runs: int = 3, timeout_s: float = 600.0) -> Memory:

@@ -11,11 +11,13 @@ import psutil  # type: ignore[import-untyped]
 
 from sr_edge.bundle.plain import from_plain
 from sr_edge.errors import SrEdgeError
-from sr_edge.runtimes.memory import ANSWER_PREFIX
 from sr_edge.runtimes.meters import random_tile
 from sr_edge.runtimes.registry import load_runtime
 from sr_edge.runtimes.session import Runtime, SessionRequest
 from sr_edge.spec import Memory
+
+ANSWER_PREFIX = "sr-edge-memory:"
+"""The line of standard output that starts with this is the answer; libraries may print others."""
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")

@@ -9,21 +9,32 @@ import importlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from sr_edge.bundle import Artifact, Bundle, open_bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
+from sr_edge.runtimes.frame_session import session_over_graphs
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
 
 @dataclass(frozen=True)
 class RuntimeEntry:
-    """One runtime: our module for it, the library that module imports, and the extra that installs it.
+    """One runtime of the registry.
 
-    `comes_with` is what brings the library itself, where no package index has it; `device` is where it runs unless
-    another one is asked for.
+    Attributes:
+        name: the name that users choose it by.
+        module: the module of this package that imports the library; it implements `Runtime` itself unless `factory` is
+            set.
+        library: the Python package that the module imports.
+        extra: the extra of sr-edge that installs the library.
+        description: the hardware that it runs on, in a few words.
+        comes_with: what installs the library where the package index does not have it.
+        device: the default device.
+        factory: the function of `module` that makes the `Runtime` from the entry's name; empty where the module is one.
+        compiled_ahead: whether engines take minutes to build, so that `sr-edge compile` builds them beforehand.
     """
 
     name: str
@@ -33,6 +44,8 @@ class RuntimeEntry:
     description: str
     comes_with: str = ""
     device: str = "cpu"
+    factory: str = ""
+    compiled_ahead: bool = False
 
     @property
     def how_to_install(self) -> str:
@@ -45,15 +58,24 @@ RUNTIMES = (
     RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
     RuntimeEntry(
         "tensorrt",
-        "sr_edge.runtimes.tensorrt",
+        "sr_edge.runtimes.tensorrt_runtime",
         "tensorrt",
         "tensorrt",
         "Jetson, NVIDIA GPUs",
         comes_with="JetPack or CUDA",
         device="cuda",
+        factory="load_tensorrt",
+        compiled_ahead=True,
     ),
     RuntimeEntry(
-        "tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs", device="cuda"
+        "tensorrt-rtx",
+        "sr_edge.runtimes.tensorrt_runtime",
+        "tensorrt_rtx",
+        "rtx",
+        "NVIDIA RTX GPUs",
+        device="cuda",
+        factory="load_tensorrt",
+        compiled_ahead=True,
     ),
 )
 
@@ -82,7 +104,8 @@ def load_runtime(name: str) -> Runtime:
     """
     entry = find_entry(name)
     try:
-        return cast(Runtime, importlib.import_module(entry.module))
+        module = importlib.import_module(entry.module)
+        return cast(Runtime, getattr(module, entry.factory)(entry.name) if entry.factory else module)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == entry.library
         state = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
@@ -178,6 +201,38 @@ def open_session(
         return open_request(runtime, request)
 
 
+def open_frame_session(
+    bundle: Bundle | Path | str,
+    runtime: str = "openvino",
+    precision: Precision = Precision.FP32,
+    device: str = "cpu",
+    *,
+    float_precision: Precision = Precision.FP32,
+    threads: int | None = None,
+    slots: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Session:
+    """Opens the uint8 graph, and the float graph once something else than 8-bit frames comes.
+
+    Where the bundle has no uint8 graph that the runtime takes, and under TensorRT, whose engines take minutes to
+    build and are built for the float graph by `sr-edge compile`, this is `open_session`. Arguments and errors are
+    its own; a bundle must stay where it is.
+    """
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    open_graph = partial(
+        open_session,
+        path,
+        runtime,
+        precision,
+        device,
+        float_precision=float_precision,
+        threads=threads,
+        slots=slots,
+        options=options,
+    )
+    return open_graph() if find_entry(runtime).compiled_ahead else session_over_graphs(open_graph)
+
+
 def request_from_bundle(
     bundle: Bundle,
     runtime: str,
@@ -247,6 +302,6 @@ def _described(artifact: Artifact) -> str:
         if artifact.float_precision is not artifact.precision and artifact.activation_type
         else ""
     )
-    activation_type = f" {artifact.activation_type}" if artifact.activation_type else ""
-    frames = f" {artifact.io}" if artifact.io is FrameFormat.UINT8_NHWC else ""
+    activation_type = f" ({artifact.activation_type} activations)" if artifact.activation_type else ""
+    frames = f" ({artifact.io} frames)" if artifact.io is FrameFormat.UINT8_NHWC else ""
     return f"{artifact.kind} {artifact.precision}{float_precision}{activation_type}{frames}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.runtimes.cuda import find_gpus, open_cuda
+from sr_edge.runtimes.cuda_providers import find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.registry import load_runtime, request_from_bundle
 from sr_edge.runtimes.tensorrt_api import Flavour, load_library

@@ -13,7 +13,8 @@ import numpy as np
 from sr_edge.bundle import Artifact, ArtifactKind, sha256_of
 from sr_edge.errors import EngineError, PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.cuda import PROVIDERS, Cuda, Gpu, find_gpus, open_cuda
+from sr_edge.runtimes.cuda import Cuda, Gpu
+from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineProperties, verified_spec
 from sr_edge.runtimes.executed import Executed, require_possible
@@ -21,10 +22,12 @@ from sr_edge.runtimes.gpu_state import GpuState, read_gpu_state
 from sr_edge.runtimes.host_format import graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.tensorrt_api import (
+    Flavour,
     TensorRTLibrary,
     TrtICudaEngine,
     TrtIExecutionContext,
     TrtModule,
+    load_library,
     rtx_compute_capabilities,
     rtx_engine,
 )
@@ -49,6 +52,16 @@ class GpuAccess:
     find: Callable[[], tuple[Gpu, ...]] = find_gpus
     open: Callable[[int, str | None], Cuda] = open_cuda
     read_state: Callable[[int], GpuState | None] = read_gpu_state
+
+
+def load_tensorrt(flavour: str) -> TensorRtRuntime:
+    """The runtime over the installed library of that flavour, "tensorrt" or "tensorrt-rtx".
+
+    Raises:
+        ImportError: the library is absent or cannot be loaded.
+        RuntimeUnavailable: its version is not supported.
+    """
+    return TensorRtRuntime(load_library(Flavour(flavour)))
 
 
 class TensorRtRuntime:

@@ -133,7 +133,7 @@ def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
 
 
 def test_bundle_without_the_artifact(bundle: Path, runtime: str) -> None:
-    present = ("onnx fp32", "onnx int8+fp32 u8")
+    present = ("onnx fp32", "onnx int8+fp32 (uint8 activations)")
     with raises(PrecisionUnavailable, found=(FP16, FP32, None), wanted=present):
         open_session(bundle, runtime, FP16)
     with raises(PrecisionUnavailable, found=(FP32, FP32, UINT8), wanted=present):

@@ -15,7 +15,8 @@ import pytest
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability, measure_throughput, open_request
-from sr_edge.runtimes.cuda import PROVIDERS, Cuda, open_cuda
+from sr_edge.runtimes.cuda import Cuda
+from sr_edge.runtimes.cuda_providers import PROVIDERS, open_cuda
 from sr_edge.runtimes.tensorrt_session import TensorRtSession
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
