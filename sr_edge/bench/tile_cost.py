@@ -1,4 +1,4 @@
-"""What a tile size costs here: exported, opened and timed, for `--tile auto`."""
+"""Measures latency and memory of a tile size on this machine, for `--tile auto`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNS, WARM_UP = 5, 2
 
 
 def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
-    """Exports the fp32 graph at this tile into a temporary folder; median latency and added memory.
+    """Exports the fp32 graph at this tile to a temporary folder, and measures its median latency and added memory.
 
     Raises:
         SrEdgeError: the export or the runtime failed.

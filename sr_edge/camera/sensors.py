@@ -1,4 +1,4 @@
-"""Temperature and power of the machine, as Linux tells them; that there is no sensor is a normal answer.
+"""Reads temperature and power of the machine from Linux; a machine without sensors is a normal case.
 
 Names and units of the files: the kernel's Documentation/hwmon/{sysfs-interface,ina3221,ina2xx}.rst and
 Documentation/power/powercap/powercap.rst.
@@ -11,29 +11,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_SILLY_C = 150.0
+_MAX_PLAUSIBLE_C = 150.0
 _MONITORS = ("ina3221", "ina219", "ina220", "ina226", "ina230", "ina231", "ina238")
-"""Chips that measure supplies, such as those on a Jetson."""
+"""Chips that measure the power of supply rails, such as those on a Jetson."""
 _CHANNELS = (1, 2, 3)
-"""Of an ina3221; its voltages 4 to 6 are those of its shunts."""
+"""Channels of an ina3221; its voltages 4 to 6 are those of the shunt resistors."""
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN")
-"""What Jetsons call the supply that feeds the other ones measured."""
+"""Names on Jetsons of the supply rail that feeds the other measured rails."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """None where the machine does not tell."""
+    """One reading of the sensors; None for a value that the machine does not report."""
 
     temperature_c: float | None = None
     power_w: float | None = None
 
 
 class Sensors:
-    """Reads the hottest sensor and the power: of the processor's package, or of the supplies that are measured."""
+    """Reads the temperature of the hottest sensor, and the power of the processor's package or of the supply rails."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Args:
-        root: where `sys` is; another one for tests.
+        """Looks for the sensors.
+
+        Args:
+            root: the folder that contains `sys`; tests pass another one.
         """
         devices = root / "sys" / "class"
         self._thermometers = [
@@ -45,17 +47,20 @@ class Sensors:
         self._last: tuple[float, int] | None = None
 
     def read(self) -> Readings:
+        """Temperature and power now."""
         return Readings(self.temperature_c(), self.power_w())
 
     def temperature_c(self) -> float | None:
-        """The hottest of all sensors."""
+        """Temperature of the hottest sensor; None where no sensor can be read."""
         readings = [number / 1000 for path in self._thermometers if (number := _number(path)) is not None]
-        return max((reading for reading in readings if 0 < reading < _SILLY_C), default=None)
+        return max((reading for reading in readings if 0 < reading < _MAX_PLAUSIBLE_C), default=None)
 
     def power_w(self) -> float | None:
-        """By a counter the mean since the last call, None at the first; else the supplies' sum now.
+        """Power in watts.
 
-        Of supplies that one of them feeds, that one. None where nothing can be read, or a counter began anew.
+        From an energy counter, it is the mean since the last call, and None at the first call and after an overflow of
+        the counter. From monitors of the supply rails, it is the power now: of the rail that feeds the others, or the
+        sum of all. None where nothing can be read.
         """
         return self._mean_w() if self._counters else self._supplied_w()
 
@@ -76,16 +81,16 @@ class Sensors:
 
 
 def _supplies(monitor: Path) -> list[tuple[str, float]]:
-    """Label and watts of each supply: microwatts where the chip computes them, else millivolts by milliamperes."""
+    """Label and power in watts of each supply rail, as the chip computes it or else from voltage and current."""
     power_uw = _number(monitor / "power1_input")
     if power_uw is not None:
         return [(_text(monitor / "in1_label"), power_uw / 1e6)]
-    found = []
+    supplies = []
     for channel in _CHANNELS:
         voltage_mv, current_ma = _number(monitor / f"in{channel}_input"), _number(monitor / f"curr{channel}_input")
         if voltage_mv is not None and current_ma is not None:
-            found.append((_text(monitor / f"in{channel}_label"), voltage_mv * current_ma / 1e6))
-    return found
+            supplies.append((_text(monitor / f"in{channel}_label"), voltage_mv * current_ma / 1e6))
+    return supplies
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`sr-edge bench`: latency, memory and fidelity of a bundle in every runtime."""
+"""`sr-edge bench`: measures latency, memory and fidelity of a bundle in every runtime."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ def bench(
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
     runs: Runs = 20,
-    warm_up: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 3,
+    warm_up: Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")] = 3,
     threads: Threads = None,
     device: Device = "cpu",
     settings: Settings = [],  # noqa: B006  # typer copies it; it wants a list here
-    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
+    io: Annotated[
+        FrameFormat | None, typer.Option(help="Frame format of the graph; float is preferred.", show_default=False)
+    ] = None,
     memory: MeasureMemory = True,
     csv: Annotated[
-        Path | None, typer.Option(help="Also write the rows to this CSV file.", show_default=False, readable=False)
+        Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
     ] = None,
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
-    """Time a bundle in every runtime and precision."""
+    """Measure latency, memory and fidelity of a bundle in every runtime and precision."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)

@@ -1,4 +1,4 @@
-"""`sr-edge compile`: builds a bundle's TensorRT engine, so that the first session does not have to."""
+"""`sr-edge compile`: builds a bundle's TensorRT engine ahead of the first session."""
 
 from __future__ import annotations
 
@@ -21,34 +21,60 @@ _MIB = 2**20
 
 def compile(  # the command's name
     bundle: BundlePath,
-    runtime: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt",
-    precision: Annotated[Precision, typer.Option(help="Of convolutions and matmuls.")] = Precision.FP32,
-    float_precision: Annotated[Precision, typer.Option(help="Of all else in an INT8 graph.")] = Precision.FP32,
-    io: Annotated[FrameFormat | None, typer.Option(help="The graph's frames; float first.", show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="cuda, or cuda:1 for the second GPU.")] = "cuda",
-    compute_capability: Annotated[
-        str, typer.Option(metavar="8.6", help="Build for a GPU that is not here (tensorrt-rtx).", show_default=False)
-    ] = "",
-    dla: Annotated[int | None, typer.Option(metavar="CORE", help="Jetson's DLA (fp16).", show_default=False)] = None,
-    workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", min=1, help="Scratch memory; half of what is free.", show_default=False)
+    runtime: Annotated[str, typer.Option(help="Runtime to compile for: tensorrt or tensorrt-rtx.")] = "tensorrt",
+    precision: Annotated[
+        Precision, typer.Option(help="Precision of convolutions and matrix multiplications.")
+    ] = Precision.FP32,
+    float_precision: Annotated[
+        Precision, typer.Option(help="Precision of the other operators of an INT8 graph.")
+    ] = Precision.FP32,
+    io: Annotated[
+        FrameFormat | None, typer.Option(help="Frame format of the graph; float is preferred.", show_default=False)
     ] = None,
-    optimization_level: Annotated[int, typer.Option(min=0, max=5, help="Higher builds longer.")] = 3,
+    device: Annotated[str, typer.Option(help="Device: cuda, or cuda:1 for the second GPU.")] = "cuda",
+    compute_capability: Annotated[
+        str,
+        typer.Option(metavar="8.6", help="Compute capability of a GPU elsewhere (tensorrt-rtx).", show_default=False),
+    ] = "",
+    dla: Annotated[
+        int | None, typer.Option(metavar="CORE", help="DLA core of a Jetson to run on (fp16 only).", show_default=False)
+    ] = None,
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            min=1,
+            help="Limit of the scratch memory; by default half of the free memory.",
+            show_default=False,
+        ),
+    ] = None,
+    optimization_level: Annotated[
+        int, typer.Option(min=0, max=5, help="Builder optimization level; higher levels take longer.")
+    ] = 3,
     sizes: Annotated[
         str,
-        typer.Option(metavar="SMALLEST,USUAL,LARGEST", help="Tiles that a dynamic graph takes.", show_default=False),
+        typer.Option(
+            metavar="SMALLEST,USUAL,LARGEST", help="Range of tile sizes for a dynamic graph.", show_default=False
+        ),
     ] = "",
     compatible: Annotated[
-        list[str], typer.Option(metavar="version|hardware", help="Where else it shall run.", show_default=False)
+        list[str],
+        typer.Option(
+            metavar="version|hardware",
+            help="Also run with other TensorRT versions, or on other GPUs.",
+            show_default=False,
+        ),
     ] = [],  # noqa: B006  # typer copies it; it wants a list here
     timing_cache: Annotated[
-        Path | None, typer.Option(help="Kernel times to reuse and extend (tensorrt).", show_default=False)
+        Path | None, typer.Option(help="Timing cache to read and extend (tensorrt).", show_default=False)
     ] = None,
     trust_engine: Annotated[
-        Path | None, typer.Option(help="Take this engine; its code will run here.", show_default=False)
+        Path | None,
+        typer.Option(help="Store this engine instead of building one; its code will run here.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also copy it here.", show_default=False, readable=False)
+        Path | None,
+        typer.Option("--out", "-o", help="Also copy the engine to this file.", show_default=False, readable=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +102,7 @@ def compile(  # the command's name
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
         with progress_on_stderr() as progress, open_bundle(bundle) as opened:
-            stored = compile_bundle(opened, config, report=progress, on_event=_print_line)
+            stored = compile_bundle(opened, config, progress=progress, on_event=_print_line)
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)
@@ -96,10 +122,11 @@ def _readable(stored: StoredEngine) -> str:
     where = f"{key.device if key.device != 'any' else 'GPUs'} of compute capability {key.compute_capability}"
     memory = (notes.activation_bytes + notes.weights_bytes) / _MIB
     lines = {
-        "engine": f"{stored.path}" + ("" if stored.was_built else " (found in the cache)"),
+        "engine": f"{stored.path}" + ("" if stored.was_built else " (from the cache)"),
         "for": f"{where}, {key.flavour} {key.version}",
-        "precision": f"{notes.ran}, all else {notes.float_precision}" + (f" ({notes.note})" if notes.note else ""),
+        "precision": f"{notes.ran}, float layers in {notes.float_precision}"
+        + (f" ({notes.note})" if notes.note else ""),
         "size": f"{stored.record.size_bytes / _MIB:.1f} MiB, at least {memory:.1f} MiB of device memory when it runs",
-        "fell back": ", ".join(notes.fell_back) or "nothing",
+        "fallback": ", ".join(notes.gpu_fallback_layers) or "none",
     }
     return "\n".join(f"{name:11}{value}" for name, value in lines.items())

@@ -1,4 +1,4 @@
-"""`sr-edge evaluate`: PSNR and SSIM of a bundle on pictures, in every runtime and precision."""
+"""`sr-edge evaluate`: measures PSNR and SSIM of a bundle on test images, in every runtime and precision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from sr_edge.cli.options import (
 
 def evaluate(
     bundle: BundlePath,
-    hr: Annotated[Path, typer.Option(metavar="DIR", help="The high-resolution originals.", show_default=False)],
+    hr: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the high-resolution originals.", show_default=False)
+    ],
     lr: Halves = None,
     runtimes: Runtimes = "all",
     precisions: Precisions = "all",
@@ -33,7 +35,7 @@ def evaluate(
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
-    """Measure a bundle's PSNR and SSIM on test pictures."""
+    """Measure PSNR and SSIM of a bundle on test images."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)

@@ -1,4 +1,4 @@
-"""`sr-edge selftest`: replays a bundle's golden frames on this machine."""
+"""`sr-edge selftest`: replays a bundle's golden frames on this machine and compares the outputs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 def selftest(
     bundle: BundlePath,
-    runtime: Annotated[str, typer.Option(metavar="all|NAME", help="The runtime to test.")] = "all",
+    runtime: Annotated[str, typer.Option(metavar="all|NAME", help="Runtime to test.")] = "all",
     precisions: Precisions = "all",
     device: Device = "cpu",
     trust: Trust = "",
     as_json: Json = False,
 ) -> None:
-    """Replay a bundle's golden frames on this machine."""
+    """Replay a bundle's golden frames on this machine and compare the outputs."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show:
@@ -68,7 +68,7 @@ def _readable(tests: Sequence[SelfTest]) -> Group:
 
     from sr_edge.bench import grouped
 
-    table = Table("runtime", "precision", "ran", "result", "lowest dB", "wanted dB")
+    table = Table("runtime", "precision", "ran", "result", "lowest dB", "required dB")
     for test in tests:
         name, label = test.variant.runtime, test.variant.label
         if not test.results:

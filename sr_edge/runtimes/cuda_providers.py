@@ -13,7 +13,7 @@ _MODULES = {"cuda-python": "sr_edge.runtimes.cuda_python", "pycuda": "sr_edge.ru
 
 
 def provider_module(name: str) -> Any:
-    """The provider's module, with `gpus()` and `open_cuda(index)`; raises RuntimeUnavailable where it is absent."""
+    """Imports a provider's module, which has `gpus()` and `open_cuda(index)`; raises RuntimeUnavailable."""
     try:
         return importlib.import_module(_MODULES[name])
     except ImportError as error:
@@ -23,7 +23,7 @@ def provider_module(name: str) -> Any:
 
 
 def first_provider() -> str:
-    """The first provider that can be imported here; raises RuntimeUnavailable with what was tried."""
+    """The first provider that can be imported; raises RuntimeUnavailable with the reason of each."""
     reasons = []
     for name in PROVIDERS:
         try:
@@ -39,12 +39,16 @@ def first_provider() -> str:
 
 
 def find_gpus(provider: str | None = None) -> tuple[Gpu, ...]:
-    """The GPUs of this machine; raises RuntimeUnavailable where there is none, no driver, or no provider."""
-    found: tuple[Gpu, ...] = provider_module(provider or first_provider()).gpus()
-    return found
+    """Lists the GPUs of this machine.
+
+    Raises:
+        RuntimeUnavailable: the machine has no GPU, no working driver, or no provider.
+    """
+    gpus: tuple[Gpu, ...] = provider_module(provider or first_provider()).gpus()
+    return gpus
 
 
 def open_cuda(index: int, provider: str | None = None) -> Cuda:
-    """One GPU; raises RuntimeUnavailable."""
+    """Opens the GPU of that index; raises RuntimeUnavailable."""
     cuda: Cuda = provider_module(provider or first_provider()).open_cuda(index)
     return cuda

@@ -1,6 +1,6 @@
-"""Which runtimes there are, and how to open a session on one; each library is imported when it is first needed.
+"""Lists the runtimes and opens sessions on them; a runtime's library is imported when it is first needed.
 
-A runtime joins with its module (see `Runtime` in session.py) and one line in RUNTIMES.
+To add a runtime, write its module (see `Runtime` in session.py) and add one entry to RUNTIMES.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RuntimeEntry:
 
 
 RUNTIMES = (
-    RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch, eager: the float reference"),
+    RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch in eager mode, the float reference"),
     RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
     RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
     RuntimeEntry(
@@ -80,10 +80,11 @@ RUNTIMES = (
 )
 
 PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")
-"""Fastest first, on the CPUs they were measured on."""
+"""In the order of preference: the fastest first, as measured on CPUs."""
 
 
 def runtime_names() -> list[str]:
+    """Names of all runtimes of the registry."""
     return [entry.name for entry in RUNTIMES]
 
 
@@ -96,11 +97,11 @@ def find_entry(name: str) -> RuntimeEntry:
 
 
 def load_runtime(name: str) -> Runtime:
-    """Imports a runtime's module and with it the library.
+    """Imports a runtime's module and its library.
 
     Raises:
-        UnknownNameError: no such runtime.
-        RuntimeUnavailable: its library is absent or cannot be loaded here.
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library is not installed or cannot be loaded.
     """
     entry = find_entry(name)
     try:
@@ -119,7 +120,7 @@ def load_runtime(name: str) -> Runtime:
 
 
 def availability(name: str) -> Availability:
-    """Whether and with which devices a runtime works here; raises UnknownNameError only."""
+    """Whether a runtime works on this machine, and with which devices; raises UnknownNameError only."""
     try:
         return load_runtime(name).availability()
     except RuntimeUnavailable as error:
@@ -127,7 +128,7 @@ def availability(name: str) -> Availability:
 
 
 def preferred_runtime() -> str:
-    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
+    """The first of PREFERRED_RUNTIMES that works on this machine; raises RuntimeUnavailable."""
     for name in PREFERRED_RUNTIMES:
         if availability(name).works:
             return name
@@ -139,9 +140,9 @@ def preferred_runtime() -> str:
 
 
 def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
-    """Whether a runtime works here and its library can compute `precision` on `device`.
+    """Whether a runtime works on this machine and its library can compute `precision` on `device`.
 
-    What a given graph really runs in is known only once it is compiled: see `SessionSpec.ran`.
+    The precision that a graph runs in is known only once it has been compiled, see `SessionSpec.ran`.
     """
     try:
         return load_runtime(name).obstacle(precision, device) is None
@@ -150,7 +151,7 @@ def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
 
 
 def open_request(name: str, request: SessionRequest) -> Session:
-    """Opens one artifact file; raises what `Runtime.open_request` and `load_runtime` raise."""
+    """Opens one artifact file; raises as `load_runtime` and `Runtime.open_request` do."""
     return load_runtime(name).open_request(request)
 
 
@@ -167,20 +168,24 @@ def open_session(
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> Session:
-    """Opens a bundle in a runtime.
+    """Opens a session on a bundle.
 
     Args:
         bundle: an opened bundle or its path.
-        precision: of convolutions and matmuls; bf16 is the fp32 artifact, computed in bf16.
-        float_precision: of all else in an INT8 network.
-        io: the graph's own format; None prefers float. `run` takes both formats in any case.
-        threads, slots, options: see `SessionRequest`.
-        allow_other_precision: open it even where another precision really runs; `spec.ran` says which.
+        runtime: name of the runtime.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
+        device: device of the runtime, for example "cpu" or "cuda:1".
+        float_precision: precision of the other operators of an INT8 network.
+        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        slots: number of tiles that may be in flight; see `SessionRequest`.
+        allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
+        options: settings of the runtime, by its own names.
 
     Raises:
-        UnknownNameError: no such runtime.
-        RuntimeUnavailable: its library or the device is absent.
-        PrecisionUnavailable: the bundle has no artifact for it, or it cannot run here.
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library or the device is not available.
+        PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
         EngineError: the library cannot compile the artifact.
     """
@@ -212,11 +217,11 @@ def open_frame_session(
     slots: int | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Session:
-    """Opens the uint8 graph, and the float graph once something else than 8-bit frames comes.
+    """Opens a session on the uint8 graph of a bundle, and on its float graph once float frames arrive.
 
-    Where the bundle has no uint8 graph that the runtime takes, and under TensorRT, whose engines take minutes to
-    build and are built for the float graph by `sr-edge compile`, this is `open_session`. Arguments and errors are
-    its own; a bundle must stay where it is.
+    Where the bundle has no uint8 graph that can run here, and in a runtime whose engines `sr-edge compile` builds
+    beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. The
+    bundle's file must exist as long as the session is open.
     """
     path = bundle.path if isinstance(bundle, Bundle) else bundle
     open_graph = partial(
@@ -246,7 +251,7 @@ def request_from_bundle(
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> SessionRequest:
-    """What `open_session` would open, for meters that open it in another process; good while `bundle` is open.
+    """The request that `open_session` would open, for example in another process; valid while `bundle` is open.
 
     Raises:
         UnknownNameError, RuntimeUnavailable, PrecisionUnavailable, BundleError: as `open_session` does.

@@ -73,8 +73,8 @@ def test_the_layer_in_which_a_file_leaves_its_checkpoint_is_named(sr_edge: SrEdg
     arguments = ("compare", files / "weights.pth", files / "damaged.onnx", "--images", pictures, *FEW)
     shown = sr_edge(*arguments).stdout
     convs = [node.name for node in onnx.load(files / "model.onnx").graph.node if node.op_type == "Conv"]
-    assert f"first layer to part (relative error above 0.001): {convs[1]}" in shown
-    assert f"layers of {files / 'weights.pth'}: those of its ONNX export, in onnxruntime" in shown
+    assert f"first layer that differs (relative error above 0.001): {convs[1]}" in shown
+    assert f"the layers of {files / 'weights.pth'} are those of its ONNX export, computed in onnxruntime" in shown
 
 
 def test_the_layers_of_torch_in_bf16_are_in_no_graph(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
@@ -110,8 +110,8 @@ def test_the_damaged_layer_is_named_and_the_worst_patch_drawn(
     picture = read_picture(tmp_path / "worst.png").pixels
     assert picture.shape[1] == 3 * picture.shape[0] + 16
     outcome = sr_edge("compare", *arguments, *FEW)
-    assert f"first layer to part (relative error above 0.001): {convs[1]}" in outcome.stdout
-    assert "A | B | difference x" in outcome.stdout
+    assert f"first layer that differs (relative error above 0.001): {convs[1]}" in outcome.stdout
+    assert "A | B | difference times" in outcome.stdout
 
 
 def test_numbers_that_are_none_are_said_to_be_and_drawn(

@@ -107,11 +107,12 @@ def test_another_version_replaces_it_and_says_so(cache: EngineCache, build: Buil
     assert newer.was_built
     assert len(list(cache.folder.glob("*.engine"))) == 1
     (line,) = told
-    assert "stale, made for version 10.3.0, here is 10.13.3: building it again" in line
+    assert "is stale, it was built for version 10.3.0, and 10.13.3 is needed: building it again" in line
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"eng", "truncated: 3 of 8 bytes"), (b"ENGINE 1", "changed since it was built")]
+    ("content", "reason"),
+    [(b"eng", "truncated: the file has 3 of 8 bytes"), (b"ENGINE 1", "changed since it was built")],
 )
 def test_a_damaged_engine_is_never_handed_out(
     cache: EngineCache, build: Builder, told: list[str], content: bytes, reason: str
@@ -125,7 +126,24 @@ def test_an_engine_without_a_record_is_built_again(cache: EngineCache, build: Bu
     path = cache.fetch(KEY, build, told.append).path
     path.with_suffix(".json").write_text("{")
     assert cache.fetch(KEY, build, told.append).was_built
-    assert "no readable record" in told[0]
+    assert "record is unreadable" in told[0]
+
+
+def test_an_engine_of_an_older_sr_edge_is_stale_and_not_damaged(
+    cache: EngineCache, build: Builder, told: list[str]
+) -> None:
+    """Its record and its name are those of the key when `float_precision` was called `rest`."""
+    path = cache.fetch(KEY, build, told.append).path
+    older = path.with_name(f"{path.stem.rpartition('-')[0]}-0123456789abcdef.engine")
+    record = path.with_suffix(".json")
+    older.with_suffix(".json").write_text(record.read_text().replace("float_precision", "rest"))
+    path.rename(older)
+    record.unlink()
+    assert cache.fetch(KEY, build, told.append).was_built
+    (line,) = told
+    assert line.startswith(f"the engine {older.name} is stale, ")
+    assert not cache.fetch(KEY, build, told.append).was_built
+    assert len(told) == 1
 
 
 def test_a_record_without_an_engine_is_built_again(cache: EngineCache, build: Builder, told: list[str]) -> None:
@@ -196,13 +214,13 @@ def test_the_secret_is_its_owners_alone(cache: EngineCache, build: Builder, told
 
 def test_kernels_are_read_back_and_others_are_not(cache: EngineCache, tmp_path: Path) -> None:
     cache.folder.mkdir()
-    assert cache.read_sealed("kernels") == b""
-    cache.write_sealed("kernels", b"mine")
-    assert cache.read_sealed("kernels") == b"mine"
+    assert cache.read_signed("kernels") == b""
+    cache.write_signed("kernels", b"mine")
+    assert cache.read_signed("kernels") == b"mine"
     kept = (cache.folder / "kernels").read_bytes()
     for content in (b"evil", kept[:-1], kept + b"!", b""):
         (cache.folder / "kernels").write_bytes(content)
-        assert cache.read_sealed("kernels") == b""
+        assert cache.read_signed("kernels") == b""
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, build: Builder, told: list[str]) -> None:
@@ -268,7 +286,7 @@ def test_of_two_processes_one_builds_and_both_have_it(tmp_path: Path) -> None:
     with start(tmp_path, "whole") as one:
         assert first_line(one) == "building"
         with start(tmp_path, "whole") as other:
-            assert first_line(other).startswith("waiting: another process builds")
+            assert first_line(other).startswith("waiting for another process")
             first = one.communicate("go on\n")[0].strip()
             second = other.communicate()[0].strip()
     assert first == second == f"engine by {one.pid}"
@@ -298,5 +316,5 @@ def test_who_fetches_an_engine_leaves_kernels_that_another_writes_alone(
     unfinished.write_bytes(b"half the kern")
     cache.fetch(KEY, build, told.append)
     assert unfinished.exists()
-    cache.write_sealed(f"{KEY.name}.kernels", b"kernels")
+    cache.write_signed(f"{KEY.name}.kernels", b"kernels")
     assert not unfinished.exists()

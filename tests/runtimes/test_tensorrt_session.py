@@ -125,7 +125,7 @@ def test_a_stale_engine_is_rebuilt_with_the_reason(machine: Machine, caplog: pyt
     machine.version = "10.13.0"
     machine.open().close()
     assert len(machine.trt.configs) == 2
-    assert "stale, made for version 10.3.0, here is 10.13.0" in caplog.text
+    assert "stale, it was built for version 10.3.0, and 10.13.0 is needed" in caplog.text
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
@@ -154,7 +154,7 @@ def test_the_workspace_is_half_of_what_is_free(machine: Machine) -> None:
 
 def test_the_graph_may_be_off(machine: Machine, batches: list[Array]) -> None:
     with machine.open({"cuda_graph": "off"}) as session:
-        assert session.spec.note == "CUDA graph off, as asked"
+        assert session.spec.note == "CUDA graphs are switched off, as requested"
         np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
     assert machine.cuda.calls["launch"] == 0
 
