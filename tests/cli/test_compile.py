@@ -70,9 +70,9 @@ def test_an_engine_from_elsewhere_is_taken_only_when_named(sr_edge: Any, bundle:
     assert refused.code == 1
     assert f"--trust-engine {engine}" in refused.error
     assert sr_edge("compile", bundle, *RTX, "--trust-engine", engine).code == 0
-    found = sr_edge("compile", bundle, *RTX)
-    assert found.code == 0
-    assert "trusted" in found.stdout
+    second = sr_edge("compile", bundle, *RTX)
+    assert second.code == 0
+    assert "trusted" in second.stdout
 
 
 REFUSED: dict[str, tuple[tuple[object, ...], int, tuple[str, ...]]] = {
@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_no_engine(bundle: Path, engines: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("building needs")
         os.kill(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "sr-edge: interrupted"
+    assert stderr.splitlines()[-1] == "sr-edge: interrupted"
     assert {path.suffix for path in engines.iterdir()} <= {".lock", ".key"}

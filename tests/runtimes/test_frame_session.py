@@ -97,9 +97,9 @@ def test_a_ticket_of_the_float_graph_before_it_is_open(session: FrameSession, fr
 def test_16_bits_stay_16_bits(session: FrameSession, toys: Any) -> None:
     deep = np.random.default_rng(5).integers(0, 65536, (TILE.height, TILE.width, 3), np.uint16)
     exact = toys.reference((deep.transpose(2, 0, 1)[None] / 65535).astype(np.float32))[0].transpose(1, 2, 0)
-    found = Upscaler(session, overlap_px=0).upscale(deep)
-    assert found.dtype == np.uint16
-    assert np.abs(found - 65535 * exact.clip(0, 1)).max() <= 1
+    upscaled = Upscaler(session, overlap_px=0).upscale(deep)
+    assert upscaled.dtype == np.uint16
+    assert np.abs(upscaled - 65535 * exact.clip(0, 1)).max() <= 1
 
 
 def test_the_spec_says_so(session: FrameSession) -> None:

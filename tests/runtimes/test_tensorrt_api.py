@@ -50,28 +50,28 @@ def is_rtx(version: str) -> bool:
 
 def declared(source: str, prefix: str) -> Uses:
     """(class, attribute) of every member of the classes called `prefix`X; the module's own names under "_"."""
-    found = set()
+    uses = set()
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef) or not node.name.startswith(prefix):
             continue
         kind = node.name.removeprefix(prefix)
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                found.add((MODULE if kind == "Module" else kind, item.target.id))
+                uses.add((MODULE if kind == "Module" else kind, item.target.id))
             elif isinstance(item, ast.FunctionDef):
-                found.add((kind, item.name))
-    return {(kind, name) for kind, name in found if not name.startswith("__")}
+                uses.add((kind, item.name))
+    return {(kind, name) for kind, name in uses if not name.startswith("__")}
 
 
 def chains(source: str) -> Uses:
     """(X, Y) of every `trt.X.Y` and `....trt.X.Y`, and ("_", X) of every `trt.X`."""
-    found = set()
+    uses = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and is_module(node.value):
-            found.add((MODULE, node.attr))
+            uses.add((MODULE, node.attr))
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and is_module(node.value.value):
-            found.add((node.value.attr, node.attr))
-    return {(kind, name) for kind, name in found if not name.startswith("__")}
+            uses.add((node.value.attr, node.attr))
+    return {(kind, name) for kind, name in uses if not name.startswith("__")}
 
 
 def is_module(node: ast.expr) -> bool:
@@ -111,8 +111,8 @@ def test_every_chain_in_the_source_is_there(source: Path, version: str) -> None:
 
 
 def test_the_builder_has_chains_to_look_at() -> None:
-    found = set().union(*(chains(source.read_text("utf-8")) for source in SOURCES))
-    assert {("BuilderFlag", "TF32"), ("MemoryPoolType", "WORKSPACE"), (MODULE, "OnnxParser")} <= found
+    uses = set().union(*(chains(source.read_text("utf-8")) for source in SOURCES))
+    assert {("BuilderFlag", "TF32"), ("MemoryPoolType", "WORKSPACE"), (MODULE, "OnnxParser")} <= uses
 
 
 @pytest.mark.parametrize(
@@ -163,5 +163,5 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, version: st
 )
 def test_which_versions_build_for_dla(flavour: Flavour, version: str, obstacle: str | None) -> None:
     library: TensorRTLibrary = FakeTensorRt().library(version, flavour)
-    found: Any = library.dla_obstacle()
-    assert found is None if obstacle is None else obstacle in found
+    reason: Any = library.dla_obstacle()
+    assert reason is None if obstacle is None else obstacle in reason

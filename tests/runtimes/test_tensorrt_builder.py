@@ -230,16 +230,16 @@ def test_a_refused_node_is_named_with_reason_and_way_out(rtx: TensorRTLibrary, t
 
 
 def test_the_workspace_is_capped_and_stated(rtx: TensorRTLibrary, toys: Any) -> None:
-    said: list[str] = []
+    events: list[str] = []
     options = BuildOptions(compute_capability=SM86, workspace_bytes=64 << 20)
-    engine = build_engine(rtx, toys.plain(), options, on_event=said.append)
+    engine = build_engine(rtx, toys.plain(), options, on_event=events.append)
     assert engine.workspace_bytes == 64 << 20
-    assert "at least 0.1 MiB of device memory; the workspace is limited to 64 MiB (as requested)" in said[0]
+    assert "at least 0.1 MiB of device memory; the workspace is limited to 64 MiB (as requested)" in events[0]
     engine = build_engine(
-        rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, on_event=said.append
+        rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, on_event=events.append
     )
     assert engine.workspace_bytes == 512 << 20
-    assert "limited to 512 MiB (half of the 1,024 MiB that are free)" in said[1]
+    assert "limited to 512 MiB (half of the 1,024 MiB that are free)" in events[1]
 
 
 def test_a_workspace_that_is_too_small(rtx: TensorRTLibrary, toys: Any) -> None:
@@ -354,13 +354,13 @@ def dla_options(core: int = 0) -> BuildOptions:
 
 def test_dla_names_the_layers_that_fell_back(toys: Any) -> None:
     trt = FakeTensorRt(network=convolution_and_shuffle(DataType.HALF), dla_cores=2, gpu_only=("shuffle0",))
-    said: list[str] = []
-    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), on_event=said.append)
+    events: list[str] = []
+    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), on_event=events.append)
     config = trt.configs[0]
     assert (config.default_device_type, config.DLA_core) == ("DLA", 1)
     assert "GPU_FALLBACK" in config.flags
     assert engine.gpu_fallback_layers == ("shuffle0",)
-    assert said[-1] == "1 of 2 layers fall back from DLA to the GPU: shuffle0"
+    assert events[-1] == "1 of 2 layers fall back from DLA to the GPU: shuffle0"
     assert "1 of 2 layers fall back" in notes_from_build(engine).note
 
 
@@ -398,11 +398,11 @@ def test_the_timing_cache_is_read_and_extended(toys: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("content", [b"damaged", b"of another device"])
 def test_a_timing_cache_that_cannot_be_used_is_begun_anew_and_said(toys: Any, tmp_path: Path, content: bytes) -> None:
-    trt, file, said = FakeTensorRt(), tmp_path / "times", list[str]()
+    trt, file, events = FakeTensorRt(), tmp_path / "times", list[str]()
     file.write_bytes(content)
-    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), on_event=said.append)
+    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), on_event=events.append)
     assert file.read_bytes() == b"+measured"
-    assert any(f"{file} is damaged or was made by another TensorRT" in line for line in said)
+    assert any(f"{file} is damaged or was made by another TensorRT" in line for line in events)
 
 
 def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("told", "error", "fields"),
+    ("message", "error", "fields"),
     [
         (
             (2, "Requested amount of GPU memory (1073741824 bytes) could not be allocated."),
@@ -434,14 +434,14 @@ def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path)
         ),
     ],
 )
-def test_a_build_that_fails_says_why(toys: Any, told: Any, error: type[SrEdgeError], fields: dict[str, Any]) -> None:
-    trt = FakeTensorRt(plan=None, told=(told,))
+def test_a_build_that_fails_says_why(toys: Any, message: Any, error: type[SrEdgeError], fields: dict[str, Any]) -> None:
+    trt = FakeTensorRt(plan=None, log=(message,))
     with raises(error, **fields):
         build_engine(trt.library(), toys.plain(), BuildOptions(), free_bytes=512 << 20)
 
 
 def test_memory_that_ran_out_unnumbered_is_estimated(toys: Any) -> None:
-    trt = FakeTensorRt(plan=None, told=((1, "Error Code 1: Cuda Runtime (out of memory)"),))
+    trt = FakeTensorRt(plan=None, log=((1, "Error Code 1: Cuda Runtime (out of memory)"),))
     need = build_engine(FakeTensorRt().library(), toys.plain(), BuildOptions()).memory
     workspace_bytes = 256 << 20  # half of what is free
     with raises(EngineError, found=512 << 20, wanted=workspace_bytes + need.build_bytes):

@@ -32,9 +32,9 @@ INT8_TOLERANCE = 5e-2  # steps of 1/127 and 2/127 on the inputs of two layers
 
 @pytest.fixture(params=TENSORRTS)
 def tensorrt(request: pytest.FixtureRequest) -> str:
-    found = availability(request.param)
-    if not found.works:
-        pytest.skip(f"{request.param}: {found.reason}")
+    reported = availability(request.param)
+    if not reported.works:
+        pytest.skip(f"{request.param}: {reported.reason}")
     return str(request.param)
 
 
