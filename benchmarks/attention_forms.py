@@ -189,9 +189,9 @@ def lines(row: FormsRow) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=5, help="of every runtime and precision")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of every variant, in each process")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--processes", type=int, default=5, help="number of processes for every runtime and precision")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of every variant in each process")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -3,7 +3,7 @@
 The products of two computed tensors (queries by keys, weights by values; in TaylorShift's static form the sums over
 keys and what reads them) get Q/DQ on both sides, the clip where rounding and clipping err least on calibration patches.
 Once with all other layers in float, once with those in INT8 that calibration chooses. All graphs of a network take
-turns in one process, a ratio a round. OpenVINO, the rest in bf16 where the CPU has it.
+turns in one process, the median of one ratio for each round. OpenVINO, the rest in bf16 where the CPU has it.
 
     python benchmarks/attention_int8.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
     python benchmarks/attention_int8.py --hr SET5 --only ups-tiny --rounds 3 --patches 4      a quick try
@@ -207,9 +207,11 @@ def _asked(variant: Variant, float_precision: Precision) -> Precision:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
+    parser.add_argument(
+        "--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders of high-resolution test images"
+    )
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--patches", type=int, default=40, help="to calibrate on")
+    parser.add_argument("--patches", type=int, default=40, help="number of patches to calibrate on")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

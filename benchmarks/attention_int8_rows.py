@@ -47,8 +47,8 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     float_precision, allowed = networks[0]["float_precision"], networks[0]["largest_drop_db"]
     yield (
         f"x2, tile 96x96, OpenVINO, float layers in {float_precision}, graphs of a network interleaved. "
-        "dB: PSNR of luma less that of the "
-        "fp32 graph. x: time as a multiple of the same layers with all products in float, a ratio a round. It pays "
+        "dB: PSNR of luma minus that of the fp32 graph. x: time as a multiple of the same layers with all products in "
+        "float, the median of one ratio for each round. It pays "
         f"where that is below 1 in three rounds of four and at most {allowed} dB are lost."
     )
 

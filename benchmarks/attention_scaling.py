@@ -202,10 +202,10 @@ def shown(row: Scaling) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=SIDES_PX, help="sides of the square pictures, in px")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of every point")
-    parser.add_argument("--plot", type=Path, help="write the curves there, as PNG")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES_PX, help="widths of the square images in pixels")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs at every size")
+    parser.add_argument("--plot", type=Path, help="plot the curves to this PNG file")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:

@@ -41,13 +41,21 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, default=ROOT / "gpu-results", help="each session has a folder of its own in it"
     )
-    parser.add_argument("--material", type=Path, default=ROOT / "gpu-material", help="what bench-gpu-prepare made")
+    parser.add_argument(
+        "--material", type=Path, default=ROOT / "gpu-material", help="folder that bench-gpu-prepare wrote"
+    )
     parser.add_argument(
         "--libraries", default="", metavar=f"FOLDER[{os.pathsep}FOLDER]", help="wheels or unpacked packages to use"
     )
-    parser.add_argument("--budget", type=float, default=DEFAULT_BUDGET_S, metavar="SECONDS", help="for everything")
-    parser.add_argument("--only", nargs="+", choices=names, metavar="STEP", help=f"of {', '.join(names)}")
-    parser.add_argument("--publish", type=Path, metavar="GPU_JSON", help="run nothing; write docs/ from a session")
+    parser.add_argument(
+        "--budget", type=float, default=DEFAULT_BUDGET_S, metavar="SECONDS", help="time limit of the whole session"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=names, metavar="STEP", help=f"run these steps only: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--publish", type=Path, metavar="GPU_JSON", help="run nothing; update docs/ from the results of a session"
+    )
     arguments = parser.parse_args()
     if not 0 < arguments.budget <= LONGEST_BUDGET_S:
         parser.error(

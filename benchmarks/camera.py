@@ -244,13 +244,15 @@ def sample_clip() -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--clip", help="a video file or other source")
+    parser.add_argument("--clip", help="video file or other source")
     parser.add_argument("--runtime", default="openvino")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=600.0, help="of the latest policy")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="duration of the measurement with the policy latest"
+    )
     parser.add_argument("--smallest", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     args = parser.parse_args()
     rounds, seconds, length_s = (1, 3.0, 1) if args.smallest else (args.rounds, args.seconds, 10)
     clip = args.clip or sample_clip() or f"lavfi:{PATTERN}:rate={RATE}:duration={length_s},format=yuv420p"

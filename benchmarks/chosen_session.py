@@ -21,15 +21,17 @@ SYNTHETIC_SLOTS = 2
 
 def add_session_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `chosen_session` reads."""
-    parser.add_argument("--bundle", type=Path, help="the bundle to run; without one the session is synthetic")
+    parser.add_argument("--bundle", type=Path, help="bundle to run; without one, the session is synthetic")
     parser.add_argument("--runtime", default="openvino")
     parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.FP32)
-    parser.add_argument("--io", type=FrameFormat, choices=list(FrameFormat), help="default: float where there is one")
+    parser.add_argument("--io", type=FrameFormat, choices=list(FrameFormat), help="frame format; float is preferred")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--overlap", type=int, help="in low-resolution pixels; default: the network's own")
+    parser.add_argument(
+        "--overlap", type=int, help="overlap of tiles in low-resolution pixels; by default that of the network"
+    )
     parser.add_argument("--tile", type=TileSpec.parse, default=TileSpec(360, 640), help="of the synthetic session")
     parser.add_argument("--scale", type=int, default=2, help="of the synthetic session")
-    parser.add_argument("--network-ms", type=float, default=40.0, help="a tile, of the synthetic session")
+    parser.add_argument("--network-ms", type=float, default=40.0, help="time of the synthetic session for one tile")
 
 
 def chosen_session(args: argparse.Namespace) -> Session:

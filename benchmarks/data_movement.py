@@ -162,11 +162,11 @@ def show(found: Movement) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, metavar="FILE.onnx", help="an earlier version's static form")
+    parser.add_argument("--before", type=Path, metavar="FILE.onnx", help="static form exported by an earlier version")
     parser.add_argument("--random-weights", action="store_true")
     parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=9, help="timed runs of every graph, in each process")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--rounds", type=int, default=9, help="timed runs of every graph in each process")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     parser.add_argument("--turns", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.turns:

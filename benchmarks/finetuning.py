@@ -1,8 +1,9 @@
-"""What `sr-edge calibrate --finetune` gives over calibration alone: decibels on test pictures, and time.
+"""What `sr-edge calibrate --finetune` gains over calibration alone: PSNR on test images, and time.
 
-Each network twice: with the INT8 layers that the gate leaves, by times measured in OpenVINO and 0.05 dB, as `calibrate`
-does; and with all layers in INT8 that can be, which shows what fine-tuning gives back where no gate stands before it.
-All graphs of a network take turns in one process, a ratio a round; the rest in bf16 where the CPU has it.
+Each network is measured twice: with the INT8 layers that `calibrate` selects by times measured in OpenVINO and a limit
+of 0.05 dB, and with all possible layers in INT8, which shows what fine-tuning regains without that selection. All
+graphs of a network run interleaved in one process, and the median of one ratio for each round counts. Float layers run
+in bf16 where the CPU supports it.
 
     python benchmarks/finetuning.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
     python benchmarks/finetuning.py --hr SET5 --only ups-tiny --rounds 3 --patches 8      a quick try
@@ -113,9 +114,11 @@ def rows(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
+    parser.add_argument(
+        "--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders of high-resolution test images"
+    )
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--patches", type=int, default=40, help="to calibrate on")
+    parser.add_argument("--patches", type=int, default=40, help="number of patches to calibrate on")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -47,9 +47,9 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "\n".join(lines)
     yield (
         f"x2, tile 96x96, OpenVINO, float layers in {networks[0]['float_precision']}, graphs of a network "
-        "interleaved. dB: PSNR of luma "
-        "less that of the fp32 graph. s: the whole calibration. x: time as a multiple of the same choice without "
-        f"fine-tuning, a ratio a round. Worth it: {WORTH_DB} dB better on every set, or a tenth faster."
+        "interleaved. dB: PSNR of luma minus that of the fp32 graph. s: the whole calibration. x: time as a multiple "
+        "of the same choice without fine-tuning, the median of one ratio for each round. Worth it: "
+        f"{WORTH_DB} dB better on every set, or a tenth faster."
     )
 
 

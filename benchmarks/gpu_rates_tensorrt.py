@@ -12,10 +12,11 @@ from gpu_rates import DeviceRates, median_s
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
-from sr_edge.runtimes.cuda import Cuda, find_gpus, open_cuda
+from sr_edge.runtimes.cuda import Cuda
+from sr_edge.runtimes.cuda_providers import find_gpus, open_cuda
 from sr_edge.runtimes.tensorrt_api import Flavour, TrtIExecutionContext, load_library
 from sr_edge.runtimes.tensorrt_builder import build_engine
-from sr_edge.runtimes.tensorrt_engine import Port, Ports, TensorRtEngine
+from sr_edge.runtimes.tensorrt_engine import IoTensor, IoTensors, TensorRtEngine
 from sr_edge.runtimes.tensorrt_log import process_log
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from sr_edge.spec import Precision
@@ -93,7 +94,9 @@ def _matmul_rate(runtime: str, cuda: Cuda, side: int) -> float:
                 )
             return context
 
-        ports = Ports(Port("input", (side, side), np.dtype(np.uint8)), (), Port("output", (1, 1), np.dtype(np.float32)))
+        ports = IoTensors(
+            IoTensor("input", (side, side), np.dtype(np.uint8)), (), IoTensor("output", (1, 1), np.dtype(np.float32))
+        )
         engine = TensorRtEngine(cuda, ports, new_context, slots=1)
         tile, out = np.full((side, side), 1, np.uint8), np.empty((1, 1), np.float32)
         try:
@@ -111,7 +114,7 @@ def _copy_rate(cuda: Cuda, size_bytes: int) -> float:
             found=cuda.provider,
             wanted="cuda-python",
         )
-    from sr_edge.runtimes import cuda_python  # after the provider has been found to be there
+    import sr_edge.runtimes.cuda_python as cuda_python  # after the provider has been found to be there
 
     cudart: Any = vars(cuda_python)["cudart"]
     kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice

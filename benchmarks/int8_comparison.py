@@ -1,10 +1,10 @@
-"""INT8 of every bundled network: decibels lost and time, ours beside NNCF's and ONNX Runtime's.
+"""INT8 of every bundled network: loss of PSNR and time, for sr-edge, NNCF and ONNX Runtime.
 
-Tiles of 96x96. Everyone calibrates on the same pictures. Quality is PSNR of luma on whole test pictures, as papers
+Tiles are 96x96, and all tools calibrate on the same images. Quality is PSNR of luma on whole test images, as papers
 measure it; the noise is what INT8 changes in the network's output, in decibels below what the network itself adds to
-bicubic enlargement, so that a bicubic skip hides nothing. Time is OpenVINO's: all graphs of a network take turns in
-one process, a ratio a round, the median counts. The rest of an INT8 graph runs in bf16 where the CPU has it; of ours in
-fp32 where nothing keeps the budget beside bf16.
+bicubic interpolation, so that a bicubic skip hides nothing. Time is OpenVINO's: all graphs of a network run interleaved
+in one process, and the median of one ratio for each round counts. The float layers of an INT8 graph run in bf16 where
+the CPU supports it; those of sr-edge in fp32 where no selection of layers keeps the budget with bf16.
 
     pip install --constraint constraints.txt '.[comparison]'
     python benchmarks/int8_comparison.py --hr SET5 SET14      left out: those of the folder that SR_EDGE_DATA names
@@ -191,13 +191,19 @@ def table(network: NetworkRows) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="test sets, originals")
-    parser.add_argument("--images", type=Path, default=CALIBRATION, help="pictures that everyone calibrates on")
+    parser.add_argument(
+        "--hr", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders of high-resolution test images"
+    )
+    parser.add_argument("--images", type=Path, default=CALIBRATION, help="images that all tools calibrate on")
     names = [path.stem for path in sorted(WEIGHTS_FOLDER.glob("*.safetensors"))]
-    parser.add_argument("--only", nargs="*", choices=names, metavar="NAME-xSCALE", help="some of the bundled networks")
+    parser.add_argument(
+        "--only", nargs="*", choices=names, metavar="NAME-xSCALE", help="measure these bundled networks only"
+    )
     parser.add_argument("--makers", nargs="*", choices=MAKERS, default=MAKERS)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="write the figures there; with --only, the others that it has stay")
+    parser.add_argument(
+        "--json", type=Path, help="write the measurements to this JSON file; with --only, its other entries are kept"
+    )
     return parser.parse_args()
 
 

@@ -172,13 +172,15 @@ def write_tables(settings: Settings, heading: str) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="NAME,...", help="these recipes, separated by commas")
-    parser.add_argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="for one deployment")
+    parser.add_argument("--only", metavar="NAME,...", help="run these recipes only, separated by commas")
+    parser.add_argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="time limit of one deployment")
     parser.add_argument("--out", type=Path, default=Path("build/networks"), metavar="FOLDER")
-    parser.add_argument("--arch-mode", action="store_true", help="through --arch, for products without detection")
-    parser.add_argument("--command", default=f"{sys.executable} -m sr_edge", help="how sr-edge is called")
-    parser.add_argument("--options", default="", help="further options of `sr-edge deploy`, in one string")
-    parser.add_argument("--again", action="store_true", help="measure also what has a row already")
+    parser.add_argument(
+        "--arch-mode", action="store_true", help="deploy with --arch, for tools without detection of the architecture"
+    )
+    parser.add_argument("--command", default=f"{sys.executable} -m sr_edge", help="command that runs sr-edge")
+    parser.add_argument("--options", default="", help="more options of `sr-edge deploy`, in one string")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that have a row already")
     parser.add_argument("--heading", default="Deployability of spandrel's families")
     return parser.parse_args()
 

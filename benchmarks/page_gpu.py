@@ -43,9 +43,9 @@ def gpu(report: Kept) -> Iterator[str]:
         yield from _comparison(report, ran)
     warnings = [line for row in ran if row["on_device"] for line in _gpu_warnings(row)]
     absent = dict.fromkeys(f"{row['runtime']} did not run: {row['reason']}" for row in report["rows"] if row["reason"])
-    told = [*filter(None, [report["warning"]]), *warnings, *absent, *_tests(report), *_not_done(report)]
-    if told:
-        yield "\n".join(f"- {line}" for line in told)
+    notes = [*filter(None, [report["warning"]]), *warnings, *absent, *_tests(report), *_not_done(report)]
+    if notes:
+        yield "\n".join(f"- {line}" for line in notes)
 
 
 def _comparison(report: Kept, ran: Sequence[Kept]) -> Iterator[str]:
@@ -60,7 +60,8 @@ def _comparison(report: Kept, ran: Sequence[Kept]) -> Iterator[str]:
     yield (
         f"x2, uint8 frames in the host's memory to uint8 frames there, {report['rounds']} "
         "rounds, all runtimes of a system in turn (torch.compile beside torch, apart from the others); medians. "
-        "x static: the traced form's time as a multiple of the static form's, a ratio a round. share: "
+        "x static: the traced form's time as a multiple of the static form's, the median of one ratio for each "
+        "round. share: "
         "multiply-accumulates of the network in that time, beside the rate of a large matmul of that precision. "
         "roofline: the shortest time in which the convolutions and matrix products could be computed at that rate and "
         "at the rate of a copy within the GPU's memory, beside that time. The last columns are whole pictures per "

@@ -146,11 +146,11 @@ def int8(networks: Sequence[Kept]) -> Iterator[str]:
     table += [row_of(cells) for network in networks for cells in _int8_rows(network, sets, bases)]
     yield "\n".join(table)
     yield (
-        "dB: PSNR of luma less that of the fp32 graph, whole pictures in tiles of 96x96; at most "
+        "dB: PSNR of luma minus that of the fp32 graph, whole images in tiles of 96x96; at most "
         f"{LARGEST_INT8_DROP_DB} may be lost. noise: what changes in the output, in decibels below what the network "
-        "adds to bicubic enlargement. x: time as a multiple of the float graph's, all graphs of a network in turn in "
-        "OpenVINO, the rest of an INT8 graph in bf16 where the CPU has it, and in fp32 where it says so. All calibrate "
-        "on the same pictures."
+        "adds to bicubic interpolation. x: time as a multiple of the float graph's, all graphs of a network "
+        "interleaved in OpenVINO, the float layers of an INT8 graph in bf16 where the CPU supports it, and in fp32 "
+        "where the row says so. All are calibrated on the same images."
     )
     days = {network["network"]: network.get("measured", "") for network in networks}
     if len(set(days.values())) > 1:
@@ -165,20 +165,20 @@ def _of_earlier_weights(rows: Sequence[Kept]) -> Iterator[str]:
     bundled = {None, *(card["weights_sha256"] for card in cards)}
     old = dict.fromkeys(row["network"] for row in rows if row.get("weights_sha256") not in bundled)
     if old:
-        yield f"Measured with weights that have been trained on since: {', '.join(old)}."
+        yield f"Measured with weights that have been trained further since: {', '.join(old)}."
 
 
 def _int8_rows(network: Kept, sets: Sequence[str], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for row in network["rows"]:
         if row["failure"]:
-            yield (network["network"], row["maker"], f"gives up: {row['failure'][:80]}", *[""] * (2 * len(sets) + 2))
+            yield (network["network"], row["maker"], f"failed: {row['failure'][:80]}", *[""] * (2 * len(sets) + 2))
             continue
         quality, ratios = row["quality"], row["ratios"]
         cells = [f"{quality[key]['change_db']:+.3f}" for key in sets]
         noises = [quality[key]["noise_below_residual_db"] for key in sets]
         cells += ["" if noise is None else f"-{noise:.1f}" for noise in noises]
         cells += [f"{ratios[base]['median']:.2f}" for base in bases]
-        maker = row["maker"] + (" (rest fp32)" if row["ran"] == "int8, rest fp32" and "bf16" in bases else "")
+        maker = row["maker"] + (" (float layers fp32)" if row["ran"] == "int8, rest fp32" and "bf16" in bases else "")
         yield (network["network"], maker, *cells, _int8_verdict(row, network["targets"]))
 
 

@@ -126,17 +126,19 @@ def table(comparison: Comparison, found: Sequence[ComparisonRow]) -> Table:
 def arguments() -> argparse.Namespace:
     pictures = Path(os.environ.get("SR_EDGE_DATA") or ROOT.parent / "shared" / "data")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=pictures / "train", metavar="FOLDER", help="to learn from")
+    parser.add_argument(
+        "--data", type=Path, default=pictures / "train", metavar="FOLDER", help="folder of training images"
+    )
     for title in SETS:
         folder = pictures / "test" / title.lower() / "hr"
         parser.add_argument(f"--{title.lower()}", type=Path, default=folder, metavar="FOLDER")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "comparisons", metavar="FOLDER")
-    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds, from 0")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--only", nargs="*", choices=[name for name, _ in patches_px()], metavar="VARIANT")
     parser.add_argument("--pair", type=Path, metavar="FOLDER")
     parser.add_argument("--no-training", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     return parser.parse_args()
 
 

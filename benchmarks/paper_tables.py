@@ -157,7 +157,7 @@ def table(found: list[PaperRow]) -> Group:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     args = parser.parse_args()
     found = list(rows())
     Console(width=WIDTH).print(table(found))

@@ -132,10 +132,16 @@ def table(report: RtxReport) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME", help="default: each one's smallest")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=MODELS,
+        metavar="NAME",
+        help="models to build; by default the smallest of each architecture",
+    )
     parser.add_argument("--tile", type=TileSpec.parse, default=TileSpec(96, 96))
     parser.add_argument("--compute-capability", default="8.6")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     args = parser.parse_args()
     library = load_library(Flavour.RTX)
     rows = tuple(build_all(library, args.models, args.tile, args.compute_capability))

@@ -134,7 +134,9 @@ def main() -> None:
     names = [*STEPS, *TRAINED_STEPS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=names, default=list(STEPS), metavar="NAME", help=", ".join(names))
-    parser.add_argument("--networks", nargs="+", metavar="NAME-xSCALE", help="with --only int8 or float16: these alone")
+    parser.add_argument(
+        "--networks", nargs="+", metavar="NAME-xSCALE", help="measure these networks only; with --only int8 or float16"
+    )
     args = parser.parse_args()
     if args.networks and args.only not in (["int8"], ["float16"]):
         parser.error("--networks goes with --only int8, or with --only float16")

@@ -25,7 +25,7 @@ def help_ms() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     args = parser.parse_args()
     samples_ms = [help_ms() for _ in range(args.runs + 1)][1:]
     figures = {"runs": args.runs, "p50_ms": statistics.median(samples_ms), "max_ms": max(samples_ms)}

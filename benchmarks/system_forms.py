@@ -144,7 +144,7 @@ def main() -> None:
         "--systems", nargs="+", default=(*SYSTEMS, BASELINE), metavar="NAME", help="default: all, light"
     )
     parser.add_argument("--tile", type=TileSpec.parse, default=TileSpec(96, 96))
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this JSON file")
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:

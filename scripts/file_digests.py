@@ -1,8 +1,8 @@
 """Digests of the files that five bundled networks become: `python FILE --save digests.json`, later `--compare` with it.
 
 Run it before and after a change that must not alter what is written, on one machine and with the same OMP_NUM_THREADS:
-the last bits of calibrated ranges depend on the processor and on the number of threads. The metadata of the files, which
-has versions and names of fields, is not part of the digests.
+the last bits of calibrated ranges depend on the processor and on the number of threads. The metadata of the files,
+which has versions and names of fields, is not part of the digests.
 """
 
 from __future__ import annotations

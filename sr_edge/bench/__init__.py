@@ -1,4 +1,4 @@
-"""Figures that can be repeated: the protocol, golden frames, quality on pictures, tables and their files."""
+"""Reproducible benchmarks: latency, memory, golden frames and image quality, with their tables and files."""
 
 from __future__ import annotations
 

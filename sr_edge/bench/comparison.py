@@ -1,4 +1,4 @@
-"""Two sides on the same patches: how far their pictures are apart, where most, and the first layer that differs."""
+"""Compares two models on the same patches: their difference, the worst patch, and the first layer that differs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -24,11 +25,11 @@ from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import TileSpec
 
-PICTURES = Path(__file__).with_name("pictures")
-"""What is compared on where the user gives no pictures (docs/compare.md says whose they are)."""
+PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
+"""The images to compare on where the user gives none (docs/compare.md has their sources)."""
 
 SHOWN_PATCH_PX = 384
-"""The worst patch is shown at least so high, each pixel as a square."""
+"""Least height of the worst patch in the image that shows it; each pixel is repeated as a square."""
 
 _GAP_PX = 8
 _MOST_AMPLIFIED = 2**20
@@ -36,9 +37,10 @@ _MOST_AMPLIFIED = 2**20
 
 @dataclass(frozen=True)
 class PatchDifference:
-    """One patch; 8-bit PSNR, luma with `scale` pixels of border left out, and the largest error (white is 1).
+    """Difference of the two outputs for one patch, on a range of 0 to 1.
 
-    Where one side is not finite the PSNRs are minus infinity and the error is infinite.
+    PSNR is of 8-bit frames, on luma without a border of `scale` pixels. Where an output is not finite, the PSNR is
+    minus infinity and the error is infinite.
     """
 
     psnr_rgb_db: float
@@ -48,10 +50,14 @@ class PatchDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sides differ by on patches of `tile`; the totals are over all patches taken together.
+    """The difference of two models on patches of `tile`; PSNR and error are over all patches taken together.
 
-    `worst` is the position of the patch with the lowest PSNR. `amplification` is by how much the picture of its
-    difference is brightened. `layers` says what was found inside, on that patch.
+    Attributes:
+        patches: the differences patch by patch.
+        worst: index of the patch with the lowest PSNR.
+        amplification: factor that the image of the worst patch's difference is multiplied by.
+        picture: file of that image.
+        layers: comparison of the layers on that patch.
     """
 
     reference: ModelProperties
@@ -68,14 +74,13 @@ class Comparison:
     layers: LayerReport
 
     def require_at_least(self, min_psnr_db: float) -> None:
-        """Raises EngineError where the RGB PSNR is lower."""
+        """Raises EngineError if the RGB PSNR is lower than `min_psnr_db`."""
         if not self.psnr_rgb_db >= min_psnr_db:
             where = self.layers.first_apart
-            advice = f"look at layer {where.name} first" if where else "compare with --json to see each patch"
+            advice = f"examine the layer {where.name} first" if where else "compare with --json to see each patch"
             raise EngineError(
                 f"the RGB PSNR of {self.candidate.name} against {self.reference.name} is {self.psnr_rgb_db:.2f} dB, "
-                "below the "
-                f"required {min_psnr_db:g} dB",
+                f"below the required {min_psnr_db:g} dB",
                 found=self.psnr_rgb_db,
                 wanted=min_psnr_db,
                 remedy=advice,
@@ -84,7 +89,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What to compare on: `images` None takes the pictures that come along; `tolerance` None goes by precision."""
+    """What to compare on: `images` None for the images of the package; `tolerance` None for one by precision."""
 
     images: Path | None = None
     patches: int = 16
@@ -97,17 +102,18 @@ class ComparePlan:
 def compare_models(
     reference: str, candidate: str, plan: ComparePlan, options: ComparisonOptions, progress: StageProgress = no_progress
 ) -> Comparison:
-    """Runs both sides on the same patches, and compares their layers on the one where they differ most.
+    """Runs two models on the same patches, and compares their layers on the patch where they differ most.
 
     Args:
-        reference, candidate: as `ModelSpec.parse` reads them; the first is the measure.
-        plan: pictures, patches and tile; where to write the picture of the worst patch.
-        options: what the sides are made and opened with.
+        reference: the model to compare with, as `ModelSpec.parse` reads it.
+        candidate: the model to compare, in the same form.
+        plan: images, patches and tile, and the file for the image of the worst patch.
+        options: how the models are loaded and opened.
         progress: called with (stage, steps done, steps in all).
 
     Raises:
-        UsageError: the sides do not fit each other or the options.
-        SrEdgeError: a side or a picture is not there, or cannot be opened or run.
+        UsageError: the models do not match each other or the options.
+        SrEdgeError: a model or an image does not exist, or cannot be opened or run.
     """
     names = ModelSpec.parse(reference), ModelSpec.parse(candidate)
     if plan.picture is not None:
@@ -117,22 +123,22 @@ def compare_models(
         tile = common_tile(*resolved, plan.tile)
         patches = calibration_patches(plan.images or PICTURES, tile, plan.patches)
         progress("opening", 0, 2)
-        ours, theirs = (open_model(compared, tile, options.controls, stack) for compared in resolved)
+        reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
-        outputs = _outputs(ours, theirs, patches, progress)
-        differences = tuple(_difference(*pair, ours.card.scale) for pair in outputs)
+        outputs = _outputs(reference_model, candidate_model, patches, progress)
+        differences = tuple(_difference(*pair, reference_model.card.scale) for pair in outputs)
         worst = min(range(len(patches)), key=lambda at: (differences[at].psnr_rgb_db, -differences[at].max_abs_error))
         amplification = _amplification(*outputs[worst])
         if plan.picture is not None:
             write_picture(plan.picture, Picture(side_by_side(*outputs[worst], amplification)))
-        layers = no_layers("not asked for")
+        layers = no_layers("not requested")
         if plan.with_layers:
-            layers = report_layers(ours, theirs, patches[worst], plan.tolerance, progress)
+            layers = report_layers(reference_model, candidate_model, patches[worst], plan.tolerance, progress)
         return Comparison(
-            ours.properties,
-            theirs.properties,
+            reference_model.properties,
+            candidate_model.properties,
             tile,
-            ours.card.scale,
+            reference_model.card.scale,
             _rgb_db(outputs),
             _pooled_db([difference.psnr_y_db for difference in differences]),
             max(difference.max_abs_error for difference in differences),
@@ -145,33 +151,33 @@ def compare_models(
 
 
 def _outputs(
-    ours: OpenModel, theirs: OpenModel, patches: Sequence[Batch], progress: StageProgress
+    reference: OpenModel, candidate: OpenModel, patches: Sequence[Batch], progress: StageProgress
 ) -> list[tuple[Batch, Batch]]:
     outputs = []
     for index, patch in enumerate(patches):
         progress("comparing", index, len(patches))
-        outputs.append((ours.run(patch), theirs.run(patch)))
+        outputs.append((reference.run(patch), candidate.run(patch)))
     progress("comparing", len(patches), len(patches))
     return outputs
 
 
-def _difference(ours: Batch, theirs: Batch, scale: int) -> PatchDifference:
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+def _difference(reference: Batch, candidate: Batch, scale: int) -> PatchDifference:
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
         return PatchDifference(-math.inf, -math.inf, math.inf)
-    frames = _frame(ours), _frame(theirs)
-    largest = float(np.abs(ours.astype(np.float64) - theirs).max())
+    frames = _frame(reference), _frame(candidate)
+    largest = float(np.abs(reference.astype(np.float64) - candidate).max())
     return PatchDifference(psnr_rgb_db([frames[1]], [frames[0]]), psnr_y_db(frames[1], frames[0], scale), largest)
 
 
 def _frame(batch: Batch) -> Frame:
-    """8 bits; what is not a number is black, as a screen would show it."""
+    """The output as an 8-bit frame; NaN becomes black."""
     return cast(Frame, frame_from_batch(np.nan_to_num(batch, posinf=1.0, neginf=0.0)))
 
 
 def _rgb_db(outputs: Sequence[tuple[Batch, Batch]]) -> float:
     if not all(np.isfinite(batch).all() for pair in outputs for batch in pair):
         return -math.inf
-    return psnr_rgb_db([_frame(theirs) for _, theirs in outputs], [_frame(ours) for ours, _ in outputs])
+    return psnr_rgb_db([_frame(candidate) for _, candidate in outputs], [_frame(reference) for reference, _ in outputs])
 
 
 def _pooled_db(values_db: Sequence[float]) -> float:
@@ -180,16 +186,16 @@ def _pooled_db(values_db: Sequence[float]) -> float:
     return -10.0 * math.log10(mean) if mean else math.inf
 
 
-def _amplification(ours: Batch, theirs: Batch) -> int:
-    """The power of two that brings the largest difference to half of white or above; 1 where there is none."""
-    largest = float(np.nan_to_num(np.abs(ours - theirs), nan=1.0, posinf=1.0).max())
+def _amplification(reference: Batch, candidate: Batch) -> int:
+    """The power of two that brings the largest difference to at least half of the range; 1 if there is none."""
+    largest = float(np.nan_to_num(np.abs(reference - candidate), nan=1.0, posinf=1.0).max())
     return min(_MOST_AMPLIFIED, 2 ** max(0, math.floor(-math.log2(largest)))) if largest else 1
 
 
-def side_by_side(ours: Batch, theirs: Batch, amplification: int) -> Frame:
-    """First, second and their amplified absolute difference, uint8 (height, 3 widths and gaps, 3), enlarged."""
-    difference = np.nan_to_num(np.abs(ours - theirs) * np.float32(amplification), nan=1.0, posinf=1.0)
-    panels = [_frame(batch) for batch in (ours, theirs, difference)]
+def side_by_side(reference: Batch, candidate: Batch, amplification: int) -> Frame:
+    """Reference, candidate and their amplified absolute difference in one uint8 HWC frame, magnified."""
+    difference = np.nan_to_num(np.abs(reference - candidate) * np.float32(amplification), nan=1.0, posinf=1.0)
+    panels = [_frame(batch) for batch in (reference, candidate, difference)]
     times = max(1, SHOWN_PATCH_PX // panels[0].shape[0])
     large = [panel.repeat(times, axis=0).repeat(times, axis=1) for panel in panels]
     gap = np.full((large[0].shape[0], _GAP_PX, 3), 255, np.uint8)

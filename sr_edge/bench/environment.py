@@ -1,4 +1,4 @@
-"""What a figure depends on besides the program: machine, clocks, load and library versions."""
+"""Describes what a measurement depends on besides the program: machine, clocks, load and library versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOOLS = ("sr-edge", "numpy", "onnx", "onnxsim", *(entry.library for entry in RU
 
 @dataclass(frozen=True)
 class Environment:
-    """Taken when a benchmark starts. `clock_mhz` and `governor` are None where the system hides them."""
+    """The environment when a benchmark starts. `clock_mhz` and `governor` are None where they cannot be read."""
 
     machine: Machine
     versions: Mapping[str, str]
@@ -29,7 +29,7 @@ class Environment:
 
 
 def describe_environment() -> Environment:
-    """The machine as it is now; `load_average` is that of the last minute, other programs included."""
+    """Describes the machine as it is now; `load_average` is that of the last minute and includes other programs."""
     return Environment(
         machine=describe_machine(),
         versions=tool_versions(),
@@ -41,14 +41,14 @@ def describe_environment() -> Environment:
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of the installed packages that take part; nothing is imported for it."""
-    found = {}
+    """Versions of the installed packages that take part, without importing them."""
+    versions = {}
     for name in _TOOLS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _clock_mhz() -> float | None:

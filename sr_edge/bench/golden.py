@@ -1,4 +1,4 @@
-"""Replays a bundle's golden frames: does this runtime, on this machine, compute what the maker's did?"""
+"""Replays a bundle's golden frames, to test that a runtime on this machine computes the stored outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_UINT8 = 255.0
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """A golden input and its output at one precision and setting of the controls: uint8 (height, width, 3)."""
+    """A golden input and its output for one precision and one setting of the controls, both uint8 HWC."""
 
     name: str
     precision: Precision
@@ -35,7 +35,7 @@ class GoldenPair:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """One golden frame replayed: 8-bit RGB PSNR against the stored output, and what it had to be."""
+    """The result of replaying one golden frame: 8-bit RGB PSNR against the stored output, and the required PSNR."""
 
     name: str
     psnr_db: float
@@ -48,7 +48,7 @@ class GoldenResult:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The golden frames of one variant, computed in `ran`; `reason` says why they could not be replayed."""
+    """The results of one variant, which ran in the precision `ran`; `reason` explains why there are none."""
 
     variant: Variant
     ran: Precision | None = None
@@ -61,7 +61,7 @@ class SelfTest:
 
 
 def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
-    """The golden frames of one precision, digests checked; raises BundleError where they are damaged."""
+    """Reads the golden frames of one precision and checks their digests; raises BundleError if they are damaged."""
     pairs = []
     for frame in bundle.manifest.golden:
         if frame.precision is precision:
@@ -76,7 +76,7 @@ def _name(frame: GoldenFrame) -> str:
 
 
 def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTest:
-    """Runs every golden frame of the variant's precision through an open session."""
+    """Runs every golden frame of the variant's precision in an open session."""
     pairs = read_golden(bundle, variant.precision)
     if not pairs:
         missing = f"the bundle has no golden frames for {variant.precision}; deploy again"
@@ -101,7 +101,7 @@ def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
 
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
-    """8-bit RGB PSNR of a session against the float reference over the fp32 golden frames, and how many there are."""
+    """8-bit RGB PSNR of a session against the float reference on the fp32 golden frames, and the number of frames."""
     pairs = read_golden(bundle, Precision.FP32)
     if not pairs:
         return None, 0
@@ -109,21 +109,21 @@ def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     return psnr_rgb_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 
-def psnr_rgb_db(found: Sequence[Frame], wanted: Sequence[Frame]) -> float:
-    """PSNR over all samples of uint8 frames of equal shapes taken together; infinite where they are equal.
+def psnr_rgb_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
+    """PSNR over all samples of the uint8 frames taken together; infinite if they are equal.
 
     Raises:
         BundleError: the shapes differ.
     """
     squares, samples = 0.0, 0
-    for ours, theirs in zip(found, wanted, strict=True):
-        if ours.shape != theirs.shape:
+    for candidate, reference in zip(candidates, references, strict=True):
+        if candidate.shape != reference.shape:
             raise BundleError(
-                f"a golden output has the shape {theirs.shape}, but the network returns {ours.shape}",
-                found=ours.shape,
-                wanted=theirs.shape,
+                f"a golden output has the shape {reference.shape}, but the network returns {candidate.shape}",
+                found=candidate.shape,
+                wanted=reference.shape,
                 remedy="deploy again",
             )
-        squares += float(np.square(ours.astype(np.float64) - theirs).sum())
-        samples += ours.size
+        squares += float(np.square(candidate.astype(np.float64) - reference).sum())
+        samples += candidate.size
     return 10.0 * math.log10(MAX_UINT8**2 * samples / squares) if squares else math.inf

@@ -1,4 +1,4 @@
-"""What only a GPU's session can tell: its time by the GPU's own clock, its memory there, power and temperature."""
+"""Measures what only a GPU session can report: times by the GPU's clock, GPU memory, power and temperature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sr_edge.runtimes.tensorrt_session import DeviceLatency, DeviceMemory
 
 @runtime_checkable
 class MeasuresOnDevice(Protocol):
-    """A session whose device has a clock and a memory of its own."""
+    """A session whose device has its own clock and memory."""
 
     device_memory: DeviceMemory
 
@@ -28,9 +28,16 @@ def with_device_figures(
     warm_up: int,
     progress: StageProgress = no_progress,
 ) -> list[Row]:
-    """The rows with their devices' own figures, for sessions that have them; `rows` belong to `opened` one by one.
+    """Adds the measurements of the devices to the rows of sessions that have them.
 
-    What a device warns of joins the row's remarks, as does a failure to measure.
+    Warnings about a measurement, and the error where it fails, are appended to the row's remarks.
+
+    Args:
+        rows: one for each entry of `opened`.
+        opened: the open variants, and a row for each that could not be opened.
+        runs: timed runs.
+        warm_up: untimed runs before them.
+        progress: called with (stage, steps done, steps in all).
     """
     sessions = [_device_session(entry) for entry in opened]
     total = len(sessions) - sessions.count(None)

@@ -1,4 +1,4 @@
-"""How figures are taken: all variants opened first, run in turn (A B A B), memory in a fresh process each."""
+"""The measurement protocol: all variants are open and run in turn (A B A B); memory is that of a fresh process."""
 
 from __future__ import annotations
 
@@ -34,15 +34,19 @@ MEMORY_RUNS = 3
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Reports to nobody."""
+    """Ignores the progress."""
 
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """What all variants are opened with. `io` None takes the float graph where there is one.
+    """How all variants are opened.
 
-    `trusted_architecture` names a network of the user's own that the torch runtime may build. `controls` is the
-    setting that pictures are upscaled and latencies taken at; golden frames have their own.
+    Attributes:
+        device: device of the runtime.
+        io: frame format of the graph; None prefers float frames.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        trusted_architecture: a factory of the user, package.module:factory, that the torch runtime may call.
+        controls: values for image quality and latency; golden frames have their own.
     """
 
     device: str = "cpu"
@@ -54,11 +58,10 @@ class OpenOptions:
 
 @dataclass(frozen=True)
 class OpenVariant:
-    """A variant that runs: its session and how it was asked for; closed by `open_variants`.
+    """A variant that runs, with its request and session; `open_variants` closes it.
 
-    Where a file of the right precision is computed in another one, `remarks` says so and `session.spec.ran` which.
-    `timed` is False for a half-precision file that this runtime computes in another precision: its time would say
-    nothing of the device that the file is for.
+    Where the runtime computes a file of the requested precision in another one, `remarks` says so, and
+    `session.spec.ran` is that precision.
     """
 
     variant: Variant
@@ -68,7 +71,8 @@ class OpenVariant:
     remarks: tuple[str, ...] = ()
 
     @property
-    def timed(self) -> bool:
+    def is_timed(self) -> bool:
+        """False for an fp16 file that the runtime computes in another precision: its time would not be that of fp16."""
         return self.variant.precision is not Precision.FP16 or self.session.spec.ran is Precision.FP16
 
 
@@ -76,10 +80,10 @@ class OpenVariant:
 def open_variants(
     bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> Iterator[list[OpenVariant | Row]]:
-    """Opens every variant and runs one tile on each; one that cannot run is given as a Row with the reason.
+    """Opens every variant and runs one tile on each; a variant that cannot run is a Row with the reason.
 
     Raises:
-        BundleError: the bundle is damaged (a fault of one file is a fault of the whole).
+        BundleError: the bundle, or any file in it, is damaged.
     """
     with ExitStack() as stack:
         opened: list[OpenVariant | Row] = []
@@ -115,7 +119,7 @@ def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack:
 
 
 def _file_precision(bundle: Bundle, request: SessionRequest) -> Precision | None:
-    """That of the artifact itself: an INT8 file is worth timing also where it is computed in fp32."""
+    """Precision of the artifact itself: an INT8 file is measured even where the runtime computes it in fp32."""
     files = {bundle.file(artifact): artifact.precision for artifact in bundle.manifest.artifacts}
     return files.get(request.artifact)
 
@@ -131,11 +135,11 @@ def _started(variant: Variant, request: SessionRequest, stack: ExitStack, remark
 
 
 def _trust(runtime: str, architecture: str) -> dict[str, str] | None:
-    """The torch runtime builds a network of the user's own only where that is named as trusted."""
+    """The option that lets the torch runtime build a network of the user's own code."""
     return {"architecture": architecture} if architecture and runtime == "torch" else None
 
 
-def timed(
+def with_latency(
     rows: Sequence[Row],
     opened: Sequence[OpenVariant | Row],
     rounds: int,
@@ -143,13 +147,13 @@ def timed(
     controls: Controls,
     progress: StageProgress = no_progress,
 ) -> list[Row]:
-    """The rows with latencies, all timed variants run in turn; `rows` belong to `opened` one by one."""
+    """Adds latencies to `rows`, one for each entry of `opened`; all timed variants are run in turn."""
     sessions = [entry.session for entry in opened if is_timed(entry)]
     progress("latency", 0, 1)
-    turns = iter(measure_interleaved(sessions, rounds, warm_up, controls) if sessions else ())
+    times = iter(measure_interleaved(sessions, rounds, warm_up, controls) if sessions else ())
     progress("latency", 1, 1)
     pairs = zip(rows, opened, strict=True)
-    return [_with_latency(row, next(turns)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
+    return [_row_with_latency(row, next(times)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
 
 
 def _not_timed(row: Row) -> Row:
@@ -160,18 +164,18 @@ def _not_timed(row: Row) -> Row:
 
 
 def is_timed(entry: OpenVariant | Row) -> TypeGuard[OpenVariant]:
-    """Whether an entry runs here and its time means something."""
-    return isinstance(entry, OpenVariant) and entry.timed
+    """Whether an entry runs here and is to be timed."""
+    return isinstance(entry, OpenVariant) and entry.is_timed
 
 
-def _with_latency(row: Row, times: Sequence[StageTimes]) -> Row:
+def _row_with_latency(row: Row, times: Sequence[StageTimes]) -> Row:
     return replace(row, latency=StageLatency.of(times), rounds_ms=tuple(sample.total_ms for sample in times))
 
 
 def with_peak_memory(
     rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: StageProgress = no_progress
 ) -> list[Row]:
-    """The rows with peak memory, each engine opened once more in a process of its own."""
+    """Adds peak memory to `rows`; each engine is opened once more, in a process of its own."""
     measured = []
     for index, (row, entry) in enumerate(zip(rows, opened, strict=True)):
         progress("memory", index, len(rows))

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of whole pictures against high-resolution originals, as papers report them."""
+"""PSNR and SSIM of whole images against high-resolution originals, as papers report them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Upscale = Callable[[Frame], Frame]
 
 @dataclass(frozen=True)
 class PairFiles:
-    """One test picture; `lr` None makes the low-resolution half from `hr` by MATLAB's bicubic."""
+    """The files of one test image; `lr` None downscales `hr` by MATLAB's bicubic to get the low-resolution image."""
 
     hr: Path
     lr: Path | None = None
@@ -26,6 +26,8 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class PictureScore:
+    """Luma PSNR and SSIM of one test image."""
+
     name: str
     psnr_y_db: float
     ssim_y: float
@@ -33,7 +35,7 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class FailedPicture:
-    """A test picture without a score, because it cannot be read or the network failed on it."""
+    """A test image without a score, because it cannot be read or the network failed on it."""
 
     name: str
     reason: str
@@ -41,9 +43,9 @@ class FailedPicture:
 
 @dataclass(frozen=True)
 class HrScores:
-    """Luma against the originals, 8 bits, border of `scale` pixels left out: means, and each picture.
+    """Mean luma PSNR and SSIM against the originals, 8 bits, without a border of `scale` pixels, and each image's.
 
-    The means leave the `failed` pictures out, and are NaN where all failed.
+    The means are over the images that did not fail, and NaN if all failed.
     """
 
     psnr_y_db: float
@@ -53,7 +55,7 @@ class HrScores:
 
     @classmethod
     def from_pictures(cls, pictures: Sequence[PictureScore], failed: Sequence[FailedPicture] = ()) -> HrScores:
-        """Means over the pictures; the PSNR is the mean of the pictures' decibels."""
+        """The means over the images; the PSNR is the mean of the images' decibels."""
         return cls(
             _mean([picture.psnr_y_db for picture in pictures]),
             _mean([picture.ssim_y for picture in pictures]),
@@ -67,56 +69,56 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> list[PairFiles]:
-    """The test pictures of a folder; a low-resolution half has its original's name, or that with "x2" added.
+    """Lists the test images of a folder; a low-resolution image has its original's name, or that with "x2" appended.
 
     Raises:
-        FrameError: a folder is missing or empty, or an original has no low-resolution half.
+        FrameError: a folder is missing or empty, or an original has no low-resolution image.
     """
     originals = list_pictures(hr_folder)
     if not originals:
         raise FrameError(
-            f"{hr_folder} contains no pictures",
+            f"{hr_folder} contains no images",
             found=hr_folder,
             wanted="PNG, JPEG, TIFF or WebP files",
             remedy="put the high-resolution originals there (PNG, JPEG, TIFF, WebP)",
         )
     if lr_folder is None:
         return [PairFiles(path) for path in originals]
-    halves = {path.stem: path for path in list_pictures(lr_folder)}
+    lr_files = {path.stem: path for path in list_pictures(lr_folder)}
     pairs = []
     for path in originals:
-        half = halves.get(path.stem, halves.get(f"{path.stem}x{scale}"))
-        if half is None:
+        lr = lr_files.get(path.stem, lr_files.get(f"{path.stem}x{scale}"))
+        if lr is None:
             raise FrameError(
-                f"{lr_folder} contains no picture {path.stem} or {path.stem}x{scale}",
+                f"{lr_folder} contains no image {path.stem} or {path.stem}x{scale}",
                 found=lr_folder,
                 wanted=(path.stem, f"{path.stem}x{scale}"),
-                remedy="leave that folder out to have the low-resolution pictures made",
+                remedy="leave that folder out to have the originals downscaled",
             )
-        pairs.append(PairFiles(path, half))
+        pairs.append(PairFiles(path, lr))
     return pairs
 
 
 def score_upscalers(
     upscalers: Sequence[Upscale], pairs: Sequence[PairFiles], scale: int, progress: Callable[[int, int], None]
 ) -> list[HrScores]:
-    """Scores of every upscaler, in order, each picture being read once.
+    """Scores all upscalers, in order; each image is read once.
 
-    A picture that cannot be read, whose halves do not fit or on which a network fails is listed as failed, and the
-    others go on.
+    An image that cannot be read, whose sizes do not match, or on which a network fails is listed as failed, and the
+    next one is scored.
     """
     scores: list[list[PictureScore | FailedPicture]] = [[] for _ in upscalers]
     for index, pair in enumerate(pairs):
         progress(index, len(pairs))
-        for found, score in zip(scores, _score_picture(upscalers, pair, scale), strict=True):
-            found.append(score)
+        for of_upscaler, score in zip(scores, _score_picture(upscalers, pair, scale), strict=True):
+            of_upscaler.append(score)
     progress(len(pairs), len(pairs))
     return [
         HrScores.from_pictures(
-            [score for score in found if isinstance(score, PictureScore)],
-            [score for score in found if isinstance(score, FailedPicture)],
+            [score for score in of_upscaler if isinstance(score, PictureScore)],
+            [score for score in of_upscaler if isinstance(score, FailedPicture)],
         )
-        for found in scores
+        for of_upscaler in scores
     ]
 
 
@@ -125,26 +127,26 @@ def _score_picture(upscalers: Sequence[Upscale], pair: PairFiles, scale: int) ->
         lr, hr = read_pair(pair, scale)
     except FrameError as error:
         return [FailedPicture(pair.hr.name, str(error)) for _ in upscalers]
-    found: list[PictureScore | FailedPicture] = []
+    scores: list[PictureScore | FailedPicture] = []
     for upscale in upscalers:
         try:
             upscaled = upscale(lr)
-            found.append(PictureScore(pair.hr.name, psnr_y_db(upscaled, hr, scale), ssim_y(upscaled, hr, scale)))
+            scores.append(PictureScore(pair.hr.name, psnr_y_db(upscaled, hr, scale), ssim_y(upscaled, hr, scale)))
         except (FrameError, EngineError) as error:
-            found.append(FailedPicture(pair.hr.name, str(error)))
-    return found
+            scores.append(FailedPicture(pair.hr.name, str(error)))
+    return scores
 
 
 def bicubic(scale: int) -> Upscale:
-    """The baseline that every network has to beat."""
+    """The baseline that a network must exceed."""
     return lambda frame_hwc: resize_bicubic(frame_hwc, scale)
 
 
 def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
-    """Low-resolution and original frame; the original is cropped to a multiple of `scale`.
+    """Reads the low-resolution and the original frame; the original is cropped to a multiple of `scale`.
 
     Raises:
-        FrameError: a picture cannot be read, or the sizes do not fit.
+        FrameError: an image cannot be read, or the sizes do not match.
     """
     original = read_picture(pair.hr).pixels
     if min(original.shape[:2]) < scale:
@@ -152,7 +154,7 @@ def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
             f"{pair.hr} has {original.shape[1]}x{original.shape[0]} pixels, too few for scale {scale}",
             found=(original.shape[1], original.shape[0]),
             wanted=(scale, scale),
-            remedy="remove it from the test pictures",
+            remedy="remove it from the test images",
         )
     hr = crop_to_multiple(original, scale)
     if pair.lr is None:
@@ -165,6 +167,6 @@ def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
             f"{scale}",
             found=(lr.shape[1], lr.shape[0]),
             wanted=(hr.shape[1] // scale, hr.shape[0] // scale),
-            remedy="replace it, or leave out the low-resolution folder to have the pictures made",
+            remedy="replace it, or leave out the low-resolution folder to have the originals downscaled",
         )
     return lr, hr

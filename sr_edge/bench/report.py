@@ -1,11 +1,11 @@
-"""A bundle examined: every variant opened once, tested against the golden frames, timed and compared."""
+"""Benchmarks a bundle: every variant is opened once, tested against the golden frames, timed and scored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
-from sr_edge.bench.cost import with_costs
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
@@ -15,16 +15,18 @@ from sr_edge.bench.protocol import (
     StageProgress,
     no_progress,
     open_variants,
-    timed,
+    with_latency,
     with_peak_memory,
 )
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
+from sr_edge.calibration.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
-from sr_edge.runtimes.session import Batch
+from sr_edge.runtimes.session import Batch, Session
 from sr_edge.runtimes.variants import Variant
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 
 
@@ -39,23 +41,23 @@ def bench_bundle(
     progress: StageProgress = no_progress,
     patches: Sequence[Batch] = (),
 ) -> BenchReport:
-    """Self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
+    """Measures self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
 
-    A GPU's session is timed once more by the GPU's own clock, alone.
+    A GPU session is timed once more on its own, by the GPU's clock.
 
     Args:
         bundle: an opened bundle.
-        variants: what to run; one that cannot run here becomes a row that says why.
+        variants: what to run; a variant that cannot run here becomes a row with the reason.
         options: device, threads and frame format of all variants.
-        rounds: timed runs of each variant, A B A B; 0 times nothing and measures no memory.
-        warm_up: runs of each before that.
-        with_memory: measure peak memory, which opens each engine once more.
-        pairs: test pictures with originals; none leaves quality out.
+        rounds: timed runs of each variant, A B A B; with 0, neither latency nor memory is measured.
+        warm_up: untimed runs of each before them.
+        with_memory: whether to measure peak memory, which opens each engine once more.
+        pairs: test images with originals; without any, quality is not measured.
         progress: called with (stage, steps done, steps in all).
-        patches: tiles in [0, 1] on which every variant's noise against fp32 is measured; none leaves that out.
+        patches: tiles in [0, 1] for measuring the noise of every variant against fp32; without any, it is not measured.
 
     Raises:
-        UsageError: the options set a control that the network has not, or a value that it does not take.
+        UsageError: the network has no such control, or does not accept its value.
         BundleError: the bundle is damaged.
     """
     environment = describe_environment()
@@ -63,10 +65,10 @@ def bench_bundle(
     control_values(card.controls, options.controls)
     with open_variants(bundle, variants, options, progress) as opened:
         rows = [_tested(bundle, entry) for entry in opened]
-        rows = with_costs(rows, opened, patches, card.scale, options.controls)
+        rows = _with_costs(rows, opened, patches, card.scale, options.controls)
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
-            rows = timed(rows, opened, rounds, warm_up, options.controls, progress)
+            rows = with_latency(rows, opened, rounds, warm_up, options.controls, progress)
             rows = with_device_figures(rows, opened, rounds, warm_up, progress)
         if rounds and with_memory:
             rows = with_peak_memory(rows, opened, progress)
@@ -74,7 +76,7 @@ def bench_bundle(
 
 
 def _tested(bundle: Bundle, entry: OpenVariant | Row) -> Row:
-    """What opening told, the self-test, and the fidelity to the float reference."""
+    """The row of an open variant, with the self-test and the fidelity to the float reference."""
     if isinstance(entry, Row):
         return entry
     row = Row(entry.variant, entry.session.spec, entry.start_up, remarks=entry.remarks)
@@ -85,6 +87,41 @@ def _tested(bundle: Bundle, entry: OpenVariant | Row) -> Row:
         return replace(row, remarks=(*row.remarks, str(error)))
 
 
+def _with_costs(
+    rows: Sequence[Row], opened: Sequence[OpenVariant | Row], patches: Sequence[Batch], scale: int, controls: Controls
+) -> list[Row]:
+    """The rows with `Quality.cost_db`: what a variant's noise beside the first fp32 variant costs, in decibels.
+
+    It is measured on float outputs, before any rounding to 8 bits: rounding turns a hundredth of a level here and there
+    into a whole one, which would count ten times as much. `sr_edge.calibration.quality` says how noise becomes
+    decibels. Without patches, or where no variant runs in fp32, the rows are returned as they are.
+    """
+    sessions = {entry.variant: entry.session for entry in opened if isinstance(entry, OpenVariant)}
+    scored = [row.variant for row in rows if row.quality]
+    fp32 = next(
+        (variant for variant in scored if variant.precision is sessions[variant].spec.ran is Precision.FP32), None
+    )
+    if not patches or fp32 is None:
+        return list(rows)
+    references = _outputs(sessions[fp32], patches, controls)
+
+    def with_cost(row: Row) -> Row:
+        if row.quality is None:
+            return row
+        try:
+            outputs = _outputs(sessions[row.variant], patches, controls)
+        except EngineError as error:
+            return replace(row, remarks=(*row.remarks, str(error)))
+        cost_db = cost_of_pictures_db(outputs, references, best_known_db(scale))
+        return replace(row, quality=replace(row.quality, cost_db=cost_db))
+
+    return [with_cost(row) for row in rows]
+
+
+def _outputs(session: Session, patches: Sequence[Batch], controls: Controls) -> list[Batch]:
+    return [cast(Batch, session.run(patch, controls)) for patch in patches]
+
+
 def _scored(
     rows: Sequence[Row],
     opened: Sequence[OpenVariant | Row],
@@ -93,14 +130,14 @@ def _scored(
     controls: Controls,
     progress: StageProgress,
 ) -> tuple[list[Row], HrScores | None]:
-    """The rows with scores on test pictures, and bicubic's."""
+    """Adds the scores on the test images to the rows, and returns those of bicubic interpolation too."""
     if not pairs:
         return list(rows), None
-    sound = {row.variant for row in rows if row.quality}
+    tested = {row.variant for row in rows if row.quality}
     running = [
         Upscaler(entry.session, controls=controls).upscale
         for entry in opened
-        if isinstance(entry, OpenVariant) and entry.variant in sound
+        if isinstance(entry, OpenVariant) and entry.variant in tested
     ]
     baseline, *scores = score_upscalers(
         [bicubic(scale), *running], pairs, scale, lambda done, total: progress("evaluating", done, total)
@@ -113,7 +150,7 @@ def _scored(
 def self_test_bundle(
     bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> list[SelfTest]:
-    """Replays the golden frames in every variant; one that cannot run here says why."""
+    """Replays the golden frames in every variant; a variant that cannot run here has the reason instead of results."""
     tests = []
     for index, variant in enumerate(variants):
         progress("self-test", index, len(variants))

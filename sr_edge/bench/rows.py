@@ -1,4 +1,4 @@
-"""What a benchmark finds: one row per runtime and precision, also for those that could not run."""
+"""Results of a benchmark: one row for each runtime and precision, including those that could not run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from sr_edge.spec import Memory, ModelCard, TileSpec
 
 @dataclass(frozen=True)
 class Quality:
-    """Fidelity; `psnr_float_db` compares 8-bit RGB with the float reference over `tiles` golden tiles.
+    """Image quality of a variant.
 
-    It is infinite where they are equal and None where there are no golden tiles; `hr` is None without originals.
-    `cost_db` is what the output's noise against fp32 costs a good picture (`sr_edge.bench.cost`), if it was measured.
+    Attributes:
+        psnr_float_db: PSNR of 8-bit RGB against the float reference; infinite if equal, None without golden tiles.
+        tiles: number of golden tiles.
+        hr: scores against the originals; None without originals.
+        cost_db: PSNR that the noise against fp32 costs a good network; None if not measured (`sr_edge.bench.report`).
     """
 
     psnr_float_db: float | None
@@ -31,8 +34,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class DeviceFigures:
-    """Of a session on a device with a clock and a memory of its own: one tile at a time, copies and all, by that
-    clock, and what the session takes there."""
+    """Latency of one tile at a time by the device's own clock, and the session's memory on the device."""
 
     latency: DeviceLatency
     memory: DeviceMemory
@@ -40,9 +42,14 @@ class DeviceFigures:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one variant; `reason` says why it could not run, then all measurements are None.
-    `remarks` are what else one should know of its figures. `on_device` is None unless the session is a GPU's.
-    `rounds_ms` are all of `latency`'s samples by round: within a round the variants ran one right after the other."""
+    """The results of one variant; what was not measured is None.
+
+    Attributes:
+        reason: why the variant could not run; empty if it ran.
+        remarks: notes that belong to its figures.
+        on_device: measurements by a GPU; None for other devices.
+        rounds_ms: the samples of `latency` by round; within a round, the variants run directly after each other.
+    """
 
     variant: Variant
     spec: SessionSpec | None = None
@@ -64,9 +71,11 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All rows of one benchmark with what is needed to believe and to repeat them.
+    """All rows of one benchmark, with what is needed to reproduce them.
 
-    `rounds` is 0 where nothing was timed; `bicubic` is the baseline on the same originals, if there were any.
+    Attributes:
+        rounds: timed runs of each variant; 0 if nothing was timed.
+        bicubic: scores of bicubic interpolation on the same originals; None without originals.
     """
 
     card: ModelCard
@@ -78,26 +87,26 @@ class BenchReport:
     bicubic: HrScores | None = None
 
     def require_one_ran(self) -> None:
-        """Raises RuntimeUnavailable with all the reasons where no variant could run."""
+        """Raises RuntimeUnavailable with all reasons if no variant could run."""
         if not any(row.spec for row in self.rows):
             reasons = dict.fromkeys(row.reason for row in self.rows)
             raise RuntimeUnavailable(f"nothing could be measured here: {'; '.join(reasons)}", found=tuple(reasons))
 
     def require_all_scored(self) -> None:
-        """Raises FrameError with the number of test pictures that failed anywhere, and the first reason."""
+        """Raises FrameError with the number of test images that failed in any variant, and the first reason."""
         scores = [self.bicubic, *(row.quality.hr for row in self.rows if row.quality)]
-        failed = {picture.name: picture.reason for found in scores if found for picture in reversed(found.failed)}
+        failed = {picture.name: picture.reason for score in scores if score for picture in reversed(score.failed)}
         if not failed or self.bicubic is None:
             return
         total = len(self.bicubic.pictures) + len(self.bicubic.failed)
         name, reason = min(failed.items())
         raise FrameError(
-            f"{len(failed)} of {total} test pictures failed, the first: {name}: {reason}", found=tuple(sorted(failed))
+            f"{len(failed)} of {total} test images failed, the first: {name}: {reason}", found=tuple(sorted(failed))
         )
 
 
 def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
-    """A row as named scalars, for CSV: units in the names, None for what was not measured."""
+    """A row as named scalars, for CSV: names with units, None for what was not measured."""
     spec, latency, quality, device = row.spec, row.latency, row.quality, row.on_device
     return {
         "runtime": row.variant.runtime,

@@ -1,7 +1,7 @@
-"""The layers of two sides of a comparison: whether they can be compared, and from which tolerance on they differ.
+"""Compares the layers of two models, and finds the first whose difference exceeds the tolerance.
 
-The modules of PyTorch are not the nodes of a graph. Such a side is exported into a folder that is gone afterwards, and
-onnxruntime computes the graph; export fails where it gives other pictures than the network.
+The modules of a PyTorch network are not the nodes of a graph. Such a model is exported to a temporary folder, and
+onnxruntime computes the graph; the export fails if its output differs from that of the network.
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ TOLERANCES: Mapping[Precision, float] = {
     Precision.BF16: 5e-2,
     Precision.INT8: 2e-1,
 }
-"""Relative errors that rounding explains, by the coarsest precision of the two sides: above, a layer is apart."""
+"""Largest relative errors that rounding explains, by the lowest precision of the two models."""
 
 _RUNTIMES_WITH_INNER_TENSORS = ("onnxruntime", "openvino", REAL_FLOAT16, TORCH)
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """Every layer that both graphs have, in order, on one patch; `reason` says why there are none.
+    """The differences of the layers that both graphs have, on one patch.
 
-    `first_apart` is the first whose relative error is above `tolerance`, None where all are within. `left_out`
-    counts layers of the first graph that were not compared, by reason. `exported` names the sides of PyTorch, whose
-    layers are those of an export that onnxruntime computed.
+    Attributes:
+        reason: why the layers were not compared; empty if they were.
+        tolerance: the relative error above which a layer differs.
+        first_apart: the first layer with a larger relative error; None without any.
+        layers: all compared layers, in the order of the graph.
+        left_out: number of layers of the reference that were not compared, by reason.
+        exported: names of the PyTorch networks, whose layers are those of an export that onnxruntime computed.
     """
 
     reason: str = ""
@@ -53,7 +57,7 @@ class LayerReport:
 
 
 def no_layers(reason: str) -> LayerReport:
-    """The report of two sides whose layers were not compared."""
+    """The report on two models whose layers were not compared."""
     return LayerReport(reason=reason)
 
 
@@ -64,55 +68,54 @@ def report_layers(
     tolerance: float | None = None,
     progress: StageProgress = no_progress,
 ) -> LayerReport:
-    """Compares the layers of two sides on one patch; a pair that cannot be compared gets the reason.
+    """Compares the layers of two models on one patch; where that is not possible, the report has the reason.
 
     Args:
-        reference, candidate: open sides; the first is the measure of relative errors.
+        reference: the model that errors are relative to.
+        candidate: the model to compare.
         patch: float32 (1, 3, height, width) in [0, 1].
-        tolerance: the relative error above which a layer is apart; None takes it from TOLERANCES.
+        tolerance: the relative error above which a layer differs; None takes it from TOLERANCES.
         progress: called with (stage, steps done, steps in all).
     """
-    for compared in (reference, candidate):
-        obstacle = _obstacle(compared)
+    for model in (reference, candidate):
+        obstacle = _obstacle(model)
         if obstacle:
             return no_layers(obstacle)
-    allowed = _tolerance(reference, candidate) if tolerance is None else tolerance
+    max_error = _tolerance(reference, candidate) if tolerance is None else tolerance
     controls = (reference.controls, candidate.controls)
     progress("comparing layers", 0, 1)
     try:
         with tempfile.TemporaryDirectory(prefix="sr-edge-layers-") as folder:
             instrumented = (_instrumented(reference, Path(folder)), _instrumented(candidate, Path(folder)))
-        resolved = compare_layers(*instrumented, patch, allowed, controls)
+        comparison = compare_layers(*instrumented, patch, max_error, controls)
     except ExportError as error:
         return no_layers(str(error))
     progress("comparing layers", 1, 1)
-    exported = tuple(
-        compared.properties.name for compared in (reference, candidate) if compared.resolved.runtime == TORCH
-    )
-    return LayerReport("", allowed, resolved.first_apart, resolved.layers, resolved.left_out, exported)
+    exported = tuple(model.properties.name for model in (reference, candidate) if model.resolved.runtime == TORCH)
+    return LayerReport("", max_error, comparison.first_apart, comparison.layers, comparison.left_out, exported)
 
 
 def _obstacle(compared: OpenModel) -> str:
     if compared.resolved.runtime not in _RUNTIMES_WITH_INNER_TENSORS:
         return (
-            f"{compared.resolved.runtime} gives no inner tensors; name one of "
+            f"{compared.resolved.runtime} does not return inner tensors; choose one of "
             f"{', '.join(_RUNTIMES_WITH_INNER_TENSORS)} to compare layers"
         )
     if compared.resolved.request.device != "cpu":
         return (
-            f"inner tensors are taken on the CPU only, and {compared.properties.name} runs on "
+            f"inner tensors are computed on the CPU only, and {compared.properties.name} runs on "
             f"{compared.resolved.request.device}"
         )
     if compared.resolved.runtime == TORCH and compared.properties.ran is not Precision.FP32:
         return (
-            f"PyTorch's own {compared.properties.ran} is in no graph; compare "
+            f"a graph does not reproduce {compared.properties.ran} in PyTorch; compare "
             f"{compared.properties.name} in fp32, or an exported file"
         )
     return ""
 
 
 def _instrumented(compared: OpenModel, folder: Path) -> InstrumentedModel:
-    """The side's graph and what computes it as the side does; an export of a network of PyTorch passes `folder`."""
+    """A model's graph, and a function that computes it in the same way; a PyTorch network is exported to `folder`."""
     if compared.resolved.runtime == TORCH:
         from sr_edge.bench.torch_side import export_torch_model
 

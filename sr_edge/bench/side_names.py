@@ -1,10 +1,10 @@
-"""The two sides of a comparison, as they are spelled.
+"""Parses the specification of a model to compare.
 
     TARGET[@PRECISION][:RUNTIME]
 
-TARGET is an ONNX file, a bundle, a checkpoint, a registered name, or package.module:factory. After the last "@" stand
-a precision, a runtime or both, separated by a colon: `x.sredge@int8:openvino`, `model.onnx@openvino`,
-`convnet-tiny@torch`. Without a precision the "@" may be left out: `model.onnx:openvino`.
+TARGET is an ONNX file, a bundle, a checkpoint, a registered name, or package.module:factory. The last "@" is followed
+by a precision, a runtime, or both separated by a colon: `x.sredge@int8:openvino`, `model.onnx@openvino`,
+`convnet-tiny@torch`. Without a precision, the "@" may be left out: `model.onnx:openvino`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sr_edge.runtimes import runtime_names
 from sr_edge.spec import Precision
 
 TORCH, DEFAULT_RUNTIME = "torch", "onnxruntime"
-"""Who runs a network of PyTorch, and who runs a file or bundle where no runtime is named."""
+"""The runtime of PyTorch networks, and that of files and bundles where none is named."""
 
 REAL_FLOAT16 = "float16"
-"""Named like a runtime: fp16 graphs in real float16 arithmetic (`sr_edge.export.run_float16`)."""
+"""Accepted like a runtime: computes fp16 graphs in real float16 arithmetic (`sr_edge.export.run_float16`)."""
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 BUNDLES = (".sredge", ".zip")
@@ -30,7 +30,7 @@ _FLOAT_PRECISIONS = {f"int8+{float_precision}": float_precision for float_precis
 
 
 class ModelKind(str, Enum):
-    """What a side's target is."""
+    """Kinds of targets."""
 
     BUNDLE = "bundle"
     FILE = "ONNX file"
@@ -39,7 +39,7 @@ class ModelKind(str, Enum):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A side as it was spelled; `precision` and `runtime` None leave the choice to what the target is."""
+    """A parsed specification; `precision` and `runtime` None are chosen by the kind of the target."""
 
     text: str
     target: str
@@ -50,23 +50,23 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
-        """Reads TARGET[@PRECISION][:RUNTIME]; a file whose own name has an "@" is taken whole.
+        """Parses TARGET[@PRECISION][:RUNTIME]; the name of an existing file may contain an "@".
 
         Raises:
-            UnknownNameError: what stands behind the "@" is neither a precision nor a runtime.
-            UsageError: two precisions or runtimes, or a runtime that cannot run such a target.
+            UnknownNameError: the text after the "@" is neither a precision nor a runtime.
+            UsageError: it names two precisions or runtimes, or a runtime that cannot run such a target.
         """
-        target, at, behind = (text, "", "") if Path(text).exists() else text.rpartition("@")
-        target, runtime = _without_runtime(target or behind)
-        words = [word.strip() for word in [*(behind.split(":") if at else []), *runtime]]
-        name = cls(text, target, _kind_of(target))
+        target, at, suffix = (text, "", "") if Path(text).exists() else text.rpartition("@")
+        target, runtime = _split_runtime(target or suffix)
+        words = [word.strip() for word in [*(suffix.split(":") if at else []), *runtime]]
+        spec = cls(text, target, _kind_of(target))
         for word in words:
-            name = _with_word(name, word)
-        return _checked(name)
+            spec = _with_word(spec, word)
+        return _checked(spec)
 
 
-def _without_runtime(target: str) -> tuple[str, list[str]]:
-    """`target`, and what stands behind its last colon, unless that belongs to a file's name or a factory's."""
+def _split_runtime(target: str) -> tuple[str, list[str]]:
+    """Splits `target` at its last colon, unless that belongs to the name of a file or a factory."""
     head, _, word = target.rpartition(":")
     is_file = Path(head).suffix in (".onnx", *BUNDLES, *CHECKPOINTS)
     is_runtime = head != "" and word in (*runtime_names(), REAL_FLOAT16)
@@ -91,35 +91,35 @@ def _kind_of(target: str) -> ModelKind:
     return ModelKind.TORCH
 
 
-def _with_word(name: ModelSpec, word: str) -> ModelSpec:
+def _with_word(spec: ModelSpec, word: str) -> ModelSpec:
     precisions = [*map(str, Precision), *_FLOAT_PRECISIONS]
     runtimes = [*runtime_names(), REAL_FLOAT16]
     if word not in (*precisions, *runtimes):
-        raise UnknownNameError(f"precision or runtime in {name.text!r}:", word, [*precisions, *runtimes])
-    if word in runtimes and name.runtime is None:
-        return dataclasses.replace(name, runtime=word)
-    if word in precisions and name.precision is None:
+        raise UnknownNameError(f"precision or runtime in {spec.text!r}:", word, [*precisions, *runtimes])
+    if word in runtimes and spec.runtime is None:
+        return dataclasses.replace(spec, runtime=word)
+    if word in precisions and spec.precision is None:
         float_precision = _FLOAT_PRECISIONS.get(word, Precision.FP32)
-        return dataclasses.replace(name, precision=Precision(word.partition("+")[0]), float_precision=float_precision)
+        return dataclasses.replace(spec, precision=Precision(word.partition("+")[0]), float_precision=float_precision)
     kind = "runtime" if word in runtimes else "precision"
-    raise UsageError(f"{name.text!r} names two {kind}s", found=word, wanted=f"one {kind}", remedy="leave one out")
+    raise UsageError(f"{spec.text!r} names two {kind}s", found=word, wanted=f"one {kind}", remedy="leave one out")
 
 
-def _checked(name: ModelSpec) -> ModelSpec:
-    if name.kind is ModelKind.TORCH and name.runtime not in (None, TORCH):
+def _checked(spec: ModelSpec) -> ModelSpec:
+    if spec.kind is ModelKind.TORCH and spec.runtime not in (None, TORCH):
         raise UsageError(
-            f"{name.target} is taken for a PyTorch network, which runs in torch, not in {name.runtime}",
-            found=name.runtime,
+            f"{spec.target} is read as a PyTorch network, which runs in torch, not in {spec.runtime}",
+            found=spec.runtime,
             wanted=TORCH,
             remedy="give an ONNX file or a bundle",
         )
-    if name.kind is ModelKind.FILE and name.runtime == TORCH:
+    if spec.kind is ModelKind.FILE and spec.runtime == TORCH:
         raise UsageError(
-            f"torch cannot run the ONNX file {name.target}",
+            f"torch cannot run the ONNX file {spec.target}",
             found=TORCH,
             wanted=("onnxruntime", "openvino"),
             remedy="choose onnxruntime or openvino, or give a checkpoint",
         )
-    if name.kind is ModelKind.BUNDLE and name.runtime == REAL_FLOAT16 and name.precision is None:
-        return dataclasses.replace(name, precision=Precision.FP16)
-    return name
+    if spec.kind is ModelKind.BUNDLE and spec.runtime == REAL_FLOAT16 and spec.precision is None:
+        return dataclasses.replace(spec, precision=Precision.FP16)
+    return spec

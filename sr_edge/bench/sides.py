@@ -1,4 +1,4 @@
-"""Opens the sides of a comparison: every one becomes a session of one tile, whatever it was spelled as."""
+"""Resolves and opens the two models of a comparison; each becomes a function from tile to upscaled tile."""
 
 from __future__ import annotations
 
@@ -20,9 +20,17 @@ from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSp
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What sides are made and opened with; the first four are for PyTorch networks, as `sr-edge export` has them.
+    """How the models are loaded and opened.
 
-    `scale` None takes the other side's. A setting of `controls` is for the sides that have a control of that name.
+    Attributes:
+        scale: scale of a PyTorch network; None takes that of the other model.
+        weights: checkpoint of a PyTorch network.
+        random_weights: whether to initialize a PyTorch network at random.
+        input_range: 1 or 255, the range of the input of package.module:factory.
+        device: device of the runtime.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        trusted_architecture: a factory of the user, package.module:factory, that the torch runtime may call.
+        controls: values for the models that have a control of that name.
     """
 
     scale: int | None = None
@@ -37,10 +45,14 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A side that was found and read, and is not yet opened.
+    """A model whose files were read, and that is not yet open.
 
-    `file_precision` is what its file is written in; bf16 is an fp32 file, computed in bf16. The tile of `request`
-    is the side's own where `has_own_tile`.
+    Attributes:
+        name: its specification.
+        runtime: the runtime that opens it.
+        request: how to open it.
+        file_precision: precision of its file; bf16 runs an fp32 file.
+        has_own_tile: whether the tile of `request` is fixed by the file.
     """
 
     name: ModelSpec
@@ -52,7 +64,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True)
 class ModelProperties:
-    """What ran, for tables and JSON: `ran` is read from the engine. `remarks` say what else one should know."""
+    """What ran, for tables and JSON: `ran` is read from the engine, `remarks` are notes on it."""
 
     name: str
     runtime: str
@@ -66,7 +78,7 @@ class ModelProperties:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A side that runs: float32 (1, 3, height, width) in [0, 1] of its tile, to `scale` times as much."""
+    """An open model. `run` upscales a tile, float32 (1, 3, height, width) in [0, 1], by the scale of the card."""
 
     properties: ModelProperties
     resolved: ResolvedModel
@@ -81,35 +93,35 @@ class OpenModel:
 def resolve_models(
     reference: ModelSpec, candidate: ModelSpec, options: ComparisonOptions, stack: ExitStack
 ) -> tuple[ResolvedModel, ResolvedModel]:
-    """Reads both sides; bundles, and the files made for PyTorch networks, stay open as long as `stack`.
+    """Reads both models; bundles and the files written for PyTorch networks exist until `stack` is closed.
 
     Raises:
-        SrEdgeError: a side is not there, damaged, or does not fit the other; nothing was run.
+        SrEdgeError: a model does not exist, is damaged, or does not match the other; nothing was run.
     """
     names = (reference, candidate)
-    resolved = [None if name.kind is ModelKind.TORCH else _find(name, options, stack) for name in names]
-    scales = [compared.request.card.scale for compared in resolved if compared is not None]
+    resolved = [None if name.kind is ModelKind.TORCH else _resolve(name, options, stack) for name in names]
+    scales = [model.request.card.scale for model in resolved if model is not None]
     scaled = replace(options, scale=options.scale or next(iter(scales), None))
-    ours, theirs = (
-        compared or _find_torch(name, scaled, stack) for name, compared in zip(names, resolved, strict=True)
+    reference_model, candidate_model = (
+        model or _resolve_torch(name, scaled, stack) for name, model in zip(names, resolved, strict=True)
     )
-    if ours.request.card.scale != theirs.request.card.scale:
+    if reference_model.request.card.scale != candidate_model.request.card.scale:
         raise UsageError(
-            f"{ours.name.text} has scale {ours.request.card.scale}, but {theirs.name.text} has scale "
-            f"{theirs.request.card.scale}",
-            found=theirs.request.card.scale,
-            wanted=ours.request.card.scale,
+            f"{reference_model.name.text} has scale {reference_model.request.card.scale}, but "
+            f"{candidate_model.name.text} has scale {candidate_model.request.card.scale}",
+            found=candidate_model.request.card.scale,
+            wanted=reference_model.request.card.scale,
             remedy="compare networks with the same scale",
         )
-    _require_controls(options.controls, (ours, theirs))
-    return ours, theirs
+    _require_controls(options.controls, (reference_model, candidate_model))
+    return reference_model, candidate_model
 
 
-def _find(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
-    return _find_bundle(name, options, stack) if name.kind is ModelKind.BUNDLE else _find_file(name, options)
+def _resolve(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
+    return _resolve_bundle(name, options, stack) if name.kind is ModelKind.BUNDLE else _resolve_file(name, options)
 
 
-def _find_bundle(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
+def _resolve_bundle(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
     bundle = stack.enter_context(open_bundle(Path(name.target)))
     runtime = name.runtime or DEFAULT_RUNTIME
     request = request_from_bundle(
@@ -130,15 +142,15 @@ def _trust(runtime: str, options: ComparisonOptions) -> dict[str, str] | None:
     return {"architecture": trusted} if trusted and runtime == TORCH else None
 
 
-def _find_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
+def _resolve_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
     from sr_edge.export.file_facts import read_onnx_properties
 
     properties = read_onnx_properties(Path(name.target))
-    wanted = name.precision or properties.precision
-    if wanted is not properties.precision and (wanted, properties.precision) != (Precision.BF16, Precision.FP32):
+    precision = name.precision or properties.precision
+    if precision is not properties.precision and (precision, properties.precision) != (Precision.BF16, Precision.FP32):
         raise PrecisionUnavailable(
-            f"{name.target} is written in {properties.precision} and cannot run in {wanted}",
-            found=wanted,
+            f"{name.target} is written in {properties.precision} and cannot run in {precision}",
+            found=precision,
             wanted=properties.precision,
             remedy="give a file with that precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave "
             "the precision out",
@@ -147,7 +159,7 @@ def _find_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
         artifact=Path(name.target),
         card=properties.card,
         tile=properties.tile or DEFAULT_TILE,
-        precision=wanted,
+        precision=precision,
         float_precision=properties.float_precision if name.float_precision is Precision.FP32 else name.float_precision,
         io=properties.io,
         device=options.device,
@@ -158,8 +170,8 @@ def _find_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
     )
 
 
-def _find_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
-    """The network's weights go into a file of their own, so that the runtime opens it as it opens a bundle's."""
+def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
+    """Writes the network's weights to a file, so that the runtime opens it in the same way as a bundle's."""
     from sr_edge.bench.torch_side import load_torch_model, write_torch_weights
 
     model = load_torch_model(name, options.scale, options.weights, options.random_weights, options.input_range)
@@ -178,62 +190,65 @@ def _find_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -
 
 
 def _require_controls(controls: Controls, compared_models: tuple[ResolvedModel, ResolvedModel]) -> None:
-    known = {control.name for compared in compared_models for control in compared.request.card.controls}
-    strange = [name for name in controls if name not in known]
-    if strange:
+    available = {control.name for model in compared_models for control in model.request.card.controls}
+    unknown = [name for name in controls if name not in available]
+    if unknown:
         raise UsageError(
-            f"neither of the compared networks has a control {strange[0]!r}",
-            found=strange[0],
-            wanted=tuple(sorted(known)),
-            remedy=f"choose one of: {', '.join(sorted(known))}" if known else f"leave out --set {strange[0]}",
+            f"neither of the compared networks has a control {unknown[0]!r}",
+            found=unknown[0],
+            wanted=tuple(sorted(available)),
+            remedy=f"choose one of: {', '.join(sorted(available))}" if available else f"leave out --set {unknown[0]}",
         )
 
 
-def common_tile(reference: ResolvedModel, candidate: ResolvedModel, wanted: TileSpec | None) -> TileSpec:
-    """The tile that both sides take; `wanted` decides where neither has one of its own.
+def common_tile(reference: ResolvedModel, candidate: ResolvedModel, requested: TileSpec | None) -> TileSpec:
+    """The tile of both models; `requested` is used if neither has its own.
 
     Raises:
-        UsageError: the sides have different tiles, or not the wanted one.
-        TileError: a network does not take it.
+        UsageError: the models have different tiles, or another one than `requested`.
+        TileError: a network does not support the tile.
     """
-    own = {compared.name.text: compared.request.tile for compared in (reference, candidate) if compared.has_own_tile}
-    tiles = set(own.values())
+    fixed_tiles = {model.name.text: model.request.tile for model in (reference, candidate) if model.has_own_tile}
+    tiles = set(fixed_tiles.values())
     if len(tiles) > 1:
-        ours, theirs = own.values()
+        first, second = fixed_tiles.values()
         raise UsageError(
-            " and ".join(f"{text} takes tiles of {tile}" for text, tile in own.items()),
-            found=(theirs.height, theirs.width),
-            wanted=(ours.height, ours.width),
+            " and ".join(f"{text} takes tiles of {tile}" for text, tile in fixed_tiles.items()),
+            found=(second.height, second.width),
+            wanted=(first.height, first.width),
             remedy="export or deploy one of them again with the tile of the other",
         )
-    tile = next(iter(tiles), wanted or DEFAULT_TILE)
-    if wanted is not None and wanted != tile:
+    tile = next(iter(tiles), requested or DEFAULT_TILE)
+    if requested is not None and requested != tile:
         raise UsageError(
-            f"{next(iter(own))} takes tiles of {tile}, not {wanted}",
-            found=(wanted.height, wanted.width),
+            f"{next(iter(fixed_tiles))} takes tiles of {tile}, not {requested}",
+            found=(requested.height, requested.width),
             wanted=(tile.height, tile.width),
             remedy="leave out --tile",
         )
-    for compared in (reference, candidate):
-        tile.require_multiple_of(compared.request.card.multiple_px)
+    for model in (reference, candidate):
+        tile.require_multiple_of(model.request.card.multiple_px)
     return tile
 
 
 def open_model(compared: ResolvedModel, tile: TileSpec, controls: Controls, stack: ExitStack) -> OpenModel:
-    """Opens a side; it stays open as long as `stack`.
+    """Opens a model, which stays open until `stack` is closed.
+
+    A file that the runtime computes in another precision than its own runs nevertheless, with a remark.
 
     Raises:
-        RuntimeUnavailable, PrecisionUnavailable, EngineError: as `open_request`; a file that is computed in another
-            precision than its own is run all the same, with a remark.
+        RuntimeUnavailable, PrecisionUnavailable, EngineError: as `open_request` raises them.
     """
     request = replace(compared.request, tile=tile)
     names = {control.name for control in request.card.controls}
-    chosen = {name: value for name, value in controls.items() if name in names}
-    setting = control_values(request.card.controls, chosen)
+    settings = {name: value for name, value in controls.items() if name in names}
+    setting = control_values(request.card.controls, settings)
     if compared.runtime == REAL_FLOAT16:
         return _real_float16(replace(compared, request=request), setting)
-    own = compared.file_precision is request.precision
-    session = stack.enter_context(open_request(compared.runtime, replace(request, allow_other_precision=own)))
+    is_file_precision = compared.file_precision is request.precision
+    session = stack.enter_context(
+        open_request(compared.runtime, replace(request, allow_other_precision=is_file_precision))
+    )
     spec = session.spec
     remarks = [spec.note] if spec.note else []
     if spec.ran is not request.precision:
@@ -262,8 +277,7 @@ def _real_float16(compared: ResolvedModel, setting: Mapping[str, float]) -> Open
     if request.inference_precision is not Precision.FP16 or request.io is not FrameFormat.FLOAT_NCHW:
         raise ExportError(
             f"{compared.name.target} is {compared.file_precision} with {request.io} frames, but real float16 "
-            "arithmetic needs "
-            "a graph in fp16 or int8+fp16 with float frames",
+            "arithmetic needs a graph in fp16 or int8+fp16 with float frames",
             found=(request.inference_precision, request.io),
             wanted=(Precision.FP16, FrameFormat.FLOAT_NCHW),
             remedy="export one with --precision fp16",

@@ -1,4 +1,4 @@
-"""Benchmark rows as tables for people: cells once, then rich or Markdown; and as CSV."""
+"""Renders benchmark results as tables for the terminal, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NOT_MEASURED = "-"
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The row's cells, one per heading, a dash for what was not measured."""
+    """The cells of a row, one for each heading, with a dash for what was not measured."""
     quality = row.quality
     hr = quality.hr if quality else None
     measured = (
@@ -69,7 +69,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def device_cells(row: Row, figures: DeviceFigures) -> tuple[str, ...]:
-    """A row's figures on its device, one per device heading: medians, but for the sum's p99; the state after them."""
+    """The cells of a row for each device heading: medians and the p99 of the sum, and the state after the runs."""
     latency, state = figures.latency, figures.latency.after
     times = (latency.h2d, latency.compute, latency.d2h, latency.total)
     return (
@@ -86,11 +86,11 @@ def device_cells(row: Row, figures: DeviceFigures) -> tuple[str, ...]:
 
 
 def _ran(row: Row) -> str:
-    """What really ran; the rest is named where it differs."""
+    """The precision that ran, with that of the float layers where it differs."""
     if row.spec is None:
         return "unavailable"
     same = row.spec.float_precision_ran in (row.spec.ran, row.variant.float_precision)
-    return str(row.spec.ran) if same else f"{row.spec.ran}, rest {row.spec.float_precision_ran}"
+    return str(row.spec.ran) if same else f"{row.spec.ran}+{row.spec.float_precision_ran}"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -99,35 +99,35 @@ def _number(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
 
 
-def caption(report: BenchReport, of_time: str = "fps: tiles per second at p50") -> list[str]:
-    """Lines that say what was measured on which machine, and how; `of_time` explains the column of the times."""
+def caption(report: BenchReport, time_legend: str = "fps: tiles per second at p50") -> list[str]:
+    """The lines above a table: what was measured where and how; `time_legend` explains the column of the times."""
     card = report.card
-    weights = " RANDOM WEIGHTS: latency only, quality means nothing." if card.random_weights else ""
+    weights = " RANDOM WEIGHTS: only latency and memory are meaningful." if card.random_weights else ""
     return [
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         machine_line(report.environment),
-        *_timing(report, of_time),
+        *_timing(report, time_legend),
         "dB float: 8-bit RGB against the float reference on golden tiles",
         *_baseline(report),
     ]
 
 
 def machine_line(environment: Environment) -> str:
-    """The computer, its clocks and its load, in one line."""
+    """The computer, its clock and its load in one line."""
     machine = environment.machine
     clock = f", {environment.clock_mhz:.0f} MHz" if environment.clock_mhz else ""
     governor = f", governor {environment.governor}" if environment.governor else ""
-    flags = ", ".join(machine.cpu_flags or ()) or "not readable"
+    flags = ", ".join(machine.cpu_flags or ()) or "unknown"
     cores = f"{machine.cpu}, {machine.usable_cores} cores{clock}{governor}"
     return f"{cores}, load {environment.load_average:.1f}; instructions: {flags}"
 
 
-def _timing(report: BenchReport, of_time: str) -> list[str]:
+def _timing(report: BenchReport, time_legend: str) -> list[str]:
     if not report.rounds:
         return []
     return [
-        f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} to warm up; "
-        f"{of_time}; MB peak: above a fresh process"
+        f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} warm-up rounds; "
+        f"{time_legend}; MB peak: peak memory above that of a fresh process"
     ]
 
 
@@ -136,36 +136,39 @@ def _baseline(report: BenchReport) -> list[str]:
         return []
     scores = report.bicubic
     compared = (
-        f"dB HR, SSIM HR: luma against {len(scores.pictures)} originals, border of {report.card.scale} pixels "
-        f"left out; bicubic has {scores.psnr_y_db:.3f} dB, {scores.ssim_y:.4f}"
+        f"dB HR, SSIM HR: luma against {len(scores.pictures)} originals, without a border of "
+        f"{report.card.scale} pixels; bicubic has {scores.psnr_y_db:.3f} dB, {scores.ssim_y:.4f}"
     )
     return [compared, _NOT_TRAINED_FOR_PSNR] if _loses_to_bicubic(report, scores) else [compared]
 
 
 _NOT_TRAINED_FOR_PSNR = (
-    "the network has fewer decibels than bicubic on these originals, as networks trained with adversarial losses "
-    "usually have: look at the pictures; dB HR ranks nothing, dB float tells what a precision changes"
+    "the PSNR of the network is below that of bicubic on these originals, which is usual for networks trained with "
+    "adversarial losses: judge the images by eye; dB HR does not rank such networks, and dB float shows what a "
+    "precision changes"
 )
 
 
 def _loses_to_bicubic(report: BenchReport, bicubic: HrScores) -> bool:
-    exact = [row.quality.hr for row in report.rows if row.variant.precision is Precision.FP32 and row.quality]
-    return any(scores is not None and scores.psnr_y_db < bicubic.psnr_y_db for scores in exact)
+    fp32_scores = [row.quality.hr for row in report.rows if row.variant.precision is Precision.FP32 and row.quality]
+    return any(scores is not None and scores.psnr_y_db < bicubic.psnr_y_db for scores in fp32_scores)
 
 
 def rich_report(report: BenchReport) -> Group:
-    """Caption, table, and under it why some rows did not run."""
+    """The caption, the table, and under it the remarks on the rows."""
     table = _grid(*_filled_columns(report.rows))
     return Group(*caption(report), table, *_on_device(report.rows), *remarks(report.rows))
 
 
 def _on_device(rows: Sequence[Row]) -> list[str | Table]:
-    """What devices measured of themselves; nothing where none did."""
-    found = [device_cells(row, row.on_device) for row in rows if row.on_device]
-    if not found:
+    """The table of the devices' own measurements; empty without any."""
+    rows_on_device = [device_cells(row, row.on_device) for row in rows if row.on_device]
+    if not rows_on_device:
         return []
-    legend = "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: by the CPU's, to queue it"
-    return [legend, _grid(DEVICE_HEADINGS, found)]
+    legend = (
+        "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: time of the CPU to enqueue it"
+    )
+    return [legend, _grid(DEVICE_HEADINGS, rows_on_device)]
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -178,10 +181,10 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def markdown_report(report: BenchReport) -> str:
-    """The same for pages that outlive the machine: its times become multiples of the first timed row's."""
+    """The table as Markdown, for a page that outlives the machine: times are multiples of the first timed row's."""
     headings, rows = _filled_columns(report.rows)
-    lasting = [heading not in _ABSOLUTE_HEADINGS for heading in headings]
-    headings, rows = list(compress(headings, lasting)), [list(compress(row, lasting)) for row in rows]
+    portable = [heading not in _ABSOLUTE_HEADINGS for heading in headings]
+    headings, rows = list(compress(headings, portable)), [list(compress(row, portable)) for row in rows]
     if report.rounds:
         headings.insert(len(_TEXT_HEADINGS), "time")
         for row, time in zip(rows, _relative_times(report.rows), strict=True):
@@ -194,21 +197,21 @@ def markdown_report(report: BenchReport) -> str:
 
 
 def _relative_times(rows: Sequence[Row]) -> list[float | None]:
-    """Median latencies as multiples of the first one measured."""
+    """Median latencies as multiples of the first one."""
     medians = [row.latency.total.p50_ms if row.latency else None for row in rows]
     first = next((ms for ms in medians if ms), 1.0)
     return [ms / first if ms else None for ms in medians]
 
 
 def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, without the columns that nothing was measured for."""
+    """Headings and cells, without the columns in which nothing was measured."""
     table = [cells(row) for row in rows]
     used = [any(row[index] != NOT_MEASURED for row in table) for index in range(len(HEADINGS))]
     return list(compress(HEADINGS, used)), [list(compress(row, used)) for row in table]
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What rows that did not run, ran in a mixed way or have a remark say, equal texts of a runtime once."""
+    """Reasons, notes and remarks of the rows; equal ones of a runtime are one line."""
     remarked = []
     for row in rows:
         note = row.spec.note if row.spec else ""
@@ -220,19 +223,19 @@ def remarks(rows: Sequence[Row]) -> list[str]:
 
 def _unscored(row: Row) -> list[str]:
     failed = row.quality.hr.failed if row.quality and row.quality.hr else ()
-    return [f"{picture.name} failed and is left out of the means: {picture.reason}" for picture in failed]
+    return [f"{picture.name} failed and is not in the means: {picture.reason}" for picture in failed]
 
 
 def grouped(remarked: Sequence[tuple[Variant, str]]) -> list[str]:
-    """One line for each text and runtime, with the precisions that it is about."""
+    """One line for each text and runtime, with the precisions that it applies to."""
     labels: dict[tuple[str, str], list[str]] = {}
     for variant, text in remarked:
         labels.setdefault((variant.runtime, text), []).append(variant.label)
-    return [f"{runtime} {', '.join(of)}: {text}" for (runtime, text), of in labels.items()]
+    return [f"{runtime} {', '.join(precisions)}: {text}" for (runtime, text), precisions in labels.items()]
 
 
 def csv_report(report: BenchReport) -> str:
-    """One line per row, headings first; cells of what was not measured are empty."""
+    """A line of headings and a line for each row; cells of what was not measured are empty."""
     buffer = io.StringIO()
     rows = [flat_row(row) for row in report.rows]
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else ["runtime"], lineterminator="\n")
@@ -242,6 +245,6 @@ def csv_report(report: BenchReport) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file whole or not at all; raises OSError."""
+    """Writes a UTF-8 file completely or not at all; raises OSError."""
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

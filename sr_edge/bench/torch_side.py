@@ -1,4 +1,4 @@
-"""A network of PyTorch as a side of a comparison; imported only where there is one."""
+"""Loads and exports a PyTorch network for a comparison; imports torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sr_edge.runtimes import SessionRequest
 def load_torch_model(
     name: ModelSpec, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
 ) -> LoadedModel:
-    """The network of a checkpoint, a registered name or package.module:factory.
+    """Loads the network of a checkpoint, a registered name or package.module:factory.
 
     Raises:
-        SrEdgeError: as `load_model`; UsageError where the target is none of those.
+        UsageError: the target is none of those, or weights are given for a checkpoint.
+        SrEdgeError: as `load_model` raises.
     """
     target = name.target
     if Path(target).suffix in CHECKPOINTS:
@@ -34,7 +35,7 @@ def load_torch_model(
         return load_model(None, scale, weights, random_weights, target, input_range)
     if target not in model_names():
         raise UsageError(
-            f"{target!r} is not a file, a bundle or a known model",
+            f"{target!r} is not a file, a bundle or a registered model",
             found=target,
             wanted=tuple(model_names()),
             remedy="give model.onnx, NAME.sredge, a checkpoint, package.module:factory, "
@@ -44,7 +45,7 @@ def load_torch_model(
 
 
 def write_torch_weights(model: LoadedModel, folder: Path) -> Path:
-    """The network's weights in a file of `folder`, for the torch runtime."""
+    """Writes the network's weights to a file in `folder`, for the torch runtime."""
     path = folder / "weights.safetensors"
     state = innermost(model.module).state_dict()
     write_weights(path, {name: value.cpu().numpy() for name, value in state.items()})
@@ -52,10 +53,10 @@ def write_torch_weights(model: LoadedModel, folder: Path) -> Path:
 
 
 def export_torch_model(request: SessionRequest, folder: Path) -> Path:
-    """The ONNX graph of the network that the torch runtime opened `request` for, at its tile, as a file of `folder`.
+    """Exports the network of a torch runtime's request, at its tile, to a file in `folder`.
 
     Raises:
-        ExportError: the network has no ONNX form, or its graph gives other pictures.
+        ExportError: the network cannot be exported, or the output of its graph differs.
     """
     card, arch = request.card, request.architecture or request.card.name
     if ":" in arch:

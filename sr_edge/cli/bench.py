@@ -1,4 +1,4 @@
-"""`sr-edge bench`: latency, memory and fidelity of a bundle in every runtime."""
+"""`sr-edge bench`: measures latency, memory and fidelity of a bundle in every runtime."""
 
 from __future__ import annotations
 

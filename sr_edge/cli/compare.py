@@ -1,4 +1,4 @@
-"""`sr-edge compare`: how far two renderings of one network are apart, and the first layer in which they differ."""
+"""`sr-edge compare`: measures the difference of two models, and finds the first layer in which they differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sr_edge.export.layers import LayerDifference
 
 SHOWN_BEFORE, SHOWN_AFTER = 3, 8
-"""Layers shown around the first that is apart; JSON has all."""
+"""Number of layers shown before and after the first that differs; the JSON document has all."""
 
 _MODEL_SPEC = "TARGET[@PRECISION][:RUNTIME]"
 
@@ -130,17 +130,17 @@ def _readable(report: Comparison) -> Group:
 def _models_table(report: Comparison) -> Table:
     from rich.table import Table
 
-    table = Table("", "compared", "file", "runtime", "asked for", "ran", "float_precision")
-    for letter, compared in (("A", report.reference), ("B", report.candidate)):
-        runtime = f"{compared.runtime} {compared.version}".strip()
+    table = Table("", "model", "file", "runtime", "requested", "ran", "float layers")
+    for letter, model in (("A", report.reference), ("B", report.candidate)):
+        runtime = f"{model.runtime} {model.version}".strip()
         table.add_row(
             letter,
-            compared.name,
-            compared.file,
+            model.name,
+            model.file,
             runtime,
-            compared.requested,
-            compared.ran,
-            compared.float_precision_ran,
+            model.requested,
+            model.ran,
+            model.float_precision_ran,
         )
     return table
 
@@ -149,18 +149,14 @@ def _pictures(report: Comparison) -> str:
     worst = report.patches[report.worst]
     levels = 255 * report.max_abs_error
     lines = [
-        *(
-            f"{compared.name}: {remark}"
-            for compared in (report.reference, report.candidate)
-            for remark in compared.remarks
-        ),
+        *(f"{model.name}: {remark}" for model in (report.reference, report.candidate) for remark in model.remarks),
         f"{len(report.patches)} patches of {report.tile}, x{report.scale}: RGB {_db(report.psnr_rgb_db)}, "
-        f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} of white "
-        f"({levels:.3g} of 255)",
+        f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} "
+        f"({levels:.3g} of 255 levels)",
         f"worst patch: number {report.worst + 1}, RGB {_db(worst.psnr_rgb_db)}, luma {_db(worst.psnr_y_db)}",
     ]
     if report.picture is not None:
-        lines.append(f"{report.picture}: A | B | difference x {report.amplification:,}, of that patch")
+        lines.append(f"{report.picture}: A | B | difference times {report.amplification:,} of that patch")
     return "\n".join(lines)
 
 
@@ -171,15 +167,15 @@ def _db(value: float) -> str:
 def _layers(report: LayerReport) -> list[str | Table]:
     if report.reason:
         return [f"layers not compared: {report.reason}"]
-    lines = [f"layers of {name}: those of its ONNX export, in onnxruntime" for name in report.exported]
-    lines += [f"left out, {count} nodes: {reason}" for reason, count in (report.left_out or {}).items()]
+    lines = [f"the layers of {name} are those of its ONNX export, computed in onnxruntime" for name in report.exported]
+    lines += [f"{count} nodes were not compared: {reason}" for reason, count in (report.left_out or {}).items()]
     first = report.first_apart
     if first is None:
-        heading = f"no layer parts: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
+        heading = f"no layer differs: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
         shown = sorted(report.layers, key=lambda layer: -layer.added_error)[:SHOWN_AFTER]
-        return [*lines, f"{heading}; those that add most:", _layer_table(shown, None)]
+        return [*lines, f"{heading}; the layers that add the largest errors:", _layer_table(shown, None)]
     at = report.layers.index(first)
-    heading = f"first layer to part (relative error above {report.tolerance:g}): {first.name}, number {at + 1} of "
+    heading = f"first layer that differs (relative error above {report.tolerance:g}): {first.name}, number {at + 1} of "
     shown = list(report.layers[max(0, at - SHOWN_BEFORE) : at + SHOWN_AFTER])
     return [*lines, f"{heading}{len(report.layers)}", _layer_table(shown, first)]
 

@@ -1,4 +1,4 @@
-"""`sr-edge compile`: builds a bundle's TensorRT engine, so that the first session does not have to."""
+"""`sr-edge compile`: builds a bundle's TensorRT engine ahead of the first session."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def compile(  # the command's name
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
         with progress_on_stderr() as progress, open_bundle(bundle) as opened:
-            stored = compile_bundle(opened, config, report=progress, on_event=_print_line)
+            stored = compile_bundle(opened, config, progress=progress, on_event=_print_line)
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)
@@ -127,10 +127,11 @@ def _readable(stored: StoredEngine) -> str:
     where = f"{key.device if key.device != 'any' else 'GPUs'} of compute capability {key.compute_capability}"
     memory = (notes.activation_bytes + notes.weights_bytes) / _MIB
     lines = {
-        "engine": f"{stored.path}" + ("" if stored.was_built else " (found in the cache)"),
+        "engine": f"{stored.path}" + ("" if stored.was_built else " (from the cache)"),
         "for": f"{where}, {key.flavour} {key.version}",
-        "precision": f"{notes.ran}, all else {notes.float_precision}" + (f" ({notes.note})" if notes.note else ""),
+        "precision": f"{notes.ran}, float layers in {notes.float_precision}"
+        + (f" ({notes.note})" if notes.note else ""),
         "size": f"{stored.record.size_bytes / _MIB:.1f} MiB, at least {memory:.1f} MiB of device memory when it runs",
-        "fell back": ", ".join(notes.fell_back) or "nothing",
+        "fallback": ", ".join(notes.gpu_fallback_layers) or "none",
     }
     return "\n".join(f"{name:11}{value}" for name, value in lines.items())

@@ -1,4 +1,4 @@
-"""`sr-edge doctor`: which runtimes and devices work here, why not, and what to install."""
+"""`sr-edge doctor`: shows which runtimes and devices work on this machine, and what to install for the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sr_edge.runtimes import Diagnosis, RuntimeReport
 
 MARK = "*"
-"""Stands behind a precision that the library can compute and yet refuses for the graphs that sr-edge writes."""
+"""Marks a precision that the library can compute, but that sessions refuse for the graphs that sr-edge writes."""
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -31,12 +31,12 @@ def _readable(diagnosis: Diagnosis) -> Group:
     from rich.table import Table
 
     machine = diagnosis.machine
-    flags = "not readable" if machine.cpu_flags is None else ", ".join(machine.cpu_flags) or "none that matter here"
+    flags = "unknown" if machine.cpu_flags is None else ", ".join(machine.cpu_flags) or "none"
     machine_text = (
         f"{machine.system}, Python {machine.python}\n{machine.cpu}, {machine.usable_cores} cores, "
         f"{machine.memory_bytes / 1e9:.1f} GB\ninstructions for low precision: {flags}\n"
     )
-    table = Table("runtime", "works", "version", "device", "precisions", "what it is")
+    table = Table("runtime", "works", "version", "device", "precisions", "description")
     for report in diagnosis.runtimes:
         for row in _rows(report):
             table.add_row(*row)
@@ -45,19 +45,20 @@ def _readable(diagnosis: Diagnosis) -> Group:
 
 
 def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:
-    found = report.availability
-    if not found.devices:
-        return [(report.entry.name, "yes" if found.works else "no", found.version, "", "", report.entry.description)]
+    availability = report.availability
+    if not availability.devices:
+        works = "yes" if availability.works else "no"
+        return [(report.entry.name, works, availability.version, "", "", report.entry.description)]
     return [
         (
             report.entry.name,
             "yes",
-            found.version,
+            availability.version,
             device.name,
             ", ".join(f"{precision}{MARK if precision in device.caveats else ''}" for precision in device.precisions),
             device.description,
         )
-        for device in found.devices
+        for device in availability.devices
     ]
 
 
@@ -71,6 +72,6 @@ def _caveats(diagnosis: Diagnosis) -> list[str]:
 
 
 def _advice(report: RuntimeReport) -> str:
-    found = report.availability
-    install = f"; install it with: {found.how_to_install}" if found.how_to_install not in found.reason else ""
-    return f"{report.entry.name}: {found.reason}{install}"
+    reason, how_to_install = report.availability.reason, report.availability.how_to_install
+    install = f"; install it with: {how_to_install}" if how_to_install not in reason else ""
+    return f"{report.entry.name}: {reason}{install}"

@@ -1,4 +1,4 @@
-"""`sr-edge evaluate`: PSNR and SSIM of a bundle on pictures, in every runtime and precision."""
+"""`sr-edge evaluate`: measures PSNR and SSIM of a bundle on test images, in every runtime and precision."""
 
 from __future__ import annotations
 

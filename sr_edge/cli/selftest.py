@@ -1,4 +1,4 @@
-"""`sr-edge selftest`: replays a bundle's golden frames on this machine."""
+"""`sr-edge selftest`: replays a bundle's golden frames on this machine and compares the outputs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _readable(tests: Sequence[SelfTest]) -> Group:
 
     from sr_edge.bench import grouped
 
-    table = Table("runtime", "precision", "ran", "result", "lowest dB", "wanted dB")
+    table = Table("runtime", "precision", "ran", "result", "lowest dB", "required dB")
     for test in tests:
         name, label = test.variant.runtime, test.variant.label
         if not test.results:

@@ -1,4 +1,4 @@
-"""Reads --tile: a size, or `auto`, which measures the candidates here."""
+"""Parses --tile: a size, or `auto`, which measures several sizes on this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_PIXELS = 1 << 22
 
 
 def requested_tile(text: str | None) -> TileSpec | None:
-    """The tile that --tile names; None where it was left out, and for "auto", which needs the network first.
+    """The tile size given with --tile; None if it was omitted or is "auto", which needs the network.
 
     Raises:
-        TileError: unreadable, or too large.
+        TileError: the size cannot be parsed or is too large.
     """
     if text is None or text.strip().lower() == AUTO:
         return None
@@ -30,7 +30,7 @@ def requested_tile(text: str | None) -> TileSpec | None:
             f"tile {tile} is above the limit of {MAX_PIXELS:,} pixels",
             found=tile,
             wanted=MAX_PIXELS,
-            remedy="choose a smaller one: pictures of any size are cut into tiles",
+            remedy="choose a smaller one: images of any size are cut into tiles",
         )
     return tile
 
@@ -41,12 +41,17 @@ def chosen_tile(
     progress: StageProgress,
     measure: Callable[[LoadedModel, TileSpec, str], TileCost] = measure_tile,
 ) -> TileSpec:
-    """The tile to deploy at; "auto" is the one of least time per pixel in the first runtime that works here.
+    """The tile size to deploy with.
 
-    Left out, it is the usual one, or where the network does not take that, one that it takes.
+    Args:
+        text: the option; None for the default size, or one that the network supports; "auto" for the size of least time
+            per pixel in the preferred runtime.
+        model: the network.
+        progress: called with (stage, steps done, steps in all).
+        measure: measures the cost of one size.
 
     Raises:
-        TileError: unreadable, too large, or it does not fit the network.
+        TileError: the size cannot be parsed, is too large, or is not one that the network supports.
     """
     if text is None:
         return model.tile or model.card.default_tile

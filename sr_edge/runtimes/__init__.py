@@ -1,38 +1,85 @@
-"""One API over all runtimes: open a session, run tiles, measure. No library loads before a session needs it."""
+"""One API over all runtimes: open a session, upscale tiles, measure latency and memory.
+
+Names load on first use, and a runtime's library once a session needs it.
+"""
 
 from __future__ import annotations
 
-from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
-from sr_edge.runtimes.frame_session import open_frame_session
-from sr_edge.runtimes.memory import measure_memory
-from sr_edge.runtimes.meters import (
-    Spread,
-    StageLatency,
-    StartUp,
-    Throughput,
-    interleaved,
-    measure_interleaved,
-    measure_latency,
-    measure_start_up,
-    measure_throughput,
-    paired_ratio,
-    random_tile,
-    ratios_to_first,
-)
-from sr_edge.runtimes.registry import (
-    RUNTIMES,
-    RuntimeEntry,
-    availability,
-    find_entry,
-    load_runtime,
-    open_request,
-    open_session,
-    preferred_runtime,
-    request_from_bundle,
-    runtime_names,
-    supports,
-)
-from sr_edge.runtimes.session import Availability, Device, Runtime, Session, SessionRequest, SessionSpec, StageTimes
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
+    from sr_edge.runtimes.memory import measure_memory
+    from sr_edge.runtimes.meters import (
+        Spread,
+        StageLatency,
+        StartUp,
+        Throughput,
+        interleaved,
+        measure_interleaved,
+        measure_latency,
+        measure_start_up,
+        measure_throughput,
+        paired_ratio,
+        random_tile,
+        ratios_to_first,
+    )
+    from sr_edge.runtimes.registry import (
+        RUNTIMES,
+        RuntimeEntry,
+        availability,
+        find_entry,
+        load_runtime,
+        open_frame_session,
+        open_request,
+        open_session,
+        preferred_runtime,
+        request_from_bundle,
+        runtime_names,
+        supports,
+    )
+    from sr_edge.runtimes.session import Availability, Device, Runtime, Session, SessionRequest, SessionSpec, StageTimes
+
+_HOME = {
+    "Availability": "sr_edge.runtimes.session",
+    "Device": "sr_edge.runtimes.session",
+    "Diagnosis": "sr_edge.runtimes.doctor",
+    "Machine": "sr_edge.runtimes.doctor",
+    "RUNTIMES": "sr_edge.runtimes.registry",
+    "Runtime": "sr_edge.runtimes.session",
+    "RuntimeEntry": "sr_edge.runtimes.registry",
+    "RuntimeReport": "sr_edge.runtimes.doctor",
+    "Session": "sr_edge.runtimes.session",
+    "SessionRequest": "sr_edge.runtimes.session",
+    "SessionSpec": "sr_edge.runtimes.session",
+    "Spread": "sr_edge.runtimes.meters",
+    "StageLatency": "sr_edge.runtimes.meters",
+    "StageTimes": "sr_edge.runtimes.session",
+    "StartUp": "sr_edge.runtimes.meters",
+    "Throughput": "sr_edge.runtimes.meters",
+    "availability": "sr_edge.runtimes.registry",
+    "describe_machine": "sr_edge.runtimes.doctor",
+    "diagnose": "sr_edge.runtimes.doctor",
+    "find_entry": "sr_edge.runtimes.registry",
+    "interleaved": "sr_edge.runtimes.meters",
+    "load_runtime": "sr_edge.runtimes.registry",
+    "measure_interleaved": "sr_edge.runtimes.meters",
+    "measure_latency": "sr_edge.runtimes.meters",
+    "measure_memory": "sr_edge.runtimes.memory",
+    "measure_start_up": "sr_edge.runtimes.meters",
+    "measure_throughput": "sr_edge.runtimes.meters",
+    "open_frame_session": "sr_edge.runtimes.registry",
+    "open_request": "sr_edge.runtimes.registry",
+    "open_session": "sr_edge.runtimes.registry",
+    "paired_ratio": "sr_edge.runtimes.meters",
+    "preferred_runtime": "sr_edge.runtimes.registry",
+    "random_tile": "sr_edge.runtimes.meters",
+    "ratios_to_first": "sr_edge.runtimes.meters",
+    "request_from_bundle": "sr_edge.runtimes.registry",
+    "runtime_names": "sr_edge.runtimes.registry",
+    "supports": "sr_edge.runtimes.registry",
+}
 
 __all__ = [
     "RUNTIMES",
@@ -73,3 +120,13 @@ __all__ = [
     "runtime_names",
     "supports",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sr_edge.runtimes' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

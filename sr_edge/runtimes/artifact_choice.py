@@ -1,4 +1,4 @@
-"""The one rule by which every runtime looks for its artifact in a bundle."""
+"""Selects the artifact of a bundle that a runtime opens."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ def first_fitting(
     activation_types: Sequence[ActivationType | None] = (None,),
     io: FrameFormat | None = None,
 ) -> Artifact | None:
-    """The artifact with the earliest of `activation_types`.
+    """The first artifact of that kind and precision.
 
-    `io` None prefers a float graph, `float_precision` None matches any.
+    Args:
+        artifacts: those of a bundle.
+        kind: ONNX file or weights.
+        precision: that of the convolutions and matrix multiplications.
+        float_precision: that of the other operators of an INT8 graph; None matches any.
+        activation_types: types of quantized activations, the preferred one first; None in it stands for a float graph.
+        io: frame format of the graph; None prefers float frames to uint8 frames.
     """
     formats = (FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC) if io is None else (io,)
     for activation_type in activation_types:
         for frame_format in formats:
             for artifact in artifacts:
-                found = (artifact.kind, artifact.precision, artifact.activation_type, artifact.io)
-                if found == (kind, precision, activation_type, frame_format) and float_precision in (
-                    None,
-                    artifact.float_precision,
-                ):
+                form = (artifact.kind, artifact.precision, artifact.activation_type, artifact.io)
+                if form != (kind, precision, activation_type, frame_format):
+                    continue
+                if float_precision in (None, artifact.float_precision):
                     return artifact
     return None

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use."""
+"""Number of CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import psutil  # type: ignore[import-untyped]
 
 
 def usable_cores() -> int:
-    """Logical cores that the system lets this process run on."""
+    """Number of logical cores that the operating system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def physical_cores() -> int:
-    """Physical cores, at most as many as are usable: the number of threads at which dense arithmetic is fastest."""
+    """Number of physical cores, at most `usable_cores()`.
+
+    Dense arithmetic is fastest with one thread for each: two threads of one core share its vector units.
+    """
     return min(psutil.cpu_count(logical=False) or usable_cores(), usable_cores())

@@ -1,15 +1,14 @@
-"""What running an engine needs of CUDA, and nothing more; cuda-python and pycuda are its two providers.
+"""The part of CUDA that running an engine needs, as a protocol that cuda-python and pycuda implement.
 
-Streams, events and graphs are plain handles: TensorRT takes them as integers too.
+Streams, events and graphs are integer handles, as TensorRT takes them.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,29 +23,29 @@ ANOTHER_SESSION = "close the session and open another one"
 
 
 class CudaError(EngineError):
-    """A CUDA call failed. What was in flight is lost; a session that had it must be closed."""
+    """A CUDA call failed. The tiles in flight are lost, and the session that ran them must be closed."""
 
 
 class CudaOutOfMemory(CudaError):
-    """An allocation failed. `wanted` is its size in bytes, `found` how many bytes of the GPU's memory are free."""
+    """An allocation failed. `wanted` is its size in bytes, and `found` the free memory of the GPU in bytes."""
 
-    def __init__(self, where: str, wanted_bytes: int, free_bytes: int) -> None:
+    def __init__(self, where: str, requested_bytes: int, free_bytes: int) -> None:
         super().__init__(
-            f"{where} is out of memory: {wanted_bytes / 2**20:,.1f} MiB were requested, {free_bytes / 2**20:,.1f} MiB "
-            "of the GPU's memory are free",
+            f"{where} is out of memory: {requested_bytes / 2**20:,.1f} MiB were requested, "
+            f"{free_bytes / 2**20:,.1f} MiB of the GPU's memory are free",
             found=free_bytes,
-            wanted=wanted_bytes,
+            wanted=requested_bytes,
             remedy="close other programs, use a smaller tile, or use fewer slots",
         )
 
 
 class GraphUnavailable(CudaError):
-    """This provider or the work itself cannot be captured as a CUDA graph."""
+    """The provider has no CUDA graphs, or the queued work cannot be captured as one."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU. `is_integrated` says that it shares its memory with the CPU, as on a Jetson."""
+    """One GPU. An integrated GPU shares its memory with the CPU, as on a Jetson."""
 
     index: int
     name: str
@@ -57,14 +56,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class HostBuffer:
-    """Pinned memory of the host. `device_address` is where the GPU sees it; None where it is not mapped."""
+    """Pinned host memory. `device_address` is its address on the GPU, None unless it is mapped."""
 
     array: Bytes
     device_address: int | None
 
 
 class Cuda(Protocol):
-    """One GPU through one provider. Any thread may call; each does so inside `current()`. All raise CudaError."""
+    """One GPU through one provider.
+
+    Any thread may call its methods, inside a `with cuda.current()` block of its own. All of them raise CudaError.
+    """
 
     @property
     def provider(self) -> str: ...
@@ -73,27 +75,29 @@ class Cuda(Protocol):
     def gpu(self) -> Gpu: ...
 
     def current(self) -> AbstractContextManager[None]:
-        """Makes the GPU the calling thread's, for a while."""
+        """Makes the GPU the current device of the calling thread for the duration of a `with` block."""
         ...
 
     def free_bytes(self) -> int: ...
 
     def allocate(self, size_bytes: int) -> int:
-        """Device memory, by its address; raises CudaOutOfMemory."""
+        """Allocates device memory and returns its address; raises CudaOutOfMemory."""
         ...
 
     def free(self, address: int) -> None: ...
 
-    def host_buffer(self, size_bytes: int, mapped: bool) -> HostBuffer: ...
+    def host_buffer(self, size_bytes: int, mapped: bool) -> HostBuffer:
+        """Allocates pinned host memory, which is mapped into the GPU's address space if `mapped`."""
+        ...
 
     def free_host(self, buffer: HostBuffer) -> None: ...
 
     def copy_in(self, address: int, source: HostBuffer, stream: int) -> None:
-        """Queues a copy of the whole buffer to the device."""
+        """Enqueues a copy of the whole buffer to the device (H2D)."""
         ...
 
     def copy_out(self, target: HostBuffer, address: int, stream: int) -> None:
-        """Queues a copy of the whole buffer from the device."""
+        """Enqueues a copy of the whole buffer from the device (D2H)."""
         ...
 
     def create_stream(self) -> int: ...
@@ -101,21 +105,27 @@ class Cuda(Protocol):
     def destroy_stream(self, stream: int) -> None: ...
 
     def synchronize(self, stream: int) -> None:
-        """Waits for all that was queued; other threads run meanwhile."""
+        """Waits until all work enqueued on `stream` has completed; other Python threads run meanwhile."""
         ...
 
     def create_event(self) -> int: ...
 
     def destroy_event(self, event: int) -> None: ...
 
-    def record(self, event: int, stream: int) -> None: ...
+    def record(self, event: int, stream: int) -> None:
+        """Enqueues `event` behind the work on `stream`."""
+        ...
 
     def elapsed_ms(self, earlier: int, later: int) -> float:
-        """Between two events that have happened."""
+        """Time between two events that have completed."""
         ...
 
     def capture(self, stream: int, work: Callable[[], None]) -> int:
-        """A graph of what `work` queues on `stream`; nothing of it runs yet. Raises GraphUnavailable."""
+        """Captures what `work` enqueues on `stream` as a CUDA graph, without running it.
+
+        Raises:
+            GraphUnavailable: the work cannot be captured.
+        """
         ...
 
     def launch(self, graph: int, stream: int) -> None: ...
@@ -123,66 +133,24 @@ class Cuda(Protocol):
     def destroy_graph(self, graph: int) -> None: ...
 
 
-PROVIDERS = ("cuda-python", "pycuda")
-_MODULES = {"cuda-python": "sr_edge.runtimes.cuda_python", "pycuda": "sr_edge.runtimes.cuda_pycuda"}
-
-
-def provider_module(name: str) -> Any:
-    """The provider's module, with `gpus()` and `open_cuda(index)`; raises RuntimeUnavailable where it is absent."""
-    try:
-        return importlib.import_module(_MODULES[name])
-    except ImportError as error:
-        raise RuntimeUnavailable(
-            f"{name} is not installed or cannot be loaded ({error})", found=name, remedy=f"run: pip install {name}"
-        ) from error
-
-
-def first_provider() -> str:
-    """The first provider that can be imported here; raises RuntimeUnavailable with what was tried."""
-    reasons = []
-    for name in PROVIDERS:
-        try:
-            provider_module(name)
-            return name
-        except RuntimeUnavailable as error:
-            reasons.append(error.problem)
-    raise RuntimeUnavailable(
-        f"no Python bindings of CUDA can be loaded: {', '.join(reasons)}",
-        wanted=PROVIDERS,
-        remedy=f"run: {', or: '.join(f'pip install {name}' for name in PROVIDERS)}",
-    )
-
-
-def find_gpus(provider: str | None = None) -> tuple[Gpu, ...]:
-    """The GPUs of this machine; raises RuntimeUnavailable where there is none, no driver, or no provider."""
-    found: tuple[Gpu, ...] = provider_module(provider or first_provider()).gpus()
-    return found
-
-
-def open_cuda(index: int, provider: str | None = None) -> Cuda:
-    """One GPU; raises RuntimeUnavailable."""
-    cuda: Cuda = provider_module(provider or first_provider()).open_cuda(index)
-    return cuda
-
-
-def no_gpu(found: str, cause: str = "", driver: str = "install the NVIDIA driver") -> RuntimeUnavailable:
-    """The error where CUDA reports `found` instead of GPUs.
+def no_gpu(cuda_error: str, cause: str = "", driver: str = "install the NVIDIA driver") -> RuntimeUnavailable:
+    """The error to raise where CUDA reports an error instead of its GPUs.
 
     Args:
-        found: CUDA's own name of the error, or its text.
-        cause: What that means, where it does not say so itself.
-        driver: What to do about the driver.
+        cuda_error: CUDA's name for the error, or its message.
+        cause: an explanation, where the name is not one.
+        driver: how to mend the driver.
     """
     return RuntimeUnavailable(
-        f"no NVIDIA GPU can be used here ({': '.join(filter(None, (found, cause)))})",
-        found=found,
+        f"no NVIDIA GPU can be used here ({': '.join(filter(None, (cuda_error, cause)))})",
+        found=cuda_error,
         wanted="an NVIDIA GPU and its driver",
         remedy=f"{driver}, or run the bundle in onnxruntime or openvino",
     )
 
 
 def no_such_gpu(index: int, gpus: Sequence[Gpu]) -> RuntimeUnavailable:
-    """The error where `index` is beyond the GPUs of this machine."""
+    """The error to raise where this machine has no GPU of that index."""
     names = tuple(f"cuda:{gpu.index}" for gpu in gpus)
     return RuntimeUnavailable(
         f"this machine has no GPU cuda:{index}",

@@ -1,4 +1,4 @@
-"""CUDA through pycuda, which many Jetsons have. It has no graphs: those go to the driver's library directly."""
+"""CUDA through pycuda, which many Jetsons have. pycuda has no CUDA graphs: for those the driver is called directly."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _CAPTURE_THREAD_LOCAL = 1
 
 
 def gpus() -> tuple[Gpu, ...]:
+    """Lists the GPUs of this machine; raises RuntimeUnavailable."""
     try:
         driver.init()
         return tuple(_gpu(index) for index in range(driver.Device.count()))
@@ -34,14 +35,15 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def open_cuda(index: int) -> PyCuda:
-    found = gpus()
-    if index >= len(found):
-        raise no_such_gpu(index, found)
-    return PyCuda(found[index])
+    """Opens the GPU of that index; raises RuntimeUnavailable."""
+    present = gpus()
+    if index >= len(present):
+        raise no_such_gpu(index, present)
+    return PyCuda(present[index])
 
 
 class PyCuda:
-    """`Cuda` over the driver API, in the GPU's primary context, which TensorRT shares."""
+    """`Cuda` through the driver API, in the GPU's primary context, which TensorRT uses too."""
 
     provider = PROVIDER
 
@@ -49,7 +51,7 @@ class PyCuda:
         self.gpu = gpu
         self._context = driver.Device(gpu.index).retain_primary_context()
         self._owned: dict[int, Any] = {}
-        """pycuda frees what nobody refers to; this refers to what our callers hold by its handle."""
+        """Keeps objects alive whose callers have only the integer handle: pycuda frees what nothing refers to."""
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -116,14 +118,15 @@ class PyCuda:
         try:
             work()
         finally:
-            ended = _code("cuStreamEndCapture", handle, ctypes.byref(graph))
-        if ended:
-            raise GraphUnavailable(f"the engine's work cannot be captured (CUDA error {ended})", found=ended)
-        made = _code("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+            end_code = _code("cuStreamEndCapture", handle, ctypes.byref(graph))
+        if end_code:
+            raise GraphUnavailable(f"the engine's work cannot be captured (CUDA error {end_code})", found=end_code)
+        instantiate_code = _code("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         _call("cuGraphDestroy", graph)
-        if made or executable.value is None:
+        if instantiate_code or executable.value is None:
             raise GraphUnavailable(
-                f"the captured work cannot be instantiated as a CUDA graph (CUDA error {made})", found=made
+                f"the captured work cannot be instantiated as a CUDA graph (CUDA error {instantiate_code})",
+                found=instantiate_code,
             )
         return executable.value
 
@@ -133,9 +136,9 @@ class PyCuda:
     def destroy_graph(self, graph: int) -> None:
         _call("cuGraphExecDestroy", ctypes.c_void_p(graph))
 
-    def _own(self, thing: Any, handle_of: Callable[[Any], int]) -> int:
-        handle = handle_of(thing)
-        self._owned[handle] = thing
+    def _own(self, resource: Any, handle_of: Callable[[Any], int]) -> int:
+        handle = handle_of(resource)
+        self._owned[handle] = resource
         return handle
 
 

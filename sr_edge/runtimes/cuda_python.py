@@ -22,7 +22,7 @@ from sr_edge.runtimes.cuda import (
 
 try:
     from cuda.bindings import runtime as cudart  # type: ignore[import-not-found, import-untyped, unused-ignore]
-except ModuleNotFoundError:  # before 12.6.1 it was elsewhere
+except ModuleNotFoundError:  # cuda-python before 12.6.1 has no `cuda.bindings`
     from cuda import cudart  # type: ignore[attr-defined, import-untyped, no-redef, unused-ignore]
 
 PROVIDER = "cuda-python"
@@ -32,6 +32,7 @@ _NEWER_DRIVER = "install a newer driver, or an older cuda-python (JetPack 6 need
 
 
 def gpus() -> tuple[Gpu, ...]:
+    """Lists the GPUs of this machine; raises RuntimeUnavailable."""
     error, count = cudart.cudaGetDeviceCount()
     if error == cudart.cudaError_t.cudaErrorInsufficientDriver:
         raise no_gpu(error.name, _OLD_DRIVER, _NEWER_DRIVER)
@@ -41,14 +42,15 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def open_cuda(index: int) -> CudaPython:
-    found = gpus()
-    if index >= len(found):
-        raise no_such_gpu(index, found)
-    return CudaPython(found[index])
+    """Opens the GPU of that index; raises RuntimeUnavailable."""
+    present = gpus()
+    if index >= len(present):
+        raise no_such_gpu(index, present)
+    return CudaPython(present[index])
 
 
 class CudaPython:
-    """`Cuda` over CUDA's runtime API."""
+    """`Cuda` through CUDA's runtime API."""
 
     provider = PROVIDER
 
@@ -65,7 +67,7 @@ class CudaPython:
 
     def allocate(self, size_bytes: int) -> int:
         error, address = cudart.cudaMalloc(size_bytes)
-        self._require_room(error, size_bytes, "the GPU")
+        self._require_allocated(error, size_bytes, "the GPU")
         return int(address)
 
     def free(self, address: int) -> None:
@@ -74,7 +76,7 @@ class CudaPython:
     def host_buffer(self, size_bytes: int, mapped: bool) -> HostBuffer:
         flags = cudart.cudaHostAllocMapped if mapped else cudart.cudaHostAllocDefault
         error, address = cudart.cudaHostAlloc(size_bytes, flags)
-        self._require_room(error, size_bytes, "the host's pinned memory")
+        self._require_allocated(error, size_bytes, "the host's pinned memory")
         array = np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(int(address)))
         device_address = int(_check(cudart.cudaHostGetDevicePointer(int(address), 0))[0]) if mapped else None
         return HostBuffer(array, device_address)
@@ -133,8 +135,9 @@ class CudaPython:
     def destroy_graph(self, graph: int) -> None:
         _check(cudart.cudaGraphExecDestroy(graph))
 
-    def _require_room(self, error: Any, size_bytes: int, where: str) -> None:
+    def _require_allocated(self, error: Any, size_bytes: int, where: str) -> None:
         if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
+            # CUDA keeps the last error, and the next call of this thread would report it as its own.
             cudart.cudaGetLastError()
             raise CudaOutOfMemory(where, size_bytes, self.free_bytes())
         _check((error,))
@@ -151,9 +154,9 @@ def _gpu(index: int) -> Gpu:
     )
 
 
-def _check(answer: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a call gave beside its error code; raises CudaError where that is one."""
-    error, *values = answer
+def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values that a call returned behind its error code; raises CudaError unless the code is success."""
+    error, *values = result
     if error != cudart.cudaError_t.cudaSuccess:
         text = cudart.cudaGetErrorString(error)[1]
         message = text.decode() if isinstance(text, bytes) else str(text)

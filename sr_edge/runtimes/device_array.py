@@ -1,4 +1,4 @@
-"""Pictures that lie in the GPU's memory already: by `__cuda_array_interface__` or DLPack, without a copy."""
+"""Arrays in GPU memory, read through `__cuda_array_interface__` or DLPack without a copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DLPACK_TYPES = {(2, 32): "<f4", (1, 8): "|u1"}
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """A contiguous array on a GPU. `owner` keeps its memory alive for as long as this is."""
+    """A contiguous array in GPU memory. `owner` keeps that memory allocated for as long as this object exists."""
 
     address: int
     shape: tuple[int, ...]
@@ -25,12 +25,12 @@ class DeviceArray:
 
 
 def device_array(source: object) -> DeviceArray:
-    """Reads where an array lies; nothing is copied and nothing is waited for.
+    """Reads the address, shape and type of an array in GPU memory.
 
-    The picture must be complete: whoever wrote it synchronizes its stream first.
+    Nothing is copied or synchronized: whoever wrote the array must have synchronized its stream before.
 
     Raises:
-        UsageError: `source` speaks neither protocol, lies on the host, or is not contiguous.
+        UsageError: `source` implements neither protocol, is in host memory, or is not contiguous.
     """
     if hasattr(source, "__cuda_array_interface__"):
         return _from_interface(source, source.__cuda_array_interface__)
@@ -64,7 +64,7 @@ def _from_interface(source: object, interface: dict[str, Any]) -> DeviceArray:
 class _DlTensor(ctypes.Structure):
     """DLTensor of dlpack.h."""
 
-    _fields_ = [  # ctypes wants it so
+    _fields_ = [  # the name that ctypes reads
         ("data", ctypes.c_void_p),
         ("device_type", ctypes.c_int32),
         ("device_id", ctypes.c_int32),
@@ -79,7 +79,7 @@ class _DlTensor(ctypes.Structure):
 
 
 def _from_dlpack(source: object, capsule: object) -> DeviceArray:
-    """The capsule is left as it is: its owner frees the array when the capsule goes."""
+    """The capsule keeps its name "dltensor", so that it still frees the array when it is destroyed."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     tensor = _DlTensor.from_address(get_pointer(capsule, b"dltensor"))
@@ -91,9 +91,9 @@ def _from_dlpack(source: object, capsule: object) -> DeviceArray:
 
 
 def _require_contiguous(shape: Sequence[int], strides: Sequence[int]) -> None:
-    """`strides` in elements. A dimension of size one may have any."""
+    """Raises UsageError unless `strides`, in elements, are those of a contiguous array; a size of 1 may have any."""
     contiguous = tuple(math.prod(shape[index + 1 :]) for index in range(len(shape)))
-    if any(size != 1 and stride != wanted for size, stride, wanted in zip(shape, strides, contiguous, strict=True)):
+    if any(size != 1 and stride != expected for size, stride, expected in zip(shape, strides, contiguous, strict=True)):
         raise UsageError(
             f"the CUDA array of shape {list(shape)} is not contiguous",
             found=tuple(strides),

@@ -1,4 +1,4 @@
-"""What works on this machine and what does not: the facts behind `sr-edge doctor`."""
+"""Describes this machine and which runtimes work on it, for `sr-edge doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_edge.runtimes.registry import RUNTIMES, RuntimeEntry, availability
 from sr_edge.runtimes.session import Availability
 
 CPUINFO = Path("/proc/cpuinfo")
-_TELLING_FLAGS = (
+_LOW_PRECISION_FLAGS = (
     "avx2",
     "avx512f",
     "avx_vnni",
@@ -34,7 +34,7 @@ _TELLING_FLAGS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The computer. `cpu_flags` are those that matter for INT8, bf16 and fp16; None where the system hides them."""
+    """The computer. `cpu_flags` are the instruction sets for INT8, bf16 and fp16; None where they cannot be read."""
 
     system: str
     python: str
@@ -46,7 +46,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class RuntimeReport:
-    """One runtime of the registry and whether it works here."""
+    """One runtime of the registry, and whether it works on this machine."""
 
     entry: RuntimeEntry
     availability: Availability
@@ -54,18 +54,20 @@ class RuntimeReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
+    """The machine and all runtimes of the registry."""
+
     machine: Machine
     runtimes: tuple[RuntimeReport, ...]
 
 
 def diagnose() -> Diagnosis:
-    """Imports every runtime's library and asks it for its devices; takes seconds, raises nothing on purpose."""
+    """Imports every runtime's library and queries its devices, which takes seconds; what fails is in the report."""
     reports = tuple(RuntimeReport(entry, availability(entry.name)) for entry in RUNTIMES)
     return Diagnosis(describe_machine(), reports)
 
 
 def describe_machine(cpuinfo: Path = CPUINFO) -> Machine:
-    """Facts of the computer that a published figure must name; `cpuinfo` is Linux's description of the CPU."""
+    """Describes the computer as a published measurement must; `cpuinfo` is Linux's description of its CPU."""
     cpu_info = _first_values(cpuinfo)
     flags = cpu_info.get("flags") or cpu_info.get("Features")
     return Machine(
@@ -74,12 +76,12 @@ def describe_machine(cpuinfo: Path = CPUINFO) -> Machine:
         cpu=cpu_info.get("model name") or platform.processor() or platform.machine(),
         usable_cores=usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
-        cpu_flags=None if flags is None else tuple(flag for flag in _TELLING_FLAGS if flag in flags.split()),
+        cpu_flags=None if flags is None else tuple(flag for flag in _LOW_PRECISION_FLAGS if flag in flags.split()),
     )
 
 
 def _first_values(cpuinfo: Path) -> dict[str, str]:
-    """The first value of every key; empty where there is no such file."""
+    """The first value of every key; empty where the file does not exist."""
     if not cpuinfo.exists():
         return {}
     pairs = (line.partition(":") for line in cpuinfo.read_text().splitlines())

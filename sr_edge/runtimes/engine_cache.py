@@ -1,8 +1,8 @@
-"""Compiled engines on disk: found by what they were made from, checked before anyone loads them, built once.
+"""Caches compiled engines on disk. Each is built once, even by several processes, and verified before it is loaded.
 
-An engine is native code. Each lies beside a record that names everything it depends on, its SHA-256, and a tag that
-only this cache's own secret can make; so an engine that was changed, or that came from elsewhere, is noticed before it
-is deserialised.
+An engine is native code. A record beside it has everything that the engine depends on, its SHA-256, and an HMAC tag
+made with the secret of the cache. So an engine that was changed or built elsewhere is detected before it is
+deserialized.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from sr_edge.whole_file import whole_file
 FOLDER_VARIABLE = "SR_EDGE_CACHE"
 _SECRET_FILE = "maker.key"
 _SECRET_BYTES = 32
-_SEAL_BYTES = 32
+_SIGNATURE_BYTES = 32
+_OTHER_VERSION = "its record is unreadable or was written by another version of sr-edge"
 
 OnEvent = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """Everything that decides what an engine is: none fits another model, device, or version of TensorRT."""
+    """Everything that an engine depends on: it serves no other model, device, build options or version of TensorRT."""
 
     model_sha256: str
     options: BuildOptions
@@ -45,20 +46,20 @@ class EngineKey:
     compute_capability: str
 
     def __post_init__(self) -> None:
-        # Where measured times are kept changes nothing about the engine's meaning.
+        # The path of the timing cache has no influence on what the engine computes.
         object.__setattr__(self, "options", replace(self.options, timing_cache=None))
 
     @property
     def name(self) -> str:
-        """The file's name without suffix. The version is no part of it: the next one's engine replaces this one's."""
-        place = to_plain(replace(self, version=""))
-        digest = hashlib.sha256(json.dumps(place, sort_keys=True).encode()).hexdigest()
+        """The file name without suffix. It leaves out the version, so that a newer version replaces the engine."""
+        key = to_plain(replace(self, version=""))
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return f"{self.model_sha256[:12]}-{self.options.precision}-{digest[:16]}"
 
 
 @dataclass(frozen=True)
 class EngineNotes:
-    """What the builder knew of an engine: the precision that runs, what it could not tell, and its memory in bytes."""
+    """Properties of an engine that only its build reveals: the precision that runs, remarks, and memory in bytes."""
 
     ran: Precision
     float_precision: Precision
@@ -66,12 +67,12 @@ class EngineNotes:
     activation_bytes: int = 0
     weights_bytes: int = 0
     workspace_bytes: int = 0
-    fell_back: tuple[str, ...] = ()
+    gpu_fallback_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What lies beside an engine. `tag` is an HMAC of all the rest with the cache's secret."""
+    """The record beside an engine. `tag` is an HMAC of the other fields, made with the secret of the cache."""
 
     key: EngineKey
     notes: EngineNotes
@@ -82,7 +83,7 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class StoredEngine:
-    """An engine whose bytes are those of its record; `was_built` says that this call built it."""
+    """An engine whose bytes match its record; `was_built` is True if this call built it."""
 
     path: Path
     plan: bytes
@@ -91,56 +92,64 @@ class StoredEngine:
 
 
 class EngineCache:
-    """A folder of engines that any number of processes share."""
+    """A folder of engines, which any number of processes may use at the same time."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
     def fetch(self, key: EngineKey, build: Callable[[], tuple[bytes, EngineNotes]], on_event: OnEvent) -> StoredEngine:
-        """The engine of `key`: the stored one where it still fits, else a new one; `on_event` hears why it is new.
+        """The stored engine of `key`, or a new one if there is none or it is stale.
 
-        Two processes that want the same engine take turns: the second finds what the first built. Nothing is left
-        behind where `build` fails or the process is killed.
+        If two processes request the same engine, the second waits and loads what the first has built. No incomplete
+        file remains if `build` fails or the process is killed.
+
+        Args:
+            key: what the engine must be built from and for.
+            build: builds the engine; called at most once.
+            on_event: called with a message when this waits, or when a stored engine is stale.
 
         Raises:
-            EngineError: the engine that lies there was not built by this cache.
+            EngineError: the stored engine was not built by this cache.
         """
-        with self._alone(key.name, _files_of(key), lambda: on_event(f"waiting: another process builds {key.name}")):
+        waiting = f"waiting for another process, which builds the engine {key.name}"
+        with self._exclusive(key.name, _files_of(key), lambda: on_event(waiting)):
             path, record = self._path(key), self._record(key.name)
-            reason = self._objection(key, record, path)
+            reason = self._mismatch(key, record, path)
             if reason is None and record is not None:
                 plan = path.read_bytes()
-                reason = _damage(plan, record)
+                reason = _corruption(plan, record)
                 if reason is None:
                     return StoredEngine(path, plan, record, was_built=False)
             if path.exists():
-                on_event(f"engine {path.name} is stale, {reason}: building it again")
+                on_event(f"the engine {path.name} is stale, {reason}: building it again")
+            elif outdated := self._outdated(key):
+                on_event(f"the engine {outdated[0].name} is stale, {_OTHER_VERSION}: building it again")
             plan, notes = build()
             return StoredEngine(path, plan, self._store(key, plan, notes), was_built=True)
 
     def adopt(self, key: EngineKey, plan: bytes, notes: EngineNotes) -> StoredEngine:
-        """Takes an engine from elsewhere that the user vouches for, in the place of whatever is there."""
-        with self._alone(key.name, _files_of(key)):
+        """Stores an engine that was built elsewhere and that the user trusts, instead of any stored one."""
+        with self._exclusive(key.name, _files_of(key)):
             return StoredEngine(self._path(key), plan, self._store(key, plan, notes), was_built=False)
 
-    def write_sealed(self, name: str, content: bytes) -> None:
-        """Keeps kernels that belong to an engine, behind a tag of this cache."""
-        with self._alone(name, (name,)), whole_file(self.folder / name) as unfinished:
-            unfinished.write_bytes(self._seal(content) + content)
+    def write_signed(self, name: str, content: bytes) -> None:
+        """Stores a file beside the engines, signed with the secret of the cache."""
+        with self._exclusive(name, (name,)), whole_file(self.folder / name) as unfinished:
+            unfinished.write_bytes(self._signature(content) + content)
 
-    def read_sealed(self, name: str) -> bytes:
-        """What `write_sealed` kept under that name; empty where there is nothing, or nothing of this cache's own."""
+    def read_signed(self, name: str) -> bytes:
+        """The content that `write_signed` stored under that name; empty if there is none or the signature is wrong."""
         path = self.folder / name
-        sealed = path.read_bytes() if path.is_file() else b""
-        content = sealed[_SEAL_BYTES:]
-        return content if hmac.compare_digest(sealed[:_SEAL_BYTES], self._seal(content)) else b""
+        signed = path.read_bytes() if path.is_file() else b""
+        content = signed[_SIGNATURE_BYTES:]
+        return content if hmac.compare_digest(signed[:_SIGNATURE_BYTES], self._signature(content)) else b""
 
     def newest(self, key: EngineKey) -> EngineRecord | None:
-        """The last engine stored for `key`'s model, precision, size and device, whatever its other options were."""
+        """The engine that was stored last for `key`'s model, precision, size and device, with any build options."""
         files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
         for file in files:
             record = self._record(file.stem)
-            if record is not None and _differs_in_choices_only(record.key, key):
+            if record is not None and _differs_in_build_options_only(record.key, key):
                 return record
         return None
 
@@ -148,18 +157,23 @@ class EngineCache:
         return self.folder / f"{key.name}.engine"
 
     def _record(self, name: str) -> EngineRecord | None:
-        """The record of that name; None where there is none that can be read."""
+        """The record of that name; None if it does not exist or is not one of this version of sr-edge."""
         try:
             return from_plain(EngineRecord, json.loads((self.folder / f"{name}.json").read_text("utf-8")), "record")
         except (OSError, ValueError, BundleError):
             return None
 
-    def _objection(self, key: EngineKey, record: EngineRecord | None, path: Path) -> str | None:
-        """Why the engine at `path` may not be used; raises EngineError where it is not this cache's own."""
-        if not path.is_file():
-            return "the file is gone"
+    def _outdated(self, key: EngineKey) -> list[Path]:
+        """Engines of `key`'s model and precision whose records another version of sr-edge wrote."""
+        engines = sorted(self.folder.glob(f"{key.name.rpartition('-')[0]}-*.engine"))
+        return [engine for engine in engines if engine.with_suffix(".json").exists() and not self._record(engine.stem)]
+
+    def _mismatch(self, key: EngineKey, record: EngineRecord | None, path: Path) -> str | None:
+        """Why the engine at `path` is stale, None if it is not; raises EngineError if this cache did not build it."""
         if record is None:
-            return "it has no readable record"
+            return _OTHER_VERSION
+        if not path.is_file():
+            return "its file does not exist"
         if not hmac.compare_digest(record.tag, self._tag(record)):
             raise EngineError(
                 f"{path} was not built by this cache, or its record was changed, and loading an engine runs its code",
@@ -167,14 +181,14 @@ class EngineCache:
                 wanted="an engine built by this cache",
                 remedy=f"if you trust its origin, pass --trust-engine {path}, else delete it",
             )
-        found, wanted = record.key, key
         for item in fields(EngineKey):
-            if getattr(found, item.name) != getattr(wanted, item.name):
-                return f"made for {item.name} {getattr(found, item.name)}, here is {getattr(wanted, item.name)}"
+            stored, requested = getattr(record.key, item.name), getattr(key, item.name)
+            if stored != requested:
+                return f"it was built for {item.name} {stored}, and {requested} is needed"
         return None
 
     def _store(self, key: EngineKey, plan: bytes, notes: EngineNotes) -> EngineRecord:
-        """The record goes last: an engine without its own record is built again."""
+        """Writes the engine, then its record: if the process ends in between, the engine is built again."""
         record = EngineRecord(key, notes, hashlib.sha256(plan).hexdigest(), len(plan))
         record = replace(record, tag=self._tag(record))
         for path, content in (
@@ -185,7 +199,7 @@ class EngineCache:
                 unfinished.write_bytes(content)
         return record
 
-    def _seal(self, content: bytes) -> bytes:
+    def _signature(self, content: bytes) -> bytes:
         return hmac.new(self._secret(), content, "sha256").digest()
 
     def _tag(self, record: EngineRecord) -> str:
@@ -193,7 +207,7 @@ class EngineCache:
         return hmac.new(self._secret(), text.encode("utf-8"), "sha256").hexdigest()
 
     def _secret(self) -> bytes:
-        """This cache's own, made on first use; whoever cannot read it cannot make records that pass."""
+        """The secret of this cache, created on first use; without read access to it nobody can make a valid record."""
         path = self.folder / _SECRET_FILE
         with self._locked(path.with_suffix(".lock")):
             if not path.exists():
@@ -203,17 +217,20 @@ class EngineCache:
             return path.read_bytes()
 
     @contextmanager
-    def _alone(self, name: str, files: tuple[str, ...], on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Holds the lock `name`, under which alone `files` are written; clears away what a killed process left."""
+    def _exclusive(
+        self, name: str, files: tuple[str, ...], on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Takes the lock `name`, which protects `files`, and deletes temporary files that a killed process left."""
         with self._locked(self.folder / f"{name}.lock", on_wait):
             for file in files:
+                # No other process writes these files while the lock is held, so their temporary files are leftovers.
                 for leftover in self.folder.glob(f".{file}.*.part"):
                     leftover.unlink(missing_ok=True)
             yield
 
     @contextmanager
     def _locked(self, path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """An advisory lock that the system drops when its holder dies."""
+        """Takes an advisory lock, which the operating system releases when the process ends, however it ends."""
         with self._opened(path) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -223,7 +240,7 @@ class EngineCache:
             yield
 
     def _opened(self, path: Path) -> TextIO:
-        """Raises UsageError where the folder cannot be made or written."""
+        """Opens a lock file; raises UsageError if the folder cannot be created or written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             return path.open("w")
@@ -237,9 +254,9 @@ class EngineCache:
 
 
 def default_folder() -> Path:
-    """SR_EDGE_CACHE, else the system's folder for caches."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
+    """The folder for engines in SR_EDGE_CACHE, or else in the user's cache folder."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    base = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
     return base / "engines"
 
 
@@ -247,22 +264,23 @@ def _files_of(key: EngineKey) -> tuple[str, str]:
     return f"{key.name}.engine", f"{key.name}.json"
 
 
-def _damage(plan: bytes, record: EngineRecord) -> str | None:
-    """How `plan` differs from what was stored."""
+def _corruption(plan: bytes, record: EngineRecord) -> str | None:
+    """How `plan` differs from the engine that was stored; None if it does not."""
     if len(plan) != record.size_bytes:
-        return f"truncated: {len(plan)} of {record.size_bytes} bytes are there"
+        return f"truncated: the file has {len(plan)} of {record.size_bytes} bytes"
     if hashlib.sha256(plan).hexdigest() != record.sha256:
         return "changed since it was built (its SHA-256 differs)"
     return None
 
 
-def _differs_in_choices_only(found: EngineKey, wanted: EngineKey) -> bool:
-    """Whether an engine of `found` serves a session that asks for `wanted`'s model and size on its device."""
-    same = replace(found, options=wanted.options, version=wanted.version) == wanted
-    mine, theirs = found.options, wanted.options
-    return same and (mine.precision, mine.float_precision, mine.io, mine.tile) == (
-        theirs.precision,
-        theirs.float_precision,
-        theirs.io,
-        theirs.tile,
+def _differs_in_build_options_only(stored: EngineKey, requested: EngineKey) -> bool:
+    """Whether an engine of `stored` serves a session that requests `requested`'s model, precision and size."""
+    same_device = replace(stored, options=requested.options, version=requested.version) == requested
+    options = requested.options
+    return same_device and stored.options == replace(
+        stored.options,
+        precision=options.precision,
+        float_precision=options.float_precision,
+        io=options.io,
+        tile=options.tile,
     )

@@ -1,4 +1,4 @@
-"""What all sessions share: slots, tickets, conversion on the host, controls; a runtime adds an engine."""
+"""The session over any runtime's engine: slots, tickets, controls, and the conversion of frames on the host."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sr_edge.runtimes.session import Batch, Frame, SessionRequest, SessionSpec, 
 from sr_edge.spec import FrameFormat, Latency, TileSpec
 
 DEFAULT_SLOTS = 2
-"""One tile in the engine and one whose host work is hidden behind it."""
+"""While the engine computes one tile, the host converts another."""
 
 ControlArrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 class Engine(Protocol):
-    """One compiled network that runs up to `slots` tiles at once; `controls` are the names of its scalar inputs."""
+    """A compiled network that runs up to `slots` tiles at once; `controls` are the names of its scalar inputs."""
 
     @property
     def slots(self) -> int: ...
@@ -39,21 +39,29 @@ class Engine(Protocol):
     def controls(self) -> tuple[str, ...]: ...
 
     def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
-        """Reads `tile`, writes `out`: contiguous, writable arrays in the graph's format; blocks until done.
+        """Upscales one tile, and blocks until that is done.
 
-        Called from any thread, by one thread at a time for each slot, slots counting from 0. `controls` holds
-        every control of the graph as float32 [1]. Raises EngineError when the library fails.
+        Any thread may call it, but only one at a time for each slot.
+
+        Args:
+            slot: index of the slot, from 0.
+            tile: contiguous, writable array in the graph's format.
+            controls: every control of the graph, float32 of shape (1,).
+            out: contiguous, writable array in the graph's format, which receives the result.
+
+        Raises:
+            EngineError: the library failed.
         """
         ...
 
     def close(self) -> None:
-        """Frees the engine; called once, with nothing in flight."""
+        """Frees the engine; called once, when no tile is in flight."""
         ...
 
 
 @dataclass(frozen=True)
 class EngineProperties:
-    """What a runtime's module knows about an engine that it made; the rest of the spec is in the request."""
+    """What a runtime knows about an engine that it compiled; the request has the other fields of the `SessionSpec`."""
 
     runtime: str
     version: str
@@ -64,16 +72,16 @@ class EngineProperties:
 
 
 def session_over(engine: Engine, request: SessionRequest, properties: EngineProperties) -> EngineSession:
-    """The session of a verified engine; raises as `verified_spec` does."""
+    """Verifies the engine against the request and opens a session over it; raises as `verified_spec` does."""
     return EngineSession(engine, verified_spec(engine, request, properties))
 
 
 def verified_spec(engine: Engine, request: SessionRequest, properties: EngineProperties) -> SessionSpec:
-    """What a session over `engine` says of itself; closes the engine where it is not what was asked for.
+    """The spec of a session over `engine`, which is closed if it does not match the request.
 
     Raises:
-        UsageError: the engine takes other controls than the card tells of.
-        PrecisionUnavailable: another precision runs than was asked for, and that was not allowed.
+        UsageError: the engine's controls are not those of the model card.
+        PrecisionUnavailable: the engine runs in another precision than requested, and the request does not allow that.
     """
     try:
         _require_controls(engine, request)
@@ -121,7 +129,12 @@ class _Slot:
 
 
 class EngineSession:
-    """A `Session` over any engine; see `Session` for what its methods promise."""
+    """A `Session` over any engine; the protocol documents its methods.
+
+    A slot belongs to the thread that took it out of `_free` until that thread, or the pool's, puts it back. `close`
+    takes every slot out, so it waits for all tiles in flight and no other thread can be inside the engine when it is
+    freed.
+    """
 
     def __init__(self, engine: Engine, spec: SessionSpec) -> None:
         self._engine = engine
@@ -144,23 +157,23 @@ class EngineSession:
         return self.run_staged(frames, controls)[0]
 
     def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
-        wanted = format_of(frames, self._spec.tile)
+        out_format = format_of(frames, self._spec.tile)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
             started = time.perf_counter()
             tile = self._engine_tile(frames, slot)
-            return self._upscale(slot, tile, values, wanted, started)
+            return self._upscale(slot, tile, values, out_format, started)
         finally:
             self._free.put(slot)
 
     def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
-        wanted = format_of(frames, self._spec.tile)
+        out_format = format_of(frames, self._spec.tile)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
             np.copyto(slot.input, tile_from_frames(frames, self._spec.io))
-            future = self._pool.submit(self._upscale_and_free, slot, values, wanted)
+            future = self._pool.submit(self._upscale_and_free, slot, values, out_format)
         except BaseException:
             self._free.put(slot)
             raise
@@ -188,10 +201,12 @@ class EngineSession:
             if self._closed:
                 return
             self._closed = True
+        # Blocks until every tile in flight has given its slot back.
         slots = [self._free.get() for _ in range(self._spec.slots)]
         self._pool.shutdown()
         self._engine.close()
         self._tickets.clear()
+        # Wakes the threads that still wait in `_claim`: each takes a slot, sees `_closed`, puts it back and raises.
         for slot in slots:
             self._free.put(slot)
 
@@ -221,7 +236,7 @@ class EngineSession:
             )
 
     def _engine_tile(self, frames: Batch | Frame, slot: _Slot) -> Tile:
-        """`frames` as the engine can read them: in place where possible, else through the slot's buffer."""
+        """`frames` as the engine reads them: in place where possible, else copied into the slot's buffer."""
         tile = tile_from_frames(frames, self._spec.io)
         if tile.flags.c_contiguous and tile.flags.writeable:
             return tile
@@ -229,20 +244,20 @@ class EngineSession:
         return slot.input
 
     def _upscale(
-        self, slot: _Slot, tile: Tile, controls: ControlArrays, wanted: FrameFormat, started: float
+        self, slot: _Slot, tile: Tile, controls: ControlArrays, out_format: FrameFormat, started: float
     ) -> tuple[Batch | Frame, StageTimes]:
-        out = empty_tile(wanted, self._out_tile) if wanted is self._spec.io else slot.output
+        out = empty_tile(out_format, self._out_tile) if out_format is self._spec.io else slot.output
         prepared = time.perf_counter()
         self._engine.infer(slot.index, tile, controls, out)
         computed = time.perf_counter()
-        upscaled = frames_from_tile(out, wanted)
+        upscaled = frames_from_tile(out, out_format)
         finished = time.perf_counter()
         stages = (prepared - started, computed - prepared, finished - computed)
         return upscaled, StageTimes(*(1e3 * seconds for seconds in stages))
 
-    def _upscale_and_free(self, slot: _Slot, controls: ControlArrays, wanted: FrameFormat) -> Batch | Frame:
+    def _upscale_and_free(self, slot: _Slot, controls: ControlArrays, out_format: FrameFormat) -> Batch | Frame:
         try:
-            return self._upscale(slot, slot.input, controls, wanted, time.perf_counter())[0]
+            return self._upscale(slot, slot.input, controls, out_format, time.perf_counter())[0]
         finally:
             self._free.put(slot)
 

@@ -1,4 +1,4 @@
-"""From the layers of a compiled engine to one honest statement of the precision that ran."""
+"""Derives from the layers of a compiled engine the precision that it runs in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_edge.spec import Precision
 
 @dataclass(frozen=True)
 class Executed:
-    """Precision of the convolutions and matmuls, and of all else, as an engine runs them."""
+    """Precisions that an engine runs in: of convolutions and matrix multiplications, and of all other operators."""
 
     ran: Precision
     float_precision: Precision
@@ -20,32 +20,32 @@ class Executed:
 
 
 def executed_precision(layers: Mapping[Precision, int], quantized: int, float_precision: Precision) -> Executed:
-    """What to report of an engine.
+    """Decides which precision to report for an engine.
 
-    INT8 ran when at least half of the layers that the file quantizes run in INT8 (the float layers that a
-    calibration left alone do not count against it). Otherwise the most frequent float precision ran.
+    It is INT8 when at least half of the layers that the file quantizes run in INT8; float layers, which a calibration
+    left unquantized, do not count. Otherwise it is the most frequent float precision.
 
     Args:
-        layers: convolutions and matmuls of the compiled engine, counted by the precision they run in.
-        quantized: convolutions and matmuls of the file whose inputs and weights are quantized.
-        float_precision: the precision of everything else.
+        layers: convolutions and matrix multiplications of the compiled engine, counted by the precision they run in.
+        quantized: number of those in the file whose inputs and weights are quantized.
+        float_precision: precision of all other operators.
     """
     int8 = layers.get(Precision.INT8, 0)
-    floats: dict[Precision, int] = {kind: count for kind, count in layers.items() if kind is not Precision.INT8}
-    most_frequent = max(floats, key=lambda kind: floats[kind]) if floats else float_precision
+    float_layers: dict[Precision, int] = {kind: count for kind, count in layers.items() if kind is not Precision.INT8}
+    most_frequent = max(float_layers, key=lambda kind: float_layers[kind]) if float_layers else float_precision
     ran = Precision.INT8 if int8 and 2 * int8 >= quantized else most_frequent
-    return Executed(ran, float_precision, _note(int8, quantized, floats))
+    return Executed(ran, float_precision, _note(int8, quantized, float_layers))
 
 
 def require_possible(request: SessionRequest, obstacles: Sequence[PrecisionUnavailable | None]) -> None:
-    """Raises the first of the obstacles unless other precisions are allowed."""
+    """Raises the first of the obstacles unless the request allows another precision."""
     first = next((obstacle for obstacle in obstacles if obstacle), None)
     if first and not request.allow_other_precision:
         raise first
 
 
 def require_requested(request: SessionRequest, runtime: str, executed: Executed) -> None:
-    """Raises PrecisionUnavailable if another precision runs than was asked for and that was not allowed."""
+    """Raises PrecisionUnavailable where another precision runs than was requested, unless the request allows that."""
     if executed.ran is request.precision or request.allow_other_precision:
         return
     detail = f" ({executed.note})" if executed.note else ""
@@ -58,10 +58,10 @@ def require_requested(request: SessionRequest, runtime: str, executed: Executed)
     )
 
 
-def _note(int8: int, quantized: int, floats: Mapping[Precision, int]) -> str:
+def _note(int8: int, quantized: int, float_layers: Mapping[Precision, int]) -> str:
     parts = []
     if int8 < quantized:
         parts.append(f"{int8} of {quantized} quantized layers run in int8")
-    if len(floats) > 1:
-        parts.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in floats.items()))
+    if len(float_layers) > 1:
+        parts.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in float_layers.items()))
     return "; ".join(parts)

@@ -1,76 +1,40 @@
-"""A session for pictures and video: 8-bit frames go through the bundle's uint8 graph, all else through its float one.
+"""A session for images and video: the bundle's uint8 graph upscales 8-bit frames, its float graph all other frames.
 
-A uint8 graph converts inside the engine, fused with the layers around: for convnet-tiny, 320x180 to 640x360, a frame
-takes 4 to 9 % less time than with the host's conversion (OpenVINO and ONNX Runtime, in turn). Its results are those of
-the float graph but for values on the edge between two levels: about one in 100,000.
+A uint8 graph converts frames inside the engine, fused with the neighbouring layers: for convnet-tiny, 320x180 to
+640x360, a frame takes 4 to 9 % less time than with conversion on the host (OpenVINO and ONNX Runtime, measured
+alternately). Its results equal those of the float graph except for values on the border between two 8-bit levels, about
+one in 100,000.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
 
-from sr_edge.bundle import Bundle
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.runtimes.registry import open_session
 from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency, Precision
+from sr_edge.spec import FrameFormat, Latency
 
 _NOTE = "8-bit frames run in the bundle's uint8 graph"
 
 
-def open_frame_session(
-    bundle: Bundle | Path | str,
-    runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
-    device: str = "cpu",
-    *,
-    float_precision: Precision = Precision.FP32,
-    threads: int | None = None,
-    slots: int | None = None,
-    options: Mapping[str, str] | None = None,
-) -> Session:
-    """Opens the uint8 graph, and the float graph once something else than 8-bit frames comes.
-
-    Where the bundle has no uint8 graph that the runtime takes, and under TensorRT, whose engines take minutes to
-    build and are built for the float graph by `sr-edge compile`, this is `open_session`. Arguments and errors are
-    its own; a bundle must stay where it is.
-    """
-    path = bundle.path if isinstance(bundle, Bundle) else bundle
-    return session_over_graphs(
-        runtime,
-        partial(
-            open_session,
-            path,
-            runtime,
-            precision,
-            device,
-            float_precision=float_precision,
-            threads=threads,
-            slots=slots,
-            options=options,
-        ),
-    )
-
-
 class OpenGraph(Protocol):
-    """Opens a graph of one bundle: the one with frames of the format `io`, or the preferred one."""
+    """Opens a graph of one bundle: the one whose frames have the format `io`, or the preferred one."""
 
     def __call__(self, *, io: FrameFormat | None = None) -> Session: ...
 
 
-def session_over_graphs(runtime: str, open_graph: OpenGraph) -> Session:
-    """The session of `open_frame_session`, whatever opens the graphs."""
-    if runtime.startswith("tensorrt"):
-        return open_graph()
+def session_over_graphs(open_graph: OpenGraph) -> Session:
+    """Opens the uint8 graph, and the float graph once float frames arrive.
+
+    Where the bundle has no uint8 graph that can run here, it opens the preferred graph alone.
+    """
     try:
         eight_bit = open_graph(io=FrameFormat.UINT8_NHWC)
     except PrecisionUnavailable:
@@ -79,12 +43,14 @@ def session_over_graphs(runtime: str, open_graph: OpenGraph) -> Session:
 
 
 class FrameSession:
-    """A `Session` over two of the same network; see `Session` for what its methods promise."""
+    """A `Session` over two sessions of the same network; the protocol documents its methods."""
 
     def __init__(self, eight_bit: Session, open_float: Callable[[], Session]) -> None:
-        """Args:
-        eight_bit: over the uint8 graph; is closed with this session.
-        open_float: opens the float graph's; called at most once.
+        """Takes over an open session.
+
+        Args:
+            eight_bit: session over the uint8 graph, closed together with this one.
+            open_float: opens the session over the float graph; called at most once.
         """
         self._eight_bit = eight_bit
         self._open_float = open_float
@@ -94,7 +60,7 @@ class FrameSession:
 
     @property
     def spec(self) -> SessionSpec:
-        """Of the uint8 graph's session; `io` is float: no array loses depth on its way in."""
+        """The spec of the uint8 graph's session, but with float frames: they keep their bit depth here."""
         spec = self._eight_bit.spec
         return replace(spec, io=FrameFormat.FLOAT_NCHW, note="; ".join(filter(None, (spec.note, _NOTE))))
 
@@ -121,7 +87,7 @@ class FrameSession:
         return session.result(ticket // 2)
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
-        """Of the uint8 graph."""
+        """Latency of the uint8 graph."""
         return self._eight_bit.measure(runs, warm_up)
 
     def close(self) -> None:
@@ -140,9 +106,11 @@ class FrameSession:
         self.close()
 
     def _session_for(self, frames: Batch | Frame) -> Session:
-        """What neither graph takes, and all that comes after the end, goes to the first session, which says so."""
+        """The session for these frames; the uint8 session raises the error for any other type, and after `close`."""
         if getattr(frames, "dtype", None) != np.float32:
             return self._eight_bit
+        # One thread opens the float graph, and the others wait here for the same session. `close` sets its flag under
+        # this lock, so that no session is opened after it.
         with self._opening:
             if self._float is None and not self._is_closed:
                 self._float = self._open_float()

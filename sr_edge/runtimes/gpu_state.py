@@ -1,4 +1,4 @@
-"""Power, clocks and temperature of a GPU, as `nvidia-smi` (NVML) or a Jetson's `tegrastats` tell them."""
+"""Power, clocks and temperature of a GPU, read from `nvidia-smi` (NVML) or a Jetson's `tegrastats`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 _FIELDS = "power.draw,clocks.sm,clocks.max.sm,temperature.gpu"
 _TIMEOUT_S = 5.0
-_SETTLED = 0.02
-"""Clocks that differ by less between two readings count as the same."""
+_CLOCK_TOLERANCE = 0.02
+"""Relative difference of two clock readings below which they count as equal."""
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """One reading; None is what the source does not tell."""
+    """One reading; a value that the source does not report is None."""
 
     source: str
     power_w: float | None
@@ -25,7 +25,7 @@ class GpuState:
 
 
 def read_gpu_state(index: int = 0) -> GpuState | None:
-    """A reading from whichever tool is there; None where neither is or neither answers."""
+    """Reads the state through the tool that is installed; None where neither is, or neither reports anything."""
     if shutil.which("nvidia-smi"):
         command = ["nvidia-smi", f"--id={index}", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
         state = state_from_nvidia_smi(_first_line(command))
@@ -37,7 +37,7 @@ def read_gpu_state(index: int = 0) -> GpuState | None:
 
 
 def state_from_nvidia_smi(line: str) -> GpuState | None:
-    """Reads "41.20, 1410, 1980, 46"; a Jetson's nvidia-smi says [N/A] to most and is not believed."""
+    """Parses "41.20, 1410, 1980, 46"; None without a clock, as on a Jetson, whose nvidia-smi prints [N/A]."""
     values = [_number(cell) for cell in line.split(",")]
     if len(values) != len(_FIELDS.split(",")) or values[1] is None:
         return None
@@ -45,7 +45,7 @@ def state_from_nvidia_smi(line: str) -> GpuState | None:
 
 
 def state_from_tegrastats(line: str) -> GpuState | None:
-    """Reads what tegrastats prints each interval: "... GR3D_FREQ 45%@[624] ... gpu@48.5C ... VDD_IN 5120mW/5004mW"."""
+    """Parses a line of tegrastats: "... GR3D_FREQ 45%@[624] ... gpu@48.5C ... VDD_IN 5120mW/5004mW"."""
     clock = re.search(r"GR3D_FREQ \d+%@\[?(\d+)", line)
     temperature = re.search(r"\bgpu@(-?[\d.]+)C", line, re.IGNORECASE)
     power = re.search(r"\b(?:VDD_IN|POM_5V_IN|VIN_SYS_5V0) (\d+)(?:mW)?/", line)
@@ -61,9 +61,9 @@ def state_from_tegrastats(line: str) -> GpuState | None:
 
 
 def clock_warning(before: GpuState | None, after: GpuState | None) -> str | None:
-    """A line where the GPU's clock moved between two readings: figures taken then cannot be compared."""
+    """A warning where the GPU's clock changed between two readings: times measured meanwhile cannot be compared."""
     first, last = (state.clock_mhz if state else None for state in (before, after))
-    if first is None or last is None or abs(first - last) <= _SETTLED * max(first, last):
+    if first is None or last is None or abs(first - last) <= _CLOCK_TOLERANCE * max(first, last):
         return None
     return (
         f"the GPU's clock went from {first:.0f} to {last:.0f} MHz meanwhile: clocks are not locked; lock them with "
@@ -79,7 +79,7 @@ def _number(cell: str) -> float | None:
 
 
 def _first_line(command: list[str]) -> str:
-    """The first line that `command` prints; it is ended then, as tegrastats would go on for good."""
+    """The first line that `command` prints. The process is terminated then, because tegrastats never ends by itself."""
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             try:

@@ -1,4 +1,4 @@
-"""Between the caller's arrays and the graph's: uint8 HWC frames and float NCHW batches."""
+"""Converts between the caller's arrays and the graph's: uint8 HWC frames and float NCHW batches."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sr_edge.runtimes.session import Batch, Frame, SessionRequest
 from sr_edge.spec import FrameFormat, TileSpec
 
 Tile = Batch | Frame
-"""An array as a graph takes and gives it: float32 (1, 3, height, width), or uint8 (1, height, width, 3)."""
+"""An input or output array of a graph: float32 (1, 3, height, width), or uint8 (1, height, width, 3)."""
 
 
 def empty_tile(io: FrameFormat, tile: TileSpec) -> Tile:
-    """A new array in the graph's format, not cleared."""
+    """Allocates an uninitialized array in the graph's format."""
     shape = graph_shape(io, tile)
     return np.empty(shape, np.float32) if io is FrameFormat.FLOAT_NCHW else np.empty(shape, np.uint8)
 
 
 def format_of(frames: object, tile: TileSpec) -> FrameFormat:
-    """The format of a caller's array.
+    """Checks a caller's array and returns its format.
 
     Raises:
-        UsageError: neither float32 NCHW nor uint8 HWC.
+        UsageError: it is neither float32 NCHW nor uint8 HWC.
         TileError: the shape is not that of `tile`.
     """
     shapes = {
@@ -54,48 +54,48 @@ def format_of(frames: object, tile: TileSpec) -> FrameFormat:
             f"frames are {frames.dtype} {frames.shape}, but the tile of this session is {tile}",
             found=frames.shape,
             wanted=shapes[io],
-            remedy=f"pass {accepted}, and cut larger pictures into tiles",
+            remedy=f"pass {accepted}, and cut larger images into tiles",
         )
     return io
 
 
 def graph_shape(io: FrameFormat, tile: TileSpec) -> tuple[int, int, int, int]:
-    """Shape of a tile as a graph in the format `io` takes or gives it."""
+    """Shape of a graph's input or output in the format `io`."""
     return (1, 3, tile.height, tile.width) if io is FrameFormat.FLOAT_NCHW else (1, tile.height, tile.width, 3)
 
 
-def require_graph(request: SessionRequest, found_in: Sequence[object], found_out: Sequence[object]) -> None:
-    """Raises TileError unless a graph's input and output have the request's tile and scale.
+def require_graph(request: SessionRequest, input_shape: Sequence[object], output_shape: Sequence[object]) -> None:
+    """Raises TileError unless the shapes of a graph match the tile and scale of the request.
 
-    A dimension that is not an int is a dynamic one, which takes any size.
+    A dimension that is None or a name is dynamic and accepts any size.
     """
     scaled = TileSpec(request.tile.height * request.card.scale, request.tile.width * request.card.scale)
-    for name, found, tile in (("input", found_in, request.tile), ("output", found_out, scaled)):
-        wanted = graph_shape(request.io, tile)
-        fits = len(found) == 4 and all(
-            size in (side, None) or isinstance(size, str) for size, side in zip(found, wanted, strict=True)
+    for name, shape, tile in (("input", input_shape, request.tile), ("output", output_shape, scaled)):
+        required = graph_shape(request.io, tile)
+        matches = len(shape) == 4 and all(
+            size in (expected, None) or isinstance(size, str) for size, expected in zip(shape, required, strict=True)
         )
-        if not fits:
+        if not matches:
             raise TileError(
-                f"the {name} of {request.artifact.name} has the shape {list(found)}, but tile {request.tile}, scale "
-                f"{request.card.scale} and {request.io} frames need {list(wanted)}",
-                found=tuple(found),
-                wanted=wanted,
+                f"the {name} of {request.artifact.name} has the shape {list(shape)}, but tile {request.tile}, scale "
+                f"{request.card.scale} and {request.io} frames need {list(required)}",
+                found=tuple(shape),
+                wanted=required,
                 remedy="open it with the tile, scale and frame format that it was exported with",
             )
 
 
 def tile_from_frames(frames: Batch | Frame, io: FrameFormat) -> Tile:
-    """The caller's `frames` in the graph's format; a view where they are that already."""
+    """Converts the caller's `frames` to the graph's format; a view where they are in it already."""
     is_float = frames.dtype == np.float32
     if io is FrameFormat.FLOAT_NCHW:
         return cast(Batch, frames) if is_float else batch_from_frame(cast(Frame, frames))
     return (frame_from_batch(cast(Batch, frames)) if is_float else cast(Frame, frames))[np.newaxis]
 
 
-def frames_from_tile(tile: Tile, wanted: FrameFormat) -> Batch | Frame:
-    """The graph's output as the caller wants it; a view of `tile` where it is that already."""
+def frames_from_tile(tile: Tile, io: FrameFormat) -> Batch | Frame:
+    """Converts the graph's output to the caller's format `io`; a view of `tile` where it is in it already."""
     is_float = tile.dtype == np.float32
-    if wanted is FrameFormat.FLOAT_NCHW:
+    if io is FrameFormat.FLOAT_NCHW:
         return cast(Batch, tile) if is_float else batch_from_frame(cast(Frame, tile[0]))
     return cast(Frame, frame_from_batch(cast(Batch, tile)) if is_float else tile[0])

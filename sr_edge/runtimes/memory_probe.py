@@ -1,4 +1,4 @@
-"""The fresh process behind `measure_memory`: reads its order as JSON from stdin, answers on stdout."""
+"""The process that `measure_memory` starts: reads a job as JSON from stdin, and writes the result to stdout."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import psutil  # type: ignore[import-untyped]
 
 from sr_edge.bundle.plain import from_plain
 from sr_edge.errors import SrEdgeError
-from sr_edge.runtimes.memory import ANSWER_PREFIX
 from sr_edge.runtimes.meters import random_tile
 from sr_edge.runtimes.registry import load_runtime
 from sr_edge.runtimes.session import Runtime, SessionRequest
 from sr_edge.spec import Memory
+
+RESULT_PREFIX = "sr-edge-memory:"
+"""Start of the line that has the result; the libraries may print other lines to stdout."""
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -23,14 +25,15 @@ _RESET_PEAK = "5"
 
 
 def main() -> int:
-    order = json.load(sys.stdin)
+    """Measures as the job says; returns the exit code."""
+    job = json.load(sys.stdin)
     try:
-        request = from_plain(SessionRequest, order["request"], "request")
-        memory = _probe(load_runtime(order["runtime"]), request, order["runs"])
+        request = from_plain(SessionRequest, job["request"], "request")
+        memory = _probe(load_runtime(job["runtime"]), request, job["runs"])
     except SrEdgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    sys.stdout.write(f"{ANSWER_PREFIX}{json.dumps(asdict(memory))}\n")
+    sys.stdout.write(f"{RESULT_PREFIX}{json.dumps(asdict(memory))}\n")
     return 0
 
 
@@ -45,7 +48,7 @@ def _probe(runtime: Runtime, request: SessionRequest, runs: int) -> Memory:
 
 
 def _reset_peak() -> None:
-    """Forgets the peak of importing, where the system allows it."""
+    """Resets the recorded peak, which importing the libraries has raised, where the system allows that."""
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
     except OSError:
@@ -53,7 +56,7 @@ def _reset_peak() -> None:
 
 
 def _peak_rss_bytes() -> int:
-    """Highest resident size of this process image. On Linux not from getrusage: that inherits the parent's peak."""
+    """Largest resident size of this process. On Linux getrusage would include the peak of the parent process."""
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

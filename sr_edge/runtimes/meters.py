@@ -1,4 +1,4 @@
-"""Latency by stage, fair comparison of several sessions, throughput and start-up time."""
+"""Measures latency by stage, the ratio of several sessions, throughput and start-up time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEED = 20_260_101
 
 @dataclass(frozen=True)
 class StageLatency:
-    """Latency of `Session.run`, whole and by stage: host work before the engine, the engine, host work after it."""
+    """Latency of `Session.run`: in total, of the host's work before the engine, of the engine, and of that after it."""
 
     pre: Latency
     compute: Latency
@@ -29,7 +29,7 @@ class StageLatency:
 
     @classmethod
     def of(cls, times: Sequence[StageTimes]) -> StageLatency:
-        """Percentiles of each stage over runs, at least one."""
+        """Percentiles of each stage over one or more runs."""
         return cls(
             pre=Latency.from_samples([sample.pre_ms for sample in times]),
             compute=Latency.from_samples([sample.compute_ms for sample in times]),
@@ -40,7 +40,7 @@ class StageLatency:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure taken once a round: its median and quartiles."""
+    """Median and quartiles of a value that was measured once in each round."""
 
     median: float
     low: float
@@ -54,14 +54,14 @@ class Spread:
 
     @classmethod
     def across(cls, spreads: Sequence[Spread]) -> Spread:
-        """The middle one of several processes' medians, and of their quartiles: a disturbed process does not count."""
+        """Medians, over several processes, of their medians and quartiles: one disturbed process has no influence."""
         medians, lows, highs = zip(*((spread.median, spread.low, spread.high) for spread in spreads), strict=True)
-        return cls(*(statistics.median(figures) for figures in (medians, lows, highs)))
+        return cls(*(statistics.median(values) for values in (medians, lows, highs)))
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Tiles per second with `in_flight` of them at a time, over `tiles` tiles (MLPerf's "offline")."""
+    """Tiles per second, measured over `tiles` of them with `in_flight` at a time (MLPerf's "offline" scenario)."""
 
     tiles_per_s: float
     in_flight: int
@@ -70,14 +70,14 @@ class Throughput:
 
 @dataclass(frozen=True)
 class StartUp:
-    """From the request to a session, and from the request to the first output, in milliseconds."""
+    """Time from the request to an open session, and to its first output, in milliseconds."""
 
     open_ms: float
     first_frame_ms: float
 
 
 def random_tile(tile: TileSpec, io: FrameFormat) -> Batch | Frame:
-    """A seeded random tile as `Session.run` takes it: uint8 HWC, or float32 NCHW in [0, 1]."""
+    """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1]."""
     generator = np.random.default_rng(_SEED)
     if io is FrameFormat.UINT8_NHWC:
         return generator.integers(0, 256, (tile.height, tile.width, 3), np.uint8)
@@ -85,10 +85,13 @@ def random_tile(tile: TileSpec, io: FrameFormat) -> Batch | Frame:
 
 
 def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: FrameFormat | None = None) -> StageLatency:
-    """Runs one request at a time ("single-stream") on a seeded random tile.
+    """Measures the latency of one tile at a time (MLPerf's "single-stream" scenario), on a seeded random tile.
 
     Args:
-        io: the format handed to `run`; None for the graph's own, which needs no conversion on the host.
+        session: an open session.
+        runs: timed runs.
+        warm_up: untimed runs before them.
+        io: format of the frames passed to `run`; None for the graph's own, which needs no conversion on the host.
     """
     frames = random_tile(session.spec.tile, io or session.spec.io)
     for _ in range(warm_up):
@@ -99,7 +102,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
 def measure_interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[list[StageTimes]]:
-    """What `interleaved` sums up: every timed run, by session and round."""
+    """Runs the sessions in turn, A, B, A, B, ...; returns the times of every timed run, by session and round."""
     frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + require_runs(rounds)):
@@ -113,27 +116,29 @@ def measure_interleaved(
 def interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[StageLatency]:
-    """Runs A, B, A, B, ... so that a drift of the machine hits all sessions alike; one result per session, in order."""
+    """Measures several sessions in turn, A, B, A, B, ..., so that a drift of the machine affects all of them alike."""
     return [StageLatency.of(samples) for samples in measure_interleaved(sessions, rounds, warm_up, controls)]
 
 
 def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3) -> list[Spread]:
-    """Each session's compute time as a multiple of the first session's in the same round.
+    """Measures each session's compute time as a multiple of the first session's in the same round.
 
-    A shared machine changes its speed for seconds at a time. Within a round it is the same for all sessions, so
-    a ratio a round, then the median, is steadier than a ratio of medians.
+    A shared machine changes its speed for seconds at a time. Within a round it is the same for all sessions, so the
+    median of the ratios of all rounds is steadier than the ratio of two medians.
     """
-    turns = measure_interleaved(sessions, rounds, warm_up)
-    return [paired_ratio(samples, turns[0]) for samples in turns]
+    times = measure_interleaved(sessions, rounds, warm_up)
+    return [paired_ratio(samples, times[0]) for samples in times]
 
 
 def paired_ratio(samples: Sequence[StageTimes], base: Sequence[StageTimes]) -> Spread:
-    """Compute time of `samples` as a multiple of that of `base`, round by round."""
-    return Spread.of([mine.compute_ms / other.compute_ms for mine, other in zip(samples, base, strict=True)])
+    """Compute time of `samples` as a multiple of that of `base`, taken round by round."""
+    return Spread.of(
+        [sample.compute_ms / reference.compute_ms for sample, reference in zip(samples, base, strict=True)]
+    )
 
 
 def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> Throughput:
-    """Keeps all of the session's slots in flight; open the session with as many `slots` as are to be tried."""
+    """Measures the throughput with all slots of the session in flight; `slots` is chosen when the session is opened."""
     frames = random_tile(session.spec.tile, session.spec.io)
     for _ in range(warm_up):
         session.run(frames)
@@ -149,21 +154,21 @@ def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> T
     return Throughput(tiles / (time.perf_counter() - started), slots, tiles)
 
 
-def measure_start_up(open_it: Callable[[], Session]) -> StartUp:
-    """Time to a session and to its first output; the session is closed again.
+def measure_start_up(open_session: Callable[[], Session]) -> StartUp:
+    """Measures the time to an open session and to its first output; the session is closed again.
 
-    The first opening in a process also imports the runtime's library: call this in a fresh process to count
-    that, or open another session first to leave it out.
+    The first session that a process opens also imports the runtime's library: call this in a fresh process to include
+    the import, or open another session first to exclude it.
     """
     started = time.perf_counter()
-    with open_it() as session:
+    with open_session() as session:
         opened = time.perf_counter()
         session.run(random_tile(session.spec.tile, session.spec.io))
         return StartUp(1e3 * (opened - started), 1e3 * (time.perf_counter() - started))
 
 
 def require_runs(runs: int) -> int:
-    """`runs`; raises UsageError where there are none to measure."""
+    """Returns `runs`; raises UsageError unless it is at least 1."""
     if runs < 1:
         raise UsageError(f"cannot measure {runs} runs", found=runs, wanted="1 or more", remedy="pass 1 or more")
     return runs

@@ -1,4 +1,4 @@
-"""ONNX Runtime: its CPU kernels, and its CUDA kernels where the GPU build of the library is installed."""
+"""ONNX Runtime with the CPU execution provider, or with the CUDA one where the GPU build is installed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _PRECISIONS = {
 }
 _CAVEATS = {
     "cpu": {
-        Precision.INT8: "it fuses a layer to INT8 only where the layer's output is quantized too; the graphs that "
-        "sr-edge writes keep outputs float, so their layers run in fp32 here and a session refuses int8; "
+        Precision.INT8: "it runs a layer in INT8 only where the layer's output is quantized too; the graphs that "
+        "sr-edge writes have float outputs, so their layers run in fp32 here and a session refuses int8; "
         "openvino runs them in int8"
     }
 }
@@ -77,7 +77,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
-    """The file of that precision; of INT8 files, INT8 activations come before UINT8 ones, which give the same here."""
+    """Selects the file of that precision; for INT8 both activation types serve, int8 first."""
     if precision is Precision.INT8:
         return first_fitting(
             artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8, ActivationType.UINT8), io
@@ -88,9 +88,9 @@ def choose_artifact(
 
 def open_request(request: SessionRequest) -> Session:
     kind = _require_device(request.device)
-    wanted = (request.precision, request.inference_precision)
-    require_possible(request, [obstacle(precision, request.device) for precision in wanted])
-    threads = request.threads or physical_cores()  # the library's own default, but one that can be reported
+    requested = (request.precision, request.inference_precision)
+    require_possible(request, [obstacle(precision, request.device) for precision in requested])
+    threads = request.threads or physical_cores()  # the library's default, set explicitly so that it can be reported
     with tempfile.TemporaryDirectory(prefix="sr-edge-onnxruntime-") as folder:
         optimized = Path(folder) / "optimized.onnx" if _needs_inspection(request) else None
         started = time.perf_counter()
@@ -104,7 +104,7 @@ def open_request(request: SessionRequest) -> Session:
 
 
 class _OnnxRuntimeEngine:
-    """One session for all slots; inputs and outputs are the caller's memory, bound without a copy."""
+    """One InferenceSession for all slots, each with an IOBinding to the caller's memory; nothing is copied."""
 
     def __init__(self, session: Any, slots: int) -> None:
         self.slots = slots
@@ -164,21 +164,21 @@ def _session_options(request: SessionRequest, threads: int, optimized: Path | No
     options.log_severity_level = _LOG_ERRORS_ONLY
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
-    # Spinning threads would slow whatever runs next in this process, another runtime for example.
+    # Threads that spin after a run would slow down whatever this process runs next, for example another runtime.
     for name, value in ({"session.intra_op.allow_spinning": "0"} | entries).items():
         options.add_session_config_entry(name, value)
     return options
 
 
 def _provider_options(device: str) -> dict[str, str]:
-    """TF32, the default for fp32 on NVIDIA GPUs, keeps 10 bits of the mantissa: that is not fp32."""
+    """Switches off TF32, the default for fp32 on NVIDIA GPUs: it rounds mantissas to 10 bits, which is not fp32."""
     if device == "cpu":
         return {}
     return {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"}
 
 
 def _needs_inspection(request: SessionRequest) -> bool:
-    """Whether anything but fp32 may run. Only then the optimized graph is written out and read."""
+    """Whether anything but fp32 may run; only then is the optimized graph written to a file and examined."""
     if request.precision is not Precision.FP32:
         return True
     with request.artifact.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -190,7 +190,7 @@ def _executed(optimized: Path, artifact: Path, kind: str) -> Executed:
 
 
 def _layers(optimized: Path, kind: str) -> Counter[Precision]:
-    """Convolutions and matmuls of the optimized graph by precision; CPU kernels compute every float type in fp32."""
+    """Counts the layers of the optimized graph by precision; the CPU kernels compute every float type in fp32."""
     graph = onnx.load(optimized).graph
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
     counts: Counter[Precision] = Counter()
@@ -204,14 +204,14 @@ def _layers(optimized: Path, kind: str) -> Counter[Precision]:
 
 
 def _quantized_layers(artifact: Path) -> int:
-    """Convolutions and matmuls of the file that read nothing but dequantized values (and a float bias)."""
+    """Number of convolutions and matrix multiplications of the file whose inputs and weights are dequantized values."""
     nodes = onnx.load(artifact).graph.node
     dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     return sum(node.op_type in _FLOAT_LAYERS and dequantized.issuperset(node.input[:2]) for node in nodes)
 
 
 def _require_device(device: str) -> str:
-    """The kind of device: "cpu" or "cuda" ("cuda:1" is the second)."""
+    """The kind of a device, "cpu" or "cuda" ("cuda:1" is the second GPU); raises RuntimeUnavailable."""
     kind, _, index = device.partition(":")
     present = [name for name, provider in _PROVIDERS.items() if provider in ort.get_available_providers()]
     if kind in present and (index == "" or (kind == "cuda" and index.isdigit())):

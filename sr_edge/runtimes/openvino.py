@@ -1,4 +1,4 @@
-"""OpenVINO: CPU and any other device that the library finds, by its name ("GPU")."""
+"""OpenVINO on the CPU and on any other device that the library finds, by OpenVINO's name for it ("GPU")."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """`import openvino` reports itself over the network; without its telemetry package it takes a stub instead."""
+    """Hides the telemetry package, so that `import openvino` sends nothing over the network and uses a stub instead."""
     name = "openvino_telemetry"
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark for "cannot be imported"
+    sys.modules[name] = None  # type: ignore[assignment]  # None makes Python raise ImportError for that name
     try:
         yield
     finally:
@@ -80,9 +80,9 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
-    """The file of that precision: bf16 is computed from the fp32 graph, INT8 files have UINT8 activations.
+    """Selects the graph; bf16 runs the fp32 graph.
 
-    OpenVINO computes INT8 activations behind a Concat wrongly.
+    An INT8 graph needs uint8 activations: OpenVINO computes wrong values for int8 activations behind a Concat.
     """
     if precision is Precision.INT8:
         file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision
@@ -94,8 +94,8 @@ def choose_artifact(
 def open_request(request: SessionRequest) -> Session:
     core = shared_core()
     device = _require_device(core, request.device)
-    wanted = (request.precision, request.inference_precision)
-    require_possible(request, [obstacle(precision, device) for precision in wanted])
+    requested = (request.precision, request.inference_precision)
+    require_possible(request, [obstacle(precision, device) for precision in requested])
     possible = _precisions(core, device)
     inference_precision = request.inference_precision if request.inference_precision in possible else Precision.FP32
     started = time.perf_counter()
@@ -114,7 +114,7 @@ def open_request(request: SessionRequest) -> Session:
 
 
 class _OpenVinoEngine:
-    """One infer request a slot; inputs and outputs are the caller's memory, nothing is copied."""
+    """One infer request for each slot; it reads and writes the caller's memory, and nothing is copied."""
 
     def __init__(self, compiled: Any, slots: int) -> None:
         self.slots = slots
@@ -131,7 +131,7 @@ class _OpenVinoEngine:
             request.set_tensor(self._output, ov.Tensor(out, shared_memory=True))
             for name, value in controls.items():
                 request.set_tensor(self._control_ports[name], ov.Tensor(value, shared_memory=True))
-            # `infer` would copy the outputs into a dictionary.
+            # infer() would copy the outputs into a dictionary.
             request.start_async()
             request.wait()
 
@@ -141,10 +141,11 @@ class _OpenVinoEngine:
 
 @functools.cache
 def shared_core() -> Any:
-    """The `openvino.Core` of this process, also for those who use OpenVINO beside a session.
+    """The only `openvino.Core` of this process; code that uses OpenVINO without a session must take this one too.
 
-    Each one more would load the device plugins again; and the CPU plugin gives the thread a stack for signals, which
-    it frees with its core: of two cores, the wrong one gone first, the next Ctrl-C is a segmentation fault.
+    A second one would load the device plugins again. Besides, the CPU plugin installs an alternative signal stack for
+    the thread and frees it together with its core: with two cores, destroying the one whose stack is installed makes
+    the next Ctrl-C a segmentation fault.
     """
     return ov.Core()
 
@@ -163,7 +164,7 @@ def _dimensions(port: Any) -> list[int | None]:
 
 
 def _properties(request: SessionRequest, inference_precision: Precision) -> dict[str, str]:
-    """Precision is always said: left alone, OpenVINO lowers float graphs to bf16 or fp16 where the device can."""
+    """The precision is always set: by default OpenVINO runs float graphs in bf16 or fp16 where the device can."""
     several = request.slots is not None and request.slots > 1
     properties = {
         "INFERENCE_PRECISION_HINT": precision_hint(inference_precision),
@@ -177,12 +178,12 @@ def _properties(request: SessionRequest, inference_precision: Precision) -> dict
 
 
 def precision_hint(precision: Precision) -> str:
-    """OpenVINO's own name of a float precision."""
+    """OpenVINO's name of a float precision, for INFERENCE_PRECISION_HINT."""
     return _HINTS[precision]
 
 
 def _layers(compiled: Any) -> Counter[Precision]:
-    """Convolutions and matmuls of the executable graph by the precision of their kernels."""
+    """Counts convolutions and matrix multiplications of the executable graph by the precision of their kernels."""
     counts: Counter[Precision] = Counter()
     for node in compiled.get_runtime_model().get_ordered_ops():
         properties = node.get_rt_info()
@@ -195,7 +196,7 @@ def _layers(compiled: Any) -> Counter[Precision]:
 
 
 def _quantized_layers(model: Any) -> int:
-    """Convolutions and matmuls of the file whose weights are stored in 8 bits."""
+    """Number of convolutions and matrix multiplications of the file whose weights are stored in 8 bits."""
     return sum(_has_int8_weights(node) for node in model.get_ops() if node.get_type_name() in _FILE_LAYERS)
 
 
@@ -211,7 +212,7 @@ def _hint_of(compiled: Any) -> Precision:
 
 
 def _threads(compiled: Any) -> int:
-    """Threads on the host; 0 where the device does not use any."""
+    """Number of threads on the host; 0 for a device that uses none."""
     if "INFERENCE_NUM_THREADS" not in compiled.get_property("SUPPORTED_PROPERTIES"):
         return 0
     return int(compiled.get_property("INFERENCE_NUM_THREADS"))
@@ -219,10 +220,10 @@ def _threads(compiled: Any) -> int:
 
 def _require_device(core: Any, device: str) -> str:
     name = device.upper()
-    found = core.available_devices
-    if name in found or any(other.split(".")[0] == name for other in found):
+    devices = core.available_devices
+    if name in devices or any(other.split(".")[0] == name for other in devices):
         return name
-    present = tuple(other.lower() for other in found)
+    present = tuple(other.lower() for other in devices)
     raise RuntimeUnavailable(
         f"openvino finds no device {device!r} here",
         found=device,

@@ -1,4 +1,4 @@
-"""Inner tensors of a graph as OpenVINO computes them: the graph's outputs, whatever they are, on the CPU."""
+"""Computes the inner tensors of an instrumented graph, whose outputs they are, in OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from sr_edge.spec import Precision
 def run_outputs(
     graph: bytes, feed: Mapping[str, npt.NDArray[Any]], inference_precision: Precision
 ) -> dict[str, npt.NDArray[Any]]:
-    """All outputs by name of an ONNX graph, its float layers in `inference_precision`.
+    """Runs an ONNX graph once and returns all its outputs.
 
-    A tensor that must be given out cannot be fused away: an engine with many outputs computes what the engine of
-    the plain graph computes, but not always by the same kernels.
+    A tensor that is an output cannot be fused away: an engine with many outputs computes the same values as the engine
+    of the original graph, but not always by the same kernels.
+
+    Args:
+        graph: a serialized ONNX model.
+        feed: the inputs by name.
+        inference_precision: precision of the float layers.
+
+    Returns:
+        Copies of the outputs by name.
 
     Raises:
-        EngineError: OpenVINO refuses the graph or cannot run it.
+        EngineError: OpenVINO cannot compile or run the graph.
     """
     core = shared_core()
     with vendor_errors("OpenVINO cannot compute the inner tensors of the graph", "compare in onnxruntime instead"):

@@ -1,6 +1,6 @@
-"""Which runtimes there are, and how to open a session on one; each library is imported when it is first needed.
+"""Lists the runtimes and opens sessions on them; a runtime's library is imported when it is first needed.
 
-A runtime joins with its module (see `Runtime` in session.py) and one line in RUNTIMES.
+To add a runtime, write its module (see `Runtime` in session.py) and add one entry to RUNTIMES.
 """
 
 from __future__ import annotations
@@ -9,21 +9,32 @@ import importlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from sr_edge.bundle import Artifact, Bundle, open_bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
+from sr_edge.runtimes.frame_session import session_over_graphs
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
 
 @dataclass(frozen=True)
 class RuntimeEntry:
-    """One runtime: our module for it, the library that module imports, and the extra that installs it.
+    """One runtime of the registry.
 
-    `comes_with` is what brings the library itself, where no package index has it; `device` is where it runs unless
-    another one is asked for.
+    Attributes:
+        name: the name that users choose it by.
+        module: the module of this package that imports the library; it implements `Runtime` itself unless `factory` is
+            set.
+        library: the Python package that the module imports.
+        extra: the extra of sr-edge that installs the library.
+        description: the hardware that it runs on, in a few words.
+        comes_with: what installs the library where the package index does not have it.
+        device: the default device.
+        factory: the function of `module` that makes the `Runtime` from the entry's name; empty where the module is one.
+        compiled_ahead: whether engines take minutes to build, so that `sr-edge compile` builds them beforehand.
     """
 
     name: str
@@ -33,6 +44,8 @@ class RuntimeEntry:
     description: str
     comes_with: str = ""
     device: str = "cpu"
+    factory: str = ""
+    compiled_ahead: bool = False
 
     @property
     def how_to_install(self) -> str:
@@ -40,28 +53,38 @@ class RuntimeEntry:
 
 
 RUNTIMES = (
-    RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch, eager: the float reference"),
+    RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch in eager mode, the float reference"),
     RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
     RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
     RuntimeEntry(
         "tensorrt",
-        "sr_edge.runtimes.tensorrt",
+        "sr_edge.runtimes.tensorrt_runtime",
         "tensorrt",
         "tensorrt",
         "Jetson, NVIDIA GPUs",
         comes_with="JetPack or CUDA",
         device="cuda",
+        factory="load_tensorrt",
+        compiled_ahead=True,
     ),
     RuntimeEntry(
-        "tensorrt-rtx", "sr_edge.runtimes.tensorrt_rtx", "tensorrt_rtx", "rtx", "NVIDIA RTX GPUs", device="cuda"
+        "tensorrt-rtx",
+        "sr_edge.runtimes.tensorrt_runtime",
+        "tensorrt_rtx",
+        "rtx",
+        "NVIDIA RTX GPUs",
+        device="cuda",
+        factory="load_tensorrt",
+        compiled_ahead=True,
     ),
 )
 
 PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")
-"""Fastest first, on the CPUs they were measured on."""
+"""In the order of preference: the fastest first, as measured on CPUs."""
 
 
 def runtime_names() -> list[str]:
+    """Names of all runtimes of the registry."""
     return [entry.name for entry in RUNTIMES]
 
 
@@ -74,15 +97,16 @@ def find_entry(name: str) -> RuntimeEntry:
 
 
 def load_runtime(name: str) -> Runtime:
-    """Imports a runtime's module and with it the library.
+    """Imports a runtime's module and its library.
 
     Raises:
-        UnknownNameError: no such runtime.
-        RuntimeUnavailable: its library is absent or cannot be loaded here.
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library is not installed or cannot be loaded.
     """
     entry = find_entry(name)
     try:
-        return cast(Runtime, importlib.import_module(entry.module))
+        module = importlib.import_module(entry.module)
+        return cast(Runtime, getattr(module, entry.factory)(entry.name) if entry.factory else module)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == entry.library
         state = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
@@ -96,7 +120,7 @@ def load_runtime(name: str) -> Runtime:
 
 
 def availability(name: str) -> Availability:
-    """Whether and with which devices a runtime works here; raises UnknownNameError only."""
+    """Whether a runtime works on this machine, and with which devices; raises UnknownNameError only."""
     try:
         return load_runtime(name).availability()
     except RuntimeUnavailable as error:
@@ -104,7 +128,7 @@ def availability(name: str) -> Availability:
 
 
 def preferred_runtime() -> str:
-    """The first of PREFERRED_RUNTIMES that works here; raises RuntimeUnavailable."""
+    """The first of PREFERRED_RUNTIMES that works on this machine; raises RuntimeUnavailable."""
     for name in PREFERRED_RUNTIMES:
         if availability(name).works:
             return name
@@ -116,9 +140,9 @@ def preferred_runtime() -> str:
 
 
 def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
-    """Whether a runtime works here and its library can compute `precision` on `device`.
+    """Whether a runtime works on this machine and its library can compute `precision` on `device`.
 
-    What a given graph really runs in is known only once it is compiled: see `SessionSpec.ran`.
+    The precision that a graph runs in is known only once it has been compiled, see `SessionSpec.ran`.
     """
     try:
         return load_runtime(name).obstacle(precision, device) is None
@@ -127,7 +151,7 @@ def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
 
 
 def open_request(name: str, request: SessionRequest) -> Session:
-    """Opens one artifact file; raises what `Runtime.open_request` and `load_runtime` raise."""
+    """Opens one artifact file; raises as `load_runtime` and `Runtime.open_request` do."""
     return load_runtime(name).open_request(request)
 
 
@@ -144,20 +168,24 @@ def open_session(
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> Session:
-    """Opens a bundle in a runtime.
+    """Opens a session on a bundle.
 
     Args:
         bundle: an opened bundle or its path.
-        precision: of convolutions and matmuls; bf16 is the fp32 artifact, computed in bf16.
-        float_precision: of all else in an INT8 network.
-        io: the graph's own format; None prefers float. `run` takes both formats in any case.
-        threads, slots, options: see `SessionRequest`.
-        allow_other_precision: open it even where another precision really runs; `spec.ran` says which.
+        runtime: name of the runtime.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
+        device: device of the runtime, for example "cpu" or "cuda:1".
+        float_precision: precision of the other operators of an INT8 network.
+        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        slots: number of tiles that may be in flight; see `SessionRequest`.
+        allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
+        options: settings of the runtime, by its own names.
 
     Raises:
-        UnknownNameError: no such runtime.
-        RuntimeUnavailable: its library or the device is absent.
-        PrecisionUnavailable: the bundle has no artifact for it, or it cannot run here.
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library or the device is not available.
+        PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
         EngineError: the library cannot compile the artifact.
     """
@@ -178,6 +206,38 @@ def open_session(
         return open_request(runtime, request)
 
 
+def open_frame_session(
+    bundle: Bundle | Path | str,
+    runtime: str = "openvino",
+    precision: Precision = Precision.FP32,
+    device: str = "cpu",
+    *,
+    float_precision: Precision = Precision.FP32,
+    threads: int | None = None,
+    slots: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Session:
+    """Opens a session on the uint8 graph of a bundle, and on its float graph once float frames arrive.
+
+    Where the bundle has no uint8 graph that can run here, and in a runtime whose engines `sr-edge compile` builds
+    beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. The
+    bundle's file must exist as long as the session is open.
+    """
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    open_graph = partial(
+        open_session,
+        path,
+        runtime,
+        precision,
+        device,
+        float_precision=float_precision,
+        threads=threads,
+        slots=slots,
+        options=options,
+    )
+    return open_graph() if find_entry(runtime).compiled_ahead else session_over_graphs(open_graph)
+
+
 def request_from_bundle(
     bundle: Bundle,
     runtime: str,
@@ -191,7 +251,7 @@ def request_from_bundle(
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> SessionRequest:
-    """What `open_session` would open, for meters that open it in another process; good while `bundle` is open.
+    """The request that `open_session` would open, for example in another process; valid while `bundle` is open.
 
     Raises:
         UnknownNameError, RuntimeUnavailable, PrecisionUnavailable, BundleError: as `open_session` does.
@@ -247,6 +307,6 @@ def _described(artifact: Artifact) -> str:
         if artifact.float_precision is not artifact.precision and artifact.activation_type
         else ""
     )
-    activation_type = f" {artifact.activation_type}" if artifact.activation_type else ""
-    frames = f" {artifact.io}" if artifact.io is FrameFormat.UINT8_NHWC else ""
+    activation_type = f" ({artifact.activation_type} activations)" if artifact.activation_type else ""
+    frames = f" ({artifact.io} frames)" if artifact.io is FrameFormat.UINT8_NHWC else ""
     return f"{artifact.kind} {artifact.precision}{float_precision}{activation_type}{frames}"

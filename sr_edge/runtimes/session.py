@@ -1,4 +1,4 @@
-"""The one shape that every runtime has: a request in, a session out."""
+"""The interface of all runtimes: a `SessionRequest` opens a `Session`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ Frame = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What to run and how: one artifact file, and the precision it must run in.
+    """The artifact to open, the precision that it must run in, and the resources that it may use.
 
-    `artifact` is an ONNX file, except for the torch runtime, where it is a .safetensors file of weights and
-    `architecture` says which network they belong to (the card's name where it is empty). `float_precision` is wanted of
-    all that is not a convolution or matmul. `threads` None leaves the number to the runtime. `slots` is how many
-    tiles may be in flight; None compiles for the latency of one, with a second slot to hide the host's work.
-    `options` are the runtime's own settings, by its own names.
+    Attributes:
+        artifact: an ONNX file; for the torch runtime a .safetensors file of weights.
+        card: the model card.
+        tile: size of the input.
+        precision: precision of convolutions and matrix multiplications.
+        float_precision: precision of the other operators of an INT8 network.
+        activation_type: type of the quantized activations; None for a float network.
+        io: frame format of the graph.
+        device: device of the runtime.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        slots: number of tiles that may be in flight; None optimizes for the latency of one tile, with a second slot so
+            that the conversion on the host overlaps with the engine.
+        allow_other_precision: open the session even if the graph runs in another precision.
+        architecture: name of the network that the weights belong to; empty for the name on the card.
+        options: settings of the runtime, by its own names.
     """
 
     artifact: Path
@@ -64,18 +74,23 @@ class SessionRequest:
 
     @property
     def inference_precision(self) -> Precision:
-        """What is wanted of everything that is not INT8."""
+        """The requested precision of all operators that are not INT8."""
         return self.float_precision if self.precision is Precision.INT8 else self.precision
 
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """What was asked for and what really runs.
+    """What was requested and what runs.
 
-    `ran` is the arithmetic of the convolutions and matmuls and `float_precision_ran` that of all else, both read from
-    the compiled engine, never assumed; `note` says where the engine mixes precisions. `load_ms` is from the
-    file to an engine ready to run, without importing the library and without reading `ran`. `overlap_px` is the
-    card's: the overlap of tiles, in low-resolution pixels, at which seams were found invisible.
+    Attributes:
+        requested: the requested precision.
+        ran: precision of the convolutions and matrix multiplications, read from the compiled engine.
+        float_precision_ran: precision of the other operators, read from the compiled engine.
+        load_ms: time from the file to an engine that is ready to run, without the import of the library and without
+            the inspection of the engine.
+        note: remark on an engine that mixes precisions.
+        slots: number of tiles that may be in flight.
+        overlap_px: overlap of neighbouring tiles in low-resolution pixels at which no seams are visible, from the card.
     """
 
     runtime: str
@@ -98,7 +113,7 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Milliseconds of one run: host work before the engine, the engine, host work after it."""
+    """Times of one run in milliseconds: the host's work before the engine, the engine, and the host's work after it."""
 
     pre_ms: float
     compute_ms: float
@@ -110,9 +125,9 @@ class StageTimes:
 
 
 class Session(Protocol):
-    """A loaded engine. It owns its input and output buffers; what `run` and `result` return is the caller's.
+    """A loaded engine with its own input and output buffers; arrays that `run` and `result` return are the caller's.
 
-    Any number of threads may use one session; at most `spec.slots` tiles are in flight at a time.
+    Any number of threads may use one session. At most `spec.slots` tiles are in flight at a time.
     """
 
     @property
@@ -121,51 +136,51 @@ class Session(Protocol):
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         """Upscales one tile.
 
-        Where `frames` is not in the graph's own format it is converted on the host: uint8 is divided by 255,
-        floats are clipped to [0, 1] and rounded to 8 bits. A contiguous, writable array in the graph's own
-        format is read in place, so no other thread may change it meanwhile.
+        Frames in another format than the graph's are converted on the host: uint8 values are divided by 255, and
+        floats are clipped to [0, 1] and rounded to 8 bits. A contiguous, writable array in the graph's format is read
+        in place, so no other thread may change it meanwhile.
 
         Args:
             frames: float32 (1, 3, height, width) in [0, 1], or uint8 (height, width, 3), both of the session's tile.
-            controls: values of the network's named scalars (`spec.controls`); those not named take their defaults.
+            controls: values of the network's named scalars (`spec.controls`); the others have their defaults.
 
         Returns:
-            The same layout and type as `frames`, `scale` times as large. A fresh array.
+            A new array of the same layout and type as `frames`, `scale` times as large.
 
         Raises:
-            TileError: the shape is not the session's.
-            UsageError: another type than the two, a control that the network has not or a value that it does not
-                take, or the session is closed.
+            TileError: the shape is not that of the session's tile.
+            UsageError: the type is neither of the two, the network has no such control or does not accept its value, or
+                the session is closed.
             EngineError: the runtime failed.
         """
         ...
 
     def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
-        """`run`, with the time that each stage took."""
+        """As `run`, and also returns the time of each stage."""
         ...
 
     def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
-        """Starts one tile and returns its ticket; blocks while all of the session's slots are in flight.
+        """Starts one tile and returns its ticket; blocks while all slots of the session are in flight.
 
-        `frames` is copied first: the caller may change it as soon as this returns. Raises as `run` does.
+        `frames` is copied: the caller may change it as soon as this returns. Raises as `run` does.
         """
         ...
 
     def result(self, ticket: int) -> Batch | Frame:
-        """Waits for `ticket` and returns its output; each ticket can be redeemed once, in any order.
+        """Waits for the tile of `ticket` and returns its output; each ticket is valid once, in any order.
 
         Raises:
-            UsageError: no such ticket, redeemed before, or the session is closed.
+            UsageError: the ticket was never issued or its result was taken already, or the session is closed.
             EngineError: the runtime failed on this tile.
         """
         ...
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
-        """Latency of `run` on a seeded random tile in the graph's own format, one request at a time."""
+        """Measures the latency of `run`, one tile at a time, on a seeded random tile in the graph's format."""
         ...
 
     def close(self) -> None:
-        """Waits for what is in flight and frees the engine; closing twice is fine, anything else is an error."""
+        """Waits for the tiles in flight and frees the engine. Every later call but `close` raises UsageError."""
         ...
 
     def __enter__(self) -> Session: ...
@@ -177,9 +192,13 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """One device that a runtime can use: the name to pass, what it is, and the precisions its library can compute.
+    """A device that a runtime can use.
 
-    `caveats` say of a precision why sessions refuse it all the same for the graphs that sr_edge writes.
+    Attributes:
+        name: the name to open it by.
+        description: the hardware.
+        precisions: precisions that the library can compute on it.
+        caveats: for a precision, why sessions refuse it nevertheless for the graphs that sr-edge writes.
     """
 
     name: str
@@ -190,7 +209,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a runtime works here; if not, `reason` and `how_to_install` say why and what to do."""
+    """Whether a runtime works on this machine; `reason` and `how_to_install` explain why not, and what to do."""
 
     works: bool
     version: str = ""
@@ -200,32 +219,32 @@ class Availability:
 
 
 class Runtime(Protocol):
-    """What each runtime's module offers; the module imports its library, so it is itself imported lazily."""
+    """The functions of a runtime's module; it imports the library, so the module itself is imported lazily."""
 
     def availability(self) -> Availability:
-        """Version and devices of a library that could be imported."""
+        """Version and devices of the library, which could be imported."""
         ...
 
     def obstacle(self, precision: Precision, device: str) -> PrecisionUnavailable | None:
-        """The error that says why `precision` cannot run on `device` and what to do instead; None where it can.
+        """The error to raise because `precision` cannot run on `device`; None where it can.
 
         Raises:
-            RuntimeUnavailable: there is no such device.
+            RuntimeUnavailable: the device does not exist.
         """
         ...
 
     def choose_artifact(
         self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
-        """The artifact of a bundle that this runtime wants for `precision`; None if the bundle has no such."""
+        """Selects the artifact of a bundle that this runtime opens for `precision`; None if the bundle has none."""
         ...
 
     def open_request(self, request: SessionRequest) -> Session:
-        """Compiles the artifact and verifies which precision really runs.
+        """Compiles the artifact and verifies in which precision it runs.
 
         Raises:
-            RuntimeUnavailable: there is no such device.
-            PrecisionUnavailable: the precision cannot run here, and no other one is allowed.
+            RuntimeUnavailable: the device does not exist.
+            PrecisionUnavailable: the precision cannot run here, and the request allows no other one.
             EngineError: the artifact is damaged or the library cannot compile it.
         """
         ...

@@ -1,8 +1,9 @@
-"""TensorRT's Python API as far as this package touches it: one surface for tensorrt 10.3 to 11 and tensorrt_rtx.
+"""Type declarations for the part of TensorRT's Python API in use: tensorrt 10.3 to 11, and tensorrt_rtx.
 
-`TrtX` declares what we use of the bindings' X and all supported versions have; mypy holds our code to it, a test holds
-it to the lists of names of the real bindings. What TensorRT-RTX alone has stands in `RtxX`, which nothing but the
-`rtx_...` functions hands out. Arguments are positional: their names differ from version to version.
+`TrtX` declares the members of the bindings' class X that sr-edge uses and all supported versions have. mypy checks the
+code against these declarations, and a test checks the declarations against lists of the names in the real bindings.
+Members that only TensorRT-RTX has are declared in `RtxX`, which only the `rtx_...` functions return. Arguments are
+positional, because their names differ between versions.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import NewType, Protocol, cast
 from sr_edge.errors import RuntimeUnavailable
 
 Member = NewType("Member", int)
-"""One value of one of TensorRT's enumerations; `int()` takes them."""
+"""A member of one of TensorRT's enumerations; `int()` accepts it."""
 
 OLDEST, TOO_NEW = (10, 3), (12,)
 _DLA_SINCE = (11, 4, 1)
 
 
 class Flavour(str, Enum):
-    """TensorRT as it comes with JetPack and CUDA, or TensorRT for RTX, which the package index has."""
+    """TensorRT, which JetPack and CUDA installations include, or TensorRT for RTX, from the package index."""
 
     TENSORRT = "tensorrt"
     RTX = "tensorrt-rtx"
@@ -34,6 +35,7 @@ class Flavour(str, Enum):
 
     @property
     def module(self) -> str:
+        """Name of the Python package."""
         return self.value.replace("-", "_")
 
 
@@ -213,7 +215,7 @@ class TrtTensorIOMode(Protocol):
 
 
 class TrtModule(Protocol):
-    """The module itself; what it has without a class here is a class whose instances only TensorRT touches."""
+    """The module itself. Classes that are not declared here are those whose instances only TensorRT uses."""
 
     __version__: str
     BuilderFlag: TrtBuilderFlag
@@ -233,7 +235,7 @@ class TrtModule(Protocol):
 
 @dataclass(frozen=True)
 class TensorRTLibrary:
-    """An imported TensorRT of a supported version."""
+    """An imported TensorRT module of a supported version."""
 
     flavour: Flavour
     version: str
@@ -241,14 +243,16 @@ class TensorRTLibrary:
 
     @property
     def numbers(self) -> tuple[int, ...]:
+        """The version as numbers, for comparison."""
         return version_numbers(self.version)
 
     @property
     def name(self) -> str:
+        """Flavour and version, for messages."""
         return f"{self.flavour} {self.version}"
 
     def dla_obstacle(self) -> str | None:
-        """Why this library cannot build for DLA what we write, or None. (DLA is absent from 10.8 to 11.4.0.)"""
+        """Why this library cannot build sr-edge's graphs for DLA, or None. (Versions 10.8 to 11.4.0 have no DLA.)"""
         if self.flavour is Flavour.RTX:
             return "TensorRT-RTX builds for GPUs only"
         if self.numbers < _DLA_SINCE:
@@ -260,8 +264,8 @@ def load_library(flavour: Flavour) -> TensorRTLibrary:
     """Imports TensorRT.
 
     Raises:
-        ModuleNotFoundError, ImportError: it is absent or cannot be loaded.
-        RuntimeUnavailable: its version is too old or too new.
+        ImportError: it is not installed (ModuleNotFoundError) or cannot be loaded.
+        RuntimeUnavailable: its version is not supported.
     """
     trt = cast(TrtModule, importlib.import_module(flavour.module))
     library = TensorRTLibrary(flavour, str(trt.__version__), trt)
@@ -277,30 +281,30 @@ def load_library(flavour: Flavour) -> TensorRTLibrary:
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
-    """The numbers a version starts with: (10, 3, 0) of "10.3.0", (10, 13, 3, 9) of "10.13.3.9.post1"."""
+    """The leading numbers of a version: (10, 3, 0) for "10.3.0", (10, 13, 3, 9) for "10.13.3.9.post1"."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def rtx_builder_config(library: TensorRTLibrary, config: TrtIBuilderConfig) -> RtxIBuilderConfig | None:
-    """`config` with what TensorRT-RTX adds; None for any other library."""
+    """`config` with the members that TensorRT-RTX adds; None for TensorRT."""
     return cast(RtxIBuilderConfig, config) if library.flavour is Flavour.RTX else None
 
 
 def rtx_engine(library: TensorRTLibrary, engine: TrtICudaEngine) -> RtxICudaEngine | None:
-    """`engine` with what TensorRT-RTX adds; None for any other library."""
+    """`engine` with the members that TensorRT-RTX adds; None for TensorRT."""
     return cast(RtxICudaEngine, engine) if library.flavour is Flavour.RTX else None
 
 
 def rtx_compute_capabilities(library: TensorRTLibrary) -> dict[str, Member]:
-    """By name ("8.6") those that this TensorRT-RTX builds for on any machine; empty for any other library."""
-    kinds = getattr(library.trt, "ComputeCapability", None) if library.flavour is Flavour.RTX else None
-    found = {} if kinds is None else dict(kinds.__members__)
-    return {f"{name[2:-1]}.{name[-1]}": value for name, value in found.items() if re.fullmatch(r"SM\d{2,3}", name)}
+    """Compute capabilities that TensorRT-RTX builds for on any machine, by name ("8.6"); empty for TensorRT."""
+    enumeration = getattr(library.trt, "ComputeCapability", None) if library.flavour is Flavour.RTX else None
+    members = {} if enumeration is None else dict(enumeration.__members__)
+    return {f"{name[2:-1]}.{name[-1]}": value for name, value in members.items() if re.fullmatch(r"SM\d{2,3}", name)}
 
 
 def logger_class(trt: TrtModule) -> Callable[[Callable[[int, str], None]], object]:
-    """TensorRT's logger that hands (severity, message) on; severity 1 is an error, 2 a warning, 4 verbose."""
+    """A subclass of TensorRT's ILogger that passes on (severity, message); 1 is an error, 2 a warning, 4 verbose."""
     base = trt.ILogger
 
     class Logger(base):  # type: ignore[misc, valid-type]  # the library is known only at run time
@@ -315,7 +319,7 @@ def logger_class(trt: TrtModule) -> Callable[[Callable[[int, str], None]], objec
 
 
 class ProgressSink(Protocol):
-    """What TensorRT's build is watched by. `step_complete` returns False to end the build."""
+    """Receives the progress of a build, as IProgressMonitor does. `step_complete` returns False to cancel the build."""
 
     def phase_start(self, phase: str, parent: str | None, steps: int) -> None: ...
     def step_complete(self, phase: str, step: int) -> bool: ...
@@ -323,7 +327,7 @@ class ProgressSink(Protocol):
 
 
 def monitor_class(trt: TrtModule) -> Callable[[ProgressSink], object]:
-    """TensorRT's progress monitor that hands everything on."""
+    """A subclass of TensorRT's IProgressMonitor that passes everything on to a `ProgressSink`."""
     base = trt.IProgressMonitor
 
     class Monitor(base):  # type: ignore[misc, valid-type]  # the library is known only at run time

@@ -1,4 +1,4 @@
-"""ONNX file -> TensorRT engine: strongly typed, for this machine's GPU or (TensorRT-RTX) for one that is not here."""
+"""Builds a strongly typed TensorRT engine from an ONNX file, for the local GPU or (TensorRT-RTX) for another one."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from sr_edge.runtimes.tensorrt_api import (
     rtx_builder_config,
     rtx_compute_capabilities,
 )
-from sr_edge.runtimes.tensorrt_errors import CANCELLED, ParserIssue, build_failure, named_by_output, parser_failure
+from sr_edge.runtimes.tensorrt_errors import CANCELLED, ParserIssue, build_failure, parser_failure, with_output_name
 from sr_edge.runtimes.tensorrt_log import EngineLayer, Listener, process_log
-from sr_edge.runtimes.tensorrt_network import MemoryNeed, NetworkTypes, memory_need, network_types
+from sr_edge.runtimes.tensorrt_network import MemoryEstimate, NetworkTypes, estimate_memory, network_types
 from sr_edge.runtimes.tensorrt_options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
 from sr_edge.whole_file import whole_file
 
@@ -34,26 +34,37 @@ OnEvent = Callable[[str], None]
 
 _MIB = 2**20
 
-LOOK_S = 0.2
-"""How often the caller's thread looks up: a Ctrl-C that another thread takes, or that comes while it falls asleep, does
-not wake it."""
+POLL_INTERVAL_S = 0.2
+"""How often the waiting thread wakes up to handle Ctrl-C.
+
+The signal itself does not wake it if another thread receives it, or if it arrives just before the wait begins.
+"""
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A finished engine and what is known about it.
+    """A serialized engine and its properties.
 
-    `int8_run` is how many of the quantized layers the engine runs in INT8; None where it does not tell, because they
-    lie in a part compiled as a whole. `fell_back` are the layers that DLA left to the GPU. `workspace_bytes` is the
-    cap of the scratch memory, `activation_bytes` what the engine really takes beside its weights.
+    Attributes:
+        plan: the serialized engine.
+        types: types of the network's layers.
+        layers: the layers that TensorRT lists for the engine.
+        int8_layer_count: number of quantized layers that the engine runs in INT8; None where the engine does not list
+            them, because they are inside a part that was compiled as a whole.
+        gpu_fallback_layers: names of the layers that DLA cannot run and the GPU runs instead.
+        memory: memory that the network was estimated to need.
+        workspace_bytes: limit of the scratch memory.
+        activation_bytes: device memory that the engine needs besides its weights.
+        weights_bytes: device memory of the weights.
+        build_s: duration of the build.
     """
 
     plan: bytes
     types: NetworkTypes
     layers: tuple[EngineLayer, ...]
-    int8_run: int | None
-    fell_back: tuple[str, ...]
-    need: MemoryNeed
+    int8_layer_count: int | None
+    gpu_fallback_layers: tuple[str, ...]
+    memory: MemoryEstimate
     workspace_bytes: int
     activation_bytes: int
     weights_bytes: int
@@ -61,7 +72,7 @@ class BuiltEngine:
 
     @property
     def reformats(self) -> int:
-        """Layers that only change a tensor's layout, where the engine tells."""
+        """Number of layers that only change a tensor's layout, among those that the engine lists."""
         return sum("reformat" in layer.kind.lower() for layer in self.layers)
 
 
@@ -72,65 +83,71 @@ def build_engine(
     *,
     free_bytes: int | None = None,
     on_device: Callable[[], AbstractContextManager[None]] = nullcontext,
-    report: StageProgress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
     on_event: OnEvent = lambda line: None,
 ) -> BuiltEngine:
-    """Parses and compiles one ONNX file. Ctrl-C ends it at TensorRT's next step, with nothing written.
+    """Parses and builds one ONNX file. Ctrl-C cancels the build at TensorRT's next step, and nothing is written.
 
     Args:
-        free_bytes: device memory that is free now; None where the GPU is not here or not known.
-        on_device: makes the GPU to build for the calling thread's; entered in the thread that builds.
-        report: gets (stage, done, total) from that thread.
-        on_event: gets lines that a person should read before and after: caps, needs, what fell back.
+        library: the TensorRT to build with.
+        graph: path of the ONNX file.
+        options: how to build.
+        free_bytes: free device memory; None where the GPU is not in this machine.
+        on_device: context manager that makes the GPU current; entered in the thread that builds.
+        progress: called in that thread with (stage, steps done, steps in all).
+        on_event: called with messages for the user: memory limits and requirements, layers that fall back to the GPU.
 
     Raises:
-        UsageError: an option that this library or graph does not take.
-        PrecisionUnavailable: the graph is not of the precision asked for.
-        RuntimeUnavailable: no GPU or driver where one is needed.
-        EngineError: the parser or the builder refuses the graph, or memory ran out.
+        UsageError: the library or the graph does not support an option.
+        PrecisionUnavailable: the graph is not of the requested precision.
+        RuntimeUnavailable: a GPU or driver is needed and not available.
+        EngineError: the parser or the builder rejects the graph, or memory ran out.
     """
     _require_options(library, options)
-    progress = BuildProgress(report)
-    monitored = threading.Event()  # TensorRT may keep Python from running: this thread must first be ready to cancel
+    monitor = BuildProgress(progress)
+    # TensorRT may hold the GIL for a long time. So the build starts only once this thread is inside the `try` below,
+    # where a KeyboardInterrupt cancels it.
+    monitored = threading.Event()
 
     def work() -> BuiltEngine:
         monitored.wait()
         try:
             with on_device():
-                return _build(library, graph, options, free_bytes, progress, on_event)
+                return _build(library, graph, options, free_bytes, monitor, on_event)
         except EngineError:
-            progress.raise_failure()
+            monitor.raise_failure()
             raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="sr-edge-build") as pool:
         try:
             building = pool.submit(work)
             monitored.set()
-            while not wait([building], timeout=LOOK_S).done:
+            while not wait([building], timeout=POLL_INTERVAL_S).done:
                 pass
             return building.result()
         except BaseException:
-            progress.cancel()
+            # Leaving the pool waits for its thread, so that must not stay blocked on `monitored`.
+            monitor.cancel()
             monitored.set()
             raise
 
 
 class BuildProgress:
-    """Watches a build from TensorRT's own phases; the first two levels are worth a bar."""
+    """Reports the two outermost levels of TensorRT's build phases, and cancels the build."""
 
-    def __init__(self, report: StageProgress) -> None:
-        self._report = report
+    def __init__(self, progress: StageProgress) -> None:
+        self._progress = progress
         self._steps: dict[str, int] = {}
         self._top: set[str] = set()
         self._cancelled = False
         self._failure: Exception | None = None
 
     def cancel(self) -> None:
-        """Ends the build at its next step; from any thread."""
+        """Ends the build at its next step; any thread may call it."""
         self._cancelled = True
 
     def raise_failure(self) -> None:
-        """Raises what `report` raised, which TensorRT must not see."""
+        """Raises the exception of the progress callback, which must not propagate through TensorRT."""
         if self._failure is not None:
             raise self._failure
 
@@ -139,28 +156,28 @@ class BuildProgress:
             self._top.add(phase)
         if parent is None or parent in self._top:
             self._steps[phase] = steps
-            self._tell(phase, 0)
+            self._report(phase, 0)
 
     def step_complete(self, phase: str, step: int) -> bool:
-        self._tell(phase, step + 1)
+        self._report(phase, step + 1)
         return not self._cancelled
 
     def phase_finish(self, phase: str) -> None:
-        self._tell(phase, self._steps.get(phase, 0))
+        self._report(phase, self._steps.get(phase, 0))
         self._steps.pop(phase, None)
 
-    def _tell(self, phase: str, done: int) -> None:
+    def _report(self, phase: str, done: int) -> None:
         if phase not in self._steps or self._cancelled:
             return
         try:
-            self._report(phase, min(done, self._steps[phase]), self._steps[phase])
-        except Exception as error:  # whatever it is, it may not unwind through TensorRT
+            self._progress(phase, min(done, self._steps[phase]), self._steps[phase])
+        except Exception as error:  # no exception may propagate through TensorRT's C++ frames
             self._failure = error
             self._cancelled = True
 
 
 def _require_options(library: TensorRTLibrary, options: BuildOptions) -> None:
-    """Raises UsageError for what this library cannot do, before anything is started."""
+    """Raises UsageError for options that this library does not support, before anything is started."""
     is_rtx = library.flavour is Flavour.RTX
     obstacle = library.dla_obstacle() if options.dla_core is not None else None
     if obstacle:
@@ -177,13 +194,13 @@ def _require_options(library: TensorRTLibrary, options: BuildOptions) -> None:
             found=options.compute_capability,
             remedy="leave --compute-capability out",
         )
-    known = rtx_compute_capabilities(library)
-    if options.compute_capability and options.compute_capability not in known:
+    supported = rtx_compute_capabilities(library)
+    if options.compute_capability and options.compute_capability not in supported:
         raise UsageError(
             f"{library.name} does not build for compute capability {options.compute_capability}",
             found=options.compute_capability,
-            wanted=tuple(known),
-            remedy=f"choose one of: {', '.join(known)}",
+            wanted=tuple(supported),
+            remedy=f"choose one of: {', '.join(supported)}",
         )
     if is_rtx and options.timing_cache is not None:
         raise UsageError(
@@ -204,59 +221,62 @@ def _build(
     graph: Path,
     options: BuildOptions,
     free_bytes: int | None,
-    progress: BuildProgress,
+    monitor: BuildProgress,
     on_event: OnEvent,
 ) -> BuiltEngine:
     started = time.perf_counter()
-    with process_log(library).listen() as heard:
-        builder = _new_builder(library, graph, heard)
-        network = parse_network(library, builder, graph, heard)
+    with process_log(library).listen() as log:
+        builder = _new_builder(library, graph, log)
+        network = parse_network(library, builder, graph, log)
         types = network_types(library.trt, network)
         types.require(options.precision, graph.name)
-        need = memory_need(library.trt, network, graph.stat().st_size)
+        memory = estimate_memory(library.trt, network, graph.stat().st_size)
         config = builder.create_builder_config()
-        fell_back = _configure(library, builder, network, config, options)
-        workspace_bytes = _cap_workspace(library, config, options, free_bytes, need, on_event)
-        config.progress_monitor = monitor_class(library.trt)(progress)
+        gpu_fallback_layers = _configure(library, builder, network, config, options)
+        workspace_bytes = _cap_workspace(library, config, options, free_bytes, memory, on_event)
+        config.progress_monitor = monitor_class(library.trt)(monitor)
         with _timing_cache(config, options, on_event):
             plan = builder.build_serialized_network(network, config)
             if plan is None:
-                raise _failure(graph, library, heard, workspace_bytes + need.building_bytes, free_bytes)
-    if fell_back:
-        on_event(f"{len(fell_back)} of {types.layers} layers fell back from DLA to the GPU: {', '.join(fell_back)}")
-    layers = heard.engine_layers()
+                raise _failure(graph, library, log, workspace_bytes + memory.build_bytes, free_bytes)
+    if gpu_fallback_layers:
+        on_event(
+            f"{len(gpu_fallback_layers)} of {types.layers} layers fall back from DLA to the GPU: "
+            f"{', '.join(gpu_fallback_layers)}"
+        )
+    layers = log.engine_layers()
     return BuiltEngine(
         plan=bytes(plan),
         types=types,
         layers=tuple(layers),
-        int8_run=int8_layers_run(types.quantized, layers),
-        fell_back=fell_back,
-        need=need,
+        int8_layer_count=count_int8_layers(types.quantized, layers),
+        gpu_fallback_layers=gpu_fallback_layers,
+        memory=memory,
         workspace_bytes=workspace_bytes,
-        activation_bytes=heard.stated_bytes("activation"),
-        weights_bytes=heard.stated_bytes("weights"),
+        activation_bytes=log.logged_bytes("activation"),
+        weights_bytes=log.logged_bytes("weights"),
         build_s=time.perf_counter() - started,
     )
 
 
-def _new_builder(library: TensorRTLibrary, graph: Path, heard: Listener) -> TrtBuilder:
+def _new_builder(library: TensorRTLibrary, graph: Path, log: Listener) -> TrtBuilder:
     try:
         return library.trt.Builder(process_log(library).logger)
-    except Exception as error:  # pybind says only that a factory gave nothing; TensorRT's log has the reason
-        raise build_failure(graph.name, library.name, [*heard.complaints(), str(error)], 0, 0) from error
+    except Exception as error:  # pybind reports only that a factory returned nullptr; TensorRT's log has the reason
+        raise build_failure(graph.name, library.name, [*log.errors_and_warnings(), str(error)], 0, 0) from error
 
 
 def _failure(
-    graph: Path, library: TensorRTLibrary, heard: Listener, wanted_bytes: int, free_bytes: int | None
+    graph: Path, library: TensorRTLibrary, log: Listener, wanted_bytes: int, free_bytes: int | None
 ) -> SrEdgeError:
-    errors = heard.complaints()
+    errors = log.errors_and_warnings()
     if any(CANCELLED in text for text in errors):
         return EngineError(f"the build of {graph.name} was cancelled, and no engine was written", found=graph.name)
     return build_failure(graph.name, library.name, errors, wanted_bytes, free_bytes or 0)
 
 
-def parse_network(library: TensorRTLibrary, builder: TrtBuilder, graph: Path, heard: Listener) -> TrtINetworkDefinition:
-    """The strongly typed network of an ONNX file; raises EngineError naming node, operator, reason and way out."""
+def parse_network(library: TensorRTLibrary, builder: TrtBuilder, graph: Path, log: Listener) -> TrtINetworkDefinition:
+    """Parses an ONNX file into a strongly typed network; raises EngineError with node, operator, reason and remedy."""
     trt = library.trt
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, process_log(library).logger)
@@ -264,7 +284,9 @@ def parse_network(library: TensorRTLibrary, builder: TrtBuilder, graph: Path, he
         return network
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     issues = [ParserIssue(error.node(), error.node_name(), error.node_operator(), error.desc()) for error in errors]
-    raise parser_failure(graph.name, library.name, [named_by_output(issue, heard.complaints()) for issue in issues])
+    raise parser_failure(
+        graph.name, library.name, [with_output_name(issue, log.errors_and_warnings()) for issue in issues]
+    )
 
 
 def _configure(
@@ -274,9 +296,9 @@ def _configure(
     config: TrtIBuilderConfig,
     options: BuildOptions,
 ) -> tuple[str, ...]:
-    """Sets everything but memory and progress; returns the layers that DLA cannot run."""
+    """Sets all build options except memory and progress; returns the layers that DLA cannot run."""
     trt = library.trt
-    config.clear_flag(trt.BuilderFlag.TF32)  # keeps 10 bits of the mantissa: that is not fp32
+    config.clear_flag(trt.BuilderFlag.TF32)  # TF32 rounds mantissas to 10 bits, which is not fp32
     config.builder_optimization_level = options.optimization_level
     if Compatibility.VERSION in options.compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
@@ -293,7 +315,7 @@ def _configure(
 def use_dla(
     library: TensorRTLibrary, builder: TrtBuilder, network: TrtINetworkDefinition, config: TrtIBuilderConfig, core: int
 ) -> tuple[str, ...]:
-    """Puts every layer on DLA that it can run; returns the names of the others, which the GPU runs."""
+    """Runs every layer on DLA that it supports; returns the names of the others, which fall back to the GPU."""
     trt = library.trt
     if core >= builder.num_DLA_cores:
         raise RuntimeUnavailable(
@@ -312,7 +334,7 @@ def use_dla(
 def _add_profile(
     builder: TrtBuilder, network: TrtINetworkDefinition, config: TrtIBuilderConfig, options: BuildOptions
 ) -> None:
-    """One profile for the inputs whose size the graph leaves open."""
+    """Adds one optimization profile for the inputs with dynamic shapes."""
     inputs = (network.get_input(index) for index in range(network.num_inputs))
     names = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
     if not names:
@@ -342,50 +364,58 @@ def _cap_workspace(
     config: TrtIBuilderConfig,
     options: BuildOptions,
     free_bytes: int | None,
-    need: MemoryNeed,
+    memory: MemoryEstimate,
     on_event: OnEvent,
 ) -> int:
-    """Caps the scratch memory and says so, with what the build needs beside it; returns the cap in bytes."""
+    """Limits the workspace, and reports the limit and the estimated memory of the build; returns the limit in bytes."""
     pool = library.trt.MemoryPoolType.WORKSPACE
-    cap = options.workspace_bytes or (free_bytes // 2 if free_bytes is not None else None)
-    if cap is not None:
-        config.set_memory_pool_limit(pool, cap)
-    limit = int(config.get_memory_pool_limit(pool))
-    why = "as asked" if options.workspace_bytes else f"half of the {(free_bytes or 0) / _MIB:,.0f} MiB that are free"
-    capped = f"capped at {limit / _MIB:,.0f} MiB ({why})" if cap else "not capped: the target's memory is not known"
-    on_event(f"building needs at least {need.building_bytes / _MIB:,.1f} MiB of device memory and workspace, {capped}")
-    return limit
+    limit = options.workspace_bytes or (free_bytes // 2 if free_bytes is not None else None)
+    if limit is not None:
+        config.set_memory_pool_limit(pool, limit)
+    workspace_bytes = int(config.get_memory_pool_limit(pool))
+    reason = (
+        "as requested" if options.workspace_bytes else f"half of the {(free_bytes or 0) / _MIB:,.0f} MiB that are free"
+    )
+    limited = (
+        f"limited to {workspace_bytes / _MIB:,.0f} MiB ({reason})"
+        if limit
+        else "not limited, because the memory of the target is not known"
+    )
+    on_event(
+        f"building needs at least {memory.build_bytes / _MIB:,.1f} MiB of device memory; the workspace is {limited}"
+    )
+    return workspace_bytes
 
 
-def int8_layers_run(quantized: tuple[str, ...], layers: list[EngineLayer]) -> int | None:
-    """How many of the `quantized` layers read INT8 in the engine; None where one is in a part without inner layers."""
-    ran = 0
+def count_int8_layers(quantized: tuple[str, ...], layers: list[EngineLayer]) -> int | None:
+    """Counts the `quantized` layers with INT8 inputs in the engine; None where the engine does not list one of them."""
+    count = 0
     for name in quantized:
-        found = [layer for layer in layers if name in layer.name]
-        if not found or any(layer.kind == "Myelin" for layer in found):
+        matches = [layer for layer in layers if name in layer.name]
+        if not matches or any(layer.kind == "Myelin" for layer in matches):
             return None
-        ran += any("Int8" in layer.input_types for layer in found)
-    return ran
+        count += any("Int8" in layer.input_types for layer in matches)
+    return count
 
 
 @contextmanager
 def _timing_cache(config: TrtIBuilderConfig, options: BuildOptions, on_event: OnEvent) -> Iterator[None]:
-    """Reads measured kernel times before the build and keeps the new ones after it; one process at a time."""
+    """Loads the timing cache before the build and saves it afterwards; a lock file lets one process at a time do so."""
     path = options.timing_cache
     if path is None:
         yield
         return
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _use_times(config, path.read_bytes() if path.is_file() else b""):
-            on_event(f"{path} is damaged, or of another TensorRT or GPU: begun anew")
-            _use_times(config, b"")
+        if not _set_timing_cache(config, path.read_bytes() if path.is_file() else b""):
+            on_event(f"{path} is damaged or was made by another TensorRT or for another GPU; it is replaced")
+            _set_timing_cache(config, b"")
         yield
         with whole_file(path) as unfinished:
             unfinished.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def _use_times(config: TrtIBuilderConfig, content: bytes) -> bool:
-    """Whether TensorRT takes these kernel times; it takes none that were measured elsewhere."""
+def _set_timing_cache(config: TrtIBuilderConfig, content: bytes) -> bool:
+    """Whether TensorRT accepts this timing cache; it refuses one of another GPU or version."""
     cache = config.create_timing_cache(content)
     return cache is not None and config.set_timing_cache(cache, False)

@@ -1,4 +1,4 @@
-"""A bundle's graph -> an engine in the cache, on the device or (TensorRT-RTX) for a device elsewhere."""
+"""Compiles a bundle's graph to a TensorRT engine in the cache, for the local GPU or (TensorRT-RTX) for another one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.runtimes.cuda import find_gpus, open_cuda
+from sr_edge.runtimes.cuda_providers import find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.registry import load_runtime, request_from_bundle
 from sr_edge.runtimes.tensorrt_api import Flavour, load_library
 from sr_edge.runtimes.tensorrt_builder import OnEvent, StageProgress
 from sr_edge.runtimes.tensorrt_engines import (
     EngineTarget,
-    adopted_engine,
-    stored_engine,
-    target_elsewhere,
+    fetch_engine,
+    store_trusted_engine,
+    target_of_capability,
     target_of_gpu,
 )
 from sr_edge.runtimes.tensorrt_options import BuildOptions
@@ -26,10 +26,14 @@ from sr_edge.spec import FrameFormat
 
 @dataclass(frozen=True)
 class CompileConfig:
-    """What to compile: `options` with everything but the tile, which the bundle knows.
+    """What to compile.
 
-    `io` None takes the bundle's float graph where there is one. `trusted_engine` is an engine from elsewhere to take
-    into the cache instead of building one.
+    Attributes:
+        flavour: the library.
+        options: build options; tile and frame format are taken from the bundle.
+        io: frame format of the graph; None prefers float frames.
+        device: "cuda", or "cuda:1" for the second GPU.
+        trusted_engine: an engine built elsewhere that is stored in the cache instead of building one.
     """
 
     flavour: Flavour
@@ -49,6 +53,7 @@ class CompileConfig:
 
     @property
     def gpu_index(self) -> int:
+        """Index of the GPU among those of this machine."""
         return int(self.device.partition(":")[2] or 0)
 
 
@@ -57,15 +62,22 @@ def compile_bundle(
     config: CompileConfig,
     cache: EngineCache | None = None,
     *,
-    report: StageProgress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
     on_event: OnEvent = lambda line: None,
 ) -> StoredEngine:
-    """Builds the engine of a bundle, or finds it built already.
+    """Builds the engine of a bundle, or takes it from the cache.
+
+    Args:
+        bundle: an opened bundle.
+        config: what to compile.
+        cache: where engines are stored; None for the default folder.
+        progress: called with (stage, steps done, steps in all).
+        on_event: called with messages for the user.
 
     Raises:
-        RuntimeUnavailable: TensorRT, a GPU or its driver is absent.
+        RuntimeUnavailable: TensorRT, a GPU or its driver is not available.
         PrecisionUnavailable: the bundle has no graph of that precision.
-        EngineError: the graph is refused, memory ran out, or the engine in the cache is not this cache's own.
+        EngineError: TensorRT rejects the graph, memory ran out, or the cached engine was not built by this cache.
     """
     name, options = str(config.flavour), config.options
     load_runtime(name)
@@ -77,12 +89,12 @@ def compile_bundle(
     target = _target(config)
     store = cache or EngineCache()
     if config.trusted_engine is not None:
-        return adopted_engine(library, request.artifact, options, target, store, config.trusted_engine)
-    return stored_engine(library, request.artifact, options, target, store, report=report, on_event=on_event)
+        return store_trusted_engine(library, request.artifact, options, target, store, config.trusted_engine)
+    return fetch_engine(library, request.artifact, options, target, store, progress=progress, on_event=on_event)
 
 
 def flavour_named(name: str) -> Flavour:
-    """Raises UnknownNameError."""
+    """The flavour of that name; raises UnknownNameError."""
     try:
         return Flavour(name)
     except ValueError:
@@ -90,9 +102,9 @@ def flavour_named(name: str) -> Flavour:
 
 
 def _target(config: CompileConfig) -> EngineTarget:
-    """The GPU of this machine, unless another's compute capability was named; raises RuntimeUnavailable."""
+    """The local GPU, unless the options name a compute capability; raises RuntimeUnavailable."""
     if config.options.compute_capability:
-        return target_elsewhere(config.options.compute_capability)
+        return target_of_capability(config.options.compute_capability)
     find_gpus()
     cuda = open_cuda(config.gpu_index)
     with cuda.current():

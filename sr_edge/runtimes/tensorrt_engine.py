@@ -1,8 +1,9 @@
-"""A deserialised engine that runs tiles: one lane a slot, each with its own stream, context, buffers and CUDA graph.
+"""Runs tiles on a deserialized engine. Each slot has its own stream, execution context, buffers and CUDA graph.
 
-Everything is allocated when the lane is made and freed when the engine is closed. Tiles go through pinned host memory:
-numpy -> pinned -> device -> pinned -> numpy, the middle three queued at once. Where CPU and GPU share their memory
-(Jetson) the pinned buffers are mapped and the engine works on them directly.
+All of that is allocated when the engine is opened and freed when it is closed. A tile is copied from numpy to pinned
+host memory, to the device, back to pinned memory, and to numpy; the copies to and from the device and the engine are
+enqueued together. Where CPU and GPU share their memory (Jetson), the pinned buffers are mapped and the engine reads and
+writes them directly.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Array = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Port:
-    """One input or output of an engine."""
+class IoTensor:
+    """An input or output tensor of an engine."""
 
     name: str
     shape: tuple[int, ...]
@@ -39,17 +40,17 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Ports:
-    """What goes in and out: the tile, the network's scalars, the upscaled tile."""
+class IoTensors:
+    """The I/O tensors of an engine: the tile, the network's scalar controls, and the upscaled tile."""
 
-    tile: Port
-    controls: tuple[Port, ...]
-    out: Port
+    tile: IoTensor
+    controls: tuple[IoTensor, ...]
+    out: IoTensor
 
 
 @dataclass(frozen=True)
 class DeviceTimes:
-    """One tile by CUDA's events: copy in, engine, copy out; and how long the CPU took to queue the engine's work."""
+    """Times of one tile by CUDA events: copy in, engine, copy out; and the CPU's time to enqueue the engine's work."""
 
     h2d_ms: float
     compute_ms: float
@@ -59,7 +60,7 @@ class DeviceTimes:
 
 @dataclass(frozen=True)
 class _Buffer:
-    """One port's memory: `view` is the pinned host side as the port's array, `address` what the engine works on."""
+    """Memory of one I/O tensor: `view` is its pinned host memory as an array, `address` what the engine works on."""
 
     host: HostBuffer
     view: Array
@@ -68,28 +69,28 @@ class _Buffer:
 
 
 class TensorRtEngine:
-    """`Engine` over execution contexts; see `engine_session.Engine`. After a CUDA error it refuses further work."""
+    """`Engine` over execution contexts (see `engine_session.Engine`). After a CUDA error it refuses further tiles."""
 
     def __init__(
         self,
         cuda: Cuda,
-        ports: Ports,
+        tensors: IoTensors,
         new_context: Callable[[], TrtIExecutionContext],
         slots: int,
-        want_graph: bool = True,
+        use_cuda_graph: bool = True,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.slots = slots
-        self.controls = tuple(port.name for port in ports.controls)
-        self.graph_obstacle = "" if want_graph else "CUDA graph off, as asked"
+        self.controls = tuple(tensor.name for tensor in tensors.controls)
+        self.graph_obstacle = "" if use_cuda_graph else "CUDA graphs are switched off, as requested"
         self._cuda = cuda
         self._failure: CudaError | None = None
         self._on_close = on_close
-        self._lanes: list[_Lane] = []
+        self._execution_slots: list[_ExecutionSlot] = []
         try:
             for _ in range(slots):
-                self._lanes.append(_Lane(cuda, ports, new_context()))
-            if want_graph:
+                self._execution_slots.append(_ExecutionSlot(cuda, tensors, new_context()))
+            if use_cuda_graph:
                 self._capture()
         except BaseException:
             self.close()
@@ -97,44 +98,44 @@ class TensorRtEngine:
 
     @property
     def buffer_bytes(self) -> int:
-        """Memory that all lanes' tiles and controls take, on the GPU or shared with it."""
-        return sum(lane.buffer_bytes for lane in self._lanes)
+        """Memory of the tiles and controls of all slots, on the GPU or shared with it."""
+        return sum(slot.buffer_bytes for slot in self._execution_slots)
 
     def infer(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> None:
-        self._work(lambda: self._lanes[slot].run(tile, controls, out))
+        self._guarded(lambda: self._execution_slots[slot].run(tile, controls, out))
 
-    def infer_at(self, slot: int, address: int, controls: ControlArrays, out: Tile) -> None:
-        """`infer` on a tile that is in the GPU's memory already; nothing is copied in, and no graph is used."""
-        self._work(lambda: self._lanes[slot].run_at(address, controls, out))
+    def infer_from_device(self, slot: int, address: int, controls: ControlArrays, out: Tile) -> None:
+        """`infer` for a tile in GPU memory: it is not copied, and no CUDA graph is used."""
+        self._guarded(lambda: self._execution_slots[slot].run_from_device(address, controls, out))
 
     def infer_timed(self, slot: int, tile: Tile, controls: ControlArrays, out: Tile) -> DeviceTimes:
-        """`infer`, timed by events."""
+        """`infer`, timed by CUDA events."""
         times: list[DeviceTimes] = []
-        self._work(lambda: times.append(self._lanes[slot].run_timed(tile, controls, out)))
+        self._guarded(lambda: times.append(self._execution_slots[slot].run_timed(tile, controls, out)))
         return times[0]
 
     def close(self) -> None:
-        """Frees everything; what a broken device no longer lets go of is lost with the process."""
+        """Frees everything; after a CUDA error, memory that cannot be freed stays allocated until the process ends."""
         with suppress(CudaError), self._cuda.current():
-            for lane in self._lanes:
-                lane.close()
-        self._lanes.clear()
-        on_close, self._on_close = self._on_close, lambda: None  # which holds on to the engine's weights
+            for slot in self._execution_slots:
+                slot.close()
+        self._execution_slots.clear()
+        on_close, self._on_close = self._on_close, lambda: None  # drops its reference to the engine and so its weights
         on_close()
 
     def _capture(self) -> None:
-        """One CUDA graph a lane, or for all lanes none and the reason."""
+        """Captures a CUDA graph for every slot; where that fails for one, no slot has one, and the reason is kept."""
         try:
             with self._cuda.current():
-                for lane in self._lanes:
-                    lane.capture()
+                for slot in self._execution_slots:
+                    slot.capture()
         except GraphUnavailable as error:
             self.graph_obstacle = f"no CUDA graph: {error}"
             with self._cuda.current():
-                for lane in self._lanes:
-                    lane.drop_graph()
+                for slot in self._execution_slots:
+                    slot.drop_graph()
 
-    def _work(self, run: Callable[[], None]) -> None:
+    def _guarded(self, run: Callable[[], None]) -> None:
         if self._failure is not None:
             raise EngineError(
                 f"this session failed earlier and runs no more tiles: {self._failure.problem}",
@@ -149,10 +150,10 @@ class TensorRtEngine:
             raise
 
 
-class _Lane:
-    """One tile at a time: a stream, a context, its buffers, and once captured a graph of the engine's work."""
+class _ExecutionSlot:
+    """Runs one tile at a time: a stream, an execution context, buffers and, once captured, a CUDA graph."""
 
-    def __init__(self, cuda: Cuda, ports: Ports, context: TrtIExecutionContext) -> None:
+    def __init__(self, cuda: Cuda, tensors: IoTensors, context: TrtIExecutionContext) -> None:
         self._cuda = cuda
         self._context: TrtIExecutionContext | None = context
         self._graph: int | None = None
@@ -160,12 +161,12 @@ class _Lane:
         with cuda.current():
             try:
                 self._stream = cuda.create_stream()
-                self._freeing.callback(_quietly, cuda.destroy_stream, self._stream)
+                self._freeing.callback(_free_ignoring_errors, cuda.destroy_stream, self._stream)
                 self._events = [self._event() for _ in range(4)]
-                self._tile = self._buffer(ports.tile)
-                self._controls = {port.name: self._buffer(port) for port in ports.controls}
-                self._out = self._buffer(ports.out)
-                self._bind(context, ports)
+                self._tile = self._buffer(tensors.tile)
+                self._controls = {tensor.name: self._buffer(tensor) for tensor in tensors.controls}
+                self._out = self._buffer(tensors.out)
+                self._bind(context, tensors)
             except BaseException:
                 self._freeing.close()
                 raise
@@ -180,7 +181,7 @@ class _Lane:
         self._enqueue()
         self._finish(out)
 
-    def run_at(self, address: int, controls: ControlArrays, out: Tile) -> None:
+    def run_from_device(self, address: int, controls: ControlArrays, out: Tile) -> None:
         context = self._require_context()
         self._fill(None, controls)
         context.set_tensor_address(self._tile_name, address)
@@ -196,9 +197,9 @@ class _Lane:
         cuda.record(start, self._stream)
         self._copy_in(self._tile)
         cuda.record(copied, self._stream)
-        began = time.perf_counter()
+        started = time.perf_counter()
         self._enqueue()
-        enqueue_ms = 1e3 * (time.perf_counter() - began)
+        enqueue_ms = 1e3 * (time.perf_counter() - started)
         cuda.record(computed, self._stream)
         self._copy_out()
         cuda.record(end, self._stream)
@@ -212,7 +213,7 @@ class _Lane:
         )
 
     def capture(self) -> None:
-        """Captures the engine's work after one run outside a graph, in which TensorRT sets itself up."""
+        """Captures the engine's work, after one run without a graph in which TensorRT allocates its resources."""
         self._tile.view[...] = 0
         self._copy_in(self._tile)
         self._execute()
@@ -232,7 +233,7 @@ class _Lane:
             self._graph = None
 
     def close(self) -> None:
-        """Every part is let go of, whatever became of the others."""
+        """Frees every resource, even if freeing another one fails."""
         with suppress(CudaError):
             self._cuda.synchronize(self._stream)
         with suppress(CudaError):
@@ -242,31 +243,31 @@ class _Lane:
 
     def _event(self) -> int:
         event = self._cuda.create_event()
-        self._freeing.callback(_quietly, self._cuda.destroy_event, event)
+        self._freeing.callback(_free_ignoring_errors, self._cuda.destroy_event, event)
         return event
 
-    def _buffer(self, port: Port) -> _Buffer:
+    def _buffer(self, tensor: IoTensor) -> _Buffer:
         cuda, mapped = self._cuda, self._cuda.gpu.is_integrated
-        host = cuda.host_buffer(port.size_bytes, mapped)
-        self._freeing.callback(_quietly, cuda.free_host, host)
+        host = cuda.host_buffer(tensor.size_bytes, mapped)
+        self._freeing.callback(_free_ignoring_errors, cuda.free_host, host)
         if host.device_address is None:
-            address = cuda.allocate(port.size_bytes)
-            self._freeing.callback(_quietly, cuda.free, address)
+            address = cuda.allocate(tensor.size_bytes)
+            self._freeing.callback(_free_ignoring_errors, cuda.free, address)
         else:
             address = host.device_address
-        view: Array = host.array.view(port.dtype).reshape(port.shape)
+        view: Array = host.array.view(tensor.dtype).reshape(tensor.shape)
         return _Buffer(host, view, address, host.device_address is not None)
 
-    def _bind(self, context: TrtIExecutionContext, ports: Ports) -> None:
-        self._tile_name = ports.tile.name
-        buffers = {ports.tile.name: self._tile, ports.out.name: self._out, **self._controls}
-        for port in (ports.tile, *ports.controls):
-            context.set_input_shape(port.name, port.shape)
+    def _bind(self, context: TrtIExecutionContext, tensors: IoTensors) -> None:
+        self._tile_name = tensors.tile.name
+        buffers = {tensors.tile.name: self._tile, tensors.out.name: self._out, **self._controls}
+        for tensor in (tensors.tile, *tensors.controls):
+            context.set_input_shape(tensor.name, tensor.shape)
         for name, buffer in buffers.items():
             context.set_tensor_address(name, buffer.address)
 
     def _fill(self, tile: Tile | None, controls: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Writes the pinned side. The lane is idle: every run ends with its stream empty."""
+        """Writes to pinned memory. No copy still reads it: every run ends by synchronizing the stream."""
         if tile is not None:
             np.copyto(self._tile.view, tile)
         for name, value in controls.items():
@@ -289,7 +290,7 @@ class _Lane:
 
     def _execute(self) -> None:
         if not self._require_context().execute_async_v3(self._stream):
-            raise CudaError("TensorRT could not queue a tile", remedy=ANOTHER_SESSION)
+            raise CudaError("TensorRT could not enqueue a tile", remedy=ANOTHER_SESSION)
 
     def _finish(self, out: Tile) -> None:
         self._copy_out()
@@ -304,6 +305,6 @@ class _Lane:
         return self._context
 
 
-def _quietly(free: Callable[..., None], handle: object) -> None:
+def _free_ignoring_errors(free: Callable[..., None], handle: object) -> None:
     with suppress(CudaError):
         free(handle)

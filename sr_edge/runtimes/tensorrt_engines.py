@@ -1,4 +1,4 @@
-"""From a graph to an engine that is ready to load: out of the cache where one fits, else built."""
+"""Provides a serialized engine for a graph: from the cache if a matching one is stored, else by building it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from sr_edge.spec import Precision
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """What to build for: a GPU of this machine and the way to it, or with TensorRT-RTX a compute capability.
+    """The GPU to build for: one of this machine, or with TensorRT-RTX a compute capability.
 
-    `free_bytes` is what the GPU has free now, None where it is not here.
+    Attributes:
+        compute_capability: that of the GPU, for example "8.6".
+        device: name of the GPU; empty where it is not in this machine.
+        free_bytes: free memory of the GPU; None where it is not in this machine.
+        on_device: context manager that makes the GPU current.
     """
 
     compute_capability: str
@@ -31,17 +35,17 @@ class EngineTarget:
 
 
 def target_of_gpu(gpu: Gpu, free_bytes: int, on_device: Callable[[], AbstractContextManager[None]]) -> EngineTarget:
-    """This machine's GPU."""
+    """The target for a GPU of this machine."""
     return EngineTarget(gpu.compute_capability, gpu.name, free_bytes, on_device)
 
 
-def target_elsewhere(compute_capability: str) -> EngineTarget:
-    """A GPU that is not here."""
+def target_of_capability(compute_capability: str) -> EngineTarget:
+    """The target for a GPU that is not in this machine."""
     return EngineTarget(compute_capability, "")
 
 
 def engine_key(library: TensorRTLibrary, model_sha256: str, options: BuildOptions, target: EngineTarget) -> EngineKey:
-    """TensorRT-RTX's engines run on every GPU of their compute capability, TensorRT's on one model of GPU only."""
+    """The cache key: TensorRT-RTX's engines run on any GPU of their compute capability, TensorRT's on one GPU model."""
     is_rtx = library.flavour is Flavour.RTX
     return EngineKey(
         model_sha256=model_sha256,
@@ -53,46 +57,45 @@ def engine_key(library: TensorRTLibrary, model_sha256: str, options: BuildOption
     )
 
 
-def stored_engine(
+def fetch_engine(
     library: TensorRTLibrary,
     graph: Path,
     options: BuildOptions,
     target: EngineTarget,
     cache: EngineCache,
     *,
-    report: StageProgress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
     on_event: OnEvent = lambda line: None,
 ) -> StoredEngine:
-    """The cache's engine for this graph, these options and this target; built where there is none that fits.
+    """The cached engine for this graph, these options and this target; it is built if the cache has none.
 
-    Raises:
-        As `build_engine` and `EngineCache.fetch` do.
+    Raises as `build_engine` and `EngineCache.fetch` do.
     """
     on_this_gpu = target.free_bytes is not None
-    chosen = options if on_this_gpu else replace(options, compute_capability=target.compute_capability)
+    build_options = options if on_this_gpu else replace(options, compute_capability=target.compute_capability)
 
     def build() -> tuple[bytes, EngineNotes]:
         built = build_engine(
             library,
             graph,
-            chosen,
+            build_options,
             free_bytes=target.free_bytes,
             on_device=target.on_device,
-            report=report,
+            progress=progress,
             on_event=on_event,
         )
-        return built.plan, notes_of(built)
+        return built.plan, notes_from_build(built)
 
     return cache.fetch(engine_key(library, sha256_of(graph), options, target), build, on_event)
 
 
-def adopted_engine(
+def store_trusted_engine(
     library: TensorRTLibrary, graph: Path, options: BuildOptions, target: EngineTarget, cache: EngineCache, engine: Path
 ) -> StoredEngine:
-    """Takes an engine that was built elsewhere into the cache; the user vouches for it, for its code will run here.
+    """Stores an engine that was built elsewhere in the cache. The user must trust it, because loading it runs its code.
 
     Raises:
-        UsageError: there is no such file, or nothing in it.
+        UsageError: the file does not exist or is empty.
     """
     if not engine.is_file():
         raise UsageError(
@@ -109,30 +112,31 @@ def adopted_engine(
             wanted="a file with content",
             remedy="copy or build it again",
         )
-    note = "built elsewhere and vouched for; its precision is as told, not verified"
+    note = "built elsewhere and trusted; its precision is as requested and was not verified"
     float_precision = options.float_precision if options.precision is Precision.INT8 else options.precision
     key = engine_key(library, sha256_of(graph), options, target)
     return cache.adopt(key, plan, EngineNotes(options.precision, float_precision, note))
 
 
-def notes_of(built: BuiltEngine) -> EngineNotes:
-    """What to remember of a build. Types are the network's: a strongly typed one leaves TensorRT no choice.
+def notes_from_build(built: BuiltEngine) -> EngineNotes:
+    """The properties of a build to store in the engine's record.
 
-    What stays open is whether quantized layers use INT8 kernels; where the engine tells that fewer than half do, the
-    rest's precision ran.
+    The precision is that of the network's types, which TensorRT keeps in a strongly typed network. Only whether
+    quantized layers use INT8 kernels is TensorRT's choice: where the engine lists fewer than half of them in INT8, the
+    precision is that of the float layers.
     """
-    quantized, run = len(built.types.quantized), built.int8_run
+    quantized, int8_count = len(built.types.quantized), built.int8_layer_count
     ran, remarks = built.types.precision, []
-    if quantized and run is None:
-        remarks.append("whether the quantized layers use INT8 kernels, this TensorRT does not tell")
-    if run is not None and run < quantized:
-        remarks.append(f"{run} of {quantized} quantized layers run in int8")
-        ran = ran if 2 * run >= quantized else built.types.float_precision
-    floats = {kind: count for kind, count in built.types.counts.items() if kind is not Precision.INT8}
-    if len(floats) > 1:
-        remarks.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in floats.items()))
-    if built.fell_back:
-        remarks.append(f"{len(built.fell_back)} of {built.types.layers} layers fell back from DLA to the GPU")
+    if quantized and int8_count is None:
+        remarks.append("this engine does not list whether its quantized layers use INT8 kernels")
+    if int8_count is not None and int8_count < quantized:
+        remarks.append(f"{int8_count} of {quantized} quantized layers run in int8")
+        ran = ran if 2 * int8_count >= quantized else built.types.float_precision
+    float_layers = {kind: count for kind, count in built.types.counts.items() if kind is not Precision.INT8}
+    if len(float_layers) > 1:
+        remarks.append("float layers: " + ", ".join(f"{count} in {kind}" for kind, count in float_layers.items()))
+    if built.gpu_fallback_layers:
+        remarks.append(f"{len(built.gpu_fallback_layers)} of {built.types.layers} layers fall back from DLA to the GPU")
     return EngineNotes(
         ran=ran,
         float_precision=built.types.float_precision,
@@ -140,5 +144,5 @@ def notes_of(built: BuiltEngine) -> EngineNotes:
         activation_bytes=built.activation_bytes,
         weights_bytes=built.weights_bytes,
         workspace_bytes=built.workspace_bytes,
-        fell_back=built.fell_back,
+        gpu_fallback_layers=built.gpu_fallback_layers,
     )

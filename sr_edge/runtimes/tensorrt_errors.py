@@ -1,4 +1,4 @@
-"""TensorRT's errors as something to act on: which node, which operator, why, and what to change."""
+"""Turns TensorRT's messages into errors that name the node, the operator, the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOISE = (
     re.compile(r"\s*In \S+ at \S+:\d+"),
     re.compile(r"API Usage Error "),
 )
-_SAYS_NOTHING = {"", "false"}
+_EMPTY_REASONS = {"", "false"}
 
 _NODE_ADVICE = (
     ("Resize", "ntialias", "export the resize without antialiasing"),
@@ -34,7 +34,7 @@ _NODE_ADVICE = (
     ("", "lugin", "rewrite the layer with standard ONNX operators that TensorRT has"),
     ("", "", "rewrite the layer without this operator, or run the bundle in onnxruntime"),
 )
-"""(operator, words of the reason, what to change): the first whose two patterns are found."""
+"""(pattern of the operator, pattern of the reason, remedy): the first entry whose two patterns match counts."""
 
 _ABSENT_DRIVER = re.compile(r"driver version is insufficient|no CUDA-capable device|CUDA initialization failure", re.I)
 _WANTED_BYTES = re.compile(r"Requested amount of GPU memory \((\d+) bytes\)|allocat\w+ of (\d+) bytes", re.I)
@@ -50,7 +50,7 @@ _BUILD_ADVICE = (
 
 @dataclass(frozen=True)
 class ParserIssue:
-    """One complaint of the ONNX parser about the node with that index; `operator` is empty where it is about none."""
+    """An error of the ONNX parser about the node of that index; `operator` is empty if it is about no node."""
 
     index: int
     node: str
@@ -59,7 +59,7 @@ class ParserIssue:
 
 
 def parser_failure(file: str, library: str, issues: Sequence[ParserIssue]) -> EngineError:
-    """What to tell of a graph that the parser refused."""
+    """The error to raise for a graph that the parser rejects."""
     if not issues or not issues[0].operator:
         return EngineError(
             f"{library} cannot read {file}: it is not an ONNX model or is damaged",
@@ -68,16 +68,16 @@ def parser_failure(file: str, library: str, issues: Sequence[ParserIssue]) -> En
         )
     first = issues[0]
     where = f"node {first.node!r} ({first.operator})"
-    others = f" ({len(issues) - 1} more nodes are refused)" if len(issues) > 1 else ""
+    others = f" ({len(issues) - 1} more nodes are rejected)" if len(issues) > 1 else ""
     return EngineError(
-        f"{library} refuses {file}: {where}: {plain_reason(first.reason)}{others}",
+        f"{library} rejects {file}: {where}: {plain_reason(first.reason)}{others}",
         found=(first.node, first.operator),
         remedy=_node_advice(first),
     )
 
 
-def named_by_output(issue: ParserIssue, errors: Sequence[str]) -> ParserIssue:
-    """A node without a name goes by that of its first output, which only TensorRT's log tells."""
+def with_output_name(issue: ParserIssue, errors: Sequence[str]) -> ParserIssue:
+    """Names an unnamed node after its first output, which only TensorRT's log contains."""
     if issue.node or issue.index < 0:
         return issue
     outputs = {int(match[1]): match[2] for text in errors if (match := _PARSING.search(text))}
@@ -85,11 +85,14 @@ def named_by_output(issue: ParserIssue, errors: Sequence[str]) -> ParserIssue:
 
 
 def build_failure(file: str, library: str, errors: Sequence[str], wanted_bytes: int, free_bytes: int) -> SrEdgeError:
-    """What to tell of a network that was parsed and could not be built.
+    """The error to raise for a network that was parsed and cannot be built.
 
     Args:
-        wanted_bytes: device memory that the build was expected to need.
-        free_bytes: device memory that was free before it; 0 where nobody knows.
+        file: name of the ONNX file.
+        library: name and version of the library.
+        errors: messages of TensorRT, errors before warnings.
+        wanted_bytes: estimated device memory of the build.
+        free_bytes: device memory that was free before the build; 0 if unknown.
     """
     message = " ".join(errors)
     if _ABSENT_DRIVER.search(message):
@@ -106,12 +109,16 @@ def build_failure(file: str, library: str, errors: Sequence[str], wanted_bytes: 
 
 
 def out_of_memory(failed: str, message: str, wanted_bytes: int, free_bytes: int) -> EngineError:
-    """`failed`, with how much was needed: by the library's own words, else by our own estimate.
+    """The error to raise where device memory ran out.
 
-    Its `wanted` is the memory needed and its `found` the memory that was free, in bytes; None where nobody knows.
+    Args:
+        failed: what failed, the beginning of the message.
+        message: TensorRT's message, from which the needed memory is read where it has that.
+        wanted_bytes: estimated device memory, used otherwise; the error's `wanted`.
+        free_bytes: free device memory, the error's `found`; 0 if unknown.
     """
-    asked = _WANTED_BYTES.search(message)
-    needed = int(next(group for group in asked.groups() if group)) if asked else wanted_bytes
+    requested = _WANTED_BYTES.search(message)
+    needed = int(next(group for group in requested.groups() if group)) if requested else wanted_bytes
     free = f", {free_bytes / 2**20:,.0f} MiB were free" if free_bytes else ""
     return EngineError(
         f"{failed}: it needed {needed / 2**20:,.0f} MiB{free}",
@@ -122,14 +129,14 @@ def out_of_memory(failed: str, message: str, wanted_bytes: int, free_bytes: int)
 
 
 def plain_reason(text: str) -> str:
-    """The part of TensorRT's message that a person can use: no C++ lines, no error codes."""
+    """The informative part of TensorRT's message, without C++ source lines and error codes."""
     for noise in _NOISE:
         text = noise.sub("", text)
     text = text.strip().strip('"').strip("()").strip()
     quoted = re.search(r'&& "(.*?)"?$', text)
     text = quoted[1] if quoted else text
     reason = reason_of(ValueError(text)).rstrip(".")
-    return "TensorRT has no such operator" if text in _SAYS_NOTHING else reason
+    return "TensorRT has no such operator" if text in _EMPTY_REASONS else reason
 
 
 def _node_advice(issue: ParserIssue) -> str:

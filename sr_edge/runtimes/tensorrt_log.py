@@ -1,4 +1,7 @@
-"""What TensorRT says. It keeps the first logger of a process for good: there is one, whose listeners come and go."""
+"""Collects TensorRT's log messages.
+
+TensorRT keeps the first logger of a process until the process ends. So there is one, to which listeners are added.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _ELEMENT = re.compile(r"\((\w+)\[")
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer of a finished engine: TensorRT's kind and name, and its inputs' types ("Float", "Half", "Int8")."""
+    """One layer of an engine: TensorRT's kind and name, and the types of its inputs ("Float", "Half", "Int8")."""
 
     kind: str
     name: str
@@ -32,22 +35,22 @@ class EngineLayer:
 
 @dataclass(eq=False)
 class Listener:
-    """The messages of one piece of work, (severity, text) each."""
+    """Collects the messages logged while it is registered, as (severity, text)."""
 
     messages: list[tuple[int, str]] = field(default_factory=list)
 
-    def complaints(self) -> list[str]:
-        """Errors first, then warnings: where memory runs out, a warning says how much was wanted."""
+    def errors_and_warnings(self) -> list[str]:
+        """Errors, then warnings: where memory runs out, a warning has the requested amount."""
         errors = [text for severity, text in self.messages if severity <= ERROR]
         return errors + [text for severity, text in self.messages if severity == WARNING]
 
-    def stated_bytes(self, what: str) -> int:
-        """Device memory of "activation" or "weights" as TensorRT told it at the end of a build; 0 if it did not."""
-        found = [match for _, text in self.messages if (match := _BYTES[what].search(text))]
-        return int(found[-1][1]) if found else 0
+    def logged_bytes(self, memory: str) -> int:
+        """Device memory for "activation" or "weights", as TensorRT logs it at the end of a build; 0 if it does not."""
+        matches = [match for _, text in self.messages if (match := _BYTES[memory].search(text))]
+        return int(matches[-1][1]) if matches else 0
 
     def engine_layers(self) -> list[EngineLayer]:
-        """The layers of the engine just built, as TensorRT listed them."""
+        """The layers of the engine that was just built, as TensorRT logs them."""
         lists = [text for _, text in self.messages if text.startswith(_LAYERS)]
         lines = lists[-1].splitlines()[1:] if lists else []
         matches = [match for line in lines if (match := _LAYER.match(line))]
@@ -57,15 +60,15 @@ class Listener:
 
 
 class ProcessLog:
-    """TensorRT's logger of this process and whoever listens now."""
+    """TensorRT's logger of this process and its current listeners."""
 
     def __init__(self, library: TensorRTLibrary) -> None:
         self._listeners: list[Listener] = []
-        self.logger = logger_class(library.trt)(self._hear)
+        self.logger = logger_class(library.trt)(self._dispatch)
 
     @contextmanager
     def listen(self) -> Iterator[Listener]:
-        """Collects everything that is said in the block."""
+        """Collects the messages that are logged inside the `with` block."""
         listener = Listener()
         self._listeners.append(listener)
         try:
@@ -73,12 +76,13 @@ class ProcessLog:
         finally:
             self._listeners.remove(listener)
 
-    def _hear(self, severity: int, text: str) -> None:
+    def _dispatch(self, severity: int, text: str) -> None:
+        # TensorRT logs from its own threads: the copy lets listeners come and go meanwhile.
         for listener in tuple(self._listeners):
             listener.messages.append((severity, text))
 
 
 @functools.cache
 def process_log(library: TensorRTLibrary) -> ProcessLog:
-    """The one log of this library in this process."""
+    """The only log of this library in this process."""
     return ProcessLog(library)

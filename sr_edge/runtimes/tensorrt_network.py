@@ -1,4 +1,4 @@
-"""What a parsed network holds: the types of its convolutions and matmuls, and how much memory they ask for."""
+"""Inspects a parsed network: types of its convolutions and matrix multiplications, and the memory that it needs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from sr_edge.spec import Precision
 
 @dataclass(frozen=True)
 class NetworkTypes:
-    """Convolutions and matmuls of a strongly typed network by the type that their inputs have in it.
+    """Types of the convolutions and matrix multiplications of a strongly typed network.
 
-    `quantized` are the names of those whose inputs and weights are all dequantized values (`counts` has them as INT8),
-    `float_precision` is the float type of the others, or of most of the network where there is no other.
+    Attributes:
+        layers: number of all layers of the network.
+        counts: convolutions and matrix multiplications by the precision of their inputs.
+        quantized: names of those whose inputs and weights are dequantized values; `counts` has them as INT8.
+        float_precision: float type of most of the others, or where all are quantized, of most layers of the network.
     """
 
     layers: int
@@ -26,7 +29,7 @@ class NetworkTypes:
     float_precision: Precision
 
     def require(self, precision: Precision, file: str) -> None:
-        """Raises PrecisionUnavailable unless the network is of `precision`: TensorRT keeps the types of the graph."""
+        """Raises PrecisionUnavailable unless the network is of `precision`: TensorRT keeps the types of a graph."""
         counts = ", ".join(f"{count} in {kind}" for kind, count in self.counts.items()) or "none"
         if precision is Precision.INT8 and not self.quantized:
             raise PrecisionUnavailable(
@@ -52,19 +55,20 @@ class NetworkTypes:
 
 
 @dataclass(frozen=True)
-class MemoryNeed:
-    """Device memory in bytes that a network needs at least: its weights, and the tensors around its largest layer."""
+class MemoryEstimate:
+    """Lower bound of a network's device memory: its weights, and the inputs and outputs of its largest layer."""
 
     weights_bytes: int
     activations_bytes: int
 
     @property
-    def building_bytes(self) -> int:
-        """While building, the weights are there twice: as parsed, and as the engine lays them out."""
+    def build_bytes(self) -> int:
+        """Memory of the build, which keeps the weights twice: as parsed, and in the engine's layout."""
         return 2 * self.weights_bytes + self.activations_bytes
 
 
 def network_types(trt: TrtModule, network: TrtINetworkDefinition) -> NetworkTypes:
+    """Reads the types of a parsed network."""
     kinds = trt.LayerType
     multiplying = {kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY}
     producers = {layer.get_output(0).name: layer for layer in _layers(network) if layer.num_outputs}
@@ -77,18 +81,18 @@ def network_types(trt: TrtModule, network: TrtINetworkDefinition) -> NetworkType
         if inputs and all(_is_dequantized(trt, tensor, producers) for tensor in inputs):
             quantized.append(layer.name)
             counts[Precision.INT8] += 1
-        elif (found := _float_type_of(trt, inputs[0])) is not None:
-            counts[found] += 1
+        elif (float_type := _float_type_of(trt, inputs[0])) is not None:
+            counts[float_type] += 1
     return NetworkTypes(network.num_layers, dict(counts), tuple(quantized), _float_precision(trt, network, counts))
 
 
-def memory_need(trt: TrtModule, network: TrtINetworkDefinition, graph_bytes: int) -> MemoryNeed:
-    """`graph_bytes` is the size of the ONNX file, nearly all weights."""
+def estimate_memory(trt: TrtModule, network: TrtINetworkDefinition, graph_bytes: int) -> MemoryEstimate:
+    """Estimates the memory of a network; `graph_bytes` is the size of the ONNX file, which is nearly all weights."""
     largest = 0
     for layer in _layers(network):
         tensors = [*_inputs(layer), *(layer.get_output(index) for index in range(layer.num_outputs))]
         largest = max(largest, sum(_tensor_bytes(trt, tensor) for tensor in tensors))
-    return MemoryNeed(graph_bytes, largest)
+    return MemoryEstimate(graph_bytes, largest)
 
 
 def _layers(network: TrtINetworkDefinition) -> Iterator[TrtILayer]:
@@ -96,12 +100,12 @@ def _layers(network: TrtINetworkDefinition) -> Iterator[TrtILayer]:
 
 
 def _inputs(layer: TrtILayer) -> list[TrtITensor]:
-    found = (layer.get_input(index) for index in range(layer.num_inputs))
-    return [tensor for tensor in found if tensor is not None]
+    tensors = (layer.get_input(index) for index in range(layer.num_inputs))
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def _is_dequantized(trt: TrtModule, tensor: TrtITensor, producers: dict[str, TrtILayer]) -> bool:
-    """Whether `tensor` comes out of a DequantizeLinear, through nothing but casts and reshapes."""
+    """Whether `tensor` is the output of a DequantizeLinear, possibly followed by casts and reshapes."""
     passing = {trt.LayerType.CAST, trt.LayerType.SHUFFLE}
     layer = producers.get(tensor.name)
     while layer is not None and layer.type in passing:
@@ -116,16 +120,17 @@ def _float_type_of(trt: TrtModule, tensor: TrtITensor) -> Precision | None:
 
 
 def _float_precision(trt: TrtModule, network: TrtINetworkDefinition, counts: Counter[Precision]) -> Precision:
-    """The float type that most of the float convolutions and matmuls have; without such, that most layers give."""
-    floats = counts - Counter({Precision.INT8: counts[Precision.INT8]})
-    if not floats:
+    """The float type of most float convolutions and matrix multiplications; without any, that of most outputs."""
+    float_counts = counts - Counter({Precision.INT8: counts[Precision.INT8]})
+    if not float_counts:
         outputs = [layer.get_output(0) for layer in _layers(network) if layer.num_outputs]
-        floats.update(found for tensor in outputs if (found := _float_type_of(trt, tensor)) is not None)
-    return floats.most_common(1)[0][0] if floats else Precision.FP32
+        float_types = (_float_type_of(trt, tensor) for tensor in outputs)
+        float_counts.update(float_type for float_type in float_types if float_type is not None)
+    return float_counts.most_common(1)[0][0] if float_counts else Precision.FP32
 
 
 def _tensor_bytes(trt: TrtModule, tensor: TrtITensor) -> int:
-    """A dynamic side, -1, counts as one: the need is a lower bound."""
+    """Size of a tensor in bytes; a dynamic dimension, -1, counts as 1, so that this is a lower bound."""
     kinds = trt.DataType
     element = {kinds.HALF: 2, kinds.BF16: 2, kinds.INT8: 1, kinds.UINT8: 1}.get(tensor.dtype, 4)
-    return element * math.prod(abs(int(side)) for side in tensor.shape)
+    return element * math.prod(abs(int(size)) for size in tensor.shape)

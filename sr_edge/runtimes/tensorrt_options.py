@@ -1,4 +1,4 @@
-"""How an engine is built: the choices that its user has, checked when made."""
+"""Options for building an engine, checked when they are created."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 MIN_LEVEL, MAX_LEVEL = 0, 5
 MAX_WORKSPACE_BYTES = 2**50
-"""More than any device has, and still a number that every TensorRT can read."""
+"""More memory than any device has, but a number that every version of TensorRT accepts."""
 
 SIZES_FORM = "SMALLEST,USUAL,LARGEST"
 _WRITE_SIZES = f"write {SIZES_FORM}, for example 64,96,256"
 
 
 class Compatibility(str, Enum):
-    """Where else an engine shall run: other TensorRT versions, other GPUs from Ampere on."""
+    """What else an engine must be compatible with: other TensorRT versions, or other GPUs from Ampere on."""
 
     VERSION = "version"
     HARDWARE = "hardware"
@@ -29,7 +29,7 @@ class Compatibility(str, Enum):
 
 
 def compatibility_named(name: str) -> Compatibility:
-    """Raises UnknownNameError."""
+    """The compatibility of that name; raises UnknownNameError."""
     try:
         return Compatibility(name)
     except ValueError:
@@ -38,7 +38,7 @@ def compatibility_named(name: str) -> Compatibility:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """The tiles that an engine of a dynamic graph takes; it is fastest at `usual`."""
+    """The tiles that an engine of a dynamic graph accepts; it is optimized for `usual`."""
 
     smallest: TileSpec
     usual: TileSpec
@@ -46,22 +46,22 @@ class SizeRange:
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
-            sides = [getattr(tile, name) for tile in (self.smallest, self.usual, self.largest)]
-            if sides != sorted(sides):
+            edges = [getattr(tile, name) for tile in (self.smallest, self.usual, self.largest)]
+            if edges != sorted(edges):
                 raise TileError(
                     f"sizes {self} are not in ascending order", found=str(self), wanted=SIZES_FORM, remedy=_WRITE_SIZES
                 )
 
     @classmethod
     def parse(cls, text: str) -> SizeRange:
-        """Reads SMALLEST,USUAL,LARGEST, each as TileSpec does; raises TileError."""
+        """Parses SMALLEST,USUAL,LARGEST, each as TileSpec does; raises TileError."""
         parts = text.split(",")
         if len(parts) != 3:
             raise TileError(f"cannot read {text!r} as sizes", found=text, wanted=SIZES_FORM, remedy=_WRITE_SIZES)
         return cls(*(TileSpec.parse(part) for part in parts))
 
     def require(self, tile: TileSpec) -> None:
-        """Raises TileError unless an engine of this range takes `tile`."""
+        """Raises TileError unless an engine of this range accepts `tile`."""
         low, high = self.smallest, self.largest
         if not (low.height <= tile.height <= high.height and low.width <= tile.width <= high.width):
             raise TileError(
@@ -77,11 +77,20 @@ class SizeRange:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What may be chosen about a build.
+    """Options of a build.
 
-    `precision` and `float_precision` are what the graph must have been written in: the graph decides, they are checked.
-    `tile` is the size of a dynamic graph without `sizes`. `compute_capability` ("8.6") is for TensorRT-RTX, which
-    builds for a GPU that is not there; empty for this machine's. `workspace_bytes` None takes half of what is free.
+    Attributes:
+        precision: precision of the graph's convolutions and matrix multiplications; a graph of another one is an error.
+        float_precision: precision of the other operators of an INT8 graph.
+        io: frame format of the graph.
+        tile: the size of a dynamic graph, where `sizes` is None.
+        sizes: the range of sizes of a dynamic graph.
+        workspace_bytes: limit of the scratch memory; None for half of the free memory.
+        optimization_level: 0 to 5; higher levels take longer to build.
+        compute_capability: with TensorRT-RTX, that of a GPU elsewhere ("8.6"); empty for the local GPU.
+        dla_core: DLA core of a Jetson; None for the GPU.
+        compatible: what else the engine must be compatible with.
+        timing_cache: file of measured kernel times, which is read and extended.
     """
 
     precision: Precision = Precision.FP32

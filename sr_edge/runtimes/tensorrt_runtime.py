@@ -1,4 +1,4 @@
-"""TensorRT as a runtime: one implementation behind `tensorrt` and `tensorrt-rtx`."""
+"""The runtimes `tensorrt` and `tensorrt-rtx`, one implementation over either library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from sr_edge.bundle import Artifact, ArtifactKind, sha256_of
 from sr_edge.errors import EngineError, PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.cuda import PROVIDERS, Cuda, Gpu, find_gpus, open_cuda
+from sr_edge.runtimes.cuda import Cuda, Gpu
+from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus, open_cuda
 from sr_edge.runtimes.engine_cache import EngineCache, StoredEngine
 from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, EngineProperties, verified_spec
 from sr_edge.runtimes.executed import Executed, require_possible
@@ -21,15 +22,17 @@ from sr_edge.runtimes.gpu_state import GpuState, read_gpu_state
 from sr_edge.runtimes.host_format import graph_shape, require_graph
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.tensorrt_api import (
+    Flavour,
     TensorRTLibrary,
     TrtICudaEngine,
     TrtIExecutionContext,
     TrtModule,
+    load_library,
     rtx_compute_capabilities,
     rtx_engine,
 )
-from sr_edge.runtimes.tensorrt_engine import Element, Port, Ports, TensorRtEngine
-from sr_edge.runtimes.tensorrt_engines import engine_key, stored_engine, target_of_gpu
+from sr_edge.runtimes.tensorrt_engine import Element, IoTensor, IoTensors, TensorRtEngine
+from sr_edge.runtimes.tensorrt_engines import engine_key, fetch_engine, target_of_gpu
 from sr_edge.runtimes.tensorrt_errors import out_of_memory, plain_reason
 from sr_edge.runtimes.tensorrt_log import process_log
 from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
@@ -44,15 +47,25 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GpuAccess:
-    """How the GPUs of this machine are found, opened by index and provider, and asked for their power and clocks."""
+    """Functions that list the GPUs of this machine, open one by index and provider, and read its power and clocks."""
 
     find: Callable[[], tuple[Gpu, ...]] = find_gpus
     open: Callable[[int, str | None], Cuda] = open_cuda
     read_state: Callable[[int], GpuState | None] = read_gpu_state
 
 
+def load_tensorrt(flavour: str) -> TensorRtRuntime:
+    """Imports the library of that flavour, "tensorrt" or "tensorrt-rtx", and makes its runtime.
+
+    Raises:
+        ImportError: the library is not installed or cannot be loaded.
+        RuntimeUnavailable: its version is not supported.
+    """
+    return TensorRtRuntime(load_library(Flavour(flavour)))
+
+
 class TensorRtRuntime:
-    """`Runtime` over one imported TensorRT."""
+    """`Runtime` over one imported TensorRT library."""
 
     def __init__(self, library: TensorRTLibrary, access: GpuAccess = GpuAccess()) -> None:
         self._library = library
@@ -83,7 +96,7 @@ class TensorRtRuntime:
     def choose_artifact(
         self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
-        """The file of that precision; for INT8 with INT8 activations, since TensorRT takes no zero point but 0."""
+        """Selects the file of that precision; INT8 with int8 activations, as TensorRT supports no zero point but 0."""
         if precision is Precision.INT8:
             return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8,), io)
         return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
@@ -98,14 +111,14 @@ class TensorRtRuntime:
         cache = EngineCache()
         started = time.perf_counter()
         with cuda.current():
-            stored = self._stored(request, settings, cuda, cache)
+            stored = self._fetch_engine(request, settings, cuda, cache)
             deserialized = load_engine(self._library, stored)
-            ports = engine_ports(self._library.trt, deserialized, request)
+            io_tensors = io_tensors_of(self._library.trt, deserialized, request)
             runtime_cache = _RuntimeCache(self._library, deserialized, cache, f"{stored.path.stem}.kernels")
             new_context = _context_maker(deserialized, runtime_cache, cuda)
         slots = request.slots or DEFAULT_SLOTS
-        want_graph = settings.get("cuda_graph", "on") == "on"
-        engine = TensorRtEngine(cuda, ports, new_context, slots, want_graph, runtime_cache.save)
+        use_cuda_graph = settings.get("cuda_graph", "on") == "on"
+        engine = TensorRtEngine(cuda, io_tensors, new_context, slots, use_cuda_graph, runtime_cache.save)
         load_ms = 1e3 * (time.perf_counter() - started)
         notes = stored.record.notes
         executed = Executed(
@@ -118,10 +131,10 @@ class TensorRtRuntime:
         memory = DeviceMemory(slots * deserialized.device_memory_size_v2, notes.weights_bytes, engine.buffer_bytes)
         return TensorRtSession(engine, spec, memory, lambda: self._access.read_state(gpu.index))
 
-    def _stored(
+    def _fetch_engine(
         self, request: SessionRequest, settings: dict[str, str], cuda: Cuda, cache: EngineCache
     ) -> StoredEngine:
-        """The engine of the request; where it says nothing about building, the last one that was compiled."""
+        """The engine of the request; without build options in it, the engine that was compiled last."""
         options = build_options(request, settings)
         target = target_of_gpu(cuda.gpu, cuda.free_bytes(), cuda.current)
         if not set(settings).intersection(_BUILD_OPTIONS):
@@ -129,10 +142,10 @@ class TensorRtRuntime:
             options = newest.key.options if newest else options
         if options.sizes is not None:
             options.sizes.require(request.tile)
-        return stored_engine(self._library, request.artifact, options, target, cache, on_event=_LOG.warning)
+        return fetch_engine(self._library, request.artifact, options, target, cache, on_event=_LOG.warning)
 
     def _gpu(self, device: str) -> Gpu:
-        """The GPU called "cuda" or "cuda:1"; raises RuntimeUnavailable."""
+        """The GPU of the device "cuda" or "cuda:1"; raises RuntimeUnavailable."""
         kind, _, index = device.partition(":")
         gpus = self._access.find()
         if kind != "cuda" or not (index == "" or index.isdigit()) or int(index or 0) >= len(gpus):
@@ -151,38 +164,38 @@ class TensorRtRuntime:
         return gpu
 
     def _refusal(self, gpu: Gpu) -> RuntimeUnavailable | None:
-        """Why this library runs nothing on `gpu`."""
-        known = rtx_compute_capabilities(self._library)
-        if not known or gpu.compute_capability in known:
+        """The error to raise because this library does not support `gpu`; None where it does."""
+        supported = rtx_compute_capabilities(self._library)
+        if not supported or gpu.compute_capability in supported:
             return None
         return RuntimeUnavailable(
             f"{self._library.name} does not run on {gpu.name} (compute capability {gpu.compute_capability}), only on "
-            f"{', '.join(known)}",
+            f"{', '.join(supported)}",
             found=gpu.compute_capability,
-            wanted=tuple(known),
+            wanted=tuple(supported),
             remedy="use the runtime tensorrt or onnxruntime there",
         )
 
 
 def build_options(request: SessionRequest, settings: dict[str, str]) -> BuildOptions:
-    """How to build for a request; raises UsageError where a setting cannot be read."""
+    """The build options of a request; raises UsageError where a setting cannot be parsed."""
     return BuildOptions(
         precision=request.precision,
         float_precision=request.float_precision if request.precision is Precision.INT8 else Precision.FP32,
         io=request.io,
         tile=request.tile,
         sizes=SizeRange.parse(settings["sizes"]) if "sizes" in settings else None,
-        workspace_bytes=_count(settings, "workspace_mib") * 2**20 if "workspace_mib" in settings else None,
-        optimization_level=_count(settings, "optimization_level") if "optimization_level" in settings else 3,
-        dla_core=_count(settings, "dla") if "dla" in settings else None,
+        workspace_bytes=_whole_number(settings, "workspace_mib") * 2**20 if "workspace_mib" in settings else None,
+        optimization_level=_whole_number(settings, "optimization_level") if "optimization_level" in settings else 3,
+        dla_core=_whole_number(settings, "dla") if "dla" in settings else None,
         timing_cache=Path(settings["timing_cache"]) if "timing_cache" in settings else None,
     )
 
 
 def load_engine(library: TensorRTLibrary, stored: StoredEngine) -> TrtICudaEngine:
-    """Deserialises an engine whose digest was checked; raises EngineError with TensorRT's own reason."""
+    """Deserializes an engine whose digest was checked; raises EngineError with TensorRT's reason."""
     options = stored.record.key.options
-    with process_log(library).listen() as heard:
+    with process_log(library).listen() as log:
         runtime = library.trt.Runtime(process_log(library).logger)
         if options.dla_core is not None:
             runtime.DLA_core = options.dla_core
@@ -190,7 +203,7 @@ def load_engine(library: TensorRTLibrary, stored: StoredEngine) -> TrtICudaEngin
             runtime.engine_host_code_allowed = True
         engine = runtime.deserialize_cuda_engine(stored.plan)
     if engine is None:
-        reason = plain_reason(heard.complaints()[0]) if heard.complaints() else "it gave no reason"
+        reason = plain_reason(log.errors_and_warnings()[0]) if log.errors_and_warnings() else "it gave no reason"
         raise EngineError(
             f"{library.name} cannot load {stored.path.name}, which was built for {stored.record.key.device}, compute "
             f"capability {stored.record.key.compute_capability}: {reason}",
@@ -200,10 +213,12 @@ def load_engine(library: TensorRTLibrary, stored: StoredEngine) -> TrtICudaEngin
     return engine
 
 
-def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest) -> Ports:
-    """The engine's inputs and outputs; raises TileError unless they are the request's.
+def io_tensors_of(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest) -> IoTensors:
+    """The engine's I/O tensors: the input with four dimensions is the tile, every other input is a control.
 
-    The tile is the input of four dimensions, every other input a control.
+    Raises:
+        TileError: their shapes do not match the request.
+        EngineError: the engine has not exactly one tile and one output.
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
@@ -211,28 +226,28 @@ def engine_ports(trt: TrtModule, engine: TrtICudaEngine, request: SessionRequest
     outputs = [name for name in names if name not in inputs]
     if len(tiles) != 1 or len(outputs) != 1:
         raise EngineError(
-            f"{request.artifact.name} has {len(tiles)} pictures as inputs and {len(outputs)} outputs, but a "
+            f"{request.artifact.name} has {len(tiles)} images as inputs and {len(outputs)} outputs, but a "
             "super-resolution graph has one of each",
             found=(len(tiles), len(outputs)),
             wanted=(1, 1),
             remedy="export it with `sr-edge export`",
         )
     tile, out = tiles[0], outputs[0]
-    shapes = [[side if side >= 0 else None for side in engine.get_tensor_shape(name)] for name in (tile, out)]
+    shapes = [[size if size >= 0 else None for size in engine.get_tensor_shape(name)] for name in (tile, out)]
     require_graph(request, *shapes)
     scale = request.card.scale
     upscaled = TileSpec(request.tile.height * scale, request.tile.width * scale)
     is_uint8 = request.io is FrameFormat.UINT8_NHWC
     element: Element = np.dtype(np.uint8) if is_uint8 else np.dtype(np.float32)
-    return Ports(
-        Port(tile, graph_shape(request.io, request.tile), element),
-        tuple(Port(name, (1,), np.dtype(np.float32)) for name in inputs if name != tile),
-        Port(out, graph_shape(request.io, upscaled), element),
+    return IoTensors(
+        IoTensor(tile, graph_shape(request.io, request.tile), element),
+        tuple(IoTensor(name, (1,), np.dtype(np.float32)) for name in inputs if name != tile),
+        IoTensor(out, graph_shape(request.io, upscaled), element),
     )
 
 
 class _RuntimeCache:
-    """The kernels that TensorRT-RTX compiles on the device when an engine first runs, kept beside the engine."""
+    """The kernels that TensorRT-RTX compiles on the device when an engine first runs, stored beside the engine."""
 
     def __init__(self, library: TensorRTLibrary, engine: TrtICudaEngine, store: EngineCache, name: str) -> None:
         self._store = store
@@ -243,7 +258,7 @@ class _RuntimeCache:
             return
         self._config = self._rtx.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
-        kernels = store.read_sealed(name)
+        kernels = store.read_signed(name)
         if kernels:
             self._cache.deserialize(kernels)
         self._config.set_runtime_cache(self._cache)
@@ -254,9 +269,9 @@ class _RuntimeCache:
         return self._rtx.create_execution_context(self._config)
 
     def save(self) -> None:
-        """Keeps the kernels for the next start."""
+        """Stores the kernels for the next session."""
         if self._rtx is not None:
-            self._store.write_sealed(self._name, bytes(self._cache.serialize()))
+            self._store.write_signed(self._name, bytes(self._cache.serialize()))
 
 
 def _context_maker(
@@ -267,7 +282,9 @@ def _context_maker(
             free_bytes = cuda.free_bytes()
             context = runtime_cache.new_context()
         if context is None:
-            raise out_of_memory("TensorRT cannot set up an engine to run", "", engine.device_memory_size_v2, free_bytes)
+            raise out_of_memory(
+                "TensorRT cannot create an execution context", "", engine.device_memory_size_v2, free_bytes
+            )
         return context
 
     return new_context
@@ -298,7 +315,7 @@ def _require_choice(settings: dict[str, str], name: str, choices: tuple[str, ...
         )
 
 
-def _count(settings: dict[str, str], name: str) -> int:
+def _whole_number(settings: dict[str, str], name: str) -> int:
     if not settings[name].isdigit():
         raise UsageError(
             f"{name} is {settings[name]!r}, which is not a whole number",

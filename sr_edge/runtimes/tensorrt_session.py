@@ -1,4 +1,4 @@
-"""A TensorRT session: what every session does, and what only a GPU has: tiles in its memory, its own times."""
+"""The TensorRT session: besides what every session does, it reads tiles from GPU memory and measures on the GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {FrameFormat.FLOAT_NCHW: "<f4", FrameFormat.UINT8_NHWC: "|u1"}
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """The GPU's memory that a session takes, in bytes: scratch of all contexts, weights, tiles in and out."""
+    """GPU memory of a session in bytes: scratch memory of all execution contexts, weights, and I/O buffers."""
 
     context_bytes: int
     weights_bytes: int
@@ -34,9 +34,17 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class DeviceLatency:
-    """Latency as trtexec splits it: copy in, the engine, copy out, their sum; and the CPU's time to queue the engine.
+    """Latency by the parts that trtexec reports.
 
-    `warnings` say why the figures may mislead; `before` and `after` are the GPU's clocks and power, if readable.
+    Attributes:
+        h2d: copy of the tile to the device.
+        compute: the engine.
+        d2h: copy of the result to the host.
+        total: sum of the three.
+        enqueue: time of the CPU to enqueue the engine's work.
+        warnings: reasons why the figures may mislead.
+        before: clocks and power of the GPU before the measurement, if readable.
+        after: the same after the measurement.
     """
 
     h2d: Latency
@@ -50,7 +58,7 @@ class DeviceLatency:
 
 
 class TensorRtSession(EngineSession):
-    """A session on a GPU."""
+    """A `Session` on a GPU."""
 
     def __init__(
         self,
@@ -68,33 +76,37 @@ class TensorRtSession(EngineSession):
         return self
 
     def run_on_device(self, source: object, controls: Controls | None = None) -> Batch | Frame:
-        """Upscales a tile that is in the GPU's memory already, without copying it (a camera's buffer, for example).
+        """Upscales a tile that is in GPU memory, for example a camera's buffer, without copying it.
 
         Args:
-            source: an object with `__cuda_array_interface__` or DLPack: contiguous, on the session's GPU, in the
-                graph's own format and type, complete (its writer's stream synchronized), unchanged until this returns.
+            source: a contiguous array on the session's GPU, in the graph's format and type, with
+                `__cuda_array_interface__` or DLPack. The stream that wrote it must be synchronized, and it must not
+                change until this method returns.
+            controls: values of the network's named scalars; the others have their defaults.
 
         Returns:
-            The upscaled tile on the host, in the graph's format. A fresh array.
+            The upscaled tile as a new array in host memory, in the graph's format.
 
         Raises:
-            TileError, UsageError: another shape or type, or not a CUDA array.
+            TileError: the shape is not that of the session's tile.
+            UsageError: the array has another type or is not in CUDA memory.
             EngineError: CUDA failed.
         """
-        wanted = graph_shape(self.spec.io, self.spec.tile)
-        found = device_array(source)
-        if found.shape not in (wanted, wanted[1:]):
+        required = graph_shape(self.spec.io, self.spec.tile)
+        tile = device_array(source)
+        if tile.shape not in (required, required[1:]):
             raise TileError(
-                f"the CUDA array has the shape {list(found.shape)}, but the graph of this session takes {list(wanted)}",
-                found=found.shape,
-                wanted=wanted,
-                remedy=f"pass a tile of the shape {list(wanted)}",
+                f"the CUDA array has the shape {list(tile.shape)}, but the graph of this session takes "
+                f"{list(required)}",
+                found=tile.shape,
+                wanted=required,
+                remedy=f"pass a tile of the shape {list(required)}",
             )
-        if found.typestr != _TYPES[self.spec.io]:
+        if tile.typestr != _TYPES[self.spec.io]:
             raise UsageError(
-                f"the CUDA array is of the type {found.typestr}, but the graph of this session takes "
+                f"the CUDA array is of the type {tile.typestr}, but the graph of this session takes "
                 f"{_TYPES[self.spec.io]}",
-                found=found.typestr,
+                found=tile.typestr,
                 wanted=_TYPES[self.spec.io],
                 remedy="convert it first",
             )
@@ -102,13 +114,13 @@ class TensorRtSession(EngineSession):
         slot = self._claim()
         try:
             out = empty_tile(self.spec.io, self._out_tile)
-            self._gpu_engine.infer_at(slot.index, found.address, values, out)
+            self._gpu_engine.infer_from_device(slot.index, tile.address, values, out)
             return frames_from_tile(out, self.spec.io)
         finally:
             self._free.put(slot)
 
     def measure_on_device(self, runs: int = 20, warm_up: int = 3) -> DeviceLatency:
-        """Times one tile at a time by CUDA's events, on a seeded random tile in the graph's own format."""
+        """Measures one tile at a time by CUDA events, on a seeded random tile in the graph's format."""
         require_runs(runs)
         tile = tile_from_frames(random_tile(self.spec.tile, self.spec.io), self.spec.io)
         values = self._control_arrays(None)
@@ -125,23 +137,23 @@ class TensorRtSession(EngineSession):
 
 
 def device_latency(times: list[DeviceTimes], before: GpuState | None, after: GpuState | None) -> DeviceLatency:
-    """Percentiles of each part, and what to doubt about them."""
+    """Percentiles of each part, with warnings about what may distort them."""
     h2d, compute, d2h, enqueue = (
         Latency.from_samples([getattr(sample, name) for sample in times])
         for name in ("h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms")
     )
     total = Latency.from_samples([sample.h2d_ms + sample.compute_ms + sample.d2h_ms for sample in times])
-    found = (_enqueue_warning(enqueue, compute), _copy_warning(h2d, compute, d2h), clock_warning(before, after))
-    warnings = tuple(line for line in found if line)
+    candidates = (_enqueue_warning(enqueue, compute), _copy_warning(h2d, compute, d2h), clock_warning(before, after))
+    warnings = tuple(line for line in candidates if line)
     return DeviceLatency(h2d, compute, d2h, total, enqueue, warnings, before, after)
 
 
 def _enqueue_warning(enqueue: Latency, compute: Latency) -> str | None:
-    """trtexec's rule: where queueing takes longer than computing, the CPU is what is measured."""
+    """trtexec's rule: where enqueueing takes longer than computing, the CPU limits the latency."""
     if enqueue.p50_ms < compute.p50_ms:
         return None
     return (
-        f"enqueue-bound: the CPU takes {enqueue.p50_ms:.3f} ms to queue what the GPU computes in "
+        f"enqueue-bound: the CPU takes {enqueue.p50_ms:.3f} ms to enqueue what the GPU computes in "
         f"{compute.p50_ms:.3f} ms; keep CUDA graphs on, or use a larger tile"
     )
 
@@ -152,5 +164,5 @@ def _copy_warning(h2d: Latency, compute: Latency, d2h: Latency) -> str | None:
         return None
     return (
         f"transfer-bound: copying takes {copying_ms:.3f} ms, computing {compute.p50_ms:.3f} ms; use the graph with "
-        "uint8 frames (--io uint8), hand over tiles in GPU memory, or keep several tiles in flight"
+        "uint8 frames (--io uint8), pass tiles in GPU memory, or keep several tiles in flight"
     )

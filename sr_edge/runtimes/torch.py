@@ -1,6 +1,6 @@
-"""PyTorch, eager: the reference that every other runtime is compared with. CPU, and CUDA where torch has it.
+"""PyTorch in eager mode, on the CPU and on CUDA: the float reference for all other runtimes.
 
-A network's controls are what its class declares as such (`sr_edge.models.controlled`).
+The controls of a network are those that its class declares (`sr_edge.models.controlled`).
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def availability() -> Availability:
 
 
 def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
-    found = _require_device(device)
-    possible = _precisions(found)
+    torch_device = _require_device(device)
+    possible = _precisions(torch_device)
     if precision in possible:
         return None
     return PrecisionUnavailable(
-        f"torch, the float reference, does not run {precision} on {found}",
+        f"torch, the float reference, does not run {precision} on {torch_device}",
         found=precision,
         wanted=possible,
         remedy=f"choose a precision that it runs there: {', '.join(possible)}",
@@ -62,7 +62,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
 def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
-    """The weights; they serve every float precision, and frames are converted on the host."""
+    """Selects the weights, which serve every float precision; uint8 frames are converted on the host."""
     if precision is Precision.INT8 or io is FrameFormat.UINT8_NHWC:
         return None
     return first_fitting(artifacts, ArtifactKind.WEIGHTS, Precision.FP32)
@@ -81,13 +81,13 @@ def open_request(request: SessionRequest) -> Session:
     load_ms = 1e3 * (time.perf_counter() - started)
     executed = executed_precision(_layers_run(engine, request), 0, _PRECISIONS[dtype])
     if dtype is not torch.float32:
-        executed = dataclasses.replace(executed, note="torch's autocast keeps norms and long sums in fp32")
+        executed = dataclasses.replace(executed, note="torch's autocast keeps normalizations and long sums in fp32")
     properties = EngineProperties(NAME, _version(), str(device), engine.threads, load_ms, executed)
     return session_over(engine, request, properties)
 
 
 class _TorchEngine:
-    """The module itself; torch's autocast puts convolutions and matmuls into the precision asked for."""
+    """The module itself; autocast runs convolutions and matrix multiplications in the requested precision."""
 
     def __init__(
         self, module: nn.Module, dtype: torch.dtype, device: torch.device, threads: int | None, slots: int
@@ -123,7 +123,7 @@ class _TorchEngine:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """torch's thread count belongs to the process, so it is borrowed for one run."""
+    """Sets torch's thread count, which belongs to the whole process, for the duration of one run."""
     before = torch.get_num_threads()
     if before == count:
         yield
@@ -135,8 +135,8 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _LayerPrecisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook is untyped
-    """Counts the convolutions and matmuls that really run, by the type of their inputs."""
+class _LayerPrecisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # the base class is untyped
+    """Counts the convolutions and matrix multiplications that run, by the type of their inputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -145,27 +145,28 @@ class _LayerPrecisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
         if name in _LAYERS or name.startswith(_ATTENTION):
-            # The second input: the first of addmm and baddbmm is what they add to.
+            # The second input, because the first one of addmm and baddbmm is the summand.
             self.counts[_PRECISIONS[args[1].dtype]] += 1
         return func(*args, **(kwargs or {}))
 
 
 def _layers_run(engine: _TorchEngine, request: SessionRequest) -> Counter[Precision]:
-    """Runs one black tile and looks; also checks that the network takes the tile and gives the scale.
+    """Runs one black tile to count its layers and to check the shapes of its input and output.
 
-    Not in inference mode: there the hook would see compound operations and keep autocast out of their parts.
+    This is not done in inference mode, where the dispatch mode would get compound operators and autocast would not
+    apply to the operators inside them.
     """
     tile = torch.zeros(graph_shape(request.io, request.tile), device=engine.device)
     scalars = engine.default_scalars()
-    seen = _LayerPrecisions()
+    layer_precisions = _LayerPrecisions()
     with (
         vendor_errors(f"torch cannot run {request.card.name} on a {request.tile} tile", "check the tile"),
         torch.no_grad(),
-        seen,
+        layer_precisions,
     ):
         upscaled = engine.forward(tile, scalars)
     require_graph(request, tile.shape, upscaled.shape)
-    return seen.counts
+    return layer_precisions.counts
 
 
 def _load(request: SessionRequest) -> nn.Module:
@@ -193,7 +194,7 @@ def _load(request: SessionRequest) -> nn.Module:
 
 
 def _baked(model: LoadedModel, request: SessionRequest) -> nn.Module:
-    """The network with the constants that the other graphs of its bundle hold."""
+    """The network with the same constants folded in as in the graphs of its bundle."""
     return bake(model, request.card.baked).module
 
 
@@ -209,20 +210,20 @@ def _require_float_frames(request: SessionRequest) -> None:
 
 def _require_device(device: str) -> torch.device:
     try:
-        found = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError as error:
         raise RuntimeUnavailable(
             f"torch knows no device {device!r}", found=device, wanted=("cpu", "cuda"), remedy="choose cpu or cuda"
         ) from error
-    known = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if found.type not in known or (found.index or 0) >= max(1, torch.cuda.device_count()):
+    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if torch_device.type not in present or (torch_device.index or 0) >= max(1, torch.cuda.device_count()):
         raise RuntimeUnavailable(
             f"torch finds no device {device!r} here",
             found=device,
-            wanted=tuple(known),
-            remedy=f"choose one of: {', '.join(known)}",
+            wanted=tuple(present),
+            remedy=f"choose one of: {', '.join(present)}",
         )
-    return found
+    return torch_device
 
 
 def _precisions(device: torch.device) -> tuple[Precision, ...]:

@@ -1,4 +1,4 @@
-"""Which runtimes and precisions there are to choose from: for a benchmark, or on a preview's page."""
+"""The combinations of runtime and precision that a benchmark measures or a preview offers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIXED_FLOAT_PRECISIONS = (Precision.BF16, Precision.FP16)
 
 @dataclass(frozen=True)
 class Variant:
-    """One runtime at one precision; `float_precision` is wanted of all that is not a convolution or matmul."""
+    """A runtime and a precision; `float_precision` is that of the operators of an INT8 network that are not INT8."""
 
     runtime: str
     precision: Precision
@@ -23,59 +23,59 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """The precision as tables show it: "int8+bf16" is INT8 with everything else in bf16."""
+        """The precision as tables show it: "int8+bf16" is INT8 with the float layers in bf16."""
         mixed = self.precision is Precision.INT8 and self.float_precision is not Precision.FP32
         return f"{self.precision}+{self.float_precision}" if mixed else str(self.precision)
 
 
 def choose_runtimes(text: str) -> list[str]:
-    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    """Parses "all" or a comma-separated list; raises UnknownNameError or UsageError."""
     if text.strip() == "all":
         return runtime_names()
-    return [find_entry(name).name for name in _listed(text, "runtime")]
+    return [find_entry(name).name for name in _split_names(text, "runtime")]
 
 
 def choose_precisions(text: str) -> list[Precision]:
-    """Reads "all" or a comma-separated list; raises UnknownNameError."""
+    """Parses "all" or a comma-separated list; raises UnknownNameError or UsageError."""
     if text.strip() == "all":
         return list(Precision)
-    known = [precision.value for precision in Precision]
-    found = _listed(text, "precision")
-    for name in found:
-        if name not in known:
-            raise UnknownNameError("precision", name, known)
-    return [Precision(name) for name in found]
+    choices = [precision.value for precision in Precision]
+    names = _split_names(text, "precision")
+    for name in names:
+        if name not in choices:
+            raise UnknownNameError("precision", name, choices)
+    return [Precision(name) for name in names]
 
 
-def _listed(text: str, kind: str) -> list[str]:
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
+def _split_names(text: str, kind: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
         raise UsageError(
             f"{text!r} names no {kind}",
             found=text,
             wanted="all, or names separated by commas",
             remedy="write all, or names separated by commas",
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def variants_of(
     bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
 ) -> list[Variant]:
-    """Every runtime at every precision, and INT8 with a lower-precision rest where the runtime has that.
+    """Every runtime at every precision, and INT8 with float layers in bf16 or fp16 where the runtime supports that.
 
-    A rest in a precision that the network was left out of is no variant.
+    A float precision that the bundle was deployed without is left out.
     """
-    found = []
+    variants = []
     for runtime in runtimes:
         for precision in precisions:
-            found.append(Variant(runtime, precision))
+            variants.append(Variant(runtime, precision))
             if precision is Precision.INT8:
-                found += [
+                variants += [
                     Variant(runtime, precision, float_precision)
                     for float_precision in _mixed_float_precisions(bundle, runtime, device)
                 ]
-    return found
+    return variants
 
 
 def _mixed_float_precisions(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:

@@ -80,7 +80,7 @@ def test_a_row_that_could_not_run_stays_and_says_why() -> None:
     [
         (Precision.INT8, Precision.FP32, Precision.FP32, "int8"),
         (Precision.INT8, Precision.BF16, Precision.BF16, "int8"),
-        (Precision.INT8, Precision.FP32, Precision.BF16, "int8, rest fp32"),
+        (Precision.INT8, Precision.FP32, Precision.BF16, "int8+fp32"),
         (Precision.FP32, Precision.FP32, Precision.BF16, "fp32"),
     ],
 )

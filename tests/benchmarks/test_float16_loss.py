@@ -45,7 +45,7 @@ def test_a_bundled_network_is_measured_and_shown(float16_loss: Any, tmp_path: Pa
     shown = "\n".join(importlib.import_module("page_networks").float16(asdict(report)))
     assert f"| convnet-tiny-x2 | waves (1) | {row.fp32_db:.3f} | {row.fp16_loss_db:+.4f} |" in shown
     assert "no bf16 on this CPU" in shown
-    assert "trained on since" not in shown
+    assert "trained further since" not in shown
 
 
 def test_rows_of_other_networks_stay_and_tell_earlier_weights(float16_loss: Any, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_rows_of_other_networks_stay_and_tell_earlier_weights(float16_loss: Any,
     assert list(float16_loss.kept(file, ["convnet-tiny-x2"])) == rows[1:]
     assert list(float16_loss.kept(tmp_path / "none.json", [])) == []
     shown = "\n".join(importlib.import_module("page_networks").float16(json.loads(file.read_text())))
-    assert "trained on since: convnet-tiny-x2, ups-tiny-x2." in shown
+    assert "trained further since: convnet-tiny-x2, ups-tiny-x2." in shown
 
 
 def test_without_test_pictures_it_says_where_to_put_them(float16_loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_the_page_tells_what_is_kept(page: Any, change_db: float, ratio: float, 
     table = "\n".join(page.int8([network(change_db, ratio)])).splitlines()
     assert len({line.count("|") for line in table[:4]}) == 1
     assert table[2].endswith(verdict)
-    assert "gives up: RuntimeError: no" in table[3]
+    assert "failed: RuntimeError: no" in table[3]
 
 
 def test_the_page_names_networks_that_were_measured_again(page: Any) -> None:
@@ -57,7 +57,7 @@ def test_the_page_names_networks_that_were_measured_again(page: Any) -> None:
 
 def test_the_page_names_networks_whose_weights_are_others_now(page: Any) -> None:
     found = [network(-0.01, 0.6), {**network(-0.01, 0.6), "network": "ups-tiny-x2", "weights_sha256": "of before"}]
-    assert "Measured with weights that have been trained on since: ups-tiny-x2." in list(page.int8(found))
+    assert "Measured with weights that have been trained further since: ups-tiny-x2." in list(page.int8(found))
     assert not [text for text in page.int8(found[:1]) if "since" in text]
 
 

@@ -58,12 +58,12 @@ def compared(sr_edge: SrEdge, *arguments: str | Path) -> Any:
 
 
 def test_the_file_and_its_network_agree_layer_by_layer(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
-    found = compared(sr_edge, files / "model.onnx", files / "weights.pth", "--images", pictures)
-    assert found["psnr_rgb_db"] is None or found["psnr_rgb_db"] > 80
-    assert found["max_abs_error"] < 1e-5
-    assert found["tile"] == {"height": 24, "width": 24}
-    assert (found["reference"]["runtime"], found["candidate"]["runtime"]) == ("onnxruntime", "torch")
-    layers = found["layers"]
+    report = compared(sr_edge, files / "model.onnx", files / "weights.pth", "--images", pictures)
+    assert report["psnr_rgb_db"] is None or report["psnr_rgb_db"] > 80
+    assert report["max_abs_error"] < 1e-5
+    assert report["tile"] == {"height": 24, "width": 24}
+    assert (report["reference"]["runtime"], report["candidate"]["runtime"]) == ("onnxruntime", "torch")
+    layers = report["layers"]
     assert len(layers["layers"]) == len(onnx.load(files / "model.onnx").graph.node)
     assert layers["first_apart"] is None and layers["left_out"] == {}
     assert layers["exported"] == [str(files / "weights.pth")]
@@ -73,20 +73,20 @@ def test_the_layer_in_which_a_file_leaves_its_checkpoint_is_named(sr_edge: SrEdg
     arguments = ("compare", files / "weights.pth", files / "damaged.onnx", "--images", pictures, *FEW)
     shown = sr_edge(*arguments).stdout
     convs = [node.name for node in onnx.load(files / "model.onnx").graph.node if node.op_type == "Conv"]
-    assert f"first layer to part (relative error above 0.001): {convs[1]}" in shown
-    assert f"layers of {files / 'weights.pth'}: those of its ONNX export, in onnxruntime" in shown
+    assert f"first layer that differs (relative error above 0.001): {convs[1]}" in shown
+    assert f"the layers of {files / 'weights.pth'} are those of its ONNX export, computed in onnxruntime" in shown
 
 
 def test_the_layers_of_torch_in_bf16_are_in_no_graph(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
-    found = compared(sr_edge, files / "model.onnx", f"{files / 'weights.pth'}@bf16", "--images", pictures)
-    assert found["layers"]["layers"] == []
-    assert f"{files / 'weights.pth'}@bf16" in found["layers"]["reason"]
+    report = compared(sr_edge, files / "model.onnx", f"{files / 'weights.pth'}@bf16", "--images", pictures)
+    assert report["layers"]["layers"] == []
+    assert f"{files / 'weights.pth'}@bf16" in report["layers"]["reason"]
 
 
 def test_without_pictures_those_that_come_along_are_taken(sr_edge: SrEdge, files: Path) -> None:
-    found = compared(sr_edge, files / "model.onnx", f"{TINY}@torch", "--random-weights")
-    assert len(found["patches"]) == 2
-    assert found["max_abs_error"] < 1e-5
+    report = compared(sr_edge, files / "model.onnx", f"{TINY}@torch", "--random-weights")
+    assert len(report["patches"]) == 2
+    assert report["max_abs_error"] < 1e-5
 
 
 def test_the_damaged_layer_is_named_and_the_worst_patch_drawn(
@@ -100,28 +100,28 @@ def test_the_damaged_layer_is_named_and_the_worst_patch_drawn(
         "--picture",
         tmp_path / "worst.png",
     )
-    found = compared(sr_edge, *arguments)
-    names = [layer["name"] for layer in found["layers"]["layers"]]
-    convs = [layer["name"] for layer in found["layers"]["layers"] if layer["operator"] == "Conv"]
-    assert found["layers"]["first_apart"]["name"] == convs[1]
+    report = compared(sr_edge, *arguments)
+    names = [layer["name"] for layer in report["layers"]["layers"]]
+    convs = [layer["name"] for layer in report["layers"]["layers"] if layer["operator"] == "Conv"]
+    assert report["layers"]["first_apart"]["name"] == convs[1]
     assert len(names) == len(onnx.load(files / "model.onnx").graph.node)
-    worst = min(patch["psnr_rgb_db"] for patch in found["patches"])
-    assert found["patches"][found["worst"]]["psnr_rgb_db"] == worst
+    worst = min(patch["psnr_rgb_db"] for patch in report["patches"])
+    assert report["patches"][report["worst"]]["psnr_rgb_db"] == worst
     picture = read_picture(tmp_path / "worst.png").pixels
     assert picture.shape[1] == 3 * picture.shape[0] + 16
     outcome = sr_edge("compare", *arguments, *FEW)
-    assert f"first layer to part (relative error above 0.001): {convs[1]}" in outcome.stdout
-    assert "A | B | difference x" in outcome.stdout
+    assert f"first layer that differs (relative error above 0.001): {convs[1]}" in outcome.stdout
+    assert "A | B | difference times" in outcome.stdout
 
 
 def test_numbers_that_are_none_are_said_to_be_and_drawn(
     sr_edge: SrEdge, files: Path, pictures: Path, tmp_path: Path
 ) -> None:
     arguments = (files / "model.onnx", files / "nan.onnx", "--images", pictures, "--picture", tmp_path / "worst.png")
-    found = compared(sr_edge, *arguments)
-    assert found["psnr_rgb_db"] is None
-    assert found["max_abs_error"] is None
-    assert found["layers"]["first_apart"]["operator"] == "Conv"
+    report = compared(sr_edge, *arguments)
+    assert report["psnr_rgb_db"] is None
+    assert report["max_abs_error"] is None
+    assert report["layers"]["first_apart"]["operator"] == "Conv"
     assert (tmp_path / "worst.png").is_file()
     outcome = sr_edge("compare", *arguments, *FEW, "--min-psnr", "20")
     assert outcome.code == 1
@@ -129,41 +129,41 @@ def test_numbers_that_are_none_are_said_to_be_and_drawn(
 
 
 def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
-    found = compared(sr_edge, bundle, f"{bundle}@int8:openvino", "--images", pictures)
-    assert found["candidate"]["ran"] == "int8"
-    assert 30 < found["psnr_rgb_db"] < 80
-    errors = {layer["name"]: layer["relative_error"] for layer in found["layers"]["layers"]}
+    report = compared(sr_edge, bundle, f"{bundle}@int8:openvino", "--images", pictures)
+    assert report["candidate"]["ran"] == "int8"
+    assert 30 < report["psnr_rgb_db"] < 80
+    errors = {layer["name"]: layer["relative_error"] for layer in report["layers"]["layers"]}
     assert 1e-4 < errors["/middle.1/Conv"] < 0.2
-    assert found["layers"]["first_apart"] is None
+    assert report["layers"]["first_apart"] is None
 
 
 def test_int8_in_onnxruntime_is_run_and_said_to_be_computed_in_fp32(
     sr_edge: SrEdge, bundle: Path, pictures: Path
 ) -> None:
-    found = compared(sr_edge, bundle, f"{bundle}@int8", "--images", pictures)
-    assert (found["candidate"]["requested"], found["candidate"]["ran"]) == ("int8", "fp32")
-    assert any("computes this int8 file in fp32" in remark for remark in found["candidate"]["remarks"])
+    report = compared(sr_edge, bundle, f"{bundle}@int8", "--images", pictures)
+    assert (report["candidate"]["requested"], report["candidate"]["ran"]) == ("int8", "fp32")
+    assert any("computes this int8 file in fp32" in remark for remark in report["candidate"]["remarks"])
 
 
 def test_fp16_in_real_float16_arithmetic(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
-    found = compared(sr_edge, files / "model.onnx", f"{files / 'model.fp16.onnx'}@float16", "--images", pictures)
-    assert found["candidate"]["ran"] == "fp16"
-    assert found["psnr_rgb_db"] > 50
-    assert found["max_abs_error"] > 1e-5  # rounding must be visible, or nothing was rounded
-    assert found["layers"]["first_apart"] is None
-    assert found["layers"]["tolerance"] == 1e-2
+    report = compared(sr_edge, files / "model.onnx", f"{files / 'model.fp16.onnx'}@float16", "--images", pictures)
+    assert report["candidate"]["ran"] == "fp16"
+    assert report["psnr_rgb_db"] > 50
+    assert report["max_abs_error"] > 1e-5  # rounding must be visible, or nothing was rounded
+    assert report["layers"]["first_apart"] is None
+    assert report["layers"]["tolerance"] == 1e-2
 
 
 def test_bf16_in_openvino(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
     if not supports("openvino", Precision.BF16):
         pytest.skip("openvino computes no bf16 on this CPU")
     arguments = (f"{files / 'model.onnx'}@openvino", f"{files / 'model.onnx'}@bf16:openvino", "--images", pictures)
-    found = compared(sr_edge, *arguments)
-    assert found["candidate"]["ran"] == "bf16"
-    assert found["psnr_rgb_db"] > 45
-    assert found["max_abs_error"] > 1e-4  # rounding must be visible, or nothing was rounded
-    assert found["layers"]["first_apart"] is None
-    assert found["layers"]["tolerance"] == 5e-2
+    report = compared(sr_edge, *arguments)
+    assert report["candidate"]["ran"] == "bf16"
+    assert report["psnr_rgb_db"] > 45
+    assert report["max_abs_error"] > 1e-4  # rounding must be visible, or nothing was rounded
+    assert report["layers"]["first_apart"] is None
+    assert report["layers"]["tolerance"] == 5e-2
 
 
 def test_min_psnr_decides_the_exit_code(sr_edge: SrEdge, files: Path, pictures: Path) -> None:
@@ -230,10 +230,10 @@ def test_a_network_of_ones_own_is_a_side(
     )
     monkeypatch.chdir(tmp_path)
     arguments = ("--scale", "2", "--tile", "16", "--images", pictures)
-    found = compared(sr_edge, "own_net:network", "own_net:network@torch", *arguments)
-    assert found["max_abs_error"] == 0.0
-    assert found["psnr_rgb_db"] is None  # equal
-    assert len(found["layers"]["exported"]) == 2 and found["layers"]["first_apart"] is None
+    report = compared(sr_edge, "own_net:network", "own_net:network@torch", *arguments)
+    assert report["max_abs_error"] == 0.0
+    assert report["psnr_rgb_db"] is None  # equal
+    assert len(report["layers"]["exported"]) == 2 and report["layers"]["first_apart"] is None
 
 
 def test_the_difference_is_amplified_and_numbers_that_are_none_are_drawn() -> None:

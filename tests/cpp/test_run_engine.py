@@ -23,10 +23,10 @@ UINT8, FLOAT = 5, 0
 
 @pytest.fixture(scope="module")
 def compiler() -> str:
-    found = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if found is None:
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
         pytest.skip("no C++ compiler")
-    return found
+    return compiler
 
 
 def compile_with(compiler: str, folders: list[str], *arguments: str) -> None:
@@ -71,8 +71,8 @@ def test_a_raw_picture_comes_out_enlarged(program: Path, tmp_path: Path) -> None
     done = run(program, tmp_path / "model.plan", tmp_path / "in.rgb", tmp_path / "out.rgb", "3")
     assert done.returncode == 0, done.stderr
     assert "16x12 RGB, median of 3 runs" in done.stdout
-    found = np.frombuffer((tmp_path / "out.rgb").read_bytes(), np.uint8).reshape(12, 16, 3)
-    np.testing.assert_array_equal(found, picture.repeat(2, 0).repeat(2, 1))
+    upscaled = np.frombuffer((tmp_path / "out.rgb").read_bytes(), np.uint8).reshape(12, 16, 3)
+    np.testing.assert_array_equal(upscaled, picture.repeat(2, 0).repeat(2, 1))
 
 
 REFUSED = {  # plan, bytes of the picture, values that the message names

@@ -139,7 +139,7 @@ class FakeContext:
 
 
 class FakeTensorRt:
-    """The module. `told` is what it logs during a build; with `plan` None the build fails."""
+    """The module. `log` has the messages that it logs during a build; with `plan` None the build fails."""
 
     DataType, LayerType, TensorIOMode = DataType, LayerType, TensorIOMode
     BuilderFlag = SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK", VERSION_COMPATIBLE="VERSION_COMPATIBLE")
@@ -155,13 +155,13 @@ class FakeTensorRt:
         cuda: FakeCuda | None = None,
         network: Any = None,
         plan: bytes | None = b"plan",
-        told: tuple[tuple[int, str], ...] = (),
+        log: tuple[tuple[int, str], ...] = (),
         dla_cores: int = 0,
         gpu_only: tuple[str, ...] = (),
     ) -> None:
         self.cuda = cuda or FakeCuda()
         self.network = network or convolution_and_shuffle()
-        self.plan, self.told = plan, told
+        self.plan, self.log = plan, log
         self.dla_cores, self.gpu_only = dla_cores, gpu_only
         self.configs: list[FakeConfig] = []
         self.logger: Any = None
@@ -192,7 +192,7 @@ class FakeTensorRt:
         return self.configs[-1]
 
     def _build(self, network: Any, config: FakeConfig) -> bytes | None:
-        for severity, text in self.told:
+        for severity, text in self.log:
             self.logger.log(severity, text)
         return self.plan
 

@@ -11,9 +11,9 @@ from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library
 
 def require_runtime(name: str) -> None:
     """Skips unless the runtime's library and a device for it are here."""
-    found = availability(name)
-    if not found.works:
-        pytest.skip(f"{name}: {found.reason}")
+    reported = availability(name)
+    if not reported.works:
+        pytest.skip(f"{name}: {reported.reason}")
 
 
 def home_device(runtime: str) -> str:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,7 +60,8 @@ def bench(
     access = cuda.access(lambda: GpuState("fake", 41.2, next(clocks), 1980.0, 46.0))
     monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "cache"))
     on_gpu = TensorRtRuntime(FakeTensorRt(cuda).library(), access)
-    monkeypatch.setitem(sys.modules, find_entry("tensorrt").module, on_gpu)
+    entry = find_entry("tensorrt")
+    monkeypatch.setitem(sys.modules, entry.module, SimpleNamespace(**{entry.factory: lambda flavour: on_gpu}))
 
     def run(*arguments: object, runtime: str = "tensorrt", device: str = "cuda") -> str:
         chosen = ("--runtimes", runtime, "--device", device, "--precisions", "fp32", "--runs", RUNS, "--no-memory")

@@ -128,11 +128,11 @@ def test_controls(runtime: str, toys: Any, batches: list[Array]) -> None:
         assert [control.name for control in session.spec.controls] == ["alpha", "beta"]
         plain = session.run(batches[0])
         np.testing.assert_allclose(plain, toys.reference(batches[0]), atol=FLOAT_TOLERANCE)
-        for found in (
+        for upscaled in (
             session.run(batches[0], {"alpha": 0.5}),
             session.result(session.submit(batches[0], {"beta": 0.25, "alpha": 2})),
         ):
-            np.testing.assert_allclose(found, 0.5 * plain, atol=FLOAT_TOLERANCE)
+            np.testing.assert_allclose(upscaled, 0.5 * plain, atol=FLOAT_TOLERANCE)
         with raises(UsageError) as caught:
             session.run(batches[0], {"gamma": 1.0})
         assert "gamma" in caught.value.problem

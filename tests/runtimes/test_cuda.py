@@ -12,19 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sr_edge.runtimes.cuda as cuda_module
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import cuda as cuda_module
-from sr_edge.runtimes.cuda import (
-    PROVIDERS,
-    Cuda,
-    CudaError,
-    CudaOutOfMemory,
-    Gpu,
-    find_gpus,
-    first_provider,
-    open_cuda,
-    provider_module,
-)
+from sr_edge.runtimes.cuda import Cuda, CudaError, CudaOutOfMemory, Gpu
+from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus, first_provider, open_cuda, provider_module
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import RTX_3060, FakeCuda
 

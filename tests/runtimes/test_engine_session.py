@@ -158,12 +158,12 @@ def test_nan_does_not_become_a_picture(engine: GatedEngine) -> None:
 
 
 def test_vendor_errors_become_one_line() -> None:
-    told = "Exception from src/core.cpp:118:\nCheck 'x' failed at src/a.cpp:1:\n  Unsupported operation Foo\n\n"
+    message = "Exception from src/core.cpp:118:\nCheck 'x' failed at src/a.cpp:1:\n  Unsupported operation Foo\n\n"
     wanted = raises(
         EngineError, problem="cannot compile: Unsupported operation Foo", found="net.onnx", remedy="update it"
     )
     with wanted as caught, vendor_errors("cannot compile", "update it", "net.onnx"):
-        raise RuntimeError(told)
+        raise RuntimeError(message)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert reason_of(KeyError()) == "KeyError"
     assert len(reason_of(RuntimeError("x" * 5000))) == 300

@@ -85,28 +85,28 @@ def as_frame(batch: Array) -> Array:
     return frame
 
 
-def psnr_db(found: Array, wanted: Array) -> float:
-    error = float(np.mean((found.astype(np.float64) - wanted) ** 2))
+def psnr_db(upscaled: Array, wanted: Array) -> float:
+    error = float(np.mean((upscaled.astype(np.float64) - wanted) ** 2))
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def test_a_batch_gives_the_network(system: System, session: Session) -> None:
     batch = batch_of(waves(system.tile))
-    found = session.run(batch)
+    upscaled = session.run(batch)
     exact = in_torch(system, batch)
     if session.spec.requested is Precision.FP32:
-        np.testing.assert_allclose(found, exact, atol=FLOAT_TOLERANCE * max(1.0, float(np.abs(exact).max())))
+        np.testing.assert_allclose(upscaled, exact, atol=FLOAT_TOLERANCE * max(1.0, float(np.abs(exact).max())))
         return
-    assert psnr_db(as_frame(found), as_frame(node_by_node(system, batch))) >= INT8_MIN_DB
-    assert np.abs(found - exact).max() > FLOAT_TOLERANCE, "nothing was quantized"
+    assert psnr_db(as_frame(upscaled), as_frame(node_by_node(system, batch))) >= INT8_MIN_DB
+    assert np.abs(upscaled - exact).max() > FLOAT_TOLERANCE, "nothing was quantized"
 
 
 def test_a_frame_gives_the_same_picture(system: System, session: Session) -> None:
     frame = waves(system.tile)
-    found = session.run(frame)
-    assert found.dtype == np.uint8
-    assert found.shape == (SCALE * system.tile.height, SCALE * system.tile.width, 3)
-    assert np.abs(found - as_frame(session.run(batch_of(frame)))).max() <= 1
+    upscaled = session.run(frame)
+    assert upscaled.dtype == np.uint8
+    assert upscaled.shape == (SCALE * system.tile.height, SCALE * system.tile.width, 3)
+    assert np.abs(upscaled - as_frame(session.run(batch_of(frame)))).max() <= 1
 
 
 def test_tiles_in_flight_are_those_run_alone(system: System, session: Session) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_folder, write_bundle
 from sr_edge.errors import PrecisionUnavailable, TileError, UsageError
-from sr_edge.runtimes import Session, open_frame_session, open_request
+from sr_edge.runtimes import RUNTIMES, Session, open_frame_session, open_request
 from sr_edge.runtimes.frame_session import FrameSession, session_over_graphs
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
@@ -97,9 +97,9 @@ def test_a_ticket_of_the_float_graph_before_it_is_open(session: FrameSession, fr
 def test_16_bits_stay_16_bits(session: FrameSession, toys: Any) -> None:
     deep = np.random.default_rng(5).integers(0, 65536, (TILE.height, TILE.width, 3), np.uint16)
     exact = toys.reference((deep.transpose(2, 0, 1)[None] / 65535).astype(np.float32))[0].transpose(1, 2, 0)
-    found = Upscaler(session, overlap_px=0).upscale(deep)
-    assert found.dtype == np.uint16
-    assert np.abs(found - 65535 * exact.clip(0, 1)).max() <= 1
+    upscaled = Upscaler(session, overlap_px=0).upscale(deep)
+    assert upscaled.dtype == np.uint16
+    assert np.abs(upscaled - 65535 * exact.clip(0, 1)).max() <= 1
 
 
 def test_the_spec_says_so(session: FrameSession) -> None:
@@ -164,24 +164,20 @@ def test_a_precision_that_the_bundle_has_not_is_refused(bundle: Path, onnx_runti
         open_frame_session(bundle, onnx_runtime, Precision.FP16)
 
 
-@pytest.mark.parametrize(
-    ("runtime", "has_uint8", "asked"),
-    [
-        ("openvino", True, [UINT8]),
-        ("openvino", False, [UINT8, None]),
-        ("tensorrt", True, [None]),  # the graph that `sr-edge compile` builds
-        ("tensorrt-rtx", True, [None]),
-    ],
-)
-def test_which_graph_is_opened(runtime: str, has_uint8: bool, asked: list[FrameFormat | None], toys: Any) -> None:
-    found: list[FrameFormat | None] = []
+@pytest.mark.parametrize(("has_uint8", "requested"), [(True, [UINT8]), (False, [UINT8, None])])
+def test_the_uint8_graph_is_opened_first(has_uint8: bool, requested: list[FrameFormat | None], toys: Any) -> None:
+    opened: list[FrameFormat | None] = []
     plain = open_request("onnxruntime", toys.request(toys.plain()))
 
     def open_graph(*, io: FrameFormat | None = None) -> Session:
-        found.append(io)
+        opened.append(io)
         if io is UINT8 and not has_uint8:
             raise PrecisionUnavailable("no artifact with uint8 frames")
         return plain
 
-    with session_over_graphs(runtime, open_graph):
-        assert found == asked
+    with session_over_graphs(open_graph):
+        assert opened == requested
+
+
+def test_only_the_runtimes_of_sr_edge_compile_open_the_float_graph() -> None:
+    assert {entry.name for entry in RUNTIMES if entry.compiled_ahead} == {"tensorrt", "tensorrt-rtx"}

@@ -67,15 +67,15 @@ def test_latency_of_every_stage() -> None:
 def test_interleaved_takes_turns() -> None:
     log: list[str] = []
     with logged("a", log) as one, logged("b", log, FrameFormat.UINT8_NHWC) as other:
-        found = interleaved([one, other], rounds=3, warm_up=1)
+        measured = interleaved([one, other], rounds=3, warm_up=1)
         assert log == ["a", "b"] * 4
-    assert [stages.total.runs for stages in found] == [3, 3]
+    assert [stages.total.runs for stages in measured] == [3, 3]
 
 
 def test_ratio_is_taken_within_a_round() -> None:
     slow_then_fast = [StageTimes(0, ms, 0) for ms in (20.0, 20.0, 10.0)]
-    found = paired_ratio([StageTimes(0, ms, 0) for ms in (40.0, 40.0, 20.0)], slow_then_fast)
-    assert (found.low, found.median, found.high) == (2, 2, 2)
+    measured = paired_ratio([StageTimes(0, ms, 0) for ms in (40.0, 40.0, 20.0)], slow_then_fast)
+    assert (measured.low, measured.median, measured.high) == (2, 2, 2)
     with logged("a", []) as one, logged("b", []) as other:
         first, second = ratios_to_first([one, other], rounds=3)
     assert first.median == 1
@@ -85,10 +85,10 @@ def test_ratio_is_taken_within_a_round() -> None:
 def test_throughput_runs_every_tile() -> None:
     log: list[str] = []
     with logged("a", log) as session:
-        found = measure_throughput(session, tiles=7, warm_up=1)
+        measured = measure_throughput(session, tiles=7, warm_up=1)
         assert log == ["a"] * 8
-    assert (found.tiles, found.in_flight) == (7, 2)
-    assert found.tiles_per_s > 0
+    assert (measured.tiles, measured.in_flight) == (7, 2)
+    assert measured.tiles_per_s > 0
 
 
 def test_start_up_opens_runs_once_and_closes() -> None:
@@ -98,9 +98,9 @@ def test_start_up_opens_runs_once_and_closes() -> None:
         log.append("opened")
         return logged("a", log)
 
-    found = measure_start_up(open_it)
+    measured = measure_start_up(open_it)
     assert log == ["opened", "a", "a closed"]
-    assert 0 < found.open_ms < found.first_frame_ms
+    assert 0 < measured.open_ms < measured.first_frame_ms
 
 
 def test_nothing_to_measure() -> None:
@@ -139,10 +139,10 @@ def test_memory_of_what_cannot_run(onnx_runtime: str, toys: Any, tmp_path: Path)
 def test_diagnosis_names_every_runtime(onnx_runtime: str, toys: Any) -> None:
     diagnosis = diagnose()
     reports = {report.entry.name: report.availability for report in diagnosis.runtimes}
-    found = reports[onnx_runtime]
-    assert found.works
-    assert found.version
-    cpu = next(device for device in found.devices if device.name == "cpu")
+    report = reports[onnx_runtime]
+    assert report.works
+    assert report.version
+    cpu = next(device for device in report.devices if device.name == "cpu")
     assert {Precision.FP32, Precision.INT8} <= set(cpu.precisions)
     with open_request(onnx_runtime, toys.request(toys.plain(), device=cpu.name)) as session:
         assert session.spec.device == cpu.name

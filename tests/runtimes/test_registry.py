@@ -83,16 +83,16 @@ def test_choice_of_artifact(
 ) -> None:
     if not availability(name).works:
         pytest.skip(f"{name} is not installed")
-    found = load_runtime(name).choose_artifact(EVERYTHING, precision, float_precision, io)
-    assert (found.file if found else None) == chosen
+    chosen_artifact = load_runtime(name).choose_artifact(EVERYTHING, precision, float_precision, io)
+    assert (chosen_artifact.file if chosen_artifact else None) == chosen
 
 
 def test_onnxruntime_takes_uint8_activations_where_there_are_no_int8_ones() -> None:
     if not availability("onnxruntime").works:
         pytest.skip("onnxruntime is not installed")
-    found = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:4], INT8, FP32, None)
-    assert found is not None
-    assert found.file == "int8-u8.onnx"
+    chosen_artifact = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:4], INT8, FP32, None)
+    assert chosen_artifact is not None
+    assert chosen_artifact.file == "int8-u8.onnx"
 
 
 @pytest.fixture(params=["toy.sredge", "toy.sredge.zip"])
@@ -133,7 +133,7 @@ def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
 
 
 def test_bundle_without_the_artifact(bundle: Path, runtime: str) -> None:
-    present = ("onnx fp32", "onnx int8+fp32 u8")
+    present = ("onnx fp32", "onnx int8+fp32 (uint8 activations)")
     with raises(PrecisionUnavailable, found=(FP16, FP32, None), wanted=present):
         open_session(bundle, runtime, FP16)
     with raises(PrecisionUnavailable, found=(FP32, FP32, UINT8), wanted=present):
@@ -157,9 +157,9 @@ def hidden_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 def test_absent_library(hidden_library: Any, toys: Any) -> None:
     name = hidden_library.name
-    found = availability(name)
-    assert not found.works
-    assert found.how_to_install == f'pip install "sr-edge[{hidden_library.extra}]"'
+    reported = availability(name)
+    assert not reported.works
+    assert reported.how_to_install == f'pip install "sr-edge[{hidden_library.extra}]"'
     assert not supports(name, FP32)
     with raises(RuntimeUnavailable, found=None, wanted=hidden_library.library) as caught:
         open_request(name, toys.request(toys.plain()))

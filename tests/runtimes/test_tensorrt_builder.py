@@ -27,8 +27,8 @@ from sr_edge.errors import (
     UsageError,
 )
 from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library, rtx_compute_capabilities
-from sr_edge.runtimes.tensorrt_builder import BuiltEngine, build_engine, int8_layers_run
-from sr_edge.runtimes.tensorrt_engines import notes_of
+from sr_edge.runtimes.tensorrt_builder import BuiltEngine, build_engine, count_int8_layers
+from sr_edge.runtimes.tensorrt_engines import notes_from_build
 from sr_edge.runtimes.tensorrt_log import EngineLayer, Listener
 from sr_edge.runtimes.tensorrt_options import (
     SIZES_FORM,
@@ -59,7 +59,7 @@ def test_fp32(rtx: TensorRTLibrary, toys: Any) -> None:
     engine = built(rtx, toys.plain())
     assert len(engine.plan) > 10_000
     assert engine.types.counts == {FP32: 2}
-    assert (engine.types.float_precision, engine.int8_run, engine.fell_back) == (FP32, 0, ())
+    assert (engine.types.float_precision, engine.int8_layer_count, engine.gpu_fallback_layers) == (FP32, 0, ())
     assert engine.activation_bytes > 0
     assert engine.weights_bytes >= 4 * (toys.weights.first.size + toys.weights.last.size)
     assert [layer.input_types for layer in engine.layers] == [("Float",)]
@@ -73,9 +73,9 @@ def test_int8(rtx: TensorRTLibrary, toys: Any) -> None:
     engine = built(rtx, toys.plain(ActivationType.INT8), INT8)
     assert engine.types.counts == {INT8: 2}
     assert (len(engine.types.quantized), engine.types.float_precision) == (2, FP32)
-    notes = notes_of(engine)
+    notes = notes_from_build(engine)
     assert (notes.ran, notes.float_precision) == (INT8, FP32)
-    assert "does not tell" in notes.note
+    assert "does not list" in notes.note
 
 
 def test_uint8_frames(rtx: TensorRTLibrary, toys: Any) -> None:
@@ -230,16 +230,16 @@ def test_a_refused_node_is_named_with_reason_and_way_out(rtx: TensorRTLibrary, t
 
 
 def test_the_workspace_is_capped_and_stated(rtx: TensorRTLibrary, toys: Any) -> None:
-    said: list[str] = []
+    events: list[str] = []
     options = BuildOptions(compute_capability=SM86, workspace_bytes=64 << 20)
-    engine = build_engine(rtx, toys.plain(), options, on_event=said.append)
+    engine = build_engine(rtx, toys.plain(), options, on_event=events.append)
     assert engine.workspace_bytes == 64 << 20
-    assert "at least 0.1 MiB of device memory and workspace, capped at 64 MiB (as asked)" in said[0]
+    assert "at least 0.1 MiB of device memory; the workspace is limited to 64 MiB (as requested)" in events[0]
     engine = build_engine(
-        rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, on_event=said.append
+        rtx, toys.plain(), BuildOptions(compute_capability=SM86), free_bytes=1 << 30, on_event=events.append
     )
     assert engine.workspace_bytes == 512 << 20
-    assert "capped at 512 MiB (half of the 1,024 MiB that are free)" in said[1]
+    assert "limited to 512 MiB (half of the 1,024 MiB that are free)" in events[1]
 
 
 def test_a_workspace_that_is_too_small(rtx: TensorRTLibrary, toys: Any) -> None:
@@ -251,10 +251,10 @@ def test_a_workspace_that_is_too_small(rtx: TensorRTLibrary, toys: Any) -> None:
 
 def test_the_need_that_is_stated_is_weights_twice_and_the_largest_layer(rtx: TensorRTLibrary, toys: Any) -> None:
     graph = toys.plain()
-    need = built(rtx, graph).need
+    need = built(rtx, graph).memory
     assert need.weights_bytes == graph.stat().st_size
     assert need.activations_bytes == 4 * 16 * 24 * (16 + 16)  # the ReLU: 16 channels in and out
-    assert need.building_bytes == 2 * need.weights_bytes + need.activations_bytes
+    assert need.build_bytes == 2 * need.weights_bytes + need.activations_bytes
 
 
 def test_progress_is_reported_by_phase(rtx: TensorRTLibrary, toys: Any) -> None:
@@ -263,7 +263,7 @@ def test_progress_is_reported_by_phase(rtx: TensorRTLibrary, toys: Any) -> None:
     def report(stage: str, done: int, total: int) -> None:
         steps.setdefault(stage, []).append((done, total))
 
-    build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), report=report)
+    build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), progress=report)
     assert "Building engine" in steps
     for seen in steps.values():
         done = [step for step, _ in seen]
@@ -309,7 +309,7 @@ def test_ctrl_c_ends_the_build_at_its_next_step(
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit_late)
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut_down)
     with pytest.raises(KeyboardInterrupt):
-        build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), report=report)
+        build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), progress=report)
     assert steps == [True]
     assert not any(thread.name.startswith("sr-edge-build") for thread in threading.enumerate())
     assert built(rtx, toys.plain()).plan
@@ -320,7 +320,7 @@ def test_a_report_that_fails_is_not_swallowed(rtx: TensorRTLibrary, toys: Any) -
         raise OSError("no terminal")
 
     with pytest.raises(OSError, match="no terminal"):
-        build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), report=report)
+        build_engine(rtx, toys.plain(), BuildOptions(compute_capability=SM86), progress=report)
 
 
 @pytest.mark.parametrize(
@@ -354,14 +354,14 @@ def dla_options(core: int = 0) -> BuildOptions:
 
 def test_dla_names_the_layers_that_fell_back(toys: Any) -> None:
     trt = FakeTensorRt(network=convolution_and_shuffle(DataType.HALF), dla_cores=2, gpu_only=("shuffle0",))
-    said: list[str] = []
-    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), on_event=said.append)
+    events: list[str] = []
+    engine = build_engine(trt.library("11.4.1"), toys.half(), dla_options(1), on_event=events.append)
     config = trt.configs[0]
     assert (config.default_device_type, config.DLA_core) == ("DLA", 1)
     assert "GPU_FALLBACK" in config.flags
-    assert engine.fell_back == ("shuffle0",)
-    assert said[-1] == "1 of 2 layers fell back from DLA to the GPU: shuffle0"
-    assert "1 of 2 layers fell back" in notes_of(engine).note
+    assert engine.gpu_fallback_layers == ("shuffle0",)
+    assert events[-1] == "1 of 2 layers fall back from DLA to the GPU: shuffle0"
+    assert "1 of 2 layers fall back" in notes_from_build(engine).note
 
 
 def test_dla_is_refused_below_its_version_and_without_a_core(toys: Any) -> None:
@@ -398,11 +398,11 @@ def test_the_timing_cache_is_read_and_extended(toys: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("content", [b"damaged", b"of another device"])
 def test_a_timing_cache_that_cannot_be_used_is_begun_anew_and_said(toys: Any, tmp_path: Path, content: bytes) -> None:
-    trt, file, said = FakeTensorRt(), tmp_path / "times", list[str]()
+    trt, file, events = FakeTensorRt(), tmp_path / "times", list[str]()
     file.write_bytes(content)
-    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), on_event=said.append)
+    build_engine(trt.library(), toys.plain(), BuildOptions(timing_cache=file), on_event=events.append)
     assert file.read_bytes() == b"+measured"
-    assert any(f"{file} is damaged, or of another TensorRT or GPU: begun anew" in line for line in said)
+    assert any(f"{file} is damaged or was made by another TensorRT" in line for line in events)
 
 
 def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("told", "error", "fields"),
+    ("message", "error", "fields"),
     [
         (
             (2, "Requested amount of GPU memory (1073741824 bytes) could not be allocated."),
@@ -434,17 +434,17 @@ def test_a_failed_build_leaves_the_timing_cache_alone(toys: Any, tmp_path: Path)
         ),
     ],
 )
-def test_a_build_that_fails_says_why(toys: Any, told: Any, error: type[SrEdgeError], fields: dict[str, Any]) -> None:
-    trt = FakeTensorRt(plan=None, told=(told,))
+def test_a_build_that_fails_says_why(toys: Any, message: Any, error: type[SrEdgeError], fields: dict[str, Any]) -> None:
+    trt = FakeTensorRt(plan=None, log=(message,))
     with raises(error, **fields):
         build_engine(trt.library(), toys.plain(), BuildOptions(), free_bytes=512 << 20)
 
 
 def test_memory_that_ran_out_unnumbered_is_estimated(toys: Any) -> None:
-    trt = FakeTensorRt(plan=None, told=((1, "Error Code 1: Cuda Runtime (out of memory)"),))
-    need = build_engine(FakeTensorRt().library(), toys.plain(), BuildOptions()).need
+    trt = FakeTensorRt(plan=None, log=((1, "Error Code 1: Cuda Runtime (out of memory)"),))
+    need = build_engine(FakeTensorRt().library(), toys.plain(), BuildOptions()).memory
     workspace_bytes = 256 << 20  # half of what is free
-    with raises(EngineError, found=512 << 20, wanted=workspace_bytes + need.building_bytes):
+    with raises(EngineError, found=512 << 20, wanted=workspace_bytes + need.build_bytes):
         build_engine(trt.library(), toys.plain(), BuildOptions(), free_bytes=512 << 20)
 
 
@@ -462,14 +462,14 @@ def test_the_engines_own_layers_are_read_from_the_log() -> None:
         ("CaskConvolution", "conv1"),
     ]
     assert [layer.input_types for layer in layers] == [("Float",), ("Int8",), ("Half", "Half")]
-    assert int8_layers_run(("conv0", "conv1"), layers) == 1
-    assert int8_layers_run(("conv0", "conv9"), layers) is None
-    assert int8_layers_run((), layers) == 0
+    assert count_int8_layers(("conv0", "conv1"), layers) == 1
+    assert count_int8_layers(("conv0", "conv9"), layers) is None
+    assert count_int8_layers((), layers) == 0
 
 
 def test_a_part_that_was_compiled_as_a_whole_does_not_tell() -> None:
     whole = [EngineLayer("Myelin", "{ForeignNode[conv0...conv1]}", ("Float",))]
-    assert int8_layers_run(("conv0",), whole) is None
+    assert count_int8_layers(("conv0",), whole) is None
 
 
 @pytest.mark.parametrize(
@@ -495,15 +495,15 @@ import os, signal, sys
 from pathlib import Path
 from sr_edge.runtimes.engine_cache import EngineCache
 from sr_edge.runtimes.tensorrt_api import Flavour, load_library
-from sr_edge.runtimes.tensorrt_engines import stored_engine, target_elsewhere
+from sr_edge.runtimes.tensorrt_engines import fetch_engine, target_of_capability
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 
 def report(stage, done, total):
     os.kill(os.getpid(), signal.SIGKILL)
 
 cache = EngineCache(Path(sys.argv[2]))
-library, target = load_library(Flavour.RTX), target_elsewhere("8.6")
-stored_engine(library, Path(sys.argv[1]), BuildOptions(), target, cache, report=report)
+library, target = load_library(Flavour.RTX), target_of_capability("8.6")
+fetch_engine(library, Path(sys.argv[1]), BuildOptions(), target, cache, progress=report)
 """
 
 

@@ -10,7 +10,7 @@ from sr_edge.errors import UsageError
 from sr_edge.runtimes.engine_cache import EngineCache
 from sr_edge.runtimes.tensorrt_api import Flavour
 from sr_edge.runtimes.tensorrt_compile import CompileConfig
-from sr_edge.runtimes.tensorrt_engines import adopted_engine, target_elsewhere
+from sr_edge.runtimes.tensorrt_engines import store_trusted_engine, target_of_capability
 from sr_edge.runtimes.tensorrt_options import BuildOptions
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import FakeTensorRt
@@ -33,5 +33,5 @@ def test_an_empty_engine_is_not_taken_in(tmp_path: Path) -> None:
     engine.touch()
     library = FakeTensorRt().library()
     with raises(UsageError, found=engine, wanted="a file with content"):
-        adopted_engine(library, graph, BuildOptions(), target_elsewhere("8.6"), cache, engine)
+        store_trusted_engine(library, graph, BuildOptions(), target_of_capability("8.6"), cache, engine)
     assert not cache.folder.exists()

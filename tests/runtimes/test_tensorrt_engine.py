@@ -13,7 +13,7 @@ import pytest
 
 from sr_edge.errors import EngineError
 from sr_edge.runtimes.cuda import CudaError, CudaOutOfMemory
-from sr_edge.runtimes.tensorrt_engine import Port, Ports, TensorRtEngine
+from sr_edge.runtimes.tensorrt_engine import IoTensor, IoTensors, TensorRtEngine
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda
 from tests.runtimes.fake_tensorrt import FakeContext
@@ -21,12 +21,14 @@ from tests.runtimes.fake_tensorrt import FakeContext
 Array = npt.NDArray[Any]
 SHAPE, OUT_SHAPE = (1, 3, 4, 6), (1, 3, 8, 12)
 FLOAT = np.dtype(np.float32)
-PORTS = Ports(Port("input", SHAPE, FLOAT), (), Port("output", OUT_SHAPE, FLOAT))
+IO_TENSORS = IoTensors(IoTensor("input", SHAPE, FLOAT), (), IoTensor("output", OUT_SHAPE, FLOAT))
 
 
-def engine_on(cuda: FakeCuda, slots: int = 2, want_graph: bool = True, ports: Ports = PORTS) -> TensorRtEngine:
+def engine_on(
+    cuda: FakeCuda, slots: int = 2, use_cuda_graph: bool = True, ports: IoTensors = IO_TENSORS
+) -> TensorRtEngine:
     dtype = ports.tile.dtype.type
-    return TensorRtEngine(cuda, ports, lambda: FakeContext(cuda, ports.tile.shape, dtype), slots, want_graph)
+    return TensorRtEngine(cuda, ports, lambda: FakeContext(cuda, ports.tile.shape, dtype), slots, use_cuda_graph)
 
 
 @pytest.fixture(params=[RTX_3060, ORIN], ids=["own memory", "shared memory"])
@@ -85,20 +87,20 @@ def test_closing_lets_go_of_what_it_was_made_from(cuda: FakeCuda) -> None:
 
     library = TensorRTLibrary()
     weights = weakref.ref(library)
-    made = TensorRtEngine(cuda, PORTS, lambda: FakeContext(cuda, SHAPE, np.float32), 1, on_close=library.save)
+    made = TensorRtEngine(cuda, IO_TENSORS, lambda: FakeContext(cuda, SHAPE, np.float32), 1, on_close=library.save)
     made.close()
     assert library.closed == 1
     del library
     assert weights() is None
 
 
-@pytest.mark.parametrize("want_graph", [True, False])
-def test_with_and_without_a_graph_the_same(cuda: FakeCuda, want_graph: bool) -> None:
+@pytest.mark.parametrize("use_cuda_graph", [True, False])
+def test_with_and_without_a_graph_the_same(cuda: FakeCuda, use_cuda_graph: bool) -> None:
     tile = tiles(1)[0]
-    engine = engine_on(cuda, want_graph=want_graph)
+    engine = engine_on(cuda, use_cuda_graph=use_cuda_graph)
     np.testing.assert_array_equal(infer(engine, tile), upscaled(tile))
-    assert (cuda.calls["launch"] == 1) is want_graph
-    assert engine.graph_obstacle == ("" if want_graph else "CUDA graph off, as asked")
+    assert (cuda.calls["launch"] == 1) is use_cuda_graph
+    assert engine.graph_obstacle == ("" if use_cuda_graph else "CUDA graphs are switched off, as requested")
 
 
 def test_a_graph_that_cannot_be_had_is_said_and_done_without() -> None:
@@ -118,8 +120,8 @@ def test_an_error_while_capturing_is_no_graph_rather_than_no_session() -> None:
         def execute_async_v3(self, stream: int) -> bool:
             return not cuda.is_capturing(stream) and super().execute_async_v3(stream)
 
-    engine = TensorRtEngine(cuda, PORTS, lambda: Shy(cuda, SHAPE, np.float32), 1)
-    assert "could not queue" in engine.graph_obstacle
+    engine = TensorRtEngine(cuda, IO_TENSORS, lambda: Shy(cuda, SHAPE, np.float32), 1)
+    assert "could not enqueue" in engine.graph_obstacle
     np.testing.assert_array_equal(infer(engine, tile), upscaled(tile))
 
 
@@ -134,7 +136,9 @@ def test_shared_memory_is_not_copied() -> None:
 
 def test_uint8_goes_through_as_it_is() -> None:
     shape, out_shape = (1, 4, 6, 3), (1, 8, 12, 3)
-    ports = Ports(Port("input", shape, np.dtype(np.uint8)), (), Port("output", out_shape, np.dtype(np.uint8)))
+    ports = IoTensors(
+        IoTensor("input", shape, np.dtype(np.uint8)), (), IoTensor("output", out_shape, np.dtype(np.uint8))
+    )
     frame = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     out = np.empty(out_shape, np.uint8)
     engine = engine_on(FakeCuda(), ports=ports)
@@ -144,20 +148,20 @@ def test_uint8_goes_through_as_it_is() -> None:
 
 
 def test_controls_go_in_with_their_tile(cuda: FakeCuda) -> None:
-    ports = Ports(PORTS.tile, (Port("alpha", (1,), FLOAT),), PORTS.out)
+    ports = IoTensors(IO_TENSORS.tile, (IoTensor("alpha", (1,), FLOAT),), IO_TENSORS.out)
     engine, tile = engine_on(cuda, ports=ports), tiles(1)[0]
     for alpha in (1.0, 0.5, 2.0):
         np.testing.assert_array_equal(infer(engine, tile, alpha=alpha), upscaled(tile) * np.float32(alpha))
 
 
-@pytest.mark.parametrize("want_graph", [True, False])
-def test_a_tile_in_device_memory_is_read_where_it_is(cuda: FakeCuda, want_graph: bool) -> None:
-    engine = engine_on(cuda, want_graph=want_graph)
+@pytest.mark.parametrize("use_cuda_graph", [True, False])
+def test_a_tile_in_device_memory_is_read_where_it_is(cuda: FakeCuda, use_cuda_graph: bool) -> None:
+    engine = engine_on(cuda, use_cuda_graph=use_cuda_graph)
     mine, other = tiles(2)
     cuda.memory[7] = mine.view(np.uint8).ravel()
     cuda.calls.clear()
     out = np.empty(OUT_SHAPE, np.float32)
-    engine.infer_at(0, 7, {}, out)
+    engine.infer_from_device(0, 7, {}, out)
     np.testing.assert_array_equal(out, upscaled(mine))
     assert cuda.calls["copy_in"] == 0
     np.testing.assert_array_equal(infer(engine, other), upscaled(other))

@@ -15,7 +15,8 @@ import pytest
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability, measure_throughput, open_request
-from sr_edge.runtimes.cuda import PROVIDERS, Cuda, open_cuda
+from sr_edge.runtimes.cuda import Cuda
+from sr_edge.runtimes.cuda_providers import PROVIDERS, open_cuda
 from sr_edge.runtimes.tensorrt_session import TensorRtSession
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
@@ -31,9 +32,9 @@ INT8_TOLERANCE = 5e-2  # steps of 1/127 and 2/127 on the inputs of two layers
 
 @pytest.fixture(params=TENSORRTS)
 def tensorrt(request: pytest.FixtureRequest) -> str:
-    found = availability(request.param)
-    if not found.works:
-        pytest.skip(f"{request.param}: {found.reason}")
+    reported = availability(request.param)
+    if not reported.works:
+        pytest.skip(f"{request.param}: {reported.reason}")
     return str(request.param)
 
 

@@ -99,8 +99,8 @@ def test_several_in_flight_keep_their_order(machine: Machine, batches: list[Arra
 
 def test_many_threads_share_it(session: TensorRtSession, batches: list[Array]) -> None:
     with ThreadPoolExecutor(4) as pool:
-        for batch, found in zip(batches * 5, pool.map(session.run, batches * 5), strict=True):
-            np.testing.assert_array_equal(found, upscaled(batch))
+        for batch, output in zip(batches * 5, pool.map(session.run, batches * 5), strict=True):
+            np.testing.assert_array_equal(output, upscaled(batch))
 
 
 def test_closing_frees_the_gpu(machine: Machine, batches: list[Array]) -> None:
@@ -125,7 +125,7 @@ def test_a_stale_engine_is_rebuilt_with_the_reason(machine: Machine, caplog: pyt
     machine.version = "10.13.0"
     machine.open().close()
     assert len(machine.trt.configs) == 2
-    assert "stale, made for version 10.3.0, here is 10.13.0" in caplog.text
+    assert "stale, it was built for version 10.3.0, and 10.13.0 is needed" in caplog.text
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
@@ -154,7 +154,7 @@ def test_the_workspace_is_half_of_what_is_free(machine: Machine) -> None:
 
 def test_the_graph_may_be_off(machine: Machine, batches: list[Array]) -> None:
     with machine.open({"cuda_graph": "off"}) as session:
-        assert session.spec.note == "CUDA graph off, as asked"
+        assert session.spec.note == "CUDA graphs are switched off, as requested"
         np.testing.assert_array_equal(session.run(batches[0]), upscaled(batches[0]))
     assert machine.cuda.calls["launch"] == 0
 
@@ -278,9 +278,9 @@ def test_rtx_keeps_the_kernels_that_it_compiled_and_reads_no_others(toys: Any, b
 
 
 def test_what_it_can_use_here(machine: Machine) -> None:
-    found = machine.runtime.availability()
-    assert (found.works, found.version) == (True, "10.3.0")
-    assert [(device.name, device.precisions) for device in found.devices] == [("cuda", (FP32, FP16, INT8))]
+    reported = machine.runtime.availability()
+    assert (reported.works, reported.version) == (True, "10.3.0")
+    assert [(device.name, device.precisions) for device in reported.devices] == [("cuda", (FP32, FP16, INT8))]
 
 
 def file_of(
@@ -315,8 +315,8 @@ ARTIFACTS = (
 def test_choice_of_artifact(
     machine: Machine, precision: Precision, float_precision: Precision, chosen: str | None
 ) -> None:
-    found = machine.runtime.choose_artifact(ARTIFACTS, precision, float_precision, None)
-    assert (found.file if found else None) == chosen
+    artifact = machine.runtime.choose_artifact(ARTIFACTS, precision, float_precision, None)
+    assert (artifact.file if artifact else None) == chosen
 
 
 def in_gpu_memory(cuda: FakeCuda, batch: Array, **changes: Any) -> SimpleNamespace:
@@ -371,8 +371,12 @@ class OnGpu:
 @pytest.mark.parametrize(("dtype", "typestr"), [(np.float32, "<f4"), (np.uint8, "|u1")])
 def test_dlpack_tells_where_an_array_lies(dtype: type, typestr: str) -> None:
     array: Array = np.zeros((2, 3, 4), dtype)
-    found = device_array(OnGpu(array))
-    assert (found.address, found.shape, found.typestr) == (array.ctypes.data, (2, 3, 4), typestr)
+    array_on_device = device_array(OnGpu(array))
+    assert (array_on_device.address, array_on_device.shape, array_on_device.typestr) == (
+        array.ctypes.data,
+        (2, 3, 4),
+        typestr,
+    )
 
 
 @pytest.mark.parametrize(
@@ -401,7 +405,7 @@ def state(clock_mhz: float | None) -> GpuState:
 
 
 @pytest.mark.parametrize(
-    ("times", "clocks", "told"),
+    ("times", "clocks", "expected_warnings"),
     [
         (DeviceTimes(0.1, 2.0, 0.1, 0.2), (1400.0, 1400.0), []),
         (DeviceTimes(0.1, 2.0, 0.1, 2.5), (1400.0, 1420.0), ["enqueue-bound: the CPU takes 2.500 ms"]),
@@ -409,10 +413,12 @@ def state(clock_mhz: float | None) -> GpuState:
         (DeviceTimes(0.1, 2.0, 0.1, 0.2), (1400.0, 1980.0), ["clock went from 1400 to 1980 MHz"]),
     ],
 )
-def test_what_to_doubt_is_said(times: DeviceTimes, clocks: tuple[float | None, float | None], told: list[str]) -> None:
+def test_what_to_doubt_is_said(
+    times: DeviceTimes, clocks: tuple[float | None, float | None], expected_warnings: list[str]
+) -> None:
     latency = device_latency([times] * 3, *(state(clock) for clock in clocks))
-    assert len(latency.warnings) == len(told)
-    for line, expected in zip(latency.warnings, told, strict=True):
+    assert len(latency.warnings) == len(expected_warnings)
+    for line, expected in zip(latency.warnings, expected_warnings, strict=True):
         assert expected in line
     assert latency.total.p50_ms == pytest.approx(times.h2d_ms + times.compute_ms + times.d2h_ms)
 
