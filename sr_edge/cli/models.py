@@ -22,7 +22,7 @@ FamiliesOption = Annotated[
 
 
 def models(families: FamiliesOption = False, as_json: JsonOption = False) -> None:
-    """List the models with their sizes, tile requirements and bundled weights."""
+    """List the models, their sizes and their bundled weights."""
     from sr_edge.cli.output import result_on_stdout
 
     with result_on_stdout(as_json) as show:

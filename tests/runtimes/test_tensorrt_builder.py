@@ -186,7 +186,7 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], int, tuple[str, s
         17,
         ("q0", "QuantizeLinear"),
         "zero point is not supported",
-        "s8",
+        "model.int8.onnx",
     ),
     "int32 bias": (
         [helper.make_node("DequantizeLinear", ["bias", "scale"], ["output"], name="b0")],
