@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sr_edge.runtimes.openvino import ov, shared_core
+from sr_edge.runtimes.openvino.runtime import ov, shared_core
 from sr_edge.spec import Precision
 
 SIDE = 2048

@@ -28,13 +28,13 @@ from arithmetic import matmul_runs, peak_rate
 from torch import Tensor, nn
 
 from sr_edge.bundle.plain import from_plain
-from sr_edge.export.onnx_file import save_model
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import save_model
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import load_model
-from sr_edge.models.taylor_shift import TaylorShiftAttention
-from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES
+from sr_edge.models.architectures.taylor_swinir import TAYLOR_SWINIR_SIZES
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
 from sr_edge.runtimes import SessionRequest, Spread, StageTimes, measure_interleaved, open_request, paired_ratio
 from sr_edge.spec import ModelCard, Precision, TileSpec
 

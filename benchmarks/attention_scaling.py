@@ -27,8 +27,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sr_edge.models.lsp import CollaborativeAttention
-from sr_edge.models.stea import STEA, NonLocalAttention
+from sr_edge.models.layers.lsp import CollaborativeAttention
+from sr_edge.models.layers.stea import STEA, NonLocalAttention
 
 SIDES_PX = (32, 48, 64, 96, 128, 160, 192)
 COMPARED_AT_PX = 128

@@ -46,7 +46,7 @@ from sr_edge.camera import (
     open_sink,
     open_source,
 )
-from sr_edge.cli.upscale_video import VIDEO_SLOTS
+from sr_edge.cli.run.upscale_video import VIDEO_SLOTS
 from sr_edge.runtimes import Session, open_frame_session, supports
 from sr_edge.spec import Precision, TileSpec
 

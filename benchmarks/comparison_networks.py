@@ -11,16 +11,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sr_edge.models.bicubic import BicubicUpsampler, Reconstruction
-from sr_edge.models.lcoan import GROUP_SCALE, LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup, initialize_lcoan
-from sr_edge.models.lsp import SparsePattern
-from sr_edge.models.lstea import LSTEA, LargeScale
-from sr_edge.models.mlfr import MLFR
-from sr_edge.models.stea import STEA, NonLocalAttention
-from sr_edge.models.swin import initialize_swin
-from sr_edge.models.swinir import SwinIR
-from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
-from sr_edge.models.ups import UPS, UPS_SIZES, Sharing
+from sr_edge.models.architectures.lcoan import (
+    GROUP_SCALE,
+    LCOAN_SIZES,
+    LCoAN,
+    LCoANConfig,
+    ResidualGroup,
+    initialize_lcoan,
+)
+from sr_edge.models.architectures.swinir import SwinIR
+from sr_edge.models.architectures.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
+from sr_edge.models.architectures.ups import UPS, UPS_SIZES, Sharing
+from sr_edge.models.layers.lsp import SparsePattern
+from sr_edge.models.layers.lstea import LSTEA, LargeScale
+from sr_edge.models.layers.mlfr import MLFR
+from sr_edge.models.layers.stea import STEA, NonLocalAttention
+from sr_edge.models.layers.swin import initialize_swin
+from sr_edge.models.layers.upsampling import BicubicUpsampler, Reconstruction
 
 SCALE = 2
 TRUNK_FEATURES, TRUNK_BLOCKS = 32, 3

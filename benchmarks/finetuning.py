@@ -33,7 +33,7 @@ from sr_edge.calibration import (
     held_out_patches,
     quantize_onnx,
 )
-from sr_edge.calibration.account import CalibrationReport
+from sr_edge.calibration.selection.report import CalibrationReport
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes import measure_interleaved, paired_ratio, supports

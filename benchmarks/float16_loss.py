@@ -27,12 +27,12 @@ from picture_quality import CALIBRATION, TILE
 from picture_sets import set_name, test_sets
 
 from sr_edge.bench import pair_files, write_text
+from sr_edge.bench.compare.compared_models import ComparisonOptions, OpenModel, open_model, resolve_models
+from sr_edge.bench.compare.model_spec import ModelSpec
 from sr_edge.bench.quality import PairFiles, read_pair
-from sr_edge.bench.side_names import ModelSpec
-from sr_edge.bench.sides import ComparisonOptions, OpenModel, open_model, resolve_models
 from sr_edge.calibration import calibration_patches
 from sr_edge.export import ExportReport, derive_onnx, export_onnx
-from sr_edge.export.graph import view_graph
+from sr_edge.export.graph.view import view_graph
 from sr_edge.frames import Frame, batch_from_frame, frame_from_batch
 from sr_edge.metrics import psnr_y_db
 from sr_edge.models import load_model

@@ -17,10 +17,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from sr_edge.export import taylor
-from sr_edge.export.taylor import AttentionForm, StaticTaylorAttention, feature_count
-from sr_edge.models.taylor_shift import TaylorShiftAttention
-from sr_edge.runtimes.openvino import shared_core
+from sr_edge.export.twins import taylor
+from sr_edge.export.twins.taylor import AttentionForm, StaticTaylorAttention, feature_count
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
+from sr_edge.runtimes.openvino.runtime import shared_core
 
 HEADS, TOKENS, THREADS = 6, 2304, 2
 SIDES_OF_D = {30: (16, 20, 24, 28, 32, 48), 10: (8, 9, 12, 16, 24, 48)}

@@ -23,7 +23,7 @@ from gpu_roofline import graph_costs, roofline_ms
 from sr_edge.bench.on_device import MeasuresOnDevice
 from sr_edge.bench.rows import DeviceFigures
 from sr_edge.errors import EngineError, SrEdgeError
-from sr_edge.export.metadata import Form
+from sr_edge.export.graph.metadata import Form
 from sr_edge.frames import Frame
 from sr_edge.runtimes import Session, Spread, StageTimes, measure_interleaved, paired_ratio, random_tile
 from sr_edge.spec import Latency, Precision

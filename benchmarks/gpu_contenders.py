@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.export.metadata import Form, read_metadata
+from sr_edge.export.graph.metadata import Form, read_metadata
 from sr_edge.runtimes import Session, SessionRequest, availability, open_request
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 

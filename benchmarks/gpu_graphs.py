@@ -5,13 +5,13 @@ from __future__ import annotations
 from gpu_contenders import Network
 
 from sr_edge.calibration import calibrate, quantize_onnx
-from sr_edge.calibration.observers import MinMaxObserver
+from sr_edge.calibration.ranges.observers import MinMaxObserver
 from sr_edge.export import to_fp16, to_static
-from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
-from sr_edge.export.onnx_file import save_model, take_uint8_frames
-from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import save_model, take_uint8_frames
+from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.graph.patches import worst_case_patches
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.models.macs import count_macs
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 

@@ -12,13 +12,13 @@ from gpu_rates import DeviceRates, median_s
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
-from sr_edge.runtimes.cuda import Cuda
-from sr_edge.runtimes.cuda_providers import find_gpus, open_cuda
-from sr_edge.runtimes.tensorrt_api import Flavour, TrtIExecutionContext, load_library
-from sr_edge.runtimes.tensorrt_builder import build_engine
-from sr_edge.runtimes.tensorrt_engine import IoTensor, IoTensors, TensorRtEngine
-from sr_edge.runtimes.tensorrt_log import process_log
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.cuda.api import Cuda
+from sr_edge.runtimes.cuda.providers import find_gpus, open_cuda
+from sr_edge.runtimes.tensorrt.api import Flavour, TrtIExecutionContext, load_library
+from sr_edge.runtimes.tensorrt.builder import build_engine
+from sr_edge.runtimes.tensorrt.engine import IoTensor, IoTensors, TensorRtEngine
+from sr_edge.runtimes.tensorrt.log import process_log
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import Precision
 
 MATMUL_SIDE = 4096
@@ -114,7 +114,7 @@ def _copy_rate(cuda: Cuda, size_bytes: int) -> float:
             found=cuda.provider,
             wanted="cuda-python",
         )
-    import sr_edge.runtimes.cuda_python as cuda_python  # after the provider has been found to be there
+    import sr_edge.runtimes.cuda.cuda_python as cuda_python  # after the provider has been found to be there
 
     cudart: Any = vars(cuda_python)["cudart"]
     kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice

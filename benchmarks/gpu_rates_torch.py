@@ -8,7 +8,7 @@ import torch
 from gpu_rates import DeviceRates, median_s
 
 from sr_edge.errors import EngineError, RuntimeUnavailable
-from sr_edge.runtimes.vendor_errors import vendor_errors
+from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.spec import Precision
 
 MATMUL_SIDE = 8192

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.export import to_static
-from sr_edge.export.metadata import Form
+from sr_edge.export.graph.metadata import Form
 from sr_edge.runtimes import Session, SessionSpec
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineSession
-from sr_edge.runtimes.host_format import Tile
-from sr_edge.runtimes.vendor_errors import vendor_errors
+from sr_edge.runtimes.engine.host_format import Tile
+from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineSession
+from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.spec import FrameFormat, Precision
 
 _DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}

@@ -21,8 +21,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from sr_edge.calibration import Budget, CalibrationConfig, calibrate_within, calibration_patches, held_out_patches
 from sr_edge.calibration import quantize_onnx as write_int8
-from sr_edge.calibration.quality import BEST_KNOWN_DB
-from sr_edge.calibration.watched import Feeds
+from sr_edge.calibration.graph.probe import Feeds
+from sr_edge.calibration.selection.quality import BEST_KNOWN_DB
 from sr_edge.errors import NothingToQuantize
 from sr_edge.spec import ActivationType, Precision, TileSpec
 

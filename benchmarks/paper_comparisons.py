@@ -33,9 +33,9 @@ from torch import nn
 
 from sr_edge.models import load_model
 from sr_edge.models.checkpoints import read_weights
+from sr_edge.models.loading.weights import copy_weights
 from sr_edge.models.macs import count_macs
 from sr_edge.models.registry import count_parameters
-from sr_edge.models.weights import copy_weights
 from sr_edge.training import Recipe
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG, logged_minutes

@@ -23,13 +23,13 @@ from rich.table import Table
 from torch import nn
 
 from sr_edge.models import build_network
-from sr_edge.models.lstea import LargeScale
+from sr_edge.models.architectures.realnet import REALNET_SIZES, RealNet
+from sr_edge.models.architectures.ups import UPS_SIZES
+from sr_edge.models.layers.lstea import LargeScale
+from sr_edge.models.layers.mlfr import MLFR
+from sr_edge.models.layers.stea import STEA
 from sr_edge.models.macs import count_layer_macs, count_macs
-from sr_edge.models.mlfr import MLFR
-from sr_edge.models.realnet import REALNET_SIZES, RealNet
 from sr_edge.models.registry import count_parameters
-from sr_edge.models.stea import STEA
-from sr_edge.models.ups import UPS_SIZES
 from sr_edge.spec import TileSpec
 
 Network = TypeVar("Network", bound=nn.Module)

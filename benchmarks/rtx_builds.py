@@ -25,15 +25,15 @@ from rich.table import Table
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.errors import SrEdgeError
 from sr_edge.export import to_fp16, to_static
-from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
-from sr_edge.export.onnx_file import save_model
-from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import save_model
+from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.graph.patches import worst_case_patches
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.models import ARCHITECTURES, load_model
-from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library
-from sr_edge.runtimes.tensorrt_builder import build_engine
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary, load_library
+from sr_edge.runtimes.tensorrt.builder import build_engine
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 SCALE = 2

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sr_edge.bundle.plain import from_plain
-from sr_edge.export.onnx_file import save_model
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import save_model
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import load_model
 from sr_edge.runtimes import SessionRequest, Spread, open_request, ratios_to_first
 from sr_edge.spec import Precision, TileSpec

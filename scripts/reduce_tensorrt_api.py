@@ -2,7 +2,7 @@
 
 FULL is a folder of one JSON file a TensorRT version: {class name: its attributes}, the module's own names under "_".
 The list of TensorRT-RTX is read from the installed package. What is kept are the classes that
-sr_edge/runtimes/tensorrt_api.py declares, with all their attributes.
+sr_edge/runtimes/tensorrt/api.py declares, with all their attributes.
 
 Usage: python scripts/reduce_tensorrt_api.py FULL
 """

@@ -18,7 +18,7 @@ from sr_edge.image_files import write_picture
 from sr_edge.metrics import psnr_y_db, ssim_y
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.registry import find_architecture
-from sr_edge.models.tiled import upscale_in_tiles
+from sr_edge.models.tiles.tiled import upscale_in_tiles
 from sr_edge.resize import resize_bicubic
 from sr_edge.spec import Precision, TileSpec
 from sr_edge.training import recipe_from_document

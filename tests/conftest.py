@@ -43,7 +43,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def openvino_core() -> Any:
     """The only `openvino.Core` of this process (`shared_core` says why); skips without OpenVINO."""
-    return pytest.importorskip("sr_edge.runtimes.openvino").shared_core()
+    return pytest.importorskip("sr_edge.runtimes.openvino.runtime").shared_core()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from torch import nn
 from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.calibration import CalibrationConfig, CalibrationReport
-from sr_edge.calibration.hard_edges import COUNT as HARD_EDGED
+from sr_edge.calibration.data.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.deploy.graphs import calibrate_with_fallback, calibration_configs
@@ -35,9 +35,9 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes import open_session
-from sr_edge.runtimes.tensorrt_api import Flavour
-from sr_edge.runtimes.tensorrt_compile import CompileConfig, compile_bundle
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.compile import CompileConfig, compile_bundle
+from sr_edge.runtimes.tensorrt.api import Flavour
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler

@@ -19,7 +19,7 @@ from sr_edge.errors import UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.models.loading import bake
+from sr_edge.models.loading.load import bake
 from sr_edge.runtimes import open_session, runtime_names
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.upscaler import Upscaler

@@ -21,7 +21,7 @@ from sr_edge.bench.protocol import (
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
-from sr_edge.calibration.quality import best_known_db, cost_of_pictures_db
+from sr_edge.calibration.selection.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
 from sr_edge.runtimes.session import Batch, Session
@@ -93,8 +93,8 @@ def _with_costs(
     """The rows with `Quality.cost_db`: what a variant's noise beside the first fp32 variant costs, in decibels.
 
     It is measured on float outputs, before any rounding to 8 bits: rounding turns a hundredth of a level here and there
-    into a whole one, which would count ten times as much. `sr_edge.calibration.quality` says how noise becomes
-    decibels. Without patches, or where no variant runs in fp32, the rows are returned as they are.
+    into a whole one, which would count ten times as much. `sr_edge.calibration.selection.quality` defines how noise
+    becomes decibels. Without patches, or where no variant runs in fp32, the rows are returned as they are.
     """
     sessions = {entry.variant: entry.session for entry in opened if isinstance(entry, OpenVariant)}
     scored = [row.variant for row in rows if row.quality]

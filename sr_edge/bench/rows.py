@@ -10,7 +10,7 @@ from sr_edge.bench.golden import SelfTest
 from sr_edge.bench.quality import HrScores
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
-from sr_edge.runtimes.tensorrt_session import DeviceLatency, DeviceMemory
+from sr_edge.runtimes.tensorrt.session import DeviceLatency, DeviceMemory
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Memory, ModelCard, TileSpec
 

@@ -1,19 +1,19 @@
 """INT8: range search, layer selection within a loss budget, and Q/DQ graphs with INT8 or UINT8 activations."""
 
-from sr_edge.calibration.account import CalibrationReport, LatencyMs, LayerRow
-from sr_edge.calibration.cache import read_cache, write_cache
 from sr_edge.calibration.calibrated_file import CalibratedFile, calibrate_file
-from sr_edge.calibration.calibration import Calibration, Provenance, TensorRange
 from sr_edge.calibration.config import CalibrationConfig
-from sr_edge.calibration.gate import Budget
-from sr_edge.calibration.graph import graph_tile
-from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
-from sr_edge.calibration.pareto import write_curve
-from sr_edge.calibration.patch import HeldOut
-from sr_edge.calibration.patches import calibration_patches, held_out_pairs, held_out_patches
-from sr_edge.calibration.placement import Decision, PlacementPolicy
+from sr_edge.calibration.data.patch import HeldOut
+from sr_edge.calibration.data.patches import calibration_patches, held_out_pairs, held_out_patches
+from sr_edge.calibration.graph.load import graph_tile
+from sr_edge.calibration.graph.placement import Decision, PlacementPolicy
 from sr_edge.calibration.post_training import calibrate, quantize_onnx
-from sr_edge.calibration.tuning import calibrate_within
+from sr_edge.calibration.ranges.observers import OBSERVERS, Observer, observer_named
+from sr_edge.calibration.result.cache import read_cache, write_cache
+from sr_edge.calibration.result.calibration import Calibration, Provenance, TensorRange
+from sr_edge.calibration.selection.gate import Budget
+from sr_edge.calibration.selection.pareto import write_curve
+from sr_edge.calibration.selection.report import CalibrationReport, LatencyMs, LayerRow
+from sr_edge.calibration.within_budget import calibrate_within
 
 __all__ = [
     "OBSERVERS",

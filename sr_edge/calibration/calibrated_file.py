@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.calibration.account import CalibrationReport
 from sr_edge.calibration.config import CalibrationConfig
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.pareto import write_curve
-from sr_edge.calibration.patch import Batch, HeldOut, StageProgress
+from sr_edge.calibration.data.patch import Batch, HeldOut, StageProgress
+from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.post_training import quantize_onnx
-from sr_edge.calibration.tuning import calibrate_within
+from sr_edge.calibration.selection.pareto import write_curve
+from sr_edge.calibration.selection.report import CalibrationReport
+from sr_edge.calibration.within_budget import calibrate_within
 from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable

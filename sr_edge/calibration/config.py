@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sr_edge.calibration import openvino_times as openvino_timer
-from sr_edge.calibration.collect import OBSERVED_BYTES
-from sr_edge.calibration.finetuning import SAMPLES
-from sr_edge.calibration.gate import Budget
-from sr_edge.calibration.search import SEARCH
-from sr_edge.calibration.timer import Timer
-from sr_edge.calibration.unsigned import INPUT_RANGES
+from sr_edge.calibration.ranges.collect import OBSERVED_BYTES
+from sr_edge.calibration.ranges.finetuning import SAMPLES
+from sr_edge.calibration.ranges.search import SEARCH
+from sr_edge.calibration.ranges.unsigned import INPUT_RANGES
+from sr_edge.calibration.result.timer import Timer
+from sr_edge.calibration.selection import openvino_timings as openvino_timer
+from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision

@@ -9,25 +9,25 @@ from pathlib import Path
 import onnx
 
 from sr_edge.bundle.store import sha256_of
-from sr_edge.calibration.cache import read_cache, require_same, write_cache
-from sr_edge.calibration.calibration import Calibration, Provenance
-from sr_edge.calibration.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.columns import Layer, quantizable_layers
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
-from sr_edge.calibration.output import write_output
-from sr_edge.calibration.patch import Batch, StepProgress, digest_of
-from sr_edge.calibration.placement import PlacementPolicy, decide
-from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import SEARCH, RangeSearchResult
-from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.watched import require_batches
+from sr_edge.calibration.data.patch import Batch, StepProgress, digest_of
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
+from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.graph.placement import PlacementPolicy, decide
+from sr_edge.calibration.graph.probe import require_batches
+from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.calibration.ranges.collect import OBSERVED_BYTES, collect_ranges
+from sr_edge.calibration.ranges.observers import OBSERVERS, Observer, observer_named
+from sr_edge.calibration.ranges.search import SEARCH, RangeSearchResult
+from sr_edge.calibration.result.cache import read_cache, require_same, write_cache
+from sr_edge.calibration.result.calibration import Calibration, Provenance
+from sr_edge.calibration.result.output import write_output
 from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.inner_tensors import observe_magnitudes, worst_cases_of
-from sr_edge.export.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
+from sr_edge.export.graph.inner_tensors import observe_magnitudes, worst_cases_of
+from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
+from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.spec import ActivationType, Precision
 from sr_edge.whole_file import require_output_file
 

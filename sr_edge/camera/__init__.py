@@ -12,7 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sr_edge.camera.conversion import (
+    from sr_edge.camera.file.job import VideoJob, VideoResult, plan_video, upscale_video
+    from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+    from sr_edge.camera.flow.drop_policy import Dropping, Policy
+    from sr_edge.camera.flow.events import EventLog
+    from sr_edge.camera.media.conversion import (
         av_from_frame,
         frame_from_av,
         frame_from_rgb,
@@ -20,73 +24,74 @@ if TYPE_CHECKING:
         resized,
         rgb_from_frame,
     )
-    from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, NetworkFrameUpscaler, frame_upscaler_for
-    from sr_edge.camera.events import EventLog
-    from sr_edge.camera.fallback import FallbackTiming
-    from sr_edge.camera.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
-    from sr_edge.camera.loop import Loop
-    from sr_edge.camera.options import LoopOptions, Region
-    from sr_edge.camera.policy import Dropping, Policy
-    from sr_edge.camera.ports import Sink, SinkUnavailable, Source, SourceInfo
-    from sr_edge.camera.raw_format import RawFormat
-    from sr_edge.camera.simple_sinks import CallbackSink, NullSink
-    from sr_edge.camera.sinks_open import SINKS, SinkOptions, open_sink
-    from sr_edge.camera.sources_open import SOURCES, SourceOptions, open_source
-    from sr_edge.camera.statistics import LatencySummary, StreamReport
+    from sr_edge.camera.media.frame import Chroma, Colour, ColourRange, PixelFormat, VideoFrame
+    from sr_edge.camera.media.raw_format import RawFormat
+    from sr_edge.camera.pipeline.fallback import FallbackTiming
+    from sr_edge.camera.pipeline.frame_upscaler import (
+        BicubicFrameUpscaler,
+        FrameUpscaler,
+        NetworkFrameUpscaler,
+        frame_upscaler_for,
+    )
+    from sr_edge.camera.pipeline.loop import Loop
+    from sr_edge.camera.pipeline.options import LoopOptions, Region
+    from sr_edge.camera.pipeline.statistics import LatencySummary, StreamReport
+    from sr_edge.camera.pipeline.watchdog import StageTimeout
+    from sr_edge.camera.protocols import Sink, SinkUnavailable, Source, SourceInfo
+    from sr_edge.camera.sinks.open import SINKS, SinkOptions, open_sink
+    from sr_edge.camera.sinks.simple import CallbackSink, NullSink
+    from sr_edge.camera.sources.open import SOURCES, SourceOptions, open_source
     from sr_edge.camera.streaming import Stream, stream
-    from sr_edge.camera.video_file import VideoJob, VideoResult, plan_video, upscale_video
-    from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
-    from sr_edge.camera.watch import StageTimeout
 
 _HOME = {
-    "BicubicFrameUpscaler": "sr_edge.camera.enlarger",
-    "CallbackSink": "sr_edge.camera.simple_sinks",
-    "Chroma": "sr_edge.camera.frame",
-    "Colour": "sr_edge.camera.frame",
-    "ColourRange": "sr_edge.camera.frame",
-    "Dropping": "sr_edge.camera.policy",
-    "EventLog": "sr_edge.camera.events",
-    "FallbackTiming": "sr_edge.camera.fallback",
-    "FrameRange": "sr_edge.camera.video_file_settings",
-    "FrameUpscaler": "sr_edge.camera.enlarger",
-    "LatencySummary": "sr_edge.camera.statistics",
-    "Loop": "sr_edge.camera.loop",
-    "LoopOptions": "sr_edge.camera.options",
-    "NetworkFrameUpscaler": "sr_edge.camera.enlarger",
-    "NullSink": "sr_edge.camera.simple_sinks",
-    "PixelFormat": "sr_edge.camera.frame",
-    "Policy": "sr_edge.camera.policy",
-    "RawFormat": "sr_edge.camera.raw_format",
-    "Region": "sr_edge.camera.options",
-    "SINKS": "sr_edge.camera.sinks_open",
-    "SOURCES": "sr_edge.camera.sources_open",
-    "Sink": "sr_edge.camera.ports",
-    "SinkOptions": "sr_edge.camera.sinks_open",
-    "SinkUnavailable": "sr_edge.camera.ports",
-    "Source": "sr_edge.camera.ports",
-    "SourceInfo": "sr_edge.camera.ports",
-    "SourceOptions": "sr_edge.camera.sources_open",
-    "StageTimeout": "sr_edge.camera.watch",
+    "BicubicFrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
+    "CallbackSink": "sr_edge.camera.sinks.simple",
+    "Chroma": "sr_edge.camera.media.frame",
+    "Colour": "sr_edge.camera.media.frame",
+    "ColourRange": "sr_edge.camera.media.frame",
+    "Dropping": "sr_edge.camera.flow.drop_policy",
+    "EventLog": "sr_edge.camera.flow.events",
+    "FallbackTiming": "sr_edge.camera.pipeline.fallback",
+    "FrameRange": "sr_edge.camera.file.settings",
+    "FrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
+    "LatencySummary": "sr_edge.camera.pipeline.statistics",
+    "Loop": "sr_edge.camera.pipeline.loop",
+    "LoopOptions": "sr_edge.camera.pipeline.options",
+    "NetworkFrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
+    "NullSink": "sr_edge.camera.sinks.simple",
+    "PixelFormat": "sr_edge.camera.media.frame",
+    "Policy": "sr_edge.camera.flow.drop_policy",
+    "RawFormat": "sr_edge.camera.media.raw_format",
+    "Region": "sr_edge.camera.pipeline.options",
+    "SINKS": "sr_edge.camera.sinks.open",
+    "SOURCES": "sr_edge.camera.sources.open",
+    "Sink": "sr_edge.camera.protocols",
+    "SinkOptions": "sr_edge.camera.sinks.open",
+    "SinkUnavailable": "sr_edge.camera.protocols",
+    "Source": "sr_edge.camera.protocols",
+    "SourceInfo": "sr_edge.camera.protocols",
+    "SourceOptions": "sr_edge.camera.sources.open",
+    "StageTimeout": "sr_edge.camera.pipeline.watchdog",
     "Stream": "sr_edge.camera.streaming",
-    "StreamReport": "sr_edge.camera.statistics",
-    "StreamSelection": "sr_edge.camera.video_file_settings",
-    "VideoCodec": "sr_edge.camera.video_file_settings",
-    "VideoFrame": "sr_edge.camera.frame",
-    "VideoJob": "sr_edge.camera.video_file",
-    "VideoResult": "sr_edge.camera.video_file",
-    "VideoSettings": "sr_edge.camera.video_file_settings",
-    "av_from_frame": "sr_edge.camera.conversion",
-    "frame_from_av": "sr_edge.camera.conversion",
-    "frame_from_rgb": "sr_edge.camera.conversion",
-    "frame_upscaler_for": "sr_edge.camera.enlarger",
-    "open_sink": "sr_edge.camera.sinks_open",
-    "open_source": "sr_edge.camera.sources_open",
-    "plan_video": "sr_edge.camera.video_file",
-    "reformatted": "sr_edge.camera.conversion",
-    "resized": "sr_edge.camera.conversion",
-    "rgb_from_frame": "sr_edge.camera.conversion",
+    "StreamReport": "sr_edge.camera.pipeline.statistics",
+    "StreamSelection": "sr_edge.camera.file.settings",
+    "VideoCodec": "sr_edge.camera.file.settings",
+    "VideoFrame": "sr_edge.camera.media.frame",
+    "VideoJob": "sr_edge.camera.file.job",
+    "VideoResult": "sr_edge.camera.file.job",
+    "VideoSettings": "sr_edge.camera.file.settings",
+    "av_from_frame": "sr_edge.camera.media.conversion",
+    "frame_from_av": "sr_edge.camera.media.conversion",
+    "frame_from_rgb": "sr_edge.camera.media.conversion",
+    "frame_upscaler_for": "sr_edge.camera.pipeline.frame_upscaler",
+    "open_sink": "sr_edge.camera.sinks.open",
+    "open_source": "sr_edge.camera.sources.open",
+    "plan_video": "sr_edge.camera.file.job",
+    "reformatted": "sr_edge.camera.media.conversion",
+    "resized": "sr_edge.camera.media.conversion",
+    "rgb_from_frame": "sr_edge.camera.media.conversion",
     "stream": "sr_edge.camera.streaming",
-    "upscale_video": "sr_edge.camera.video_file",
+    "upscale_video": "sr_edge.camera.file.job",
 }
 
 __all__ = [

@@ -11,17 +11,17 @@ from pathlib import Path
 from types import TracebackType
 
 from sr_edge.bundle import Bundle
-from sr_edge.camera.enlarger import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
-from sr_edge.camera.events import EventLog, ignore_event
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.loop import Loop
-from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS, LoopOptions, Region
-from sr_edge.camera.policy import Policy, policy_for
-from sr_edge.camera.ports import Sink, Source
-from sr_edge.camera.simple_sinks import CallbackSink
-from sr_edge.camera.sources_open import SourceOptions, open_source
-from sr_edge.camera.statistics import StreamReport
-from sr_edge.camera.watch import StageTimeout
+from sr_edge.camera.flow.drop_policy import Policy, policy_for
+from sr_edge.camera.flow.events import EventLog, ignore_event
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
+from sr_edge.camera.pipeline.loop import Loop
+from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS, LoopOptions, Region
+from sr_edge.camera.pipeline.statistics import StreamReport
+from sr_edge.camera.pipeline.watchdog import StageTimeout
+from sr_edge.camera.protocols import Sink, Source
+from sr_edge.camera.sinks.simple import CallbackSink
+from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.runtimes import open_frame_session, preferred_runtime
 from sr_edge.spec import Precision

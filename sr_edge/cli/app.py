@@ -6,24 +6,24 @@ from typing import Annotated
 
 import typer
 
-from sr_edge.cli.bench import bench
-from sr_edge.cli.calibrate import calibrate
-from sr_edge.cli.compare import compare
-from sr_edge.cli.compile import compile as compile_engine
-from sr_edge.cli.deploy import deploy
-from sr_edge.cli.doctor import doctor
-from sr_edge.cli.evaluate import evaluate
-from sr_edge.cli.export import export
-from sr_edge.cli.gst_install import gst_install
-from sr_edge.cli.inspect import inspect
-from sr_edge.cli.models import models
+from sr_edge.cli.measure.bench import bench
+from sr_edge.cli.measure.compare import compare
+from sr_edge.cli.measure.doctor import doctor
+from sr_edge.cli.measure.evaluate import evaluate
+from sr_edge.cli.measure.selftest import selftest
 from sr_edge.cli.options import refusing_addresses
-from sr_edge.cli.preview import preview
-from sr_edge.cli.selftest import selftest
-from sr_edge.cli.serving import export_triton, export_trtexec
-from sr_edge.cli.stream import stream
-from sr_edge.cli.train import train
-from sr_edge.cli.upscale import upscale
+from sr_edge.cli.prepare.calibrate import calibrate
+from sr_edge.cli.prepare.compile import compile as compile_engine
+from sr_edge.cli.prepare.deploy import deploy
+from sr_edge.cli.prepare.export import export
+from sr_edge.cli.prepare.inspect import inspect
+from sr_edge.cli.prepare.models import models
+from sr_edge.cli.prepare.serving import export_triton, export_trtexec
+from sr_edge.cli.prepare.train import train
+from sr_edge.cli.run.gst_install import gst_install
+from sr_edge.cli.run.preview import preview
+from sr_edge.cli.run.stream import stream
+from sr_edge.cli.run.upscale import upscale
 
 COMMANDS = (
     models,

@@ -14,7 +14,7 @@ from sr_edge.calibration import Calibration
 from sr_edge.deploy.graphs import CACHE_FILE, GraphFile
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.models import LoadedModel
-from sr_edge.models.loading import innermost
+from sr_edge.models.loading.load import innermost
 from sr_edge.spec import FrameFormat, ModelCard, Precision
 
 WEIGHTS_FILE = "weights.safetensors"

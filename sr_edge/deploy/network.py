@@ -13,8 +13,8 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
-from sr_edge.calibration.patch import Batch
-from sr_edge.calibration.variety import require_usable
+from sr_edge.calibration.data.patch import Batch
+from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
@@ -31,10 +31,10 @@ from sr_edge.errors import (
     WeightsError,
 )
 from sr_edge.export import ExportReport
-from sr_edge.export.patches import PICTURES
+from sr_edge.export.graph.patches import PICTURES
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
-from sr_edge.models.tile_safety import measured_size, with_tile_needs
+from sr_edge.models.tiles.tile_safety import measured_size, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import ModelCard, Precision
 from sr_edge.whole_file import require_output

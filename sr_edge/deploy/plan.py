@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.calibration.search import SEARCH
+from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.spec import ModelCard, Precision, TileSpec
@@ -32,7 +32,7 @@ class DeployPlan:
         hr: A folder of high-resolution originals on which quality is measured.
         lr: Their low-resolution versions; None downscales the originals.
         with_tile_needs: Whether the effect of tiles of this size on an image is measured and recorded in the model card
-            (`sr_edge.models.tile_safety`).
+            (`sr_edge.models.tiles.tile_safety`).
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
 
     Raises:

@@ -14,40 +14,40 @@ if TYPE_CHECKING:
     from sr_edge.export.checks.parity import Parity, compare_with_torch
     from sr_edge.export.checks.rules import check_graph, require_deployable
     from sr_edge.export.checks.targets import TARGET_NAMES
-    from sr_edge.export.digest import graph_digest
+    from sr_edge.export.export import ExportReport, derive_onnx, export_onnx
     from sr_edge.export.form_choice import export_best_form
-    from sr_edge.export.fp16 import to_fp16
-    from sr_edge.export.frame_io import wrap_uint8
-    from sr_edge.export.metadata import Form, GraphMetadata, read_metadata
-    from sr_edge.export.onnx_file import ExportReport, derive_onnx, export_onnx
-    from sr_edge.export.pass_result import PassResult
-    from sr_edge.export.static import REWRITES, to_static
+    from sr_edge.export.graph.digest import graph_digest
+    from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata
+    from sr_edge.export.passes.fp16 import to_fp16
+    from sr_edge.export.passes.pass_result import PassResult
+    from sr_edge.export.passes.uint8_io import wrap_uint8
+    from sr_edge.export.twins.registry import REWRITES, to_static
 
 _HOME = {
-    "ExportReport": "sr_edge.export.onnx_file",
+    "ExportReport": "sr_edge.export.export",
     "Finding": "sr_edge.export.checks.findings",
     "Float16Check": "sr_edge.export.checks.float16",
     "Float16Run": "sr_edge.export.checks.float16",
-    "Form": "sr_edge.export.metadata",
-    "GraphMetadata": "sr_edge.export.metadata",
+    "Form": "sr_edge.export.graph.metadata",
+    "GraphMetadata": "sr_edge.export.graph.metadata",
     "Parity": "sr_edge.export.checks.parity",
-    "PassResult": "sr_edge.export.pass_result",
-    "REWRITES": "sr_edge.export.static",
+    "PassResult": "sr_edge.export.passes.pass_result",
+    "REWRITES": "sr_edge.export.twins.registry",
     "Severity": "sr_edge.export.checks.findings",
     "TARGET_NAMES": "sr_edge.export.checks.targets",
     "check_float16": "sr_edge.export.checks.float16",
     "check_graph": "sr_edge.export.checks.rules",
     "compare_with_torch": "sr_edge.export.checks.parity",
-    "derive_onnx": "sr_edge.export.onnx_file",
+    "derive_onnx": "sr_edge.export.export",
     "export_best_form": "sr_edge.export.form_choice",
-    "export_onnx": "sr_edge.export.onnx_file",
-    "graph_digest": "sr_edge.export.digest",
-    "read_metadata": "sr_edge.export.metadata",
+    "export_onnx": "sr_edge.export.export",
+    "graph_digest": "sr_edge.export.graph.digest",
+    "read_metadata": "sr_edge.export.graph.metadata",
     "require_deployable": "sr_edge.export.checks.rules",
     "run_float16": "sr_edge.export.checks.float16",
-    "to_fp16": "sr_edge.export.fp16",
-    "to_static": "sr_edge.export.static",
-    "wrap_uint8": "sr_edge.export.frame_io",
+    "to_fp16": "sr_edge.export.passes.fp16",
+    "to_static": "sr_edge.export.twins.registry",
+    "wrap_uint8": "sr_edge.export.passes.uint8_io",
 }
 
 __all__ = [

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sr_edge.errors import NotStatic
-from sr_edge.export.metadata import Form
-from sr_edge.export.onnx_file import ExportReport, export_onnx
-from sr_edge.export.patches import Patch
+from sr_edge.export.export import ExportReport, export_onnx
+from sr_edge.export.graph.metadata import Form
+from sr_edge.export.graph.patches import Patch
 from sr_edge.models import LoadedModel
 from sr_edge.spec import TileSpec
 

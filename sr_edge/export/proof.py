@@ -11,12 +11,12 @@ from torch import nn
 from sr_edge.errors import ExportError, NotDeployable, NotStatic
 from sr_edge.export.checks.float16 import Float16Check, check_float16
 from sr_edge.export.checks.parity import Parity, compare_with_torch
-from sr_edge.export.constant_parts import WithConstantParts
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.inner_tensors import observe_magnitudes
-from sr_edge.export.patches import CheckPatch
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.inner_tensors import observe_magnitudes
+from sr_edge.export.graph.patches import CheckPatch
+from sr_edge.export.passes.constant_parts import WithConstantParts
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import Control, TileSpec
 
 StepCallback = Callable[[str], None]

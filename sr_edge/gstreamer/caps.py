@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sr_edge.gstreamer.bindings import Gst, GstVideo
+from sr_edge.camera.sources.gst.bindings import Gst, GstVideo
 
 FORMAT_NAMES = ("RGB", "NV12", "I420", "P010_10LE", "I420_10LE")
 """In the order of preference. `planes.PIXEL_FORMATS` has the same names; importing it here would load NumPy."""

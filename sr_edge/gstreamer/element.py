@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sr_edge.camera.sources.gst.bindings import GLib, GObject, Gst, GstVideo
 from sr_edge.errors import SrEdgeError
-from sr_edge.gstreamer.bindings import GLib, GObject, Gst, GstVideo
-from sr_edge.gstreamer.tally import (
+from sr_edge.gstreamer.frame_counters import (
     FrameCounters,
     earliest_after_qos,
     is_significant_increase,
@@ -24,7 +24,7 @@ from sr_edge.gstreamer.tally import (
 from sr_edge.gstreamer.transform import TEMPLATES, UpscalingTransform
 
 if TYPE_CHECKING:
-    from sr_edge.camera.policy import Policy
+    from sr_edge.camera.flow.drop_policy import Policy
     from sr_edge.gstreamer.network import NetworkSettings
 
 MAX_FAILURES_IN_A_ROW = 10
@@ -134,7 +134,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         Raises:
             UsageError: The policy is unknown.
         """
-        from sr_edge.camera.policy import Policy
+        from sr_edge.camera.flow.drop_policy import Policy
         from sr_edge.gstreamer.network import NetworkSettings
 
         self._reset()
@@ -202,7 +202,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def _on_frame(self, pad: Gst.Pad, info: Gst.PadProbeInfo) -> Gst.PadProbeReturn:
         if self._policy is None:
-            from sr_edge.camera.policy import policy_for
+            from sr_edge.camera.flow.drop_policy import policy_for
 
             self._policy = policy_for(_is_live(pad))
             self._configure_queue(self._policy)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_edge.camera.enlarger import NetworkFrameUpscaler
-from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
+from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.gstreamer.planes import BufferLayout
 from sr_edge.runtimes import find_entry, open_frame_session, preferred_runtime
 from sr_edge.spec import Precision
 

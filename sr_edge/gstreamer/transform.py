@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from sr_edge.camera.sources.gst.bindings import Gst, GstBase, GstVideo
 from sr_edge.errors import SrEdgeError
-from sr_edge.gstreamer.bindings import Gst, GstBase, GstVideo
 from sr_edge.gstreamer.caps import source_caps, template_caps, upscaled_caps
 
 if TYPE_CHECKING:
+    from sr_edge.camera.sources.gst.planes import BufferLayout
     from sr_edge.gstreamer.network import GstUpscaler, NetworkSettings
-    from sr_edge.gstreamer.planes import BufferLayout
 
 _DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
 """GST_BASE_TRANSFORM_FLOW_DROPPED, a macro that the bindings lack."""
@@ -106,7 +106,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         return self.do_get_unit_size(other_caps)
 
     def do_set_caps(self, caps: Gst.Caps, upscaled: Gst.Caps) -> bool:
-        from sr_edge.gstreamer.layout import frame_interval_ms, layout_from_caps
+        from sr_edge.camera.sources.gst.layout import frame_interval_ms, layout_from_caps
 
         try:
             self._layouts = layout_from_caps(caps), layout_from_caps(upscaled)
@@ -131,7 +131,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         return Gst.FlowReturn.OK
 
     def _upscale(self, source: Gst.Buffer, out: Gst.Buffer) -> None:
-        from sr_edge.gstreamer.layout import layout_of_buffer
+        from sr_edge.camera.sources.gst.layout import layout_of_buffer
 
         source_layout, out_layout = self._layouts
         with source.map(Gst.MapFlags.READ) as source_map, out.map(Gst.MapFlags.WRITE) as out_map:

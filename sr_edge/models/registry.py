@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import nn
 
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.models.convnet import CONVNET_SIZES, ConvNet
-from sr_edge.models.labnet import LABNET_SIZES, LabNet, initialize_labnet
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, initialize_lcoan
-from sr_edge.models.realnet import REALNET_SIZES, PairedInput, RealNet, initialize_realnet
-from sr_edge.models.swin import initialize_swin
-from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
-from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
-from sr_edge.models.ups import UPS, UPS_SIZES
+from sr_edge.models.architectures.convnet import CONVNET_SIZES, ConvNet
+from sr_edge.models.architectures.labnet import LABNET_SIZES, LabNet, initialize_labnet
+from sr_edge.models.architectures.lcoan import LCOAN_SIZES, LCoAN, initialize_lcoan
+from sr_edge.models.architectures.realnet import REALNET_SIZES, PairedInput, RealNet, initialize_realnet
+from sr_edge.models.architectures.swinir import SWINIR_SIZES, SwinIR
+from sr_edge.models.architectures.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorSwinIR
+from sr_edge.models.architectures.ups import UPS, UPS_SIZES
+from sr_edge.models.layers.swin import initialize_swin
 
 SCALES = (2, 3, 4)
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -90,7 +90,7 @@ ARCHITECTURES = (
         overlap_px=16,
         global_statistics=True,
         initialize=initialize_lcoan,
-        static_twins=("clustered",),
+        static_twins=("lcoan",),
     ),
     Architecture(
         "labnet",

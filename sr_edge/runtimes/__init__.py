@@ -9,9 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sr_edge.runtimes.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
-    from sr_edge.runtimes.memory import measure_memory
-    from sr_edge.runtimes.meters import (
+    from sr_edge.runtimes.engine.meters import (
         Spread,
         StageLatency,
         StartUp,
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
         random_tile,
         ratios_to_first,
     )
+    from sr_edge.runtimes.measure.doctor import Diagnosis, Machine, RuntimeReport, describe_machine, diagnose
+    from sr_edge.runtimes.measure.memory import measure_memory
     from sr_edge.runtimes.registry import (
         RUNTIMES,
         RuntimeEntry,
@@ -44,38 +44,38 @@ if TYPE_CHECKING:
 _HOME = {
     "Availability": "sr_edge.runtimes.session",
     "Device": "sr_edge.runtimes.session",
-    "Diagnosis": "sr_edge.runtimes.doctor",
-    "Machine": "sr_edge.runtimes.doctor",
+    "Diagnosis": "sr_edge.runtimes.measure.doctor",
+    "Machine": "sr_edge.runtimes.measure.doctor",
     "RUNTIMES": "sr_edge.runtimes.registry",
     "Runtime": "sr_edge.runtimes.session",
     "RuntimeEntry": "sr_edge.runtimes.registry",
-    "RuntimeReport": "sr_edge.runtimes.doctor",
+    "RuntimeReport": "sr_edge.runtimes.measure.doctor",
     "Session": "sr_edge.runtimes.session",
     "SessionRequest": "sr_edge.runtimes.session",
     "SessionSpec": "sr_edge.runtimes.session",
-    "Spread": "sr_edge.runtimes.meters",
-    "StageLatency": "sr_edge.runtimes.meters",
+    "Spread": "sr_edge.runtimes.engine.meters",
+    "StageLatency": "sr_edge.runtimes.engine.meters",
     "StageTimes": "sr_edge.runtimes.session",
-    "StartUp": "sr_edge.runtimes.meters",
-    "Throughput": "sr_edge.runtimes.meters",
+    "StartUp": "sr_edge.runtimes.engine.meters",
+    "Throughput": "sr_edge.runtimes.engine.meters",
     "availability": "sr_edge.runtimes.registry",
-    "describe_machine": "sr_edge.runtimes.doctor",
-    "diagnose": "sr_edge.runtimes.doctor",
+    "describe_machine": "sr_edge.runtimes.measure.doctor",
+    "diagnose": "sr_edge.runtimes.measure.doctor",
     "find_entry": "sr_edge.runtimes.registry",
-    "interleaved": "sr_edge.runtimes.meters",
+    "interleaved": "sr_edge.runtimes.engine.meters",
     "load_runtime": "sr_edge.runtimes.registry",
-    "measure_interleaved": "sr_edge.runtimes.meters",
-    "measure_latency": "sr_edge.runtimes.meters",
-    "measure_memory": "sr_edge.runtimes.memory",
-    "measure_start_up": "sr_edge.runtimes.meters",
-    "measure_throughput": "sr_edge.runtimes.meters",
+    "measure_interleaved": "sr_edge.runtimes.engine.meters",
+    "measure_latency": "sr_edge.runtimes.engine.meters",
+    "measure_memory": "sr_edge.runtimes.measure.memory",
+    "measure_start_up": "sr_edge.runtimes.engine.meters",
+    "measure_throughput": "sr_edge.runtimes.engine.meters",
     "open_frame_session": "sr_edge.runtimes.registry",
     "open_request": "sr_edge.runtimes.registry",
     "open_session": "sr_edge.runtimes.registry",
-    "paired_ratio": "sr_edge.runtimes.meters",
+    "paired_ratio": "sr_edge.runtimes.engine.meters",
     "preferred_runtime": "sr_edge.runtimes.registry",
-    "random_tile": "sr_edge.runtimes.meters",
-    "ratios_to_first": "sr_edge.runtimes.meters",
+    "random_tile": "sr_edge.runtimes.engine.meters",
+    "ratios_to_first": "sr_edge.runtimes.engine.meters",
     "request_from_bundle": "sr_edge.runtimes.registry",
     "runtime_names": "sr_edge.runtimes.registry",
     "supports": "sr_edge.runtimes.registry",

@@ -16,12 +16,12 @@ import onnxruntime as ort  # type: ignore[import-untyped]  # ships no types
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.cores import physical_cores
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
-from sr_edge.runtimes.executed import Executed, executed_precision, require_possible
-from sr_edge.runtimes.host_format import Tile, require_graph
+from sr_edge.runtimes.engine.cores import physical_cores
+from sr_edge.runtimes.engine.executed import Executed, executed_precision, require_possible
+from sr_edge.runtimes.engine.host_format import Tile, require_graph
+from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
+from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
-from sr_edge.runtimes.vendor_errors import vendor_errors
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 NAME = "onnxruntime"

@@ -15,7 +15,7 @@ from typing import cast
 
 from sr_edge.bundle import Artifact, Bundle, open_bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
-from sr_edge.runtimes.frame_session import session_over_graphs
+from sr_edge.runtimes.engine.frame_session import session_over_graphs
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
@@ -55,10 +55,10 @@ class RuntimeEntry:
 RUNTIMES = (
     RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch in eager mode, the float reference"),
     RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
-    RuntimeEntry("openvino", "sr_edge.runtimes.openvino", "openvino", "openvino", "CPUs, Intel GPUs"),
+    RuntimeEntry("openvino", "sr_edge.runtimes.openvino.runtime", "openvino", "openvino", "CPUs, Intel GPUs"),
     RuntimeEntry(
         "tensorrt",
-        "sr_edge.runtimes.tensorrt_runtime",
+        "sr_edge.runtimes.tensorrt.runtime",
         "tensorrt",
         "tensorrt",
         "Jetson, NVIDIA GPUs",
@@ -69,7 +69,7 @@ RUNTIMES = (
     ),
     RuntimeEntry(
         "tensorrt-rtx",
-        "sr_edge.runtimes.tensorrt_runtime",
+        "sr_edge.runtimes.tensorrt.runtime",
         "tensorrt_rtx",
         "rtx",
         "NVIDIA RTX GPUs",

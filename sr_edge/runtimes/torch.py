@@ -20,13 +20,13 @@ from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
-from sr_edge.models.loading import bake, reopen_model
+from sr_edge.models.loading.load import bake, reopen_model
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.engine_session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
-from sr_edge.runtimes.executed import executed_precision, require_possible
-from sr_edge.runtimes.host_format import Tile, graph_shape, require_graph
+from sr_edge.runtimes.engine.executed import executed_precision, require_possible
+from sr_edge.runtimes.engine.host_format import Tile, graph_shape, require_graph
+from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
+from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
-from sr_edge.runtimes.vendor_errors import vendor_errors
 from sr_edge.spec import FrameFormat, Precision
 
 NAME = "torch"

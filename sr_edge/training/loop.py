@@ -18,12 +18,12 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
-from sr_edge.models.weights import learned_state
+from sr_edge.models.loading.weights import learned_state
 from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from sr_edge.training.data import CropSource, PairSet
 from sr_edge.training.log import LOG, append_row, truncate_after
-from sr_edge.training.objective import Objective, PixelLoss
+from sr_edge.training.losses.objective import Objective, PixelLoss
 from sr_edge.training.precision import choose_precision, has_bfloat16
 from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe

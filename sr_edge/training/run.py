@@ -13,18 +13,18 @@ from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.spec import Precision
-from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.checkpoint import training_origin
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
-from sr_edge.training.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.log import LOG, draw_curve, logged_minutes
 from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, reporting_write_errors, run_training
-from sr_edge.training.objective import Objective, PixelLoss
+from sr_edge.training.losses.adversarial import Adversarial
+from sr_edge.training.losses.discriminator import MULTIPLE_PX, UNetDiscriminator
+from sr_edge.training.losses.objective import Objective, PixelLoss
+from sr_edge.training.losses.vgg import VGG19Features, load_vgg19
 from sr_edge.training.processes import Processes, join_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
-from sr_edge.training.vgg import VGG19Features, load_vgg19
 from sr_edge.whole_file import require_output_file, whole_file
 
 CURVE = "curve.png"

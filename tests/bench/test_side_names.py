@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.bench.side_names import ModelKind, ModelSpec
+from sr_edge.bench.compare.model_spec import ModelKind, ModelSpec
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes import runtime_names
 from sr_edge.spec import Precision

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.watched import InstrumentedGraph
-from sr_edge.export.cleanup import name_nodes
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.graph.probe import InstrumentedGraph
+from sr_edge.export.passes.cleanup import name_nodes
 from sr_edge.spec import Precision
 from tests.calibration.graphs import parsed, photo_like, random_weight
 from tests.calibration.networks import export

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.export.metadata import Form
+from sr_edge.export.graph.metadata import Form
 from sr_edge.models.macs import count_macs
 from sr_edge.runtimes import Availability
 from sr_edge.spec import Precision, TileSpec

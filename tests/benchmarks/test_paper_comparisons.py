@@ -18,7 +18,7 @@ from sr_edge.bench import describe_environment
 from sr_edge.bundle.plain import to_plain
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
-from sr_edge.models.stea import NonLocalAttention
+from sr_edge.models.layers.stea import NonLocalAttention
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

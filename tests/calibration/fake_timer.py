@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import Calibration
-from sr_edge.calibration.patch import Batch
-from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.data.patch import Batch
+from sr_edge.calibration.graph.probe import InstrumentedGraph
+from sr_edge.calibration.result.timings import Timings
 from sr_edge.controls import Controls
 from sr_edge.spec import Precision
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sr_edge.calibration import calibration_patches, held_out_pairs, held_out_patches
-from sr_edge.calibration.patches import held_out_count
+from sr_edge.calibration.data.patches import held_out_count
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises

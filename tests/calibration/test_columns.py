@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from sr_edge.calibration.columns import Layer, quantizable_layers
-from sr_edge.calibration.patch import Float32Array
-from sr_edge.export.onnx_run import run_onnxruntime
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from tests.calibration.graphs import of_nodes, random_weight
 
 

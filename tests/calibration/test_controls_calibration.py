@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.calibration import calibrate, quantize_onnx
-from sr_edge.calibration.patch import Batch
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.data.patch import Batch
+from sr_edge.calibration.graph.probe import InstrumentedGraph
 from sr_edge.errors import UsageError
 from sr_edge.export import export_onnx
 from sr_edge.models import LoadedModel

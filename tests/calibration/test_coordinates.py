@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sr_edge.calibration.coordinates import QuadraticError, coordinate_descent
-from sr_edge.calibration.patch import Float32Array
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.ranges.comq import QuadraticError, coordinate_descent
 
 
 def problem() -> tuple[QuadraticError, Float32Array, Float32Array, Float32Array]:

@@ -20,15 +20,15 @@ from sr_edge.calibration import (
     quantize_onnx,
     read_cache,
 )
-from sr_edge.calibration.columns import Layer
 from sr_edge.calibration.config import Limits
-from sr_edge.calibration.finetuning import finetune, tune_tensor
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.patch import Batch, Float32Array
-from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
-from sr_edge.calibration.sites import QuantizableOp
-from sr_edge.calibration.switched import FakeQuantGraph
+from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.graph.candidates import QuantizableOp
+from sr_edge.calibration.graph.im2col import Layer
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
+from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.calibration.ranges.finetuning import finetune, tune_tensor
+from sr_edge.calibration.ranges.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run

@@ -7,14 +7,14 @@ import onnx
 import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
-from sr_edge.calibration.folding import CHANNELS, LAST, fold_division
-from sr_edge.calibration.patch import Float32Array
-from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.watched import InstrumentedGraph
-from sr_edge.export.cleanup import name_nodes
-from sr_edge.export.graph import view_graph
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
+from sr_edge.calibration.graph.probe import InstrumentedGraph
+from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
+from sr_edge.calibration.qdq.folding import CHANNELS, LAST, fold_division
+from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.export.graph.view import view_graph
+from sr_edge.export.passes.cleanup import name_nodes
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import parsed
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from sr_edge.calibration.gate import Budget, choose_layers
-from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.result.timings import Timings
+from sr_edge.calibration.selection.gate import Budget, choose_layers
 from sr_edge.errors import NothingToQuantize, UsageError
 from tests.expected_errors import raises
 

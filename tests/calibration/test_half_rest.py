@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.export import export_onnx
 from sr_edge.export.checks.float16 import run_float16
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.onnx_run import run_onnxruntime
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.models import LoadedModel
 from sr_edge.spec import ActivationType, ModelCard, Precision, TileSpec
 

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from sr_edge.calibration import CalibrationConfig, HeldOut, calibrate_within
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.input_range import range_warning
-from sr_edge.export.frame_io import wrap_uint8
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.ranges.input_range import range_warning
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from tests.calibration.graphs import parsed, photo_like, random_weight, with_input_range_255
 from tests.calibration.networks import NETWORKS, export
 

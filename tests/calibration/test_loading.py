@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import CalibrationConfig, HeldOut, calibrate_within, quantize_onnx
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.scale import graph_scale
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.graph.probe import InstrumentedGraph
+from sr_edge.calibration.graph.scale import graph_scale
 from sr_edge.errors import CalibrationError
 from tests.calibration.graphs import TILE, parsed, photo_like, random_weight
 from tests.calibration.networks import export

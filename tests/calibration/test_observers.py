@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.calibration.histogram import BINS, MagnitudeHistogram
-from sr_edge.calibration.observers import OBSERVERS, Observer, observer_named
-from sr_edge.calibration.patch import Float32Array
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.ranges.histogram import BINS, MagnitudeHistogram
+from sr_edge.calibration.ranges.observers import OBSERVERS, Observer, observer_named
 from sr_edge.errors import UnknownNameError
 from tests.expected_errors import raises
 

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.calibration.patch import Float32Array
-from sr_edge.calibration.placement import Decision, PlacementPolicy, decide
-from sr_edge.calibration.sites import find_quantizable_ops
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
+from sr_edge.calibration.graph.placement import Decision, PlacementPolicy, decide
 from sr_edge.errors import CalibrationError, UsageError
-from sr_edge.export.cleanup import name_nodes
+from sr_edge.export.passes.cleanup import name_nodes
 from tests.calibration.graphs import of_nodes, random_weight
 from tests.expected_errors import raises
 

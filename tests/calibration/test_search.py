@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.calibration.columns import Layer
-from sr_edge.calibration.int8 import int8_weight
-from sr_edge.calibration.observers import MinMaxObserver
-from sr_edge.calibration.patch import Float32Array
-from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
-from sr_edge.calibration.sites import QuantizableOp
-from sr_edge.calibration.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.calibration.graph.candidates import QuantizableOp
+from sr_edge.calibration.graph.im2col import Layer
+from sr_edge.calibration.graph.int8 import int8_weight
+from sr_edge.calibration.ranges.observers import MinMaxObserver
+from sr_edge.calibration.ranges.search import LayerSamples, TensorStatistics, search_range
+from sr_edge.calibration.ranges.smoothing import ALPHAS, WIDEST_RATIO, smoothing_factors, weight_peaks
 
 
 def layer(weight: Float32Array, name: str = "conv", correctable: bool = True) -> Layer:

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import pytest
 
-from sr_edge.calibration.gate import Budget, LayerSelection
-from sr_edge.calibration.target import TimeMs, choose_for_target, require_float_misses
-from sr_edge.calibration.timings import Timings
+from sr_edge.calibration.result.timings import Timings
+from sr_edge.calibration.selection.gate import Budget, LayerSelection
+from sr_edge.calibration.selection.latency_target import TimeMs, choose_for_target, require_float_misses
 from sr_edge.errors import NothingToQuantize
 from tests.expected_errors import raises
 

@@ -25,18 +25,18 @@ from sr_edge.calibration import (
     read_cache,
     write_curve,
 )
-from sr_edge.calibration.agreement import AGREEMENT_DB
-from sr_edge.calibration.columns import quantizable_layers
 from sr_edge.calibration.config import Limits, timed_runtime
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.openvino_times import MAX_ROLES, conditions, roles, scaled_to_total
-from sr_edge.calibration.patch import Batch
-from sr_edge.calibration.quality import QualityEvaluator, cost_of_pictures_db
-from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.timings import Timings
-from sr_edge.calibration.watched import InstrumentedGraph
+from sr_edge.calibration.data.patch import Batch
+from sr_edge.calibration.graph.im2col import quantizable_layers
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.graph.probe import InstrumentedGraph
+from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
+from sr_edge.calibration.result.timings import Timings
+from sr_edge.calibration.selection.openvino_timings import MAX_ROLES, conditions, roles, scaled_to_total
+from sr_edge.calibration.selection.quality import QualityEvaluator, cost_of_pictures_db
+from sr_edge.calibration.verify import AGREEMENT_DB
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
-from sr_edge.export.tracing import trace
+from sr_edge.export.passes.tracing import trace
 from sr_edge.runtimes import availability, describe_machine, supports
 from sr_edge.spec import ActivationType, Precision
 from tests.calibration.fake_timer import FakeTimer

@@ -24,19 +24,19 @@ from sr_edge.calibration import (
     calibrate,
     calibrate_within,
 )
-from sr_edge.calibration.columns import quantizable_layers
-from sr_edge.calibration.hard_edges import COUNT, hard_edged_patches
-from sr_edge.calibration.int8 import int8_weight
-from sr_edge.calibration.openvino_times import output_of
-from sr_edge.calibration.patch import Batch, Float32Array
-from sr_edge.calibration.patches import calibration_patches, held_out_patches
-from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.search import LayerSamples, TensorStatistics, search_range
-from sr_edge.calibration.switched import FakeQuantGraph
-from sr_edge.calibration.unsigned import may_be_unsigned
+from sr_edge.calibration.data.hard_edges import COUNT, hard_edged_patches
+from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.data.patches import calibration_patches, held_out_patches
+from sr_edge.calibration.graph.im2col import quantizable_layers
+from sr_edge.calibration.graph.int8 import int8_weight
+from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
+from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.calibration.ranges.search import LayerSamples, TensorStatistics, search_range
+from sr_edge.calibration.ranges.unsigned import may_be_unsigned
+from sr_edge.calibration.selection.openvino_timings import output_of
 from sr_edge.export import export_onnx
-from sr_edge.export.graph import view_graph
-from sr_edge.export.patches import PICTURES
+from sr_edge.export.graph.patches import PICTURES
+from sr_edge.export.graph.view import view_graph
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, Precision, TileSpec

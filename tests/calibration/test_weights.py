@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.calibration.int8 import quantize_weight
+from sr_edge.calibration.graph.int8 import quantize_weight
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((8, 4, 3, 3), 0), ((4, 8, 2, 2), 1), ((16, 8), 1), ((8, 16), 0)])

@@ -9,13 +9,13 @@ import onnx
 import pytest
 
 from sr_edge.calibration import Calibration, calibrate, calibration_patches
-from sr_edge.calibration.graph import load_graph
-from sr_edge.calibration.qdq import insert_qdq
-from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
+from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import ARCHITECTURES, load_model
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.calibration.graphs import AGREEMENT_DB, PsnrDb, Run

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sr_edge.bench.comparison import PICTURES as UNSEEN
-from sr_edge.export.patches import PICTURES
+from sr_edge.bench.compare.comparison import PICTURES as UNSEEN
+from sr_edge.export.graph.patches import PICTURES
 from sr_edge.frames import batch_from_frame, frame_from_batch
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.metrics import psnr_y_db

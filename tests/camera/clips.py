@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, VideoFrame
 
 WIDTH, HEIGHT = 64, 48
 

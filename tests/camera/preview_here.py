@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pytest
 
 from sr_edge.bundle import open_bundle
-from sr_edge.camera.enlarger import NetworkFrameUpscaler
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.preview.access import Access
 from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler
-from sr_edge.camera.preview.repeated import RepeatingSource
+from sr_edge.camera.preview.repeating_source import RepeatingSource
 from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
-from sr_edge.camera.preview.show import PreviewStream
-from sr_edge.camera.sources_open import open_source
-from sr_edge.camera.wrappers import PacedSource
+from sr_edge.camera.preview.stream import PreviewStream
+from sr_edge.camera.sources.open import open_source
+from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.runtimes import Session, open_session

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.ports import SourceInfo
-from sr_edge.camera.turns import FairLock
+from sr_edge.camera.flow.fair_lock import FairLock
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.protocols import SourceInfo
 
 TIMEOUT_S = 30
 """Nothing waits so long unless it hangs."""

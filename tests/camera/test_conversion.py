@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sr_edge.camera.conversion import (
+from sr_edge.camera.media.conversion import (
     av_from_frame,
     frame_from_av,
     frame_from_rgb,
@@ -17,7 +17,7 @@ from sr_edge.camera.conversion import (
     resized,
     rgb_from_frame,
 )
-from sr_edge.camera.frame import UNSPECIFIED, Chroma, Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import UNSPECIFIED, Chroma, Colour, ColourRange, PixelFormat, VideoFrame
 from sr_edge.errors import FrameError
 from sr_edge.frames import Frame
 from tests.expected_errors import raises

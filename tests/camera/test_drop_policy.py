@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sr_edge.camera.policy import Dropping, Policy, policy_for
+from sr_edge.camera.flow.drop_policy import Dropping, Policy, policy_for
 from sr_edge.errors import UsageError
 from tests.expected_errors import raises
 

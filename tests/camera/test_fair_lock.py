@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from sr_edge.camera.turns import FairLock
+from sr_edge.camera.flow.fair_lock import FairLock
 from tests.camera.stand_ins import TIMEOUT_S, eventually
 
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from sr_edge.camera.events import EventLog
-from sr_edge.camera.fallback import FallbackController, FallbackTiming
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.loop import Loop
-from sr_edge.camera.options import LoopOptions
-from sr_edge.camera.policy import Policy
-from sr_edge.camera.statistics import StreamStatistics
-from sr_edge.camera.watch import Watchdog
-from sr_edge.camera.work import FrameStages
+from sr_edge.camera.flow.drop_policy import Policy
+from sr_edge.camera.flow.events import EventLog
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.fallback import FallbackController, FallbackTiming
+from sr_edge.camera.pipeline.frame_stages import FrameStages
+from sr_edge.camera.pipeline.loop import Loop
+from sr_edge.camera.pipeline.options import LoopOptions
+from sr_edge.camera.pipeline.statistics import StreamStatistics
+from sr_edge.camera.pipeline.watchdog import Watchdog
 from sr_edge.errors import UsageError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, VideoFrame
 from sr_edge.errors import FrameError
 from tests.expected_errors import raises
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_edge.camera.enlarger import NetworkFrameUpscaler
-from sr_edge.camera.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
-from sr_edge.gstreamer.planes import PIXEL_FORMATS, BufferLayout
+from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
+from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS, BufferLayout
 from sr_edge.runtimes import Session
 from tests.camera.gst_here import GStreamer, require_gstreamer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sr_edge.gstreamer.tally import (
+from sr_edge.gstreamer.frame_counters import (
     FrameCounters,
     earliest_after_qos,
     is_significant_increase,

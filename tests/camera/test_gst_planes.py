@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sr_edge.camera.frame import Colour, PixelFormat
+from sr_edge.camera.media.frame import Colour, PixelFormat
+from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import FrameError
-from sr_edge.gstreamer.planes import BufferLayout
 from tests.expected_errors import raises
 
 

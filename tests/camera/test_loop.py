@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.camera.av_source import FFmpegInput, FFmpegSource
-from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
-from sr_edge.camera.enlarger import NetworkFrameUpscaler
-from sr_edge.camera.events import EventLog
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.loop import Loop
-from sr_edge.camera.options import LoopOptions, Region
-from sr_edge.camera.policy import Policy
-from sr_edge.camera.watch import StageTimeout
+from sr_edge.camera.flow.drop_policy import Policy
+from sr_edge.camera.flow.events import EventLog
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
+from sr_edge.camera.pipeline.loop import Loop
+from sr_edge.camera.pipeline.options import LoopOptions, Region
+from sr_edge.camera.pipeline.watchdog import StageTimeout
+from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
+from sr_edge.camera.sources.ffmpeg import FFmpegInput, FFmpegSource
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
@@ -61,7 +61,7 @@ def test_a_file_goes_through_a_network_into_a_file_with_exact_times(session: Ses
 
 
 def number_of_picture(picture: object) -> int:
-    from sr_edge.camera.conversion import frame_from_av
+    from sr_edge.camera.media.conversion import frame_from_av
 
     return number_of(frame_from_av(picture))  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from sr_edge.camera import Loop, VideoFrame, open_sink, open_source
-from sr_edge.camera.orientation import upright
+from sr_edge.camera.media.orientation import upright
 from tests.camera.films import Film, pictures_of, shoot
 from tests.camera.stand_ins import ListSink, RepeatingFrameUpscaler
 

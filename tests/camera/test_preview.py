@@ -26,13 +26,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from sr_edge.bundle import open_bundle
-from sr_edge.camera.frame import VideoFrame
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.preview.access import Access, access_for
 from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
-from sr_edge.camera.preview.repeated import RepeatingSource
+from sr_edge.camera.preview.repeating_source import RepeatingSource
 from sr_edge.camera.preview.server import MAX_VIEWERS, listening_socket
-from sr_edge.camera.preview.show import PreviewStream
-from sr_edge.camera.watch import StageTimeout
+from sr_edge.camera.preview.stream import PreviewStream
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.runtimes import Session, open_session

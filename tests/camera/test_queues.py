@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from sr_edge.camera.policy import Policy
-from sr_edge.camera.queues import DROP_LATE_DEPTH, InputQueue, OrderedOutput
+from sr_edge.camera.flow.drop_policy import Policy
+from sr_edge.camera.flow.queues import DROP_LATE_DEPTH, InputQueue, OrderedOutput
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import TIMEOUT_S
 

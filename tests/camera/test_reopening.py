@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.reopening import ReconnectingSource
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.errors import FrameError, StreamError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import TIMEOUT_S, ListSource, eventually

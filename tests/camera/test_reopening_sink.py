@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 
 from sr_edge.camera import EventLog, Loop, LoopOptions, VideoFrame
-from sr_edge.camera.ports import SinkUnavailable
-from sr_edge.camera.reopening_sink import ReconnectingSink
+from sr_edge.camera.protocols import SinkUnavailable
+from sr_edge.camera.sinks.reconnect import ReconnectingSink
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sr_edge.camera import SinkOptions, open_sink
-from sr_edge.camera.encoder_settings import scheduling_kept
+from sr_edge.camera.media.encoder_settings import scheduling_kept
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import TIMEOUT_S, ListSource
 

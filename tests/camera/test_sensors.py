@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.camera.sensors import Sensors
-from sr_edge.camera.statistics import StreamStatistics
-from sr_edge.cli.stream_display import Display
+from sr_edge.camera.pipeline.statistics import StreamStatistics
+from sr_edge.cli.run.stream_display import Display
+from sr_edge.runtimes.measure.sensors import Sensors
 
 
 def test_sensors_are_read_and_may_be_absent(tmp_path_factory: pytest.TempPathFactory) -> None:

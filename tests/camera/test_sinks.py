@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import Colour, ColourRange, PixelFormat, Sink, SinkOptions, VideoFrame, open_sink, open_source
-from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
-from sr_edge.camera.vendor_errors import remedy_of
+from sr_edge.camera.media.ffmpeg_errors import remedy_of
+from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
 from tests.camera.stand_ins import TIMEOUT_S, ListSource
@@ -258,7 +258,7 @@ def test_a_file_that_may_not_be_written_stays(tmp_path: Path, bound_by_rights: l
     """Here opened without the question that `open_sink` asks before: rights may change meanwhile."""
     program = """
 import sys
-from sr_edge.camera.encoded_sink import EncodedSink, StreamEncoding
+from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from tests.camera.clips import flat_frame
 sink = EncodedSink(StreamEncoding(sys.argv[1]))
 try:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
-from sr_edge.camera.av_source import FFmpegInput, FFmpegSource, frame_rate
-from sr_edge.camera.frame import ColourRange
-from sr_edge.camera.reopening import ReconnectingSource
-from sr_edge.camera.vendor_errors import reason_of, remedy_of, stream_errors
+from sr_edge.camera.media.ffmpeg_errors import reason_of, remedy_of, stream_errors
+from sr_edge.camera.media.frame import ColourRange
+from sr_edge.camera.sources.ffmpeg import FFmpegInput, FFmpegSource, frame_rate
+from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
@@ -252,8 +252,8 @@ def test_what_is_no_source(text: str, error: type[SrEdgeError], fields: dict[str
 
 def test_a_pipeline_where_the_bindings_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gi", None)
-    monkeypatch.delitem(sys.modules, "sr_edge.gstreamer.source", raising=False)
-    monkeypatch.delitem(sys.modules, "sr_edge.gstreamer.bindings", raising=False)
+    monkeypatch.delitem(sys.modules, "sr_edge.camera.sources.gst.source", raising=False)
+    monkeypatch.delitem(sys.modules, "sr_edge.camera.sources.gst.bindings", raising=False)
     with raises(RuntimeUnavailable, found=sys.executable, wanted=("PyGObject", "GStreamer")):
         open_source("gst:videotestsrc")
 

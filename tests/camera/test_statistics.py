@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sr_edge.bundle.plain import json_text
-from sr_edge.camera.events import EventLog
-from sr_edge.camera.statistics import DurationHistogram, StreamStatistics
+from sr_edge.camera.flow.events import EventLog
+from sr_edge.camera.pipeline.statistics import DurationHistogram, StreamStatistics
 
 
 @pytest.mark.parametrize("scale_ms", [0.05, 7.0, 4000.0])

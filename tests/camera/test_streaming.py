@@ -28,8 +28,8 @@ from sr_edge.camera import (
     rgb_from_frame,
     stream,
 )
-from sr_edge.camera.options import DEFAULT_MAX_LATENCY_MS
-from sr_edge.cli.stream_options import MaxLatencyMsOption
+from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS
+from sr_edge.cli.run.stream_options import MaxLatencyMsOption
 from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from sr_edge.camera.timeline import Timeline
+from sr_edge.camera.media.timeline import Timeline
 
 MPEG = Fraction(1, 90_000)
 SECOND_NS = 10**9

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from sr_edge.camera.enlarger import BicubicFrameUpscaler, NetworkFrameUpscaler
-from sr_edge.camera.frame import PixelFormat
-from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
-from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
+from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.media.frame import PixelFormat
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.errors import FrameError, UsageError
 from sr_edge.runtimes import Session
 from tests.camera.films import (

@@ -13,10 +13,10 @@ from pathlib import Path
 import av
 import pytest
 
-from sr_edge.camera.enlarger import BicubicFrameUpscaler
-from sr_edge.camera.video_file import VideoResult, plan_video, upscale_video
-from sr_edge.camera.video_file_codec import SUFFIXES
-from sr_edge.camera.video_file_settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.file.encoding import SUFFIXES
+from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
+from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from tests.camera.films import Film, pts_of, shoot
 from tests.expected_errors import raises

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import sr_edge
-from sr_edge.camera.enlarger import BicubicFrameUpscaler
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.video_file import VideoResult, frames_kept, plan_video, upscale_video
-from sr_edge.camera.video_file_settings import FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.file.job import VideoResult, frames_kept, plan_video, upscale_video
+from sr_edge.camera.file.settings import FrameRange, VideoCodec, VideoSettings
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.errors import EngineError, FrameError, StreamError, UsageError
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 from tests.expected_errors import raises
@@ -33,9 +33,9 @@ ROOT = Path(sr_edge.__file__).resolve().parents[1]
 SELF_KILLING_PROGRAM = """
 import os, resource, signal, sys
 from pathlib import Path
-from sr_edge.camera.enlarger import BicubicFrameUpscaler
-from sr_edge.camera.video_file import plan_video, upscale_video
-from sr_edge.camera.video_file_settings import VideoCodec, VideoSettings
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
+from sr_edge.camera.file.job import plan_video, upscale_video
+from sr_edge.camera.file.settings import VideoCodec, VideoSettings
 
 source, target, codec, where = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 counts = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_edge.camera.wrappers import PacedSource
+from sr_edge.camera.sources.wrappers import PacedSource
 from tests.camera.clips import flat_frame
 from tests.camera.stand_ins import ListSource
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sr_edge.bench.tile_choice import TileCost, candidate_tiles
 from sr_edge.bundle import open_bundle, sha256_of
-from sr_edge.cli.export import CHECKED_PATCHES
-from sr_edge.cli.models import family_table
-from sr_edge.cli.tiles import chosen_tile, requested_tile
-from sr_edge.export.tile_choice import TileCost, candidate_tiles
+from sr_edge.cli.prepare.export import CHECKED_PATCHES
+from sr_edge.cli.prepare.models import family_table
+from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
 from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture, write_picture
 from sr_edge.models import load_model
-from sr_edge.models.spandrel_networks import family_rows
+from sr_edge.models.loading.spandrel_networks import family_rows
 from sr_edge.spec import TileSpec
 from tests.command_line import SrEdge
 

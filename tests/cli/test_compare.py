@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from sr_edge.bench.comparison import side_by_side
+from sr_edge.bench.compare.comparison import side_by_side
 from sr_edge.export import export_onnx
 from sr_edge.image_files import read_picture
 from sr_edge.models import load_model

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Group
 
 from sr_edge.bundle import open_bundle
-from sr_edge.cli.deploy import advice_lines
 from sr_edge.cli.output import PIPE_WIDTH, result_on_stdout
+from sr_edge.cli.prepare.deploy import advice_lines
 from sr_edge.deploy import Recommendation
 from sr_edge.deploy.recommendation import MIN_ROUNDS
 from sr_edge.models.registry import WEIGHTS_FOLDER

@@ -20,8 +20,8 @@ from google.protobuf import (  # type: ignore[import-untyped]  # ships no types
 
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.export import check_graph
-from sr_edge.export.served_graph import load_served_graph
-from sr_edge.export.serving import ServingBackend
+from sr_edge.serving.layout import ServingBackend
+from sr_edge.serving.served_graph import load_served_graph
 from sr_edge.spec import FrameFormat, Precision
 
 SrEdge = Callable[..., Any]

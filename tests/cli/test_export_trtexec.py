@@ -16,7 +16,7 @@ from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.errors import NotDeployable
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES, find_release
-from sr_edge.export.trtexec import TrtexecFiles, build_trtexec_command
+from sr_edge.serving.trtexec import TrtexecFiles, build_trtexec_command
 from sr_edge.spec import ActivationType, FrameFormat, TileSpec
 from tests.expected_errors import raises
 

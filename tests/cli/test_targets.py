@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from sr_edge.cli.output import SHOWN_WARNINGS, warning_lines
-from sr_edge.export.metadata import Form, read_metadata
+from sr_edge.export.graph.metadata import Form, read_metadata
 
 SrEdge = Callable[..., Any]
 """The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""

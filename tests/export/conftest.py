@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import LoadedModel
-from sr_edge.models.swin import SwinConfig, Upsampler
-from sr_edge.models.taylor_swinir import TaylorSwinIR
+from sr_edge.models.architectures.taylor_swinir import TaylorSwinIR
+from sr_edge.models.layers.swin import SwinConfig, Upsampler
 from sr_edge.spec import ModelCard, TileSpec
 
 TILE = TileSpec(12, 16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sr_edge.export.patches import CheckPatch, Patch, PatchKind, worst_case_patches
+from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, worst_case_patches
 from sr_edge.spec import TileSpec
 
 

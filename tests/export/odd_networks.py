@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_edge.models.taylor_shift import TaylorShiftAttention
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
 
 
 class Upscaling(nn.Module):

@@ -12,13 +12,13 @@ import pytest
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import check_float16
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.graph import GraphView, view_graph
-from sr_edge.export.inner_tensors import observe_magnitudes
-from sr_edge.export.islands import FORCED_RULES, find_islands
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.inner_tensors import observe_magnitudes
+from sr_edge.export.graph.view import GraphView, view_graph
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.fp32_islands import FORCED_RULES, find_islands
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import load_model
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.spec import Control, TileSpec

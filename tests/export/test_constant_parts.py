@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.export.checks.parity import compare_with_torch
-from sr_edge.export.constant_parts import WithConstantParts
-from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.patches import check_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import export_onnx
+from sr_edge.export.graph.patches import check_patches
+from sr_edge.export.passes.constant_parts import WithConstantParts
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.spec import ModelCard, TileSpec
 

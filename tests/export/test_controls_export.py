@@ -14,13 +14,13 @@ from sr_edge.errors import ExportError
 from sr_edge.export import Form, export_onnx, graph_digest, read_metadata
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
 from sr_edge.export.checks.parity import PARITY_BOUND, compare_with_torch
-from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.metadata import METADATA_KEY, graph_controls
-from sr_edge.export.onnx_run import feed_of, run_onnxruntime
-from sr_edge.export.patches import check_patches
+from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls
+from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
+from sr_edge.export.graph.patches import check_patches
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors
-from sr_edge.models.loading import bake
+from sr_edge.models.loading.load import bake
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.counting_sort import CountingSort, block_length
-from sr_edge.export.onnx_run import run_onnxruntime
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.twins.counting_sort import CountingSort, block_length
 
 Indices = npt.NDArray[np.int64]
 CASES = [(64, 32), (384, 128), (385, 128), (769, 128), (1, 4), (9216, 128)]

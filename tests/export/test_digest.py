@@ -3,7 +3,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from sr_edge.export.digest import graph_digest
+from sr_edge.export.graph.digest import graph_digest
 
 TWO_CONVS = """g (float[1,1,4,4] a) => (float[1,1,2,2] y)
 <float[1,1,2,2] w = {1, 2, 3, 4}, float[1] b = {0.5}, int64[1] axes = {0}>

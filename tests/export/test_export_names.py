@@ -18,20 +18,20 @@ def test_every_public_name_loads_and_no_other() -> None:
 
 
 GRAPH_MODULES = (
-    "sr_edge.export.graph",
-    "sr_edge.export.fp16",
-    "sr_edge.export.frame_io",
+    "sr_edge.export.graph.view",
+    "sr_edge.export.passes.fp16",
+    "sr_edge.export.passes.uint8_io",
     "sr_edge.export.checks.rules",
-    "sr_edge.export.metadata",
-    "sr_edge.export.onnx_run",
-    "sr_edge.export.digest",
+    "sr_edge.export.graph.metadata",
+    "sr_edge.export.graph.onnxruntime_run",
+    "sr_edge.export.graph.digest",
 )
 SERVING_MODULES = (
     "sr_edge.export.checks.targets",
-    "sr_edge.export.served_graph",
-    "sr_edge.export.serving",
-    "sr_edge.export.triton",
-    "sr_edge.export.trtexec",
+    "sr_edge.serving.served_graph",
+    "sr_edge.serving.layout",
+    "sr_edge.serving.triton",
+    "sr_edge.serving.trtexec",
 )
 
 

@@ -13,9 +13,9 @@ from torch import nn
 
 import sr_edge
 from sr_edge.errors import ExportError, TileError
-from sr_edge.export.exporter_errors import MAX_REASON_LENGTH, exporter_reason
-from sr_edge.export.native_output import captured_native_output
-from sr_edge.export.tracing import OPSET, trace
+from sr_edge.export.graph.vendor_errors import MAX_REASON_LENGTH, exporter_reason
+from sr_edge.export.passes.native_output import captured_native_output
+from sr_edge.export.passes.tracing import OPSET, trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.export.odd_networks import (
@@ -85,7 +85,7 @@ def test_what_c_code_has_buffered_is_captured_and_the_rest_is_not(capfd: pytest.
 def test_it_works_where_stdout_is_closed() -> None:
     code = (
         "import os; os.close(1)\n"
-        "from sr_edge.export.native_output import captured_native_output\n"
+        "from sr_edge.export.passes.native_output import captured_native_output\n"
         "with captured_native_output() as output: os.write(2, b'x')\n"
         "assert output.text == 'x'"
     )

@@ -8,11 +8,11 @@ import onnx
 import pytest
 
 from sr_edge.errors import ExportError
-from sr_edge.export.file_facts import OnnxProperties, read_onnx_properties
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.metadata import METADATA_KEY
-from sr_edge.export.onnx_file import export_onnx
+from sr_edge.export.export import export_onnx
+from sr_edge.export.graph.inspect import OnnxProperties, read_onnx_properties
+from sr_edge.export.graph.metadata import METADATA_KEY
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises

@@ -17,13 +17,13 @@ from sr_edge.errors import ExportError
 from sr_edge.export.checks import float16_kernels
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB, check_float16, noise_loss_db, run_float16
 from sr_edge.export.checks.parity import difference
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.inner_tensors import observe_magnitudes
-from sr_edge.export.islands import FORCED_RULES
-from sr_edge.export.onnx_run import Tensor, random_inputs, run_onnxruntime
-from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.inner_tensors import observe_magnitudes
+from sr_edge.export.graph.onnxruntime_run import Tensor, random_inputs, run_onnxruntime
+from sr_edge.export.graph.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.fp32_islands import FORCED_RULES
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.export.counted import counted_worst_cases

@@ -10,7 +10,7 @@ from torch import nn
 
 from sr_edge.errors import ExportError, NotDeployable, NotStatic, UnknownNameError
 from sr_edge.export import TARGET_NAMES, Form, derive_onnx, export_best_form, export_onnx
-from sr_edge.export.tracing import OPSET
+from sr_edge.export.passes.tracing import OPSET
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, ModelCard, TileSpec
 from tests.expected_errors import raises

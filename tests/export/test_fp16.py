@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.graph import view_graph
-from sr_edge.export.inner_tensors import observe_magnitudes, with_outputs
-from sr_edge.export.islands import FORCED_RULES, find_islands
-from sr_edge.export.onnx_run import random_inputs, run_onnxruntime
-from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.inner_tensors import observe_magnitudes, with_outputs
+from sr_edge.export.graph.onnxruntime_run import random_inputs, run_onnxruntime
+from sr_edge.export.graph.patches import worst_case_patches
+from sr_edge.export.graph.view import view_graph
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.fp32_islands import FORCED_RULES, find_islands
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from sr_edge.export.feed_forward import HalvedGelu
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.feed_forward import HalvedGelu
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models.registry import build_network, find_architecture, model_names
 from sr_edge.spec import TileSpec
 

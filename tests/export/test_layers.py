@@ -12,12 +12,12 @@ import pytest
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import run_float16
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.islands import FORCED_RULES
-from sr_edge.export.layers import InstrumentedModel, LayerComparison, compare_layers
-from sr_edge.export.onnx_run import Tensor, Tensors, run_onnxruntime
-from sr_edge.export.patches import worst_case_patches
+from sr_edge.export.checks.layer_diff import InstrumentedModel, LayerComparison, compare_layers
+from sr_edge.export.graph.onnxruntime_run import Tensor, Tensors, run_onnxruntime
+from sr_edge.export.graph.patches import worst_case_patches
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.fp32_islands import FORCED_RULES
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 
@@ -153,7 +153,7 @@ def test_graphs_without_a_common_layer_are_refused() -> None:
 
 
 def test_openvino_gives_the_same_inner_tensors(openvino_core: object) -> None:
-    from sr_edge.runtimes.openvino_watch import run_outputs
+    from sr_edge.runtimes.openvino.inner_outputs import run_outputs
     from sr_edge.spec import Precision
 
     model = graph(PLAIN.format(k=2.0))

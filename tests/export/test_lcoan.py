@@ -15,20 +15,20 @@ from torch.nn import functional
 
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.clustered import (
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.lcoan import (
     NearestCentroid,
     StaticLCoAN,
     StaticPattern,
     digits_of,
     moved_share,
 )
-from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import build_network, load_model
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup
-from sr_edge.models.lsp import Centroids, CollaborativeAttention, as_tokens, nearest, sparse_pattern
+from sr_edge.models.architectures.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig, ResidualGroup
+from sr_edge.models.layers.lsp import Centroids, CollaborativeAttention, as_tokens, nearest, sparse_pattern
 from sr_edge.models.registry import count_parameters
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises

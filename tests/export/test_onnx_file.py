@@ -14,14 +14,14 @@ from sr_edge.errors import BundleError, ExportError, TileError, UsageError
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
 from sr_edge.export.checks.parity import PARITY_BOUND
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.digest import graph_digest
-from sr_edge.export.graph import view_graph
-from sr_edge.export.metadata import METADATA_KEY, Form, read_metadata
-from sr_edge.export.onnx_file import derive_onnx, export_onnx, save_model
-from sr_edge.export.onnx_run import run_onnxruntime
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import derive_onnx, export_onnx, save_model
+from sr_edge.export.graph.digest import graph_digest
+from sr_edge.export.graph.metadata import METADATA_KEY, Form, read_metadata
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.graph.view import view_graph
+from sr_edge.export.passes.tracing import trace
 from sr_edge.models import LoadedModel
-from sr_edge.models.taylor_shift import TaylorShiftAttention
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 

@@ -24,9 +24,9 @@ from sr_edge.export.checks.parity import (
     compare_with_torch,
     difference,
 )
-from sr_edge.export.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.export.counted import counted_worst_cases, photographs

@@ -13,14 +13,14 @@ import pytest
 
 import sr_edge
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
-from sr_edge.calibration.qdq import insert_qdq
+from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import CalibrationError, ExportError, SrEdgeError
 from sr_edge.export import graph_digest
-from sr_edge.export.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.frame_io import wrap_uint8
-from sr_edge.export.pass_result import GraphPass
-from sr_edge.export.simplify import simplify
+from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.pass_result import GraphPass
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.spec import ActivationType
 
 CONV = "(float[1,3,8,8] x) => (float[1,3,8,8] y) <float[3,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}>"

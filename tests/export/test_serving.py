@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sr_edge.errors import UsageError
-from sr_edge.export.serving import InstanceKind, ServingBackend, TritonOptions
+from sr_edge.serving.layout import InstanceKind, ServingBackend, TritonOptions
 from tests.expected_errors import raises
 
 

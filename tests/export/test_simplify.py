@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export.fp16 import to_fp16
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from sr_edge.errors import ExportError, TileError
-from sr_edge.export.mean_free import MeanFreeNorm, fold_norm, mean_reflection
-from sr_edge.export.static import forms_of, to_static
-from sr_edge.export.swin import CellGrid
-from sr_edge.export.taylor import (
+from sr_edge.export.twins.mean_free import MeanFreeNorm, fold_norm, mean_reflection
+from sr_edge.export.twins.registry import forms_of, to_static
+from sr_edge.export.twins.swin import CellGrid
+from sr_edge.export.twins.taylor import (
     AttentionForm,
     Products,
     StaticTaylorTokens,
@@ -22,9 +22,9 @@ from sr_edge.export.taylor import (
     feature_weights,
 )
 from sr_edge.models import build_network
-from sr_edge.models.swin import SwinConfig, Upsampler
-from sr_edge.models.taylor_shift import TaylorShiftAttention
-from sr_edge.models.taylor_swinir import TaylorSwinIR
+from sr_edge.models.architectures.taylor_swinir import TaylorSwinIR
+from sr_edge.models.layers.swin import SwinConfig, Upsampler
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
 from tests.expected_errors import raises
 from tests.export.twins import randomised, require_equal_twin
 

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.export.graph import view_graph
-from sr_edge.export.islands import find_islands
-from sr_edge.export.statistics import is_average, is_root_or_reciprocal
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
+from sr_edge.export.graph.statistics import is_average, is_root_or_reciprocal
+from sr_edge.export.graph.view import view_graph
+from sr_edge.export.passes.fp32_islands import find_islands
 from tests.calibration.graphs import parsed, random_weight
 
 LAYERS = {

@@ -11,23 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.calibration.sites import find_quantizable_ops
-from sr_edge.export.affine import Affine, sum_of_maps
+from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.lstea import StaticReconstruction
-from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.simplify import simplify
-from sr_edge.export.static import to_static
-from sr_edge.export.tracing import trace
+from sr_edge.export.export import export_onnx
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.twins.affine import Affine, sum_of_maps
+from sr_edge.export.twins.lstea import StaticReconstruction
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import LoadedModel
-from sr_edge.models.bicubic import Reconstruction
-from sr_edge.models.channel_attention import GlobalMean
-from sr_edge.models.labnet import Downsample, LabNet, LabNetConfig
-from sr_edge.models.lstea import LSTEA, ChannelLayerNorm, LargeScale
+from sr_edge.models.architectures.labnet import Downsample, LabNet, LabNetConfig
+from sr_edge.models.architectures.realnet import RealNet, RealNetConfig
+from sr_edge.models.layers.channel_attention import GlobalMean
+from sr_edge.models.layers.lstea import LSTEA, ChannelLayerNorm, LargeScale
+from sr_edge.models.layers.mlfr import MLFR
+from sr_edge.models.layers.stea import STEA
+from sr_edge.models.layers.upsampling import Reconstruction
 from sr_edge.models.macs import count_layer_macs, count_macs
-from sr_edge.models.mlfr import MLFR
-from sr_edge.models.realnet import RealNet, RealNetConfig
-from sr_edge.models.stea import STEA
 from sr_edge.spec import ModelCard, Precision, TileSpec
 from tests.export.twins import EXACT, randomised
 

@@ -13,14 +13,14 @@ import torch
 
 from sr_edge.errors import ExportError, TileError
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.graph import view_graph
-from sr_edge.export.metadata import Form
-from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.static import to_static
-from sr_edge.export.swinir import LARGEST_SCORE, score_limits
+from sr_edge.export.export import export_onnx
+from sr_edge.export.graph.metadata import Form
+from sr_edge.export.graph.view import view_graph
+from sr_edge.export.twins.registry import to_static
+from sr_edge.export.twins.swinir import LARGEST_SCORE, score_limits
 from sr_edge.models import LoadedModel
-from sr_edge.models.swin import SwinConfig, Upsampler
-from sr_edge.models.swinir import SwinIR
+from sr_edge.models.architectures.swinir import SwinIR
+from sr_edge.models.layers.swin import SwinConfig, Upsampler
 from sr_edge.spec import ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.export.twins import randomised, require_equal_twin

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sr_edge.errors import TileError
-from sr_edge.export.tile_choice import (
+from sr_edge.bench.tile_choice import (
     TileCost,
     candidate_tiles,
     choose_tile,
@@ -11,6 +10,7 @@ from sr_edge.export.tile_choice import (
     new_output_pixels,
     time_per_pixel_ns,
 )
+from sr_edge.errors import TileError
 from sr_edge.models import load_model
 from sr_edge.spec import ModelCard, TileSpec
 from tests.expected_errors import raises

@@ -14,13 +14,13 @@ import torch
 from sr_edge.errors import TileError
 from sr_edge.export.checks.graph_rules import USUAL_RANK
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.onnx_file import export_onnx
-from sr_edge.export.static import to_static
-from sr_edge.export.ups import reduced_projection
+from sr_edge.export.export import export_onnx
+from sr_edge.export.twins.registry import to_static
+from sr_edge.export.twins.ups import reduced_projection
 from sr_edge.models import LoadedModel
-from sr_edge.models.swin import Upsampler
-from sr_edge.models.ups import UPS, Sharing, UPSConfig
-from sr_edge.models.ups_attention import ValueSource, similarity
+from sr_edge.models.architectures.ups import UPS, Sharing, UPSConfig
+from sr_edge.models.layers.swin import Upsampler
+from sr_edge.models.layers.ups_attention import ValueSource, similarity
 from sr_edge.spec import ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.export.twins import randomised, require_equal_twin

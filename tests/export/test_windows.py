@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sr_edge.export.windows import Windows, window_runs
-from sr_edge.models.swinir import partition
+from sr_edge.export.twins.windows import Windows, window_runs
+from sr_edge.models.architectures.swinir import partition
 
 
 @pytest.mark.parametrize(("window", "shift"), [(8, 0), (8, 4), (7, 3), (5, 0), (6, 3)])

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sr_edge.export.static import to_static
+from sr_edge.export.twins.registry import to_static
 
 EXACT = 1e-10
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr_edge.models.bicubic import BicubicUpsampler, bicubic_kernel
+from sr_edge.models.layers.upsampling import BicubicUpsampler, bicubic_kernel
 from sr_edge.resize import resize_bicubic
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sr_edge.errors import UsageError
 from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
-from sr_edge.models.loading import ScaledRange, bake, innermost
+from sr_edge.models.loading.load import ScaledRange, bake, innermost
 from sr_edge.spec import Control, ModelCard
 from tests.expected_errors import raises
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sr_edge.models import build_network, load_model
-from sr_edge.models.channel_attention import ChannelAttention, GlobalMean
-from sr_edge.models.labnet import LABNET_SIZES, LabNet, UNet, initialize_labnet
-from sr_edge.models.lstea import GDFN, LSTEA, ChannelLayerNorm, LargeScale
+from sr_edge.models.architectures.labnet import LABNET_SIZES, LabNet, UNet, initialize_labnet
+from sr_edge.models.layers.channel_attention import ChannelAttention, GlobalMean
+from sr_edge.models.layers.lstea import GDFN, LSTEA, ChannelLayerNorm, LargeScale
 from sr_edge.models.macs import count_macs
 from sr_edge.models.registry import count_parameters
 

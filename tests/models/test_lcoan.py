@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from sr_edge.errors import WeightsError
 from sr_edge.models import build_network, load_model
-from sr_edge.models.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig, initialize_lcoan
+from sr_edge.models.architectures.lcoan import LCOAN_SIZES, LCoAN, LCoANConfig, initialize_lcoan
+from sr_edge.models.loading.weights import Differences
 from sr_edge.models.registry import SCALES, count_parameters
-from sr_edge.models.weights import Differences
 from sr_edge.training.data import CropSource, ImagePair, Originals, PairSet
 from sr_edge.training.loop import Training, train
 from sr_edge.training.recipe import Recipe

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.export.static import to_static
+from sr_edge.export.twins.registry import to_static
 from sr_edge.models import build_network, bundled_weights, load_model, model_names
 from sr_edge.models.checkpoints import SUFFIXES, WeightSet
 from sr_edge.models.checkpoints.bounds import COPY_AGAIN, READABLE
-from sr_edge.models.loading import innermost, reopen_model
+from sr_edge.models.loading.load import innermost, reopen_model
+from sr_edge.models.loading.weights import Differences
 from sr_edge.models.registry import SCALES
-from sr_edge.models.weights import Differences
 from sr_edge.spec import Control
 from tests.expected_errors import raises
 

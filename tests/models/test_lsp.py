@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sr_edge.models.lsp import (
+from sr_edge.models.layers.lsp import (
     Centroids,
     CollaborativeAttention,
     as_tokens,
@@ -20,7 +20,7 @@ from sr_edge.models.lsp import (
     updated_centroids,
     window_places,
 )
-from sr_edge.models.stea import NonLocalAttention
+from sr_edge.models.layers.stea import NonLocalAttention
 
 Array = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from sr_edge.models.layers.mlfr import DEPTHWISE_KERNELS, MLFR, MLFRBranch, group_count
 from sr_edge.models.macs import count_layer_macs
-from sr_edge.models.mlfr import DEPTHWISE_KERNELS, MLFR, MLFRBranch, group_count
 from sr_edge.models.registry import count_parameters
 
 Plane = npt.NDArray[np.float64]

@@ -8,11 +8,11 @@ import torch
 from sr_edge.errors import TileError, UnknownNameError, UsageError
 from sr_edge.export import REWRITES
 from sr_edge.models import ARCHITECTURES, build_network, model_names, model_rows
+from sr_edge.models.architectures.swinir import MASKED, partition, relative_position_index, shift_mask, unpartition
+from sr_edge.models.architectures.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorBlock, window_bands
+from sr_edge.models.layers.swin import pad_to_multiple
+from sr_edge.models.layers.taylor_shift import taylor_attention_direct
 from sr_edge.models.registry import SCALES
-from sr_edge.models.swin import pad_to_multiple
-from sr_edge.models.swinir import MASKED, partition, relative_position_index, shift_mask, unpartition
-from sr_edge.models.taylor_shift import taylor_attention_direct
-from sr_edge.models.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorBlock, window_bands
 from tests.expected_errors import raises
 
 PUBLISHED_PARAMETERS = {

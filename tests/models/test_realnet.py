@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sr_edge.models import build_network, load_model
-from sr_edge.models.lstea import LargeScale
+from sr_edge.models.architectures.realnet import REALNET_SIZES, RealNet
+from sr_edge.models.layers.lstea import LargeScale
 from sr_edge.models.macs import count_macs
-from sr_edge.models.realnet import REALNET_SIZES, RealNet
 from sr_edge.models.registry import count_parameters
 
 CEILINGS = {"light": 1_000_000, "tiny": 200_000}

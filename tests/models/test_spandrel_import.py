@@ -26,7 +26,7 @@ import torch
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import run_command
 from sr_edge.models.recognition.library import import_library
-from sr_edge.models.spandrel_networks import describe_unrecognized, load_family, recognize
+from sr_edge.models.loading.spandrel_networks import describe_unrecognized, load_family, recognize
 
 broken, working = sys.argv[1:]
 shapes = {0: (8, 3, 3, 3), 1: (8,), 2: (8, 8, 3, 3), 3: (8,), 4: (48, 8, 3, 3)}

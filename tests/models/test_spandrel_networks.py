@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
-from sr_edge.models.recognition.families import FAMILIES
-from sr_edge.models.recognition.library import require_library, suppress_output
-from sr_edge.models.recognition.signatures import nearest_family
-from sr_edge.models.spandrel_networks import (
+from sr_edge.models.loading.spandrel_networks import (
     FamilyCall,
     describe_unrecognized,
     family_rows,
@@ -25,7 +22,10 @@ from sr_edge.models.spandrel_networks import (
     nearest_network,
     recognize,
 )
-from sr_edge.models.weights import Differences
+from sr_edge.models.loading.weights import Differences
+from sr_edge.models.recognition.families import FAMILIES
+from sr_edge.models.recognition.library import require_library, suppress_output
+from sr_edge.models.recognition.signatures import nearest_family
 from sr_edge.spec import Tiling
 from tests.expected_errors import raises
 

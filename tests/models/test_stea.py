@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.channel_attention import GlobalMean
+from sr_edge.models.layers.channel_attention import GlobalMean
+from sr_edge.models.layers.stea import STEA
 from sr_edge.models.macs import count_layer_macs
 from sr_edge.models.registry import count_parameters
-from sr_edge.models.stea import STEA
 from tests.expected_errors import raises
 
 Layer = TypeVar("Layer", bound=nn.Module)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sr_edge.models.taylor_gradient import taylor_attention_with_gradient
-from sr_edge.models.taylor_shift import TaylorShiftAttention, taylor_attention_direct, taylor_attention_efficient
+from sr_edge.models.layers.taylor_gradient import taylor_attention_with_gradient
+from sr_edge.models.layers.taylor_shift import TaylorShiftAttention, taylor_attention_direct, taylor_attention_efficient
 
 BATCH, HEADS, TOKENS, D = 2, 3, 40, 5
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sr_edge.models.taylor_shift import (
+from sr_edge.models.layers.taylor_shift import (
     TaylorShiftAttention,
     memory_crossover,
     multiplication_crossover,

@@ -13,9 +13,9 @@ from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import batch_from_frame
 from sr_edge.models import LoadedModel, build_network
-from sr_edge.models.channel_attention import Excitation, GlobalMean
-from sr_edge.models.global_statistics import combine_statistics, largest_change, recorded_statistics
-from sr_edge.models.tile_safety import (
+from sr_edge.models.layers.channel_attention import Excitation, GlobalMean
+from sr_edge.models.tiles.global_statistics import combine_statistics, largest_change, recorded_statistics
+from sr_edge.models.tiles.tile_safety import (
     LARGEST_DB,
     ReceptiveField,
     measure_receptive_field,
@@ -26,7 +26,7 @@ from sr_edge.models.tile_safety import (
     synthetic_frame,
     with_tile_needs,
 )
-from sr_edge.models.tiled import (
+from sr_edge.models.tiles.tiled import (
     TileStatistics,
     owned_weights,
     reference_statistics,

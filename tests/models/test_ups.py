@@ -14,9 +14,9 @@ from torch import nn
 
 from sr_edge.errors import UsageError
 from sr_edge.models import build_network, load_model
-from sr_edge.models.swin import Upsampler
-from sr_edge.models.ups import UPS, UPS_SIZES, Sharing, UPSBlock, UPSConfig
-from sr_edge.models.ups_attention import ValueSource
+from sr_edge.models.architectures.ups import UPS, UPS_SIZES, Sharing, UPSBlock, UPSConfig
+from sr_edge.models.layers.swin import Upsampler
+from sr_edge.models.layers.ups_attention import ValueSource
 from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float64]

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sr_edge.runtimes.cuda import Bytes, CudaError, CudaOutOfMemory, Gpu, GraphUnavailable, HostBuffer
-from sr_edge.runtimes.gpu_state import GpuState
-from sr_edge.runtimes.tensorrt_runtime import GpuAccess
+from sr_edge.runtimes.cuda.api import Bytes, CudaError, CudaOutOfMemory, Gpu, GraphUnavailable, HostBuffer
+from sr_edge.runtimes.cuda.gpu_state import GpuState
+from sr_edge.runtimes.tensorrt.runtime import GpuAccess
 
 Work = Callable[[], None]
 ORIN = Gpu(0, "Orin", "8.7", 8 << 30, is_integrated=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary
+from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary
 from tests.runtimes.fake_cuda import FakeCuda
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability
-from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library
+from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary, load_library
 
 
 def require_runtime(name: str) -> None:

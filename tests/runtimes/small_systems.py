@@ -16,14 +16,14 @@ from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.export import to_fp16, to_static
-from sr_edge.export.metadata import Form, GraphMetadata, write_metadata
-from sr_edge.export.patches import worst_case_patches
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
+from sr_edge.export.graph.patches import worst_case_patches
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.models.loading import innermost
+from sr_edge.models.architectures.swinir import SWINIR_SIZES, SwinIR
+from sr_edge.models.loading.load import innermost
 from sr_edge.models.registry import find_architecture
-from sr_edge.models.swinir import SWINIR_SIZES, SwinIR
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 
 SCALE = 2

@@ -18,9 +18,9 @@ from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import run_command
 from sr_edge.runtimes import find_entry
-from sr_edge.runtimes.cuda import CudaError
-from sr_edge.runtimes.gpu_state import GpuState
-from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
+from sr_edge.runtimes.cuda.api import CudaError
+from sr_edge.runtimes.cuda.gpu_state import GpuState
+from sr_edge.runtimes.tensorrt.runtime import TensorRtRuntime
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.runtimes.fake_cuda import FakeCuda
 from tests.runtimes.fake_tensorrt import FakeTensorRt

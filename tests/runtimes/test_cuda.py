@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sr_edge.runtimes.cuda as cuda_module
+import sr_edge.runtimes.cuda.api as cuda_module
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes.cuda import Cuda, CudaError, CudaOutOfMemory, Gpu
-from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus, first_provider, open_cuda, provider_module
+from sr_edge.runtimes.cuda.api import Cuda, CudaError, CudaOutOfMemory, Gpu
+from sr_edge.runtimes.cuda.providers import PROVIDERS, find_gpus, first_provider, open_cuda, provider_module
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import RTX_3060, FakeCuda
 
@@ -154,7 +154,7 @@ def test_the_second_provider_serves_where_the_first_is_absent(monkeypatch: pytes
 
 
 def test_no_gpu_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
+    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda.cuda_python", reason="cuda-python is not installed")
     refusal = provider.cudart.cudaError_t.cudaErrorNoDevice
     monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (refusal, None))
     with raises(RuntimeUnavailable, found="cudaErrorNoDevice"):
@@ -162,7 +162,7 @@ def test_no_gpu_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_old_driver_is_told_from_an_absent_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
+    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda.cuda_python", reason="cuda-python is not installed")
     refusal = provider.cudart.cudaError_t.cudaErrorInsufficientDriver
     monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (refusal, None))
     with raises(RuntimeUnavailable, found="cudaErrorInsufficientDriver") as caught:
@@ -171,7 +171,7 @@ def test_an_old_driver_is_told_from_an_absent_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_gpu_beyond_the_last_is_refused_with_the_names_of_those_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
+    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda.cuda_python", reason="cuda-python is not installed")
     success = provider.cudart.cudaError_t.cudaSuccess
     properties = SimpleNamespace(name=b"H100\0", major=9, minor=0, totalGlobalMem=80 << 30, integrated=0)
     monkeypatch.setattr(provider.cudart, "cudaGetDeviceCount", lambda: (success, 2))
@@ -182,7 +182,7 @@ def test_a_gpu_beyond_the_last_is_refused_with_the_names_of_those_that_exist(mon
 
 
 def test_an_error_has_its_name_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda_python", reason="cuda-python is not installed")
+    provider: Any = pytest.importorskip("sr_edge.runtimes.cuda.cuda_python", reason="cuda-python is not installed")
     refusal = provider.cudart.cudaError_t.cudaErrorIllegalAddress
     monkeypatch.setattr(provider.cudart, "cudaFree", lambda address: (refusal,))
     with raises(CudaError, found="cudaErrorIllegalAddress") as caught:

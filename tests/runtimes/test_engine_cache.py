@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import EngineError, UsageError
-from sr_edge.runtimes.engine_cache import EngineCache, EngineKey, EngineNotes, default_folder
-from sr_edge.runtimes.tensorrt_options import BuildOptions, Compatibility, SizeRange
+from sr_edge.runtimes.tensorrt.cache import EngineCache, EngineKey, EngineNotes, default_folder
+from sr_edge.runtimes.tensorrt.options import BuildOptions, Compatibility, SizeRange
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 
@@ -254,8 +254,8 @@ def test_where_engines_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 PROCESS = f"""
 import os, signal, sys, time
 from pathlib import Path
-from sr_edge.runtimes.engine_cache import *
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.tensorrt.cache import *
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import Precision, TileSpec
 
 folder, what = Path(sys.argv[1]), sys.argv[2]

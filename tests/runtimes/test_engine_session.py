@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sr_edge.errors import EngineError, FrameError, UsageError
-from sr_edge.runtimes.engine_session import EngineSession
-from sr_edge.runtimes.host_format import Tile
+from sr_edge.runtimes.engine.host_format import Tile
+from sr_edge.runtimes.engine.session import EngineSession
+from sr_edge.runtimes.engine.vendor_errors import reason_of, vendor_errors
 from sr_edge.runtimes.session import SessionSpec
-from sr_edge.runtimes.vendor_errors import reason_of, vendor_errors
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 

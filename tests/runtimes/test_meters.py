@@ -23,8 +23,8 @@ from sr_edge.runtimes import (
     random_tile,
     ratios_to_first,
 )
-from sr_edge.runtimes.engine_session import EngineSession
-from sr_edge.runtimes.host_format import Tile
+from sr_edge.runtimes.engine.host_format import Tile
+from sr_edge.runtimes.engine.session import EngineSession
 from sr_edge.runtimes.session import SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises

@@ -10,7 +10,7 @@ import pytest
 
 from sr_edge.errors import PrecisionUnavailable
 from sr_edge.runtimes import open_request, supports
-from sr_edge.runtimes.executed import executed_precision
+from sr_edge.runtimes.engine.executed import executed_precision
 from sr_edge.spec import ActivationType, Precision
 from tests.expected_errors import raises
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import tensorrt_api
-from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library, version_numbers
+from sr_edge.runtimes.tensorrt import api as tensorrt_api
+from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary, load_library, version_numbers
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import FakeTensorRt
 
@@ -32,10 +32,10 @@ SOURCES = sorted(
     if "tensorrt" in path.relative_to(ROOT / "sr_edge").as_posix()
 )
 GETATTR_USES = {
-    "sr_edge.runtimes.engine_cache": 2,
-    "sr_edge.runtimes.tensorrt_api": 1,
-    "sr_edge.runtimes.tensorrt_options": 1,
-    "sr_edge.runtimes.tensorrt_session": 1,
+    "sr_edge.runtimes.tensorrt.cache": 2,
+    "sr_edge.runtimes.tensorrt.api": 1,
+    "sr_edge.runtimes.tensorrt.options": 1,
+    "sr_edge.runtimes.tensorrt.session": 1,
 }
 """How often each module may read an attribute by its name: of our own dataclasses, and RTX's own enumeration."""
 

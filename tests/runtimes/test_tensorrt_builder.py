@@ -26,17 +26,17 @@ from sr_edge.errors import (
     UnknownNameError,
     UsageError,
 )
-from sr_edge.runtimes.tensorrt_api import Flavour, TensorRTLibrary, load_library, rtx_compute_capabilities
-from sr_edge.runtimes.tensorrt_builder import BuiltEngine, build_engine, count_int8_layers
-from sr_edge.runtimes.tensorrt_engines import notes_from_build
-from sr_edge.runtimes.tensorrt_log import EngineLayer, Listener
-from sr_edge.runtimes.tensorrt_options import (
+from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary, load_library, rtx_compute_capabilities
+from sr_edge.runtimes.tensorrt.builder import BuiltEngine, build_engine, count_int8_layers
+from sr_edge.runtimes.tensorrt.log import EngineLayer, Listener
+from sr_edge.runtimes.tensorrt.options import (
     SIZES_FORM,
     BuildOptions,
     Compatibility,
     SizeRange,
     compatibility_named,
 )
+from sr_edge.runtimes.tensorrt.store import notes_from_build
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import DataType, FakeTensorRt, convolution_and_shuffle
@@ -493,10 +493,10 @@ def test_wrong_choices(make: Any, error: type[SrEdgeError], found: object) -> No
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sr_edge.runtimes.engine_cache import EngineCache
-from sr_edge.runtimes.tensorrt_api import Flavour, load_library
-from sr_edge.runtimes.tensorrt_engines import fetch_engine, target_of_capability
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.tensorrt.cache import EngineCache
+from sr_edge.runtimes.tensorrt.api import Flavour, load_library
+from sr_edge.runtimes.tensorrt.store import fetch_engine, target_of_capability
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 
 def report(stage, done, total):
     os.kill(os.getpid(), signal.SIGKILL)

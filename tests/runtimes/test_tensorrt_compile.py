@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sr_edge.errors import UsageError
-from sr_edge.runtimes.engine_cache import EngineCache
-from sr_edge.runtimes.tensorrt_api import Flavour
-from sr_edge.runtimes.tensorrt_compile import CompileConfig
-from sr_edge.runtimes.tensorrt_engines import store_trusted_engine, target_of_capability
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.compile import CompileConfig
+from sr_edge.runtimes.tensorrt.api import Flavour
+from sr_edge.runtimes.tensorrt.cache import EngineCache
+from sr_edge.runtimes.tensorrt.options import BuildOptions
+from sr_edge.runtimes.tensorrt.store import store_trusted_engine, target_of_capability
 from tests.expected_errors import raises
 from tests.runtimes.fake_tensorrt import FakeTensorRt
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from sr_edge.errors import EngineError
-from sr_edge.runtimes.cuda import CudaError, CudaOutOfMemory
-from sr_edge.runtimes.tensorrt_engine import IoTensor, IoTensors, TensorRtEngine
+from sr_edge.runtimes.cuda.api import CudaError, CudaOutOfMemory
+from sr_edge.runtimes.tensorrt.engine import IoTensor, IoTensors, TensorRtEngine
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda
 from tests.runtimes.fake_tensorrt import FakeContext

@@ -15,9 +15,9 @@ import pytest
 
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import availability, measure_throughput, open_request
-from sr_edge.runtimes.cuda import Cuda
-from sr_edge.runtimes.cuda_providers import PROVIDERS, open_cuda
-from sr_edge.runtimes.tensorrt_session import TensorRtSession
+from sr_edge.runtimes.cuda.api import Cuda
+from sr_edge.runtimes.cuda.providers import PROVIDERS, open_cuda
+from sr_edge.runtimes.tensorrt.session import TensorRtSession
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 pytestmark = pytest.mark.gpu

@@ -25,14 +25,14 @@ from sr_edge.errors import (
     UsageError,
 )
 from sr_edge.runtimes import measure_throughput
-from sr_edge.runtimes.cuda import CudaError, Gpu
-from sr_edge.runtimes.device_array import device_array
-from sr_edge.runtimes.engine_cache import EngineCache
-from sr_edge.runtimes.gpu_state import GpuState, clock_warning, state_from_nvidia_smi, state_from_tegrastats
-from sr_edge.runtimes.tensorrt_api import Flavour
-from sr_edge.runtimes.tensorrt_engine import DeviceTimes
-from sr_edge.runtimes.tensorrt_runtime import TensorRtRuntime
-from sr_edge.runtimes.tensorrt_session import TensorRtSession, device_latency
+from sr_edge.runtimes.cuda.api import CudaError, Gpu
+from sr_edge.runtimes.cuda.device_array import device_array
+from sr_edge.runtimes.cuda.gpu_state import GpuState, clock_warning, state_from_nvidia_smi, state_from_tegrastats
+from sr_edge.runtimes.tensorrt.api import Flavour
+from sr_edge.runtimes.tensorrt.cache import EngineCache
+from sr_edge.runtimes.tensorrt.engine import DeviceTimes
+from sr_edge.runtimes.tensorrt.runtime import TensorRtRuntime
+from sr_edge.runtimes.tensorrt.session import TensorRtSession, device_latency
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.fake_cuda import ORIN, RTX_3060, FakeCuda

@@ -14,12 +14,12 @@ from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models import build_network
 from sr_edge.models.registry import find_architecture
 from sr_edge.training import Recipe, TrainingProgress, train_model
-from sr_edge.training.adversarial import Adversarial
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
-from sr_edge.training.discriminator import UNetDiscriminator
 from sr_edge.training.loop import Training, train
-from sr_edge.training.vgg import WIDTHS, VGG19Features, load_vgg19, perceptual_loss
+from sr_edge.training.losses.adversarial import Adversarial
+from sr_edge.training.losses.discriminator import UNetDiscriminator
+from sr_edge.training.losses.vgg import WIDTHS, VGG19Features, load_vgg19, perceptual_loss
 from tests.expected_errors import raises
 
 SMALL = ((4, 1), (6, 2), (6, 1), (8, 1), (8, 1))

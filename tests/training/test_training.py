@@ -25,14 +25,14 @@ from sr_edge.errors import FrameError, TrainingError, TrainingInterrupted, Unkno
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import build_network, model_names
-from sr_edge.models.swin import initialize_swin
+from sr_edge.models.layers.swin import initialize_swin
 from sr_edge.resize import resize_bicubic
 from sr_edge.training import Recipe, train_model
 from sr_edge.training.checkpoint import ENTRIES, REMEDY, WANTED
 from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG
 from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Training, TrainingProgress, run_training, train
-from sr_edge.training.objective import PixelLoss
+from sr_edge.training.losses.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.run import CURVE
 from sr_edge.training.validation import mean_psnr_db

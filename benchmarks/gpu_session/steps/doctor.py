@@ -64,7 +64,7 @@ def nvidia_smi() -> Any:
 def cuda_devices() -> dict[str, Any]:
     """GPUs by each way to CUDA that the product has; a way that is closed tells why."""
     from sr_edge.errors import RuntimeUnavailable
-    from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus
+    from sr_edge.runtimes.cuda.providers import PROVIDERS, find_gpus
 
     found: dict[str, Any] = {}
     for provider in PROVIDERS:

@@ -21,9 +21,9 @@ from sr_edge.bench.golden import replay_golden
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
 from sr_edge.runtimes import open_session, random_tile
-from sr_edge.runtimes.cuda import Cuda
-from sr_edge.runtimes.cuda_providers import PROVIDERS, find_gpus, open_cuda
-from sr_edge.runtimes.tensorrt_session import TensorRtSession
+from sr_edge.runtimes.cuda.api import Cuda
+from sr_edge.runtimes.cuda.providers import PROVIDERS, find_gpus, open_cuda
+from sr_edge.runtimes.tensorrt.session import TensorRtSession
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import FrameFormat, Precision
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sr_edge.bundle import Bundle
-from sr_edge.camera.enlarger import NetworkFrameUpscaler
-from sr_edge.camera.frame import VideoFrame
-from sr_edge.camera.turns import FairLock
+from sr_edge.camera.flow.fair_lock import FairLock
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.controls import Controls
 from sr_edge.errors import RuntimeUnavailable
 from sr_edge.runtimes import Session, find_entry, load_runtime, runtime_names

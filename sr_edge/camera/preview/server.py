@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sr_edge.camera.preview.access import Access
 from sr_edge.camera.preview.engines import EngineOption
-from sr_edge.camera.preview.show import FramePair, PreviewStream
+from sr_edge.camera.preview.stream import FramePair, PreviewStream
 from sr_edge.errors import StreamError
 
 MAX_VIEWERS = 8

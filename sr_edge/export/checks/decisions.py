@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sr_edge.errors import NotDeployable
-from sr_edge.export.dependence import Dependence, is_shape_query
-from sr_edge.export.patches import Patch, colour_casts
+from sr_edge.export.graph.patches import Patch, colour_casts
+from sr_edge.export.passes.dependence import Dependence, is_shape_query
 
 _PLAIN = (bool, int, float, complex, str)
 

@@ -25,11 +25,18 @@ from onnx.reference.op_run import OpRun
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
-from sr_edge.export.exporter_errors import one_line
-from sr_edge.export.graph import view_graph
-from sr_edge.export.layers import InstrumentedModel, compare_layers
-from sr_edge.export.onnx_run import Tensor, Tensors, feed_of, open_onnxruntime, run_onnxruntime, run_session
-from sr_edge.export.patches import CheckPatch, PatchKind
+from sr_edge.export.checks.layer_diff import InstrumentedModel, compare_layers
+from sr_edge.export.graph.onnxruntime_run import (
+    Tensor,
+    Tensors,
+    feed_of,
+    open_onnxruntime,
+    run_onnxruntime,
+    run_session,
+)
+from sr_edge.export.graph.patches import CheckPatch, PatchKind
+from sr_edge.export.graph.vendor_errors import one_line
+from sr_edge.export.graph.view import view_graph
 from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from sr_edge.export.checks.findings import Problem
-from sr_edge.export.graph import GraphView
+from sr_edge.export.graph.view import GraphView
 
 USUAL_RANK = 5
 """The rank that suffices for image networks; compilers plan transposes of higher rank badly."""

@@ -26,8 +26,8 @@ from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.decisions import DataDependentBranches
 from sr_edge.export.checks.float64 import run_float64
-from sr_edge.export.onnx_run import Tensor, feed_of, open_onnxruntime, run_session
-from sr_edge.export.patches import CheckPatch, PatchKind
+from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.patches import CheckPatch, PatchKind
 from sr_edge.models.controlled import control_tensors, controls_of
 
 PARITY_BOUND = 1e-4

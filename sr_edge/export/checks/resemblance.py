@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 
-from sr_edge.export.patches import CheckPatch
+from sr_edge.export.graph.patches import CheckPatch
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.models.loaded import LoadedModel
 

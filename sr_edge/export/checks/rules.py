@@ -19,7 +19,7 @@ from sr_edge.errors import NotDeployable, NotStatic
 from sr_edge.export.checks import graph_rules, runtime_rules, tensorrt_rules
 from sr_edge.export.checks.findings import NEVER, Finding, Problem, Severity
 from sr_edge.export.checks.targets import TARGET_NAMES, TARGETS, Target, TargetLibrary, require_known_targets
-from sr_edge.export.graph import GraphView, read_onnx, view_graph
+from sr_edge.export.graph.view import GraphView, read_onnx, view_graph
 
 SHOWN = 3
 """The number of errors that a message names."""

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto
 
 from sr_edge.export.checks.findings import Problem
-from sr_edge.export.graph import GraphView, default_opset
+from sr_edge.export.graph.view import GraphView, default_opset
 
 OLDEST_OPSET_OF_ONNXRUNTIME = 7
 

@@ -39,7 +39,7 @@ from sr_edge.export.checks.tensorrt_releases import (
     Version,
     first_release_with,
 )
-from sr_edge.export.graph import GraphView, attribute, default_opset
+from sr_edge.export.graph.view import GraphView, attribute, default_opset
 
 MAX_RANK = 8  # nvinfer1::Dims::MAX_DIMS
 MAX_ELEMENTS = 2**31 - 1  # of one tensor, since TensorRT counts elements in 32 bits

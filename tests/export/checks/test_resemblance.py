@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.onnx_file import export_onnx
+from sr_edge.export.export import export_onnx
 from sr_edge.models import LoadedModel
 from sr_edge.spec import ModelCard, TileSpec
 

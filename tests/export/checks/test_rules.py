@@ -12,9 +12,9 @@ from sr_edge.errors import ExportError, NotDeployable, NotStatic, UnknownNameErr
 from sr_edge.export.checks.findings import Finding, Severity, summarize
 from sr_edge.export.checks.rules import RULES, check_graph, require_deployable
 from sr_edge.export.checks.targets import TARGET_NAMES, readers_of
-from sr_edge.export.graph import read_onnx
-from sr_edge.export.simplify import simplify
-from sr_edge.export.tracing import trace
+from sr_edge.export.graph.view import read_onnx
+from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import ActivationType, TileSpec
 from tests.expected_errors import raises
 from tests.export.checks.cases import RELU, RTX_CASES, TENSORRT_CASES, einsum, graph, top_k

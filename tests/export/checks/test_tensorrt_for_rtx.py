@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from sr_edge.errors import EngineError, PrecisionUnavailable
-from sr_edge.runtimes.tensorrt_api import TensorRTLibrary
-from sr_edge.runtimes.tensorrt_builder import build_engine
-from sr_edge.runtimes.tensorrt_options import BuildOptions
+from sr_edge.runtimes.tensorrt.api import TensorRTLibrary
+from sr_edge.runtimes.tensorrt.builder import build_engine
+from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import Precision
 from tests.export.checks.cases import BUILT_EVERYWHERE, RTX_CASES, TENSORRT_CASES, Case, graph
 from tests.runtimes.here import require_compiler

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.export.onnx_file import export_onnx
+from sr_edge.export.export import export_onnx
 from sr_edge.models import load_model
 from sr_edge.models.checkpoints import Blend, read_checkpoint
 from sr_edge.models.checkpoints.bounds import READABLE
-from sr_edge.models.loading import innermost
+from sr_edge.models.loading.load import innermost
 from sr_edge.models.probing import UnsupportedTile
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises

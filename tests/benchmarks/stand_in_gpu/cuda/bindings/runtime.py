@@ -1,7 +1,7 @@
 """CUDA's runtime API as cuda-python has it, over the host's memory: work is done when it is queued.
 
-It has what sr_edge.runtimes.cuda_python uses. Addresses are real, so that a stand-in for TensorRT can read and write
-them.
+It has what sr_edge.runtimes.cuda.cuda_python uses. Addresses are real, so that a stand-in for TensorRT can read and
+write them.
 """
 
 from __future__ import annotations

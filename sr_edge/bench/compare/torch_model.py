@@ -1,0 +1,68 @@
+"""Loads and exports a PyTorch network for a comparison; imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sr_edge.bench.compare.model_spec import CHECKPOINTS, ModelSpec
+from sr_edge.bundle.weights import write_weights
+from sr_edge.errors import UsageError
+from sr_edge.export import export_best_form
+from sr_edge.models import LoadedModel, load_model, model_names
+from sr_edge.models.loading.load import bake, innermost
+from sr_edge.runtimes import SessionRequest
+
+
+def load_torch_model(
+    name: ModelSpec, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
+) -> LoadedModel:
+    """Loads the network of a checkpoint, a registered name or package.module:factory.
+
+    Raises:
+        UsageError: the target is none of those, or weights are given for a checkpoint.
+        SrEdgeError: as `load_model` raises.
+    """
+    target = name.target
+    if Path(target).suffix in CHECKPOINTS:
+        if weights is not None or random_weights:
+            raise UsageError(
+                f"{target} is a checkpoint and has its own weights",
+                found="--random-weights" if weights is None else "--weights",
+                remedy="leave out --weights and --random-weights, or give the name of a model",
+            )
+        return load_model(None, scale, Path(target), input_range=input_range)
+    if ":" in target:
+        return load_model(None, scale, weights, random_weights, target, input_range)
+    if target not in model_names():
+        raise UsageError(
+            f"{target!r} is not a file, a bundle or a registered model",
+            found=target,
+            wanted=tuple(model_names()),
+            remedy="give model.onnx, NAME.sredge, a checkpoint, package.module:factory, "
+            f"or one of: {', '.join(model_names())}",
+        )
+    return load_model(target, scale, weights, random_weights, input_range=input_range)
+
+
+def write_torch_weights(model: LoadedModel, folder: Path) -> Path:
+    """Writes the network's weights to a file in `folder`, for the torch runtime."""
+    path = folder / "weights.safetensors"
+    state = innermost(model.module).state_dict()
+    write_weights(path, {name: value.cpu().numpy() for name, value in state.items()})
+    return path
+
+
+def export_torch_model(request: SessionRequest, folder: Path) -> Path:
+    """Exports the network of a torch runtime's request, at its tile, to a file in `folder`.
+
+    Raises:
+        ExportError: the network cannot be exported, or the output of its graph differs.
+    """
+    card, arch = request.card, request.architecture or request.card.name
+    if ":" in arch:
+        model = load_model(None, card.scale, request.artifact, arch=arch, input_range=card.input_range)
+    else:
+        model = load_model(arch, card.scale, request.artifact)
+    path = folder / "exported.onnx"
+    export_best_form(bake(model, card.baked), request.tile, path)
+    return path

@@ -1,0 +1,1 @@
+"""The float graph as calibration sees it: quantizable operators, im2col, instrumented graphs."""

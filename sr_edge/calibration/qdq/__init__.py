@@ -1,0 +1,1 @@
+"""Graphs with INT8 layers: fake quantization for the search, Q/DQ operators for files."""

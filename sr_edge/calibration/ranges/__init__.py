@@ -1,0 +1,1 @@
+"""Activation ranges and weights: observers, search, smoothing, fine-tuning."""

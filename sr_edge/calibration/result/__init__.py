@@ -1,0 +1,1 @@
+"""The result of a calibration, its cache and its files."""

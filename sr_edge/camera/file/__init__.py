@@ -1,0 +1,1 @@
+"""Video files: probing, decoding, segments, muxing and resuming."""

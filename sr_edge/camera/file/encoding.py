@@ -1,0 +1,275 @@
+"""The encoder of a video file and its options, chosen by the file suffix and the bit depth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from sr_edge.camera.file.probe import VideoProbe
+from sr_edge.camera.file.settings import VideoCodec
+from sr_edge.camera.media.conversion import YUV_COLOUR
+from sr_edge.camera.media.frame import Chroma, Colour, PixelFormat
+from sr_edge.camera.media.orientation import Matrix
+from sr_edge.errors import UsageError
+
+MAX_THREADS = 16
+_CPUINFO = Path("/proc/cpuinfo")
+_PYAV_WITH_DISPLAY_MATRIX = "av>=17.1"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """An encoder of FFmpeg.
+
+    Attributes:
+        name: FFmpeg's name of the encoder.
+        default_crf: A constant rate factor at which losses are hard to see.
+        max_crf: The largest constant rate factor that the encoder accepts.
+        max_dimension_px: The largest width and height.
+        allows_odd_dimensions: Whether width and height may be odd where the chroma is subsampled.
+        options: Options that are passed to the encoder.
+    """
+
+    name: str
+    default_crf: int
+    max_crf: int
+    max_dimension_px: int
+    allows_odd_dimensions: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+_ENCODERS = {
+    VideoCodec.H264: _Encoder("libx264", 18, 51, 16_384),
+    VideoCodec.H265: _Encoder("libx265", 20, 51, 16_384),
+    VideoCodec.VP9: _Encoder(
+        "libvpx-vp9", 24, 63, 65_535, True, {"b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "3"}
+    ),
+    VideoCodec.AV1: _Encoder("libsvtav1", 25, 63, 16_384, options={"preset": "7"}),
+}
+
+_CONTAINERS: Mapping[str, tuple[str, tuple[VideoCodec, ...]]] = {
+    ".mp4": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
+    ".m4v": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
+    ".mov": ("mov", (VideoCodec.H264, VideoCodec.H265)),
+    ".mkv": ("matroska", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
+    ".webm": ("webm", (VideoCodec.VP9, VideoCodec.AV1)),
+}
+"""FFmpeg's container format for a file suffix, and the codecs that it can contain, in the order of preference."""
+
+SUFFIXES = tuple(_CONTAINERS)
+
+_ENCODED_FORMATS = {
+    PixelFormat.NV12: PixelFormat.I420,
+    PixelFormat.P010: PixelFormat.I420_10,
+    PixelFormat.RGB: PixelFormat.I444,
+    PixelFormat.RGB_16: PixelFormat.I444_10,
+}
+"""Replacements for pixel formats that the encoders do not accept; RGB becomes 4:4:4, which keeps its resolution."""
+
+
+@dataclass(frozen=True)
+class VideoFileEncoding:
+    """Everything that determines the encoded bits of the frames; the same for all segments of a file.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        container: FFmpeg's name of the container format of the finished file.
+        options: Options of the encoder.
+        threads: Threads of the encoder; another number of threads produces other bits.
+        width: Width of the encoded frames.
+        height: Height of the encoded frames.
+        format: Pixel format of the encoded frames.
+        colour: Colour tags.
+        time_base: Seconds per unit of the pts.
+        frame_rate: Nominal frames per second.
+        sample_aspect_ratio: Width of a pixel divided by its height; None writes none.
+        display_matrix: How players rotate or mirror the frames; None writes none.
+    """
+
+    encoder: str
+    container: str
+    options: Mapping[str, str]
+    threads: int
+    width: int
+    height: int
+    format: PixelFormat
+    colour: Colour
+    time_base: Fraction
+    frame_rate: Fraction
+    sample_aspect_ratio: Fraction | None
+    display_matrix: Matrix | None
+
+    @property
+    def codec_tag(self) -> str | None:
+        """The tag that Apple's players require for H.265; None keeps FFmpeg's default."""
+        return "hvc1" if self.encoder == "libx265" and self.container in ("mp4", "mov") else None
+
+
+def container_of(target: Path) -> str:
+    """FFmpeg's name of the container format that a file suffix selects.
+
+    Raises:
+        UsageError: The suffix is unknown.
+    """
+    container = _CONTAINERS.get(target.suffix.lower())
+    if container is None:
+        raise UsageError(
+            f"{target} does not have the suffix of a video file",
+            found=target.suffix,
+            wanted=SUFFIXES,
+            remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
+        )
+    return container[0]
+
+
+def choose_encoding(
+    probe: VideoProbe, target: Path, scale: int, codec: VideoCodec | None = None, crf: int | None = None
+) -> VideoFileEncoding:
+    """Chooses the encoding of a video upscaled by `scale`; bit depth, chroma, colour and time base are kept.
+
+    Args:
+        probe: The source video.
+        target: The file to write; its suffix selects the container.
+        scale: Magnification.
+        codec: None selects the first codec of the container that can encode the pixel format: usually H.264, for
+            10 bits H.265.
+        crf: Constant rate factor, lower is better; None selects the default of the codec.
+
+    Raises:
+        UsageError: The container, codec, quality, pixel format and size cannot be combined.
+    """
+    container = container_of(target)
+    if probe.display_matrix is not None and not can_write_rotation():
+        raise UsageError(
+            f"the metadata of {probe.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
+            found=av.__version__,
+            wanted=_PYAV_WITH_DISPLAY_MATRIX,
+            remedy=f"install a newer version: pip install '{_PYAV_WITH_DISPLAY_MATRIX}'",
+        )
+    pixel_format = _ENCODED_FORMATS.get(probe.format, probe.format)
+    codec = _codec_for(target, pixel_format, codec)
+    encoder = _ENCODERS[codec]
+    crf = encoder.default_crf if crf is None else crf
+    if not 0 <= crf <= encoder.max_crf:
+        raise UsageError(
+            f"--crf {crf} is outside the quality range of {codec}",
+            found=crf,
+            wanted=range(encoder.max_crf + 1),
+            remedy=f"give a number from 0 (best) to {encoder.max_crf}",
+        )
+    width, height = scale * probe.width, scale * probe.height
+    _require_size(target, codec, encoder, pixel_format, width, height)
+    return VideoFileEncoding(
+        encoder=encoder.name,
+        container=container,
+        options={**encoder.options, **_library_options(codec, probe), "crf": str(crf)},
+        threads=min(os.cpu_count() or 1, MAX_THREADS),
+        width=width,
+        height=height,
+        format=pixel_format,
+        colour=YUV_COLOUR if probe.format.is_rgb else probe.colour,
+        time_base=probe.time_base,
+        frame_rate=probe.frame_rate.limit_denominator(1001),
+        sample_aspect_ratio=probe.sample_aspect_ratio,
+        display_matrix=_scaled_matrix(probe.display_matrix, scale),
+    )
+
+
+def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
+    """Options that FFmpeg passes to x264 and x265 unparsed.
+
+    The AVX-512 code of x264 produces other bits than its C code, and not the same bits in every run. Its AVX2 code is
+    reproducible, and an interrupted run must continue with the bits that an uninterrupted run would have written.
+    """
+    if codec is VideoCodec.H265:
+        hdr = f":{probe.hdr.x265_params}" if probe.hdr else ""
+        return {"x265-params": f"log-level=none{hdr}"}
+    has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
+    return {"x264-params": "asm=avx2"} if codec is VideoCodec.H264 and has_avx512 else {}
+
+
+def can_write_rotation() -> bool:
+    """Whether this version of PyAV can write display matrices; 17.1 and later can."""
+    return hasattr(av.VideoStream, "set_display_matrix")
+
+
+def _codec_for(target: Path, pixel_format: PixelFormat, requested: VideoCodec | None) -> VideoCodec:
+    _, supported = _CONTAINERS[target.suffix.lower()]
+    if requested is not None and requested not in supported:
+        raise UsageError(
+            f"{requested} video cannot be written to {target.suffix} files",
+            found=requested.value,
+            wanted=_values(supported),
+            remedy=f"choose {_codec_options(supported)}, or write a .mkv file",
+        )
+    capable = [
+        codec for codec in _by_preference(supported, pixel_format) if pixel_format.value in _pixel_formats_of(codec)
+    ]
+    if not capable:
+        raise UsageError(
+            f"{pixel_format} pixels cannot be written to {target.suffix} files",
+            found=pixel_format.value,
+            wanted=(".mkv", ".mp4"),
+            remedy="write a .mkv or .mp4 file",
+        )
+    if requested is not None and requested not in capable:
+        raise UsageError(
+            f"{requested} cannot encode {pixel_format} pixels with this build of FFmpeg",
+            found=requested.value,
+            wanted=_values(capable),
+            remedy=f"choose {_codec_options(capable)}",
+        )
+    return requested or capable[0]
+
+
+def _values(codecs: Iterable[VideoCodec]) -> tuple[str, ...]:
+    return tuple(codec.value for codec in codecs)
+
+
+def _codec_options(codecs: Iterable[VideoCodec]) -> str:
+    return f"--codec {' or '.join(_values(codecs))}"
+
+
+def _by_preference(supported: tuple[VideoCodec, ...], pixel_format: PixelFormat) -> list[VideoCodec]:
+    """Puts H.264 last for more than 8 bits, which few players can decode."""
+    return sorted(supported, key=lambda codec: pixel_format.bits > 8 and codec is VideoCodec.H264)
+
+
+def _pixel_formats_of(codec: VideoCodec) -> set[str]:
+    try:
+        return {video_format.name for video_format in av.Codec(_ENCODERS[codec].name, "w").video_formats or ()}
+    except av.codec.codec.UnknownCodecError:
+        return set()
+
+
+def _require_size(
+    target: Path, codec: VideoCodec, encoder: _Encoder, pixel_format: PixelFormat, width: int, height: int
+) -> None:
+    size = f"{width}x{height}"
+    if max(width, height) > encoder.max_dimension_px:
+        raise UsageError(
+            f"{target} would be {size}, but {codec} allows at most {encoder.max_dimension_px} pixels in each dimension",
+            found=(width, height),
+            wanted=encoder.max_dimension_px,
+            remedy="use a model with a smaller scale",
+        )
+    columns, rows = pixel_format.chroma.value if pixel_format.chroma else Chroma.C444.value
+    if not encoder.allows_odd_dimensions and (width % columns or height % rows):
+        raise UsageError(
+            f"{target} would be {size}, but {codec} with {pixel_format} pixels requires even dimensions",
+            found=(width, height),
+            wanted="even width and height",
+            remedy="choose --codec vp9 in a .mkv, .mp4 or .webm file, or a model of scale 2 or 4",
+        )
+
+
+def _scaled_matrix(matrix: Matrix | None, scale: int) -> Matrix | None:
+    """The display matrix for the larger frame. Only its translation (elements 6 and 7) is in pixels."""
+    if matrix is None:
+        return None
+    return tuple(scale * value if index in (6, 7) else value for index, value in enumerate(matrix))

@@ -1,0 +1,240 @@
+"""Upscales whole video files: every frame keeps its timestamp, colour and bit depth, and other streams are copied."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+
+from sr_edge.camera.file.encoding import VideoFileEncoding, choose_encoding, container_of
+from sr_edge.camera.file.mux import MuxJob, StreamCopies, choose_copies, mux
+from sr_edge.camera.file.probe import VideoProbe, probe_video
+from sr_edge.camera.file.reader import ReadSummary, VideoFileSource
+from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, open_segments, segments_folder
+from sr_edge.camera.file.settings import VideoSettings
+from sr_edge.camera.flow.drop_policy import Dropping, Policy
+from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import FrameUpscaler
+from sr_edge.camera.pipeline.loop import Loop
+from sr_edge.camera.pipeline.options import LoopOptions
+from sr_edge.errors import SrEdgeError, StreamError, UsageError
+from sr_edge.whole_file import require_output_file
+
+OnFrame = Callable[[int, int], None]
+"""Called with the number of finished frames, including those of an interrupted run, and the approximate total; the
+total is 0 while it is unknown."""
+
+_FRAME_TIMEOUT_S = 24 * 3600.0
+"""A file has no deadline, and a large model on a small machine takes long."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """A written video file.
+
+    Attributes:
+        source: The file that was read.
+        target: The file that was written.
+        encoder: FFmpeg's name of the encoder.
+        width: Width of the written frames.
+        height: Height of the written frames.
+        format: Pixel format of the written frames.
+        frames: Number of frames.
+        resumed: How many of the frames an interrupted run had finished.
+        copied: The streams that were copied in addition to the video.
+        notes: Differences from the source that the user did not ask for.
+    """
+
+    source: Path
+    target: Path
+    encoder: str
+    width: int
+    height: int
+    format: PixelFormat
+    frames: int
+    resumed: int
+    copied: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A checked plan for one video file. What can still fail is decoding the remaining frames, and the disk."""
+
+    probe: VideoProbe
+    target: Path
+    settings: VideoSettings
+    encoding: VideoFileEncoding
+    copies: StreamCopies
+
+
+def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
+    """Probes `source` and checks that `target` can store the result, before a model is loaded.
+
+    Args:
+        source: The video to upscale.
+        target: The file to write; its suffix selects the container.
+        scale: Magnification of the model.
+        settings: Codec, quality, range of frames and copied streams; None selects the defaults.
+
+    Raises:
+        FrameError, StreamError: `source` cannot be read as a video.
+        UsageError: `target` cannot be written, or its container cannot store the frames or one of the copied streams.
+    """
+    settings = settings or VideoSettings()
+    if source.resolve() == target.resolve():
+        raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
+    container = container_of(target)
+    probe = probe_video(source)
+    require_output_file(target)
+    encoding = choose_encoding(probe, target, scale, settings.codec, settings.crf)
+    copies = choose_copies(probe, target, container, settings.copied_streams)
+    return VideoJob(probe, target, settings, encoding, copies)
+
+
+def upscale_video(
+    job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, segment_frames: int = SEGMENT_FRAMES
+) -> VideoResult:
+    """Upscales a video file. The target appears under its name only when it is complete.
+
+    Frames are decoded, upscaled and encoded concurrently, with a few frames of each stage in memory. Encoded frames are
+    kept in segments beside the target, so that the same call resumes an interrupted run.
+
+    Args:
+        job: The checked plan.
+        upscaler: The model; the caller closes it. It also upscales the first frame once more: the result shows whether
+            an interrupted run used the same model.
+        on_frame: Called after each encoded frame, and once more before the segments are muxed.
+        segment_frames: Frames per segment: the most work that an interruption costs, and the largest distance between
+            key frames.
+
+    Raises:
+        StreamError: The source is damaged or truncated, or the target cannot be written.
+        FrameError: The range of frames begins after the end of the video.
+        UsageError: The segments of an interrupted run have other settings, or another process is writing the target.
+        EngineError: Inference failed.
+    """
+    fingerprint = _fingerprint(job, upscaler, segment_frames)
+    with open_segments(job.target, fingerprint, job.settings.resume) as segments:
+        resumed = len(segments.pts)
+        summary = segments.summary or _encode_segments(job, upscaler, segments, segment_frames, on_frame)
+        mux_job = MuxJob(
+            job.probe, job.encoding, job.copies.copied, job.settings.frames, tuple(segments.segments), summary
+        )
+        mux(mux_job, segments.folder, job.target)
+        segments.remove()
+    encoding = job.encoding
+    return VideoResult(
+        source=job.probe.path,
+        target=job.target,
+        encoder=encoding.encoder,
+        width=encoding.width,
+        height=encoding.height,
+        format=encoding.format,
+        frames=summary.frames,
+        resumed=resumed,
+        copied=tuple(map(str, job.copies.copied)),
+        notes=tuple(_notes(job, summary)),
+    )
+
+
+def frames_kept(target: Path) -> int:
+    """The number of frames that an interrupted run has kept beside `target`; the same command resumes after them."""
+    folder = segments_folder(target)
+    return len(Segments(folder, target).pts) if folder.is_dir() else 0
+
+
+def _encode_segments(
+    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, segment_frames: int, on_frame: OnFrame | None
+) -> ReadSummary:
+    frame_range = job.settings.frames
+    source = VideoFileSource(job.probe, frame_range, segments.pts)
+    options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
+    frames = _report_frames(
+        cast("Generator[VideoFrame, None, None]", Loop(source, upscaler, options).frames()),
+        len(segments.pts),
+        frame_range.count_in(job.probe.frame_count),
+        on_frame,
+    )
+    try:
+        with closing(frames):
+            for first in frames:
+                segments.write(chain([first], islice(frames, segment_frames - 1)), job.encoding, segment_frames)
+    except StreamError as error:
+        if isinstance(error.__cause__, SrEdgeError):  # the loop wraps what fails in a frame
+            raise error.__cause__ from None
+        raise
+    if source.summary is None:
+        raise StreamError(
+            f"decoding stopped before the end of {source.name}", found=source.name, remedy="run the same command again"
+        )
+    segments.finish(source.summary)
+    if on_frame is not None:
+        on_frame(source.summary.frames, source.summary.frames)
+    return source.summary
+
+
+def _report_frames(
+    frames: Generator[VideoFrame, None, None], finished: int, total: int, on_frame: OnFrame | None
+) -> Generator[VideoFrame, None, None]:
+    """Yields the frames, and reports each one when its consumer, the encoder, asks for the next."""
+    with closing(frames):
+        for frame in frames:
+            yield frame
+            finished += 1
+            if on_frame is not None:
+                on_frame(finished, max(finished, total))
+
+
+def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) -> Fingerprint:
+    """Everything that determines the encoded frames, by the names under which users know it."""
+    probe, encoding = job.probe, job.encoding
+    status = probe.path.stat()
+    return {
+        "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
+        "--frames": str(job.settings.frames),
+        "the model's output": _output_digest(upscaler, probe.first_frame),
+        "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
+        "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
+        "the encoder's threads": str(encoding.threads),
+        "the segment length": f"{segment_frames} frames",
+        "PyAV": av.__version__,
+    }
+
+
+def _output_digest(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
+    """A digest of the upscaled frame, which depends on weights, precision, runtime, tile overlap and controls."""
+    with upscaler.lock.acquire(frame):
+        upscaled = upscaler.infer(upscaler.prepare(frame))
+    digest = hashlib.sha256()
+    for plane in upscaled.planes:
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
+    probe = job.probe
+    if job.copies.left_out:
+        yield f"left out: {', '.join(map(str, job.copies.left_out))}"
+    if probe.format.is_rgb:
+        yield f"the RGB pixels were converted to {job.encoding.format}, BT.709"
+    if probe.has_alpha:
+        yield "its alpha channel is left out"
+    if probe.hdr and job.encoding.encoder != "libx265":
+        yield "its HDR metadata is left out; --codec h265 keeps it"
+    if probe.is_interlaced:
+        yield "it is interlaced; deinterlace it first to avoid combing artifacts"
+    if summary.unreadable_packets:
+        yield f"{summary.unreadable_packets} damaged packets could not be decoded; their frames are missing"
+    if summary.timestamp_shift_s:
+        yield (
+            f"timestamps that did not increase moved the last frames by {summary.timestamp_shift_s:g} s; the audio may "
+            "be out of sync"
+        )

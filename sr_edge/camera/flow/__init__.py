@@ -1,0 +1,1 @@
+"""Flow of frames between threads: queues, drop policies, a fair lock, retries."""

@@ -1,0 +1,1 @@
+"""Frames and their formats: conversion, orientation, timestamps, passthrough streams."""

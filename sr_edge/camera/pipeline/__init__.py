@@ -1,0 +1,1 @@
+"""The loop that upscales frames, its stages, fallback, watchdog and statistics."""

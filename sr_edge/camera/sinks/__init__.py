@@ -1,0 +1,1 @@
+"""What frames are written to."""

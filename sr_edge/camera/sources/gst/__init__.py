@@ -1,0 +1,1 @@
+"""The GStreamer source; it alone imports GStreamer's bindings."""

@@ -1,0 +1,224 @@
+"""Opens the source that a path, an address or a keyword names."""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from sr_edge.address import scheme_of, without_secrets
+from sr_edge.camera.flow.events import ignore_event
+from sr_edge.camera.media.raw_format import RawFormat
+from sr_edge.camera.protocols import Source
+from sr_edge.camera.sources.ffmpeg import STANDARD_INPUT, FFmpegInput, FFmpegSource
+from sr_edge.camera.sources.ffmpeg_options import require_known_options
+from sr_edge.camera.sources.image_folder import ImageFolderSource
+from sr_edge.camera.sources.raw import RawSource
+from sr_edge.camera.sources.reconnect import ReconnectingSource
+from sr_edge.camera.sources.wrappers import PacedSource
+from sr_edge.errors import RuntimeUnavailable, StreamError, UsageError
+
+SOURCES = (
+    "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "
+    "a folder of images, a named pipe, - (standard input), test:320x180@30 (a test pattern), lavfi:GRAPH, "
+    "gst:PIPELINE"
+)
+_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
+_SCHEMES = (*_LIVE_SCHEMES, "http", "https")
+_TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/\d+)?))?)?")
+_DEFAULT_TEST = ("320", "180", "30")
+_DEFAULT_RATE = Fraction(30)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options of a source that its address does not contain.
+
+    Attributes:
+        raw: the format of raw video; only for pipes, files and standard input.
+        rate: frames per second of a folder of images or a numbered sequence; None means 30.
+        is_paced: whether a file delivers its frames in real time, like a camera.
+        ffmpeg: options of FFmpeg's demuxer or protocol, such as `video_size` and `framerate` of a camera.
+        reconnects: whether a live source is opened again when it is lost.
+        timeout_s: a live source that sends nothing for this long is lost.
+        give_up_s: the time after which the attempts to reconnect end; None never gives up.
+        on_event: called with every lost and restored connection.
+    """
+
+    raw: RawFormat | None = None
+    rate: Fraction | None = None
+    is_paced: bool = False
+    ffmpeg: Mapping[str, str] = field(default_factory=dict)
+    reconnects: bool = True
+    timeout_s: float = 5.0
+    give_up_s: float | None = None
+    on_event: Callable[[str], None] = ignore_event
+
+
+def open_source(text: str, options: SourceOptions | None = None) -> Source:
+    """Opens the source that `text` names.
+
+    Args:
+        text: one of SOURCES.
+        options: of the source; None means the defaults.
+
+    Raises:
+        StreamError: the source cannot be opened, or contains no video; the message contains no password.
+        FrameError: the folder of images cannot be read.
+        UsageError: the text is wrong, or an option does not apply to this source.
+        RuntimeUnavailable: a GStreamer pipeline was given and GStreamer's Python bindings are not installed.
+    """
+    options = options or SourceOptions()
+    source = _open(text, options)
+    return PacedSource(source) if options.is_paced or text.startswith("test:") else source
+
+
+def _open(text: str, options: SourceOptions) -> Source:
+    if not text:
+        raise UsageError("the name of the source is empty", found=text, wanted=SOURCES, remedy=f"give {SOURCES}")
+    path = Path(text)
+    require_known_options(options.ffmpeg)
+    if options.ffmpeg and (options.raw or path.is_dir() or text.startswith(("test:", "lavfi:", "gst:"))):
+        raise UsageError(
+            f"options of FFmpeg's demuxers ({', '.join(options.ffmpeg)}) do not apply to {without_secrets(text)}, "
+            "which no demuxer of FFmpeg reads",
+            found=list(options.ffmpeg),
+            wanted="a file, address or camera that a demuxer of FFmpeg reads",
+            remedy="leave them out",
+        )
+    if options.rate is not None:
+        _require_rate_applies(text, options)
+    if options.raw is not None:
+        return RawSource(None if text == "-" else path, options.raw)
+    if text == "-":
+        return FFmpegSource(FFmpegInput(STANDARD_INPUT, options=options.ffmpeg, is_live=False))
+    if text.startswith(("test:", "lavfi:")):
+        graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
+        return FFmpegSource(FFmpegInput(graph, "lavfi", is_live=False))
+    if text.startswith("gst:"):
+        return _open_pipeline(text.removeprefix("gst:"), options)
+    if scheme_of(text):
+        return _open_address(text, options)
+    if path.is_char_device():
+        return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
+    if path.is_dir():
+        return ImageFolderSource(path, options.rate or _DEFAULT_RATE)
+    if _is_image_sequence(path):
+        rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
+        return FFmpegSource(FFmpegInput(text, options={**rate, **options.ffmpeg}, is_live=False))
+    _require_content(path)
+    return FFmpegSource(FFmpegInput(text, options=options.ffmpeg, is_live=False))
+
+
+def _is_image_sequence(path: Path) -> bool:
+    """Whether the path is a pattern for a numbered sequence of images, such as p%04d.png."""
+    return "%" in path.name and not path.exists()
+
+
+def _require_rate_applies(text: str, options: SourceOptions) -> None:
+    path = Path(text)
+    if options.raw is not None or not (path.is_dir() or _is_image_sequence(path)):
+        raise UsageError(
+            f"a frame rate ({options.rate}) applies to a folder of images or a numbered sequence such as p%04d.png, "
+            f"and {without_secrets(text)} is neither",
+            found=options.rate,
+            wanted="a folder of images or a numbered sequence",
+            remedy="leave the rate out",
+        )
+    if "framerate" in options.ffmpeg:
+        raise UsageError(
+            f"the frame rate is given twice, as {options.rate} and as FFmpeg's option framerate="
+            f"{options.ffmpeg['framerate']}",
+            found=(options.rate, options.ffmpeg["framerate"]),
+            wanted="one frame rate",
+            remedy="give one of the two",
+        )
+
+
+def _test_graph(text: str) -> str:
+    match = _TEST.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{text!r} is not a test pattern",
+            found=text,
+            wanted="test:WIDTHxHEIGHT@RATE",
+            remedy="write test:WIDTHxHEIGHT@RATE, for example test:320x180@30",
+        )
+    width, height, rate = (value or default for value, default in zip(match.groups(), _DEFAULT_TEST, strict=True))
+    if 0 in (numbers := (int(width), int(height), Fraction(rate))):
+        raise UsageError(
+            f"the test pattern {text!r} has no pixels or no frames",
+            found=numbers,
+            wanted="a width, height and rate above 0",
+            remedy="give a width, a height and a rate above 0",
+        )
+    return f"testsrc2=size={width}x{height}:rate={rate},format=yuv420p"
+
+
+def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
+    """Loads the GStreamer source on demand: few systems have the bindings that its module imports."""
+    try:
+        from sr_edge.camera.sources.gst.source import open_gst_source
+    except (ImportError, ValueError) as error:
+        raise RuntimeUnavailable(
+            "a GStreamer pipeline needs the system's Python with PyGObject and GStreamer's bindings, which this "
+            f"interpreter lacks ({error})",
+            found=sys.executable,
+            wanted=("PyGObject", "GStreamer"),
+            remedy="see docs/camera.md for the installation, or give another source",
+        ) from error
+    return open_gst_source(
+        pipeline, silence_s=options.timeout_s, give_up_s=options.give_up_s, on_event=options.on_event
+    )
+
+
+def _open_address(text: str, options: SourceOptions) -> Source:
+    scheme = scheme_of(text)
+    if scheme not in _SCHEMES:
+        raise UsageError(
+            f"{without_secrets(text)}: sources of the scheme {scheme}:// are not supported",
+            found=scheme,
+            wanted=_SCHEMES,
+            remedy=f"give {SOURCES}",
+        )
+    default_options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
+    is_live = True if scheme in _LIVE_SCHEMES else None
+    ffmpeg_input = FFmpegInput(text, None, {**default_options, **options.ffmpeg}, is_live, timeout_s=options.timeout_s)
+    return _open_reconnecting(ffmpeg_input, options)
+
+
+def _open_reconnecting(ffmpeg_input: FFmpegInput, options: SourceOptions) -> Source:
+    source = FFmpegSource(ffmpeg_input)
+    if not (source.is_live and options.reconnects):
+        return source
+    return ReconnectingSource(
+        source,
+        lambda lost: FFmpegSource(ffmpeg_input, lost),
+        timeout_s=2 * options.timeout_s,  # FFmpeg's own timeout expires first, and its error names the reason
+        give_up_s=options.give_up_s,
+        on_event=options.on_event,
+    )
+
+
+def _require_content(path: Path) -> None:
+    """Checks a path with clearer messages than FFmpeg's."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise StreamError(
+            f"there is no file or device {path}",
+            found=path,
+            remedy="check its name, and for a camera that it is plugged in",
+        ) from None
+    except OSError as error:
+        raise StreamError(
+            f"{path}: {error.strerror}", found=path, remedy="check the permissions of its folder"
+        ) from None
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise StreamError(
+            f"the file {path} is empty (0 bytes)", found=0, wanted="a video", remedy="copy or record it again"
+        )

@@ -1,0 +1,1 @@
+"""Commands that measure or verify a bundle, two models, or the machine."""

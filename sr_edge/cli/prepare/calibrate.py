@@ -1,0 +1,268 @@
+"""`sr-edge calibrate`: writes an INT8 ONNX file of a network whose loss stays within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import (
+    ArchOption,
+    BlendOption,
+    ExcludeOption,
+    FloatPrecisionOption,
+    ImagesOption,
+    IncludeOption,
+    InputRangeOption,
+    JsonOption,
+    MaxDropDbOption,
+    MethodOption,
+    RandomWeightsOption,
+    ScaleOption,
+    ThreadsOption,
+    WeightsOption,
+    read_targets,
+    require_another_file,
+)
+from sr_edge.errors import CalibrationInterrupted
+from sr_edge.spec import Precision
+from sr_edge.whole_file import require_output_file
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from sr_edge.calibration import CalibratedFile, CalibrationReport, HeldOut
+    from sr_edge.cli.prepare.float_graph import FloatGraph
+
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The INT8 .onnx file to write.", show_default=False, readable=False)
+]
+GraphOrModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Float32 .onnx file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with "
+        "--weights or --arch.",
+        show_default=False,
+    ),
+]
+HeldOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hr",
+        metavar="DIR",
+        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration.",
+        show_default=False,
+    ),
+]
+LatencyTargetOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MS",
+        help="Select the best quality whose latency for one tile is at most this, in milliseconds.",
+        show_default=False,
+    ),
+]
+TimingRuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="openvino|none",
+        help="Runtime in which the layers are timed. Default: openvino if it is installed, else none.",
+        show_default=False,
+    ),
+]
+ReaderTargetsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="TARGET[,TARGET]",
+        help="Runtimes that must be able to run the file; openvino selects uint8 activations, all others int8. "
+        "Default: uint8 if the layers are timed in OpenVINO, else int8.",
+        show_default=False,
+    ),
+]
+PatchesOption = Annotated[int, typer.Option(min=1, help="Number of patches to cut from the images.")]
+PatchSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="HEIGHTxWIDTH",
+        help="Patch size in pixels. Default: the input size of the graph.",
+        show_default=False,
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file that stores the measurements for later runs. Default: beside the output.", show_default=False
+    ),
+]
+FinetuneOption = Annotated[
+    int,
+    typer.Option(metavar="STEPS", min=0, help="Passes that fine-tune the INT8 weights of each layer, for example 20."),
+]
+RecalibrateOption = Annotated[bool, typer.Option("--recalibrate", help="Measure again even if the cache file exists.")]
+
+
+def calibrate(
+    images: ImagesOption,
+    out: OutputOption,
+    model: GraphOrModelArgument = None,
+    hr: HeldOutOption = None,
+    max_drop_db: MaxDropDbOption = 0.05,
+    latency_target: LatencyTargetOption = None,
+    runtime: TimingRuntimeOption = None,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    for_targets: ReaderTargetsOption = None,
+    method: MethodOption = "search",
+    include: IncludeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    exclude: ExcludeOption = [],  # noqa: B006
+    patches: PatchesOption = 40,
+    tile: PatchSizeOption = None,
+    cache: CacheOption = None,
+    finetune: FinetuneOption = 0,
+    recalibrate: RecalibrateOption = False,
+    threads: ThreadsOption = None,
+    scale: ScaleOption = None,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize a network to INT8 within a limit on PSNR loss."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    source = Path(model) if model is not None else None
+    require_another_file(out, source, images, cache, weights)
+    for file in (out, cache):
+        if file is not None:
+            require_output_file(file)
+    targets = read_targets(for_targets)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
+        from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
+        from sr_edge.calibration.config import timed_runtime
+        from sr_edge.cli.prepare.float_graph import NetworkChoice, float_graph
+
+        config = CalibrationConfig(
+            Budget(max_drop_db, latency_target),
+            method,
+            tuple(include),
+            tuple(exclude),
+            timed_runtime(runtime),
+            float_precision,
+            threads,
+            finetune=finetune,
+        )
+        choose_activation_type(targets, config.runtime)  # refuses targets of different kinds before any work
+        warnings: list[str] = []
+        network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
+        with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
+            work = partial(
+                calibrate_file,
+                graph.path,
+                out,
+                calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
+                _held_out(graph, images, hr, warnings.append),
+                replace(config, input_range=graph.input_range),
+                cache=cache,
+                recalibrate=recalibrate,
+                targets=targets,
+                progress=progress,
+            )
+            written = _resumable(work, cache or cache_beside(out), recalibrate)
+        all_warnings = tuple(dict.fromkeys((*warnings, *written.warnings, *written.report.warnings)))
+        written = replace(written, report=replace(written.report, warnings=all_warnings))
+        show(_document(graph, written), _readable(graph, written))
+
+
+def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: bool) -> CalibratedFile:
+    """Does the work; raises CalibrationInterrupted on Ctrl-C if the cache contains what was measured."""
+    before = _modified_ns(cache)
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if _modified_ns(cache) == before:
+            raise
+    again = "the same command without --recalibrate" if recalibrate else "the same command"
+    raise CalibrationInterrupted(
+        f"interrupted: all measurements so far are kept in {cache}",
+        found=cache,
+        remedy=f"run {again} to continue",
+    )
+
+
+def _modified_ns(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[str], None]) -> list[HeldOut]:
+    from sr_edge.bench.quality import pair_files, read_pair
+    from sr_edge.calibration import held_out_pairs, held_out_patches
+    from sr_edge.calibration.graph.scale import graph_scale
+
+    if hr is None:
+        return held_out_patches(images, graph.tile, channels=graph.channels, warn=warn)
+    scale = graph_scale(graph.path, graph.tile, graph.channels)
+    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(hr, scale)]
+    return held_out_pairs(pairs, graph.tile, channels=graph.channels)
+
+
+def _document(graph: FloatGraph, written: CalibratedFile) -> dict[str, object]:
+    from sr_edge.calibration.selection.pareto import curve_document
+
+    report = written.report
+    return {
+        "path": written.path,
+        "activation_type": written.activation_type,
+        "tile": graph.tile,
+        "remark": graph.remark,
+        "sentence": report.sentence,
+        "originals_db": report.originals_db,
+        "warnings": report.warnings,
+        "layers": report.layers,
+        "curve": curve_document(report),
+        "files": written.files,
+        "calibration": report.calibration,
+    }
+
+
+def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
+    from rich.console import Group
+
+    from sr_edge.cli.output import warning_lines
+
+    report, files = written.report, ", ".join(map(str, written.files))
+    summary = f"Written: {written.path} with {written.activation_type.name} activations, and the curve in {files}."
+    if len(written.files) == 1:
+        summary += " The picture of the curve requires matplotlib: pip install 'sr-edge[report]'"
+    warnings = warning_lines(report.warnings)
+    remarks = [graph.remark] if graph.remark else []
+    return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)
+
+
+def _layer_table(report: CalibrationReport) -> Table:
+    from rich.table import Table
+
+    timings = report.calibration.timings
+    table = Table()
+    for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("reason")
+    for row in report.layers:
+        noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"
+        saved = "" if row.saved is None else f"{row.saved:.3f}"
+        smoothing = f"{row.smoothing:g}" if row.smoothing else "none"
+        table.add_row(
+            row.node, row.precision.value, row.observer, smoothing if row.observer else "", noise, saved, row.reason
+        )
+    return table

@@ -1,0 +1,169 @@
+"""`sr-edge deploy`: the main job, from a checkpoint to a verified bundle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import (
+    ArchOption,
+    BakeOption,
+    BlendOption,
+    ExcludeOption,
+    HrOption,
+    IncludeOption,
+    InputRangeOption,
+    JsonOption,
+    LrOption,
+    MaxDropDbOption,
+    MemoryOption,
+    MethodOption,
+    ModelArgument,
+    PrecisionsOption,
+    RandomWeightsOption,
+    RunsOption,
+    RuntimesOption,
+    ScaleOption,
+    TargetsOption,
+    ThreadsOption,
+    TileOption,
+    WeightsOption,
+    read_settings,
+    read_targets,
+)
+from sr_edge.whole_file import require_output
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.text import Text
+
+    from sr_edge.deploy import DeployReport, Recommendation
+    from sr_edge.spec import ModelCard
+
+
+CalibrationImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR|VIDEO",
+        help="Folder of low-resolution images, or video, to calibrate with. Default: two images that are included.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Bundle to write: a folder NAME.sredge or an archive NAME.zip. Default: named after model and scale.",
+        show_default=False,
+        readable=False,
+    ),
+]
+TileNeedsOption = Annotated[
+    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in PyTorch how tiling changes the result.")
+]
+
+
+def deploy(
+    model: ModelArgument = None,
+    images: CalibrationImagesOption = None,
+    out: OutputOption = None,
+    scale: ScaleOption = None,
+    tile: TileOption = None,
+    hr: HrOption = None,
+    lr: LrOption = None,
+    runtimes: RuntimesOption = "all",
+    precisions: PrecisionsOption = "all",
+    for_targets: TargetsOption = None,
+    method: MethodOption = "search",
+    max_drop_db: MaxDropDbOption = 0.05,
+    include: IncludeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    exclude: ExcludeOption = [],  # noqa: B006
+    runs: RunsOption = 20,
+    memory: MemoryOption = True,
+    tile_needs: TileNeedsOption = True,
+    threads: ThreadsOption = None,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    as_json: JsonOption = False,
+) -> None:
+    """Export, calibrate, verify and time a model in one step."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    constants, targets = read_settings(bake), read_targets(for_targets)
+    if out is not None:
+        require_output(out)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bench import choose_precisions, choose_runtimes
+        from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
+        from sr_edge.deploy import DeployPlan, deploy_network
+        from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
+        from sr_edge.models.loading.load import bake as bake_controls
+
+        with progress_on_stderr() as progress:
+            chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
+            others = [Blend.parse(text) for text in blend]
+            requested = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
+            network = bake_controls(network, constants)
+            plan = DeployPlan(
+                tile=chosen_tile(tile, network, progress),
+                runtimes=chosen_runtimes,
+                precisions=chosen_precisions,
+                method=method,
+                include=include,
+                exclude=exclude,
+                max_drop_db=max_drop_db,
+                threads=threads,
+                rounds=runs,
+                with_memory=memory,
+                hr=hr,
+                lr=lr,
+                with_tile_needs=tile_needs,
+                targets=targets,
+            )
+            bundle = out or _default_output(network.card)
+            require_output(bundle)
+            report = deploy_network(network, images, bundle, plan, progress)
+        show(report, _readable(report))
+    report.require_reproduced()
+    report.bench.require_all_scored()
+
+
+def _default_output(card: ModelCard) -> Path:
+    """The name of the bundle, such as convnet-tiny-x2.sredge, without characters that are unsafe in file names."""
+    return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
+
+
+def _readable(report: DeployReport) -> Group:
+    from rich.console import Group
+
+    from sr_edge.bench import rich_report
+    from sr_edge.cli.output import warning_lines
+
+    files = len(report.manifest.digests())
+    written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
+    warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
+    return Group(rich_report(report.bench), *report.notes, *warnings, written, *advice_lines(report.recommendations))
+
+
+def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
+    """The recommendations as lines of text, the fastest runtime first."""
+    from rich.text import Text
+
+    if recommendations:
+        yield "\nrecommended here, by what was measured:"
+    for recommendation in recommendations:
+        yield f"{recommendation.runtime}: {recommendation.summary}"
+        for line in filter(None, (recommendation.command, recommendation.python)):
+            yield Text(f"    {line}", no_wrap=True, overflow="ignore")  # a wrapped line cannot be copied into a shell

@@ -1,0 +1,173 @@
+"""`sr-edge export`: writes a network as a checked ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import (
+    ArchOption,
+    BakeOption,
+    BlendOption,
+    InputRangeOption,
+    IoOption,
+    JsonOption,
+    ModelArgument,
+    RandomWeightsOption,
+    ScaleOption,
+    TargetsOption,
+    TileOption,
+    WeightsOption,
+    read_settings,
+    read_targets,
+    require_another_file,
+)
+from sr_edge.spec import FrameFormat
+from sr_edge.whole_file import require_output_file
+
+if TYPE_CHECKING:
+    from sr_edge.export import ExportReport
+
+
+CHECKED_PATCHES = 2
+"""The number of patches cut from `--images`; each takes seconds in real float16 arithmetic."""
+
+
+class FloatPrecision(str, Enum):
+    """The precisions that `export` writes; `calibrate` makes INT8."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class FormName(str, Enum):
+    """The values of `--form`, as `sr_edge.export.Form`, which cannot be imported at the start of the command line."""
+
+    STATIC = "static"
+    TRACED = "traced"
+
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
+]
+GraphPrecisionOption = Annotated[
+    FloatPrecision,
+    typer.Option("--precision", help="Precision of the graph. fp16 keeps operators that would lose accuracy in fp32."),
+]
+FormOption = Annotated[
+    FormName,
+    typer.Option(
+        "--form", help="static: constant shapes and portable operators; traced: the graph as PyTorch traces it."
+    ),
+]
+DynamicOption = Annotated[
+    bool,
+    typer.Option("--dynamic", help="Make input height and width dynamic, for networks without attention windows."),
+]
+CheckImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR|VIDEO",
+        help="Folder of images, or video, to check the graph with, in addition to worst cases.",
+        show_default=False,
+    ),
+]
+TileNeedsOption = Annotated[
+    bool,
+    typer.Option(
+        "--tile-needs", help="Measure how tiling changes the result and store it in the metadata. Takes minutes."
+    ),
+]
+
+
+def export(
+    out: OutputOption,
+    model: ModelArgument = None,
+    scale: ScaleOption = None,
+    tile: TileOption = None,
+    io: IoOption = FrameFormat.FLOAT_NCHW,
+    precision: GraphPrecisionOption = FloatPrecision.FP32,
+    form: FormOption = FormName.STATIC,
+    dynamic: DynamicOption = False,
+    for_targets: TargetsOption = None,
+    images: CheckImagesOption = None,
+    tile_needs: TileNeedsOption = False,
+    weights: WeightsOption = None,
+    blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    random_weights: RandomWeightsOption = False,
+    arch: ArchOption = None,
+    input_range: InputRangeOption = 1.0,
+    bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    as_json: JsonOption = False,
+) -> None:
+    """Export a network to ONNX and verify it against PyTorch."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    require_another_file(out, weights, Path(model) if model is not None else None)
+    require_output_file(out)
+    constants, targets = read_settings(bake), read_targets(for_targets)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.calibration import calibration_patches
+        from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
+        from sr_edge.export import Form, export_onnx
+        from sr_edge.models import load_model
+        from sr_edge.models.checkpoints import Blend
+        from sr_edge.models.loading.load import bake as bake_controls
+        from sr_edge.models.tiles.tile_safety import with_tile_needs
+        from sr_edge.spec import Precision
+
+        with progress_on_stderr() as progress:
+            others = [Blend.parse(text) for text in blend]
+            requested = requested_tile(tile)
+            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
+            network = bake_controls(network, constants)
+            tile_size = chosen_tile(tile, network, progress)
+            if tile_needs:
+                network = with_tile_needs(network, tile_size)
+            report = export_onnx(
+                network,
+                tile_size,
+                out,
+                form=Form(form.value),
+                io=io,
+                precision=Precision(precision.value),
+                dynamic=dynamic,
+                targets=targets,
+                patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
+                progress=lambda step: progress(step, 1, 1),
+            )
+        report = replace(report, remarks=(*network.remarks, *report.remarks))
+        show(report, _readable(report, targets))
+
+
+def _readable(report: ExportReport, targets: Sequence[str]) -> str:
+    from sr_edge.cli.output import warning_lines
+    from sr_edge.export.checks.float16 import LOSS_BOUND_DB
+
+    metadata, parity = report.metadata, report.parity
+    card = metadata.card
+    size = f"tile {metadata.tile}" if metadata.tile else "any size"
+    lines = [
+        f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io, {size}",
+        f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
+        f"fp32 graph against PyTorch: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
+    ]
+    if report.float16 is not None:
+        lines.append(
+            f"fp16 against fp32, in float16 arithmetic: {report.float16.psnr_db:.1f} dB, costs "
+            f"{report.float16.loss_db:.3f} dB on photographs and flat pictures ({LOSS_BOUND_DB:g} allowed)"
+        )
+    if targets:
+        lines.append(f"no rule for {', '.join(targets)} refuses it")
+    if card.controls:
+        lines.append(f"controls: {', '.join(map(str, card.controls))}")
+    if card.random_weights:
+        lines.append("RANDOM WEIGHTS: for latency studies only")
+    lines += warning_lines(report.warnings)
+    return "\n".join((*lines, *report.remarks))

@@ -1,0 +1,1 @@
+"""Commands that upscale images, videos and streams."""

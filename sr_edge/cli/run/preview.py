@@ -1,0 +1,145 @@
+"""`sr-edge preview`: a web page that shows a stream live before and after upscaling."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.interrupts import interruptible
+from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
+from sr_edge.cli.run.stream_options import ReadOption, read_pairs
+from sr_edge.spec import Precision
+
+if TYPE_CHECKING:
+    from sr_edge.camera import Source
+    from sr_edge.camera.preview.stream import PreviewStream
+
+DEFAULT_PORT = 8770
+_ALL_INTERFACES = ("0.0.0.0", "::")
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Camera (/dev/video0), rtsp://, udp:// or http:// address, video file, folder of images, or "
+        "test:320x180@30. Files are played in real time.",
+        show_default=False,
+    ),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Runtime to start with. Default: the first of openvino, onnxruntime and torch that works.",
+        show_default=False,
+    ),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Precision of convolutions and matrix multiplications to start with.")
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        metavar="latest|block|'drop-late MS'",
+        help="Frames to drop when they arrive too fast: all but the latest, none (block the source), or those older "
+        "than MS milliseconds.",
+    ),
+]
+OnceOption = Annotated[bool, typer.Option("--once", help="Stop at the end of a file instead of playing it again.")]
+HostOption = Annotated[
+    str, typer.Option(help="Address to listen on. If other machines can reach it, the page requires a token.")
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="TCP port to listen on; 0 selects a free one.")]
+
+
+def preview(
+    model: BundleArgument,
+    source: SourceArgument,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    policy: PolicyOption = "latest",
+    once: OnceOption = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = DEFAULT_PORT,
+    read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    threads: ThreadsOption = None,
+    settings: SettingsOption = [],  # noqa: B006
+) -> None:
+    """Show a stream before and after upscaling in a browser."""
+    controls = read_settings(settings)
+    from sr_edge.bundle import open_bundle
+    from sr_edge.camera import Policy
+    from sr_edge.camera.preview.access import access_for
+    from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
+    from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
+    from sr_edge.camera.preview.stream import PreviewStream
+    from sr_edge.runtimes import open_frame_session, preferred_runtime
+
+    drop_policy = Policy.parse(policy)
+    with ExitStack() as resources:
+        server_socket = resources.enter_context(listening_socket(host, port))
+        bundle = resources.enter_context(open_bundle(model))
+        initial = EngineOption(runtime or preferred_runtime(), precision, float_precision)
+        upscaler = SwitchableFrameUpscaler(
+            lambda choice: open_frame_session(
+                bundle,
+                choice.runtime,
+                choice.precision,
+                choice.device,
+                float_precision=choice.float_precision,
+                threads=threads,
+            ),
+            initial,
+            controls,
+        )
+        resources.callback(upscaler.close)
+        frame_source = _preview_source(source, read_pairs(read), once)
+        stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
+        resources.callback(_close, stream)
+        choices = engine_options(bundle)
+        stream_info = StreamInfo(
+            source=frame_source.name,
+            model=model.name,
+            scale=upscaler.scale,
+            policy=str(drop_policy),
+            engines=choices if initial in choices else (initial, *choices),
+        )
+        access = access_for(host)
+        stream.start()
+        name = socket.gethostname() if host in _ALL_INTERFACES else host
+        typer.echo(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)")
+        server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
+
+
+def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+    """Opens a source; files are played in real time, and repeated unless `once`."""
+    from sr_edge.camera import SourceOptions, open_source
+    from sr_edge.camera.preview.repeating_source import RepeatingSource
+    from sr_edge.camera.sources.wrappers import PacedSource
+
+    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
+    is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
+    opened = (
+        RepeatingSource(lambda: open_source(text, options))
+        if is_repeated
+        else interruptible(lambda: open_source(text, options))
+    )
+    return opened if opened.is_live else PacedSource(opened)
+
+
+def _close(stream: PreviewStream) -> None:
+    """Closes the stream; exits immediately if a stage hangs, because waiting for it would never end."""
+    if not stream.close():
+        _print_line("sr-edge: a stage hangs; exiting without waiting for it")
+        os._exit(1)
+
+
+def _print_line(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,287 @@
+"""`sr-edge stream`: upscales a camera, stream or file live with a bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sr_edge.cli.interrupts import interruptible
+from sr_edge.cli.options import (
+    BundleArgument,
+    DeviceOption,
+    FloatPrecisionOption,
+    JsonOption,
+    PrecisionOption,
+    SettingsOption,
+    ThreadsOption,
+    read_settings,
+)
+from sr_edge.cli.run.stream_options import (
+    CodecOption,
+    EncodeOption,
+    EveryOption,
+    FallbackOption,
+    GiveUpOption,
+    MaxLatencyMsOption,
+    PaceOption,
+    PolicyOption,
+    RateOption,
+    RawOption,
+    ReadOption,
+    RoiOption,
+    RuntimeOption,
+    SinkArgument,
+    SlotsOption,
+    SourceArgument,
+    StatsJsonOption,
+    read_pairs,
+)
+from sr_edge.errors import UsageError
+from sr_edge.spec import Precision
+from sr_edge.whole_file import require_output_file
+
+if TYPE_CHECKING:
+    from sr_edge.camera import (
+        EventLog,
+        FrameUpscaler,
+        Loop,
+        LoopOptions,
+        Policy,
+        Region,
+        Sink,
+        SinkOptions,
+        StageTimeout,
+        StreamReport,
+        VideoFrame,
+    )
+    from sr_edge.cli.output import ShowResult
+    from sr_edge.cli.run.stream_display import Display
+    from sr_edge.runtimes import Session, SessionSpec
+
+
+def stream(
+    model: BundleArgument,
+    source: SourceArgument,
+    sink: SinkArgument = "null",
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    policy: PolicyOption = None,
+    roi: RoiOption = None,
+    every: EveryOption = 1,
+    fallback: FallbackOption = None,
+    max_latency_ms: MaxLatencyMsOption = None,
+    stats_json: StatsJsonOption = None,
+    raw: RawOption = None,
+    rate: RateOption = None,
+    pace: PaceOption = False,
+    read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    codec: CodecOption = "libx264",
+    encode: EncodeOption = [],  # noqa: B006
+    give_up_s: GiveUpOption = None,
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Upscale a camera, a stream or a video live."""
+    controls = read_settings(settings)
+    _require_consistent_options(sink, fallback, max_latency_ms, as_json)
+    if stats_json is not None:
+        require_output_file(stats_json)
+        _require_separate_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
+    from sr_edge.camera import (
+        EventLog,
+        Loop,
+        Policy,
+        RawFormat,
+        Region,
+        SinkOptions,
+        SourceOptions,
+        StageTimeout,
+        frame_upscaler_for,
+        open_sink,
+        open_source,
+    )
+    from sr_edge.camera.flow.drop_policy import policy_for
+    from sr_edge.camera.sources.ffmpeg import frame_rate
+    from sr_edge.camera.sources.wrappers import CheckedSource
+    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.run.stream_display import Display
+
+    requested_policy = Policy.parse(policy) if policy is not None else None
+    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
+    display = Display(stats_json)
+    event_log = EventLog(display.show_event)
+    source_options = SourceOptions(
+        raw=RawFormat.parse(raw) if raw is not None else None,
+        rate=frame_rate(rate) if rate is not None else None,
+        is_paced=pace,
+        ffmpeg=read_pairs(read),
+        give_up_s=give_up_s,
+        on_event=event_log.record,
+    )
+    sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
+    with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
+        engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
+        session, fallback_session = engines.open(model), routing.fallback_session(engines)
+        opened = interruptible(lambda: open_source(source, source_options))
+        resources.callback(opened.close)
+        used_policy = requested_policy or policy_for(opened.is_live)
+        upscaler = frame_upscaler_for(session, used_policy, controls)
+        check_frame = partial(routing.require_sink_supports, sink, sink_options, upscaler.scale)
+        options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
+        loop = Loop(CheckedSource(opened, check_frame), upscaler, options)
+        show_end = partial(_show_end, None if sink == "-" else show, session.spec, used_policy)
+        try:
+            _run(loop, open_sink(sink, opened, sink_options, stdout), display, show_end)
+        except StageTimeout as error:
+            _leave(error)
+
+
+def _require_consistent_options(sink: str, fallback: str | None, max_latency_ms: float | None, as_json: bool) -> None:
+    if fallback is None and max_latency_ms is not None:
+        raise UsageError(
+            "--max-latency-ms is the latency limit above which a fallback takes over, and no fallback was given",
+            found=max_latency_ms,
+            remedy="add --fallback bicubic or --fallback MODEL",
+        )
+    if sink == "-" and as_json:
+        raise UsageError(
+            "the sink - and --json cannot both write to standard output",
+            found=("-", "--json"),
+            wanted="one of them",
+            remedy="write the statistics with --stats-json FILE",
+        )
+
+
+def _require_separate_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
+    for role, path in others.items():
+        if path is not None and stats_json.resolve() == Path(path).resolve():
+            raise UsageError(
+                f"--stats-json {stats_json} would overwrite the {role}",
+                found=stats_json,
+                remedy="give another name for the statistics",
+            )
+
+
+@dataclass(frozen=True)
+class _Routing:
+    """The options that decide how each frame is upscaled."""
+
+    region: Region | None
+    every: int
+    fallback: str | None
+    max_latency_ms: float | None
+
+    def fallback_session(self, engines: _Engines) -> Session | None:
+        return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
+
+    def options(self, policy: Policy, fallback_session: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
+        from sr_edge.camera import LoopOptions
+        from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS
+
+        usual_ms = DEFAULT_MAX_LATENCY_MS if self.fallback else None
+        return LoopOptions(
+            policy=policy,
+            region=self.region,
+            every=self.every,
+            fallback=self._fallback_upscaler(policy, fallback_session, scale),
+            max_latency_ms=usual_ms if self.max_latency_ms is None else self.max_latency_ms,
+            event_log=event_log,
+        )
+
+    def require_sink_supports(self, sink: str, sink_options: SinkOptions, scale: int, frame: VideoFrame) -> None:
+        """Raises StreamError if the sink does not support the size or format of the upscaled frame."""
+        from sr_edge.camera.sinks.open import require_encodable
+
+        area = self.region or frame
+        require_encodable(sink, sink_options, frame.format, scale * area.width, scale * area.height)
+
+    def _fallback_upscaler(self, policy: Policy, session: Session | None, scale: int) -> FrameUpscaler | None:
+        from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
+
+        if self.fallback is None:
+            return None
+        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy)
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """Opens the bundles of model and fallback with the same options."""
+
+    resources: ExitStack
+    runtime: str | None
+    precision: Precision
+    float_precision: Precision
+    device: str
+    threads: int | None
+    slots: int | None
+
+    def open(self, bundle: Path) -> Session:
+        from sr_edge.runtimes import open_frame_session, preferred_runtime
+
+        name = self.runtime or preferred_runtime()
+        session = self.resources.enter_context(
+            open_frame_session(
+                bundle,
+                name,
+                self.precision,
+                self.device,
+                float_precision=self.float_precision,
+                threads=self.threads,
+                slots=self.slots,
+            )
+        )
+        session.measure(runs=1, warm_up=0)  # the first tile is slow in most runtimes
+        return session
+
+
+def _run(loop: Loop, sink: Sink, display: Display, show_end: Callable[[StreamReport], None]) -> None:
+    """Runs the loop and shows its report, also after an error unless the stream produced no frame."""
+    failed = False
+    try:
+        loop.run(sink, display.tick)
+    except Exception:
+        failed = True
+        raise
+    finally:
+        report = loop.report()
+        display.end()
+        if report.frames_out or not failed:
+            show_end(report)
+        display.write_file(report)
+
+
+def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report: StreamReport) -> None:
+    from sr_edge.cli.run.stream_display import summary
+
+    if show is None:
+        sys.stderr.write(summary(report) + "\n")
+    else:
+        show({"session": spec, "policy": str(policy), "stream": report}, summary(report))
+
+
+@contextmanager
+def _duplicated_stdout() -> Iterator[int]:
+    """Yields a copy of the stdout descriptor, which `result_on_stdout` does not redirect to stderr."""
+    descriptor = os.dup(1)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _leave(error: StageTimeout) -> None:
+    """Exits without joining threads, because a thread that hangs in a library would block the exit forever."""
+    sys.stdout.flush()
+    sys.stderr.write(f"sr-edge: {error}\n")
+    sys.stderr.flush()
+    os._exit(error.exit_code)

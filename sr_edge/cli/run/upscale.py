@@ -1,0 +1,218 @@
+"""`sr-edge upscale`: upscales an image, a folder of images or a video file with a bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_edge.cli.options import (
+    BundleArgument,
+    DeviceOption,
+    FloatPrecisionOption,
+    JsonOption,
+    PrecisionOption,
+    SettingsOption,
+    ThreadsOption,
+    TrustOption,
+    read_settings,
+)
+from sr_edge.cli.run.stream_options import RuntimeOption, SlotsOption
+from sr_edge.cli.run.upscale_video import (
+    VIDEO_SLOTS,
+    VideoArguments,
+    is_video,
+    plan_video_job,
+    run_video_job,
+    video_summary,
+)
+from sr_edge.errors import FrameError
+from sr_edge.spec import Precision
+from sr_edge.whole_file import require_output, require_output_file
+
+if TYPE_CHECKING:
+    from sr_edge.camera.file.job import VideoResult
+    from sr_edge.cli.output import StageProgress
+    from sr_edge.runtimes import SessionSpec
+    from sr_edge.upscaler import FileResult, Upscaler
+
+
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="IN", help="Image, folder of images, or video.", show_default=False)
+]
+TargetArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT",
+        help="Image or video to write, or a folder in which the files keep their names.",
+        show_default=False,
+        readable=False,
+    ),
+]
+"""`readable=False`, so that a file without any permissions is reported as one that cannot be written."""
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Minimum overlap of tiles in low-resolution pixels. Default: the model's own.", show_default=False
+    ),
+]
+ResumeOption = Annotated[
+    bool, typer.Option(help="Skip images whose results are newer, and continue an interrupted video.")
+]
+FramesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FIRST:END",
+        help="Frames of a video to upscale, counted from 0, END excluded. Default: all.",
+        show_default=False,
+    ),
+]
+CodecOption = Annotated[
+    str,
+    typer.Option(
+        metavar="h264|h265|vp9|av1",
+        help="Codec of the video. Default: chosen by bit depth and container.",
+        show_default=False,
+    ),
+]
+CrfOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Constant rate factor of the video; 0 is the best quality. Default: the codec's own.", show_default=False
+    ),
+]
+CopyOption = Annotated[
+    str, typer.Option(metavar="all|audio|none", help="Other streams of the video to copy without re-encoding.")
+]
+
+
+def upscale(
+    model: BundleArgument,
+    source: SourceArgument,
+    target: TargetArgument,
+    runtime: RuntimeOption = None,
+    precision: PrecisionOption = Precision.FP32,
+    float_precision: FloatPrecisionOption = Precision.FP32,
+    overlap: OverlapOption = None,
+    resume: ResumeOption = True,
+    frames: FramesOption = "",
+    codec: CodecOption = "",
+    crf: CrfOption = None,
+    copy: CopyOption = "all",
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    trust: TrustOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Upscale an image, a folder of images or a video."""
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+
+    controls = read_settings(settings)
+    video_arguments = VideoArguments(frames, codec, crf, copy)
+    video = video_arguments.settings(resume) if is_video(source, video_arguments) else None
+    if video is None:
+        _require_writable_target(source, target)
+    with result_on_stdout(as_json) as show:
+        from sr_edge.bundle import open_bundle
+        from sr_edge.runtimes import open_frame_session, preferred_runtime
+        from sr_edge.upscaler import Upscaler
+
+        name = runtime or preferred_runtime()
+        options = {"architecture": trust} if trust and name == "torch" else None
+        with open_bundle(model) as opened:
+            job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
+            with (
+                open_frame_session(
+                    opened,
+                    name,
+                    precision,
+                    device,
+                    float_precision=float_precision,
+                    threads=threads,
+                    slots=slots or (VIDEO_SLOTS if job else None),
+                    options=options,
+                ) as session,
+                progress_on_stderr() as progress,
+            ):
+                started = time.perf_counter()
+                if job is not None:
+                    outcome = _video_outcome(run_video_job(job, session, overlap, controls, progress))
+                else:
+                    upscaler = Upscaler(session, overlap, controls)
+                    outcome = _picture_outcome(_upscale_pictures(upscaler, source, target, resume, progress))
+                seconds = time.perf_counter() - started
+        document = {"session": session.spec, "seconds": seconds, **outcome.document}
+        show(document, "\n".join([*outcome.lines, _session_line(session.spec, seconds)]))
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The result to print, as JSON and as lines, and the error to raise afterwards."""
+
+    document: Mapping[str, object]
+    lines: Sequence[str]
+    failure: FrameError | None = None
+
+
+def _video_outcome(result: VideoResult) -> _Outcome:
+    return _Outcome({"video": result}, video_summary(result))
+
+
+def _picture_outcome(results: Sequence[FileResult]) -> _Outcome:
+    return _Outcome({"files": results}, [_result_line(result) for result in results], _failure(results))
+
+
+def _require_writable_target(source: Path, target: Path) -> None:
+    """Raises UsageError if the result cannot be written; a folder of results need not exist yet."""
+    if target.is_dir():
+        require_output(target / source.name)
+    elif not source.is_dir():
+        require_output_file(target)
+
+
+def _upscale_pictures(
+    upscaler: Upscaler, source: Path, target: Path, resume: bool, progress: StageProgress
+) -> Sequence[FileResult]:
+    from sr_edge.image_files import list_pictures
+    from sr_edge.upscaler import FileResult, Outcome, upscale_file, upscale_folder
+
+    if not source.is_dir():
+        output = target / source.name if target.is_dir() else target
+        upscale_file(upscaler, source, output, lambda done, total: progress(source.name, done, total))
+        return [FileResult(source, output, Outcome.WRITTEN)]
+    total = len(list_pictures(source))
+    results = []
+    for result in upscale_folder(upscaler, source, target, resume=resume):
+        results.append(result)
+        progress("pictures", len(results), total)
+    return results
+
+
+def _failure(results: Sequence[FileResult]) -> FrameError | None:
+    failed = [result for result in results if result.outcome == "failed"]
+    if not failed:
+        return None
+    return FrameError(
+        f"{len(failed)} of {len(results)} pictures failed, the first: {failed[0].reason}",
+        found=[result.source for result in failed],
+    )
+
+
+def _result_line(result: FileResult) -> str:
+    reason = f" ({result.reason})" if result.reason else ""
+    return f"{result.source} -> {result.target}: {result.outcome}{reason}"
+
+
+def _session_line(spec: SessionSpec, seconds: float) -> str:
+    float_precision = (
+        "" if spec.float_precision_ran is spec.ran else f" with {spec.float_precision_ran} for all other operators"
+    )
+    return f"{spec.runtime} {spec.version} on {spec.device}, {spec.ran}{float_precision}, {seconds:.2f} s"

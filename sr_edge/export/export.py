@@ -1,0 +1,315 @@
+"""The export of a loaded network to an ONNX file, which is compared with PyTorch and checked by the rules first."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from sr_edge.errors import ExportError, NotStatic, SrEdgeError, UsageError
+from sr_edge.export.checks.findings import summarize
+from sr_edge.export.checks.float16 import Float16Check
+from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.checks.resemblance import resemblance_remark
+from sr_edge.export.checks.rules import require_deployable
+from sr_edge.export.checks.targets import require_known_targets
+from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata, write_metadata
+from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, check_patches
+from sr_edge.export.graph.vendor_errors import one_line
+from sr_edge.export.graph.view import read_onnx
+from sr_edge.export.passes.tracing import trace
+from sr_edge.export.passes.uint8_io import wrap_uint8
+from sr_edge.export.proof import VerifiedGraph, convert_and_verify_fp16, simplify_and_verify, trace_and_verify
+from sr_edge.export.twins.registry import forms_of, to_static
+from sr_edge.models import LoadedModel
+from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.whole_file import require_output_file, whole_file
+
+StepCallback = Callable[[str], None]
+
+DISTRIBUTION = "sr-edge"
+
+DYNAMIC_TILE_PX = 48  # height and width of the images that a dynamic graph is checked on where no tile is known
+_TRY_TRACED = "pass --form traced, which exports the network as it is written"
+_LEAVE_DYNAMIC_OUT = "leave --dynamic out"
+OTHER_SIZES = ((1, 1), (-1, 2))  # steps added to height and width of the tile to test other sizes of a dynamic graph
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote, and the results of its checks.
+
+    Attributes:
+        float16: the check of half precision; None for a graph in fp32.
+        remarks: notes on the checks: worst cases that were excused or that lose in half precision, or a simplification
+            that was omitted.
+        warnings: problems of the graph that do not prevent its deployment, one line for each rule.
+        form_reason: why the traced form was exported although the static form was wanted; otherwise empty.
+    """
+
+    path: Path
+    metadata: GraphMetadata
+    sha256: str
+    size_bytes: int
+    nodes: int
+    parity: Parity
+    float16: Float16Check | None
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    form_reason: str = ""
+
+
+def export_onnx(
+    model: LoadedModel,
+    tile: TileSpec,
+    path: Path,
+    *,
+    form: Form = Form.STATIC,
+    io: FrameFormat = FrameFormat.FLOAT_NCHW,
+    precision: Precision = Precision.FP32,
+    dynamic: bool = False,
+    targets: Sequence[str] = (),
+    patches: Sequence[Patch] = (),
+    progress: StepCallback = lambda step: None,
+) -> ExportReport:
+    """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
+
+    The fp32 graph is compared with the PyTorch network on photographs, flat images and worst cases
+    (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph may lose at most
+    0.02 dB on photographs and flat images in real float16 arithmetic. The file appears under its name only when it is
+    complete, and equal input gives equal bytes.
+
+    Args:
+        model: the network and its card; it is not modified.
+        tile: input size in low-resolution pixels; for a dynamic graph, the size at which it is traced and checked.
+        path: the .onnx file to write.
+        form: the static form, or the training form as traced (for comparison).
+        io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
+        precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
+        dynamic: dynamic height and width, for networks that allow it.
+        targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
+        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; two bundled ones
+            where empty.
+        progress: called with the name of each step before it starts.
+
+    Raises:
+        UsageError: `path` cannot be written, export does not write the precision, a target is unknown, or a patch is
+            not of the tile's size.
+        TileError: the tile does not fit the network.
+        NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
+        ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
+    """
+    require_output_file(path)
+    _require_writable(precision)
+    _require_usable(model, tile, patches)
+    targets = require_known_targets(targets)
+    progress("building the network")
+    network, forms = _network(model, tile, form, dynamic)
+    compared = check_patches(tile, patches)
+    if dynamic:
+        progress("tracing")
+        verified = simplify_and_verify(trace(network, tile, dynamic), model.module, compared, progress)
+        _require_dynamic_sizes(verified.graph, model, tile)
+    else:
+        require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
+        verified = trace_and_verify(network, model.module, tile, compared, require, progress)
+    resemblance = "" if model.card.random_weights else resemblance_remark(model, compared[0])
+    verified = dataclasses.replace(verified, remarks=(*filter(None, [resemblance]), *verified.remarks))
+    card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
+    metadata = GraphMetadata(
+        card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
+    )
+    return _finish(verified, metadata, path, compared, progress, targets)
+
+
+def derive_onnx(
+    base: ExportReport,
+    path: Path,
+    *,
+    io: FrameFormat = FrameFormat.FLOAT_NCHW,
+    precision: Precision = Precision.FP32,
+    targets: Sequence[str] = (),
+    patches: Sequence[Patch] = (),
+    progress: StepCallback = lambda step: None,
+) -> ExportReport:
+    """Writes an exported graph in another precision or frame format, without tracing and comparing it again.
+
+    The bytes are those that `export_onnx` would have written. The other arguments are those of `export_onnx`.
+
+    Args:
+        base: the report of an export with float frames, in fp32 or already in `precision`, whose file still exists.
+
+    Raises:
+        UsageError: `base` is not such an export, or export does not write the precision.
+        ExportError: the file is missing or has changed, or a check failed; nothing is written.
+    """
+    source = base.metadata
+    _require_writable(precision)
+    if source.io is not FrameFormat.FLOAT_NCHW or source.precision not in (Precision.FP32, precision):
+        raise UsageError(
+            f"{base.path} is in {source.precision} with {source.io} frames, from which {precision} cannot be derived",
+            found=(str(source.precision), str(source.io)),
+            wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
+            remedy="derive it from the fp32 export with float frames",
+        )
+    graph = read_onnx(base.path)
+    sha256 = hashlib.sha256(base.path.read_bytes()).hexdigest()
+    if sha256 != base.sha256:
+        raise ExportError(
+            f"{base.path} has changed since it was exported",
+            found=sha256,
+            wanted=base.sha256,
+            remedy="export it again",
+        )
+    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches)
+    metadata = dataclasses.replace(source, precision=precision, io=io)
+    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks)
+    return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> bytes:
+    """Checks that `model` is valid ONNX, writes it atomically and returns the bytes written.
+
+    Raises:
+        ExportError: the model is not valid ONNX, or the file cannot be written.
+    """
+    model.producer_name, model.producer_version = "sr_edge", version(DISTRIBUTION)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the graph is not valid ONNX: {one_line(error)}") from error
+    data: bytes = model.SerializeToString(deterministic=True)
+    try:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(data)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {path}: {error.strerror or one_line(error)}",
+            found=path,
+            remedy="choose another file with -o",
+        ) from error
+    return data
+
+
+def take_uint8_frames(path: Path) -> None:
+    """Rewrites the file of a graph of float frames, in any precision, as a graph of uint8 NHWC frames.
+
+    Raises:
+        ExportError: the graph does not take float frames, or the file cannot be written.
+    """
+    graph = wrap_uint8(onnx.load(path)).model
+    write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
+    save_model(graph, path)
+
+
+def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]) -> None:
+    model.card.require_tile(tile)
+    wanted = (1, 3, tile.height, tile.width)
+    for patch in patches:
+        if patch.shape != wanted or patch.dtype != "float32":
+            raise UsageError(
+                f"a patch is {patch.dtype} of shape {patch.shape}, but the tile {tile} needs float32 of shape {wanted}",
+                found=(str(patch.dtype), patch.shape),
+                wanted=("float32", wanted),
+                remedy="pass patches of the tile's size",
+            )
+
+
+def _require_writable(precision: Precision) -> None:
+    if precision not in (Precision.FP32, Precision.FP16):
+        raise UsageError(
+            f"export writes fp32 and fp16, not {precision}",
+            found=str(precision),
+            wanted=(str(Precision.FP32), str(Precision.FP16)),
+            remedy="for int8 run `sr-edge calibrate` on the fp32 file",
+        )
+
+
+def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> tuple[nn.Module, dict[str, str]]:
+    """The module to trace, and the form chosen for each of its layers."""
+    if form is Form.TRACED:
+        return model.module, {}
+    try:
+        twin = to_static(model.module, tile.height, tile.width)
+    except ExportError as error:
+        raise _not_static(error) from error
+    if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
+        raise ExportError(
+            f"the static form of {model.card.name} is made for one tile size, so that it cannot be dynamic",
+            found="--dynamic",
+            wanted=str(tile),
+            remedy="leave --dynamic out, since images of any size are processed in tiles, or try the slower "
+            "--form traced, which can be dynamic for some networks",
+        )
+    return twin, forms_of(twin)
+
+
+def _not_static(error: ExportError) -> NotStatic:
+    """The error as NotStatic, with the advice to export the traced form."""
+    remedy = f"{error.remedy}, or {_TRY_TRACED}" if error.remedy else _TRY_TRACED
+    return NotStatic(error.problem, found=error.found, wanted=error.wanted, remedy=remedy)
+
+
+def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: TileSpec) -> None:
+    step = model.card.multiple_px
+    for rows, columns in OTHER_SIZES:
+        other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
+        photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
+        try:
+            compare_with_torch(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
+        except Exception as error:  # ours, and whatever the network raises for a size that it cannot process
+            reason = error.problem if isinstance(error, SrEdgeError) else one_line(error)
+            raise ExportError(
+                f"{model.card.name} does not allow dynamic sizes: traced at {tile} it is wrong at {other} ({reason})",
+                found=str(other),
+                wanted=str(tile),
+                remedy=_LEAVE_DYNAMIC_OUT,
+            ) from error
+
+
+def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
+    """The warnings of the rules about the graph; raises ExportError where a rule or a target refuses it."""
+    try:
+        findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
+    except NotStatic as error:
+        raise _not_static(error) from error
+    return summarize(findings)
+
+
+def _finish(
+    verified: VerifiedGraph,
+    metadata: GraphMetadata,
+    path: Path,
+    patches: Sequence[CheckPatch],
+    progress: StepCallback,
+    targets: Sequence[str],
+) -> ExportReport:
+    """Converts a verified graph to the precision and frame format of `metadata`, checks and writes it."""
+    if metadata.precision is Precision.FP16 and verified.float16 is None:
+        verified = convert_and_verify_fp16(verified, patches, metadata.card.controls, progress)
+    graph = verified.graph
+    if metadata.io is FrameFormat.UINT8_NHWC:
+        graph = wrap_uint8(graph).model
+    warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
+    progress("writing")
+    write_metadata(graph, metadata)
+    data = save_model(graph, path)
+    return ExportReport(
+        path,
+        metadata,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+        len(graph.graph.node),
+        verified.parity,
+        verified.float16,
+        verified.remarks,
+        warnings,
+    )

@@ -1,0 +1,1 @@
+"""Static twins of the layers that compilers cannot fuse, and the registry of them."""

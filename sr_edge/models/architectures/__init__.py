@@ -1,0 +1,1 @@
+"""The registered architectures, one file for each family."""

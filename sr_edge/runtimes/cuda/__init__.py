@@ -1,0 +1,1 @@
+"""Access to CUDA through cuda-python or PyCUDA: devices, memory, streams and GPU state."""

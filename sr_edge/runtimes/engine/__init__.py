@@ -1,0 +1,1 @@
+"""What all runtimes share: sessions over compiled graphs, host memory formats, meters, vendor errors."""

@@ -1,0 +1,1 @@
+"""Measurements of the machine: memory, sensors, and which runtimes and devices work."""

@@ -1,0 +1,1 @@
+"""The OpenVINO runtime, and the inner tensors of its compiled graphs."""

@@ -1,0 +1,1 @@
+"""The runtimes of TensorRT and TensorRT for RTX: bindings, builder, engines and sessions."""
