@@ -1,4 +1,4 @@
-"""Makes the lists of names that tests/runtimes/test_tensorrt_api.py holds our code to.
+"""Makes the lists of names that tests/runtimes/tensorrt/test_api.py holds our code to.
 
 FULL is a folder of one JSON file a TensorRT version: {class name: its attributes}, the module's own names under "_".
 The list of TensorRT-RTX is read from the installed package. What is kept are the classes that

@@ -31,7 +31,7 @@ from sr_edge.camera import (
 )
 from sr_edge.errors import StreamError
 from tests.camera.clips import flat_frame, number_of, write_clip
-from tests.camera.stand_ins import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
+from tests.camera.fakes import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
 
 pytestmark = pytest.mark.services

@@ -16,7 +16,7 @@ import pytest
 from sr_edge.camera.pipeline.statistics import StreamStatistics
 from sr_edge.cli.run.stream_display import live_line, summary
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
-from tests.camera.stand_ins import TIMEOUT_S, eventually
+from tests.camera.fakes import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
 
 SR_EDGE = Path(sys.executable).with_name("sr-edge")

@@ -34,7 +34,7 @@ from sr_edge.errors import BundleError, StreamError, UsageError
 from sr_edge.runtimes import Session
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
-from tests.camera.stand_ins import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
+from tests.camera.fakes import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
 from tests.expected_errors import raises
 
 COUNT = 6

@@ -22,8 +22,8 @@ from sr_edge.runtimes.cuda.api import CudaError
 from sr_edge.runtimes.cuda.gpu_state import GpuState
 from sr_edge.runtimes.tensorrt.runtime import TensorRtRuntime
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
-from tests.runtimes.fake_cuda import FakeCuda
-from tests.runtimes.fake_tensorrt import FakeTensorRt
+from tests.runtimes.cuda.fake_cuda import FakeCuda
+from tests.runtimes.tensorrt.fake_tensorrt import FakeTensorRt
 
 RUNS = 4
 Bench = Callable[..., str]

@@ -1,0 +1,380 @@
+"""The server of the preview: access control, frames on request only, exact pixels, switching between engines."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from sr_edge.bundle import open_bundle
+from sr_edge.camera.media.frame import VideoFrame
+from sr_edge.camera.pipeline.watchdog import StageTimeout
+from sr_edge.camera.preview.access import Access, access_for
+from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
+from sr_edge.camera.preview.repeating_source import RepeatingSource
+from sr_edge.camera.preview.server import MAX_VIEWERS, listening_socket
+from sr_edge.camera.preview.stream import PreviewStream
+from sr_edge.controls import Controls
+from sr_edge.errors import EngineError, StreamError, UsageError
+from sr_edge.runtimes import Session, open_session
+from sr_edge.runtimes.session import Batch, Frame
+from sr_edge.spec import Precision
+from tests.camera.clips import flat_frame, number_of
+from tests.camera.fakes import ListSource, eventually
+from tests.camera.preview.running_preview import (
+    ENGINES,
+    STREAM_INFO,
+    before_and_after,
+    decode_pair,
+    psnr_db,
+    running_stream,
+    serving,
+    write_image,
+)
+from tests.expected_errors import raises
+
+LIMIT_S = 60
+REFUSED, FULL = 4403, 1013
+"""Close codes: access refused, and the registered code for "try again later" (RFC 6455, section 7.4)."""
+LOCAL = Access("127.0.0.1", "")
+WITH_TOKEN = Access("0.0.0.0", "a-token")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image(tmp_path_factory.mktemp("images") / "images")
+
+
+@pytest.fixture(scope="module")
+def stream(bundle: Path, images: Path) -> Iterator[PreviewStream]:
+    with running_stream(bundle, images) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def port(stream: PreviewStream) -> Iterator[int]:
+    with serving(stream, STREAM_INFO, LOCAL) as number:
+        yield number
+
+
+@pytest.fixture(scope="module")
+def token_port(stream: PreviewStream) -> Iterator[int]:
+    with serving(stream, STREAM_INFO, WITH_TOKEN) as number:
+        yield number
+
+
+def get(port: int, path: str = "/", **headers: str) -> tuple[int, str, dict[str, str]]:
+    """Status, text and headers of the response."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
+            return response.status, response.read().decode(), dict(response.headers)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode(), dict(refused.headers)
+
+
+def open_page(port: int, query: str = "", origin: str | None = None) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{port}/live{query}", origin=origin, open_timeout=LIMIT_S, proxy=None)  # type: ignore[arg-type]
+
+
+def close_code(page: ClientConnection) -> int:
+    """The code with which the server closes the connection instead of sending anything."""
+    with pytest.raises(ConnectionClosed) as caught:
+        page.recv(timeout=LIMIT_S)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code
+
+
+def next_frame(page: ClientConnection) -> Any:
+    page.send('{"request": "frame"}')
+    return decode_pair(receive(page, lambda message: isinstance(message, bytes)))
+
+
+def next_statistics(page: ClientConnection, accepts: Callable[[dict[str, Any]], bool] = lambda statistics: True) -> Any:
+    def is_accepted(message: str | bytes) -> bool:
+        return isinstance(message, str) and json.loads(message)["kind"] == "statistics" and accepts(json.loads(message))
+
+    return json.loads(receive(page, is_accepted))
+
+
+def receive(page: ClientConnection, accepts: Callable[[str | bytes], bool]) -> Any:
+    while True:
+        message = page.recv(timeout=LIMIT_S)
+        if accepts(message):
+            return message
+
+
+def test_the_page_and_its_assets_are_served(port: int) -> None:
+    status, page, headers = get(port)
+    assert status == 200
+    assert "default-src 'none'" in headers["content-security-policy"]
+    for name in re.findall(r'(?:href|src)="([^"]+)"', page):
+        assert get(port, f"/{name}")[0] == 200
+    assert get(port, "/etc/passwd")[0] == 404
+
+
+def test_assets_contain_no_external_addresses() -> None:
+    for asset in (files("sr_edge.camera.preview") / "page").iterdir():
+        outside = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", asset.read_text(encoding="utf-8")))
+        assert outside <= {"http://www.w3.org"}, asset.name
+
+
+def test_requested_frames_are_the_networks_output(port: int, images: Path, session: Session) -> None:
+    before, after = before_and_after(images, session)
+    with open_page(port) as page:
+        stream_info = json.loads(page.recv(timeout=LIMIT_S))
+        assert stream_info["engines"] == ["onnxruntime fp32", "openvino fp32"]
+        pair = next_frame(page)
+    assert pair.header["before"][:2] == [160, 90]
+    assert pair.header["after"][:2] == [320, 180]
+    assert psnr_db(pair.before, before) > 35
+    assert psnr_db(pair.after, after) > 35
+    assert psnr_db(pair.after, before.repeat(2, 0).repeat(2, 1)) < 30
+
+
+def test_a_late_request_gets_the_newest_frame(port: int, stream: PreviewStream) -> None:
+    with open_page(port) as page:
+        first = next_frame(page).header["number"]
+        eventually(lambda: stream.newest(first + 5) is not None)
+        assert next_frame(page).header["number"] > first + 5
+
+
+def test_statistics_contain_rate_latency_and_drops(port: int) -> None:
+    with open_page(port) as page:
+        statistics = next_statistics(page, lambda message: message["frames_out"] > 2 and message["p50_ms"] is not None)
+    assert statistics["state"] == "live"
+    assert statistics["frames_in"] >= statistics["frames_out"] + statistics["dropped"] + statistics["failed"]
+    assert 0 < statistics["p50_ms"] <= statistics["p95_ms"]
+
+
+def test_the_engine_can_be_switched_while_frames_are_upscaled(port: int) -> None:
+    with open_page(port) as page:
+        start = next_frame(page).header
+        other = next(option.label for option in ENGINES if option.label != start["engine"])
+        page.send(json.dumps({"engine": other}))
+        next_statistics(page, lambda message: message["engine"] == other and message["loading"] is None)
+        pairs = [next_frame(page).header for _ in range(3)]
+        assert pairs[-1]["engine"] == other
+        assert pairs[0]["number"] > start["number"]
+        page.send(json.dumps({"engine": start["engine"]}))
+        next_statistics(page, lambda message: message["engine"] == start["engine"])
+
+
+@pytest.mark.parametrize("message", ["nonsense", "[]", '{"engine": "abacus int8"}', '{"request": "the moon"}'])
+def test_invalid_requests_are_ignored(message: str, port: int) -> None:
+    with open_page(port) as page:
+        page.send(message)
+        assert next_frame(page).header["number"] >= 0
+
+
+def test_other_hosts_and_origins_are_refused(port: int) -> None:
+    status, text, _ = get(port, Host="evil.example")
+    assert (status, text != "") == (403, True)
+    with open_page(port, origin="http://evil.example") as page:
+        assert close_code(page) == REFUSED
+    with open_page(port, origin=f"http://127.0.0.1:{port}") as page:
+        assert json.loads(page.recv(timeout=LIMIT_S))["kind"] == "stream_info"
+
+
+def test_other_machines_need_the_token(token_port: int) -> None:
+    assert get(token_port)[0] == 403
+    assert get(token_port, "/?token=a-tokem")[0] == 403
+    assert get(token_port, "/?token=a-token", Host="camera.local")[0] == 200
+    with open_page(token_port) as page:
+        assert close_code(page) == REFUSED
+    with open_page(token_port, "?token=a-token") as page:
+        assert next_frame(page).header["after"][:2] == [320, 180]
+
+
+def test_the_number_of_viewers_is_limited(port: int) -> None:
+    with ExitStack() as open_pages:
+        pages = [open_pages.enter_context(open_page(port)) for _ in range(MAX_VIEWERS)]
+        assert all(json.loads(page.recv(timeout=LIMIT_S))["kind"] == "stream_info" for page in pages)
+        with open_page(port) as rejected:
+            assert close_code(rejected) == FULL
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9"])
+def test_this_machine_needs_no_token(host: str) -> None:
+    assert access_for(host).token == ""
+
+
+def test_other_addresses_get_a_new_token_each() -> None:
+    first, second = access_for("0.0.0.0"), access_for("0.0.0.0")
+    assert len(first.token) >= 32
+    assert first.token != second.token
+    assert first.address("camera", 80) == f"http://camera:80/?token={first.token}"
+    assert access_for("::1").address("::1", 80) == "http://[::1]:80/"
+
+
+def test_a_port_in_use_is_an_error() -> None:
+    with listening_socket("127.0.0.1", 0) as taken:
+        number = taken.getsockname()[1]
+        with raises(StreamError, found=("127.0.0.1", number)) as caught:
+            listening_socket("127.0.0.1", number)
+    assert os.strerror(errno.EADDRINUSE) in caught.value.problem
+    assert "--port" in str(caught.value.remedy)
+
+
+def test_engine_options_are_what_the_bundle_and_this_machine_have(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        options = engine_options(opened)
+    assert EngineOption("onnxruntime", Precision.FP32) in options
+    assert all(option.precision is not Precision.INT8 for option in options)
+
+
+def test_an_engine_that_cannot_be_opened_leaves_the_current_one(session: Session, bundle: Path) -> None:
+    def open_engine(option: EngineOption) -> Session:
+        if option != ENGINES[0]:
+            raise EngineError("it does not compile")
+        return open_session(bundle, option.runtime)
+
+    upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
+    stream = PreviewStream(ListSource([]), upscaler)
+    stream.switch(ENGINES[1])
+    assert stream.statistics()["problem"] == "it does not compile"
+    assert (stream.statistics()["engine"], stream.statistics()["loading"]) == (ENGINES[0].label, None)
+    upscaler.close()
+
+
+def test_a_replaced_engine_is_closed_after_its_last_frame(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = [open_session(bundle, "onnxruntime"), open_session(bundle, "onnxruntime")]
+    unopened = iter(sessions)
+    upscaler = SwitchableFrameUpscaler(lambda option: next(unopened), ENGINES[0])
+    in_model, may_return = threading.Event(), threading.Event()
+    submit = sessions[0].submit
+
+    def slow(frames: Batch | Frame, controls: Controls | None = None) -> int:
+        in_model.set()
+        assert may_return.wait(LIMIT_S)
+        return submit(frames, controls)
+
+    monkeypatch.setattr(sessions[0], "submit", slow)
+    results: list[VideoFrame] = []
+    frame = upscaler.prepare(flat_frame(0))
+    worker = threading.Thread(target=lambda: results.append(upscaler.infer(frame)))
+    worker.start()
+    assert in_model.wait(LIMIT_S)
+    upscaler.switch(ENGINES[1])
+    may_return.set()
+    worker.join(LIMIT_S)
+    assert results[0].width == 2 * frame.width
+    assert upscaler.record(0).option == ENGINES[0]
+    tile = np.zeros((32, 40, 3), np.uint8)
+    assert sessions[1].run(tile).shape == (64, 80, 3)
+    with raises(UsageError):  # closed
+        sessions[0].run(tile)
+    upscaler.close()
+
+
+def test_a_stream_that_has_ended_reports_it(bundle: Path) -> None:
+    upscaler = SwitchableFrameUpscaler(lambda option: open_session(bundle, option.runtime), ENGINES[0])
+    events: list[str] = []
+    stream = PreviewStream(
+        ListSource([flat_frame(number, pts=number) for number in range(3)]), upscaler, on_event=events.append
+    )
+    stream.start()
+    eventually(lambda: stream.statistics()["state"] == "ended")
+    assert stream.statistics()["frames_out"] == 3
+    assert events == ["the source has ended"]
+    assert stream.close() is True
+    upscaler.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "can_be_closed"),
+    [
+        (StreamError("the camera was unplugged"), True),
+        (StageTimeout("the model (onnxruntime fp32) does not come back"), False),
+    ],
+    ids=["lost", "hung"],
+)
+def test_a_stream_that_fails_reports_the_reason(bundle: Path, error: StreamError, can_be_closed: bool) -> None:
+    def failing() -> Iterator[VideoFrame]:
+        yield flat_frame(0, pts=0)
+        raise error
+
+    upscaler = SwitchableFrameUpscaler(lambda option: open_session(bundle, option.runtime), ENGINES[0])
+    stream = PreviewStream(ListSource(failing()), upscaler)
+    stream.start()
+    eventually(lambda: stream.statistics()["state"] == "failed")
+    assert stream.statistics()["reason"] == str(error)
+    assert stream.close() is can_be_closed
+    upscaler.close()
+
+
+def test_a_repeating_source_continues_numbers_and_timestamps() -> None:
+    opened: list[ListSource] = []
+
+    def open_again() -> ListSource:
+        opened.append(ListSource([flat_frame(number, pts=7 + number) for number in range(3)]))
+        return opened[-1]
+
+    source = RepeatingSource(open_again)
+    frames = source.frames()
+    repeated = [next(frames) for _ in range(7)]
+    assert [frame.sequence for frame in repeated] == list(range(7))
+    assert [frame.pts for frame in repeated] == list(range(7, 14))
+    assert [number_of(frame) for frame in repeated] == [0, 1, 2, 0, 1, 2, 0]
+    source.close()
+    assert list(frames) == []
+    assert all(source.closed.is_set() for source in opened)
+    assert repeated[0].time_base == Fraction(1, 30)
+
+
+def test_a_source_without_frames_is_not_repeated() -> None:
+    assert list(RepeatingSource(lambda: ListSource([])).frames()) == []
+
+
+def test_the_command_serves_until_ctrl_c(bundle: Path, images: Path) -> None:
+    command = [sys.executable, "-m", "sr_edge", "preview", str(bundle), str(images), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/ ", running.stdout.readline())
+        assert address is not None
+        with open_page(int(address[1])) as page:
+            assert next_frame(page).header["after"][:2] == [320, 180]
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=LIMIT_S)
+    assert running.returncode == 130, stderr
+    assert stderr.splitlines()[-1:] == ["sr-edge: interrupted"], stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("/nowhere.mp4", "/nowhere.mp4"),
+        ("gst:nosuchelement", r'GStreamer|no element "nosuchelement"'),
+    ],
+)
+def test_a_source_that_cannot_be_opened_is_an_error_before_serving(bundle: Path, source: str, reason: str) -> None:
+    command = [sys.executable, "-m", "sr_edge", "preview", str(bundle), source, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(reason, done.stderr), done.stderr
+
+
+def test_the_listening_socket_is_bound_to_the_loopback_address() -> None:
+    with listening_socket("127.0.0.1", 0) as listening:
+        assert listening.family is socket.AF_INET
+        assert listening.getsockname()[0] == "127.0.0.1"

@@ -1,0 +1,255 @@
+"""The element in GStreamer: pixels, sizes, strides, colour, counted drops, latency and errors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
+from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
+from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS, BufferLayout
+from sr_edge.runtimes import Session
+from tests.gstreamer.installed_element import GStreamer, require_gstreamer
+
+pytestmark = pytest.mark.services
+
+WIDTH, HEIGHT, FRAMES = 323, 181, 2
+SMALL = "video/x-raw,format=RGB,width=64,height=48"
+FULL_RGB = Colour(ColourRange.FULL, 0, 1, 13)
+BT601 = Colour(ColourRange.LIMITED, 6, 6, 6)
+PARSED_NAMES = {"RGB": "rgb", "NV12": "nv12", "I420": "i420", "P010_10LE": "p010-10le", "I420_10LE": "i420-10le"}
+
+
+@pytest.fixture(scope="session")
+def gstreamer(tmp_path_factory: pytest.TempPathFactory) -> GStreamer:
+    return require_gstreamer(tmp_path_factory.mktemp("gst"))
+
+
+@pytest.fixture(scope="session")
+def sredge(bundle: Path) -> str:
+    return f"sredge name=sredge0 model={bundle} runtime=onnxruntime"
+
+
+@dataclass(frozen=True)
+class RawVideo:
+    """Frames of one layout in a file, `frame_bytes` each."""
+
+    layout: BufferLayout
+    frame_bytes: int
+
+    def frames(self, content: bytes) -> list[VideoFrame]:
+        buffers = [content[start : start + self.frame_bytes] for start in range(0, len(content), self.frame_bytes)]
+        layout = self.layout
+        return [VideoFrame(layout.planes(memoryview(buffer)), layout.format, layout.colour) for buffer in buffers]
+
+    def noise(self, count: int, seed: int) -> bytes:
+        """Random images within the limited range, with 0xAB as padding between the rows."""
+        generator = np.random.default_rng(seed)
+        content = bytearray(b"\xab" * (count * self.frame_bytes))
+        for index in range(count):
+            frame = memoryview(content)[index * self.frame_bytes : (index + 1) * self.frame_bytes]
+            for plane in self.layout.planes(frame):
+                plane[...] = self._samples(generator, plane)
+        return bytes(content)
+
+    def _samples(self, generator: np.random.Generator, plane: Plane) -> Plane:
+        low, high = (16, 236) if plane.dtype == np.uint8 else (64, 941)
+        coarse = generator.integers(low, high, (plane.shape[0] // 6 + 1, plane.shape[1] // 6 + 1, *plane.shape[2:]))
+        samples = coarse.repeat(6, 0).repeat(6, 1)[: plane.shape[0], : plane.shape[1]]
+        return (samples << (6 if self.layout.format is PixelFormat.P010 else 0)).astype(plane.dtype)
+
+
+def padded(value: int, multiple: int = 4) -> int:
+    return -(-value // multiple) * multiple
+
+
+def raw_video(name: str, width: int, height: int, row_padding: int = 0, row_gap: int = 0) -> RawVideo:
+    """GStreamer's default layout, rows padded to 4 bytes and chroma to even sizes, with optional extra padding."""
+    pixel_format = PIXEL_FORMATS[name]
+    even_height = height if pixel_format.is_rgb else padded(height, 2)
+    offsets, strides, start = [], [], 0
+    for plane in pixel_format.layout:
+        columns = -(-(width if pixel_format.is_rgb else padded(width, 2)) // plane.subsampling_x)
+        strides.append(padded(columns * plane.components * pixel_format.dtype.itemsize) + row_padding)
+        offsets.append(start)
+        start += strides[-1] * (even_height // plane.subsampling_y + row_gap)
+    layout = BufferLayout(pixel_format, width, height, offsets, strides, FULL_RGB if pixel_format.is_rgb else BT601)
+    return RawVideo(layout, start)
+
+
+def read_pipeline(path: Path, name: str, video: RawVideo) -> str:
+    """The start of a pipeline that reads the frames of a file with explicit offsets and strides."""
+    layout = video.layout
+    offsets, strides = (f"<{','.join(map(str, numbers))}>" for numbers in (layout.offsets, layout.strides))
+    return (
+        f"filesrc location={path} ! rawvideoparse format={PARSED_NAMES[name]} width={layout.width} "
+        f"height={layout.height} framerate=30/1 plane-offsets={offsets} plane-strides={strides} "
+        f"frame-size={video.frame_bytes}"
+    )
+
+
+def upscaled_without_gstreamer(frame: VideoFrame, session: Session) -> VideoFrame:
+    upscaler = NetworkFrameUpscaler(session)
+    return upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
+
+
+def test_importing_the_element_loads_no_heavy_library(gstreamer: GStreamer) -> None:
+    """GStreamer imports it in every pipeline that has an element in Python."""
+    assert gstreamer.modules_of_element() & {"numpy", "av", "onnxruntime", "openvino", "torch"} == set()
+
+
+@pytest.mark.parametrize("name", PIXEL_FORMATS)
+def test_pixels_of_odd_sizes_are_the_networks_output(
+    name: str, gstreamer: GStreamer, sredge: str, session: Session, tmp_path: Path
+) -> None:
+    small, large = raw_video(name, WIDTH, HEIGHT), raw_video(name, 2 * WIDTH, 2 * HEIGHT)
+    source, result = tmp_path / "in.raw", tmp_path / "out.raw"
+    source.write_bytes(small.noise(FRAMES, seed=1))
+    launch = gstreamer.launch(read_pipeline(source, name, small), "!", sredge, f"! filesink location={result}")
+    assert launch.code == 0, launch.output
+    upscaled = large.frames(result.read_bytes())
+    assert len(upscaled) == FRAMES
+    for frame, original in zip(upscaled, small.frames(source.read_bytes()), strict=True):
+        for plane, expected in zip(frame.planes, upscaled_without_gstreamer(original, session).planes, strict=True):
+            np.testing.assert_array_equal(plane, expected)
+
+
+@pytest.mark.parametrize("name", ["RGB", "I420"])
+def test_rows_and_planes_can_be_padded(
+    name: str, gstreamer: GStreamer, sredge: str, session: Session, tmp_path: Path
+) -> None:
+    padded_video = raw_video(name, 63, 41, row_padding=52, row_gap=3)
+    source, result = tmp_path / "in.raw", tmp_path / "out.raw"
+    source.write_bytes(padded_video.noise(1, seed=2))
+    launch = gstreamer.launch(read_pipeline(source, name, padded_video), "!", sredge, f"! filesink location={result}")
+    assert launch.code == 0, launch.output
+    (upscaled,) = raw_video(name, 126, 82).frames(result.read_bytes())
+    (original,) = padded_video.frames(source.read_bytes())
+    for plane, expected in zip(upscaled.planes, upscaled_without_gstreamer(original, session).planes, strict=True):
+        np.testing.assert_array_equal(plane, expected)
+
+
+def test_the_size_of_the_source_is_negotiated_from_downstream(gstreamer: GStreamer, sredge: str) -> None:
+    launch = gstreamer.launch(
+        "videotestsrc num-buffers=1 !", sredge, "! video/x-raw,width=128,height=96 ! fakesink name=end", options=("-v",)
+    )
+    assert launch.code == 0, launch.output
+    caps = re.search(r"videotestsrc0.GstPad:src: caps = (.*)", launch.output)
+    assert caps is not None
+    assert "width=(int)64" in caps[1]
+    assert "height=(int)48" in caps[1]
+
+
+def test_a_size_that_is_no_multiple_is_refused(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application("videotestsrc !", SMALL, "!", sredge, "! video/x-raw,width=127 ! fakesink")
+    assert outcome["error"] == "Internal data stream error."
+    assert outcome["frames-out"] == 0
+
+
+def test_colorimetry_is_added_before_the_size_changes(gstreamer: GStreamer, sredge: str) -> None:
+    """Without colorimetry, GStreamer assumes BT.601 for 320 rows and BT.709 for 640."""
+    caps = "video/x-raw,format=I420,width=16,height=320,framerate=30/1"
+    source = f"fakesrc num-buffers=1 format=time sizetype=fixed sizemax={16 * 320 * 3 // 2} ! {caps}"
+    launch = gstreamer.launch(source, "!", sredge, "! fakesink name=end", options=("-v",))
+    assert launch.code == 0, launch.output
+    caps_at_end = re.search(r"GstFakeSink:end.GstPad:sink: caps = (.*)", launch.output)
+    assert caps_at_end is not None
+    assert "height=(int)640" in caps_at_end[1]
+    assert "colorimetry=(string)bt601" in caps_at_end[1]
+
+
+def test_interlaced_video_is_refused(gstreamer: GStreamer, sredge: str) -> None:
+    caps = "video/x-raw,format=I420,width=64,height=48,interlace-mode=interleaved"
+    outcome = gstreamer.run_application("videotestsrc !", caps, "!", sredge, "! fakesink")
+    assert "deinterlace" in outcome["error"]
+
+
+def test_every_frame_of_a_file_is_upscaled(gstreamer: GStreamer, sredge: str) -> None:
+    launch = gstreamer.launch(
+        "videotestsrc num-buffers=12 !", SMALL, "!", sredge, "! fakesink silent=false", options=("-v",)
+    )
+    assert launch.code == 0, launch.output
+    assert received_times(launch.output) == [f"0:00:00.{round(1e9 * number / 30 - 0.4):09}" for number in range(12)]
+    assert launch.warnings == []
+
+
+def received_times(output: str, element: str = "fakesink0") -> list[str]:
+    """The pts of each frame that reached the element."""
+    return re.findall(rf"= chain .*?\({element}:sink\).*?pts: ([0-9:.]+)", output)
+
+
+@pytest.mark.parametrize("policy", ["", "policy=drop-late:1"])
+def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: str, tmp_path: Path) -> None:
+    """No network here upscales 1000 frames per second."""
+    result = tmp_path / "out.raw"
+    source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
+    outcome = gstreamer.run_application(source, sredge, policy, f"! filesink location={result}")
+    assert outcome["error"] == ""
+    assert outcome["frames-out"] == result.stat().st_size / (128 * 96 * 3)
+    assert 0 < outcome["frames-out"] < outcome["frames-in"] == 400
+    assert outcome["dropped"] == 400 - outcome["frames-out"]
+
+
+def test_dropped_frames_are_reported_on_the_bus(gstreamer: GStreamer, sredge: str) -> None:
+    source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
+    launch = gstreamer.launch(source, sredge, "! fakesink", options=("-m",))
+    assert launch.code == 0, launch.output
+    warning = re.match(r"(\d+) of 400 frames were dropped: one takes .* \(policy latest\)", launch.warnings[-1])
+    assert warning is not None
+    reported = [int(number) for number in re.findall(r"\(qos\).*dropped=\(guint64\)(\d+)", launch.output)]
+    assert reported == sorted(reported)
+    assert 0 < reported[-1] <= int(warning[1]) < 400
+
+
+def test_latest_upscales_the_last_frame(gstreamer: GStreamer, sredge: str) -> None:
+    source = f"videotestsrc is-live=true num-buffers=200 ! {SMALL},framerate=1000/1 ! identity name=before silent=false"
+    launch = gstreamer.launch(source, "!", sredge, "! fakesink silent=false", options=("-v",))
+    sent, received = received_times(launch.output, "before"), received_times(launch.output)
+    assert len(received) < len(sent)
+    assert received[-1] == sent[-1]
+
+
+def test_the_pipelines_latency_includes_the_networks(gstreamer: GStreamer, sredge: str) -> None:
+    source = "videotestsrc is-live=true num-buffers=6 ! video/x-raw,format=I420,width=64,height=48,framerate=30/1 !"
+    without = gstreamer.run_application(source, "fakesink sync=true")
+    assert gstreamer.run_application(source, sredge, "! fakesink sync=true")["latency_ns"] > without["latency_ns"] > 0
+
+
+def test_the_network_continues_while_a_sink_holds_a_frame(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application(
+        f"videotestsrc num-buffers=5 ! {SMALL} !", sredge, "policy=block ! fakesink name=held"
+    )
+    assert outcome["error"] == ""
+    assert outcome["upscaled_while_held"]
+    assert outcome["frames-out"] == 5
+
+
+@pytest.mark.parametrize("policy", ["latest", "block", "drop-late:100000"])
+def test_qos_events_do_not_reach_decoders(policy: str, gstreamer: GStreamer, sredge: str) -> None:
+    """They would drop frames that the element cannot count."""
+    source = f"videotestsrc is-live=true num-buffers=20 ! identity name=before ! {SMALL},framerate=100/1 !"
+    outcome = gstreamer.run_application(source, sredge, f"policy={policy} ! fakesink name=held")
+    assert outcome["error"] == ""
+    assert not outcome["qos_received"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "value"),
+    [
+        ("", "model=NAME.sredge"),
+        ("model=/nowhere/x.sredge", "/nowhere/x.sredge"),
+        (f"model={__file__}", __file__),
+        ("model={bundle} policy=fast", "policy 'fast'"),
+        ("model={bundle} precision=int4", "precision 'int4'"),
+        ("model={bundle} precision=int8 runtime=onnxruntime", r"onnxruntime .*int8"),
+    ],
+)
+def test_invalid_properties_are_one_error(properties: str, value: str, gstreamer: GStreamer, bundle: Path) -> None:
+    element = f"sredge name=sredge0 {properties.format(bundle=bundle)}"
+    launch = gstreamer.launch("videotestsrc num-buffers=1 !", SMALL, "!", element, "! fakesink")
+    assert launch.code != 0
+    assert any(re.search(value, error) for error in launch.errors), launch.output
