@@ -110,14 +110,18 @@ def _identifiers(file: SourceFile, public: set[tuple[int, int]]) -> Iterator[Tex
             yield Text(token.start[0], token.string, IDENTIFIERS, token.start in public, is_name=True)
 
 
+_PYTHONS_ERRORS = ("FileNotFoundError", "ModuleNotFoundError", "PackageNotFoundError")
+
+
 def _allowed_positions(file: SourceFile) -> set[tuple[tuple[int, int], str]]:
     """Where a listed word is right: errors' field `found`, `rest` of a partitioned string, `join` of strings."""
     allowed: set[tuple[tuple[int, int], str]] = set()
     errors = file.module.endswith(".errors")
     for node in file.nodes:
-        if isinstance(node, ast.Raise):
-            keywords = (keyword for call in ast.walk(node) if isinstance(call, ast.Call) for keyword in call.keywords)
-            allowed |= {((one.lineno, one.col_offset), "found") for one in keywords if one.arg == "found"}
+        if isinstance(node, ast.keyword) and node.arg == "found":
+            allowed.add(((node.lineno, node.col_offset), "found"))
+        elif isinstance(node, ast.Name) and node.id in _PYTHONS_ERRORS:
+            allowed.add(((node.lineno, node.col_offset), node.id))
         elif isinstance(node, ast.Attribute) and node.attr in ("found", "join"):
             allowed.add(((node.end_lineno or 0, (node.end_col_offset or 0) - len(node.attr)), node.attr))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _partitions_into_rest(node):

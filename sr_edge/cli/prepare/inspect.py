@@ -50,7 +50,7 @@ def _readable(manifest: Manifest, sizes: dict[str, int], warnings: dict[str, tup
 
     from sr_edge.cli.output import warning_lines
 
-    lines = warning_lines(f"{file}: {line}" for file, found in warnings.items() for line in found)
+    lines = warning_lines(f"{file}: {line}" for file, findings in warnings.items() for line in findings)
     return Group(_properties_text(manifest), _artifacts(manifest, sizes), *lines)
 
 
