@@ -12,20 +12,20 @@ import pytest
 
 LINKS = {"calibration", "export", "runtimes"}
 OWNERS: dict[str, tuple[str, ...]] = {
-    "torch": ("models/", "training/", "export/", "runtimes/torch"),
+    "torch": ("models/", "training/", "export/", "runtimes/torch.py"),
     "safetensors": ("models/", "training/", "bundle/"),
-    "onnx": ("export/", "serving/", "calibration/", "runtimes/onnxruntime"),
+    "onnx": ("export/", "serving/", "calibration/", "runtimes/onnxruntime.py"),
     "onnxsim": ("export/passes/simplify.py",),
-    "onnxruntime": ("runtimes/onnxruntime", "export/graph/onnxruntime_run.py", "calibration/collect.py"),
-    "openvino": ("runtimes/openvino",),
+    "onnxruntime": ("runtimes/onnxruntime.py", "export/graph/onnxruntime_run.py", "calibration/ranges/collect.py"),
+    "openvino": ("runtimes/openvino/",),
     "tensorrt": (),
     "tensorrt_rtx": (),
-    "cuda": ("runtimes/cuda_python", "runtimes/cuda/cuda_python"),
-    "pycuda": ("runtimes/cuda_pycuda", "runtimes/cuda/cuda_pycuda"),
+    "cuda": ("runtimes/cuda/cuda_python.py",),
+    "pycuda": ("runtimes/cuda/cuda_pycuda.py",),
     "cv2": ("sixteen_bit_files.py",),
     "PIL": ("image_files.py", "training/degradations/filters.py"),
-    "av": ("camera/", "calibration/patches.py"),
-    "matplotlib": ("bench/", "training/", "calibration/pareto.py"),
+    "av": ("camera/", "calibration/data/patches.py"),
+    "matplotlib": ("bench/", "training/", "calibration/selection/pareto.py"),
     "starlette": ("camera/preview/",),
     "uvicorn": ("camera/preview/",),
     "gi": ("camera/sources/gst/bindings.py",),
@@ -33,7 +33,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "torchvision": (),
     "einops": (),
 }
-"""Who may import it; imported by name only: TensorRT in runtimes/tensorrt_api.py, spandrel in models/recognition."""
+"""Who may import it; imported by name only: TensorRT in runtimes/tensorrt/api.py, spandrel in models/recognition."""
 CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")
 
 
