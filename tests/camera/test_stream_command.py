@@ -18,9 +18,11 @@ from sr_edge.cli.run.stream_display import live_line, summary
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
+from tests.command_line import SrEdge
 
 SR_EDGE = Path(sys.executable).with_name("sr-edge")
 COUNT = 8
+ON = ("--runtime", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", range(0, 3000 * COUNT, 3000), audio_s=0.2)
 
 
-def sr_edge(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[Any]:
+def stream_in_a_process(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[Any]:
+    """Runs the command in a process of its own, whose standard input and output are pipes."""
     command = [str(SR_EDGE), "stream", *map(str, arguments), "--runtime", "onnxruntime"]
     return subprocess.run(command, capture_output=True, check=False, **{"text": True, **settings})
 
@@ -40,10 +43,10 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_a_file_into_a_file(clip: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path: Path) -> None:
     out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
-    done = sr_edge(bundle, clip, out, "--stats-json", figures, "--json")
-    assert done.returncode == 0, done.stderr
+    done = sr_edge("stream", bundle, clip, out, *ON, "--stats-json", figures, "--json")
+    assert done.code == 0, done.stderr
     assert times_of(read_clip(out)) == times_of(read_clip(clip))
     document = json.loads(done.stdout)
     report = document["stream"]
@@ -80,24 +83,24 @@ def test_figures_that_may_not_be_written(bundle: Path, tmp_path: Path, bound_by_
 
 
 def test_standard_input_is_called_so(bundle: Path) -> None:
-    done = sr_edge(bundle, "-", "null", input="")
+    done = stream_in_a_process(bundle, "-", "null", input="")
     assert error_of(done).startswith("sr-edge: standard input: ")
 
 
 def test_raw_frames_in_and_out(bundle: Path) -> None:
     frame = bytes(range(256)) * (WIDTH * HEIGHT * 3 // 2 // 256)
     raw = f"nv12:{WIDTH}x{HEIGHT}@30"
-    done = sr_edge(bundle, "-", "-", "--raw", raw, input=frame * 3, text=False)
+    done = stream_in_a_process(bundle, "-", "-", "--raw", raw, input=frame * 3, text=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) == 3 * 4 * len(frame)
     assert done.stdout[: 4 * len(frame)] == done.stdout[-4 * len(frame) :]
     assert b"3 frames in, 3 out" in done.stderr
 
 
-def test_options_reach_the_loop(clip: Path, bundle: Path) -> None:
+def test_options_reach_the_loop(sr_edge: SrEdge, clip: Path, bundle: Path) -> None:
     patient = ("--policy", "drop-late 1000000", "--fallback", "bicubic", "--max-latency-ms", "1000000")
-    done = sr_edge(bundle, clip, "null", "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
-    assert done.returncode == 0, done.stderr
+    done = sr_edge("stream", bundle, clip, "null", *ON, "--roi", "0,0,32,24", "--every", "4", *patient, "--json")
+    assert done.code == 0, done.stderr
     report = json.loads(done.stdout)["stream"]
     assert (report["bicubic_frames"], report["fallback_frames"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
 
@@ -214,21 +217,21 @@ def test_bad_input(
         ("8200x16", ("--roi", "0,0,8196,16"), "16392x32"),
     ],
 )
-def test_a_scale_that_the_sink_cannot_hold_is_refused_before_the_model_runs(
-    bundle: Path, tmp_path: Path, size: str, part: tuple[str, ...], refused: str
+def test_a_scale_that_the_sink_does_not_support_is_refused_before_the_model_runs(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, size: str, part: tuple[str, ...], refused: str
 ) -> None:
     figures = tmp_path / "figures.json"
     graph = f"lavfi:color=size={size}:rate=2:duration=1,format=yuv420p"
-    done = sr_edge(bundle, graph, tmp_path / "out.mp4", "--stats-json", figures, *part)
+    done = sr_edge("stream", bundle, graph, tmp_path / "out.mp4", *ON, "--stats-json", figures, *part)
     stages = json.loads(figures.read_text(encoding="utf-8"))["stages"]
     if refused:
-        assert (done.returncode, done.stdout, "infer" in stages) == (1, "", False)
-        assert f" {refused}," in error_of(done)
-        assert "libx264" in error_of(done)
-        assert "16384" in error_of(done)
+        assert (done.code, done.stdout, "infer" in stages) == (1, "", False)
+        assert f" {refused}," in done.error
+        assert "libx264" in done.error
+        assert "16384" in done.error
         assert not (tmp_path / "out.mp4").exists()
     else:
-        assert (done.returncode, stages["infer"]["count"]) == (0, 2), done.stderr
+        assert (done.code, stages["infer"]["count"]) == (0, 2), done.stderr
 
 
 def test_a_model_that_hangs_does_not_keep_the_process(bundle: Path, tmp_path: Path) -> None:
