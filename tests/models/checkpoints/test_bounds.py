@@ -224,7 +224,7 @@ FILES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What `load_model` says of each file, in one process that has little memory and little time."""
     folder = tmp_path_factory.mktemp("files")
