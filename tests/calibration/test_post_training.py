@@ -195,7 +195,7 @@ class TestCache:
 
 class TestRefusals:
     def test_an_unknown_method(self, mixed_file: Path, batches: list[Batch]) -> None:
-        with raises(UnknownNameError, found="average", wanted=["search", "min-max", "percentile", "entropy", "mse"]):
+        with raises(UnknownNameError, found="average", wanted=["search", *(observer.name for observer in OBSERVERS)]):
             calibrate(mixed_file, batches, method="average")
 
     def test_a_missing_model(self, tmp_path: Path, batches: list[Batch]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from sr_edge.errors import TileError, UnknownNameError, UsageError
 from sr_edge.export import REWRITES
+from sr_edge.export.twins import registry
 from sr_edge.models import ARCHITECTURES, build_network, model_names, model_rows
 from sr_edge.models.architectures.swinir import MASKED, partition, relative_position_index, shift_mask, unpartition
 from sr_edge.models.architectures.taylor_swinir import TAYLOR_SWINIR_SIZES, TaylorBlock, window_bands
@@ -54,7 +57,12 @@ def test_architecture_names_are_unique() -> None:
 def test_a_layer_type_has_one_static_twin() -> None:
     types = [layer_type for layer_type, _ in REWRITES]
     assert len(set(types)) == len(types)
-    assert all(architecture.static_twins for architecture in ARCHITECTURES if architecture.name != "convnet")
+
+
+def test_every_module_of_twins_belongs_to_an_architecture() -> None:
+    named = {name for architecture in ARCHITECTURES for name in architecture.static_twins}
+    modules = Path(registry.__file__).parent.glob("*.py")
+    assert named == {path.stem for path in modules if "\nTWINS" in path.read_text(encoding="utf-8")}
 
 
 def test_window_bands_cut_where_the_mask_separates() -> None:
