@@ -8,8 +8,9 @@ Names are imported on first use, so that `import sr_edge` is fast and requires n
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle, open_bundle
@@ -39,7 +40,7 @@ __all__ = [
     "to_static",
 ]
 
-_HOME = {
+_HOMES = {
     "Bundle": "sr_edge.bundle",
     "FrameFormat": "sr_edge.spec",
     "Precision": "sr_edge.spec",
@@ -55,12 +56,4 @@ _HOME = {
     "to_static": "sr_edge.export",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'sr_edge' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from sr_edge.bench.environment import Environment, describe_environment, tool_versions
-from sr_edge.bench.golden import GoldenResult, SelfTest
-from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress, open_variants
-from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
-from sr_edge.bench.report import bench_bundle, self_test_bundle
-from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
-from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
-from sr_edge.runtimes import preferred_runtime
-from sr_edge.runtimes.variants import Variant, choose_precisions, choose_runtimes, variants_of
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
+
+if TYPE_CHECKING:
+    from sr_edge.bench.environment import Environment, describe_environment, tool_versions
+    from sr_edge.bench.golden import GoldenResult, SelfTest
+    from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress, open_variants
+    from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
+    from sr_edge.bench.report import bench_bundle, self_test_bundle
+    from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
+    from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
+    from sr_edge.runtimes import preferred_runtime
+    from sr_edge.runtimes.variants import Variant, choose_precisions, choose_runtimes, variants_of
 
 __all__ = [
     "BenchReport",
@@ -44,3 +49,38 @@ __all__ = [
     "variants_of",
     "write_text",
 ]
+
+_HOMES = {
+    "BenchReport": "sr_edge.bench.rows",
+    "Environment": "sr_edge.bench.environment",
+    "FailedPicture": "sr_edge.bench.quality",
+    "GoldenResult": "sr_edge.bench.golden",
+    "HrScores": "sr_edge.bench.quality",
+    "OpenOptions": "sr_edge.bench.protocol",
+    "PairFiles": "sr_edge.bench.quality",
+    "PictureScore": "sr_edge.bench.quality",
+    "Quality": "sr_edge.bench.rows",
+    "Row": "sr_edge.bench.rows",
+    "SelfTest": "sr_edge.bench.golden",
+    "StageProgress": "sr_edge.bench.protocol",
+    "Variant": "sr_edge.runtimes.variants",
+    "bench_bundle": "sr_edge.bench.report",
+    "choose_precisions": "sr_edge.runtimes.variants",
+    "choose_runtimes": "sr_edge.runtimes.variants",
+    "csv_report": "sr_edge.bench.tables",
+    "describe_environment": "sr_edge.bench.environment",
+    "flat_row": "sr_edge.bench.rows",
+    "grouped": "sr_edge.bench.tables",
+    "markdown_report": "sr_edge.bench.tables",
+    "no_progress": "sr_edge.bench.protocol",
+    "open_variants": "sr_edge.bench.protocol",
+    "pair_files": "sr_edge.bench.quality",
+    "preferred_runtime": "sr_edge.runtimes",
+    "rich_report": "sr_edge.bench.tables",
+    "self_test_bundle": "sr_edge.bench.report",
+    "tool_versions": "sr_edge.bench.environment",
+    "variants_of": "sr_edge.runtimes.variants",
+    "write_text": "sr_edge.bench.tables",
+}
+
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)

@@ -8,8 +8,9 @@ Names load on first use, so that importing one module of the package does not lo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoJob, VideoResult, plan_video, upscale_video
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sr_edge.camera.sources.open import SOURCES, SourceOptions, open_source
     from sr_edge.camera.streaming import Stream, stream
 
-_HOME = {
+_HOMES = {
     "BicubicFrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
     "CallbackSink": "sr_edge.camera.sinks.simple",
     "Chroma": "sr_edge.camera.media.frame",
@@ -145,12 +146,4 @@ __all__ = [
     "upscale_video",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'sr_edge.camera' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)

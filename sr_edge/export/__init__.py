@@ -5,8 +5,9 @@ Names load on first use: the passes over ONNX graphs, which calibration needs, w
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.export.checks.findings import Finding, Severity
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sr_edge.export.passes.uint8_io import wrap_uint8
     from sr_edge.export.twins.registry import REWRITES, to_static
 
-_HOME = {
+_HOMES = {
     "ExportReport": "sr_edge.export.export",
     "Finding": "sr_edge.export.checks.findings",
     "Float16Check": "sr_edge.export.checks.float16",
@@ -77,12 +78,4 @@ __all__ = [
     "wrap_uint8",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'sr_edge.export' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)

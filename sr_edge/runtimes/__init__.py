@@ -5,8 +5,9 @@ Names load on first use, and a runtime's library once a session needs it.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.runtimes.engine.meters import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     )
     from sr_edge.runtimes.session import Availability, Device, Runtime, Session, SessionRequest, SessionSpec, StageTimes
 
-_HOME = {
+_HOMES = {
     "Availability": "sr_edge.runtimes.session",
     "Device": "sr_edge.runtimes.session",
     "Diagnosis": "sr_edge.runtimes.measure.doctor",
@@ -121,12 +122,4 @@ __all__ = [
     "supports",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'sr_edge.runtimes' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)
