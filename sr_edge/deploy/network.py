@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress
@@ -54,7 +54,7 @@ class DeployReport:
     Attributes:
         path: The bundle.
         manifest: Its manifest.
-        exports: The reports of the float graphs.
+        exports: The reports of the float graphs; their paths are those in the bundle.
         bench: Self-tests, times and quality of each variant.
         notes: The cost of INT8 and everything else to know about the bundle, such as precisions that it does not
             contain (`Manifest.left_out`).
@@ -127,7 +127,8 @@ def deploy_network(
         )
     notes = built.notes if images is not None else (*built.notes, _BUNDLED_IMAGES_NOTE)
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
-    return DeployReport(out, built.manifest, built.exports, bench, notes, advice)
+    exports = tuple(replace(report, path=Path(report.path.name)) for report in built.exports)  # the folder is gone
+    return DeployReport(out, built.manifest, exports, bench, notes, advice)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,11 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
+def test_the_paths_of_exports_are_those_in_the_bundle(report: DeployReport) -> None:
+    assert all((report.path / export.path).is_file() for export in report.exports)
+    assert not any(export.path.is_absolute() for export in report.exports)
+
+
 def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> None:
     artifacts = {
         (item.kind, item.precision, item.float_precision, item.activation_type, item.io)
@@ -229,7 +234,7 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
 
 
 def test_the_note_says_what_int8_costs(report: DeployReport) -> None:
-    assert any("5 of 5 quantizable layers became INT8. Together they lose 0.0" in note for note in report.notes)
+    assert any("5 of 5 quantizable layers became INT8. INT8 loses 0.0" in note for note in report.notes)
 
 
 def test_a_network_in_which_no_int8_layer_keeps_the_budget_is_deployed_in_float(

@@ -63,7 +63,7 @@ class CalibrationReport:
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
-        """The layers that stay float only because INT8 in them would exceed the budget."""
+        """The layers that stay float for quality: INT8 would exceed the budget, or lose too much for its gain."""
         quantizable = [row for row in self.layers if row.noise_db is not None and row.precision is not Precision.INT8]
         other_reasons = {*self.selection.without_gain, *self.selection.not_needed}
         return tuple(row.node for row in quantizable if row.node not in other_reasons)
@@ -94,7 +94,7 @@ class CalibrationReport:
             if self.float_precision_drop_db and timings
             else ""
         )
-        loss = f"Together they lose {self.selection.drop_db:.3f} dB{float_precision}"
+        loss = f"INT8 loses {self.selection.drop_db:.3f} dB{float_precision}"
         return f"{loss}, within the budget of {self.budget.max_drop_db:g} dB."
 
     def _originals_text(self) -> str:
@@ -127,12 +127,12 @@ class CalibrationReport:
         count = len(self.float_for_budget)
         if not count:
             return ""
-        text = f"{count} {'layer stays' if count == 1 else 'layers stay'} float to keep the loss within the budget"
+        text = f"{count} {'layer stays' if count == 1 else 'layers stay'} float because INT8 would lose too much there"
         if self.latency is None or self.selection.not_needed:
             return f"{text}."
-        price_ms = max(0.0, self.latency.chosen_ms - self.latency.all_int8_ms)
-        all_ms = self.latency.all_int8_ms
-        return f"{text}; with all layers in INT8 one tile would take {all_ms:.2f} ms, which is {price_ms:.2f} ms less."
+        price_ms = self.latency.chosen_ms - self.latency.all_int8_ms
+        less = f", which is {price_ms:.2f} ms less" if price_ms >= 0.005 else ""
+        return f"{text}; with all layers in INT8 one tile would take {self.latency.all_int8_ms:.2f} ms{less}."
 
     def _target_text(self) -> str:
         target_ms = self.budget.latency_ms

@@ -64,7 +64,7 @@ def test_a_graph_becomes_int8_with_table_curve_and_sentence(
     }
     assert not has_uint8_activations(out)
     assert "/middle.0/Conv" in outcome.stdout
-    assert "quantizable layers became INT8. Together they lose 0.0" in " ".join(outcome.stdout.split())
+    assert "quantizable layers became INT8. INT8 loses 0.0" in " ".join(outcome.stdout.split())
     assert "warning: there are only 4 different calibration patches" in outcome.stdout
     assert "joint checks" in outcome.stderr
 
