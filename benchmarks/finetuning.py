@@ -43,7 +43,7 @@ from sr_edge.upscaler import Upscaler
 NETWORKS = ("lcoan-tiny", "taylor-swinir-tiny", "ups-tiny")
 STEPS = 20
 LARGEST_DROP_DB, ANY_DROP_DB = 0.05, 100.0
-GATE, NOBODY = "the gate", "nobody: all"
+WITHIN_BUDGET, ALL = "within the budget", "all"
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Variant:
 
 
 def variants(source: Path, float_precision: Precision, patches: int) -> Iterator[Variant]:
-    """The INT8 files: as the gate chooses and with all layers, each without and with fine-tuning."""
+    """The INT8 files: with the layers within the budget and with all layers, each without and with fine-tuning."""
     batches, held_out = calibration_patches(CALIBRATION, TILE, patches), held_out_patches(CALIBRATION, TILE)
     configs = {
-        GATE: CalibrationConfig(Budget(LARGEST_DROP_DB), runtime="openvino", float_precision=float_precision),
-        NOBODY: CalibrationConfig(Budget(ANY_DROP_DB)),
+        WITHIN_BUDGET: CalibrationConfig(Budget(LARGEST_DROP_DB), runtime="openvino", float_precision=float_precision),
+        ALL: CalibrationConfig(Budget(ANY_DROP_DB)),
     }
     for chosen_by, config in configs.items():
         for steps in (0, STEPS):

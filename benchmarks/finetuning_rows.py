@@ -18,7 +18,7 @@ WORTH_DB, WORTH_SHARE = 0.1, 0.9
 class Row:
     """One INT8 graph. `ratio` is of its time to that of the same choice without fine-tuning, None for that one.
 
-    `chosen_by` says who chose the INT8 layers: the gate by measured times, or nobody (all that can be).
+    `chosen_by` says which layers are INT8: those within the loss budget, by measured times, or all that can be.
     """
 
     chosen_by: str
@@ -41,7 +41,7 @@ def section(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Paragraphs for the page, from what JSON gives."""
     sets = list(networks[0]["rows"][0]["quality"])
     changes = [f"{key}, dB" for key in sets]
-    headings = ("network", "INT8 layers by", "steps", "layers", "s", *changes, "x", "quartiles", "")
+    headings = ("network", "INT8 layers", "steps", "layers", "s", *changes, "x", "quartiles", "")
     lines = [row_of(headings), "|---|---|---:|---|---:|" + "---:|" * (len(sets) + 1) + "---|---|"]
     lines += [row_of(cells) for network in networks for cells in _lines(network, sets)]
     yield "\n".join(lines)

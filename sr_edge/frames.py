@@ -121,7 +121,8 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
             "the output of the network contains NaN",
             found="NaN",
             wanted="numbers",
-            remedy="run it in another precision, fp32 or bf16, or report the picture that causes it",
+            remedy="use another precision (fp32 or bf16); if that does not help, please report a bug with this picture "
+            "attached",
         )
     frame = np.empty((*batch_nchw.shape[2:], batch_nchw.shape[1]), dtype)
     for channel, plane in enumerate(batch_nchw[0]):

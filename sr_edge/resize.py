@@ -1,7 +1,7 @@
 """Bicubic resizing that matches MATLAB's `imresize`, with which the low-resolution test sets were made.
 
 Each output sample is a weighted mean of the inputs under Keys' cubic kernel (1981, eq. 15, a = -1/2), whose
-width grows by 1/scale when downscaling, so that it also removes aliasing. Positions: output pixel i sits
+width grows by 1/scale when downscaling, so it also removes aliasing. Positions: output pixel i sits
 at input (i + 1/2) / scale - 1/2; beyond the border the picture is mirrored with its edge pixel repeated.
 Rows go first, then columns, and integer pictures are rounded, half up, after each: with that order, the
 low-resolution Set5 files in circulation come out without one differing sample.

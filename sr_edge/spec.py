@@ -192,7 +192,7 @@ class ModelCard:
         parameters: Number of parameters.
         multiple_px: Height and width of a tile must be multiples of this.
         overlap_px: Overlap of tiles, in low-resolution pixels, at which seams are invisible.
-        global_statistics: Whether an output pixel depends on the whole input, so that tiling changes the result.
+        global_statistics: Whether an output pixel depends on the whole input; if so, tiling changes the result.
         input_range: Largest input value that the network expects, 1 or 255.
         random_weights: Whether the weights are random, for latency measurements only.
         weights_source: Origin of the weights.
@@ -243,7 +243,7 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.scale < 1:
             raise UsageError(
-                f"scale {self.scale} is not a magnification",
+                f"the scale must be at least 1, but is {self.scale}",
                 found=self.scale,
                 wanted=(1, 2, 3, 4, 8, 16),
                 remedy="use 1, 2, 3, 4, 8 or 16",

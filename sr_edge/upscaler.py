@@ -27,7 +27,7 @@ OnTile = Callable[[int, int], None]
 class Upscaler:
     """Upscales pictures of any size, gray or RGB, 8 or 16 bits, with or without alpha.
 
-    The caller owns the session: it must stay open while the upscaler is used, which does not close it.
+    The caller owns the session and must keep it open while the upscaler is in use. The upscaler does not close it.
     """
 
     def __init__(self, session: Session, overlap_px: int | None = None, controls: Controls | None = None) -> None:
@@ -62,7 +62,7 @@ class Upscaler:
             `out`, or a new frame of the same type and channels, `scale` times as large.
 
         Raises:
-            FrameError: not a frame, or 16 bits for a session whose graph takes 8.
+            FrameError: `frame_hwc` is not a valid frame, or it has 16 bits and the session's graph takes 8-bit input.
             TileError: the overlap does not fit the session's tile.
             EngineError: the runtime failed.
         """

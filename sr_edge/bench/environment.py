@@ -18,7 +18,7 @@ _TOOLS = ("sr-edge", "numpy", "onnx", "onnxsim", *(entry.library for entry in RU
 
 @dataclass(frozen=True)
 class Environment:
-    """The environment when a benchmark starts. `clock_mhz` and `governor` are None where they cannot be read."""
+    """The environment when a benchmark starts. `clock_mhz` and `governor` are None if they cannot be read."""
 
     machine: Machine
     versions: Mapping[str, str]

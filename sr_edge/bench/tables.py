@@ -99,7 +99,9 @@ def _number(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
 
 
-def caption(report: BenchReport, time_legend: str = "fps: tiles per second at p50") -> list[str]:
+def caption(
+    report: BenchReport, time_legend: str = '"fps" is the number of tiles per second at the median latency.'
+) -> list[str]:
     """The lines above a table: what was measured where and how; `time_legend` explains the column of the times."""
     card = report.card
     weights = " RANDOM WEIGHTS: only latency and memory are meaningful." if card.random_weights else ""
@@ -107,7 +109,8 @@ def caption(report: BenchReport, time_legend: str = "fps: tiles per second at p5
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         machine_line(report.environment),
         *_timing(report, time_legend),
-        "dB float: 8-bit RGB against the float reference on golden tiles",
+        '"dB float" is the RGB PSNR of the 8-bit output against the output of the float network, on the bundle\'s '
+        "stored test tiles.",
         *_baseline(report),
     ]
 
@@ -126,8 +129,9 @@ def _timing(report: BenchReport, time_legend: str) -> list[str]:
     if not report.rounds:
         return []
     return [
-        f"one tile at a time, variants in turn, {report.rounds} rounds after {report.warm_up} warm-up rounds; "
-        f"{time_legend}; MB peak: peak memory above that of a fresh process"
+        f"Each variant processes one tile at a time. The variants are timed alternately, in {report.rounds} rounds "
+        f'after {report.warm_up} warm-up rounds. {time_legend} "MB peak" is the peak memory of a new process, minus '
+        "its memory before the engine was loaded."
     ]
 
 
@@ -136,16 +140,17 @@ def _baseline(report: BenchReport) -> list[str]:
         return []
     scores = report.bicubic
     compared = (
-        f"dB HR, SSIM HR: luma against {len(scores.pictures)} originals, without a border of "
-        f"{report.card.scale} pixels; bicubic has {scores.psnr_y_db:.3f} dB, {scores.ssim_y:.4f}"
+        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {len(scores.pictures)} original images, '
+        f"excluding a border of {report.card.scale} pixels; bicubic interpolation reaches {scores.psnr_y_db:.3f} dB "
+        f"and {scores.ssim_y:.4f}."
     )
     return [compared, _NOT_TRAINED_FOR_PSNR] if _loses_to_bicubic(report, scores) else [compared]
 
 
 _NOT_TRAINED_FOR_PSNR = (
-    "the PSNR of the network is below that of bicubic on these originals, which is usual for networks trained with "
-    "adversarial losses: judge the images by eye; dB HR does not rank such networks, and dB float shows what a "
-    "precision changes"
+    "The PSNR of the network is below that of bicubic interpolation on these images, which is usual for networks "
+    'trained with adversarial losses. Judge the images by eye: "dB HR" does not rank such networks, and "dB float" '
+    "shows what a precision changes."
 )
 
 
@@ -166,7 +171,7 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
     if not rows_on_device:
         return []
     legend = (
-        "by the GPU's clock, one tile at a time: copy in, compute, copy out; enqueue: time of the CPU to enqueue it"
+        'Times of one tile by the GPU\'s clock: copy in, compute, copy out. "enqueue" is the CPU time to enqueue it.'
     )
     return [legend, _grid(DEVICE_HEADINGS, rows_on_device)]
 
@@ -192,7 +197,7 @@ def markdown_report(report: BenchReport) -> str:
     rule = ["---" if heading in _TEXT_HEADINGS else "---:" for heading in headings]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
     listed = "\n".join(f"- {remark}" for remark in remarks(report.rows))
-    lines = caption(report, "time: p50 as a multiple of the first row's")
+    lines = caption(report, '"time" is the median latency, relative to the first row.')
     return "\n\n".join(paragraph for paragraph in (*lines, table, listed) if paragraph) + "\n"
 
 

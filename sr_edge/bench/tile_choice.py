@@ -1,7 +1,7 @@
 """Chooses the tile size of a deployment (`--tile auto`) by the measured time per new output pixel and the memory.
 
 A tile that overlaps its neighbours by `overlap_px` contributes only (height - overlap) x (width - overlap) new pixels,
-so that small tiles waste computation; large ones do not fit the caches and need more memory. The cost of a tile depends
+so small tiles waste computation; large ones do not fit the caches and need more memory. The cost of a tile depends
 on the runtime and the device and is therefore always measured.
 """
 

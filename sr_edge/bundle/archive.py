@@ -60,7 +60,7 @@ def _require_safe(entries: list[zipfile.ZipInfo], archive: Path, folder: Path) -
                 f"{archive} contains the link {entry.filename!r}, but a bundle contains regular files only",
                 found=entry.filename,
                 wanted="a regular file",
-                remedy="obtain it again from its maker",
+                remedy="obtain it again from a source that you trust",
             )
     total = sum(entry.file_size for entry in entries)
     limit = min(MAX_UNPACKED_BYTES, shutil.disk_usage(folder).free)

@@ -31,7 +31,7 @@ def require_inner_path(file: str) -> None:
             f"the bundle is unsafe: it refers to {file!r}, which is not a file inside it",
             found=file,
             wanted="a relative path inside the bundle",
-            remedy="obtain it again from its maker",
+            remedy="obtain it again from a source that you trust",
         )
 
 

@@ -40,7 +40,9 @@ def sha256_of(path: Path) -> str:
 
 
 class Bundle:
-    """An open bundle. Close it, or use `with`: a zipped one is unpacked in a temporary folder until then.
+    """An open bundle. Close it, or use it in a `with` statement.
+
+    A zipped bundle is unpacked to a temporary folder, which is removed on close.
 
     Attributes:
         path: Folder or archive that was opened.
@@ -115,7 +117,7 @@ class Bundle:
                 f"{self.path} is unsafe: {file!r} is a link to a file outside of it",
                 found=file,
                 wanted="a file inside the bundle",
-                remedy="obtain it again from its maker",
+                remedy="obtain it again from a source that you trust",
             )
         if not path.is_file():
             raise BundleError(
@@ -179,10 +181,11 @@ def staging_folder(out: str | Path) -> Iterator[Path]:
 
 
 def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
-    """Turns a staging folder into the bundle `out`: a .zip if its name ends so, else a folder.
+    """Turns a staging folder into the bundle `out`: a .zip archive if its name ends in .zip, otherwise a folder.
 
     The files are moved out of `staging`, which comes from `staging_folder(out)` and contains what the manifest lists.
-    The bundle appears by one rename, which replaces an older bundle of that name but nothing else.
+    The bundle is put in place by a single atomic rename. An existing bundle of that name is replaced; anything else is
+    not.
 
     Raises:
         BundleError: A listed file is missing or has another digest, or `out` exists and is not a bundle.

@@ -45,7 +45,7 @@ def choose_activation_type(targets: Sequence[str], runtime: str) -> ActivationTy
     Args:
         targets: The runtimes that the file is for. OpenVINO reads UINT8 activations, TensorRT INT8, ONNX Runtime both
             and INT8 by preference.
-        runtime: The runtime in which layers are timed; empty where none is timed.
+        runtime: The runtime in which layers are timed; empty if none is timed.
 
     Raises:
         UsageError: No activation type is read by all targets.
@@ -59,8 +59,8 @@ def choose_activation_type(targets: Sequence[str], runtime: str) -> ActivationTy
         f"no single INT8 file can be read by all of {', '.join(targets)}",
         found=tuple(targets),
         wanted={each: readers_of(each) for each in ActivationType},
-        remedy="run sr-edge calibrate once for each of the two kinds of targets, or use sr-edge deploy, which writes "
-        "both files",
+        remedy="OpenVINO reads UINT8 activations, TensorRT reads INT8: run sr-edge calibrate twice, with --for "
+        "openvino and with --for for the other targets, or use sr-edge deploy, which writes both files",
     )
 
 

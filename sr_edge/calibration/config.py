@@ -114,7 +114,7 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the memory and samples of a calibration, and on what an interruption loses.
+    """The memory limit and the number of samples of a calibration, and how often its cache is written.
 
     Attributes:
         observed_bytes: Memory for the tensors that are observed in one pass over the patches.

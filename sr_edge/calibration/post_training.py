@@ -51,11 +51,12 @@ def calibrate(
 
     Args:
         onnx_path: The float32 graph, with float NCHW or uint8 NHWC input.
-        batches: float32 (1, channels, height, width) in [0, 1]. 40 varied patches are enough, 8 are not.
+        batches: float32 (1, channels, height, width) in [0, 1]. About 40 varied patches are recommended; 8 are too
+            few.
         method: SEARCH, or the name of one of OBSERVERS.
         include: Glob patterns of node names; see PlacementPolicy.
         exclude: Glob patterns of node names; see PlacementPolicy.
-        ends_float: Keeps the first and the last layer float, which usually lose most.
+        ends_float: Keeps the first and the last layer in float. Quantizing them usually causes the largest loss.
         progress: Called with (steps done, steps in all).
         cache: A JSON file that is written with the result, and during the work with the ranges so far. If it exists,
             its ranges are not measured again; the decisions are always made anew, so that include and exclude may
@@ -134,10 +135,11 @@ def quantize_onnx(
     Args:
         onnx_path: The float32 file that `calibration` was made from.
         calibration: From `calibrate` or `read_cache`.
-        out: The file to write, completely or not at all.
+        out: The file to write. It is written atomically.
         activation_type: INT8 for TensorRT and ONNX Runtime, UINT8 for OpenVINO; the values are the same.
         float_precision: The precision of all operators that are not INT8: FP32, or FP16 with float32 islands.
-        targets: The runtimes that must take the graph, among those that read the activation type (`readers_of`).
+        targets: The runtimes that must accept the graph. Only those that read `activation_type` are checked; see
+            `readers_of`.
 
     Returns:
         `out`.
@@ -187,7 +189,7 @@ def quantized_model(
         raise CalibrationError(
             f"the INT8 graph is not valid ONNX ({' '.join(str(error).split())})",
             wanted="valid ONNX",
-            remedy="report the network",
+            remedy="please report this network to the sr_edge project",
         ) from error
     return quantized
 

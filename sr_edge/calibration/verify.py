@@ -46,11 +46,12 @@ def require_equivalent_output(
         agreement_db = _psnr_db(output, reference)
         if agreement_db < AGREEMENT_DB:
             raise CalibrationError(
-                f"the output of the INT8 graph in {name} differs from the arithmetic that its layers were selected by: "
-                f"the PSNR is {agreement_db:.1f} dB and must be at least {AGREEMENT_DB:g} dB",
+                f"the output of the INT8 graph in {name} does not match the simulated INT8 output that was used to "
+                f"select its layers: the PSNR between them is {agreement_db:.1f} dB, but must be at least "
+                f"{AGREEMENT_DB:g} dB",
                 found=agreement_db,
                 wanted=AGREEMENT_DB,
-                remedy="keep layers float with --exclude, or report the network",
+                remedy="keep some layers float with --exclude, and please report this network to the sr_edge project",
             )
 
 

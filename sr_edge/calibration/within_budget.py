@@ -60,12 +60,13 @@ def calibrate_within(
         progress: Called with (stage, steps done, steps in all).
         cache: As in `calibrate`; also stores noises and timings, so that an interrupted run can be continued.
         recalibrate: Measures everything and replaces the cache.
-        limits: Limits on memory, samples, and what an interruption loses.
+        limits: The memory limit, the number of samples, and how often the cache is written.
 
     Raises:
-        CalibrationError: As in `calibrate`; or the patches show nothing, or the output of the INT8 graph is wrong.
-        NothingToQuantize: Not even a single layer keeps the budget, the precision of the float layers alone exceeds it,
-            or the float graph meets the latency target.
+        CalibrationError: See `calibrate`; also if all patches have a single colour or are identical, or if the output
+            of the INT8 graph does not match the simulation.
+        NothingToQuantize: Every single layer exceeds the budget on its own, the precision of the float layers alone
+            exceeds it, or the float graph meets the latency target.
     """
     warnings = require_usable(batches)
     if config.finetune:
@@ -205,7 +206,7 @@ class _Calibrator:
         return replace(timings, measured_on=measured_on)
 
     def _measured_on(self) -> str:
-        """The conditions of the timings apart from the graph; empty where no runtime is timed."""
+        """The conditions of the timings apart from the graph; empty if no runtime is timed."""
         if not self._config.runtime:
             return ""
         height, width = self._batches[0].shape[2:]

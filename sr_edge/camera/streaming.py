@@ -31,9 +31,9 @@ Model = Bundle | Path | str | FrameUpscaler
 
 
 class Stream:
-    """The upscaled frames of one source. Iterate over it with `for` or `async for`, or pass it a sink; once.
+    """The upscaled frames of one source. Iterate over it with `for` or `async for`, or pass a sink to `into`.
 
-    The stream ends with its source, when it is closed, and when the iteration is left.
+    A stream can be consumed only once. It ends with its source, when it is closed, and when the iteration is left.
     """
 
     def __init__(self, loop: Loop, resources: ExitStack) -> None:
@@ -41,7 +41,7 @@ class Stream:
 
         Args:
             loop: the pipeline.
-            resources: are closed with the stream.
+            resources: an exit stack that is closed together with the stream.
         """
         self._loop = loop
         self._resources = resources
@@ -52,7 +52,7 @@ class Stream:
         return self._loop.options
 
     def report(self) -> StreamReport:
-        """The statistics so far; also after the end."""
+        """Returns the statistics up to now. May also be called after the stream has ended."""
         return self._loop.report()
 
     def into(self, sink: Sink | Callable[[VideoFrame], object]) -> StreamReport:
@@ -143,25 +143,26 @@ def stream(
         model: a bundle or its path, which is opened for this stream alone; or an upscaler with a session of the
             caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
-        runtime: of a bundle; None means the first of openvino, onnxruntime and torch that works here.
-        precision: of a bundle, as for `open_frame_session`.
-        float_precision: of a bundle, as for `open_frame_session`.
-        device: of a bundle, as for `open_frame_session`.
+        runtime: the runtime in which a bundle is opened. None selects the first of openvino, onnxruntime and torch that
+            works on this machine. Ignored if `model` is an upscaler.
+        precision: see `open_frame_session`. Ignored if `model` is an upscaler.
+        float_precision: see `open_frame_session`. Ignored if `model` is an upscaler.
+        device: see `open_frame_session`. Ignored if `model` is an upscaler.
         roi: the region "x,y,width,height" of each frame that is upscaled.
         every: the model upscales every n-th frame, bicubic interpolation the others.
         fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
         max_latency_ms: the latency limit for the fallback; None means 100.
         controls: settings of the network, as for `Upscaler`.
-        source_options: for a source that is opened here; its `on_event` is replaced.
+        source_options: options for a source that is opened here; their `on_event` is replaced.
         on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
 
     Raises:
         UsageError: an argument is wrong.
         StreamError: the source cannot be opened.
         FrameError: the folder of images cannot be read.
-        BundleError: as for `open_session`.
-        EngineError: as for `open_session`.
-        RuntimeUnavailable: as for `open_session`, and for a GStreamer pipeline without GStreamer's bindings.
+        BundleError: see `open_session`.
+        EngineError: see `open_session`.
+        RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """
     event_log = EventLog(on_event)
     with ExitStack() as resources:

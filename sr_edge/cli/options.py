@@ -78,7 +78,10 @@ InputRangeOption = Annotated[
 BakeOption = Annotated[
     list[str],
     typer.Option(
-        metavar="NAME=NUMBER", help="Export this run-time control as a constant. Repeatable.", show_default=False
+        metavar="NAME=NUMBER",
+        help="Fix the scalar input NAME of the network, for example alpha, at this value, so that it is no longer an "
+        "input of the graph. Repeatable.",
+        show_default=False,
     ),
 ]
 SettingsOption = Annotated[
@@ -86,7 +89,8 @@ SettingsOption = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=NUMBER",
-        help="Value of a run-time control of the network. Repeatable.",
+        help="Value for a scalar input of the network, for example alpha=0.5. `sr-edge inspect` lists the inputs of a "
+        "bundle. Repeatable.",
         show_default=False,
     ),
 ]
@@ -131,7 +135,29 @@ PrecisionsOption = Annotated[str, typer.Option(metavar="all|A,B", help="Precisio
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="Precision of convolutions and matrix multiplications.")
 ]
-FloatPrecisionOption = Annotated[Precision, typer.Option(help="Precision of all operators that are not INT8.")]
+
+
+def _read_float_precision(value: str) -> Precision:
+    """Parses the value of `--float-precision`; raises UsageError for int8 and for names of no precision."""
+    floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
+    if value not in floats:
+        raise UsageError(
+            f"the operators that are not quantized cannot run in {value}",
+            found=value,
+            wanted=floats,
+            remedy=f"choose one of: {', '.join(floats)}",
+        )
+    return Precision(value)
+
+
+FloatPrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        parser=_read_float_precision,
+        metavar="fp32|bf16|fp16",
+        help="Precision of the operators that are not quantized.",
+    ),
+]
 IoOption = Annotated[
     FrameFormat,
     typer.Option(help="Format of the graph's input and output: float is NCHW in the range 0-1, uint8 is NHWC."),
@@ -159,7 +185,8 @@ TrustOption = Annotated[
     str,
     typer.Option(
         metavar="PACKAGE.MODULE:FACTORY",
-        help="Allow the torch runtime to execute this function, from which the bundle was made.",
+        help="Allow the torch runtime to execute this factory function, which built the network of the bundle. Its "
+        "code is executed.",
         show_default=False,
     ),
 ]

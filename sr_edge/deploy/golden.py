@@ -42,7 +42,7 @@ class GoldenSet:
 
     Attributes:
         frames: The entries for the manifest.
-        bf16_failure: Why there are none for bf16; empty where there are, or where bf16 was not requested.
+        bf16_failure: Why there are none for bf16; empty if there are, or if bf16 was not requested.
     """
 
     frames: tuple[GoldenFrame, ...]

@@ -81,7 +81,7 @@ class FloatExports:
 
     Attributes:
         reports: Their export reports; the first is that of the fp32 graph.
-        fp16_failure: Why no graph computes in fp16; empty where fp16 passed its checks.
+        fp16_failure: Why no graph computes in fp16; empty if fp16 passed its checks.
     """
 
     reports: tuple[ExportReport, ...]

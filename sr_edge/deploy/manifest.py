@@ -40,7 +40,7 @@ def build_manifest(
 
     Args:
         card: The model card.
-        architecture: The name from which PyTorch rebuilds the network; empty where it cannot, and then the bundle has
+        architecture: The name from which PyTorch rebuilds the network; empty if it cannot, and then the bundle has
             no weights.
         plan: The deployment.
         graphs: The ONNX files.
@@ -91,7 +91,7 @@ def build_manifest(
 
 
 def _licences(card: ModelCard) -> dict[str, str]:
-    weights = {"weights": card.licence or "not stated by their maker"}
+    weights = {"weights": card.licence or "not stated by their author"}
     return {**weights, "architecture": card.architecture_licence} if card.architecture_licence else weights
 
 

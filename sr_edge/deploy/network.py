@@ -82,10 +82,11 @@ class DeployReport:
         """
         if self.failed:
             raise EngineError(
-                f"{', '.join(self.failed)} did not reproduce the golden frames of {self.path}",
+                f"the self-test failed in {', '.join(self.failed)}: the output differs from the golden frames stored "
+                f"in {self.path}",
                 found=self.failed,
                 wanted="the golden frames",
-                remedy="do not deploy the bundle for them; it is kept for inspection",
+                remedy="do not use the bundle with these runtimes (it was kept for inspection)",
             )
 
 
@@ -196,7 +197,7 @@ def _export_int8(
     staging: Path,
     progress: StageProgress,
 ) -> CalibrationReport | SrEdgeError | None:
-    """The calibration report of the INT8 graphs, the error that prevented them, or None where INT8 was not requested.
+    """The calibration report of the INT8 graphs, the error that prevented them, or None if INT8 was not requested.
 
     The error is raised where the user named layers to include or exclude.
     """

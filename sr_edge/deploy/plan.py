@@ -77,5 +77,6 @@ def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
             f"tile {tile} is not larger than the {card.overlap_px} pixels by which tiles of {card.name} overlap",
             found=min(tile.height, tile.width),
             wanted=card.overlap_px + 1,
-            remedy=f"choose a tile above {card.overlap_px} pixels in height and width, better {4 * card.overlap_px}",
+            remedy=f"choose a tile of more than {card.overlap_px} pixels in height and width, preferably "
+            f"{4 * card.overlap_px}",
         )

@@ -48,7 +48,7 @@ class Recommendation:
     Attributes:
         runtime: The name of the runtime.
         summary: The recommendation as a sentence, or why there is none.
-        variant: The recommended variant; None where nothing can be recommended.
+        variant: The recommended variant; None if nothing can be recommended.
         cost_db: Its loss of quality against fp32.
         alternatives: The other variants that were timed.
         command: The command line that runs the variant.
@@ -91,7 +91,7 @@ def recommend(
 
 
 def cost_db(row: Row) -> float:
-    """The loss in dB against fp32 on calibration images; infinite where it could not be measured."""
+    """The loss in dB against fp32 on calibration images; infinite if it could not be measured."""
     measured_db = row.quality.cost_db if row.quality else None
     return math.inf if measured_db is None else measured_db
 

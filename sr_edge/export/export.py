@@ -1,4 +1,7 @@
-"""The export of a loaded network to an ONNX file, which is compared with PyTorch and checked by the rules first."""
+"""Exports a loaded network to ONNX.
+
+The graph is compared with PyTorch and checked against the rules before the file is written.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +52,8 @@ class ExportReport:
 
     Attributes:
         float16: the check of half precision; None for a graph in fp32.
-        remarks: notes on the checks: worst cases that were excused or that lose in half precision, or a simplification
-            that was omitted.
+        remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
+            loss on worst cases, or a graph simplification that was skipped.
         warnings: problems of the graph that do not prevent its deployment, one line for each rule.
         form_reason: why the traced form was exported although the static form was wanted; otherwise empty.
     """
@@ -84,20 +87,20 @@ def export_onnx(
 
     The fp32 graph is compared with the PyTorch network on photographs, flat images and worst cases
     (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph may lose at most
-    0.02 dB on photographs and flat images in real float16 arithmetic. The file appears under its name only when it is
-    complete, and equal input gives equal bytes.
+    0.02 dB on photographs and flat images in real float16 arithmetic. The file is written atomically, and equal input
+    gives equal bytes.
 
     Args:
         model: the network and its card; it is not modified.
         tile: input size in low-resolution pixels; for a dynamic graph, the size at which it is traced and checked.
         path: the .onnx file to write.
-        form: the static form, or the training form as traced (for comparison).
+        form: the static form, or the PyTorch network as it is written (for comparison).
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
         dynamic: dynamic height and width, for networks that allow it.
         targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
-        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; two bundled ones
-            where empty.
+        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; if empty,
+            two bundled photographs are used.
         progress: called with the name of each step before it starts.
 
     Raises:
@@ -200,7 +203,9 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
 
 
 def take_uint8_frames(path: Path) -> None:
-    """Rewrites the file of a graph of float frames, in any precision, as a graph of uint8 NHWC frames.
+    """Rewrites an ONNX file with float input and output so that it takes and returns uint8 NHWC images.
+
+    Works for graphs of any precision.
 
     Raises:
         ExportError: the graph does not take float frames, or the file cannot be written.
@@ -243,7 +248,7 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
         raise _not_static(error) from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
         raise ExportError(
-            f"the static form of {model.card.name} is made for one tile size, so that it cannot be dynamic",
+            f"the static form of {model.card.name} is made for one tile size, so it cannot be dynamic",
             found="--dynamic",
             wanted=str(tile),
             remedy="leave --dynamic out, since images of any size are processed in tiles, or try the slower "

@@ -33,8 +33,8 @@ class VerifiedGraph:
         graph: the graph, with float32 NCHW input and output.
         parity: the comparison of the fp32 graph with PyTorch.
         float16: the check of half precision; None while the graph is in fp32.
-        remarks: notes on the checks: worst cases that were excused or that lose in half precision, or a simplification
-            that was omitted.
+        remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
+            loss on worst cases, or a graph simplification that was skipped.
     """
 
     graph: onnx.ModelProto

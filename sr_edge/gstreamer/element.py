@@ -2,7 +2,7 @@
 
     sink -> queue -> UpscalingTransform -> queue -> src
 
-The queues are GStreamer's own: they block, displace old frames and flush. Each of them starts a thread, so that the
+The queues are GStreamer's own: they block, displace old frames and flush. Each of them starts a thread, so the
 elements upstream continue while the network runs, and the network continues while a sink waits for the time of a frame.
 """
 

@@ -20,8 +20,8 @@ class LoadedModel:
     Args:
         module: the network.
         card: its properties and requirements.
-        architecture: from what the network is rebuilt for a file of its weights: a registered name,
-            "package.module:factory", or "spandrel/FAMILY"; empty where it cannot be rebuilt.
+        architecture: the name from which the network is rebuilt for a file of its weights: a registered name,
+            "package.module:factory", or "spandrel/FAMILY"; empty if it cannot be rebuilt.
         remarks: notes for the user on how it was loaded, one sentence each.
         state: the weights from which `architecture` is rebuilt, where their keys are not those of the module.
         tile: a tile with which a network that is not registered was run successfully; None for registered networks.

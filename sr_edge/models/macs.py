@@ -19,7 +19,7 @@ FLOPS_PER_MAC = 2
 def count_macs(module: nn.Module, height: int, width: int) -> int:
     """Multiply-accumulates of one forward pass on RGB (1, 3, height, width).
 
-    Runs on fake tensors, so that the size costs nothing. `module` may be on the meta device and is not changed.
+    Runs on fake tensors, so the size costs nothing. `module` may be on the meta device and is not changed.
     """
     return count_layer_macs(module, torch.Size((1, 3, height, width)))
 

@@ -31,15 +31,15 @@ class Architecture:
         sizes: the names of its sizes.
         build: `build(size, scale)` returns a network with random weights.
         multiple_px: the height and width of its tiles are multiples of this.
-        overlap_px: overlap of neighbouring tiles in low-resolution pixels with which its seams were measured.
+        overlap_px: overlap of neighbouring tiles, in low-resolution pixels, for which the seams were measured.
         global_statistics: whether an output pixel depends on the whole image.
         initialize: sets weights in place with which the network upscales before the first training step; None keeps
             the random ones.
         published_degradation: name of the degradation with which the paper trains (`sr_edge.training.degradations`).
         paired_input: wraps the network so that each of its branches can be trained on an image of its own; None for a
             network that is trained on one image.
-        static_twins: names of the modules with the static twins of its layers, beside the registry of twins in
-            `sr_edge.export`; empty for a network that exports well as it is.
+        static_twins: names of the modules in `sr_edge.export.twins` that define the static twins of its layers; empty
+            for a network that exports well as it is.
     """
 
     name: str
@@ -168,6 +168,6 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def bundled_weights(name: str, scale: int) -> Path | None:
-    """Path of the trained weights that ship with the package; None where there are none."""
+    """Path of the trained weights that ship with the package; None if there are none."""
     path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
     return path if path.is_file() else None

@@ -70,7 +70,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
         reason += " and computes fp16 graphs in fp32 there"
     sound = tuple(possible for possible in _PRECISIONS[kind] if possible not in _CAVEATS.get(kind, {}))
     return PrecisionUnavailable(
-        reason, found=precision, wanted=sound, remedy=f"choose a precision that it runs there: {', '.join(sound)}"
+        reason, found=precision, wanted=sound, remedy=f"choose a supported precision: {', '.join(sound)}"
     )
 
 

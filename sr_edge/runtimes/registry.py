@@ -33,8 +33,8 @@ class RuntimeEntry:
         description: the hardware that it runs on, in a few words.
         comes_with: what installs the library where the package index does not have it.
         device: the default device.
-        factory: the function of `module` that makes the `Runtime` from the entry's name; empty where the module is one.
-        compiled_ahead: whether engines take minutes to build, so that `sr-edge compile` builds them beforehand.
+        factory: the function of `module` that makes the `Runtime` from the entry's name; empty if the module is one.
+        compiled_ahead: whether engines take minutes to build; if so, `sr-edge compile` builds them beforehand.
     """
 
     name: str

@@ -37,8 +37,8 @@ class SessionRequest:
         slots: number of tiles that may be in flight; None optimizes for the latency of one tile, with a second slot so
             that the conversion on the host overlaps with the engine.
         allow_other_precision: open the session even if the graph runs in another precision.
-        architecture: name of the network that the weights belong to; empty for the name on the card.
-        options: settings of the runtime, by its own names.
+        architecture: name of the network that the weights belong to. If empty, the name in the model card is used.
+        options: runtime-specific options, with the names that the runtime uses.
     """
 
     artifact: Path
@@ -125,9 +125,10 @@ class StageTimes:
 
 
 class Session(Protocol):
-    """A loaded engine with its own input and output buffers; arrays that `run` and `result` return are the caller's.
+    """A loaded engine with its own input and output buffers.
 
-    Any number of threads may use one session. At most `spec.slots` tiles are in flight at a time.
+    The arrays that `run` and `result` return belong to the caller. Any number of threads may use one session. At most
+    `spec.slots` tiles are in flight at a time.
     """
 
     @property
@@ -156,7 +157,7 @@ class Session(Protocol):
         ...
 
     def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
-        """As `run`, and also returns the time of each stage."""
+        """Same as `run`, but also returns the time of each stage."""
         ...
 
     def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
@@ -198,7 +199,8 @@ class Device:
         name: the name to open it by.
         description: the hardware.
         precisions: precisions that the library can compute on it.
-        caveats: for a precision, why sessions refuse it nevertheless for the graphs that sr-edge writes.
+        caveats: maps a precision that the library supports, but that sr-edge sessions refuse on this device, to the
+            reason.
     """
 
     name: str
@@ -219,14 +221,17 @@ class Availability:
 
 
 class Runtime(Protocol):
-    """The functions of a runtime's module; it imports the library, so the module itself is imported lazily."""
+    """The functions that the module of a runtime provides.
+
+    Importing such a module imports the vendor library, so it is imported only when the runtime is used.
+    """
 
     def availability(self) -> Availability:
-        """Version and devices of the library, which could be imported."""
+        """Returns the version and the devices of the library, which has already been imported successfully."""
         ...
 
     def obstacle(self, precision: Precision, device: str) -> PrecisionUnavailable | None:
-        """The error to raise because `precision` cannot run on `device`; None where it can.
+        """The error to raise because `precision` cannot run on `device`; None if it can.
 
         Raises:
             RuntimeUnavailable: the device does not exist.

@@ -52,10 +52,10 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     if precision in possible:
         return None
     return PrecisionUnavailable(
-        f"torch, the float reference, does not run {precision} on {torch_device}",
+        f"the torch runtime, which is the float reference, does not support {precision} on {torch_device}",
         found=precision,
         wanted=possible,
-        remedy=f"choose a precision that it runs there: {', '.join(possible)}",
+        remedy=f"choose a supported precision: {', '.join(possible)}",
     )
 
 

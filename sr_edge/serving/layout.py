@@ -1,6 +1,6 @@
 """The backends that run the graph of a bundle in other programs, and the options of a model in a Triton server.
 
-The command line imports this module at its start, so that it imports none of the libraries.
+The command line imports this module at its start, so it imports none of the libraries.
 """
 
 from __future__ import annotations

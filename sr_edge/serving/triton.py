@@ -1,7 +1,7 @@
 """Adds a bundle to a model repository of NVIDIA's Triton Inference Server: NAME/config.pbtxt and the model in NAME/1/.
 
 The configuration is `inference.ModelConfig` in protobuf's text format (protobuf/model_config.proto of
-github.com/triton-inference-server/common). The graphs have batch 1, so that max_batch_size is 0 and the shapes include
+github.com/triton-inference-server/common). The graphs have batch 1, so max_batch_size is 0 and the shapes include
 the batch; concurrent requests are run by several instances.
 """
 

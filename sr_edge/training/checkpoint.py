@@ -72,9 +72,9 @@ def read_checkpoint(path: Path, recipe: Recipe, origin: Mapping[str, str]) -> di
     changed = changed_parts(content.get("begun_from", {}), origin)  # older checkpoints have none
     if changed:
         raise TrainingError(
-            f"{path} was started with {' and '.join(ORIGIN_PARTS[part] for part in changed)}",
+            f"the training in {path} was started with {' and '.join(ORIGIN_PARTS[part] for part in changed)}",
             found=changed,
-            remedy="give another --output, or the same as before to continue",
+            remedy="choose another --output, or continue it with the original settings",
         )
     return content
 

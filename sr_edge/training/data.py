@@ -63,7 +63,7 @@ class Originals:
             folder: the folder.
             scale: the scale of the network.
             smallest_lr_px: smallest height and width after downscaling.
-            purpose: for error messages.
+            purpose: the purpose of the images, for error messages.
 
         Raises:
             TrainingError: no image is usable (unreadable, or too small after downscaling), or they do not fit into

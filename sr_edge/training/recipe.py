@@ -107,7 +107,7 @@ class Recipe:
         losses = {name: getattr(self, name) for name in LOSS_WEIGHTS}
         if not sum(losses.values()) > 0:
             raise UsageError(
-                f"recipe: {', '.join(LOSS_WEIGHTS)} are all 0, so that there is no loss",
+                f"recipe: {', '.join(LOSS_WEIGHTS)} are all 0, so there is no loss",
                 found=losses,
                 wanted="above 0",
                 remedy="set one of them, for example l1_weight to 1",

@@ -38,9 +38,11 @@ def test_fine_tuning_is_worth_it_where_every_set_or_the_time_is_better(
 
     made = (
         row("another", 0, (0.0, 0.0), None),
-        row("the gate", 0, (-0.12, -0.12), None),
-        row("the gate", 20, changes_db, Spread(ratio, ratio, ratio)),
+        row("within the budget", 0, (-0.12, -0.12), None),
+        row("within the budget", 20, changes_db, Spread(ratio, ratio, ratio)),
     )
     table = next(rows.section([asdict(rows.NetworkRows("ups-tiny-x2", "bf16", made))]))
     assert table.splitlines()[-1].endswith(f"| {verdict} |")
-    assert table.splitlines()[-2].startswith("| ups-tiny-x2 | the gate | 0 | 3 of 4 | 10 | -0.120 | -0.120 | 1 |")
+    assert table.splitlines()[-2].startswith(
+        "| ups-tiny-x2 | within the budget | 0 | 3 of 4 | 10 | -0.120 | -0.120 | 1 |"
+    )

@@ -50,3 +50,10 @@ def test_the_refusal_of_an_address_names_the_argument_as_the_help_does(sr_edge: 
     address = "rtsp://host/x"
     assert "MODEL of `sr-edge bench` is an address" in sr_edge("bench", address).error
     assert "--output of `sr-edge export` is an address" in sr_edge("export", "convnet-tiny", "-o", address).error
+
+
+@pytest.mark.parametrize("command", [name for name in NAMES if "float_precision" in parameters(name)])
+def test_the_precision_of_float_operators_is_never_int8(sr_edge: SrEdge, command: str) -> None:
+    assert "int8" not in parameters(command)["float_precision"].metavar
+    outcome = sr_edge(command, "--float-precision", "int8")
+    assert (outcome.code, "fp32, bf16, fp16" in outcome.error) == (2, True)

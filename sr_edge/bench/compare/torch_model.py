@@ -20,7 +20,7 @@ def load_torch_model(
 
     Raises:
         UsageError: the target is none of those, or weights are given for a checkpoint.
-        SrEdgeError: as `load_model` raises.
+        SrEdgeError: see `load_model`.
     """
     target = name.target
     if Path(target).suffix in CHECKPOINTS:

@@ -1,4 +1,4 @@
-"""Checks calibration patches: raises an error if they show nothing, warns if they show little."""
+"""Refuses calibration patches that all have a single colour or are identical, and warns about unsuitable ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sr_edge.calibration.data.patch import Batch, digest_of
 from sr_edge.errors import CalibrationError
 
 FEW_PATCHES = 16
-"""Below this number of different patches there is a warning; 40 varied patches are enough, 8 are not."""
+"""Below this number of different patches there is a warning; about 40 varied patches are recommended."""
 
 FLAT = 0.5 / 255.0
 """The standard deviation below which a patch shows a single colour."""

@@ -13,7 +13,7 @@ BIAS_SLOT = 2
 class Bias:
     """Input `slot` of the node `node` adds the constant `name` to the output of the layer.
 
-    `name` is empty where the layer has no bias yet but can be given one.
+    `name` is empty if the layer has no bias yet but can be given one.
     """
 
     node: str
@@ -22,7 +22,7 @@ class Bias:
 
 
 def bias_of(view: GraphView, at: int) -> Bias | None:
-    """The bias of the layer at index `at`; None where it cannot have one without another operator."""
+    """The bias of the layer at index `at`; None if it cannot have one without another operator."""
     node = view.nodes[at]
     if node.op_type == "MatMul":
         return _added_behind(view, at)

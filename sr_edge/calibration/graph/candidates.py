@@ -69,7 +69,7 @@ def _quantizable_op(view: GraphView, at: int) -> QuantizableOp:
 
 
 def _without_other_axes(op: QuantizableOp, spatial: Collection[str]) -> QuantizableOp:
-    """A tensor has one scale and one smoothing axis, so that convolutions share it with convolutions only."""
+    """A tensor has one scale and one smoothing axis, so convolutions share it with convolutions only."""
     if op.obstacle or op.op_type in _SPATIAL or op.activation not in spatial:
         return op
     return replace(op, obstacle="a convolution reads the same input along another axis")

@@ -50,7 +50,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
-    """The loss is measured on one output image, so that losses in other outputs would not be noticed."""
+    """The loss is measured on one output image, so losses in other outputs would not be noticed."""
     names = [output.name for output in model.graph.output]
     if len(names) > 1:
         inputs = [value.name for value in model.graph.input]

@@ -96,7 +96,7 @@ def require_batches(model: onnx.ModelProto, batches: Sequence[Batch]) -> None:
                 f"a calibration patch has shape {batch.shape}, but the graph takes {tuple(wanted)}",
                 found=batch.shape,
                 wanted=tuple(wanted),
-                remedy="export the network for single pictures of the size of the patches",
+                remedy="export the network with a batch size of 1 and the tile size of the patches",
             )
 
 

@@ -85,7 +85,7 @@ class _FakeQuantWriter:
         self._replacements[op.node] = [gather, helper.make_node("If", [flag], [*node.output], **branches)]
 
     def _bias_values(self, layer: Layer, bias: Bias | None) -> tuple[Float32Array | None, Float32Array | None]:
-        """The float bias and the corrected bias; None where the layer has none."""
+        """The float bias and the corrected bias; None if the layer has none."""
         correction = self._calibration.correction_of(layer.op)
         before = self._view.constants[bias.name].astype(np.float32) if bias is not None and bias.name else None
         if correction is None or bias is None:

@@ -26,7 +26,7 @@ CHANNELS = 1
 def fold_division(
     view: GraphView, tensor: str, smoothing: Float32Array, axis: int, readers: Collection[str]
 ) -> Divisors | None:
-    """The divisors of constants before `tensor` that divide its channels; None where that would change other tensors.
+    """The divisors of constants before `tensor` that divide its channels; None if that would change other tensors.
 
     Args:
         view: The float graph, in which every node has a unique name.

@@ -5,7 +5,7 @@ Activations: one pair per tensor, before the layers that read it. Smoothing is f
     DequantizeLinear. Biases stay float, because TensorRT rejects a dequantized INT32 bias.
 
 One set of values is written with one of two activation types: INT8 with zero point 0, the only one that TensorRT takes,
-    or UINT8 with zero point 128, because OpenVINO 2026.4 loses the sign of INT8 values behind a Concat. Both saturate
+    or UINT8 with zero point 128, because OpenVINO 2026.4 loses the sign of INT8 values after a Concat. Both saturate
     at [-128, 127] times the scale. In a UINT8 graph the output of a Relu has zero point 0, which is faster, and a Clip
     replaces the Relu so that it saturates at 127 times the scale as well. An image with levels from 0 to 255 is made
     signed by a Sub (see the module `unsigned`).

@@ -1,7 +1,7 @@
 """A histogram of magnitudes whose range grows with the data, independently of the order of the data.
 
 The range is [0, limit), where `limit` is a power of two. When a larger value arrives, the range doubles and pairs of
-bins are merged. Both steps are exact, so that any split of the same values into arrays gives the same counts.
+bins are merged. Both steps are exact, so any split of the same values into arrays gives the same counts.
 """
 
 from __future__ import annotations

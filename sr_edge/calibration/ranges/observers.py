@@ -32,7 +32,7 @@ class Observer(Protocol):
 
 
 class MinMaxObserver:
-    """The largest magnitude, so that nothing is clipped."""
+    """The largest magnitude, so nothing is clipped."""
 
     name: ClassVar[str] = "min-max"
 

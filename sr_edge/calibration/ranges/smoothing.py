@@ -1,6 +1,6 @@
 """Smoothing: the channels of a layer's input are divided by factors that its weight is multiplied by.
 
-INT8 activations have one scale per tensor, so that one channel of large magnitude reduces the precision of all others.
+INT8 activations have one scale per tensor, so one channel of large magnitude reduces the precision of all others.
 Weights have one scale per output channel and represent such a channel more precisely. Source of the factors: G. Xiao et
 al., "SmoothQuant", ICML 2023, eq. 4, `s_c = max|x_c|^alpha / max|w_c|^(1 - alpha)`.
 """

@@ -25,7 +25,7 @@ class TensorRange:
         lowest: The smallest value over the calibration patches, before smoothing.
         highest: The largest value over the calibration patches, before smoothing.
         clip: The magnitude at which INT8 saturates.
-        smoothing: (channels,) The divisors of the channels; empty where there is no smoothing.
+        smoothing: (channels,) The divisors of the channels; empty if there is no smoothing.
         alpha: The exponent of SmoothQuant that the divisors were computed with.
         observer: The name of the method that found `clip`.
         is_unsigned: The tensor is the input image, which is never negative; its levels are 0 to 255 instead of -128 to
@@ -47,7 +47,7 @@ class TensorRange:
 
     @property
     def smoothing_divisors(self) -> Float32Array | None:
-        """(channels,) The divisors of the channels; None where there is no smoothing."""
+        """(channels,) The divisors of the channels; None if there is no smoothing."""
         return np.asarray(self.smoothing, np.float32) if self.smoothing else None
 
     @property
@@ -83,7 +83,7 @@ class TunedTensor:
     Attributes:
         noise_before: The relative error of those layers on validation samples, before tuning.
         noise_after: The same after tuning.
-        range: The tuned range; None where tuning did not lower the error.
+        range: The tuned range; None if tuning did not lower the error.
         corrections: The tuned bias corrections, as in Calibration.
         weights: The tuned INT8 weights by node: base64 of their bytes, in the order of the float weight.
     """
@@ -142,12 +142,12 @@ class Calibration:
         return self.ranges[tensor] if tuned is None or tuned.range is None else tuned.range
 
     def correction_of(self, op: QuantizableOp) -> tuple[float, ...] | None:
-        """What is added to the bias of the layer while it is INT8; None where the bias cannot be corrected."""
+        """What is added to the bias of the layer while it is INT8; None if the bias cannot be corrected."""
         tuned = self._tuned(op.activation)
         return (self.corrections if tuned is None or tuned.range is None else tuned.corrections).get(op.node)
 
     def tuned_weight(self, op: QuantizableOp, shape: tuple[int, ...]) -> npt.NDArray[np.int8] | None:
-        """The fine-tuned INT8 weight in that shape; None where the nearest levels are used."""
+        """The fine-tuned INT8 weight in that shape; None if the nearest levels are used."""
         tuned = self._tuned(op.activation)
         text = tuned.weights.get(op.node) if tuned is not None else None
         return None if text is None else np.frombuffer(base64.b64decode(text), np.int8).reshape(shape)

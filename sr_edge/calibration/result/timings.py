@@ -20,7 +20,7 @@ class Timings:
     Attributes:
         saved: By node, milliseconds; or millions of multiply-accumulate operations where no runtime was timed, which
             rank the layers but are no times.
-        runtime: The runtime that was timed; empty where none was.
+        runtime: The runtime that was timed; empty if none was.
         float_precision: The precision of the float layers in it.
         float_ms: The float graph; 0.0 where nothing was timed.
         int8_ms: The graph with all quantizable layers in INT8; 0.0 where nothing was timed.
@@ -45,7 +45,7 @@ class Timings:
     def cost(self, int8: Collection[str]) -> float:
         """The sum of milliseconds with these layers in INT8; or the MMAC that stay float where nothing was timed."""
         total = self.float_ms if self.is_measured else sum(self.saved.values())
-        # fsum is exact, so that the order of the layers does not change the result.
+        # fsum is exact, so the order of the layers does not change the result.
         return total - math.fsum(self.saved.get(name, 0.0) for name in int8)
 
 

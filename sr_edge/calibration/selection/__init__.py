@@ -1,1 +1,1 @@
-"""Selects the INT8 layers: sensitivity, timings, the gate, the latency target and the report."""
+"""Selects the INT8 layers: sensitivity, timings, the loss budget, the latency target and the report."""

@@ -1,6 +1,6 @@
-"""The gate: selects the INT8 layers that save the most time while their joint loss stays within the budget.
+"""Selects the INT8 layers that save the most time while their joint loss stays within the budget.
 
-The losses of single layers do not add up, so that the loss of every set of layers is measured.
+The losses of single layers do not add up, so the loss of every set of layers is measured.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class LayerSelection:
 
 
 def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: DropDb, budget: Budget) -> LayerSelection:
-    """Drops layers, those with the largest loss per time saved first, until the rest keeps the budget.
+    """Drops layers, those with the largest loss per time saved first, until the rest stays within the budget.
 
     Layers in which INT8 saves no time are dropped before all others, as are those whose share of the budget is more
     than MAX_PRICE times their share of the time saved. Then bisection finds the smallest number of further layers to
@@ -100,7 +100,7 @@ def choose_layers(single_db: Mapping[str, float], timings: Timings, drop_db: Dro
         budget: The largest loss.
 
     Raises:
-        NothingToQuantize: Not even a single layer keeps the budget.
+        NothingToQuantize: Every single layer exceeds the budget on its own.
     """
     without_gain, too_noisy = layers_without_gain(single_db, timings), _too_noisy(single_db, timings, budget)
     gate = Gate(noisiest_first(single_db, timings, {*without_gain, *too_noisy}), timings, drop_db)

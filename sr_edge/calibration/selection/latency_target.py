@@ -53,7 +53,7 @@ def choose_for_target(
         latency_ms: The target.
 
     Raises:
-        NothingToQuantize: Not even a single layer keeps the budget.
+        NothingToQuantize: Every single layer exceeds the budget on its own.
     """
     without_gain = layers_without_gain(single_db, timings)
     useful = noisiest_first(single_db, timings, without_gain)

@@ -2,7 +2,7 @@
 
 The noise that INT8 adds is converted to decibels: a network that restores an image with mean squared error F and gets
 independent noise of power Q has the error F + Q, which is a loss of `10 log10(1 + Q/F)` dB. F is that of the best known
-networks, so that all others lose less than the number says. Noise is not the only fault: detail that is lost on the
+networks, so all others lose less than the number says. Noise is not the only fault: detail that is lost on the
 worst patch (SSIM to the float output) and a colour shift (the change of a channel's mean) are converted to decibels as
 well, and the largest of the three is the loss.
 

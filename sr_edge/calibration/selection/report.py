@@ -29,7 +29,7 @@ class LayerRow:
 
     `observer` and `smoothing` describe how the input of the layer is quantized; `noise_db` is the power of the noise
     that the layer alone adds to the output, relative to the input range; `saved` is what INT8 saves in it, in the unit
-    of the timings. None where nothing was measured.
+    of the timings. None if nothing was measured.
     """
 
     node: str
@@ -48,7 +48,7 @@ class CalibrationReport:
 
     `float_precision_drop_db` is the loss of the float network when it runs in the precision of the float layers, in the
     runtime that was timed. It and the loss of `selection` are within the budget together. `originals_db` is the loss of
-    INT8 against original pictures, which does not affect the selection; None where there are no originals.
+    INT8 against original pictures, which does not affect the selection; None if there are no originals.
     """
 
     calibration: Calibration

@@ -65,7 +65,7 @@ def fastest_within_budget(
     max_drop_db: float,
     measure_ms: MeasureMs,
 ) -> tuple[LayerSelection, LatencyMs]:
-    """The fastest of a few sets of INT8 layers that keep the budget, by the times of their whole graphs.
+    """Selects the fastest of a few sets of INT8 layers within the budget, by the times of their whole graphs.
 
     What a single layer saves is small compared with the variation of a machine's timings. Therefore `selection`, which
     was made by those savings, is timed in turn with itself plus those layers, which may spare their neighbours a

@@ -102,7 +102,7 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
 def upscale_video(
     job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, segment_frames: int = SEGMENT_FRAMES
 ) -> VideoResult:
-    """Upscales a video file. The target appears under its name only when it is complete.
+    """Upscales a video file. The target is moved into place atomically when it is complete.
 
     Frames are decoded, upscaled and encoded concurrently, with a few frames of each stage in memory. Encoded frames are
     kept in segments beside the target, so that the same call resumes an interrupted run.

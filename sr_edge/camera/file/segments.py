@@ -237,7 +237,9 @@ def _encode(
 def _pts_of(frame: VideoFrame) -> int:
     if frame.pts is None:
         raise StreamError(
-            "a decoded frame has no timestamp", wanted="a timestamp", remedy="please report it as a bug of its source"
+            "a decoded frame has no timestamp",
+            wanted="a timestamp",
+            remedy="please report this as a bug of sr_edge, with the video if possible",
         )
     return frame.pts
 

@@ -58,7 +58,7 @@ class FairLock:
             self._grant()
             # A grant is counted for the stream under this lock before the threads are notified: it is seen here even
             # if it came before this thread began to wait. `_waiting` and `_granted` together count the stream's
-            # threads in this loop; without a grant left all of them are in `_waiting`, so that a thread that gives up
+            # threads in this loop; without a grant left all of them are in `_waiting`, so a thread that gives up
             # can take its own entry out.
             while not self._granted.get(stream):
                 if not is_wanted():
@@ -87,7 +87,7 @@ class FairLock:
 
 
 def _add(counts: dict[object, int], stream: object, change: int) -> None:
-    """Changes a count; a count of zero is removed, so that the stream loses its place in the order."""
+    """Changes a count; a count of zero is removed, so the stream loses its place in the order."""
     counts[stream] = counts.get(stream, 0) + change
     if not counts[stream]:
         del counts[stream]

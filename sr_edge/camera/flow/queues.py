@@ -2,7 +2,7 @@
 
 Each queue has one lock with one condition. Every change that a waiter may be waiting for is followed by `notify_all`
 under the lock, and every waiter tests its own predicate again after it wakes up. Producers and consumers share the
-condition, so that `notify` could wake a thread for which nothing has changed and lose the wake-up; `notify_all`
+condition, so `notify` could wake a thread for which nothing has changed and lose the wake-up; `notify_all`
 cannot, and the handful of threads of a stream makes its cost negligible.
 """
 

@@ -28,8 +28,8 @@ class Reconnection:
         """Reports the loss.
 
         Args:
-            name: of the source or sink.
-            reason: of the loss; may begin with the name.
+            name: the name of the source or sink.
+            reason: the reason of the loss, which may begin with the name.
             on_event: called with each change of state.
             give_up_s: the time after which a failed attempt is the last one; None never gives up.
             first_wait_s: the wait before the first attempt.

@@ -73,7 +73,7 @@ def frame_from_av(av_frame: av.VideoFrame, sequence: int = 0, captured_ns: int |
     """Converts a decoded frame. Packed formats become the planar formats with the same samples.
 
     Args:
-        av_frame: as FFmpeg decoded it.
+        av_frame: the frame, as FFmpeg decoded it.
         sequence: the number of the frame in its source.
         captured_ns: when the frame was captured, by `time.monotonic_ns`; None means now.
 

@@ -35,11 +35,11 @@ def encodable_format(pixel_format: PixelFormat, width: int, height: int, codec: 
     become 4:2:0.
 
     Args:
-        pixel_format: of the frames.
-        width: of the frames, in pixels.
-        height: of the frames, in pixels.
+        pixel_format: the format of the frames.
+        width: the width of the frames, in pixels.
+        height: the height of the frames, in pixels.
         codec: FFmpeg's name of the encoder.
-        name: of the sink, for messages.
+        name: the name of the sink, for messages.
 
     Raises:
         StreamError: the encoder supports none of these formats, or not this size.

@@ -75,7 +75,7 @@ def stream_errors(name: str) -> Iterator[None]:
     """Converts errors of FFmpeg and the operating system inside the block.
 
     Args:
-        name: of the source or sink, for the message.
+        name: the name of the source or sink, for the message.
 
     Raises:
         StreamError: instead of the error, which is not chained because its text contains the whole address.

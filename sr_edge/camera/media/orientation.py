@@ -25,7 +25,7 @@ def upright(frame: VideoFrame, matrix: Matrix | None) -> VideoFrame:
     """Rotates and mirrors a frame as players show it.
 
     Args:
-        frame: as it was decoded.
+        frame: the frame, as it was decoded.
         matrix: multiples of 90 degrees and mirrors are applied; any other matrix leaves the frame as it is.
 
     Returns:

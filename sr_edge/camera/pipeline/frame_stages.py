@@ -55,8 +55,8 @@ class FrameStages:
 
         Args:
             upscaler: the model.
-            options: of the stream.
-            statistics: of the stream.
+            options: the options of the stream.
+            statistics: the statistics of the stream.
             watchdog: records when a frame enters and leaves an engine.
             clock: nanoseconds, by the clock of the frames' `captured_ns`.
 

@@ -65,8 +65,8 @@ class NetworkFrameUpscaler:
             session: must be open while the upscaler is used.
             concurrency: frames in the engine at a time. 1 has the lowest latency; one more than the slots of the
                 session has the highest throughput, because the conversions overlap with inference.
-            overlap_px: as for `Upscaler`.
-            controls: as for `Upscaler`.
+            overlap_px: see `Upscaler`.
+            controls: see `Upscaler`.
 
         Raises:
             UsageError: the concurrency is less than 1.
@@ -99,7 +99,7 @@ def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | No
     """The upscaler of a session that one stream uses alone.
 
     Under `block` a further frame is prepared while the engine is busy. Other policies have one frame in the engine at a
-    time, so that the next one taken is the newest.
+    time, so the next one taken is the newest.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
     return NetworkFrameUpscaler(session, concurrency, controls=controls)
@@ -120,7 +120,7 @@ class BicubicFrameUpscaler:
         """
         if scale < 1:
             raise UsageError(
-                f"scale {scale} is not a magnification", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
+                f"the scale must be at least 1, but is {scale}", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
             )
         self.name = "bicubic"
         self.scale = scale

@@ -10,7 +10,7 @@ Frames that are upscaled by bicubic interpolation (`every`) overtake those in th
 them, and the ordered output keeps them until the frames before them are done.
 
 Locks are acquired in one order only: `FairLock`, then `_take_lock`, then the condition of one queue. No queue calls
-back into a `FairLock`, so that no cycle of waiting threads can arise.
+back into a `FairLock`, so no cycle of waiting threads can arise.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Loop:
         """Prepares a stream without starting it.
 
         Args:
-            source: is closed at the end.
-            upscaler: remains open; streams that share one share its engine fairly.
-            options: of the stream; None means the defaults.
-            clock: nanoseconds that only increase, by the clock of the frames' `captured_ns`.
+            source: the source, which is closed at the end.
+            upscaler: the upscaler, which stays open; streams that share one share its engine fairly.
+            options: the options of the stream; None means the defaults.
+            clock: the monotonic clock of the frames' `captured_ns`, in nanoseconds.
 
         Raises:
             UsageError: the fallback has another scale than the model.
@@ -116,7 +116,7 @@ class Loop:
             The report at the end of the stream.
 
         Raises:
-            StreamError: as `frames`, or the sink failed.
+            StreamError: see `frames`; also if the sink failed.
         """
         # An event and not `join`: Python 3.11 takes a thread for ended when a signal interrupts its join.
         written = threading.Event()
@@ -166,7 +166,7 @@ class Loop:
         """Writes a result, again and again while the sink is unavailable; false if the stream was stopped meanwhile."""
         started_s = time.perf_counter()
         while (wait_s := self._try_to_write(sink, result)) is not None:
-            # Meanwhile the output fills and the workers wait in `reserve`, so that the policy drops frames at the
+            # Meanwhile the output fills and the workers wait in `reserve`, so the policy drops frames at the
             # input queue. `stop` ends the wait.
             if self._stopped.wait(wait_s):
                 return False

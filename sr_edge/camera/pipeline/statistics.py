@@ -73,7 +73,7 @@ class StreamReport:
         fps_out: frames out per second, over the whole stream.
         recent_fps_in: frames in per second, over the last seconds.
         recent_fps_out: frames out per second, over the last seconds.
-        latency: from capture until the sink has taken the frame.
+        latency: the time from capture until the sink has taken the frame.
         stages: durations by stage; `source` includes waiting for frames, `wait` is from capture until the model takes
             the frame.
         queued: frames that wait for the model.

@@ -75,7 +75,7 @@ class EncodedSink:
 
         Args:
             encoding: destination and encoder.
-            info: of the source: its rate guides the encoder, and its audio and subtitles are written, too.
+            info: the properties of the source. Its rate guides the encoder; its audio and subtitles are written, too.
             on_event: called with each stream of the source that the container does not support.
         """
         self._encoding = encoding

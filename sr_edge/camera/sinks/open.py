@@ -59,7 +59,7 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
     Args:
         text: one of SINKS.
         source: the source of the frames. A live source is encoded with low latency; its audio is written, too.
-        options: of the encoder and the connection; None means the defaults.
+        options: the options of the encoder and the connection; None means the defaults.
         stdout: the file descriptor for "-".
 
     Raises:
@@ -89,10 +89,10 @@ def require_encodable(text: str, options: SinkOptions, pixel_format: PixelFormat
 
     Args:
         text: the sink, as for `open_sink`.
-        options: as for `open_sink`.
-        pixel_format: of the frames.
-        width: of the upscaled frames, in pixels.
-        height: of the upscaled frames, in pixels.
+        options: see `open_sink`.
+        pixel_format: the format of the frames.
+        width: the width of the upscaled frames, in pixels.
+        height: the height of the upscaled frames, in pixels.
 
     Raises:
         StreamError: the encoder does not support such frames.

@@ -21,7 +21,7 @@ class RawSink:
 
         Args:
             descriptor: the caller owns and closes it.
-            name: for messages.
+            name: the name to use in messages.
         """
         self.name = name
         self._descriptor = descriptor

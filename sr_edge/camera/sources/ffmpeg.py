@@ -35,7 +35,7 @@ class FFmpegInput:
     Attributes:
         url: a path or an address.
         format: FFmpeg's name of the demuxer or input device; None lets FFmpeg detect it.
-        options: of the demuxer and the protocol.
+        options: the options of the demuxer and the protocol.
         is_live: None means that a stream without a duration is live.
         open_s: the connection must be open within this time.
         timeout_s: a stream that sends nothing for this long is lost.

@@ -28,7 +28,7 @@ class ImageFolderSource:
         """Lists the images of a folder.
 
         Args:
-            folder: of the images.
+            folder: the folder of the images.
             rate: frames per second.
 
         Raises:

@@ -64,7 +64,7 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
 
     Args:
         text: one of SOURCES.
-        options: of the source; None means the defaults.
+        options: the options of the source; None means the defaults.
 
     Raises:
         StreamError: the source cannot be opened, or contains no video; the message contains no password.

@@ -98,7 +98,7 @@ class RawSource:
 
     def _wait_readable(self) -> bool:
         """Waits for bytes or the end of the file; false once the source is closed."""
-        # No timeout is needed: every `close` leaves a byte in the pipe, so that `poll` returns.
+        # No timeout is needed: every `close` leaves a byte in the pipe, so `poll` returns.
         poll = select.poll()
         poll.register(self._file, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)

@@ -40,7 +40,7 @@ class ReconnectingSource(Generic[Opened]):
         """Takes an open source.
 
         Args:
-            first: is already open, so that a wrong address is reported before the stream starts.
+            first: the first source, already open, so that a wrong address is reported before the stream starts.
             reopen: opens the source again, given the one that was lost; raises StreamError while that fails.
             timeout_s: a source without a frame for this long is abandoned.
             give_up_s: the time after which the attempts to reconnect end; None never gives up.

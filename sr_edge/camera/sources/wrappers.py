@@ -37,7 +37,7 @@ class PacedSource(_WrappedSource):
         """Wraps `source`.
 
         Args:
-            source: is closed with this one.
+            source: the wrapped source, which is closed with this one.
             wait_until: waits until a time of `time.monotonic` and returns true if the source was closed meanwhile;
                 None waits by the clock.
         """
@@ -68,7 +68,7 @@ class CheckedSource(_WrappedSource):
         """Wraps `source`.
 
         Args:
-            source: is closed with this one.
+            source: the wrapped source, which is closed with this one.
             check: called with the first frame; what it raises ends the stream.
         """
         super().__init__(source)

@@ -42,7 +42,7 @@ def compare(
         Path | None,
         typer.Option(
             metavar="DIR|VIDEO",
-            help="Folder of low-resolution images, or video. Default: images that are included.",
+            help="Folder of low-resolution images, or video. Default: bundled images.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +68,8 @@ def compare(
         float | None,
         typer.Option(
             min=0.0,
-            help="Relative error above which the outputs of a layer differ. Default: chosen by the precisions.",
+            help="Relative error above which the outputs of a layer are reported as different. Default: depends on the "
+            "precisions.",
             show_default=False,
         ),
     ] = None,
@@ -100,7 +101,8 @@ def compare(
     Examples: model.onnx; convnet-tiny@torch; model.onnx:openvino; x.sredge@int8:openvino; x.sredge@int8+bf16:openvino
     (INT8, all other operators in bf16); model.fp16.onnx@float16 (computed in real float16 arithmetic).
 
-    The exit code is 0 after a comparison, 1 if the PSNR is below --min-psnr or a model fails, and 2 for wrong usage.
+    The exit code is 0 after a comparison, 1 if the PSNR is below --min-psnr or a model fails, and 2 for invalid
+    arguments.
     """
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 

@@ -65,7 +65,7 @@ LatencyTargetOption = Annotated[
     float | None,
     typer.Option(
         metavar="MS",
-        help="Select the best quality whose latency for one tile is at most this, in milliseconds.",
+        help="Latency target for one tile, in milliseconds. Selects the layers with the least loss that meet it.",
         show_default=False,
     ),
 ]

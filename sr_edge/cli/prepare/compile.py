@@ -50,7 +50,13 @@ def compile(  # the command's name
         ),
     ] = None,
     optimization_level: Annotated[
-        int, typer.Option(min=0, max=5, help="TensorRT's builder optimization level. Higher levels build longer.")
+        int,
+        typer.Option(
+            min=0,
+            max=5,
+            help="TensorRT's builder optimization level. Higher levels take longer to build and may give faster "
+            "engines.",
+        ),
     ] = 3,
     sizes: Annotated[
         str,

@@ -50,7 +50,7 @@ CalibrationImagesOption = Annotated[
     typer.Option(
         "--images",
         metavar="DIR|VIDEO",
-        help="Folder of low-resolution images, or video, to calibrate with. Default: two images that are included.",
+        help="Folder of low-resolution images, or video, to calibrate with. Default: two bundled images.",
         show_default=False,
     ),
 ]
@@ -65,7 +65,11 @@ OutputOption = Annotated[
     ),
 ]
 TileNeedsOption = Annotated[
-    bool, typer.Option("--tile-needs/--no-tile-needs", help="Measure in PyTorch how tiling changes the result.")
+    bool,
+    typer.Option(
+        "--tile-needs/--no-tile-needs",
+        help="Measure in PyTorch how much tiling changes the output, and record it in the bundle's model card.",
+    ),
 ]
 
 

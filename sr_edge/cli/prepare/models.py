@@ -45,7 +45,7 @@ def family_table(rows: list[FamilyRow], install: str) -> Group:
 
     Args:
         rows: the families.
-        install: command that installs spandrel, which recognises them; empty where it is installed.
+        install: command that installs spandrel, which recognises them; empty if it is installed.
     """
     from rich.console import Group
     from rich.table import Table

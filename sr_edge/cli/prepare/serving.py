@@ -142,9 +142,9 @@ def _in_bundle(bundle: Bundle, served: ServedGraph) -> Path:
         )
     if not served.is_as_stored:
         raise UsageError(
-            f"{bundle.path} has that graph for {served.artifact.io} frames only, not for {served.io} frames",
+            f"{bundle.path} contains this graph only with {served.artifact.io} input, not with {served.io}",
             found=str(served.io),
             wanted=str(served.artifact.io),
-            remedy="write the converted graph to a file with -o model.onnx",
+            remedy="use -o model.onnx to write a converted graph",
         )
     return bundle.path / served.artifact.file

@@ -38,8 +38,8 @@ SlotsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Tiles in flight at the same time. More increase throughput and latency. Default: 2, or 3 when "
-        "`upscale` reads a video.",
+        help="Number of tiles that are processed concurrently. More slots increase both throughput and latency. "
+        "Default: 2.",
         show_default=False,
     ),
 ]
@@ -58,13 +58,16 @@ RoiOption = Annotated[
     typer.Option(metavar="x,y,w,h", help="Upscale only this region of the frame.", show_default=False),
 ]
 EveryOption = Annotated[
-    int, typer.Option(min=1, help="Upscale every n-th frame with the model, and those between by bicubic.")
+    int,
+    typer.Option(
+        min=1, help="Upscale every n-th frame with the model, and the frames in between by bicubic interpolation."
+    ),
 ]
 FallbackOption = Annotated[
     str | None,
     typer.Option(
         metavar="bicubic|MODEL",
-        help="Upscale by bicubic, or with this smaller model, while the latency limit is exceeded.",
+        help="Upscale by bicubic interpolation, or with this smaller model, while the latency limit is exceeded.",
         show_default=False,
     ),
 ]

@@ -21,7 +21,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import RuntimeOption, SlotsOption
+from sr_edge.cli.run.stream_options import RuntimeOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -54,6 +54,15 @@ TargetArgument = Annotated[
     ),
 ]
 """`readable=False`, so that a file without any permissions is reported as one that cannot be written."""
+SlotsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of tiles that are processed concurrently. More slots increase both throughput and latency. "
+        "Default: 2, or 3 for a video.",
+        show_default=False,
+    ),
+]
 OverlapOption = Annotated[
     int | None,
     typer.Option(

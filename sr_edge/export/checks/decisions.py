@@ -56,8 +56,8 @@ class DataDependentBranches:
         """Raises NotDeployable where the recorded runs read different numbers."""
         if self._differing:
             raise NotDeployable(
-                f"the network decides in Python by the values of the image ({self._differing} returns other numbers "
-                "for other images), and a traced graph would keep the decision made for one image",
+                f"the network's Python code branches on the values of the image ({self._differing} returns other "
+                "numbers for other images), and a traced graph would keep the decision made for one image",
                 found=self._differing,
                 wanted="operations on tensors",
                 remedy="compute with tensors there, for example with torch.where or with a sum over all branches",

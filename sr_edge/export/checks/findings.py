@@ -53,7 +53,7 @@ class Finding:
     Attributes:
         node, op, why, remedy: as in `Problem`.
         rule: the name of the rule in the table.
-        severity: for the requested targets.
+        severity: the severity for the requested targets.
         targets: every target that refuses the graph because of it or, where none does, the targets on which it is slow
             or less exact; empty for a problem that does not depend on the target.
     """

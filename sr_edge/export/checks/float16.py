@@ -3,7 +3,7 @@
 Photographs and flat images decide whether the graph is accepted. On worst cases half precision may lose more; the loss
 and the layer that causes it are reported.
 
-No CPU runtime computes in fp16: ONNX Runtime and OpenVINO run such graphs, casts included, in fp32 or bf16, so that a
+No CPU runtime computes in fp16: ONNX Runtime and OpenVINO run such graphs, casts included, in fp32 or bf16, so a
 test with them means nothing. Here every fp16 tensor is a numpy float16 array that really rounds and overflows.
 Convolutions, matrix multiplications and sums multiply exactly, accumulate in float32 and round once at the end, as
 tensor cores do.
@@ -160,7 +160,7 @@ def run_float16(model: onnx.ModelProto, inputs: Tensors, kernels: Sequence[type[
 
     Raises:
         ExportError: a node cannot process inputs that float16 has rounded (an index out of bounds), or has an output of
-            another type than the graph states, so that the arithmetic was not float16.
+            another type than the graph states, so the arithmetic was not float16.
     """
     view = view_graph(model)
     evaluator = _evaluator(model, kernels)
@@ -260,7 +260,7 @@ def _require_type(stated: int | None, result: Tensor, node: str) -> None:
     wanted = result.dtype if stated is None else onnx.helper.tensor_dtype_to_np_dtype(stated)
     if wanted != result.dtype:
         raise ExportError(
-            f"the float16 check computed node {node!r} in {result.dtype} where the graph states {wanted}, so that its "
+            f"the float16 check computed node {node!r} in {result.dtype} where the graph states {wanted}, so its "
             "result would be meaningless",
             found=str(result.dtype),
             wanted=str(wanted),
@@ -286,7 +286,7 @@ def _require_real_float16() -> None:
     outputs = run_float16(model, {name: np.full(shape, value, np.float16) for name, value in names.items()}).outputs
     if not all(np.isinf(outputs[kind]).all() for kind in kinds) or outputs["Add"].item() != 1.0:
         raise ExportError(
-            "the float16 check does not compute in float16 on this machine, so that its result would be meaningless",
+            "the float16 check does not compute in float16 on this machine, so its result would be meaningless",
             wanted="float16",
             remedy=_DEPLOY_IN_FP32,
         )

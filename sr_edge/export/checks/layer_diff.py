@@ -86,7 +86,7 @@ class LayerComparison:
 
     @property
     def first_apart(self) -> LayerDifference | None:
-        """The first layer whose relative error exceeds the tolerance; None where there is none."""
+        """The first layer whose relative error exceeds the tolerance; None if there is none."""
         return next((layer for layer in self.layers if not layer.relative_error <= self.tolerance), None)
 
 

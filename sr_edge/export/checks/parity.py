@@ -191,7 +191,7 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
     session = open_onnxruntime(model)
     if not session.get_inputs():
         raise NotDeployable(
-            "the exported graph has no input, so that its output does not depend on the image: the network takes the "
+            "the exported graph has no input, so its output does not depend on the image: the network takes the "
             "image out of torch, for example through NumPy or .data",
             found=0,
             wanted="one input for the image",
@@ -244,6 +244,6 @@ def _compared(
 
 
 def _finite_noise(expected: Tensor, exact: Tensor) -> float | None:
-    """The noise; None where the network gives NaN or infinity, which is no rounding and excuses nothing."""
+    """The noise; None if the network gives NaN or infinity, which is no rounding and excuses nothing."""
     noise = difference(expected, exact).max_abs_error
     return noise if math.isfinite(noise) else None

@@ -1,9 +1,9 @@
 """The table of all rules for deployable graphs, with their severity in general and for each runtime.
 
-A rule reads a graph and yields problems. Its severities apply to the graph in general, by how it was exported
-(`GraphKind`), and to each library; a problem of certain TensorRT releases names them by their versions. A problem that
-is an error for none of the requested targets is a warning. A new rule needs a function, a line in RULES, and a test
-with a graph that violates it and one that nearly does.
+A rule reads a graph and yields problems. It has one severity for each `GraphKind`, which applies to the graph in
+general, and one for each affected library. If a problem affects only certain TensorRT releases, it states their
+versions. A problem is reported as a warning unless it is an error for the graph in general or for a requested target.
+A new rule needs a function, a line in RULES, and a test with a graph that violates it and one that nearly does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN = 3
 
 
 class GraphKind(Enum):
-    """STATIC requires constant shapes; TRACED has one input size and may compute shapes; DYNAMIC has several sizes."""
+    """STATIC requires constant shapes; TRACED has one input size and may compute shapes; DYNAMIC accepts several."""
 
     STATIC = "static"
     TRACED = "traced"
@@ -104,10 +104,10 @@ def check_graph(
     Args:
         model: an ONNX file or a loaded model of any origin; it is not modified.
         targets: the targets that must accept the graph; what one of them refuses is an error.
-        static: whether the graph must have constant shapes. Otherwise unknown shapes are warnings, and expected in a
-            graph of dynamic height and width.
-        intended: the targets that the graph is meant for, for an INT8 graph `readers_of` its activation type; rules of
-            other targets are not applied.
+        static: whether the graph must have constant shapes. If False, unknown shapes are reported as warnings, and not
+            at all for a graph with dynamic height and width.
+        intended: the targets that the graph is meant for. Rules of other targets are not applied. For an INT8 graph,
+            pass `readers_of(activation_type)`.
 
     Returns:
         Errors and warnings, in the order of the rules.
@@ -134,7 +134,8 @@ def require_deployable(
     """Raises an error where `check_graph`, with the same arguments, finds one; otherwise returns its warnings.
 
     Raises:
-        NotStatic: the graph must have constant shapes and has others; it has no other errors.
+        NotStatic: `static` is set, and a traced graph would have no errors: control flow and shapes that are not
+            constant are the only ones.
         NotDeployable: the graph has other errors. Its `found` has the nodes that are refused, as (operator, name), and
             its `wanted` the requested targets.
     """
@@ -174,7 +175,7 @@ def _kind(view: GraphView, static: bool) -> GraphKind:
 def _judge(
     rule: Rule, problem: Problem, kind: GraphKind, considered: Sequence[Target], requested: Collection[str]
 ) -> Finding | None:
-    """The problem as a finding; None where it affects neither this kind of graph nor a considered target."""
+    """The problem as a finding; None if it affects neither this kind of graph nor a considered target."""
     affected = [target for target in considered if target.library in rule.severities and _is_affected(target, problem)]
     refusing = [target for target in affected if rule.severities[target.library] is Severity.ERROR]
     general = rule.severities.get(kind)

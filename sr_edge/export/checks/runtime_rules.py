@@ -1,7 +1,7 @@
 """Rules for ONNX Runtime and OpenVINO: what they refuse or compute wrongly, as far as it was measured.
 
 OpenVINO 2026.4.1 and ONNX Runtime 1.31.1 read all graphs of the tests except those below. The fault with signed INT8 is
-in OpenVINO's kernels for CPUs without AMX (AVX-512 VNNI and AVX2): a signed QuantizeLinear behind a Concat, also with
+in OpenVINO's kernels for CPUs without AMX (AVX-512 VNNI and AVX2): a signed QuantizeLinear after a Concat, also with
 an addition or multiplication of constants between them, or a Concat of signed quantized values, each in front of an
 INT8 convolution, gave errors of a third of the largest output. With a LeakyRelu, a Reshape, a Transpose or another
 convolution between them, or with unsigned values, there was no error.

@@ -22,7 +22,7 @@ def graph_digest(model: onnx.ModelProto, weights: bool = True) -> str:
 
     Args:
         model: A model whose nodes are in topological order, as ONNX requires.
-        weights: False hashes float constants of more than one element by type and shape only, so that the digest does
+        weights: False hashes float constants of more than one element by type and shape only, so the digest does
             not depend on seeded random weights, whose last bits may differ between processors.
     """
     view = view_graph(model)

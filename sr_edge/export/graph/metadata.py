@@ -77,10 +77,10 @@ def read_metadata(model: onnx.ModelProto) -> GraphMetadata:
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
     if text is None:
         raise ExportError(
-            "the ONNX file was not written by sr-edge, so that it has no model card",
+            "the ONNX file was not written by sr-edge, so it has no model card",
             found=tuple(entry.key for entry in model.metadata_props),
             wanted=METADATA_KEY,
-            remedy="make it with `sr-edge export`",
+            remedy="create it with `sr-edge export`",
         )
     try:
         return from_plain(GraphMetadata, json.loads(text), "metadata")

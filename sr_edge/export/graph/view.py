@@ -160,7 +160,7 @@ def captured_tensors(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
-    """The attribute of that name, or None where the node uses the default of the operator."""
+    """The attribute of that name, or None if the node uses the default of the operator."""
     return next((entry for entry in node.attribute if entry.name == name), None)
 
 

@@ -3,7 +3,7 @@
 torch's exporter records every operator that a network calls, also those that build an attention mask from zeros or
 compute a pooling size from the height. Some of them it cannot express in ONNX (adaptive pooling to a computed size),
 others it writes incorrectly (a mask that is filled slice by slice). For one tile size all of this is constant. The
-`ConstantParts` mode computes it with tracing paused, so that the trace contains only the results.
+`ConstantParts` mode computes it with tracing paused, so the trace contains only the results.
 """
 
 from __future__ import annotations

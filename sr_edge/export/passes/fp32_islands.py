@@ -189,7 +189,7 @@ def find_islands(
     Args:
         view: the view of the float graph.
         rules: the rules to apply.
-        magnitudes: the largest magnitude of each tensor, from `observe_magnitudes`; None where nothing was measured.
+        magnitudes: the largest magnitude of each tensor, from `observe_magnitudes`; None if nothing was measured.
 
     Returns:
         The reason for each node, by the node's position, in graph order.

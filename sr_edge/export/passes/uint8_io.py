@@ -3,7 +3,7 @@
     uint8 (1, h, w, 3) -> Cast -> x 1/255 -> NCHW -> [the float graph]
         -> x 255 -> clip 0 ... 255 -> round -> NHWC -> Cast -> uint8 (1, h, w, 3)
 
-Rounding is ONNX Round, half to even. numpy's rint does the same, so that conversion on the host gives equal bits; all
+Rounding is ONNX Round, half to even. numpy's rint does the same, so conversion on the host gives equal bits; all
 runtimes here and TensorRT (kROUND) have it as one elementwise operator, whereas floor(x + 0.5) takes two and rounds
 twice in fp16. The conversion is computed in fp32 whatever the precision of the graph. TensorRT takes uint8 only as the
 input or output of a Cast, so the transposes work on float tensors. The input is multiplied by 1/255 instead of divided

@@ -168,7 +168,7 @@ def reading_places(slots: Tensor) -> Tensor:
 def token_rows(plane: Tensor) -> Tensor:
     """(1, features, height, width) -> (height * width, features).
 
-    The permutation comes first: the convolutions of OpenVINO keep the channels last, so that it moves no data.
+    The permutation comes first: the convolutions of OpenVINO keep the channels last, so it moves no data.
     """
     return plane.permute(0, 2, 3, 1).flatten(0, 2)
 

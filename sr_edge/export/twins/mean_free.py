@@ -5,7 +5,7 @@ x' = Q x, centring x means dropping x'₀, so
 
     LayerNorm(x) = diag(gamma) Q (x' with x'₀ = 0) / sqrt(sum_{c>0} x'_c² / C + eps) + beta
 
-Nothing is subtracted at run time, so that there is no cancellation: a large common offset changes x'₀ only and costs
+Nothing is subtracted at run time, so there is no cancellation: a large common offset changes x'₀ only and costs
 the other coordinates no precision in float16, bfloat16 or INT8. Q is folded into the weights of the neighbouring
 convolutions and costs nothing at run time.
 """

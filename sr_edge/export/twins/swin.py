@@ -1,6 +1,6 @@
 """The static twin of TaylorSwinIR, and what the twins of SwinIR-like networks share: NCHW and 1x1 convolutions.
 
-Between the 3x3 convolutions of a TaylorSwinIR group every layer works pixel by pixel or on whole regions, so that the
+Between the 3x3 convolutions of a TaylorSwinIR group every layer works pixel by pixel or on whole regions, so the
 order of the pixels does not matter there: the feature map is cut into cells at the start of a group and reassembled at
 its end.
 """
@@ -111,7 +111,7 @@ class StaticTaylorGroup(nn.Module):
 class AffineNorm(nn.Module):
     """LayerNorm over channels with gamma and beta, in the reflected basis, in front of a 3x3 convolution.
 
-    Such a convolution pads with zeros, so that beta cannot be folded into its bias.
+    Such a convolution pads with zeros, so beta cannot be folded into its bias.
     """
 
     def __init__(self, norm: nn.LayerNorm) -> None:

@@ -9,7 +9,7 @@ With w_j = ReLU(cos(x_i R, x_j R)) and r = sum_j w_j, a row of the training form
     out = s_i W (gamma * mean_i + beta) + b,   mean_i = sum_j w_j x̂_j / r,   s_i = r / (r + 1e-6)
 
 for normalised features x̂. In the reflected basis (mean_free.py) coordinate 0 of x̂ is zero. A constant 1 in its place
-multiplies a column of R and of W that contains beta's share, s_i included, so that neither map needs a bias for it.
+multiplies a column of R and of W that contains beta's share, s_i included, so neither map needs a bias for it.
 
 Windows are those of windows.py; the shifted ones are masked by a constant of 0 and 1.
 

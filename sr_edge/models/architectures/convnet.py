@@ -2,7 +2,7 @@
 
 It is a design of this project and follows networks for mobile devices that quantize and run well (ABPN, QuickSRNet):
 one width that fills INT8 vector lanes, no branches, and the input added to the last convolution's output as scale²
-copies, so that the network only learns the difference from nearest-neighbour upscaling.
+copies, so the network only learns the difference from nearest-neighbour upscaling.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from left to right, and 49 G multiply-accumulates at x4 on 64x64 pixels. The fol
 - Down: conv3x3 C -> C/2 and PixelUnshuffle(2). Up: conv1x1 C -> 2C and PixelShuffle(2). Skips are concatenated and,
   but for the topmost, reduced by a 1x1 convolution.
 - Reconstruction: one 1x1 convolution to the first width times scale², PixelShuffle, and a 3x3 convolution.
-- Bicubic upsampling is added, so that the network learns the difference from it.
+- Bicubic upsampling is added, so the network learns the difference from it.
 
 Height and width must be multiples of `multiple_px`, 2 to the power of the levels; others are padded by reflection.
 """

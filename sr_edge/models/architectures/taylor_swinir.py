@@ -7,7 +7,7 @@ following details, which the paper leaves open, are our choices:
 - A shifted block is equivalent to Swin's mask, without attention across the wrap-around. Swin rolls the image and
   masks; with linear attention the image is not rolled, but divided into the regions that the mask separates
   (height 96, window 48, shift 24: rows 24 | 48 | 24), and attention is computed in each of them.
-- No shift where one window covers the smaller of height and width, as in Swin. This depends on the input, so that
+- No shift where one window covers the smaller of height and width, as in Swin. This depends on the input, so
   training patches of one window and larger images follow the same rule.
 """
 

@@ -17,7 +17,7 @@ projection makes no visible difference. The following details, which it leaves o
   on the number of similar tokens in a window.
 - No relative position bias: a cosine in [-1, 1] under a ReLU has no logit to which it could be added,
   and a table for each layer would be the largest layer-specific part of a similarity that is meant to be shared.
-- No V projection: with one map S per layer, S (X W_V) W = S X (W_V W), so that W_V and the output map are one
+- No V projection: with one map S per layer, S (X W_V) W = S X (W_V W), so W_V and the output map are one
   linear map, which explains why the paper sees no effect. `ValueSource.PROJECTED` enables it.
 - Shifted blocks are equivalent to Swin's mask: weights between regions that only the cyclic shift has placed in one
   window are zero. No shift where one window covers the smaller of height and width.

@@ -49,7 +49,7 @@ def reporting_read_errors(path: Path) -> Iterator[None]:
     """Converts any exception of a reader in this block into a WeightsError of one line that begins with the path.
 
     The readers of torch and safetensors may raise anything for a damaged file, RecursionError, IndexError and
-    struct.error among others, so that a list of exception types would be incomplete.
+    struct.error among others, so a list of exception types would be incomplete.
     """
     try:
         yield

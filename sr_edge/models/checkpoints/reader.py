@@ -177,7 +177,7 @@ def read_weights(path: Path) -> StateDict:
     """The values of the first set in a checkpoint, without the prefixes that training frameworks add to all keys.
 
     Raises:
-        WeightsError: as for `read_checkpoint`.
+        WeightsError: see `read_checkpoint`.
     """
     first = read_checkpoint(path).sets[0]
     *_, last = (

@@ -59,7 +59,7 @@ class StoredTensor:
         shape: its shape.
         dtype: its data type; for a quantized tensor, that of its integers.
         read: returns its values as they are stored.
-        unusable: why the values cannot be read as a dense tensor ("sparse"); empty where they can.
+        unusable: why the values cannot be read as a dense tensor ("sparse"); empty if they can.
     """
 
     shape: tuple[int, ...]

@@ -13,7 +13,7 @@ of a feature map:
 Source: Zhao et al., "Efficient Learnable Collaborative Attention for Single Image Super-Resolution"
 (arXiv 2404.04922), section III-B. Details that the paper leaves open follow the authors' published weights and code:
 
-- One convolution embeds both queries and keys. Keys are L2-normalised; queries are not, so that the length of a query
+- One convolution embeds both queries and keys. Keys are L2-normalised; queries are not, so the length of a query
   acts as its temperature.
 - The windows form a ring: the first follows the last. With one or two windows a neighbour occurs twice, or is the
   window itself; the softmax then includes it more than once.
@@ -22,10 +22,10 @@ Source: Zhao et al., "Efficient Learnable Collaborative Attention for Single Ima
 
 Our own choices:
 
-- Tokens of one cluster keep their order in the image. Published code uses an unstable sort, so that the contents of
+- Tokens of one cluster keep their order in the image. Published code uses an unstable sort, so the contents of
   windows depend on the sorting library.
 - Eq. 10 sums the tokens of a cluster, so its step would grow with the batch. Here the direction of that sum is
-  weighted by 1 - lambda, and the result is normalised to unit length, so that lambda = 0.999 is the effective decay. A
+  weighted by 1 - lambda, and the result is normalised to unit length, so lambda = 0.999 is the effective decay. A
   centroid without tokens does not move.
 - Centroids start from ten rounds of spherical k-means on the first training batch. They are updated in
   training mode only; in eval mode they never change, not even in an untrained network.

@@ -19,7 +19,7 @@ Details that the paper leaves open are implemented as follows:
 - B_1 is the same block, B_2 (and those of higher orders) a channel-attention excitation, as their counts
   require; both take the mean of X over the plane, since both represent the eigenvalues of the same XᵀX.
 - The factor 1/2 of the second order is omitted, as in equation 15, since learned matrices absorb it.
-- W_3 is applied once, to the sum of the terms, so that its bias is added once.
+- W_3 is applied once, to the sum of the terms, so its bias is added once.
 - k is initialised to 1 and is not part of the published counts: a layer has one parameter more.
 - DWC is a depthwise 5x5 and a 1x1 convolution, as in Flatten Transformer, which the paper follows; the counts agree.
 """
@@ -58,7 +58,7 @@ class STEA(nn.Module):
 
     Args:
         channels: C, a multiple of 4.
-        order: of the Taylor expansion: 1 (the paper's FTEA), 2 (STEA) or 3 (TTEA).
+        order: the order of the Taylor expansion: 1 (the paper's FTEA), 2 (STEA) or 3 (TTEA).
         use_output_proj: apply one more block to the bracket; False gives equation 15 as printed.
         use_dwc: add DWC(V); False is the first row of the paper's tables III and IV.
     """

@@ -1,6 +1,6 @@
 """TaylorShift attention for training: tokens last, with a custom gradient that stores nothing of size d² N.
 
-With U = (1, u) and W = (1, w), t(s) = 1 + s + s²/2 = ((U·W)² + 1)/2, so that with A = sum_m v_m (W_m ⊗ W_m)
+With U = (1, u) and W = (1, w), t(s) = 1 + s + s²/2 = ((U·W)² + 1)/2, so with A = sum_m v_m (W_m ⊗ W_m)
 
     Y_n = ½ (U_nᵀ A U_n + sum_m v_m)
 

@@ -5,7 +5,7 @@ For the tokens X (N x dim) of one window and one matrix P (dim x projection_dim)
     S = ReLU(cos(X P, X P)),   Y = S V / (S 1 + eps),   out = Y W
 
 with V = X, or X W_V where the layer projects its values, and W the layer's own output map. S is symmetric with
-ones on its diagonal, so that every row sums to at least 1 and the division is well conditioned.
+ones on its diagonal, so every row sums to at least 1 and the division is well conditioned.
 
 Source: "UPS: Unified Projection Sharing for Lightweight Single-Image Super-resolution and Beyond" (NeurIPS 2024),
 its similarity "cosine + ReLU" and its ablation of the V projection.

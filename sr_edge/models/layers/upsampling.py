@@ -3,7 +3,7 @@
 Bicubic upsampling by an integer factor is one fixed convolution and a pixel shuffle.
 It is equal to `resize.resize_bicubic`, and so to MATLAB's `imresize` (Keys' kernel with a = -1/2, the border mirrored
 with its edge pixel repeated), with which test images are made and bicubic figures are published; it differs from
-PyTorch's bicubic, whose a is -3/4. A factor s has s phases, each a fixed set of at most 5 weights, so that the graph
+PyTorch's bicubic, whose a is -3/4. A factor s has s phases, each a fixed set of at most 5 weights, so the graph
 contains no resize operator, whose attributes runtimes interpret differently.
 """
 

@@ -67,10 +67,10 @@ def load_model(
     if name is not None and names_checkpoint(name):
         if weights is not None:
             raise UsageError(
-                f"{name} and --weights {weights} are two checkpoints",
+                f"{name} and --weights {weights} both select a checkpoint",
                 found=[Path(name), weights],
                 wanted="one checkpoint",
-                remedy="give one of them (--blend adds others)",
+                remedy="omit one of them (--blend averages a checkpoint with others)",
             )
         weights, name = Path(name), None
     _check_arguments(name, scale, weights, random_weights, arch, input_range, blend)
@@ -93,10 +93,10 @@ def _check_arguments(
     """Raises UsageError for arguments of `load_model` that are out of range or contradict each other."""
     if arch is not None and name is not None:
         raise UsageError(
-            f"{name} and --arch {arch} are two networks",
+            f"{name} and --arch {arch} both select a network",
             found=[name, arch],
             wanted="one network",
-            remedy="leave one of them out",
+            remedy="omit one of them",
         )
     if (
         name is None and scale is not None and scale not in SCALES
@@ -120,10 +120,10 @@ def _check_arguments(
         )
     if blend and (random_weights or (weights is None and arch is not None)):
         raise UsageError(
-            "--blend adds a checkpoint to another one, which was not given",
+            "--blend averages a checkpoint with a base checkpoint, but no base checkpoint was given",
             found=[other.path for other in blend],
-            wanted="a checkpoint to add to",
-            remedy="give the other checkpoint by its path or --weights",
+            wanted="a base checkpoint",
+            remedy="pass the base checkpoint with --weights",
         )
 
 

@@ -74,7 +74,7 @@ def load_recognized(
 
 
 def _canonical_view(candidate: Candidate) -> tuple[int, frozenset[str]]:
-    """The set, and the keys by which spandrel would recognise it; empty where they belong to no family."""
+    """The set, and the keys by which spandrel would recognise it; empty if they belong to no family."""
     from sr_edge.models.loading.spandrel_networks import canonical_keys
 
     return id(candidate.set), canonical_keys(candidate.meta_state)
@@ -86,11 +86,11 @@ def _blended_network(weights: SelectedWeights, checkpoint: Checkpoint) -> Recogn
     network = recognize(weights.state)
     if network is None:
         raise WeightsError(
-            f"{checkpoint.path} is recognised by itself but not when it is blended, because networks of its family "
-            f"read sizes from values",
+            f"{checkpoint.path} cannot be blended: the sizes of this network are derived from values in its "
+            f"checkpoint, and blending changes those values",
             found=checkpoint.path,
             wanted="one checkpoint",
-            remedy="leave --blend out",
+            remedy="omit --blend",
         )
     return network
 

@@ -52,7 +52,8 @@ class RecognizedNetwork:
     """A network of one of spandrel's families with its weights, and its properties according to spandrel.
 
     Args:
-        module: in eval mode, float32; maps (batch, input_channels, h, w) in [0, 1] to `scale` times the size.
+        module: the network, in eval mode and float32; it maps (batch, input_channels, h, w) in [0, 1] to `scale` times
+            the size.
         architecture: "spandrel/" and spandrel's id; `load_family` rebuilds the network from it and `state`.
         family: its name in papers.
         scale: upscaling factor; 1 for restoration.
@@ -115,7 +116,7 @@ def recognize(state: Mapping[str, Tensor]) -> RecognizedNetwork | None:
             the weights, such as `relative_position_index` and `attn_mask`, must be included: sizes are read from them.
 
     Returns:
-        None where no family fits or spandrel is not installed; `describe_unrecognized` distinguishes the two.
+        None if no family fits or spandrel is not installed; `describe_unrecognized` distinguishes the two.
 
     Raises:
         WeightsError: the weights are those of a network for another purpose (faces, inpainting), or are integers.
@@ -135,10 +136,10 @@ def recognition_of(state: Mapping[str, Tensor]) -> Recognition:
 
 
 def canonical_keys(meta_state: Mapping[str, Tensor]) -> frozenset[str]:
-    """The keys by which spandrel would recognise these weights; empty where they have the detection keys of no family.
+    """The keys by which spandrel would recognise these weights; empty if they have the detection keys of no family.
 
     Args:
-        meta_state: values are not used, so that tensors on the meta device suffice.
+        meta_state: values are not used, so tensors on the meta device suffice.
     """
     library = find_library()
     if library is None:
@@ -183,10 +184,11 @@ def load_family(
     if change is not None:
         name, now, before = change
         raise WeightsError(
-            f"the weights make another network than the deployed one, {architecture}: {name} is {now}, not {before}",
+            f"the weights define a different network than the deployed {architecture}: {name} is {now}, but "
+            f"was {before}",
             found={name: now},
             wanted={name: before},
-            remedy="make the bundle again",
+            remedy="deploy the network again",
         )
     return _module_of(descriptor)
 
@@ -278,7 +280,7 @@ def _as_text(value: object) -> str:
 
 
 def first_difference(now: Mapping[str, str], before: Mapping[str, str]) -> tuple[str, str, str] | None:
-    """Name and both values of the first hyper-parameter that differs; None where all agree."""
+    """Name and both values of the first hyper-parameter that differs; None if all agree."""
     for name in {**before, **now}:
         if now.get(name) != before.get(name):
             return name, now.get(name, "absent"), before.get(name, "absent")

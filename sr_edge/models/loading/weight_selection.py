@@ -24,7 +24,7 @@ class SelectedWeights:
     Args:
         state: the values by key.
         source: where they come from, for the model card.
-        licence: their licence; empty where it is not stated.
+        licence: their licence; empty if it is not stated.
         remarks: which of the file's weights were loaded, which were not, and what was blended.
     """
 
@@ -55,7 +55,7 @@ def select_weights(
 
 
 def _licence(checkpoints: Sequence[Checkpoint], bundled: Path | None) -> str:
-    """The licences of all blended checkpoints; empty where one of them states none."""
+    """The licences of all blended checkpoints; empty if one of them states none."""
     stated = [BUNDLED_LICENCE if each.path == bundled else _stated_licence(each) for each in checkpoints]
     return " AND ".join(dict.fromkeys(stated)) if all(stated) else ""
 
@@ -69,7 +69,7 @@ def _stated_licence(checkpoint: Checkpoint) -> str:
 
 
 def _layout_remarks(checkpoint: Checkpoint, candidate: Candidate) -> tuple[str, ...]:
-    """Which weights of a checkpoint are loaded and which are not; empty where it contains nothing else."""
+    """Which weights of a checkpoint are loaded and which are not; empty if it contains nothing else."""
     prefix, left_out = candidate.key_mapping.prefix, candidate.key_mapping.left_out
     others = [each for each in checkpoint.sets if each is not candidate.set]
     if not (prefix or left_out or others):

@@ -46,7 +46,7 @@ class NearestNetwork:
     """The known network that is most similar to weights that fit none.
 
     Args:
-        name: name of the network or its family; empty where none is similar enough.
+        name: name of the network or its family; empty if none is similar enough.
         differences: the keys that differ.
         clause: the same as text, for an error message.
     """
@@ -168,7 +168,7 @@ def detect_registered(
 
     Returns:
         The first candidate whose keys and shapes are exactly those of a registered network, the network's name and its
-        scale. None where nothing matches and no `name` was given.
+        scale. None if nothing matches and no `name` was given.
 
     Raises:
         WeightsError: nothing fits the network called `name`; the differences are listed.
@@ -209,7 +209,7 @@ def _raise_mismatch(candidates: Sequence[Candidate], name: str, scale: int | Non
 
 
 def nearest_registered(candidates: Sequence[Candidate]) -> NearestNetwork | None:
-    """The registered network that is most similar, and its differences; None where less than half of the keys agree."""
+    """The registered network that is most similar, and its differences; None if less than half of the keys agree."""
     similar = [
         (count, candidate, key)
         for candidate in candidates

@@ -61,7 +61,7 @@ def explain_failure(
 def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
     """The error for a network that takes another number of channels, or several frames; tried on a small image.
 
-    None where the network takes a small RGB image: then it failed because of the size of its tile alone.
+    None if the network takes a small RGB image: then it failed because of the size of its tile alone.
     """
     size = (SMALL_PX, SMALL_PX)
     if trials.output_shape((1, 3, *size)):

@@ -89,7 +89,7 @@ def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) 
     _require_finite_and_deterministic(upscaled, again, name, operators)
     if fresh_copy is not None and _differ(upscaled, _second_output(fresh_copy, other_image, image)):
         raise WeightsError(
-            f"{name} stores values computed from its first input, or creates weights then, so that its output depends "
+            f"{name} stores values computed from its first input, or creates weights then, so its output depends "
             "on earlier inputs",
             wanted="an output that depends on the current image alone",
             remedy="compute it in every call, or store it in the checkpoint",
@@ -98,7 +98,7 @@ def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) 
 
 
 def _fresh_copy(network: nn.Module) -> nn.Module | None:
-    """A copy of a network that has not been run yet; None where the network cannot be copied."""
+    """A copy of a network that has not been run yet; None if the network cannot be copied."""
     try:
         return copy.deepcopy(network)
     except Exception:  # an attribute that cannot be copied, such as a lock, may raise anything
@@ -106,7 +106,7 @@ def _fresh_copy(network: nn.Module) -> nn.Module | None:
 
 
 def _second_output(network: nn.Module, first: Tensor, second: Tensor) -> object:
-    """The output for the second of two images; None where the network fails."""
+    """The output for the second of two images; None if the network fails."""
     try:
         with torch.no_grad():
             network(first)

@@ -30,7 +30,7 @@ class RandomOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
     def cause(self) -> str:
         """Why outputs are random, as a clause."""
         if not self.names:
-            return "no operator of torch draws random numbers, so that the cause is Python's random or NumPy"
+            return "no operator of torch draws random numbers, so the cause is Python's random or NumPy"
         if _DROPOUT & set(self.names):
             return (
                 f"its forward calls {', '.join(self.names)}, most likely functional.dropout without "

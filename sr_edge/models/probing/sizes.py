@@ -23,7 +23,7 @@ def probe_sizes(network: nn.Module, name: str, probe: Probe, limit: TrialLimit =
     same applies where `limit` ends the trials early, since a size that was not run successfully is not promised.
 
     Args:
-        network: in eval mode; takes RGB (1, 3, height, width).
+        network: the network, in eval mode; it takes RGB (1, 3, height, width).
         name: what the remark calls it.
         probe: the result of `probe_network`.
         limit: limit of the trials.
@@ -48,9 +48,9 @@ def _small_tile(trials: Trials, probe: Probe) -> TileSpec:
 
 
 def _multiple(trials: Trials, tile: TileSpec, probe: Probe) -> int | None:
-    """The smallest divisor of height and width by which `tile` can grow; None where it cannot grow by their GCD either.
+    """The smallest divisor of height and width by which `tile` can grow; None if it cannot grow by their GCD either.
 
-    Each prime factor is removed as long as the network runs, so that 96 pixels take eight runs instead of twelve.
+    Each prime factor is removed as long as the network runs, so 96 pixels take eight runs instead of twelve.
     """
     divisor = common = math.gcd(tile.height, tile.width, probe.tile.height, probe.tile.width)
     for prime in _prime_factors(common):

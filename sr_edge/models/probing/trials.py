@@ -33,7 +33,7 @@ class Trials:
     """Runs one network; once the limit is reached, every further input counts as unsupported.
 
     Args:
-        network: in eval mode.
+        network: the network, in eval mode.
         limit: limit of the trials.
     """
 
@@ -49,7 +49,7 @@ class Trials:
         return self.runs >= self._limit.runs or self._limit.clock() - self._started_at >= self._limit.seconds
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """The shape of the network's output for an input of this shape; None where it fails or returns no image."""
+        """The shape of the network's output for an input of this shape; None if it fails or returns no image."""
         if self.ended:
             return None
         self.runs += 1

@@ -24,7 +24,7 @@ class Family:
         name: its name in papers.
         purpose: purpose of its published networks.
         licence: SPDX identifier of the architecture's code.
-        refused: why its networks are not supported here; empty where they are.
+        refused: why its networks are not supported here; empty if they are.
         registered: the registered architecture that loads the same checkpoints before spandrel is tried.
     """
 

@@ -41,7 +41,7 @@ _library: SpandrelLibrary | None = None
 
 
 def find_library() -> SpandrelLibrary | None:
-    """Imports spandrel at the first call; None where it is not installed.
+    """Imports spandrel at the first call; None if it is not installed.
 
     Raises:
         UsageError: spandrel is installed, but cannot be imported.
@@ -108,7 +108,7 @@ def _remark(failure: str) -> str:
 
 
 def _torchvision_failure() -> str | None:
-    """Why torchvision cannot be used: None where it can, empty where it is not installed."""
+    """Why torchvision cannot be used: None if it can, empty if it is not installed."""
     before = set(sys.modules)
     try:
         functional = importlib.import_module(_FUNCTIONAL)

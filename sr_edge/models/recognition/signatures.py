@@ -32,7 +32,7 @@ class Resemblance:
 
     Args:
         family: spandrel's id.
-        similarity_score: from 0 to 1, the weighted share of endings that agree.
+        similarity_score: the weighted share of endings that agree, from 0 to 1.
         missing: keys that only the family has, one for each pattern, with 0 as the index of a block.
         unexpected: keys that only the weights have, one for each pattern.
     """
@@ -54,7 +54,7 @@ def patterns_of(keys: Iterable[str]) -> dict[str, str]:
 
 
 def nearest_family(keys: Iterable[str]) -> Resemblance | None:
-    """The family whose keys are most similar to `keys`; None where none is similar enough."""
+    """The family whose keys are most similar to `keys`; None if none is similar enough."""
     patterns = patterns_of(keys)
     endings = _endings(patterns)
     weight = _weight(endings)

@@ -1,7 +1,7 @@
 """Means over the whole plane inside a network: recorded during a forward pass, and replaced by given values.
 
 Networks compute every such mean by a `GlobalMean`. Forward hooks record the weighted sum that each of them averages, so
-that the sums of all tiles add up to the statistics of the image, and can replace its output by a given mean.
+the sums of all tiles add up to the statistics of the image, and can replace its output by a given mean.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def measured_size(tile: TileSpec, overlap_px: int, multiple_px: int = 1) -> Tile
     """
     if min(tile.height, tile.width) <= overlap_px:
         raise TileError(
-            f"tile {tile} is not larger than the overlap of {overlap_px} pixels, so that the effect of tiles cannot be "
+            f"tile {tile} is not larger than the overlap of {overlap_px} pixels, so the effect of tiles cannot be "
             f"measured",
             found=tile,
             wanted=overlap_px + 1,

@@ -131,7 +131,7 @@ class _Tiles:
 def owned_weights(plan: TilePlan) -> Iterator[Tensor]:
     """Masks of the pixels that each tile owns, (1, 1, height, width), in the order of the plan.
 
-    Overlaps are divided in the middle, so that exactly one tile owns each pixel of the image.
+    Overlaps are divided in the middle, so exactly one tile owns each pixel of the image.
     """
     rows, columns = owned_spans(plan.rows, plan.height), owned_spans(plan.columns, plan.width)
     for row, column in plan.places():

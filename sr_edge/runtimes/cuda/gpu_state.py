@@ -25,7 +25,7 @@ class GpuState:
 
 
 def read_gpu_state(index: int = 0) -> GpuState | None:
-    """Reads the state through the tool that is installed; None where neither is, or neither reports anything."""
+    """Reads the state through the tool that is installed; None if neither is, or neither reports anything."""
     if shutil.which("nvidia-smi"):
         command = ["nvidia-smi", f"--id={index}", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
         state = state_from_nvidia_smi(_first_line(command))

@@ -34,7 +34,7 @@ _LOW_PRECISION_FLAGS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The computer. `cpu_flags` are the instruction sets for INT8, bf16 and fp16; None where they cannot be read."""
+    """The computer. `cpu_flags` are the instruction sets for INT8, bf16 and fp16; None if they cannot be read."""
 
     system: str
     python: str
@@ -81,7 +81,7 @@ def describe_machine(cpuinfo: Path = CPUINFO) -> Machine:
 
 
 def _first_values(cpuinfo: Path) -> dict[str, str]:
-    """The first value of every key; empty where the file does not exist."""
+    """The first value of every key; empty if the file does not exist."""
     if not cpuinfo.exists():
         return {}
     pairs = (line.partition(":") for line in cpuinfo.read_text().splitlines())

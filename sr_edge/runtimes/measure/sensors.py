@@ -51,7 +51,7 @@ class Sensors:
         return Readings(self.temperature_c(), self.power_w())
 
     def temperature_c(self) -> float | None:
-        """Temperature of the hottest sensor; None where no sensor can be read."""
+        """Temperature of the hottest sensor; None if no sensor can be read."""
         readings = [number / 1000 for path in self._thermometers if (number := _number(path)) is not None]
         return max((reading for reading in readings if 0 < reading < _MAX_PLAUSIBLE_C), default=None)
 
@@ -60,7 +60,7 @@ class Sensors:
 
         From an energy counter, it is the mean since the last call, and None at the first call and after an overflow of
         the counter. From monitors of the supply rails, it is the power now: of the rail that feeds the others, or the
-        sum of all. None where nothing can be read.
+        sum of all. None if nothing can be read.
         """
         return self._mean_w() if self._counters else self._supplied_w()
 

@@ -70,10 +70,10 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     if precision in possible:
         return None
     return PrecisionUnavailable(
-        f"openvino cannot compute {precision} on {name.lower()}",
+        f"the openvino runtime does not support {precision} on {name.lower()}",
         found=precision,
         wanted=possible,
-        remedy=f"choose a precision that it runs there: {', '.join(possible)}",
+        remedy=f"choose a supported precision: {', '.join(possible)}",
     )
 
 
@@ -82,7 +82,7 @@ def choose_artifact(
 ) -> Artifact | None:
     """Selects the graph; bf16 runs the fp32 graph.
 
-    An INT8 graph needs uint8 activations: OpenVINO computes wrong values for int8 activations behind a Concat.
+    An INT8 graph needs uint8 activations: OpenVINO computes wrong values for int8 activations after a Concat.
     """
     if precision is Precision.INT8:
         file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision

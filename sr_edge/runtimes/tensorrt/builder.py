@@ -49,7 +49,7 @@ class BuiltEngine:
         plan: the serialized engine.
         types: types of the network's layers.
         layers: the layers that TensorRT lists for the engine.
-        int8_layer_count: number of quantized layers that the engine runs in INT8; None where the engine does not list
+        int8_layer_count: number of quantized layers that the engine runs in INT8; None if the engine does not list
             them, because they are inside a part that was compiled as a whole.
         gpu_fallback_layers: names of the layers that DLA cannot run and the GPU runs instead.
         memory: memory that the network was estimated to need.
@@ -92,7 +92,7 @@ def build_engine(
         library: the TensorRT to build with.
         graph: path of the ONNX file.
         options: how to build.
-        free_bytes: free device memory; None where the GPU is not in this machine.
+        free_bytes: free device memory; None if the GPU is not in this machine.
         on_device: context manager that makes the GPU current; entered in the thread that builds.
         progress: called in that thread with (stage, steps done, steps in all).
         on_event: called with messages for the user: memory limits and requirements, layers that fall back to the GPU.
@@ -388,7 +388,7 @@ def _cap_workspace(
 
 
 def count_int8_layers(quantized: tuple[str, ...], layers: list[EngineLayer]) -> int | None:
-    """Counts the `quantized` layers with INT8 inputs in the engine; None where the engine does not list one of them."""
+    """Counts the `quantized` layers with INT8 inputs in the engine; None if the engine does not list one of them."""
     count = 0
     for name in quantized:
         matches = [layer for layer in layers if name in layer.name]

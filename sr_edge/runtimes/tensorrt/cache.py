@@ -51,7 +51,7 @@ class EngineKey:
 
     @property
     def name(self) -> str:
-        """The file name without suffix. It leaves out the version, so that a newer version replaces the engine."""
+        """The file name without suffix. It leaves out the version, so a newer version replaces the engine."""
         key = to_plain(replace(self, version=""))
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return f"{self.model_sha256[:12]}-{self.options.precision}-{digest[:16]}"

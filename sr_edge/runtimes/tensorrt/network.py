@@ -130,7 +130,7 @@ def _float_precision(trt: TrtModule, network: TrtINetworkDefinition, counts: Cou
 
 
 def _tensor_bytes(trt: TrtModule, tensor: TrtITensor) -> int:
-    """Size of a tensor in bytes; a dynamic dimension, -1, counts as 1, so that this is a lower bound."""
+    """Size of a tensor in bytes; a dynamic dimension, -1, counts as 1, so this is a lower bound."""
     kinds = trt.DataType
     element = {kinds.HALF: 2, kinds.BF16: 2, kinds.INT8: 1, kinds.UINT8: 1}.get(tensor.dtype, 4)
     return element * math.prod(abs(int(size)) for size in tensor.shape)

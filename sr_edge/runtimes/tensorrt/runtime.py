@@ -164,7 +164,7 @@ class TensorRtRuntime:
         return gpu
 
     def _refusal(self, gpu: Gpu) -> RuntimeUnavailable | None:
-        """The error to raise because this library does not support `gpu`; None where it does."""
+        """The error to raise because this library does not support `gpu`; None if it does."""
         supported = rtx_compute_capabilities(self._library)
         if not supported or gpu.compute_capability in supported:
             return None

@@ -23,8 +23,8 @@ class EngineTarget:
 
     Attributes:
         compute_capability: that of the GPU, for example "8.6".
-        device: name of the GPU; empty where it is not in this machine.
-        free_bytes: free memory of the GPU; None where it is not in this machine.
+        device: name of the GPU; empty if it is not in this machine.
+        free_bytes: free memory of the GPU; None if it is not in this machine.
         on_device: context manager that makes the GPU current.
     """
 

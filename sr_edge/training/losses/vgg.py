@@ -62,7 +62,7 @@ def load_vgg19(path: Path | None, widths: tuple[tuple[int, int], ...] = WIDTHS) 
 
     Args:
         path: the file; None raises UsageError.
-        widths: as for `VGG19Features`.
+        widths: see `VGG19Features`.
 
     Raises:
         UsageError: no file was given.

@@ -59,7 +59,7 @@ def test_another_network_cannot_be_blended(files: tuple[Path, Path], tmp_path: P
         load_model(str(files[0]), None, blend=[Blend(other, 0.5)])
     with raises(UsageError, found=1.2, wanted=(0, 1)):
         load_model(str(files[0]), None, blend=[Blend(files[1], 0.6), Blend(files[1], 0.6)])
-    with raises(UsageError, found=[files[1]], wanted="a checkpoint to add to"):
+    with raises(UsageError, found=[files[1]], wanted="a base checkpoint"):
         load_model("convnet-tiny", 2, random_weights=True, blend=[Blend(files[1], 0.5)])
 
 
