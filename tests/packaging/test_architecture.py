@@ -32,3 +32,11 @@ def test_levels_and_arrows_of_a_small_graph() -> None:
 def test_a_cycle_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="a, b"):
         levels_of({"a": {"b"}, "b": {"a"}})
+
+
+def test_every_name_in_the_glossary_exists() -> None:
+    glossary = PAGE.with_name("glossary.md").read_text("utf-8")
+    names = set(re.findall(r"`([A-Z]\w+)`", glossary))
+    code = "\n".join(file.text for file in Checkout.read(ROOT).sources)
+    assert len(names) > 10
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
