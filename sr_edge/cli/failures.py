@@ -56,6 +56,9 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
             sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
         if _is_caused_by_interrupt(error):
             return _print_message(INTERRUPTED, "interrupted")
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
+            print(str(error))  # noqa: T201
+            return USAGE
         code, message = _exit_code_and_message(error)
         return _print_message(code, message_without_secrets(message, arguments))
 

@@ -162,13 +162,18 @@ class TestCache:
             read_cache(cache)
 
     @pytest.mark.parametrize(
-        ("content", "form"),
-        [("[]", None), ("{}", None), ('{"format": "sr_edge calibration 4"}', "sr_edge calibration 4")],
+        ("content", "form"), [("[]", None), ("{}", None), ('{"format": "another 4"}', "another 4")]
     )
-    def test_another_format_is_refused(self, tmp_path: Path, content: str, form: str | None) -> None:
+    def test_another_file_is_refused(self, tmp_path: Path, content: str, form: str | None) -> None:
         path = tmp_path / "other.json"
         path.write_text(content)
         with raises(CalibrationError, found=form, wanted="sr_edge calibration 5"):
+            read_cache(path)
+
+    def test_the_cache_of_another_version_is_a_mismatch(self, tmp_path: Path) -> None:
+        path = tmp_path / "older.json"
+        path.write_text('{"format": "sr_edge calibration 4"}')
+        with raises(CacheMismatch, found="sr_edge calibration 4", wanted="sr_edge calibration 5"):
             read_cache(path)
 
     def test_a_missing_cache_is_refused(self, tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def not_json(constant: str) -> None:
 
 
 def test_no_arguments_shows_the_commands(sr_edge: SrEdge) -> None:
-    assert "selftest" in sr_edge("--help").stdout
+    outcome = sr_edge()
+    assert (outcome.code, outcome.stderr) == (2, "")
+    assert outcome.stdout == sr_edge("--help").stdout
+    assert "selftest" in outcome.stdout
 
 
 def test_models_lists_parameter_counts(sr_edge: SrEdge) -> None:

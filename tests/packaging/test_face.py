@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,14 @@ def test_the_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 
     assert sr_edge.__version__ == version("sr-edge")
+
+
+@pytest.mark.parametrize("package", ["bench", "calibration", "deploy", "models", "runtimes", "serving", "training"])
+def test_the_names_of_a_package_load_on_first_use(package: str) -> None:
+    face = importlib.import_module(f"sr_edge.{package}")
+    assert dir(face) == sorted(face.__all__)
+    assert [name for name in face.__all__ if not hasattr(face, name)] == []
+    with pytest.raises(AttributeError):
+        _ = face.no_such_name
+    modules = {path.stem for path in Path(str(face.__file__)).parent.iterdir()}
+    assert modules & set(face.__all__) == set(), "a module of that name would take the place of the name"

@@ -28,7 +28,8 @@ def read_cache(path: Path) -> Calibration:
     """Reads a calibration, which is all that is needed to write INT8 graphs of its model.
 
     Raises:
-        CalibrationError: The file is missing, damaged, or of another format.
+        CalibrationError: The file is missing, damaged, or no calibration cache.
+        CacheMismatch: Another version of sr-edge wrote the file.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -42,6 +43,13 @@ def read_cache(path: Path) -> Calibration:
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error), path, "a readable calibration cache") from error
     file_format = document.get("format") if isinstance(document, dict) else None
+    if str(file_format).startswith(_FORMAT.rstrip("0123456789")) and file_format != _FORMAT:
+        raise CacheMismatch(
+            f"{path} is a calibration cache in the format of another version of sr-edge, {file_format!r}",
+            found=file_format,
+            wanted=_FORMAT,
+            remedy="measure again with --recalibrate, or delete the cache",
+        )
     if file_format != _FORMAT:
         raise CalibrationError(
             f"{path} is not a calibration cache in the format of this version, {_FORMAT!r}",

@@ -87,7 +87,7 @@ class TrtOnnxParser(Protocol):
 
 class TrtIOptimizationProfile(Protocol):
     def set_shape(
-        self, name: str, smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...], /
+        self, name: str, minimum: tuple[int, ...], optimum: tuple[int, ...], maximum: tuple[int, ...], /
     ) -> None: ...
 
 

@@ -353,7 +353,7 @@ def _add_profile(
             remedy=f"give the sizes that the engine must accept with --sizes {SIZES_FORM}",
         )
     profile = builder.create_optimization_profile()
-    shapes = [graph_shape(options.io, tile) for tile in (sizes.smallest, sizes.usual, sizes.largest)]
+    shapes = [graph_shape(options.io, tile) for tile in (sizes.minimum, sizes.optimum, sizes.maximum)]
     for name in names:
         profile.set_shape(name, *shapes)
     config.add_optimization_profile(profile)

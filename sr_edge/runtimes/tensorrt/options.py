@@ -14,7 +14,7 @@ MIN_LEVEL, MAX_LEVEL = 0, 5
 MAX_WORKSPACE_BYTES = 2**50
 """More memory than any device has, but a number that every version of TensorRT accepts."""
 
-SIZES_FORM = "SMALLEST,USUAL,LARGEST"
+SIZES_FORM = "MIN,OPT,MAX"
 _WRITE_SIZES = f"write {SIZES_FORM}, for example 64,96,256"
 
 
@@ -38,15 +38,15 @@ def compatibility_named(name: str) -> Compatibility:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """The tiles that an engine of a dynamic graph accepts; it is optimized for `usual`."""
+    """The tiles that an engine of a dynamic graph accepts; it is optimized for `optimum`."""
 
-    smallest: TileSpec
-    usual: TileSpec
-    largest: TileSpec
+    minimum: TileSpec
+    optimum: TileSpec
+    maximum: TileSpec
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
-            edges = [getattr(tile, name) for tile in (self.smallest, self.usual, self.largest)]
+            edges = [getattr(tile, name) for tile in (self.minimum, self.optimum, self.maximum)]
             if edges != sorted(edges):
                 raise TileError(
                     f"sizes {self} are not in ascending order", found=str(self), wanted=SIZES_FORM, remedy=_WRITE_SIZES
@@ -54,7 +54,7 @@ class SizeRange:
 
     @classmethod
     def parse(cls, text: str) -> SizeRange:
-        """Parses SMALLEST,USUAL,LARGEST, each as TileSpec does; raises TileError."""
+        """Parses MIN,OPT,MAX, each as TileSpec does; raises TileError."""
         parts = text.split(",")
         if len(parts) != 3:
             raise TileError(f"cannot read {text!r} as sizes", found=text, wanted=SIZES_FORM, remedy=_WRITE_SIZES)
@@ -62,7 +62,7 @@ class SizeRange:
 
     def require(self, tile: TileSpec) -> None:
         """Raises TileError unless an engine of this range accepts `tile`."""
-        low, high = self.smallest, self.largest
+        low, high = self.minimum, self.maximum
         if not (low.height <= tile.height <= high.height and low.width <= tile.width <= high.width):
             raise TileError(
                 f"tile {tile} is outside the sizes of the engine, {low} to {high}",
@@ -72,7 +72,7 @@ class SizeRange:
             )
 
     def __str__(self) -> str:
-        return f"{self.smallest},{self.usual},{self.largest}"
+        return f"{self.minimum},{self.optimum},{self.maximum}"
 
 
 @dataclass(frozen=True)

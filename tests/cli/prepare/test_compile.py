@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], int, tuple[str, ...]]] = {
     "no GPU": (("--runtime", "tensorrt-rtx"), 1, ("NVIDIA", "cudaError")),
     "a capability": ((*RTX[:3], "sm86"), 2, ("sm86", "8.6")),
     "another capability": ((*RTX[:3], "8.7"), 2, ("8.7", "7.5, 8.0, 8.6")),
-    "sizes": ((*RTX, "--sizes", "64,96"), 2, ("64,96", "SMALLEST,USUAL,LARGEST")),
+    "sizes": ((*RTX, "--sizes", "64,96"), 2, ("64,96", "MIN,OPT,MAX")),
     "sizes of a fixed graph": ((*RTX, "--sizes", "16,24,32"), 2, ("--sizes 16x16,24x24,32x32",)),
     "a compatibility": ((*RTX, "--compatible", "always"), 2, ("always", "version, hardware")),
     "no such compatibility": ((*RTX, "--compatible", "version"), 2, ("version-compatible", "--compute-capability")),
