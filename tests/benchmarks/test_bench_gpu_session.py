@@ -93,7 +93,10 @@ def test_a_hanging_step_ends_at_its_limit_with_all_that_it_started(
     assert step.status is gpu.process.Status.TIMED_OUT
     assert time.monotonic() - started < 6
     pids = [int(line) for line in step.last_lines if line.isdigit()]
-    assert not any(is_alive(pid) for pid in pids)
+    deadline = time.monotonic() + 5  # a killed process that is not our child may take a moment to end
+    while any(is_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.01)
 
 
 def test_a_child_that_is_left_behind_does_not_hold_the_session(gpu: GpuSession, tmp_path: Path) -> None:
