@@ -44,12 +44,19 @@ class SlowSink:
         return Gst.PadProbeReturn.OK
 
 
+def caps_of(pipeline: Any, name: str, pad: str) -> str:
+    """The caps that were negotiated on a pad of the element of that name; empty without element or caps."""
+    element = pipeline.get_by_name(name)
+    caps = element.get_static_pad(pad).get_current_caps() if element else None
+    return caps.to_string() if caps else ""
+
+
 def run(description: str) -> dict[str, object]:
     """Runs a pipeline to its end.
 
     Returns:
-        The error that ended it or "", the latency at the end in ns, the counters of the element named sredge0, and the
-        observations of SlowSink.
+        The error that ended it or "", the latency at the end in ns, the counters of the element named sredge0, the
+        caps of the elements named begin (its src pad) and end (its sink pad), and the observations of SlowSink.
     """
     pipeline = Gst.parse_launch(description)
     slow_sink = SlowSink(pipeline)
@@ -62,8 +69,15 @@ def run(description: str) -> dict[str, object]:
     pipeline.query(latency)
     element = pipeline.get_by_name("sredge0")
     counters = {name: element.get_property(name) for name in COUNTERS} if element else {}
+    caps = {pad: caps_of(pipeline, name, pad) for name, pad in (("begin", "src"), ("end", "sink"))}
     pipeline.set_state(Gst.State.NULL)
-    return {"error": error, "latency_ns": latency.parse_latency()[1], **counters, **slow_sink.observations}
+    return {
+        "error": error,
+        "latency_ns": latency.parse_latency()[1],
+        **counters,
+        "caps": caps,
+        **slow_sink.observations,
+    }
 
 
 Gst.init(None)

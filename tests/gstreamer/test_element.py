@@ -134,14 +134,12 @@ def test_rows_and_planes_can_be_padded(
 
 
 def test_the_size_of_the_source_is_negotiated_from_downstream(gstreamer: GStreamer, sredge: str) -> None:
-    launch = gstreamer.launch(
-        "videotestsrc num-buffers=1 !", sredge, "! video/x-raw,width=128,height=96 ! fakesink name=end", options=("-v",)
+    outcome = gstreamer.run_application(
+        "videotestsrc name=begin num-buffers=1 !", sredge, "! video/x-raw,width=128,height=96 ! fakesink"
     )
-    assert launch.code == 0, launch.output
-    caps = re.search(r"videotestsrc0.GstPad:src: caps = (.*)", launch.output)
-    assert caps is not None
-    assert "width=(int)64" in caps[1]
-    assert "height=(int)48" in caps[1]
+    assert outcome["error"] == ""
+    assert "width=(int)64" in outcome["caps"]["src"]
+    assert "height=(int)48" in outcome["caps"]["src"]
 
 
 def test_a_size_that_is_no_multiple_is_refused(gstreamer: GStreamer, sredge: str) -> None:
@@ -154,12 +152,10 @@ def test_colorimetry_is_added_before_the_size_changes(gstreamer: GStreamer, sred
     """Without colorimetry, GStreamer assumes BT.601 for 320 rows and BT.709 for 640."""
     caps = "video/x-raw,format=I420,width=16,height=320,framerate=30/1"
     source = f"fakesrc num-buffers=1 format=time sizetype=fixed sizemax={16 * 320 * 3 // 2} ! {caps}"
-    launch = gstreamer.launch(source, "!", sredge, "! fakesink name=end", options=("-v",))
-    assert launch.code == 0, launch.output
-    caps_at_end = re.search(r"GstFakeSink:end.GstPad:sink: caps = (.*)", launch.output)
-    assert caps_at_end is not None
-    assert "height=(int)640" in caps_at_end[1]
-    assert "colorimetry=(string)bt601" in caps_at_end[1]
+    outcome = gstreamer.run_application(source, "!", sredge, "! fakesink name=end")
+    assert outcome["error"] == ""
+    assert "height=(int)640" in outcome["caps"]["sink"]
+    assert "colorimetry=(string)bt601" in outcome["caps"]["sink"]
 
 
 def test_interlaced_video_is_refused(gstreamer: GStreamer, sredge: str) -> None:
