@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from sr_edge.errors import TileError, UsageError
+
+StageProgress = Callable[[str, int, int], None]
+"""Reports the progress of a long job: called with (stage, steps done, number of steps)."""
+
+OnEvent = Callable[[str], None]
+"""Receives events that a person should see, each as a sentence."""
 
 
 class Precision(str, Enum):

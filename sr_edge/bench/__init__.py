@@ -9,13 +9,14 @@ from sr_edge.lazy_face import lazy_face
 if TYPE_CHECKING:
     from sr_edge.bench.environment import Environment, describe_environment, tool_versions
     from sr_edge.bench.golden import GoldenResult, SelfTest
-    from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress, open_variants
+    from sr_edge.bench.protocol import OpenOptions, no_progress, open_variants
     from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
     from sr_edge.bench.report import bench_bundle, self_test_bundle
     from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
     from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
     from sr_edge.runtimes import preferred_runtime
     from sr_edge.runtimes.variants import Variant, choose_precisions, choose_runtimes, variants_of
+    from sr_edge.spec import StageProgress
 
 __all__ = [
     "BenchReport",
@@ -62,7 +63,7 @@ _HOMES = {
     "Quality": "sr_edge.bench.rows",
     "Row": "sr_edge.bench.rows",
     "SelfTest": "sr_edge.bench.golden",
-    "StageProgress": "sr_edge.bench.protocol",
+    "StageProgress": "sr_edge.spec",
     "Variant": "sr_edge.runtimes.variants",
     "bench_bundle": "sr_edge.bench.report",
     "choose_precisions": "sr_edge.runtimes.variants",

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from sr_edge.bench.protocol import OpenVariant, StageProgress, no_progress
+from sr_edge.bench.protocol import OpenVariant, no_progress
 from sr_edge.bench.rows import DeviceFigures, Row
 from sr_edge.errors import EngineError
 from sr_edge.runtimes.tensorrt.session import DeviceLatency, DeviceMemory
+from sr_edge.spec import StageProgress
 
 
 @runtime_checkable

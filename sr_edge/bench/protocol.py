@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
@@ -25,10 +25,7 @@ from sr_edge.runtimes import (
     request_from_bundle,
 )
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import FrameFormat, Precision
-
-StageProgress = Callable[[str, int, int], None]
-"""Called with the stage, steps done and steps in all."""
+from sr_edge.spec import FrameFormat, Precision, StageProgress
 
 MEMORY_RUNS = 3
 

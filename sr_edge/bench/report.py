@@ -9,15 +9,7 @@ from typing import cast
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
-from sr_edge.bench.protocol import (
-    OpenOptions,
-    OpenVariant,
-    StageProgress,
-    no_progress,
-    open_variants,
-    with_latency,
-    with_peak_memory,
-)
+from sr_edge.bench.protocol import OpenOptions, OpenVariant, no_progress, open_variants, with_latency, with_peak_memory
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
@@ -26,7 +18,7 @@ from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, StageProgress
 from sr_edge.upscaler import Upscaler
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from sr_edge.bundle.plain import json_text
+from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,7 +18,6 @@ PIPE_WIDTH = 200
 SHOWN_WARNINGS = 4
 
 ShowResult = Callable[[object, "RenderableType"], None]
-StageProgress = Callable[[str, int, int], None]
 
 
 @contextmanager

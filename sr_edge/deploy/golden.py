@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bench.protocol import StageProgress
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.controls import Controls, non_default_setting
@@ -21,7 +20,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
 from sr_edge.runtimes import SessionRequest, open_request, supports
 from sr_edge.runtimes.session import Frame
-from sr_edge.spec import ActivationType, ModelCard, Precision
+from sr_edge.spec import ActivationType, ModelCard, Precision, StageProgress
 
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_edge.bench.protocol import StageProgress
 from sr_edge.calibration import (
     Budget,
     CalibrationConfig,
@@ -25,7 +24,7 @@ from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.export import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
-from sr_edge.spec import ActivationType, FrameFormat, Precision
+from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
 
 PARITY_PATCHES = 2
 CACHE_FILE = "calibration.json"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_edge.bench.protocol import OpenOptions, StageProgress, no_progress
+from sr_edge.bench.protocol import OpenOptions, no_progress
 from sr_edge.bench.quality import pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
@@ -36,7 +36,7 @@ from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tiles.tile_safety import measured_size, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
-from sr_edge.spec import ModelCard, Precision
+from sr_edge.spec import ModelCard, Precision, StageProgress
 from sr_edge.whole_file import require_output
 
 _BUNDLED_IMAGES_NOTE = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -30,13 +30,17 @@ from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.tracing import trace
 from sr_edge.export.passes.uint8_io import wrap_uint8
-from sr_edge.export.proof import VerifiedGraph, convert_and_verify_fp16, simplify_and_verify, trace_and_verify
+from sr_edge.export.proof import (
+    StepCallback,
+    VerifiedGraph,
+    convert_and_verify_fp16,
+    simplify_and_verify,
+    trace_and_verify,
+)
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.whole_file import require_output_file, whole_file
-
-StepCallback = Callable[[str], None]
 
 DISTRIBUTION = "sr-edge"
 

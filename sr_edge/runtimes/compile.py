@@ -11,7 +11,6 @@ from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes.cuda.providers import find_gpus, open_cuda
 from sr_edge.runtimes.registry import load_runtime, request_from_bundle
 from sr_edge.runtimes.tensorrt.api import Flavour, load_library
-from sr_edge.runtimes.tensorrt.builder import OnEvent, StageProgress
 from sr_edge.runtimes.tensorrt.cache import EngineCache, StoredEngine
 from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.runtimes.tensorrt.store import (
@@ -21,7 +20,7 @@ from sr_edge.runtimes.tensorrt.store import (
     target_of_capability,
     target_of_gpu,
 )
-from sr_edge.spec import FrameFormat
+from sr_edge.spec import FrameFormat, OnEvent, StageProgress
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from sr_edge.bench.compare.compared_models import OpenModel
 from sr_edge.bench.compare.model_spec import REAL_FLOAT16, TORCH
-from sr_edge.bench.protocol import StageProgress, no_progress
+from sr_edge.bench.protocol import no_progress
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.checks.layer_diff import InstrumentedModel, LayerDifference, compare_layers
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.view import read_onnx
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, StageProgress
 
 TOLERANCES: Mapping[Precision, float] = {
     Precision.FP32: 1e-3,

@@ -23,14 +23,14 @@ from sr_edge.bench.compare.compared_models import (
 )
 from sr_edge.bench.compare.model_spec import ModelSpec
 from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bench.protocol import StageProgress, no_progress
+from sr_edge.bench.protocol import no_progress
 from sr_edge.calibration import calibration_patches
 from sr_edge.errors import EngineError
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
-from sr_edge.spec import TileSpec
+from sr_edge.spec import StageProgress, TileSpec
 
 PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
 """The images to compare on where the user gives none (docs/compare.md has their sources)."""

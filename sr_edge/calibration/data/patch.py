@@ -18,9 +18,6 @@ Batch = npt.NDArray[np.float32]
 StepProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
-StageProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
-
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:

@@ -13,7 +13,7 @@ from sr_edge.errors import BundleError, UsageError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
-    from sr_edge.cli.output import StageProgress
+    from sr_edge.spec import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
 """The size of patches for a graph of dynamic height and width."""

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from sr_edge.bench import preferred_runtime
 from sr_edge.bench.tile_choice import TileCost, candidate_tiles, choose_tile, measure_tile
-from sr_edge.cli.output import StageProgress
 from sr_edge.errors import TileError
 from sr_edge.models import LoadedModel
-from sr_edge.spec import TileSpec
+from sr_edge.spec import StageProgress, TileSpec
 
 AUTO = "auto"
 STAGE = "choosing the tile"

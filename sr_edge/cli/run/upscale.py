@@ -36,8 +36,8 @@ from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoResult
-    from sr_edge.cli.output import StageProgress
     from sr_edge.runtimes import SessionSpec
+    from sr_edge.spec import StageProgress
     from sr_edge.upscaler import FileResult, Upscaler
 
 

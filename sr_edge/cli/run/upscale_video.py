@@ -16,9 +16,9 @@ from sr_edge.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoJob, VideoResult
     from sr_edge.camera.file.settings import VideoSettings
-    from sr_edge.cli.output import StageProgress
     from sr_edge.controls import Controls
     from sr_edge.runtimes import Session
+    from sr_edge.spec import StageProgress
 
 
 Choice = TypeVar("Choice", bound=Enum)

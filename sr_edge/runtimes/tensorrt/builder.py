@@ -27,10 +27,8 @@ from sr_edge.runtimes.tensorrt.errors import CANCELLED, ParserIssue, build_failu
 from sr_edge.runtimes.tensorrt.log import EngineLayer, Listener, process_log
 from sr_edge.runtimes.tensorrt.network import MemoryEstimate, NetworkTypes, estimate_memory, network_types
 from sr_edge.runtimes.tensorrt.options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
+from sr_edge.spec import OnEvent, StageProgress
 from sr_edge.whole_file import whole_file
-
-StageProgress = Callable[[str, int, int], None]
-OnEvent = Callable[[str], None]
 
 _MIB = 2**20
 

@@ -22,7 +22,7 @@ from typing import TextIO
 from sr_edge.bundle.plain import from_plain, json_text, to_plain
 from sr_edge.errors import BundleError, EngineError, UsageError
 from sr_edge.runtimes.tensorrt.options import BuildOptions
-from sr_edge.spec import Precision
+from sr_edge.spec import OnEvent, Precision
 from sr_edge.whole_file import whole_file
 
 FOLDER_VARIABLE = "SR_EDGE_CACHE"
@@ -30,8 +30,6 @@ _SECRET_FILE = "maker.key"
 _SECRET_BYTES = 32
 _SIGNATURE_BYTES = 32
 _OTHER_VERSION = "its record is unreadable or was written by another version of sr-edge"
-
-OnEvent = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from sr_edge.bundle import sha256_of
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.cuda.api import Gpu
 from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary
-from sr_edge.runtimes.tensorrt.builder import BuiltEngine, OnEvent, StageProgress, build_engine
+from sr_edge.runtimes.tensorrt.builder import BuiltEngine, build_engine
 from sr_edge.runtimes.tensorrt.cache import EngineCache, EngineKey, EngineNotes, StoredEngine
 from sr_edge.runtimes.tensorrt.options import BuildOptions
-from sr_edge.spec import Precision
+from sr_edge.spec import OnEvent, Precision, StageProgress
 
 
 @dataclass(frozen=True)
