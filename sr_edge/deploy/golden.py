@@ -10,11 +10,12 @@ from typing import cast
 from sr_edge.bench.golden import psnr_rgb_db
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
+from sr_edge.channels import picture_of
 from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
-from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.frames import frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
@@ -71,7 +72,7 @@ def write_golden_frames(
     """
     card = model.card
     (staging / "golden").mkdir()
-    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
+    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels)
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
     files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
     settings = _golden_settings(card)
@@ -168,5 +169,5 @@ def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Frame
 
 
 def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
-    write_picture(staging / file, Picture(frame_hwc))
+    write_picture(staging / file, picture_of(frame_hwc))
     return file

@@ -25,8 +25,9 @@ from sr_edge.bench.compare.model_spec import ModelSpec
 from sr_edge.bench.golden import psnr_rgb_db
 from sr_edge.bench.protocol import no_progress
 from sr_edge.calibration import calibration_patches
+from sr_edge.channels import picture_of
 from sr_edge.errors import EngineError
-from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.frames import Picture, frame_from_batch, rgb_frame
 from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
@@ -128,7 +129,9 @@ def compare_models(
     with ExitStack() as stack:
         resolved = resolve_models(*names, options, stack)
         tile = common_tile(*resolved, plan.tile)
-        patches = calibration_patches(plan.images or PICTURES, tile, plan.patches)
+        patches = calibration_patches(
+            plan.images or PICTURES, tile, plan.patches, channels=resolved[0].request.card.channels
+        )
         progress("opening", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
@@ -173,12 +176,18 @@ def _difference(reference: Batch, candidate: Batch, scale: int) -> PatchDifferen
         return PatchDifference(-math.inf, -math.inf, math.inf)
     frames = _frame(reference), _frame(candidate)
     largest = float(np.abs(reference.astype(np.float64) - candidate).max())
-    return PatchDifference(psnr_rgb_db([frames[1]], [frames[0]]), psnr_y_db(frames[1], frames[0], scale), largest)
+    colours = [picture_of(frame).pixels for frame in frames]
+    return PatchDifference(psnr_rgb_db([frames[1]], [frames[0]]), psnr_y_db(colours[1], colours[0], scale), largest)
 
 
 def _frame(batch: Batch) -> Frame:
     """The output as an 8-bit frame; NaN becomes black."""
     return cast(Frame, frame_from_batch(np.nan_to_num(batch, posinf=1.0, neginf=0.0)))
+
+
+def _rgb(frame: Frame) -> Frame:
+    """A gray frame, or one with alpha, as RGB."""
+    return rgb_frame(picture_of(frame))
 
 
 def _rgb_db(outputs: Sequence[tuple[Batch, Batch]]) -> float:
@@ -202,7 +211,7 @@ def _amplification(reference: Batch, candidate: Batch) -> int:
 def side_by_side(reference: Batch, candidate: Batch, amplification: int) -> Frame:
     """Reference, candidate and their amplified absolute difference in one uint8 HWC frame, magnified."""
     difference = np.nan_to_num(np.abs(reference - candidate) * np.float32(amplification), nan=1.0, posinf=1.0)
-    panels = [_frame(batch) for batch in (reference, candidate, difference)]
+    panels = [_rgb(_frame(batch)) for batch in (reference, candidate, difference)]
     times = max(1, SHOWN_PATCH_PX // panels[0].shape[0])
     large = [panel.repeat(times, axis=0).repeat(times, axis=1) for panel in panels]
     gap = np.full((large[0].shape[0], _GAP_PX, 3), 255, np.uint8)

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError, ExportError
-from sr_edge.export.graph.view import GraphView, picture_inputs, scalar_inputs, view_graph
+from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, scalar_inputs, view_graph
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
-from sr_edge.spec import TileSpec
+from sr_edge.spec import CHANNELS, NETWORKS_WANTED, TileSpec, count_of_channels
 
 FIRST_OPSET_PER_CHANNEL = 13
 
@@ -141,20 +141,18 @@ def _static_size(path: Path) -> TileSpec | None:
 
 
 def graph_channels(path: Path) -> int:
-    """The number of input channels of an ONNX file: 3 for RGB, or 1 for luma alone.
+    """The number of input channels of an ONNX file, one of CHANNELS; 3 for RGB where it is dynamic.
 
     Raises:
         CalibrationError: The file cannot be read, or has another number of channels.
     """
-    picture = picture_input(load_graph(path)).type.tensor_type
-    axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
-    channels = picture.shape.dim[axis].dim_value
-    if channels not in (0, 1, 3):
+    channels = picture_channels(picture_input(load_graph(path)))
+    if channels not in (0, *CHANNELS):
         raise CalibrationError(
-            f"{path} takes pictures with {channels} channels, but only RGB (3) and luma (1) are supported",
+            f"{path} takes pictures with {count_of_channels(channels)}",
             found=channels,
-            wanted=(1, 3),
-            remedy="choose a network for RGB or luma",
+            wanted=CHANNELS,
+            remedy=NETWORKS_WANTED,
         )
     return channels or 3
 

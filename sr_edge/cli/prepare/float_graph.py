@@ -139,4 +139,4 @@ def _exported(network: NetworkChoice, tile: str | None, path: Path, progress: St
     chosen = chosen_tile(tile, loaded, progress)
     report = export_best_form(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
     remarks = (*loaded.remarks, report.form_reason, *report.remarks)
-    return FloatGraph(path, chosen, remark="; ".join(filter(None, remarks)))
+    return FloatGraph(path, chosen, loaded.card.channels, remark="; ".join(filter(None, remarks)))
