@@ -101,8 +101,10 @@ class TileSpec:
         return f"{self.height}x{self.width}"
 
 
-CHANNELS = (1, 3, 4)
-"""Numbers of channels that a network may have: luma, RGB, or RGB with alpha. Input and output have the same number."""
+CHANNEL_NAMES = {1: "luma", 3: "RGB", 4: "RGB with alpha"}
+"""What a network's channels are, by their number. Input and output have the same number of channels."""
+
+CHANNELS = tuple(CHANNEL_NAMES)
 
 NETWORKS_WANTED = "give a network whose input and output both have 1 (luma), 3 (RGB) or 4 channels (RGB with alpha)"
 """The remedy of errors about networks with other channels."""

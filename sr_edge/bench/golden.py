@@ -105,7 +105,7 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
         variant,
         session.spec.ran,
         tuple(
-            GoldenResult(pair.name, psnr_rgb_db([output], [pair.output_hwc]), pair.min_psnr_db)
+            GoldenResult(pair.name, frames_psnr_db([output], [pair.output_hwc]), pair.min_psnr_db)
             for pair, output in zip(pairs, outputs, strict=True)
         ),
     )
@@ -121,10 +121,10 @@ def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     if not pairs:
         return None, 0
     outputs = _replayed(pairs, session)
-    return psnr_rgb_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
+    return frames_psnr_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 
-def psnr_rgb_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
+def frames_psnr_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
     """PSNR over all samples of the uint8 frames taken together; infinite if they are equal.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sr_edge.bench.golden import psnr_rgb_db
+from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bundle import GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.channels import picture_of
@@ -120,7 +120,7 @@ def _bf16_failure(
         if not supports(runtime, Precision.BF16):
             continue
         try:
-            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
+            psnr_db = frames_psnr_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
         except SrEdgeError:  # the benchmark reports runtimes that fail
             continue
         if psnr_db < min_db:
