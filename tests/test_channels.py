@@ -52,7 +52,7 @@ def test_luma_and_chroma_are_those_of_pil_which_cuts_the_fraction_off() -> None:
 
 def test_merged_planes_are_those_of_pil() -> None:
     y, cb, cr = noise(3).transpose(2, 0, 1)
-    chroma = (np.stack([cb, cr], axis=-1).astype(np.float32) - 128) / 255
+    chroma = (np.stack([cb, cr], axis=-1).astype(np.float32) - 128) / np.float32(255)
     merged = merge_luma(np.ascontiguousarray(y)[..., np.newaxis], chroma, np.empty((*SIZE, 3), np.uint8))
     pil = np.asarray(Image.merge("YCbCr", [Image.fromarray(plane) for plane in (y, cb, cr)]).convert("RGB"))
     assert np.abs(merged.astype(int) - pil).max() <= 1

@@ -5,56 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
 
 from sr_edge.bench import OpenOptions, self_test_bundle, variants_of
 from sr_edge.bundle import open_bundle
+from sr_edge.camera import NetworkFrameUpscaler, stream
+from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, reformatted, rgb_from_frame
+from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.channels import with_alpha
-from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.errors import FrameError, TileError
 from sr_edge.frames import Picture, batch_from_frame, frame_from_batch
-from sr_edge.image_files import read_picture, write_picture
-from sr_edge.models import LoadedModel
+from sr_edge.image_files import read_picture
 from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes import open_frame_session, open_session
-from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import FrameFormat, Precision
 from sr_edge.upscaler import Upscaler
+from tests.channel_networks import SCALES, TILE, deployed, network
 from tests.expected_errors import raises
 
-TILE = TileSpec(20, 28)
 SIZE = (33, 41)
-SCALES = {1: 3, 3: 1, 4: 2}
-"""A scale for each number of channels."""
 
 Samples = npt.NDArray[Any]
-
-
-class SubPixel(nn.Module):
-    """1x1 convolutions, which give the same output in tiles, and a pixel shuffle, added to the repeated pixels."""
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, 8, 1)
-        self.last = nn.Conv2d(8, channels * scale**2, 1)
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        detail = functional.pixel_shuffle(self.last(torch.relu(self.first(x))), self.scale)
-        return functional.interpolate(x, scale_factor=float(self.scale)) + 0.2 * detail
-
-
-def network(channels: int) -> SubPixel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(channels)
-        return cast(SubPixel, SubPixel(channels, SCALES[channels]).eval().requires_grad_(False))
 
 
 def upscaled(channels: int, batch: Samples) -> Samples:
@@ -64,24 +41,9 @@ def upscaled(channels: int, batch: Samples) -> Samples:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """A bundle for each number of channels; that of one channel has INT8 graphs."""
+    """A bundle for each number of channels."""
     folder = tmp_path_factory.mktemp("bundles")
-    rows, columns = np.indices((40, 60))[..., np.newaxis]
-    waves = 127.5 + 127.5 * np.sin(rows / 5 + columns / np.array([4, 5, 6]))
-    alpha = np.broadcast_to(np.linspace(0, 255, 60), (40, 60)).astype(np.uint8)
-    write_picture(folder / "waves.png", Picture(waves.astype(np.uint8), alpha))
     return {channels: deployed(channels, folder) for channels in SCALES}
-
-
-def deployed(channels: int, folder: Path) -> Path:
-    card = ModelCard("net", SCALES[channels], 1, overlap_px=4, input_channels=channels, output_channels=channels)
-    precisions = (Precision.FP32, Precision.INT8) if channels == 1 else (Precision.FP32,)
-    runtimes = ("onnxruntime", "openvino") if channels == 1 else ("onnxruntime",)
-    plan = DeployPlan(TILE, runtimes, precisions, method="min-max", rounds=1, with_memory=False)
-    out = folder / f"{channels}.sredge"
-    report = deploy_network(LoadedModel(network(channels), card), folder / "waves.png", out, plan)
-    assert not report.failed and not report.manifest.left_out
-    return out
 
 
 def noise(channels: int, dtype: npt.DTypeLike = np.uint8) -> Samples:
@@ -198,6 +160,7 @@ def test_other_networks_get_alpha_by_interpolation_only(bundles: dict[int, Path]
         result = upscaler.upscale_picture(Picture(rgba[..., :3].copy(), rgba[..., 3].copy()))
         with raises(FrameError, found=4, wanted=channels):
             upscaler.upscale(rgba)
+    assert result.alpha is not None
     assert np.array_equal(result.alpha, resize_bicubic(rgba[..., 3], SCALES[channels]))
 
 
@@ -218,3 +181,26 @@ def test_a_card_that_contradicts_the_graph_is_refused(bundles: dict[int, Path], 
     manifest.write_text(json.dumps(document))
     with raises(TileError, found=(1, 1, 20, 28), wanted=(1, 3, 20, 28)):
         open_session(tmp_path / "changed.sredge", "onnxruntime", io=FrameFormat.FLOAT_NCHW)
+
+
+@pytest.mark.parametrize("channels", SCALES)
+@pytest.mark.parametrize("pixel_format", [PixelFormat.RGB, PixelFormat.I420])
+def test_a_video_frame_is_upscaled_as_a_picture(
+    bundles: dict[int, Path], channels: int, pixel_format: PixelFormat
+) -> None:
+    rgb = VideoFrame((noise(3),), PixelFormat.RGB, RGB_COLOUR)
+    frame = reformatted(rgb, pixel_format)
+    with open_frame_session(bundles[channels], "onnxruntime") as session:
+        upscaler = NetworkFrameUpscaler(session)
+        result = upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
+        wanted = frame_from_rgb(Upscaler(session).upscale(rgb_from_frame(frame)), frame)
+    assert (result.format, result.height) == (pixel_format, SCALES[channels] * SIZE[0])
+    for plane, expected in zip(result.planes, wanted.planes, strict=True):
+        assert np.array_equal(plane, expected)
+
+
+@pytest.mark.parametrize("channels", SCALES)
+def test_a_stream_has_the_size_of_its_scale(bundles: dict[int, Path], channels: int) -> None:
+    with stream("test:48x32@30", bundles[channels], runtime="onnxruntime", fallback="bicubic") as frames:
+        frame = next(iter(frames))
+    assert (frame.width, frame.height) == (48 * SCALES[channels], 32 * SCALES[channels])
