@@ -120,7 +120,7 @@ class BicubicFrameUpscaler:
         """
         if scale < 1:
             raise UsageError(
-                f"the scale must be at least 1, but is {scale}", found=scale, wanted=(2, 3, 4), remedy="use 2, 3 or 4"
+                f"the scale must be at least 1, but is {scale}", found=scale, wanted="1 or more", remedy="use 1 or more"
             )
         self.name = "bicubic"
         self.scale = scale

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from sr_edge.errors import ExportError
+from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata
 from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, run_onnxruntime
 from sr_edge.export.graph.view import picture_channels, picture_inputs, read_onnx, view_graph
@@ -131,11 +131,15 @@ def _probed_card(
             wanted="height and width of the input times an integer",
             remedy="pass the ONNX file of a super-resolution network",
         )
-    return ModelCard(
-        name=path.stem,
-        scale=scale,
-        parameters=0,
-        static=tile is not None,
-        input_channels=channels,
-        output_channels=output.shape[1 if is_float else 3],
-    )
+    output_channels = output.shape[1 if is_float else 3]
+    try:
+        return ModelCard(
+            name=path.stem,
+            scale=scale,
+            parameters=0,
+            static=tile is not None,
+            input_channels=channels,
+            output_channels=output_channels,
+        )
+    except UsageError as error:
+        raise ExportError(error.problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from error

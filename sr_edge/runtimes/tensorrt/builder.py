@@ -31,6 +31,7 @@ from sr_edge.spec import FrameFormat, OnEvent, StageProgress
 from sr_edge.whole_file import whole_file
 
 _MIB = 2**20
+RGB = 3
 
 POLL_INTERVAL_S = 0.2
 """How often the waiting thread wakes up to handle Ctrl-C.
@@ -353,7 +354,7 @@ def _add_profile(
     profile = builder.create_optimization_profile()
     channel_axis = 1 if options.io is FrameFormat.FLOAT_NCHW else 3
     for tensor in dynamic:
-        channels = tuple(tensor.shape)[channel_axis]
+        channels = max(tuple(tensor.shape)[channel_axis], 0) or RGB
         shapes = (graph_shape(options.io, tile, channels) for tile in (sizes.minimum, sizes.optimum, sizes.maximum))
         profile.set_shape(tensor.name, *shapes)
     config.add_optimization_profile(profile)

@@ -220,6 +220,17 @@ def test_networks_of_luma_alone_get_one_channel(folder: Path) -> None:
         np.testing.assert_allclose(luma[0, 0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_networks_with_four_channels_get_alpha_or_an_opaque_one(tmp_path: Path, mode: str) -> None:
+    save_noise(tmp_path / "picture.png", 30, 30, mode=mode)
+    (patch,), (rgb,) = (calibration_patches(tmp_path, TILE, count=1, channels=channels) for channels in (4, 3))
+    assert patch.shape == (1, 4, 16, 24)
+    assert np.array_equal(patch[:, :3], rgb)
+    assert (patch[:, 3] == 1.0).all() == (not mode.endswith("A"))
+    (held,) = held_out_patches(tmp_path, TILE, count=1, channels=4)
+    assert held.patch.shape == (1, 4, 16, 24)
+
+
 def test_no_patches_are_refused(folder: Path) -> None:
     with raises(CalibrationError, found=0, wanted=1):
         calibration_patches(folder, TILE, count=0)

@@ -65,6 +65,24 @@ def test_detail_that_one_patch_loses_counts_although_the_mean_noise_is_small() -
     assert cost_of_pictures_db([flat, *others], [texture, *others], 33.0) > BUDGET_DB
 
 
+@pytest.mark.parametrize("channel", [0, 3])
+def test_noise_in_alpha_costs_as_much_as_in_the_colours(channel: int) -> None:
+    exact = np.random.default_rng(0).uniform(0.2, 0.8, (1, 4, 48, 48)).astype(np.float32)
+    noisy, alone = exact.copy(), exact[:, :3].copy()
+    change = (0.01 * (-1.0) ** np.indices((48, 48)).sum(0)).astype(np.float32)
+    noisy[:, channel:] += change if channel else np.array([1, 1, 1, 0]).reshape(4, 1, 1) * change
+    alone += change
+    assert cost_of_pictures_db([noisy], [exact], 33.0) >= cost_of_pictures_db([alone], [exact[:, :3]], 33.0) * 0.99
+
+
+def test_alpha_that_is_lost_fails_the_gate_although_the_colours_are_equal() -> None:
+    exact = np.full((1, 4, 48, 48), 0.5, np.float32)
+    exact[:, 3] = np.indices((48, 48)).sum(0) % 8 > 3
+    lost = exact.copy()
+    lost[:, 3] = 0.5
+    assert cost_of_pictures_db([lost], [exact], 33.0) > 100 * BUDGET_DB
+
+
 def test_pictures_that_are_equal_cost_nothing_and_those_that_are_not_finite_everything() -> None:
     picture = np.random.default_rng(0).random((1, 3, 16, 16)).astype(np.float32)
     assert cost_of_pictures_db([picture], [picture], 33.0) == pytest.approx(0.0, abs=1e-9)

@@ -104,15 +104,16 @@ def test_an_unknown_release_is_wrong_usage(sr_edge: SrEdge, bundle: Path) -> Non
     assert outcome.code == 2 and "tensorrt-10.3" in outcome.error
 
 
-def test_a_dynamic_graph_gets_the_bundles_size() -> None:
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_dynamic_graph_gets_the_bundles_size(channels: int) -> None:
+    shape = f"float[1,{channels},height,width]"
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> '
-        "g (float[1,3,height,width] input) => (float[1,3,height,width] output) { output = Relu(input) }"
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({shape} input) => ({shape} output) {{ output = Relu(input) }}'
     )
     files = TrtexecFiles(Path("a.onnx"), Path("a.plan"), Path("t.cache"))
     release = find_release("tensorrt-10.3")
     words = build_trtexec_command(model, files, release, TileSpec(24, 32), FrameFormat.FLOAT_NCHW)
-    assert "--optShapes=input:1x3x24x32" in words
+    assert f"--optShapes=input:1x{channels}x24x32" in words
 
 
 def test_export_for_a_release_takes_what_its_parser_takes(sr_edge: SrEdge, tmp_path: Path) -> None:

@@ -93,6 +93,17 @@ def test_halves_round_to_even_and_the_range_is_clipped() -> None:
     assert run_onnxruntime(doubled, {"input": frame})["output"].max() == 0
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_bit_equal_to_frames_handled_on_the_host(channels: int) -> None:
+    shape = f"float[1,{channels},3,5]"
+    text = f"g ({shape} input) => ({shape} output) <float k = {{0.7}}> {{ output = Mul(input, k) }}"
+    graph = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    frame = np.random.default_rng(0).integers(0, 256, (1, 3, 5, channels), np.uint8)
+    on_host = frame_from_batch(run_onnxruntime(graph, {"input": batch_from_frame(frame)})["output"])
+    inside = run_onnxruntime(wrap_uint8(graph).model, {"input": frame})["output"]
+    np.testing.assert_array_equal(inside, on_host)
+
+
 def test_a_dynamic_graph_takes_frames_of_any_size(shuffle_net: nn.Module, tile: TileSpec) -> None:
     wrapped = wrap_uint8(trace(shuffle_net, tile, dynamic=True)).model
     for height, width in ((8, 10), (5, 7)):
