@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Batch, Frame, Picture, batch_from_frame, frame_from_batch, max_sample_value
+from sr_edge.resize import resize_bicubic
 from sr_edge.spec import count_of_channels
 
 Planes = npt.NDArray[np.float32]
@@ -27,7 +28,9 @@ _LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _CB_FROM_BLUE = np.float32(1.772)
 _CR_FROM_RED = np.float32(1.402)
 _BAND_ROWS = 64
-"""Rows that are merged at a time, which keeps the intermediate planes in the cache."""
+"""Rows that are converted at a time, so that the intermediate planes need little memory."""
+
+_BICUBIC_REACH_PX = 2
 
 
 def network_frame(frame_hwc: Frame, channels: int) -> Frame:
@@ -112,29 +115,38 @@ def split_luma(rgb_hwc: Frame) -> tuple[Planes, Planes]:
     return luma, chroma
 
 
-def merge_luma(luma: Planes | Frame, chroma: Planes, out: Frame) -> Frame:
-    """Merges luma and chroma of one size into RGB, clipped and rounded.
+def merge_luma(luma: Planes | Frame, chroma: Planes, scale: int, out: Frame) -> Frame:
+    """Merges upscaled luma and chroma, which is upscaled here, into RGB, clipped and rounded.
 
     Args:
-        luma: (height, width, 1), float32 in [0, 1] or integers.
-        chroma: float32 (height, width, 2); values beyond [-0.5, 0.5] are clipped.
-        out: uint8 or uint16 (height, width, 3), which receives the result.
+        luma: (scale * height, scale * width, 1), float32 in [0, 1] or integers.
+        chroma: float32 (height, width, 2), in low resolution.
+        scale: Magnification; values of chroma that bicubic interpolation takes beyond [-0.5, 0.5] are clipped.
+        out: uint8 or uint16 (scale * height, scale * width, 3), which receives the result.
 
     Returns:
         `out`.
     """
     white = np.float32(1.0 if luma.dtype == np.float32 else max_sample_value(luma.dtype))
     largest = np.float32(max_sample_value(out.dtype))
-    for rows in _bands(out.shape[0]):
-        y = luma[rows, :, 0] * (largest / white)
-        cb, cr = (np.clip(chroma[rows, :, channel], -0.5, 0.5) for channel in range(2))
+    for rows in _bands(chroma.shape[0]):
+        large_rows = slice(scale * rows.start, scale * rows.stop)
+        y = luma[large_rows, :, 0] * (largest / white)
+        cb, cr = np.moveaxis(_upscaled_rows(chroma, rows, scale).clip(-0.5, 0.5), -1, 0)
         red = y + (_CR_FROM_RED * largest) * cr
         blue = y + (_CB_FROM_BLUE * largest) * cb
         green = (y - _LUMA_WEIGHTS[0] * red - _LUMA_WEIGHTS[2] * blue) / _LUMA_WEIGHTS[1]
         for channel, plane in enumerate((red, green, blue)):
             np.rint(plane, out=plane)
-            out[rows, :, channel] = np.clip(plane, 0, largest, out=plane)
+            out[large_rows, :, channel] = np.clip(plane, 0, largest, out=plane)
     return out
+
+
+def _upscaled_rows(planes: Planes, rows: slice, scale: int) -> Planes:
+    """These rows of `planes` in the bicubic interpolation of all rows, without computing the others."""
+    first, end = max(0, rows.start - _BICUBIC_REACH_PX), min(planes.shape[0], rows.stop + _BICUBIC_REACH_PX)
+    upscaled = resize_bicubic(planes[first:end], scale)
+    return upscaled[scale * (rows.start - first) : scale * (rows.stop - first)]
 
 
 def rounded_luma(luma: Planes) -> npt.NDArray[np.uint8]:
@@ -155,4 +167,4 @@ def _luma_levels(frame_hwc: Frame) -> Frame:
 
 def _bands(height: int) -> Iterator[slice]:
     for first in range(0, height, _BAND_ROWS):
-        yield slice(first, first + _BAND_ROWS)
+        yield slice(first, min(first + _BAND_ROWS, height))

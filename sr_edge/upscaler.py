@@ -121,7 +121,7 @@ class Upscaler:
             upscaled: Planes | Frame = self.upscale(rounded_luma(luma), on_tile=on_tile)
         else:
             upscaled = self._in_tiles(luma, submit, result, None, on_tile)
-        return merge_luma(upscaled, resize_bicubic(chroma, self.scale), out)
+        return merge_luma(upscaled, chroma, self.scale, out)
 
     def _in_tiles(
         self,

@@ -22,6 +22,7 @@ from sr_edge.channels import (
 )
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture, batch_from_frame
+from sr_edge.resize import resize_bicubic
 from tests.expected_errors import raises
 
 SIZE = (70, 33)
@@ -35,7 +36,7 @@ def noise(channels: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_split_and_merged_rgb_is_the_same_to_the_bit(dtype: npt.DTypeLike) -> None:
     rgb = noise(3, dtype)
-    assert np.array_equal(merge_luma(*split_luma(rgb), np.empty_like(rgb)), rgb)
+    assert np.array_equal(merge_luma(*split_luma(rgb), 1, np.empty_like(rgb)), rgb)
 
 
 def test_luma_and_chroma_are_those_of_pil_which_cuts_the_fraction_off() -> None:
@@ -53,14 +54,25 @@ def test_luma_and_chroma_are_those_of_pil_which_cuts_the_fraction_off() -> None:
 def test_merged_planes_are_those_of_pil() -> None:
     y, cb, cr = noise(3).transpose(2, 0, 1)
     chroma = (np.stack([cb, cr], axis=-1).astype(np.float32) - 128) / np.float32(255)
-    merged = merge_luma(np.ascontiguousarray(y)[..., np.newaxis], chroma, np.empty((*SIZE, 3), np.uint8))
+    merged = merge_luma(np.ascontiguousarray(y)[..., np.newaxis], chroma, 1, np.empty((*SIZE, 3), np.uint8))
     pil = np.asarray(Image.merge("YCbCr", [Image.fromarray(plane) for plane in (y, cb, cr)]).convert("RGB"))
     assert np.abs(merged.astype(int) - pil).max() <= 1
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+@pytest.mark.parametrize("height", [63, 64, 66, 130])
+def test_chroma_is_upscaled_in_bands_as_it_is_at_once(height: int, scale: int) -> None:
+    chroma = np.random.default_rng(0).uniform(-0.2, 0.2, (height, 5, 2)).astype(np.float32)
+    luma = np.full((scale * height, scale * 5, 1), 0.5, np.float32)
+    out, at_once = (np.empty((*luma.shape[:2], 3), np.uint16) for _ in range(2))
+    merge_luma(luma, chroma, scale, out)
+    merge_luma(luma, resize_bicubic(chroma, scale), 1, at_once)
+    assert np.abs(out.astype(int) - at_once).max() <= 1
+
+
 def test_chroma_beyond_its_range_is_clipped_as_in_a_file() -> None:
     luma = np.full((*SIZE, 1), 0.5, np.float32)
-    beyond, largest = (merge_luma(luma, np.full((*SIZE, 2), value, np.float32), noise(3)) for value in (0.7, 0.5))
+    beyond, largest = (merge_luma(luma, np.full((*SIZE, 2), value, np.float32), 1, noise(3)) for value in (0.7, 0.5))
     assert np.array_equal(beyond, largest)
 
 
