@@ -14,15 +14,19 @@ import torch
 from PIL import Image
 
 from sr_edge.bench import OpenOptions, self_test_bundle, variants_of
+from sr_edge.bench.compare.compared_models import ComparisonOptions
+from sr_edge.bench.compare.comparison import ComparePlan, compare_models
+from sr_edge.bench.quality import PairFiles, score_upscalers
 from sr_edge.bundle import open_bundle
 from sr_edge.camera import NetworkFrameUpscaler, stream
 from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, reformatted, rgb_from_frame
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.channels import with_alpha
-from sr_edge.errors import FrameError, TileError
+from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.frames import Picture, batch_from_frame, frame_from_batch
-from sr_edge.image_files import read_picture
-from sr_edge.resize import resize_bicubic
+from sr_edge.image_files import read_picture, write_picture
+from sr_edge.metrics import psnr_y_db
+from sr_edge.resize import downscale_bicubic, resize_bicubic
 from sr_edge.runtimes import open_frame_session, open_session
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.upscaler import Upscaler
@@ -169,6 +173,26 @@ def test_a_picture_of_scale_1_keeps_its_size_in_tiles(bundles: dict[int, Path]) 
     with open_frame_session(bundles[3], "onnxruntime") as session:
         frame = Upscaler(session).upscale(rgb)
     assert np.abs(frame / 255 - upscaled(3, batch_from_frame(rgb))[0].transpose(1, 2, 0)).max() < 1.01 / 255
+
+
+def test_the_psnr_of_a_luma_network_is_that_of_its_luma(bundles: dict[int, Path], tmp_path: Path) -> None:
+    original = resize_bicubic(noise(3), SCALES[1])
+    write_picture(tmp_path / "hr.png", Picture(original))
+    with open_session(bundles[1], "onnxruntime", io=FrameFormat.FLOAT_NCHW) as session:
+        pairs = [PairFiles(tmp_path / "hr.png")]
+        (scores,) = score_upscalers([Upscaler(session).upscale], pairs, SCALES[1], lambda done, total: None)
+    wanted = luma_reference(downscale_bicubic(original, SCALES[1]))
+    assert scores.psnr_y_db == pytest.approx(psnr_y_db(wanted.astype(np.uint8), original, SCALES[1]), abs=0.02)
+
+
+def test_graphs_of_both_frame_formats_are_compared_on_the_same_luma(bundles: dict[int, Path]) -> None:
+    floats, frames = (str(bundles[1] / name) for name in ("model.onnx", "model.uint8.onnx"))
+    plan = ComparePlan(bundles[1].parent / "waves.png", patches=2)
+    report = compare_models(floats, frames, plan, ComparisonOptions())
+    assert report.psnr_db > 90
+    assert report.layers.first_apart is None
+    with raises(UsageError, found=2, wanted=3):  # scales
+        compare_models(floats, str(bundles[4] / "model.onnx"), ComparePlan(), ComparisonOptions())
 
 
 def test_a_card_that_contradicts_the_graph_is_refused(bundles: dict[int, Path], tmp_path: Path) -> None:
