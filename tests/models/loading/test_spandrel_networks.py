@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sr_edge.deploy.manifest import WEIGHTS_FILE, write_network_weights
 from sr_edge.errors import UnknownNameError, WeightsError
+from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.loading.load import reopen_model
 from sr_edge.models.loading.spandrel_networks import (
     FamilyCall,
     describe_unrecognized,
@@ -26,7 +29,7 @@ from sr_edge.models.loading.weights import Differences
 from sr_edge.models.recognition.families import FAMILIES
 from sr_edge.models.recognition.library import require_library, suppress_output
 from sr_edge.models.recognition.signatures import nearest_family
-from sr_edge.spec import Tiling
+from sr_edge.spec import TileSpec, Tiling
 from tests.expected_errors import raises
 
 spandrel_here = importlib.util.find_spec("spandrel") is not None
@@ -41,6 +44,11 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Compact",
         "Compact",
         {"num_in_ch": 1, "num_out_ch": 1, "num_feat": 8, "num_conv": 2, "upscale": 2},
+    ),
+    "compact rgba": (
+        "Compact",
+        "Compact",
+        {"num_in_ch": 4, "num_out_ch": 4, "num_feat": 8, "num_conv": 2, "upscale": 2},
     ),
     "compact x1": ("Compact", "Compact", {"num_feat": 8, "num_conv": 2, "upscale": 1}),
     "esrgan": ("ESRGAN", "ESRGAN", {"num_filters": 8, "num_blocks": 1, "scale": 4}),
@@ -61,6 +69,7 @@ RECOGNISED = {
     # name: scale, channels, (multiple, minimum, square), purpose
     "compact": (4, 3, (1, 1, False), "super-resolution"),
     "compact gray": (2, 1, (1, 1, False), "super-resolution"),
+    "compact rgba": (2, 4, (1, 1, False), "super-resolution"),
     "compact x1": (1, 3, (1, 1, False), "restoration"),
     "esrgan": (4, 3, (1, 2, False), "super-resolution"),
     "esrgan unshuffle": (2, 3, (4, 4, False), "super-resolution"),
@@ -119,6 +128,28 @@ def test_a_network_is_recognised_with_its_needs(name: str) -> None:
     assert (recognised.multiple_px, recognised.minimum_px, recognised.square) == needs
     assert (recognised.purpose, recognised.tiling) == (purpose, Tiling.SUPPORTED)
     assert not recognised.module.training
+
+
+@needs_spandrel
+@pytest.mark.parametrize(
+    ("name", "channels", "scale"), [("compact gray", 1, 2), ("compact rgba", 4, 2), ("compact x1", 3, 1)]
+)
+def test_a_checkpoint_with_other_channels_or_of_scale_1_loads(
+    name: str, channels: int, scale: int, tmp_path: Path
+) -> None:
+    torch.save({"params": build(name).state_dict()}, tmp_path / "net.pth")
+    model = load_model(str(tmp_path / "net.pth"), None, tile=TileSpec(12, 16))
+    assert (model.card.channels, model.card.scale) == (channels, scale)
+    again = reopen_model(model.architecture, model.card, stored_weights(model, tmp_path))
+    picture = torch.rand(1, channels, 12, 16)
+    with torch.inference_mode():
+        assert torch.equal(model.module(picture), again.module(picture))
+
+
+def stored_weights(model: LoadedModel, folder: Path) -> Path:
+    """The file of weights that a bundle keeps."""
+    write_network_weights(model, folder)
+    return folder / WEIGHTS_FILE
 
 
 @needs_spandrel
