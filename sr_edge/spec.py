@@ -105,6 +105,8 @@ CHANNEL_NAMES = {1: "luma", 3: "RGB", 4: "RGB with alpha"}
 """What a network's channels are, by their number. Input and output have the same number of channels."""
 
 CHANNELS = tuple(CHANNEL_NAMES)
+RGB = 3
+"""Number of channels that is assumed first, and for graphs that do not state it."""
 
 NETWORKS_WANTED = "give a network whose input and output both have 1 (luma), 3 (RGB) or 4 channels (RGB with alpha)"
 """The remedy of errors about networks with other channels."""
@@ -264,8 +266,8 @@ class ModelCard:
     hyper_parameters: Mapping[str, str] = field(default_factory=dict)
     purpose: str = ""
     architecture_licence: str = ""
-    input_channels: int = 3
-    output_channels: int = 3
+    input_channels: int = RGB
+    output_channels: int = RGB
     minimum_px: int = 1
     square_tiles: bool = False
     tiling: Tiling = Tiling.SUPPORTED

@@ -13,10 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from sr_edge.spec import RGB
+
 FLOPS_PER_MAC = 2
 
 
-def count_macs(module: nn.Module, height: int, width: int, channels: int = 3) -> int:
+def count_macs(module: nn.Module, height: int, width: int, channels: int = RGB) -> int:
     """Multiply-accumulates of one forward pass on an image (1, channels, height, width).
 
     Runs on fake tensors, so the size costs nothing. `module` may be on the meta device and is not changed.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.spec import ActivationType, Control, FrameFormat, Latency, ModelCard, Precision, TileSpec
+from sr_edge.spec import RGB, ActivationType, Control, FrameFormat, Latency, ModelCard, Precision, TileSpec
 
 Batch = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
@@ -111,7 +111,7 @@ class SessionSpec:
     slots: int = 1
     controls: tuple[Control, ...] = ()
     overlap_px: int = 8
-    channels: int = 3
+    channels: int = RGB
     has_uint8_graph: bool = False
 
 

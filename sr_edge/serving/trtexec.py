@@ -15,10 +15,9 @@ import onnx
 from sr_edge.export.checks.tensorrt_releases import TensorRTRelease
 from sr_edge.export.graph.view import picture_channels, picture_inputs
 from sr_edge.runtimes.engine.host_format import graph_shape
-from sr_edge.spec import FrameFormat, TileSpec
+from sr_edge.spec import RGB, FrameFormat, TileSpec
 
 ALWAYS_STRONGLY_TYPED = (11, 0)
-RGB = 3
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame
 from sr_edge.image_files import list_pictures, read_picture
-from sr_edge.spec import TileSpec
+from sr_edge.spec import RGB, TileSpec
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -40,7 +40,7 @@ Warn = Callable[[str], None]
 
 
 def calibration_patches(
-    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = 3, *, warn: Warn | None = None
+    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = RGB, *, warn: Warn | None = None
 ) -> list[Batch]:
     """Cuts patches at random positions, spread evenly over the pictures and randomly mirrored.
 
@@ -122,7 +122,7 @@ def held_out_patches(
     tile: TileSpec,
     count: int | None = None,
     seed: int = HELD_OUT_SEED,
-    channels: int = 3,
+    channels: int = RGB,
     *,
     warn: Warn | None = None,
 ) -> list[HeldOut]:
@@ -141,7 +141,7 @@ def held_out_pairs(
     tile: TileSpec,
     count: int | None = None,
     seed: int = HELD_OUT_SEED,
-    channels: int = 3,
+    channels: int = RGB,
 ) -> list[HeldOut]:
     """Cuts held-out patches with their originals, spread evenly over the pictures that are at least as large as a tile.
 

@@ -9,7 +9,7 @@ import onnx
 from sr_edge.errors import CalibrationError, ExportError
 from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, scalar_inputs, view_graph
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
-from sr_edge.spec import CHANNELS, NETWORKS_WANTED, TileSpec, count_of_channels
+from sr_edge.spec import CHANNELS, NETWORKS_WANTED, RGB, TileSpec, count_of_channels
 
 FIRST_OPSET_PER_CHANNEL = 13
 
@@ -154,7 +154,7 @@ def graph_channels(path: Path) -> int:
             wanted=CHANNELS,
             remedy=NETWORKS_WANTED,
         )
-    return channels or 3
+    return channels or RGB
 
 
 def sized_view(model: onnx.ModelProto, shape: tuple[int, ...]) -> GraphView:

@@ -9,10 +9,10 @@ import numpy as np
 from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.graph.probe import InstrumentedGraph, float_picture
 from sr_edge.errors import CalibrationError
-from sr_edge.spec import TileSpec
+from sr_edge.spec import RGB, TileSpec
 
 
-def graph_scale(path: Path, tile: TileSpec, channels: int = 3) -> int:
+def graph_scale(path: Path, tile: TileSpec, channels: int = RGB) -> int:
     """The magnification of an ONNX file.
 
     Raises:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError, UsageError
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import RGB, Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.spec import StageProgress
@@ -46,7 +46,7 @@ class FloatGraph:
 
     path: Path
     tile: TileSpec
-    channels: int = 3
+    channels: int = RGB
     input_range: float = 1.0
     remark: str = ""
 

@@ -15,13 +15,12 @@ from sr_edge.export.graph.onnxruntime_run import Tensors, feed_of, open_onnxrunt
 from sr_edge.export.graph.patches import worst_case_patches
 from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, view_graph
 from sr_edge.frames import frame_from_batch
-from sr_edge.spec import Control, TileSpec
+from sr_edge.spec import RGB, Control, TileSpec
 
 UNKNOWN_BYTES = 16 << 20
 """The size assumed for a tensor of unknown shape."""
 
 DYNAMIC_SIZE_PX = 48
-RGB = 3
 """Height and width of patches for a graph whose height and width are dynamic."""
 
 _MAGNITUDE = "/magnitude"

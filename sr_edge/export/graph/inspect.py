@@ -16,10 +16,7 @@ from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata
 from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, run_onnxruntime
 from sr_edge.export.graph.view import picture_channels, picture_inputs, read_onnx, view_graph
-from sr_edge.spec import CHANNELS, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
-
-RGB = 3
-"""Channels of a graph whose number of channels is dynamic."""
+from sr_edge.spec import CHANNELS, RGB, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
 
 PROBE_SIZE_PX = 48
 """Height and width of the black image on which a graph of dynamic height and width is run."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sr_edge.channels import batch_for_network
 from sr_edge.image_files import list_pictures, read_picture
-from sr_edge.spec import TileSpec
+from sr_edge.spec import RGB, TileSpec
 
 Patch = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class CheckPatch:
     batch: Patch
 
 
-def check_patches(tile: TileSpec, photographs: Sequence[Patch] = (), channels: int = 3) -> tuple[CheckPatch, ...]:
+def check_patches(tile: TileSpec, photographs: Sequence[Patch] = (), channels: int = RGB) -> tuple[CheckPatch, ...]:
     """Photographs, flat pictures and worst cases of the size of the tile.
 
     Args:
@@ -64,7 +64,7 @@ def check_patches(tile: TileSpec, photographs: Sequence[Patch] = (), channels: i
     return tuple(CheckPatch(*entry) for entry in named)
 
 
-def worst_case_patches(tile: TileSpec, channels: int = 3) -> tuple[Patch, ...]:
+def worst_case_patches(tile: TileSpec, channels: int = RGB) -> tuple[Patch, ...]:
     """Float32 (1, channels, height, width) in [0, 1]: black, binary noise, and a noisy step.
 
     A flat picture gives the smallest variances that a network can see, and binary noise the largest activations.

@@ -20,7 +20,7 @@ from sr_edge.export.graph.vendor_errors import exporter_reason
 from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.native_output import NativeOutput, captured_native_output
 from sr_edge.models.controlled import control_tensors, controls_of
-from sr_edge.spec import TileSpec
+from sr_edge.spec import RGB, TileSpec
 
 OPSET = 17
 INPUT_NAME = "input"
@@ -33,7 +33,7 @@ _EXPECTED_DEPRECATIONS = (
 _DYNAMIC_AXES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_height", 3: "output_width"}}
 
 
-def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False, channels: int = 3) -> onnx.ModelProto:
+def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False, channels: int = RGB) -> onnx.ModelProto:
     """Traces `module` with a float32 (1, channels, height, width) input named "input" and an output named "output".
 
     The network's controls become inputs under their own names, float32 of shape [1].

@@ -18,6 +18,7 @@ from torch import nn
 from sr_edge.errors import ExportError
 from sr_edge.export.twins.taylor import StaticTaylorAttention
 from sr_edge.models.registry import ARCHITECTURES
+from sr_edge.spec import RGB
 
 Twin = Callable[[Any, torch.Size], nn.Module]
 
@@ -33,7 +34,7 @@ REWRITES = _rewrites()
 """Each type of layer that has a static twin, and the twin. Types are compared exactly, so the order has no effect."""
 
 
-def to_static(module: nn.Module, height: int, width: int, channels: int = 3) -> nn.Module:
+def to_static(module: nn.Module, height: int, width: int, channels: int = RGB) -> nn.Module:
     """The static form of `module` for inputs of (1, channels, height, width), in eval mode; `module` is not changed.
 
     A network in which no layer has a twin is its own static form: the module itself is returned, not a copy.

@@ -8,7 +8,7 @@ from torch import nn
 
 from sr_edge.errors import SrEdgeError, TileError, UsageError, WeightsError
 from sr_edge.models.probing.trials import TrialLimit, Trials
-from sr_edge.spec import CHANNELS, NETWORKS_WANTED, TileSpec, count_of_channels
+from sr_edge.spec import CHANNELS, NETWORKS_WANTED, RGB, TileSpec, count_of_channels
 
 MULTIPLES = (2, 3, 4, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 FIXED_SIZES = (48, 64, 128, 224, 256)
@@ -51,7 +51,7 @@ class OtherChannels(UsageError):
 
 
 def explain_failure(
-    network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None, channels: int = 3
+    network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None, channels: int = RGB
 ) -> SrEdgeError:
     """The error for a network that failed on an image of the size of a tile.
 

@@ -15,12 +15,11 @@ from sr_edge.models.checkpoints import ScriptNetwork
 from sr_edge.models.checkpoints.bounds import first_line, printable
 from sr_edge.models.probing.failures import OtherChannels, UnsupportedTile, explain_failure
 from sr_edge.models.probing.randomness import RandomOperators
-from sr_edge.spec import CHANNELS, DEFAULT_TILE, TileSpec, require_channels
+from sr_edge.spec import CHANNELS, DEFAULT_TILE, RGB, TileSpec, require_channels
 
 SCALES = (1, 2, 3, 4, 8, 16)
 """Accepted ratios of output to input size, which must be exact and the same for height and width."""
 
-RGB = 3
 SEED = 0
 RELATIVE_TOLERANCE = 1e-4
 """Allowed difference of two runs relative to the largest output, for another order of summation."""
@@ -45,7 +44,7 @@ class Probe:
     multiple_px: int = 1
     minimum_px: int = 1
     square: bool = False
-    channels: int = 3
+    channels: int = RGB
     remarks: tuple[str, ...] = ()
 
 

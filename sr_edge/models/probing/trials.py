@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sr_edge.spec import TileSpec
+from sr_edge.spec import RGB, TileSpec
 
 MAX_TRIAL_PIXELS = 512 * 512
 
@@ -38,7 +38,7 @@ class Trials:
         channels: number of channels of the network.
     """
 
-    def __init__(self, network: nn.Module, limit: TrialLimit, channels: int = 3) -> None:
+    def __init__(self, network: nn.Module, limit: TrialLimit, channels: int = RGB) -> None:
         self._network = network
         self._limit = limit
         self._channels = channels

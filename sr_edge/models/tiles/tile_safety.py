@@ -21,7 +21,7 @@ from sr_edge.models.tiles.global_statistics import (
     recorded_statistics,
 )
 from sr_edge.models.tiles.tiled import TileStatistics, upscale_in_tiles
-from sr_edge.spec import TileNeeds, TileSpec
+from sr_edge.spec import RGB, TileNeeds, TileSpec
 
 VISIBLE_CHANGE = 1 / 255
 SMALLEST_CHANGE = 2.0**-20
@@ -198,7 +198,7 @@ def psnr_db(candidate_hwc: Frame, reference_hwc: Frame) -> float:
     return LARGEST_DB if squared == 0.0 else min(LARGEST_DB, -10.0 * math.log10(squared))
 
 
-def synthetic_frame(height: int, width: int, channels: int = 3) -> Frame:
+def synthetic_frame(height: int, width: int, channels: int = RGB) -> Frame:
     """A deterministic test image, uint8, of smooth waves with noise, for use where no image was given."""
     generator = np.random.default_rng(0)
     rows, columns = np.indices((height, width))[..., np.newaxis]

@@ -13,7 +13,7 @@ import numpy as np
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
-from sr_edge.spec import FrameFormat, Latency, TileSpec
+from sr_edge.spec import RGB, FrameFormat, Latency, TileSpec
 
 _SEED = 20_260_101
 
@@ -76,7 +76,7 @@ class StartUp:
     first_frame_ms: float
 
 
-def random_tile(tile: TileSpec, io: FrameFormat, channels: int = 3) -> Batch | Frame:
+def random_tile(tile: TileSpec, io: FrameFormat, channels: int = RGB) -> Batch | Frame:
     """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1]."""
     generator = np.random.default_rng(_SEED)
     if io is FrameFormat.UINT8_NHWC:

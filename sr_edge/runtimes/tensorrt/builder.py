@@ -27,11 +27,10 @@ from sr_edge.runtimes.tensorrt.errors import CANCELLED, ParserIssue, build_failu
 from sr_edge.runtimes.tensorrt.log import EngineLayer, Listener, process_log
 from sr_edge.runtimes.tensorrt.network import MemoryEstimate, NetworkTypes, estimate_memory, network_types
 from sr_edge.runtimes.tensorrt.options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
-from sr_edge.spec import FrameFormat, OnEvent, StageProgress
+from sr_edge.spec import RGB, FrameFormat, OnEvent, StageProgress
 from sr_edge.whole_file import whole_file
 
 _MIB = 2**20
-RGB = 3
 
 POLL_INTERVAL_S = 0.2
 """How often the waiting thread wakes up to handle Ctrl-C.
