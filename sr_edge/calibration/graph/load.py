@@ -7,11 +7,14 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError, ExportError
-from sr_edge.export.graph.view import GraphView, picture_inputs, scalar_inputs, view_graph
+from sr_edge.export.graph.metadata import METADATA_KEY
+from sr_edge.export.graph.view import FLOAT_TYPES, GraphView, picture_inputs, scalar_inputs, view_graph
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
 from sr_edge.spec import TileSpec
 
 FIRST_OPSET_PER_CHANNEL = 13
+_CHANNEL_AXES: dict[int, int] = {onnx.TensorProto.FLOAT: 1, onnx.TensorProto.UINT8: 3}
+"""The axis of the channels of a picture, by its type: float pictures are NCHW and uint8 ones NHWC."""
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -24,6 +27,41 @@ def load_graph(path: Path) -> onnx.ModelProto:
         CalibrationError: The file is missing, is no ONNX model that onnx can convert to opset 13, or has several
             outputs.
     """
+    model = _read(path)
+    _require_one_output(model, path)
+    model = _with_opset_for_int8(model, path)
+    return name_nodes(bypass_identities(model).model).model
+
+
+def reads_as_it_is(path: Path) -> bool:
+    """Whether an ONNX file has the form that calibration reads: one picture in and one out, all floats in float32.
+
+    The picture is float32 NCHW or uint8 NHWC, of one or three channels and batch 1.
+
+    Raises:
+        CalibrationError: The file is missing, or is no ONNX model.
+    """
+    model = _read(path)
+    pictures = picture_inputs(model)
+    if len(pictures) != 1 or len(model.graph.output) != 1:
+        return False
+    kind = pictures[0].type.tensor_type
+    channel_axis = _CHANNEL_AXES.get(kind.elem_type)
+    if channel_axis is None or kind.shape.dim[channel_axis].dim_value not in (1, 3):
+        return False
+    try:
+        types = set(view_graph(model).types.values())
+    except ExportError:
+        return False
+    return kind.shape.dim[0].dim_value in (0, 1) and types & FLOAT_TYPES == {onnx.TensorProto.FLOAT}
+
+
+def has_model_card(path: Path) -> bool:
+    """Whether sr-edge wrote the ONNX file; raises CalibrationError if it is no ONNX file."""
+    return any(entry.key == METADATA_KEY for entry in _read(path).metadata_props)
+
+
+def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise CalibrationError(
             f"{path} is not a file",
@@ -44,9 +82,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise CalibrationError(
             f"{path} contains no ONNX graph", found=path, wanted="an ONNX graph", remedy="export it again"
         )
-    _require_one_output(model, path)
-    model = _with_opset_for_int8(model, path)
-    return name_nodes(bypass_identities(model).model).model
+    return model
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
@@ -147,7 +183,7 @@ def graph_channels(path: Path) -> int:
         CalibrationError: The file cannot be read, or has another number of channels.
     """
     picture = picture_input(load_graph(path)).type.tensor_type
-    axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
+    axis = _CHANNEL_AXES.get(picture.elem_type, 1)
     channels = picture.shape.dim[axis].dim_value
     if channels not in (0, 1, 3):
         raise CalibrationError(

@@ -218,8 +218,19 @@ def _reference(network: nn.Module) -> Reference:
     return FileReference(network.file) if isinstance(network, FileNetwork) else TorchReference(network)
 
 
-def difference(actual: Tensor, expected: Tensor) -> Difference:
-    """Compares two outputs for one patch; raises ExportError when their shapes differ."""
+def difference(actual: Tensor, expected: Tensor, step: float = 0.0) -> Difference:
+    """Compares two outputs for one patch.
+
+    Args:
+        actual: the output of the graph.
+        expected: the output of the network.
+        step: the distance of neighbouring values of rounded outputs, or 0. Equal networks then differ by a whole step
+            wherever rounding errors move a value over a boundary. The mean difference is what the outputs differed by
+            before they were rounded, so it takes the place of the largest one, unless that is more than one step.
+
+    Raises:
+        ExportError: their shapes differ.
+    """
     if actual.shape != expected.shape:
         raise ExportError(
             f"the graph gives an output of shape {actual.shape} where the network gives {expected.shape}, so that the "
@@ -231,13 +242,16 @@ def difference(actual: Tensor, expected: Tensor) -> Difference:
         return Difference(math.inf, -math.inf)
     errors = actual.astype(np.float64) - expected.astype(np.float64)
     square = float(np.mean(np.square(errors)))
-    return Difference(float(np.abs(errors).max()), math.inf if square == 0.0 else -10.0 * math.log10(square))
+    largest = float(np.abs(errors).max())
+    if 0.0 < largest < 1.5 * step:
+        largest = float(np.abs(errors).mean())
+    return Difference(largest, math.inf if square == 0.0 else -10.0 * math.log10(square))
 
 
 def _compared(
     reference: Reference, patch: CheckPatch, setting: Mapping[str, float], actual: Tensor, expected: Tensor
 ) -> PatchParity:
-    measured = difference(actual, expected)
+    measured = difference(actual, expected, reference.output_step)
     name = (
         f"{patch.name} at {', '.join(f'{key}={value:g}' for key, value in setting.items())}" if setting else patch.name
     )
@@ -248,11 +262,11 @@ def _compared(
     except Exception as error:  # whatever the network's own code raises in an arithmetic it was not written for
         return PatchParity(name, patch.kind, measured, noise_failure=type(error).__name__)
     return PatchParity(
-        name, patch.kind, measured, float32_noise=_finite_noise(expected, again), rounding=reference.rounding
+        name, patch.kind, measured, float32_noise=_noise(reference, expected, again), rounding=reference.rounding
     )
 
 
-def _finite_noise(expected: Tensor, again: Tensor) -> float | None:
+def _noise(reference: Reference, expected: Tensor, again: Tensor) -> float | None:
     """The noise; None if the network gives NaN or infinity, which is no rounding and excuses nothing."""
-    noise = difference(expected, again).max_abs_error
+    noise = difference(expected, again, reference.output_step).max_abs_error
     return noise if math.isfinite(noise) else None

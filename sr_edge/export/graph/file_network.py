@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
 
-from sr_edge.spec import Control, TileSpec
-
-Batch = npt.NDArray[np.float32]
+from sr_edge.frames import Batch
+from sr_edge.spec import TileSpec
 
 
 class NetworkFile(Protocol):
@@ -37,12 +35,20 @@ class NetworkFile(Protocol):
         """
         ...
 
-    def run_original(self, batch: Batch, optimize: bool = True) -> Batch:
-        """Upscales float32 (1, channels, h, w) in [0, 1] by the user's graph in ONNX Runtime.
+    @property
+    def output_step(self) -> float:
+        """The distance of neighbouring output values where the graph rounds its output, such as 1/255; otherwise 0."""
+        ...
+
+    def run(self, batch: Batch, optimize: bool = True) -> Batch:
+        """Upscales an image by the graph of the file in ONNX Runtime, as it is written, computed in float32.
 
         Args:
-            batch: the image.
-            optimize: False disables the optimizations of ONNX Runtime, so that it computes sums in another order.
+            batch: float32 (1, channels, height, width) in [0, 1].
+            optimize: False disables the optimizations of ONNX Runtime, so that it sums in another order.
+
+        Returns:
+            Float32 (1, channels, scale * height, scale * width), with white as 1.
 
         Raises:
             SrEdgeError: ONNX Runtime cannot run the file on this image.
@@ -57,11 +63,10 @@ class FileNetwork(nn.Module):
     Export reads its graph from the file instead of tracing it.
     """
 
-    def __init__(self, file: NetworkFile, controls: tuple[Control, ...] = ()) -> None:
+    def __init__(self, file: NetworkFile) -> None:
         super().__init__()
         self.file = file
-        self.controls = controls
 
     def forward(self, x: Tensor) -> Tensor:
-        upscaled = [self.file.run_original(image[np.newaxis]) for image in x.detach().cpu().numpy()]
+        upscaled = [self.file.run(image[np.newaxis]) for image in x.detach().cpu().numpy()]
         return torch.from_numpy(np.concatenate(upscaled))

@@ -7,6 +7,8 @@ from sr_edge.models.checkpoints.reader import (
     Checkpoint,
     StateDict,
     WeightSet,
+    begins_like_checkpoint,
+    begins_like_onnx,
     read_checkpoint,
     read_weights,
 )
@@ -20,6 +22,8 @@ __all__ = [
     "ScriptNetwork",
     "StateDict",
     "WeightSet",
+    "begins_like_checkpoint",
+    "begins_like_onnx",
     "blend_weights",
     "read_checkpoint",
     "read_weights",

@@ -28,13 +28,14 @@ class FileReference:
 
     def __init__(self, file: NetworkFile) -> None:
         self.name = file.path.name
+        self.output_step = file.output_step
         self._file = file
 
     def run(self, batch: Patch, setting: Mapping[str, float]) -> Tensor:
-        return self._file.run_original(batch)
+        return self._file.run(batch)
 
     def run_again(self, batch: Patch, setting: Mapping[str, float]) -> Tensor:
-        return self._file.run_original(rounded_otherwise(batch), optimize=False)
+        return self._file.run(rounded_otherwise(batch), optimize=False)
 
     def caveats(self, photograph: Patch) -> tuple[str, ...]:
         return ()

@@ -16,11 +16,13 @@ class Reference(Protocol):
     Attributes:
         name: what messages call it.
         rounding: what differs between `run` and `run_again`, to be followed by the difference of their outputs.
+        output_step: the distance of neighbouring output values where the network rounds its output, otherwise 0.
         controls: its scalar inputs.
     """
 
     name: str
     rounding: str
+    output_step: float
     controls: tuple[Control, ...]
 
     def run(self, batch: Patch, setting: Mapping[str, float]) -> Tensor:

@@ -1,0 +1,68 @@
+"""An ONNX file as the network that is deployed: its graph for a tile, and the file itself as the float32 reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+
+from sr_edge.frames import Batch
+from sr_edge.model_sources.onnx_file import OnnxModel
+from sr_edge.model_sources.onnx_file.float_types import with_float32
+from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
+from sr_edge.spec import TileSpec
+
+UINT8_STEP = 1 / 255
+
+
+@dataclass(frozen=True)
+class ReferenceFile:
+    """The user's file, as export compares its graph with it (`sr_edge.export.graph.file_network.NetworkFile`).
+
+    The reference of a file in fp16 is the same graph computed in float32, and nothing else of it is changed: its layout,
+    its range, its batch and its operators are those of the file.
+
+    Attributes:
+        model: the file as it was read.
+    """
+
+    model: OnnxModel
+
+    @property
+    def path(self) -> Path:
+        return self.model.path
+
+    @property
+    def fixed_tile(self) -> TileSpec | None:
+        return self.model.fixed_tile
+
+    @property
+    def output_step(self) -> float:
+        return UINT8_STEP if self.model.output.port.dtype == "uint8" else 0.0
+
+    def graph(self, tile: TileSpec) -> onnx.ModelProto:
+        return self.model.graph(tile)
+
+    def run(self, batch: Batch, optimize: bool = True) -> Batch:
+        runner = self._optimized if optimize else self._plain
+        source, result = (_in_float32(picture) for picture in (self.model.input, self.model.output))
+        return result.decode(runner.run(source.port.name, source.encode(batch))[result.port.name])
+
+    @cached_property
+    def _float32(self) -> onnx.ModelProto:
+        return with_float32(self.model.original)[0]
+
+    @cached_property
+    def _optimized(self) -> PictureRunner:
+        return PictureRunner(self._float32)
+
+    @cached_property
+    def _plain(self) -> PictureRunner:
+        return PictureRunner(self._float32, optimize=False)
+
+
+def _in_float32(picture: PictureFormat) -> PictureFormat:
+    dtype = picture.port.dtype if picture.port.dtype == "uint8" else "float32"
+    return replace(picture, port=replace(picture.port, dtype=dtype))
