@@ -80,7 +80,8 @@ def preview(
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
-    from sr_edge.runtimes import open_frame_session, preferred_runtime
+    from sr_edge.model_sources import open_frame_session
+    from sr_edge.runtimes import preferred_runtime
 
     drop_policy = Policy.parse(policy)
     with ExitStack() as resources:

@@ -226,7 +226,8 @@ class _Engines:
     slots: int | None
 
     def open(self, bundle: Path) -> Session:
-        from sr_edge.runtimes import open_frame_session, preferred_runtime
+        from sr_edge.model_sources import open_frame_session
+        from sr_edge.runtimes import preferred_runtime
 
         name = self.runtime or preferred_runtime()
         session = self.resources.enter_context(

@@ -129,7 +129,8 @@ def upscale(
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show:
         from sr_edge.bundle import open_bundle
-        from sr_edge.runtimes import open_frame_session, preferred_runtime
+        from sr_edge.model_sources import open_frame_session
+        from sr_edge.runtimes import preferred_runtime
         from sr_edge.upscaler import Upscaler
 
         name = runtime or preferred_runtime()

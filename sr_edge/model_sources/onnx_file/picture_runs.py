@@ -1,0 +1,73 @@
+"""Runs a graph of any layout, type and batch size on pictures, with the conversions done in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
+from sr_edge.frames import Batch
+from sr_edge.model_sources.onnx_file.ports import Layout, Port
+
+Tensor = npt.NDArray[Any]
+
+_BGR = (2, 1, 0, 3)
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """How the input or the output of a graph stores pictures.
+
+    Attributes:
+        port: Name, type, layout and channels.
+        white: The value of white: 1 or 255.
+        is_bgr: Whether blue is the first channel.
+    """
+
+    port: Port
+    white: float = 1.0
+    is_bgr: bool = False
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Converts float32 (1, channels, height, width) in [0, 1], RGB, to an input array of the graph."""
+        tensor: Tensor = _swapped(batch, self.is_bgr) * np.float32(self.white)
+        if self.port.layout is Layout.NHWC:
+            tensor = tensor.transpose(0, 2, 3, 1)
+        if self.port.dtype == "uint8":
+            tensor = np.clip(np.rint(tensor), 0, 255)
+        return np.ascontiguousarray(np.repeat(tensor, self.port.batch, axis=0).astype(_numpy_type(self.port.dtype)))
+
+    def decode(self, tensor: Tensor) -> Batch:
+        """Converts an output array of the graph to float32 (1, channels, height, width), white as 1, RGB."""
+        picture = tensor[:1].astype(np.float32)
+        if self.port.layout is Layout.NHWC:
+            picture = picture.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(_swapped(picture, self.is_bgr) / np.float32(self.white))
+
+
+class PictureRunner:
+    """A graph in ONNX Runtime on the CPU, without the optimizations that would change a graph's numbers."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Opens the graph; raises ExportError if ONNX Runtime refuses it."""
+        self._session = open_onnxruntime(model)
+
+    def run(self, image: str, tensor: Tensor) -> dict[str, Tensor]:
+        """All outputs for one input array; raises ExportError if the graph cannot run on it."""
+        return run_session(self._session, {image: tensor})
+
+
+def _swapped(batch: Batch, is_bgr: bool) -> Batch:
+    if not is_bgr:
+        return batch
+    order: Sequence[int] = _BGR[: batch.shape[1]]
+    return batch[:, order]
+
+
+def _numpy_type(dtype: str) -> np.dtype[Any]:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16) if dtype == "bfloat16" else dtype)
