@@ -173,11 +173,6 @@ def open_bundle(path: str | Path) -> Bundle:
         raise
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether a path is a folder with a manifest, or a zip archive with one; neither is read further."""
-    return (path / MANIFEST_NAME).is_file() if path.is_dir() else path.is_file() and contains_manifest(path)
-
-
 @contextmanager
 def staging_folder(out: str | Path) -> Iterator[Path]:
     """Creates a temporary folder beside `out` to build a bundle in; it is removed in any case.
@@ -252,7 +247,8 @@ def _require_replaceable(out: Path) -> None:
     if not os.path.lexists(out):
         return
     is_archive = out.suffix == ".zip"
-    if out.is_symlink() or out.is_file() is not is_archive or not is_bundle(out):
+    is_bundle = (out.is_file() and contains_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
+    if out.is_symlink() or not is_bundle:
         raise BundleError(
             f"{out} exists and is not a bundle, so it is not replaced",
             found=out,

@@ -6,16 +6,11 @@ from enum import Enum
 from pathlib import Path
 
 from sr_edge.bundle.archive import contains_manifest
+from sr_edge.file_headers import HEADER_BYTES, is_onnx, is_pickle, is_safetensors, is_zip
 
 BUNDLE_SUFFIXES = (".sredge", ".zip")
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
 ONNX_SUFFIX = ".onnx"
-
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_HEADER_BYTES = 64
-_IR_VERSION_TAG = 0x08
-_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
-"""The field numbers of ONNX's ModelProto."""
 
 
 class SourceKind(str, Enum):
@@ -61,23 +56,11 @@ def _kind_of_name(name: str) -> SourceKind | None:
 
 def _kind_of_content(path: Path) -> SourceKind | None:
     with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if header.startswith(_ZIP):
+        header = file.read(HEADER_BYTES)
+    if is_zip(header):
         if contains_manifest(path):
             return SourceKind.BUNDLE
         return None if path.suffix.lower() in BUNDLE_SUFFIXES else SourceKind.CHECKPOINT
-    if header.startswith(_PICKLE) or _is_safetensors(header, path.stat().st_size):
-        return SourceKind.CHECKPOINT
-    return SourceKind.ONNX if _is_onnx(header) else None
-
-
-def _is_safetensors(header: bytes, size: int) -> bool:
-    """Whether a file begins with the length of a JSON document and that document."""
-    return len(header) > 8 and header[8:9] == b"{" and int.from_bytes(header[:8], "little") <= size - 8
-
-
-def _is_onnx(header: bytes) -> bool:
-    """Whether a file begins with the version of the format, as every writer of ONNX puts it first."""
-    if len(header) < 3 or header[0] != _IR_VERSION_TAG or not 1 <= header[1] < 0x40:
-        return False
-    return header[2] >> 3 in _MODEL_FIELDS and header[2] & 7 in (0, 2)
+    if is_onnx(header):
+        return SourceKind.ONNX
+    return SourceKind.CHECKPOINT if is_pickle(header) or is_safetensors(header) else None

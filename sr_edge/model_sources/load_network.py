@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sr_edge.bundle import is_bundle
-from sr_edge.errors import TileError, UsageError
+from sr_edge.errors import NotDeployable, TileError, UsageError
 from sr_edge.export.graph.file_network import FileNetwork
+from sr_edge.model_sources.kinds import SourceKind, source_kind
 from sr_edge.model_sources.network_choice import NetworkChoice
 from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
 from sr_edge.model_sources.reference_file import ReferenceFile
-from sr_edge.models import LoadedModel, load_model, model_names
-from sr_edge.models.checkpoints import Blend, begins_like_checkpoint, begins_like_onnx
+from sr_edge.models import LoadedModel, load_model
+from sr_edge.models.checkpoints import Blend
 from sr_edge.models.loading.load import bake
 from sr_edge.spec import TileSpec
 
-_HEAD_BYTES = 16
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger")
+_QUANTIZED = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    }
+)
 
 
 def load_network(choice: NetworkChoice, tile: TileSpec | None = None) -> LoadedModel:
@@ -62,20 +71,17 @@ def onnx_file_of(choice: NetworkChoice) -> Path | None:
     Raises:
         UsageError: options for PyTorch networks were given with it, or it was named as a checkpoint.
     """
-    if choice.model is None or choice.model in model_names():
-        if choice.weights is not None and is_onnx_file(choice.weights):
-            raise UsageError(
-                f"--weights {choice.weights} is an ONNX file, which is a complete network and no checkpoint",
-                found=choice.weights,
-                wanted="a checkpoint",
-                remedy=f"name it as MODEL: {choice.weights}",
-            )
-        return None
-    path = Path(choice.model)
-    if not is_onnx_file(path):
+    if choice.weights is not None and source_kind(choice.weights) is SourceKind.ONNX:
+        raise UsageError(
+            f"--weights {choice.weights} is an ONNX file, which is a complete network and no checkpoint",
+            found=choice.weights,
+            wanted="a checkpoint",
+            remedy=f"name it as MODEL: {choice.weights}",
+        )
+    if choice.model is None or source_kind(choice.model) is not SourceKind.ONNX:
         return None
     require_no_torch_options(choice, "an ONNX file, which has its weights and its graph")
-    return path
+    return Path(choice.model)
 
 
 def require_no_torch_options(choice: NetworkChoice, kind: str) -> None:
@@ -95,22 +101,25 @@ def require_no_torch_options(choice: NetworkChoice, kind: str) -> None:
         )
 
 
-def is_onnx_file(path: Path) -> bool:
-    """Whether a path names an ONNX file, by its content, or by its suffix where the content is of no other kind."""
-    if not path.is_file():
-        return path.suffix == ".onnx"
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    return (begins_like_onnx(head) or path.suffix == ".onnx") and not begins_like_checkpoint(head)
-
-
 def _from_onnx_file(path: Path, choice: NetworkChoice, tile: TileSpec | None) -> LoadedModel:
     model = read_onnx_model(
         path, input_range=choice.input_range, channel_order=choice.channel_order, scale=choice.scale
     )
+    _require_float(model)
     _require_tile(model, tile)
     remarks = (f"{path.name}: {change}" for change in model.changes)
     return LoadedModel(FileNetwork(ReferenceFile(model)), model.card, remarks=tuple(remarks), tile=model.fixed_tile)
+
+
+def _require_float(model: OnnxModel) -> None:
+    operators = sorted({node.op_type for node in model.original.graph.node} & _QUANTIZED)
+    if operators:
+        raise NotDeployable(
+            f"{model.path} is quantized to INT8 ({', '.join(operators)}), but a network has to be given in float",
+            found=tuple(operators),
+            wanted="a float graph",
+            remedy="give the file that it was made from, or run it as it is with upscale, stream or bench",
+        )
 
 
 def _require_tile(model: OnnxModel, tile: TileSpec | None) -> None:
@@ -124,13 +133,10 @@ def _require_tile(model: OnnxModel, tile: TileSpec | None) -> None:
 
 
 def _require_no_bundle(choice: NetworkChoice) -> None:
-    if choice.model is None or choice.model in model_names():
-        return
-    path = Path(choice.model)
-    if is_bundle(path):
+    if choice.model is not None and source_kind(choice.model) is SourceKind.BUNDLE:
         raise UsageError(
-            f"{path} is a bundle, which is deployed already",
-            found=path,
+            f"{choice.model} is a bundle, which is deployed already",
+            found=choice.model,
             wanted="a checkpoint, an ONNX file, or the name of a model",
             remedy="give the network that it was made from, or run the bundle with upscale, stream or bench",
         )

@@ -17,7 +17,8 @@ class NetworkChoice:
         weights: a checkpoint for a registered name or for `arch`, or the model itself if `model` is None.
         random_weights: use seeded random weights, for latency measurements.
         arch: "package.module:factory" that builds a network.
-        input_range: largest value of the network's input, 1 or 255; None detects it in an ONNX file, and is 1 otherwise.
+        input_range: largest value of the network's input, 1 or 255; None detects that of an ONNX file, and is 1 for
+            others.
         blend: checkpoints to average with the weights, each as FILE=SHARE.
         bake: controls to make constant, with their values.
         channel_order: "rgb" or "bgr", the order in which an ONNX file takes its channels.

@@ -21,8 +21,8 @@ UINT8_STEP = 1 / 255
 class ReferenceFile:
     """The user's file, as export compares its graph with it (`sr_edge.export.graph.file_network.NetworkFile`).
 
-    The reference of a file in fp16 is the same graph computed in float32, and nothing else of it is changed: its layout,
-    its range, its batch and its operators are those of the file.
+    The reference of a file in fp16 is the same graph computed in float32. Nothing else is changed: its layout, its
+    range, its batch and its operators are those of the file.
 
     Attributes:
         model: the file as it was read.

@@ -13,6 +13,7 @@ from sr_edge.bench.compare.model_spec import DEFAULT_RUNTIME, REAL_FLOAT16, TORC
 from sr_edge.bundle import open_bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
+from sr_edge.model_sources.network_choice import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
 from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec
@@ -26,7 +27,7 @@ class ComparisonOptions:
         scale: scale of a PyTorch network; None takes that of the other model.
         weights: checkpoint of a PyTorch network.
         random_weights: whether to initialize a PyTorch network at random.
-        input_range: 1 or 255, the range of the input of package.module:factory.
+        input_range: 1 or 255, the range of the input of a network of one's own; None is 1.
         device: device of the runtime.
         threads: number of threads on the CPU; None leaves it to the runtime.
         trusted_architecture: a factory of the user, package.module:factory, that the torch runtime may call.
@@ -36,7 +37,7 @@ class ComparisonOptions:
     scale: int | None = None
     weights: Path | None = None
     random_weights: bool = False
-    input_range: float = 1.0
+    input_range: float | None = None
     device: str = "cpu"
     threads: int | None = None
     trusted_architecture: str = ""
@@ -174,7 +175,15 @@ def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack
     """Writes the network's weights to a file, so that the runtime opens it in the same way as a bundle's."""
     from sr_edge.bench.compare.torch_model import load_torch_model, write_torch_weights
 
-    model = load_torch_model(name, options.scale, options.weights, options.random_weights, options.input_range)
+    model = load_torch_model(
+        NetworkChoice(
+            name.target,
+            options.scale,
+            options.weights,
+            options.random_weights,
+            input_range=options.input_range,
+        )
+    )
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
     request = SessionRequest(
         artifact=write_torch_weights(model, folder),

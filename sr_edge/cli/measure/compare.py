@@ -84,7 +84,7 @@ def compare(
         Path | None, typer.Option(help="Checkpoint to load into a model given by name.", show_default=False)
     ] = None,
     random_weights: RandomWeightsOption = False,
-    input_range: InputRangeOption = 1.0,
+    input_range: InputRangeOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",

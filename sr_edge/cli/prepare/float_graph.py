@@ -52,19 +52,18 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
         UsageError: Options for PyTorch networks were given with a file or a bundle.
         SrEdgeError: The network could not be loaded or exported.
     """
-    from sr_edge.bundle import is_bundle
+    from sr_edge.model_sources import SourceKind, source_kind
     from sr_edge.model_sources.load_network import onnx_file_of, require_no_torch_options
 
-    path = Path(choice.model) if choice.model is not None else None
-    if path is not None and (is_bundle(path) or path.is_dir() or path.suffix in (".sredge", ".zip")):
+    if choice.model is not None and source_kind(choice.model) is SourceKind.BUNDLE:
         require_no_torch_options(choice, "a bundle, which has an exported graph")
-        with _from_bundle(path, tile) as graph:
+        with _from_bundle(Path(choice.model), tile) as graph:
             yield graph
         return
     file = onnx_file_of(choice)
-    graph = _as_it_is(file, choice, tile) if file is not None else None
-    if graph is not None:
-        yield graph
+    as_it_is = _as_it_is(file, choice, tile) if file is not None else None
+    if as_it_is is not None:
+        yield as_it_is
         return
     with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
         yield _exported(choice, tile, Path(folder) / "model.onnx", progress)

@@ -51,11 +51,11 @@ class PictureFormat:
 
 
 class PictureRunner:
-    """A graph in ONNX Runtime on the CPU, without the optimizations that would change a graph's numbers."""
+    """A graph in ONNX Runtime on the CPU."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        """Opens the graph; raises ExportError if ONNX Runtime refuses it."""
-        self._session = open_onnxruntime(model)
+    def __init__(self, model: onnx.ModelProto, optimize: bool = True) -> None:
+        """Opens the graph, with ONNX Runtime's optimizations or without; raises ExportError if it refuses the graph."""
+        self._session = open_onnxruntime(model, optimize)
 
     def run(self, image: str, tensor: Tensor) -> dict[str, Tensor]:
         """All outputs for one input array; raises ExportError if the graph cannot run on it."""

@@ -7,8 +7,6 @@ from sr_edge.models.checkpoints.reader import (
     Checkpoint,
     StateDict,
     WeightSet,
-    begins_like_checkpoint,
-    begins_like_onnx,
     read_checkpoint,
     read_weights,
 )
@@ -22,8 +20,6 @@ __all__ = [
     "ScriptNetwork",
     "StateDict",
     "WeightSet",
-    "begins_like_checkpoint",
-    "begins_like_onnx",
     "blend_weights",
     "read_checkpoint",
     "read_weights",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
+from sr_edge.file_headers import is_onnx, is_pickle, is_safetensors, is_zip
 from sr_edge.models.checkpoints.bounds import (
     COPY_AGAIN,
     MAX_CANDIDATES,
@@ -46,11 +47,6 @@ _OTHER_KINDS = (
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
     (b"\x93NUMPY", "a NumPy array", "give a checkpoint of PyTorch"),
 )
-_ZIP = b"PK\x03\x04"
-_PICKLE_BEGINNINGS = (b"\x80", b"(", b"]", b"}", b"c", b"l")
-_FIELDS_AFTER_IR_VERSION = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
-"""The tags of the fields of a ModelProto from producer_name to opset_import; files are written in their order."""
-
 _ONNX = "an ONNX graph"
 _WHAT_TO_GIVE_FOR_ONNX = f"{_WHAT_TO_GIVE}, which has the weights of its PyTorch network"
 
@@ -168,29 +164,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"there are no weights at {path}", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
     with reporting_read_errors(path):
         head = _head(path)
-        if head.startswith(_ZIP):
+        if is_zip(head):
             return _read_zip(path)
         metadata: dict[str, str] = {}
-        if _begins_like_safetensors(head):
+        if is_safetensors(head):
             root, metadata = read_safetensors(path)
             return Checkpoint(path, sha256_of(path), _sets(path, root), metadata=metadata)
         _require_pickle(path, head)
         return Checkpoint(path, sha256_of(path), _sets(path, read_stream(path)))
-
-
-def begins_like_checkpoint(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a zip archive, a safetensors file or a pickle."""
-    return head.startswith(_ZIP) or _begins_like_safetensors(head) or head[:1] in _PICKLE_BEGINNINGS
-
-
-def begins_like_onnx(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is an ONNX file: the version of the format, and the next field."""
-    return head[:1] == b"\x08" and b"\0" < head[1:2] < b"\x80" and head[2:3] in _FIELDS_AFTER_IR_VERSION
-
-
-def _begins_like_safetensors(head: bytes) -> bool:
-    """Whether there are the length of a header, in eight bytes, and the beginning of its JSON text."""
-    return head[5:9] == b"\0\0\0{"
 
 
 def read_weights(path: Path) -> StateDict:
@@ -216,7 +197,8 @@ def _head(path: Path) -> bytes:
     for beginning, kind, remedy in _OTHER_KINDS:
         if head.lstrip().lower().startswith(beginning.lower()):
             raise _of_another_kind(kind, remedy)
-    if (begins_like_onnx(head) or path.suffix == ".onnx") and not begins_like_checkpoint(head):
+    is_checkpoint = is_zip(head) or is_safetensors(head) or is_pickle(head)
+    if is_onnx(head) or (path.suffix == ".onnx" and not is_checkpoint):
         raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
     return head
 
@@ -230,7 +212,7 @@ def _require_pickle(path: Path, head: bytes) -> None:
         raise _of_another_kind(
             "a tar archive", "load it in a torch before 0.1.12, which wrote such files, and save the state_dict again"
         )
-    if path.suffix == ".safetensors" or head[:1] not in _PICKLE_BEGINNINGS:
+    if path.suffix == ".safetensors" or not is_pickle(head):
         raise UnreadableCheckpoint(
             "is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN
         )
