@@ -14,6 +14,7 @@ from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
+from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.frames import Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
@@ -116,7 +117,7 @@ def _bf16_failure(
     """Why bf16 is unusable in a runtime that supports it on this machine; empty if it is usable."""
     min_db = GOLDEN_MIN_PSNR_DB[Precision.BF16]
     for runtime in plan.runtimes:
-        if not supports(runtime, Precision.BF16):
+        if not supports(runtime, Precision.BF16) or (runtime == "torch" and isinstance(model.module, FileNetwork)):
             continue
         try:
             psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), reference)

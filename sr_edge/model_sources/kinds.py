@@ -55,8 +55,11 @@ def _kind_of_name(name: str) -> SourceKind | None:
 
 
 def _kind_of_content(path: Path) -> SourceKind | None:
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError:  # the reader of the kind that the name tells reports it
+        return None
     if is_zip(header):
         if contains_manifest(path):
             return SourceKind.BUNDLE

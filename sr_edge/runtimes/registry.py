@@ -216,6 +216,13 @@ def _no_artifact(
             wanted=tuple(dict.fromkeys(artifact.precision for artifact in bundle.manifest.artifacts)),
             remedy="choose another precision",
         )
+    if runtime == "torch" and precision is not Precision.INT8 and not bundle.manifest.architecture:
+        return PrecisionUnavailable(
+            f"{bundle.path.name} has no PyTorch network: it was made from a file that contains its own program",
+            found=runtime,
+            wanted="a bundle that was made from a checkpoint, a name or a factory",
+            remedy="choose another runtime",
+        )
     requested = (
         f"{precision} with the other layers in {float_precision}" if precision is Precision.INT8 else str(precision)
     )

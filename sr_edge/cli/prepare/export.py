@@ -108,7 +108,7 @@ def export(
     bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: JsonOption = False,
 ) -> None:
-    """Export a network to ONNX and verify it against the original."""
+    """Export a network to ONNX and verify the result."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)
