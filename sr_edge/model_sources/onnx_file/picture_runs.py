@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
+from sr_edge.export.graph.onnxruntime_run import feed_of, open_onnxruntime, run_session
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.ports import Layout, Port
+from sr_edge.spec import Control
 
 Tensor = npt.NDArray[Any]
 
@@ -51,15 +52,16 @@ class PictureFormat:
 
 
 class PictureRunner:
-    """A graph in ONNX Runtime on the CPU, without the optimizations that would change a graph's numbers."""
+    """A graph in ONNX Runtime on the CPU."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        """Opens the graph; raises ExportError if ONNX Runtime refuses it."""
+    def __init__(self, model: onnx.ModelProto, controls: Sequence[Control] = ()) -> None:
+        """Opens the graph, whose controls stay at their defaults; raises ExportError if ONNX Runtime refuses it."""
         self._session = open_onnxruntime(model)
+        self._controls = {control.name: control.default for control in controls}
 
     def run(self, image: str, tensor: Tensor) -> dict[str, Tensor]:
         """All outputs for one input array; raises ExportError if the graph cannot run on it."""
-        return run_session(self._session, {image: tensor})
+        return run_session(self._session, feed_of(image, tensor, self._controls))
 
 
 def _swapped(batch: Batch, is_bgr: bool) -> Batch:
