@@ -73,35 +73,6 @@ ArchOption = Annotated[
     ),
 ]
 
-
-def _read_input_range(value: str) -> float | None:
-    """Parses the value of `--input-range`; None is auto. Raises UsageError for anything but auto and a number."""
-    try:
-        return None if value.strip().lower() == "auto" else float(value)
-    except ValueError:
-        raise UsageError(
-            f"cannot read {value!r} as an input range",
-            found=value,
-            wanted=("auto", 1, 255),
-            remedy="give 1 for values from 0 to 1, 255 for values from 0 to 255, or auto",
-        ) from None
-
-
-InputRangeOption = Annotated[
-    float | None,
-    typer.Option(
-        parser=_read_input_range,
-        metavar="auto|1|255",
-        help="Largest input value of your own network: 1 for a range of 0-1, 255 for 0-255. Default: auto, which runs "
-        "an ONNX file in both ranges, and is 1 for PyTorch networks.",
-        show_default=False,
-    ),
-]
-ChannelOrderOption = Annotated[
-    str,
-    typer.Option(metavar="rgb|bgr", help="Order of the channels of an ONNX file's input and output."),
-]
-
 BakeOption = Annotated[
     list[str],
     typer.Option(

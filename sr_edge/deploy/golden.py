@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bundle import GoldenFrame, sha256_of
+from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
 from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
@@ -26,14 +26,6 @@ from sr_edge.spec import ActivationType, ModelCard, Precision, StageProgress
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
 """Golden frames are cut from the images used for calibration, but at other positions."""
-
-GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
-    Precision.FP32: 60.0,
-    Precision.FP16: 45.0,
-    Precision.BF16: 35.0,
-    Precision.INT8: 35.0,
-}
-"""Least PSNR for a pass: rounding errors stay well above these limits, whereas wrong arithmetic is below 30 dB."""
 
 
 @dataclass(frozen=True)

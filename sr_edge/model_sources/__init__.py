@@ -9,12 +9,13 @@ from sr_edge.lazy_face import lazy_face
 if TYPE_CHECKING:
     from sr_edge.model_sources.kinds import SourceKind, source_kind
     from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
-    from sr_edge.model_sources.open import open_model
+    from sr_edge.model_sources.open import open_deployed, open_model
     from sr_edge.model_sources.sessions import open_frame_session, open_session
 
 _HOMES = {
     "OnnxModel": "sr_edge.model_sources.onnx_file",
     "SourceKind": "sr_edge.model_sources.kinds",
+    "open_deployed": "sr_edge.model_sources.open",
     "open_frame_session": "sr_edge.model_sources.sessions",
     "open_model": "sr_edge.model_sources.open",
     "open_session": "sr_edge.model_sources.sessions",
@@ -25,6 +26,7 @@ _HOMES = {
 __all__ = [
     "OnnxModel",
     "SourceKind",
+    "open_deployed",
     "open_frame_session",
     "open_model",
     "open_session",

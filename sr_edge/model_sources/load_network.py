@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from sr_edge.errors import NotDeployable, TileError, UsageError
+from sr_edge.errors import NotDeployable, UsageError
 from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.model_sources.kinds import SourceKind, source_kind
 from sr_edge.model_sources.network_choice import NetworkChoice
@@ -13,19 +14,7 @@ from sr_edge.model_sources.reference_file import ReferenceFile
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.checkpoints import Blend
 from sr_edge.models.loading.load import bake
-from sr_edge.spec import TileSpec
-
-_QUANTIZED = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "ConvInteger",
-        "MatMulInteger",
-    }
-)
+from sr_edge.spec import ModelCard, Precision, TileSpec
 
 
 def load_network(choice: NetworkChoice, tile: TileSpec | None = None) -> LoadedModel:
@@ -101,34 +90,51 @@ def require_no_torch_options(choice: NetworkChoice, kind: str) -> None:
         )
 
 
-def _from_onnx_file(path: Path, choice: NetworkChoice, tile: TileSpec | None) -> LoadedModel:
+def read_network_file(path: Path, choice: NetworkChoice) -> OnnxModel:
+    """Reads the ONNX file that was named as the network, with the options that belong to it.
+
+    Raises:
+        SrEdgeError: the errors of `read_onnx_model`; or it has another scale than the one that was stated.
+    """
     model = read_onnx_model(
         path, input_range=choice.input_range, channel_order=choice.channel_order, scale=choice.scale
     )
+    if choice.scale not in (None, model.card.scale):
+        raise UsageError(
+            f"{path} enlarges images {model.card.scale} times, not {choice.scale} times",
+            found=choice.scale,
+            wanted=model.card.scale,
+            remedy="leave --scale out",
+        )
+    return model
+
+
+def _from_onnx_file(path: Path, choice: NetworkChoice, tile: TileSpec | None) -> LoadedModel:
+    model = read_network_file(path, choice)
     _require_float(model)
-    _require_tile(model, tile)
-    remarks = (f"{path.name}: {change}" for change in model.changes)
-    return LoadedModel(FileNetwork(ReferenceFile(model)), model.card, remarks=tuple(remarks), tile=model.fixed_tile)
+    if tile is not None:
+        model.require_tile(tile)
+    remarks = tuple(f"{path.name}: {change}" for change in model.changes)
+    network = FileNetwork(ReferenceFile(model), model.card.controls).eval()
+    return LoadedModel(network, _card(model), remarks=remarks, tile=model.fixed_tile)
+
+
+def _card(model: OnnxModel) -> ModelCard:
+    """The card, which says what was changed in the file; one that sr-edge wrote keeps the card of its network."""
+    if model.metadata is not None:
+        return model.card
+    order = ("channels in the order BGR",) if model.input.is_bgr else ()
+    source = "; ".join((model.path.name, *model.changes, *order))
+    return dataclasses.replace(model.card, weights_source=source)
 
 
 def _require_float(model: OnnxModel) -> None:
-    operators = sorted({node.op_type for node in model.original.graph.node} & _QUANTIZED)
-    if operators:
+    if model.precisions.precision is Precision.INT8:
         raise NotDeployable(
-            f"{model.path} is quantized to INT8 ({', '.join(operators)}), but a network has to be given in float",
-            found=tuple(operators),
-            wanted="a float graph",
+            f"{model.path} is quantized to INT8 already, but a network has to be given in float",
+            found=str(Precision.INT8),
+            wanted=(str(Precision.FP32), str(Precision.FP16)),
             remedy="give the file that it was made from, or run it as it is with upscale, stream or bench",
-        )
-
-
-def _require_tile(model: OnnxModel, tile: TileSpec | None) -> None:
-    if model.fixed_tile is not None and tile not in (None, model.fixed_tile):
-        raise TileError(
-            f"{model.path} takes tiles of {model.fixed_tile} only, not of {tile}",
-            found=tile,
-            wanted=model.fixed_tile,
-            remedy="leave --tile out, or export the network with dynamic height and width",
         )
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sr_edge.bundle import Artifact, ArtifactKind, Bundle, Manifest, open_bundle, sha256_of
+from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.errors import BundleError, UsageError
 from sr_edge.model_sources.kinds import SourceKind, source_kind
-from sr_edge.spec import FrameFormat, Precision, TileSpec
-
-if TYPE_CHECKING:
-    from sr_edge.model_sources.onnx_file import OnnxModel
+from sr_edge.spec import TileSpec
 
 
 def open_model(
@@ -39,10 +33,11 @@ def open_model(
     path = Path(path)
     kind = source_kind(path)
     if kind is SourceKind.ONNX:
+        from sr_edge.model_sources.onnx_bundle import bundle_of
         from sr_edge.model_sources.onnx_file import read_onnx_model
 
         model = read_onnx_model(path, input_range=input_range, channel_order=channel_order)
-        return _temporary_bundle(model, tile or model.default_tile)
+        return bundle_of(model, tile or model.default_tile)
     _refuse_options(
         path,
         {
@@ -51,11 +46,23 @@ def open_model(
             "--tile": tile is not None,
         },
     )
-    if kind is SourceKind.CHECKPOINT and path.is_file():
+    return open_deployed(path)
+
+
+def open_deployed(path: str | Path) -> Bundle:
+    """Opens a bundle, for work that needs one, such as the golden frames or the INT8 graph in it.
+
+    Raises:
+        BundleError: The bundle is damaged, or `path` is an ONNX file, a checkpoint or nothing that exists.
+    """
+    path = Path(path)
+    kind = source_kind(path)
+    if path.is_file() and kind is not SourceKind.BUNDLE:
+        article = "an" if kind is SourceKind.ONNX else "a"
         raise BundleError(
-            f"{path} is a checkpoint, but only bundles and ONNX files can be run",
+            f"{path} is {article} {kind}, but a bundle is needed here",
             found=path,
-            wanted="a bundle or an ONNX file",
+            wanted=str(SourceKind.BUNDLE),
             remedy=f"make a bundle of it: sr-edge deploy {path}",
         )
     return open_bundle(path)
@@ -69,25 +76,3 @@ def _refuse_options(path: Path, given: Mapping[str, bool]) -> None:
             found=names,
             remedy="leave it out" if len(names) == 1 else "leave these options out",
         )
-
-
-def _temporary_bundle(model: OnnxModel, tile: TileSpec) -> Bundle:
-    folder = Path(tempfile.mkdtemp(prefix="sr-edge-onnx-"))
-    try:
-        graph = folder / "model.onnx"
-        graph.write_bytes(model.graph(tile).SerializeToString())
-        shape = (1, model.card.input_channels, tile.height, tile.width)
-        artifact = Artifact(
-            graph.name,
-            ArtifactKind.ONNX,
-            Precision.FP32,
-            Precision.FP32,
-            None,
-            FrameFormat.FLOAT_NCHW,
-            shape,
-            sha256_of(graph),
-        )
-        return Bundle(model.path, folder, Manifest(model.card, tile, (artifact,)), folder, model.changes)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from sr_edge.controls import Controls
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file import OnnxModel
 from sr_edge.model_sources.onnx_file.float_types import with_float32
@@ -45,10 +46,10 @@ class ReferenceFile:
     def graph(self, tile: TileSpec) -> onnx.ModelProto:
         return self.model.graph(tile)
 
-    def run(self, batch: Batch, optimize: bool = True) -> Batch:
+    def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
         runner = self._optimized if optimize else self._plain
         source, result = (_in_float32(picture) for picture in (self.model.input, self.model.output))
-        return result.decode(runner.run(source.port.name, source.encode(batch))[result.port.name])
+        return result.decode(runner.run(source.port.name, source.encode(batch), setting)[result.port.name])
 
     @cached_property
     def _float32(self) -> onnx.ModelProto:
@@ -56,11 +57,11 @@ class ReferenceFile:
 
     @cached_property
     def _optimized(self) -> PictureRunner:
-        return PictureRunner(self._float32)
+        return PictureRunner(self._float32, self.model.card.controls)
 
     @cached_property
     def _plain(self) -> PictureRunner:
-        return PictureRunner(self._float32, optimize=False)
+        return PictureRunner(self._float32, self.model.card.controls, optimize=False)
 
 
 def _in_float32(picture: PictureFormat) -> PictureFormat:

@@ -7,7 +7,6 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError, ExportError
-from sr_edge.export.graph.metadata import METADATA_KEY
 from sr_edge.export.graph.view import FLOAT_TYPES, GraphView, picture_inputs, scalar_inputs, view_graph
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
 from sr_edge.spec import TileSpec
@@ -54,11 +53,6 @@ def reads_as_it_is(path: Path) -> bool:
     except ExportError:
         return False
     return kind.shape.dim[0].dim_value in (0, 1) and types & FLOAT_TYPES == {onnx.TensorProto.FLOAT}
-
-
-def has_model_card(path: Path) -> bool:
-    """Whether sr-edge wrote the ONNX file; raises CalibrationError if it is no ONNX file."""
-    return any(entry.key == METADATA_KEY for entry in _read(path).metadata_props)
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import InputRangeOption
 from sr_edge.cli.options import (
     DeviceOption,
-    InputRangeOption,
     JsonOption,
     RandomWeightsOption,
     ScaleOption,

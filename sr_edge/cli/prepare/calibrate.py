@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BlendOption,
-    ChannelOrderOption,
     ExcludeOption,
     FloatPrecisionOption,
     ImagesOption,
     IncludeOption,
-    InputRangeOption,
     JsonOption,
     MaxDropDbOption,
     MethodOption,

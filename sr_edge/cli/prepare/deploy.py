@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
     BlendOption,
-    ChannelOrderOption,
     ExcludeOption,
     HrOption,
     IncludeOption,
-    InputRangeOption,
     JsonOption,
     LrOption,
     MaxDropDbOption,

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
     BlendOption,
-    ChannelOrderOption,
-    InputRangeOption,
     IoOption,
     JsonOption,
     ModelArgument,

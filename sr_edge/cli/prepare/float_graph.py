@@ -71,16 +71,15 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
 
 def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph | None:
     """The ONNX file itself, or None if calibration cannot read its form."""
-    from sr_edge.calibration.graph.load import has_model_card, reads_as_it_is
-    from sr_edge.model_sources.onnx_file import read_onnx_model
+    from sr_edge.calibration.graph.load import reads_as_it_is
+    from sr_edge.model_sources.load_network import read_network_file
 
     if choice.channel_order != "rgb" or not reads_as_it_is(path):
         return None
-    if has_model_card(path):  # frames are in 0-1 in all files of sr-edge
-        return _from_file(path, tile, 1.0 if choice.input_range is None else choice.input_range)
-    input_range = read_onnx_model(path, input_range=choice.input_range, scale=choice.scale).card.input_range
-    is_found = choice.input_range is None and input_range != 1.0
-    return _from_file(path, tile, input_range, f"its values range from 0 to {input_range:g}" if is_found else "")
+    model = read_network_file(path, choice)
+    is_found = choice.input_range is None and model.input.white != 1.0
+    remark = f"its values range from 0 to {model.input.white:g}" if is_found else ""
+    return _from_file(path, tile, model.input.white, remark)
 
 
 def _from_file(path: Path, tile: str | None, input_range: float = 1.0, remark: str = "") -> FloatGraph:

@@ -215,7 +215,9 @@ def compare_with_network(model: Path | onnx.ModelProto, network: nn.Module, patc
 
 
 def _reference(network: nn.Module) -> Reference:
-    return FileReference(network.file) if isinstance(network, FileNetwork) else TorchReference(network)
+    if isinstance(network, FileNetwork):
+        return FileReference(network.file, network.controls)
+    return TorchReference(network)
 
 
 def difference(actual: Tensor, expected: Tensor, step: float = 0.0) -> Difference:

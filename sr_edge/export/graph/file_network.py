@@ -10,8 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from sr_edge.controls import Controls
 from sr_edge.frames import Batch
-from sr_edge.spec import TileSpec
+from sr_edge.spec import Control, TileSpec
 
 
 class NetworkFile(Protocol):
@@ -40,11 +41,12 @@ class NetworkFile(Protocol):
         """The distance of neighbouring output values where the graph rounds its output, such as 1/255; otherwise 0."""
         ...
 
-    def run(self, batch: Batch, optimize: bool = True) -> Batch:
+    def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
         """Upscales an image by the graph of the file in ONNX Runtime, as it is written, computed in float32.
 
         Args:
             batch: float32 (1, channels, height, width) in [0, 1].
+            setting: values of the controls; one that is left out has its default.
             optimize: False disables the optimizations of ONNX Runtime, so that it sums in another order.
 
         Returns:
@@ -63,10 +65,12 @@ class FileNetwork(nn.Module):
     Export reads its graph from the file instead of tracing it.
     """
 
-    def __init__(self, file: NetworkFile) -> None:
+    def __init__(self, file: NetworkFile, controls: tuple[Control, ...] = ()) -> None:
         super().__init__()
         self.file = file
+        self.controls = controls
 
-    def forward(self, x: Tensor) -> Tensor:
-        upscaled = [self.file.run(image[np.newaxis]) for image in x.detach().cpu().numpy()]
+    def forward(self, x: Tensor, *scalars: Tensor) -> Tensor:
+        setting = {control.name: float(scalar) for control, scalar in zip(self.controls, scalars, strict=False)}
+        upscaled = [self.file.run(image[np.newaxis], setting) for image in x.detach().cpu().numpy()]
         return torch.from_numpy(np.concatenate(upscaled))

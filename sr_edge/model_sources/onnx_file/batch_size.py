@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from sr_edge.errors import ExportError
 from sr_edge.export.graph.view import graph_inputs
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph
-from sr_edge.spec import TileSpec
+from sr_edge.spec import Control, TileSpec
 
 _SHAPED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 """Operators that contain the sizes of their output, and the position of that input."""
@@ -19,7 +20,9 @@ _SHAPED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 RELATIVE_TOLERANCE = 1e-4
 
 
-def with_batch_of_one(model: onnx.ModelProto, probed: ProbedGraph) -> tuple[onnx.ModelProto, ProbedGraph, str]:
+def with_batch_of_one(
+    model: onnx.ModelProto, probed: ProbedGraph, controls: Sequence[Control] = ()
+) -> tuple[onnx.ModelProto, ProbedGraph, str]:
     """Makes the batch of a graph 1.
 
     The batch is replaced in the input and in the constants that contain the sizes of tensors. Where the result does not
@@ -34,11 +37,11 @@ def with_batch_of_one(model: onnx.ModelProto, probed: ProbedGraph) -> tuple[onnx
     if batch == 1:
         return single, probed, ""
     reduced = _with_reduced_shapes(single, batch)
-    opened = _agreeing(reduced, probed)
+    opened = _agreeing(reduced, probed, controls)
     if opened is not None:
         return reduced, opened, f"batch of {batch} brought to 1"
     repeated = _with_repeated_picture(model, probed, batch)
-    opened = _agreeing(repeated, probed)
+    opened = _agreeing(repeated, probed, controls)
     if opened is None:
         raise ExportError(
             f"the graph works on batches of {batch} pictures and cannot be brought to one picture",
@@ -109,14 +112,14 @@ def _with_repeated_picture(model: onnx.ModelProto, probed: ProbedGraph, batch: i
     return repeated
 
 
-def _agreeing(model: onnx.ModelProto, probed: ProbedGraph) -> ProbedGraph | None:
+def _agreeing(model: onnx.ModelProto, probed: ProbedGraph, controls: Sequence[Control]) -> ProbedGraph | None:
     """How the new graph is run, or None if it fails or its picture differs from that of the original."""
     source = _with_batch(probed.input)
     result = _with_batch(probed.output)
     picture = photograph(TileSpec(probed.size.height, probed.size.width), source.port.channels)
     wanted = probed.output.decode(probed.runner.run(source.port.name, probed.input.encode(picture))[result.port.name])
     try:
-        runner = PictureRunner(model)
+        runner = PictureRunner(model, controls)
         actual = result.decode(runner.run(source.port.name, source.encode(picture))[result.port.name])
     except ExportError:
         return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 
+from sr_edge.export.graph.view import graph_inputs
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat
 from sr_edge.model_sources.onnx_file.ports import Layout
 from sr_edge.model_sources.onnx_file.reading import graphs_of
@@ -28,34 +31,40 @@ def with_frames(
         tile: Height and width of the input.
         scale: Magnification.
     """
-    prefix = _INNER_PREFIX if _names_of(model) & {INPUT, OUTPUT} else ""
     framed = onnx.ModelProto()
-    framed.CopyFrom(onnx.compose.add_prefix(model, prefix, rename_nodes=False) if prefix else model)
+    framed.CopyFrom(model)
     graph = framed.graph
-    inner_source, inner_result = prefix + source.port.name, prefix + result.port.name
-    entry, exit_ = _Chain("input", INPUT), _Chain("output", inner_result)
+    controls = [value for value in graph_inputs(model) if value.name != source.port.name]
+    _rename(graph, {name: f"{_INNER_PREFIX}{name}" for name in (INPUT, OUTPUT)})
+    entry, exit_ = _Chain("input", INPUT), _Chain("output", _inner(result.port.name))
     _encode(entry, source)
     _decode(exit_, result)
     body = list(graph.node)
     graph.ClearField("node")
-    graph.node.extend([*entry.ending_in(inner_source), *body, *exit_.ending_in(OUTPUT)])
+    graph.node.extend([*entry.ending_in(_inner(source.port.name)), *body, *exit_.ending_in(OUTPUT)])
     graph.initializer.extend([*entry.constants, *exit_.constants])
     for field in ("input", "output", "value_info"):
         graph.ClearField(field)
-    size = (tile.height, tile.width)
-    upscaled = (scale * tile.height, scale * tile.width)
-    graph.input.append(onnx.helper.make_tensor_value_info(INPUT, _FLOAT, (1, source.port.channels, *size)))
-    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, _FLOAT, (1, result.port.channels, *upscaled)))
+    size = (1, source.port.channels, tile.height, tile.width)
+    upscaled = (1, result.port.channels, scale * tile.height, scale * tile.width)
+    graph.input.extend([onnx.helper.make_tensor_value_info(INPUT, _FLOAT, size), *controls])
+    graph.output.append(onnx.helper.make_tensor_value_info(OUTPUT, _FLOAT, upscaled))
     return framed
 
 
-def _names_of(model: onnx.ModelProto) -> set[str]:
-    """The names of all tensors, also of those in the bodies of control flow."""
-    names: set[str] = set()
-    for graph in graphs_of(model.graph):
-        names |= {value.name for value in (*graph.input, *graph.initializer)}
-        names |= {tensor for node in graph.node for tensor in node.output}
-    return names
+def _inner(name: str) -> str:
+    """The name of a tensor after `_rename`."""
+    return f"{_INNER_PREFIX}{name}" if name in (INPUT, OUTPUT) else name
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Renames tensors in a graph and in the bodies of its control flow."""
+    for body in graphs_of(graph):
+        for value in (*body.input, *body.output, *body.initializer):
+            value.name = names.get(value.name, value.name)
+        for node in body.node:
+            node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
+            node.output[:] = [names.get(tensor, tensor) for tensor in node.output]
 
 
 class _Chain:

@@ -11,7 +11,7 @@ import onnx
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import ExportError, TileError, UsageError
-from sr_edge.export.graph.view import graph_inputs
+from sr_edge.export.graph.metadata import METADATA_KEY, GraphMetadata, read_metadata
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.batch_size import with_batch_of_one
@@ -19,10 +19,11 @@ from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.frames import with_frames
 from sr_edge.model_sources.onnx_file.opset import with_opset
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
-from sr_edge.model_sources.onnx_file.ports import PICTURE_TYPES, Port, input_candidates, picture_input
+from sr_edge.model_sources.onnx_file.ports import Port, picture_input, port_as_declared
+from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions, graph_precisions
 from sr_edge.model_sources.onnx_file.reading import read_model
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, probe_graph
-from sr_edge.model_sources.onnx_file.value_range import find_range
+from sr_edge.model_sources.onnx_file.value_range import ValueRange, find_range
 from sr_edge.spec import ModelCard, TileSpec
 
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -31,16 +32,19 @@ _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file that somebody else wrote, understood.
+    """An ONNX file, understood.
 
     Attributes:
         path: The file.
         sha256: Digest of the file.
-        card: Model card; the scale, channels and sizes were found by running the graph.
+        card: Model card: that in the file if sr-edge wrote it, else what was found out by running the graph.
         changes: What `graph` changes, and what was found out, one clause each.
         fixed_tile: Height and width of the input, if the file fixes them.
         input: How the file takes the picture.
         output: How the file returns the picture.
+        precisions: Precision of convolutions and matrix multiplications in the file, and that of the other operators.
+        metadata: What sr-edge stored in the file; None in a file of other origin.
+        original: The file with its weights, for `run_original`.
     """
 
     path: Path
@@ -50,9 +54,10 @@ class OnnxModel:
     fixed_tile: TileSpec | None
     input: PictureFormat
     output: PictureFormat
+    precisions: GraphPrecisions
+    metadata: GraphMetadata | None
     original: onnx.ModelProto
-    prepared: onnx.ModelProto
-    prepared_formats: tuple[PictureFormat, PictureFormat]
+    _prepared: PreparedGraph
 
     @property
     def default_tile(self) -> TileSpec:
@@ -62,8 +67,8 @@ class OnnxModel:
     def graph(self, tile: TileSpec | None = None) -> onnx.ModelProto:
         """The normalised graph: float32 NCHW frames in [0, 1], RGB, batch 1, of constant shapes.
 
-        Its input is `input` and its output `output`; it is simplified and in opset 17, unless onnx cannot convert it
-        (`changes` says so).
+        Its input is `input` and its output `output`; controls keep their names. It computes in float32, or in INT8
+        where the file does, is simplified and in opset 17, unless onnx cannot convert it (`changes` says so).
 
         Args:
             tile: Height and width; None takes `default_tile`.
@@ -73,19 +78,24 @@ class OnnxModel:
             ExportError: The graph cannot be simplified, or still has control flow afterwards.
         """
         tile = tile or self.default_tile
-        if self.fixed_tile not in (None, tile):
+        self.require_tile(tile)
+        framed = with_frames(self._prepared.model, self._prepared.input, self._prepared.output, tile, self.card.scale)
+        # onnxsim would fold the INT8 weights into float32 ones.
+        normalised = framed if self.precisions.activation_type else simplify(framed).model
+        _require_no_control_flow(normalised, self.path)
+        return normalised
+
+    def require_tile(self, tile: TileSpec) -> None:
+        """Raises TileError unless the file takes this tile."""
+        if self.fixed_tile is None:
+            self.card.require_tile(tile)
+        elif tile != self.fixed_tile:
             raise TileError(
                 f"{self.path} takes tiles of {self.fixed_tile} only, not {tile}",
                 found=tile,
                 wanted=self.fixed_tile,
                 remedy="leave --tile out, or export the network again with that size",
             )
-        if self.fixed_tile is None:
-            self.card.require_tile(tile)
-        framed = with_frames(self.prepared, *self.prepared_formats, tile, self.card.scale)
-        simplified = simplify(framed).model
-        _require_no_control_flow(simplified, self.path)
-        return simplified
 
     def run_original(self, batch: Batch) -> Batch:
         """Runs the user's file as it is in ONNX Runtime, with all conversions done in numpy.
@@ -104,7 +114,16 @@ class OnnxModel:
 
     @cached_property
     def _runner(self) -> PictureRunner:
-        return PictureRunner(self.original)
+        return PictureRunner(self.original, self.card.controls)
+
+
+@dataclass(frozen=True)
+class PreparedGraph:
+    """A float32 graph for one picture at a time of any size that the file takes, before frames are put around it."""
+
+    model: onnx.ModelProto
+    input: PictureFormat
+    output: PictureFormat
 
 
 def read_onnx_model(
@@ -124,47 +143,69 @@ def read_onnx_model(
     """
     path = Path(path)
     original = read_model(path)
-    value = picture_input(original, path)
-    converted, opset_change = with_opset(_with_outputs_only(original))
+    metadata = read_metadata(original) if _has_metadata(original) else None
+    controls = metadata.card.controls if metadata else ()
+    value = picture_input(original, path, [control.name for control in controls])
+    converted, opset_change = with_opset(original)
     plain, float_types = with_float32(converted)
-    probed = probe_graph(plain, picture_input(plain, path), path, scale)
-    single, probed, batch_change = with_batch_of_one(plain, probed)
-    white = find_range(probed, input_range, path)
+    probed = probe_graph(plain, path, metadata.card.scale if metadata else scale, controls)
+    white = _range_of(metadata, probed, input_range, channel_order, path)
+    single, taken, batch_change = with_batch_of_one(plain, probed, controls)
     is_bgr = _is_bgr(channel_order, probed, path)
-    source = replace(probed.input, white=white.input, is_bgr=is_bgr)
-    result = replace(probed.output, white=white.output, is_bgr=is_bgr)
     sha256 = sha256_of(path)
-    file_input = _port_in_file(value, probed.input.port)
     changes = (
         f"{', '.join(float_types)} widened to fp32" if float_types else "",
         opset_change,
         batch_change,
+        _dropped_outputs(original, probed),
         white.reason,
     )
     return OnnxModel(
         path=path,
         sha256=sha256,
-        card=_card(path, sha256, original, probed, white.input),
+        card=metadata.card if metadata else _card(path, sha256, original, probed, white.input),
         changes=tuple(filter(None, changes)),
         fixed_tile=_fixed_tile(probed),
-        input=replace(source, port=file_input),
-        output=replace(result, port=_output_in_file(original, probed.output.port)),
+        input=PictureFormat(port_as_declared(value, probed.input.port), white.input, is_bgr),
+        output=PictureFormat(_declared_output(original, probed.output.port), white.output, is_bgr),
+        precisions=graph_precisions(original),
+        metadata=metadata,
         original=original,
-        prepared=single,
-        prepared_formats=(source, result),
+        _prepared=PreparedGraph(
+            single,
+            replace(taken.input, white=white.input, is_bgr=is_bgr),
+            replace(taken.output, white=white.output, is_bgr=is_bgr),
+        ),
     )
 
 
-def _with_outputs_only(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without declared shapes of inner tensors and outputs, which runs replace."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    names = {value.name for value in graph_inputs(model)}
-    inputs = [value for value in plain.graph.input if value.name in names]
-    del plain.graph.input[:]
-    plain.graph.input.extend(inputs)
-    plain.graph.ClearField("value_info")
-    return plain
+def _has_metadata(model: onnx.ModelProto) -> bool:
+    return any(entry.key == METADATA_KEY for entry in model.metadata_props)
+
+
+def _range_of(
+    metadata: GraphMetadata | None, probed: ProbedGraph, input_range: float | None, channel_order: str, path: Path
+) -> ValueRange:
+    """The range of values: as sr-edge exports all graphs, or as it is found out."""
+    if metadata is None:
+        return find_range(probed, input_range, path)
+    if input_range is not None or channel_order != "rgb":
+        option = "--input-range" if input_range is not None else "--channel-order"
+        raise UsageError(
+            f"{path} was written by sr-edge, whose graphs take RGB from 0 to 1, or uint8, so {option} has no effect",
+            found=option,
+            remedy="leave it out",
+        )
+    return ValueRange(probed.input.white, probed.output.white, "")
+
+
+def _dropped_outputs(model: onnx.ModelProto, probed: ProbedGraph) -> str:
+    names = [repr(output.name) for output in model.graph.output if output.name != probed.output.port.name]
+    return f"output{'s' if len(names) > 1 else ''} {', '.join(names)} dropped" if names else ""
+
+
+def _declared_output(model: onnx.ModelProto, port: Port) -> Port:
+    return port_as_declared(next(value for value in model.graph.output if value.name == port.name), port)
 
 
 def _is_bgr(channel_order: str, probed: ProbedGraph, path: Path) -> bool:
@@ -183,18 +224,6 @@ def _is_bgr(channel_order: str, probed: ProbedGraph, path: Path) -> bool:
             remedy="leave --channel-order out",
         )
     return channel_order == "bgr"
-
-
-def _port_in_file(value: onnx.ValueInfoProto, port: Port) -> Port:
-    return replace(port, dtype=PICTURE_TYPES[value.type.tensor_type.elem_type], shape=_file_shape(value, port))
-
-
-def _file_shape(value: onnx.ValueInfoProto, port: Port) -> tuple[int | str | None, ...]:
-    return input_candidates(value, Path())[0].shape
-
-
-def _output_in_file(model: onnx.ModelProto, port: Port) -> Port:
-    return port
 
 
 def _fixed_tile(probed: ProbedGraph) -> TileSpec | None:

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
+from sr_edge.controls import Controls
+from sr_edge.export.graph.onnxruntime_run import feed_of, open_onnxruntime, run_session
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.ports import Layout, Port
+from sr_edge.spec import Control
 
 Tensor = npt.NDArray[Any]
 
@@ -53,13 +55,23 @@ class PictureFormat:
 class PictureRunner:
     """A graph in ONNX Runtime on the CPU."""
 
-    def __init__(self, model: onnx.ModelProto, optimize: bool = True) -> None:
-        """Opens the graph, with ONNX Runtime's optimizations or without; raises ExportError if it refuses the graph."""
-        self._session = open_onnxruntime(model, optimize)
+    def __init__(self, model: onnx.ModelProto, controls: Sequence[Control] = (), optimize: bool = True) -> None:
+        """Opens the graph.
 
-    def run(self, image: str, tensor: Tensor) -> dict[str, Tensor]:
+        Args:
+            model: The graph.
+            controls: Its scalar inputs, which have their defaults unless a run sets them.
+            optimize: False disables all optimizations of ONNX Runtime.
+
+        Raises:
+            ExportError: ONNX Runtime refuses the graph.
+        """
+        self._session = open_onnxruntime(model, optimize)
+        self._controls = {control.name: control.default for control in controls}
+
+    def run(self, image: str, tensor: Tensor, setting: Controls | None = None) -> dict[str, Tensor]:
         """All outputs for one input array; raises ExportError if the graph cannot run on it."""
-        return run_session(self._session, {image: tensor})
+        return run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}))
 
 
 def _swapped(batch: Batch, is_bgr: bool) -> Batch:

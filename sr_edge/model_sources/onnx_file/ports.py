@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -71,13 +71,18 @@ class Port:
         return height if isinstance(height, int) else None, width if isinstance(width, int) else None
 
 
-def picture_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+def picture_input(model: onnx.ModelProto, path: Path, controls: Collection[str] = ()) -> onnx.ValueInfoProto:
     """The only input without a value of its own; it has a shape of rank 4 and a type that stores pictures.
+
+    Args:
+        model: The graph.
+        path: Its file, for error messages.
+        controls: Names of scalar inputs that are known from a model card.
 
     Raises:
         ExportError: The graph has no such input, several, or one that takes no single picture.
     """
-    inputs = graph_inputs(model)
+    inputs = [value for value in graph_inputs(model) if value.name not in controls]
     pictures = [value for value in inputs if len(declared_shape(value) or ()) == 4] or list(inputs)
     if len(pictures) != 1:
         names = ", ".join(repr(value.name) for value in pictures) or "none"
@@ -125,6 +130,13 @@ def input_candidates(value: onnx.ValueInfoProto, path: Path) -> tuple[Port, ...]
         raise _channels_error(path, shape)
     stated = [port for port in candidates if isinstance(shape[port.layout.axes[0]], int)]
     return tuple(stated) or candidates
+
+
+def port_as_declared(value: onnx.ValueInfoProto, port: Port) -> Port:
+    """`port` with the type and shape that the file declares for an input or output."""
+    shape = declared_shape(value)
+    dtype = PICTURE_TYPES[value.type.tensor_type.elem_type]
+    return replace(port, dtype=dtype, shape=shape if shape is not None and len(shape) == 4 else port.shape)
 
 
 def _require_picture(value: onnx.ValueInfoProto, path: Path) -> None:

@@ -14,8 +14,8 @@ from sr_edge.errors import ExportError
 from sr_edge.export.graph.patches import check_patches
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner, Tensor
-from sr_edge.model_sources.onnx_file.ports import CHANNELS, Layout, Port, input_candidates
-from sr_edge.spec import TileSpec
+from sr_edge.model_sources.onnx_file.ports import CHANNELS, Layout, Port, input_candidates, picture_input
+from sr_edge.spec import Control, TileSpec
 
 SCALES = (1, 2, 3, 4, 8, 16)
 
@@ -58,19 +58,22 @@ def photograph(size: TileSpec, channels: int) -> Batch:
     return rgb if channels == 3 else np.concatenate([rgb, np.ones_like(rgb[:, :1])], axis=1)
 
 
-def probe_graph(model: onnx.ModelProto, value: onnx.ValueInfoProto, path: Path, scale: int | None) -> ProbedGraph:
+def probe_graph(
+    model: onnx.ModelProto, path: Path, scale: int | None = None, controls: Sequence[Control] = ()
+) -> ProbedGraph:
     """Runs a float32 graph on pictures of several sizes.
 
     Args:
         model: The graph.
-        value: Its picture input.
-        path: The file, for error messages.
+        path: Its file, for error messages.
         scale: The magnification that the user states; None accepts any.
+        controls: Its scalar inputs.
 
     Raises:
         ExportError: It runs at no size, or returns no picture that is larger by one of `SCALES`, or by `scale`.
     """
-    runner = PictureRunner(model)
+    runner = PictureRunner(model, controls)
+    value = picture_input(model, path, [control.name for control in controls])
     failure: ExportError | None = None
     for port in input_candidates(value, path):
         for size in _sizes_of(port):

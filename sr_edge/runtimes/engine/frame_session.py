@@ -31,7 +31,7 @@ class OpenGraph(Protocol):
     def __call__(self, *, io: FrameFormat | None = None) -> Session: ...
 
 
-def session_over_graphs(open_graph: OpenGraph, resources: ExitStack) -> Session:
+def session_over_graphs(open_graph: OpenGraph, resources: ExitStack | None = None) -> Session:
     """Opens the uint8 graph, and the float graph once float frames arrive.
 
     Where the bundle has no uint8 graph that can run here, it opens the preferred graph alone.
@@ -44,7 +44,7 @@ def session_over_graphs(open_graph: OpenGraph, resources: ExitStack) -> Session:
         eight_bit = open_graph(io=FrameFormat.UINT8_NHWC)
     except PrecisionUnavailable:
         return open_graph()
-    return FrameSession(eight_bit, open_graph, resources.pop_all())
+    return FrameSession(eight_bit, open_graph, resources.pop_all() if resources else None)
 
 
 class FrameSession:

@@ -24,18 +24,18 @@ class FileReference:
     """
 
     rounding = "the output of the file changes, if its input and its sums are rounded otherwise, by"
-    controls: tuple[Control, ...] = ()
 
-    def __init__(self, file: NetworkFile) -> None:
+    def __init__(self, file: NetworkFile, controls: tuple[Control, ...]) -> None:
         self.name = file.path.name
+        self.controls = controls
         self.output_step = file.output_step
         self._file = file
 
     def run(self, batch: Patch, setting: Mapping[str, float]) -> Tensor:
-        return self._file.run(batch)
+        return self._file.run(batch, setting)
 
     def run_again(self, batch: Patch, setting: Mapping[str, float]) -> Tensor:
-        return self._file.run(rounded_otherwise(batch), optimize=False)
+        return self._file.run(rounded_otherwise(batch), setting, optimize=False)
 
     def caveats(self, photograph: Patch) -> tuple[str, ...]:
         return ()
