@@ -200,7 +200,8 @@ LrOption = Annotated[
     typer.Option(
         "--lr",
         metavar="DIR",
-        help="Folder of their low-resolution versions. Default: downscaled by bicubic interpolation.",
+        help="Folder of their low-resolution versions; for a network of scale 1, their degraded versions of the same "
+        "size. Default: downscaled by bicubic interpolation.",
         show_default=False,
     ),
 ]

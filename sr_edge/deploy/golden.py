@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sr_edge.bench.golden import psnr_rgb_db
+from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
+from sr_edge.channels import picture_of
 from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
 from sr_edge.export.graph.file_network import FileNetwork
-from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.frames import frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
@@ -64,7 +65,7 @@ def write_golden_frames(
     """
     card = model.card
     (staging / "golden").mkdir()
-    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
+    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels)
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
     files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
     settings = _golden_settings(card)
@@ -112,7 +113,7 @@ def _bf16_failure(
         if not supports(runtime, Precision.BF16) or (runtime == "torch" and isinstance(model.module, FileNetwork)):
             continue
         try:
-            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
+            psnr_db = frames_psnr_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
         except SrEdgeError:  # the benchmark reports runtimes that fail
             continue
         if psnr_db < min_db:
@@ -161,5 +162,5 @@ def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Frame
 
 
 def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
-    write_picture(staging / file, Picture(frame_hwc))
+    write_picture(staging / file, picture_of(frame_hwc))
     return file

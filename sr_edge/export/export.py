@@ -107,7 +107,7 @@ def export_onnx(
         precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
         dynamic: dynamic height and width, for networks that allow it.
         targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
-        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; if empty,
+        patches: photographs to compare on, float32 (1, channels, height, width) in [0, 1] of the tile's size; if empty,
             two bundled photographs are used.
         progress: called with the name of each step before it starts.
 
@@ -122,7 +122,7 @@ def export_onnx(
     _require_writable(precision)
     _require_usable(model, tile, patches)
     targets = require_known_targets(targets)
-    compared = check_patches(tile, patches)
+    compared = check_patches(tile, patches, model.card.channels)
     forms: dict[str, str] = {}
     if isinstance(model.module, FileNetwork):
         form = _imported(model.module, form, dynamic)
@@ -177,7 +177,7 @@ def derive_onnx(
             wanted=base.sha256,
             remedy="export it again",
         )
-    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches)
+    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
     metadata = dataclasses.replace(source, precision=precision, io=io)
     verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks)
     return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
@@ -222,14 +222,14 @@ def take_uint8_frames(path: Path) -> None:
 
 def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]) -> None:
     model.card.require_tile(tile)
-    wanted = (1, 3, tile.height, tile.width)
+    wanted = (1, model.card.channels, tile.height, tile.width)
     for patch in patches:
         if patch.shape != wanted or patch.dtype != "float32":
             raise UsageError(
                 f"a patch is {patch.dtype} of shape {patch.shape}, but the tile {tile} needs float32 of shape {wanted}",
                 found=(str(patch.dtype), patch.shape),
                 wanted=("float32", wanted),
-                remedy="pass patches of the tile's size",
+                remedy="pass patches of the tile's size, with the channels of the network",
             )
 
 
@@ -270,7 +270,9 @@ def _traced(
     network, forms = _network(model, tile, form, dynamic)
     if dynamic:
         progress("tracing")
-        verified = simplify_and_verify(trace(network, tile, dynamic), model.module, patches, progress)
+        verified = simplify_and_verify(
+            trace(network, tile, dynamic, model.card.channels), model.module, patches, progress
+        )
         _require_dynamic_sizes(verified.graph, model, tile)
     else:
         require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
@@ -283,7 +285,7 @@ def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> t
     if form is Form.TRACED:
         return model.module, {}
     try:
-        twin = to_static(model.module, tile.height, tile.width)
+        twin = to_static(model.module, tile.height, tile.width, model.card.channels)
     except ExportError as error:
         raise _not_static(error) from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
@@ -307,7 +309,8 @@ def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: Til
     step = model.card.multiple_px
     for rows, columns in OTHER_SIZES:
         other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
-        photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
+        checked = check_patches(other, channels=model.card.channels)
+        photographs = [patch for patch in checked if patch.kind is PatchKind.PHOTOGRAPH]
         try:
             compare_with_network(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
         except Exception as error:  # ours, and whatever the network raises for a size that it cannot process

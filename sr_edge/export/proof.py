@@ -101,7 +101,9 @@ def _traced_and_verified(
     progress: StepCallback,
 ) -> VerifiedGraph:
     progress("tracing")
-    verified = simplify_and_verify(trace(network, tile), module, patches, progress, advice)
+    verified = simplify_and_verify(
+        trace(network, tile, channels=patches[0].batch.shape[1]), module, patches, progress, advice
+    )
     require(verified.graph)
     return verified
 

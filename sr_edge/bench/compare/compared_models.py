@@ -16,7 +16,7 @@ from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
 from sr_edge.model_sources.network_choice import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
-from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ModelProperties:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """An open model. `run` upscales a tile, float32 (1, 3, height, width) in [0, 1], by the scale of the card."""
+    """An open model. `run` upscales a tile, float32 (1, channels, height, width) in [0, 1], by the card's scale."""
 
     properties: ModelProperties
     resolved: ResolvedModel
@@ -113,6 +113,15 @@ def resolve_models(
             found=candidate_model.request.card.scale,
             wanted=reference_model.request.card.scale,
             remedy="compare networks with the same scale",
+        )
+    channels = [model.request.card.channels for model in (reference_model, candidate_model)]
+    if channels[0] != channels[1]:
+        raise UsageError(
+            f"{reference_model.name.text} takes {count_of_channels(channels[0])}, but {candidate_model.name.text} "
+            f"takes {count_of_channels(channels[1])}",
+            found=channels[1],
+            wanted=channels[0],
+            remedy="compare networks with the same channels",
         )
     _require_controls(options.controls, (reference_model, candidate_model))
     return reference_model, candidate_model

@@ -76,7 +76,9 @@ def compare(
     min_psnr: Annotated[
         float | None,
         typer.Option(
-            metavar="DB", help="Exit with code 1 if the RGB PSNR is below this value, in decibels.", show_default=False
+            metavar="DB",
+            help="Exit with code 1 if the PSNR of all channels is below this value, in decibels.",
+            show_default=False,
         ),
     ] = None,
     scale: ScaleOption = None,
@@ -152,10 +154,10 @@ def _pictures(report: Comparison) -> str:
     levels = 255 * report.max_abs_error
     lines = [
         *(f"{model.name}: {remark}" for model in (report.reference, report.candidate) for remark in model.remarks),
-        f"{len(report.patches)} patches of {report.tile}, x{report.scale}: RGB {_db(report.psnr_rgb_db)}, "
+        f"{len(report.patches)} patches of {report.tile}, x{report.scale}: all channels {_db(report.psnr_db)}, "
         f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} "
         f"({levels:.3g} of 255 levels)",
-        f"worst patch: number {report.worst + 1}, RGB {_db(worst.psnr_rgb_db)}, luma {_db(worst.psnr_y_db)}",
+        f"worst patch: number {report.worst + 1}, all channels {_db(worst.psnr_db)}, luma {_db(worst.psnr_y_db)}",
     ]
     if report.picture is not None:
         lines.append(f"{report.picture}: A | B | difference times {report.amplification:,} of that patch")

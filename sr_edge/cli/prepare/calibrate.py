@@ -57,7 +57,8 @@ HeldOutOption = Annotated[
     typer.Option(
         "--hr",
         metavar="DIR",
-        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration.",
+        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration. For a "
+        "network of scale 1, the originals of --images, by the same names.",
         show_default=False,
     ),
 ]
@@ -217,7 +218,8 @@ def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[
     if hr is None:
         return held_out_patches(images, graph.tile, channels=graph.channels, warn=warn)
     scale = graph_scale(graph.path, graph.tile, graph.channels)
-    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(hr, scale)]
+    files = pair_files(hr, scale, images if scale == 1 else None)
+    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in files]
     return held_out_pairs(pairs, graph.tile, channels=graph.channels)
 
 

@@ -27,10 +27,11 @@ from sr_edge.cli.options import (
     read_targets,
     require_another_file,
 )
-from sr_edge.spec import FrameFormat
+from sr_edge.spec import FrameFormat, TileSpec
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
+    from sr_edge.calibration.data.patch import Batch
     from sr_edge.export import ExportReport
 
 
@@ -114,7 +115,6 @@ def export(
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import calibration_patches
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.model_sources.load_network import load_network
@@ -139,11 +139,17 @@ def export(
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 targets=targets,
-                patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
+                patches=_photographs(images, tile_size, network.card.channels),
                 progress=lambda step: progress(step, 1, 1),
             )
         report = replace(report, remarks=(*network.remarks, *report.remarks))
         show(report, _readable(report, targets))
+
+
+def _photographs(images: Path | None, tile: TileSpec, channels: int) -> Sequence[Batch]:
+    from sr_edge.calibration import calibration_patches
+
+    return calibration_patches(images, tile, CHECKED_PATCHES, channels=channels) if images else ()
 
 
 def _readable(report: ExportReport, targets: Sequence[str]) -> str:

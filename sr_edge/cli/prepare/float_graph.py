@@ -118,4 +118,4 @@ def _exported(choice: NetworkChoice, tile: str | None, path: Path, progress: Sta
     chosen = chosen_tile(tile, network, progress)
     report = export_best_form(network, chosen, path, progress=lambda step: progress(step, 1, 1))
     remarks = (*network.remarks, report.form_reason, *report.remarks)
-    return FloatGraph(path, chosen, network.card.input_channels, remark="; ".join(filter(None, remarks)))
+    return FloatGraph(path, chosen, network.card.channels, remark="; ".join(filter(None, remarks)))

@@ -14,6 +14,7 @@ from sr_edge.cli.model_argument import (
 )
 from sr_edge.cli.options import JsonOption, TargetsOption, read_targets
 from sr_edge.cli.prepare.graph_warnings import graph_warnings
+from sr_edge.spec import CHANNEL_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -65,6 +66,7 @@ def _properties_text(manifest: Manifest) -> str:
         "family": _family(card),
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
+        "channels": f"{card.channels} ({CHANNEL_NAMES[card.channels]})",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
         "tiles": _tile_needs(card.tile_needs),
         "controls": _controls(card),

@@ -15,8 +15,11 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata
 from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, run_onnxruntime
-from sr_edge.export.graph.view import picture_inputs, read_onnx, view_graph
-from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.export.graph.view import picture_channels, picture_inputs, read_onnx, view_graph
+from sr_edge.spec import CHANNELS, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
+
+RGB = 3
+"""Channels of a graph whose number of channels is dynamic."""
 
 PROBE_SIZE_PX = 48
 """Height and width of the black image on which a graph of dynamic height and width is run."""
@@ -60,7 +63,7 @@ def read_onnx_properties(path: Path) -> OnnxProperties:
     height, width = (image.type.tensor_type.shape.dim[axis].dim_value for axis in axes)
     tile = TileSpec(height, width) if height and width else None
     has_card = any(entry.key == METADATA_KEY for entry in model.metadata_props)
-    card = read_metadata(model).card if has_card else _probed_card(model, path, image.name, io, tile)
+    card = read_metadata(model).card if has_card else _probed_card(model, path, image, io, tile)
     return OnnxProperties(card, tile, *_precisions(model), io)
 
 
@@ -84,19 +87,19 @@ def _single_image(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
                 wanted=tuple(onnx.TensorProto.DataType.Name(known) for known in _FRAMES),
                 remedy="export the network with images of one of these types",
             )
-    _require_one_rgb(images[0], path)
+    _require_one_picture(images[0], path)
     return images[0]
 
 
-def _require_one_rgb(image: onnx.ValueInfoProto, path: Path) -> None:
-    batch, *other_dims = (dim.dim_value for dim in image.type.tensor_type.shape.dim)
-    channels = other_dims[0] if image.type.tensor_type.elem_type == onnx.TensorProto.FLOAT else other_dims[-1]
-    if batch not in (0, 1) or channels not in (0, 3):
+def _require_one_picture(image: onnx.ValueInfoProto, path: Path) -> None:
+    batch, channels = image.type.tensor_type.shape.dim[0].dim_value, picture_channels(image) or RGB
+    if batch not in (0, 1) or channels not in CHANNELS:
         raise ExportError(
-            f"{path} takes a batch of {batch or 1} with {channels or 3} channel(s), but it has to take one RGB image",
-            found=(batch or 1, channels or 3),
-            wanted=(1, 3),
-            remedy="export the network for an input of shape (1, 3, height, width)",
+            f"{path} takes a batch of {batch or 1} with {count_of_channels(channels)}, but it has to take one image "
+            "with 1, 3 or 4 channels",
+            found=(batch or 1, channels),
+            wanted=(1, CHANNELS),
+            remedy="export the network for an input of shape (1, 1, 3 or 4, height, width)",
         )
 
 
@@ -108,16 +111,17 @@ def _precisions(model: onnx.ModelProto) -> tuple[Precision, Precision]:
     return (Precision.INT8 if quantized else float_precision), float_precision
 
 
-def _probed_card(model: onnx.ModelProto, path: Path, image: str, io: FrameFormat, tile: TileSpec | None) -> ModelCard:
+def _probed_card(
+    model: onnx.ModelProto, path: Path, image: onnx.ValueInfoProto, io: FrameFormat, tile: TileSpec | None
+) -> ModelCard:
     """A model card for a file without one: its name, and its scale from one run on a black image."""
     graph_controls(model)  # refuses scalar inputs without a known range
     probe = tile or TileSpec(PROBE_SIZE_PX, PROBE_SIZE_PX)
-    input_shape = (
-        (1, 3, probe.height, probe.width) if io is FrameFormat.FLOAT_NCHW else (1, probe.height, probe.width, 3)
-    )
-    black: Tensor = np.zeros(input_shape, np.float32 if io is FrameFormat.FLOAT_NCHW else np.uint8)
-    (output,) = run_onnxruntime(model, feed_of(image, black, {})).values()
-    output_size = output.shape[2:] if io is FrameFormat.FLOAT_NCHW else output.shape[1:3]
+    channels, is_float = picture_channels(image) or RGB, io is FrameFormat.FLOAT_NCHW
+    input_shape = (1, channels, probe.height, probe.width) if is_float else (1, probe.height, probe.width, channels)
+    black: Tensor = np.zeros(input_shape, np.float32 if is_float else np.uint8)
+    (output,) = run_onnxruntime(model, feed_of(image.name, black, {})).values()
+    output_size = output.shape[2:] if is_float else output.shape[1:3]
     scale = output_size[0] // probe.height if output_size else 0
     if scale < 1 or tuple(output_size) != (scale * probe.height, scale * probe.width):
         raise ExportError(
@@ -127,4 +131,11 @@ def _probed_card(model: onnx.ModelProto, path: Path, image: str, io: FrameFormat
             wanted="height and width of the input times an integer",
             remedy="pass the ONNX file of a super-resolution network",
         )
-    return ModelCard(name=path.stem, scale=scale, parameters=0, static=tile is not None)
+    return ModelCard(
+        name=path.stem,
+        scale=scale,
+        parameters=0,
+        static=tile is not None,
+        input_channels=channels,
+        output_channels=output.shape[1 if is_float else 3],
+    )

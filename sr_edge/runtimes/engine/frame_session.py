@@ -71,7 +71,9 @@ class FrameSession:
     def spec(self) -> SessionSpec:
         """The spec of the uint8 graph's session, but with float frames: they keep their bit depth here."""
         spec = self._eight_bit.spec
-        return replace(spec, io=FrameFormat.FLOAT_NCHW, note="; ".join(filter(None, (spec.note, _NOTE))))
+        return replace(
+            spec, io=FrameFormat.FLOAT_NCHW, has_uint8_graph=True, note="; ".join(filter(None, (spec.note, _NOTE)))
+        )
 
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         return self._session_for(frames).run(frames, controls)
