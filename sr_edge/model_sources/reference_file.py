@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from sr_edge.controls import Controls
+from sr_edge.errors import WeightsError
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file import OnnxModel
 from sr_edge.model_sources.onnx_file.float_types import with_float32
@@ -47,9 +48,20 @@ class ReferenceFile:
         return self.model.graph(tile)
 
     def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
+        self._require_size(batch)
         runner = self._optimized if optimize else self._plain
         source, result = (_in_float32(picture) for picture in (self.model.input, self.model.output))
         return result.decode(runner.run(source.port.name, source.encode(batch), setting)[result.port.name])
+
+    def _require_size(self, batch: Batch) -> None:
+        size = TileSpec(*batch.shape[2:])
+        if self.fixed_tile not in (None, size):
+            raise WeightsError(
+                f"{self.path.name} runs on images of {self.fixed_tile} alone, not of {size}",
+                found=size,
+                wanted=self.fixed_tile,
+                remedy="give a file of the network with dynamic height and width",
+            )
 
     @cached_property
     def _float32(self) -> onnx.ModelProto:

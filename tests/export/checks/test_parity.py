@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import ExportError, NotDeployable
-from sr_edge.export.checks.references.float64 import run_float64
 from sr_edge.export.checks.parity import (
     NOISE_FACTOR,
     NOISE_THRESHOLD,
@@ -24,6 +23,7 @@ from sr_edge.export.checks.parity import (
     compare_with_network,
     difference,
 )
+from sr_edge.export.checks.references.float64 import run_float64
 from sr_edge.export.graph.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.tracing import trace
