@@ -149,9 +149,10 @@ def read_onnx_model(
     converted, opset_change = with_opset(original)
     plain, float_types = with_float32(converted)
     probed = probe_graph(plain, path, metadata.card.scale if metadata else scale, controls)
-    white = _range_of(metadata, probed, input_range, channel_order, path)
-    single, taken, batch_change = with_batch_of_one(plain, probed, controls)
     is_bgr = _is_bgr(channel_order, probed, path)
+    ordered = replace(probed, input=replace(probed.input, is_bgr=is_bgr), output=replace(probed.output, is_bgr=is_bgr))
+    white = _range_of(metadata, ordered, input_range, channel_order, path)
+    single, taken, batch_change = with_batch_of_one(plain, probed, controls)
     sha256 = sha256_of(path)
     changes = (
         f"{', '.join(float_types)} widened to fp32" if float_types else "",

@@ -52,7 +52,7 @@ class ProbedGraph:
 
 def photograph(size: TileSpec, channels: int) -> Batch:
     """A bundled photograph, float32 (1, channels, height, width) in [0, 1]: RGB, its luma, or opaque RGBA."""
-    rgb = check_patches(size)[0].batch
+    rgb = check_patches(size)[1].batch
     if channels == 1:
         return np.asarray((rgb * _LUMA).sum(axis=1, keepdims=True), np.float32)
     return rgb if channels == 3 else np.concatenate([rgb, np.ones_like(rgb[:, :1])], axis=1)
