@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,16 @@ class ProbedGraph:
     multiple_px: int
     minimum_px: int
     square: bool
+
+
+def with_formats(probed: ProbedGraph, *, is_bgr: bool, white: tuple[float, float] | None = None) -> ProbedGraph:
+    """The same graph with a known order of channels and, for input and output, a known value of white."""
+    source_white, result_white = white or (probed.input.white, probed.output.white)
+    return replace(
+        probed,
+        input=replace(probed.input, is_bgr=is_bgr, white=source_white),
+        output=replace(probed.output, is_bgr=is_bgr, white=result_white),
+    )
 
 
 def photograph(size: TileSpec, channels: int) -> Batch:

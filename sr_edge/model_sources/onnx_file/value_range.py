@@ -2,7 +2,7 @@
 
 A photograph is downscaled, and the network restores it in either range. In its own range a network comes closer to the
 original: fed with 0-1, a network for 0-255 sees black and returns little but its biases; fed with 0-255, a network for
-0-1 loses them, which may look like bicubic interpolation, so the result is compared with the original and not with that.
+0-1 loses them, which may look like bicubic interpolation, so results are compared with the original.
 """
 
 from __future__ import annotations
