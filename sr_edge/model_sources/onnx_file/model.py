@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -18,11 +17,12 @@ from sr_edge.model_sources.onnx_file.batch_size import with_batch_of_one
 from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.frames import with_frames
 from sr_edge.model_sources.onnx_file.opset import with_opset
-from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
-from sr_edge.model_sources.onnx_file.ports import Port, picture_input, port_as_declared
+from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureGraph
+from sr_edge.model_sources.onnx_file.ports import PICTURE_TYPES, Port, picture_input, port_as_declared
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions, graph_precisions
 from sr_edge.model_sources.onnx_file.reading import read_model
-from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, probe_graph
+from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph, probe_graph
+from sr_edge.model_sources.onnx_file.uint8_frames import with_float_frames
 from sr_edge.model_sources.onnx_file.value_range import ValueRange, find_range
 from sr_edge.spec import ModelCard, TileSpec
 
@@ -44,7 +44,7 @@ class OnnxModel:
         output: How the file returns the picture.
         precisions: Precision of convolutions and matrix multiplications in the file, and that of the other operators.
         metadata: What sr-edge stored in the file; None in a file of other origin.
-        original: The file with its weights, for `run_original`.
+        original: The file with its weights.
     """
 
     path: Path
@@ -57,7 +57,8 @@ class OnnxModel:
     precisions: GraphPrecisions
     metadata: GraphMetadata | None
     original: onnx.ModelProto
-    _prepared: PreparedGraph
+    _reference: PictureGraph
+    _prepared: PictureGraph
 
     @property
     def default_tile(self) -> TileSpec:
@@ -100,6 +101,8 @@ class OnnxModel:
     def run_original(self, batch: Batch) -> Batch:
         """Runs the user's file as it is in ONNX Runtime, with all conversions done in numpy.
 
+        A file in bf16 or float64, for which ONNX Runtime has few kernels, runs widened to float32; `changes` says so.
+
         Args:
             batch: Float32 (1, channels, height, width) in [0, 1].
 
@@ -109,21 +112,7 @@ class OnnxModel:
         Raises:
             ExportError: ONNX Runtime cannot run the file.
         """
-        outputs = self._runner.run(self.input.port.name, self.input.encode(batch))
-        return self.output.decode(outputs[self.output.port.name])
-
-    @cached_property
-    def _runner(self) -> PictureRunner:
-        return PictureRunner(self.original, self.card.controls)
-
-
-@dataclass(frozen=True)
-class PreparedGraph:
-    """A float32 graph for one picture at a time of any size that the file takes, before frames are put around it."""
-
-    model: onnx.ModelProto
-    input: PictureFormat
-    output: PictureFormat
+        return self._reference.run(batch)
 
 
 def read_onnx_model(
@@ -147,14 +136,21 @@ def read_onnx_model(
     controls = metadata.card.controls if metadata else ()
     value = picture_input(original, path, [control.name for control in controls])
     converted, opset_change = with_opset(original)
-    plain, float_types = with_float32(converted)
-    probed = probe_graph(plain, path, metadata.card.scale if metadata else scale, controls)
-    white = _range_of(metadata, probed, input_range, channel_order, path)
-    single, taken, batch_change = with_batch_of_one(plain, probed, controls)
+    widened, float_types = with_float32(converted)
+    probed = probe_graph(widened, path, metadata.card.scale if metadata else scale, controls)
     is_bgr = _is_bgr(channel_order, probed, path)
+    probed = replace(probed, input=replace(probed.input, is_bgr=is_bgr), output=replace(probed.output, is_bgr=is_bgr))
+    white = _range_of(metadata, probed, input_range, channel_order, path)
+    probed = replace(
+        probed, input=replace(probed.input, white=white.input), output=replace(probed.output, white=white.output)
+    )
+    single, taken, batch_change = with_batch_of_one(widened, probed, controls)
+    file_input = replace(probed.input, port=port_as_declared(value, probed.input.port))
+    file_output = replace(probed.output, port=_declared_output(original, probed.output.port))
+    reference, reference_change = _reference(PictureGraph(original, file_input, file_output, controls), probed.size)
     sha256 = sha256_of(path)
     changes = (
-        f"{', '.join(float_types)} widened to fp32" if float_types else "",
+        f"{', '.join(float_types)} widened to fp32{reference_change}" if float_types else "",
         opset_change,
         batch_change,
         _dropped_outputs(original, probed),
@@ -166,17 +162,41 @@ def read_onnx_model(
         card=metadata.card if metadata else _card(path, sha256, original, probed, white.input),
         changes=tuple(filter(None, changes)),
         fixed_tile=_fixed_tile(probed),
-        input=PictureFormat(port_as_declared(value, probed.input.port), white.input, is_bgr),
-        output=PictureFormat(_declared_output(original, probed.output.port), white.output, is_bgr),
+        input=file_input,
+        output=file_output,
         precisions=graph_precisions(original),
         metadata=metadata,
         original=original,
-        _prepared=PreparedGraph(
-            single,
-            replace(taken.input, white=white.input, is_bgr=is_bgr),
-            replace(taken.output, white=white.output, is_bgr=is_bgr),
-        ),
+        _reference=reference,
+        _prepared=_with_float_frames(PictureGraph(single, taken.input, taken.output, controls)),
     )
+
+
+def _reference(graph: PictureGraph, size: TileSpec) -> tuple[PictureGraph, str]:
+    """The file itself, or the file widened to float32 where ONNX Runtime lacks kernels for its types, and a note."""
+    try:
+        graph.run(photograph(size, graph.input.port.channels))
+    except ExportError:
+        widened, _ = with_float32(graph.model)
+        reference = PictureGraph(widened, _in_float32(graph.input), _in_float32(graph.output), graph.controls)
+        return reference, ", also as the reference, as ONNX Runtime cannot run the file itself"
+    return graph, ""
+
+
+def _in_float32(picture: PictureFormat) -> PictureFormat:
+    is_float = picture.port.dtype != "uint8"
+    return replace(picture, port=replace(picture.port, dtype="float32")) if is_float else picture
+
+
+def _with_float_frames(graph: PictureGraph) -> PictureGraph:
+    """The same graph with uint8 pictures as float32 of the same values, where they are converted anyway."""
+    model = with_float_frames(graph.model)
+    types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    source, result = (
+        replace(picture, port=replace(picture.port, dtype=PICTURE_TYPES[types[picture.port.name]]))
+        for picture in (graph.input, graph.output)
+    )
+    return replace(graph, model=model, input=source, output=result)
 
 
 def _has_metadata(model: onnx.ModelProto) -> bool:

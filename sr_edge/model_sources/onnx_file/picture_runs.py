@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,36 @@ class PictureRunner:
     def run(self, image: str, tensor: Tensor, setting: Controls | None = None) -> dict[str, Tensor]:
         """All outputs for one input array; raises ExportError if the graph cannot run on it."""
         return run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}))
+
+
+@dataclass(frozen=True)
+class PictureGraph:
+    """A graph, and how it takes and returns pictures.
+
+    Attributes:
+        model: The graph.
+        input: How it takes a picture.
+        output: How it returns a picture.
+        controls: Its scalar inputs.
+    """
+
+    model: onnx.ModelProto
+    input: PictureFormat
+    output: PictureFormat
+    controls: Sequence[Control] = ()
+
+    def run(self, batch: Batch) -> Batch:
+        """Converts a picture, float32 (1, channels, height, width) in [0, 1], runs the graph, and converts its output.
+
+        Raises:
+            ExportError: ONNX Runtime cannot run the graph.
+        """
+        outputs = self._runner.run(self.input.port.name, self.input.encode(batch))
+        return self.output.decode(outputs[self.output.port.name])
+
+    @cached_property
+    def _runner(self) -> PictureRunner:
+        return PictureRunner(self.model, self.controls)
 
 
 def _swapped(batch: Batch, is_bgr: bool) -> Batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,19 @@ class ProbedGraph:
     square: bool
 
 
+def with_formats(probed: ProbedGraph, *, is_bgr: bool, white: tuple[float, float] | None = None) -> ProbedGraph:
+    """The same graph with a known order of channels and, for input and output, a known value of white."""
+    source_white, result_white = white or (probed.input.white, probed.output.white)
+    return replace(
+        probed,
+        input=replace(probed.input, is_bgr=is_bgr, white=source_white),
+        output=replace(probed.output, is_bgr=is_bgr, white=result_white),
+    )
+
+
 def photograph(size: TileSpec, channels: int) -> Batch:
     """A bundled photograph, float32 (1, channels, height, width) in [0, 1]: RGB, its luma, or opaque RGBA."""
-    rgb = check_patches(size)[0].batch
+    rgb = check_patches(size)[1].batch
     if channels == 1:
         return np.asarray((rgb * _LUMA).sum(axis=1, keepdims=True), np.float32)
     return rgb if channels == 3 else np.concatenate([rgb, np.ones_like(rgb[:, :1])], axis=1)
