@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from sr_edge.model_sources.onnx_file import OnnxModel
 from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
 from sr_edge.spec import TileSpec
-
-UINT8_STEP = 1 / 255
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,12 @@ class ReferenceFile:
         return self.model.fixed_tile
 
     @property
+    def input_step(self) -> float:
+        return _step(self.model.input)
+
+    @property
     def output_step(self) -> float:
-        return UINT8_STEP if self.model.output.port.dtype == "uint8" else 0.0
+        return _step(self.model.output)
 
     def graph(self, tile: TileSpec) -> onnx.ModelProto:
         return self.model.graph(tile)
@@ -50,7 +52,7 @@ class ReferenceFile:
     def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
         self._require_size(batch)
         runner = self._optimized if optimize else self._plain
-        source, result = (_in_float32(picture) for picture in (self.model.input, self.model.output))
+        source, result = self.model.input.in_float32(), self.model.output.in_float32()
         return result.decode(runner.run(source.port.name, source.encode(batch), setting)[result.port.name])
 
     def _require_size(self, batch: Batch) -> None:
@@ -76,6 +78,5 @@ class ReferenceFile:
         return PictureRunner(self._float32, self.model.card.controls, optimize=False)
 
 
-def _in_float32(picture: PictureFormat) -> PictureFormat:
-    dtype = picture.port.dtype if picture.port.dtype == "uint8" else "float32"
-    return replace(picture, port=replace(picture.port, dtype=dtype))
+def _step(picture: PictureFormat) -> float:
+    return 1 / 255 if picture.port.dtype == "uint8" else 0.0

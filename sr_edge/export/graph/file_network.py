@@ -37,8 +37,13 @@ class NetworkFile(Protocol):
         ...
 
     @property
+    def input_step(self) -> float:
+        """The distance of neighbouring input values where the file takes rounded ones, 1/255 for uint8; otherwise 0."""
+        ...
+
+    @property
     def output_step(self) -> float:
-        """The distance of neighbouring output values where the graph rounds its output, such as 1/255; otherwise 0."""
+        """The distance of neighbouring output values where the file rounds its output, 1/255 for uint8; otherwise 0."""
         ...
 
     def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:

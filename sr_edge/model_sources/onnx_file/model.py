@@ -178,14 +178,9 @@ def _reference(graph: PictureGraph, size: TileSpec) -> tuple[PictureGraph, str]:
         graph.run(photograph(size, graph.input.port.channels))
     except ExportError:
         widened, _ = with_float32(graph.model)
-        reference = PictureGraph(widened, _in_float32(graph.input), _in_float32(graph.output), graph.controls)
+        reference = PictureGraph(widened, graph.input.in_float32(), graph.output.in_float32(), graph.controls)
         return reference, ", also as the reference, as ONNX Runtime cannot run the file itself"
     return graph, ""
-
-
-def _in_float32(picture: PictureFormat) -> PictureFormat:
-    is_float = picture.port.dtype != "uint8"
-    return replace(picture, port=replace(picture.port, dtype="float32")) if is_float else picture
 
 
 def _with_float_frames(graph: PictureGraph) -> PictureGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,11 @@ class PictureFormat:
         if self.port.layout is Layout.NHWC:
             picture = picture.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(_swapped(picture, self.is_bgr) / np.float32(self.white))
+
+    def in_float32(self) -> PictureFormat:
+        """The same format with pictures of another floating-point type as float32, for a graph that was widened."""
+        dtype = self.port.dtype if self.port.dtype == "uint8" else "float32"
+        return replace(self, port=replace(self.port, dtype=dtype))
 
 
 class PictureRunner:

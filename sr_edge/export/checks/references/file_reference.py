@@ -28,6 +28,7 @@ class FileReference:
     def __init__(self, file: NetworkFile, controls: tuple[Control, ...]) -> None:
         self.name = file.path.name
         self.controls = controls
+        self.input_step = file.input_step
         self.output_step = file.output_step
         self._file = file
 

@@ -16,12 +16,14 @@ class Reference(Protocol):
     Attributes:
         name: what messages call it.
         rounding: what differs between `run` and `run_again`, to be followed by the difference of their outputs.
+        input_step: the distance of neighbouring input values where the network takes rounded ones, otherwise 0.
         output_step: the distance of neighbouring output values where the network rounds its output, otherwise 0.
         controls: its scalar inputs.
     """
 
     name: str
     rounding: str
+    input_step: float
     output_step: float
     controls: tuple[Control, ...]
 

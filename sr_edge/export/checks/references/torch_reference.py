@@ -19,6 +19,7 @@ class TorchReference:
 
     name = "the PyTorch module"
     rounding = "PyTorch's float32 output differs from its float64 output by"
+    input_step = 0.0
     output_step = 0.0
 
     def __init__(self, module: nn.Module) -> None:
