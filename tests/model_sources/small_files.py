@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 SCALE = 2
 FEATURES = 6
-_NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def small_file(
@@ -41,7 +40,7 @@ def small_file(
         external: Store the weights in a file beside it.
         second_output: Return the features as well.
     """
-    kind = _NUMPY[dtype]
+    kind = helper.tensor_dtype_to_np_dtype(dtype)
     nodes = [
         *_entry(frames, dtype),
         helper.make_node("Conv", ["x", "w0", "b0"], ["features"], name="/head/Conv", pads=[1, 1, 1, 1]),
@@ -56,13 +55,12 @@ def small_file(
     large = tuple(SCALE * side if isinstance(side, int) else f"{SCALE}*{side}" for side in size)
     picture_type = TensorProto.UINT8 if frames == "uint8" else dtype
     shapes = ((batch, channels, *size), (batch, channels, *large))
-    if frames != "NCHW":
-        shapes = tuple((shape[0], shape[2], shape[3], shape[1]) for shape in shapes)
-    outputs = [helper.make_tensor_value_info("result", picture_type, shapes[1])]
+    source, result = (shape if frames == "NCHW" else (shape[0], *shape[2:], shape[1]) for shape in shapes)
+    outputs = [helper.make_tensor_value_info("result", picture_type, result)]
     if second_output:
         outputs.insert(0, helper.make_tensor_value_info("features", dtype, (batch, FEATURES, *size)))
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("picture", picture_type, shapes[0])], outputs, weights
+        nodes, "small", [helper.make_tensor_value_info("picture", picture_type, source)], outputs, weights
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     if external:
