@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.errors import UsageError
-from sr_edge.spec import TileSpec
+from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle
@@ -23,6 +23,14 @@ RunnableArgument = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="Deployed model (a .sredge folder or its .zip archive), or an ONNX file.",
+        show_default=False,
+    ),
+]
+RunPrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="Precision of convolutions and matrix multiplications. Default: fp32, or int8 for an ONNX file in INT8.",
         show_default=False,
     ),
 ]

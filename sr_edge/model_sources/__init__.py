@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from sr_edge.model_sources.kinds import SourceKind, source_kind
     from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
     from sr_edge.model_sources.open import open_deployed, open_model
-    from sr_edge.model_sources.sessions import open_frame_session, open_session
+    from sr_edge.model_sources.sessions import default_precision, open_frame_session, open_session
 
 _HOMES = {
     "OnnxModel": "sr_edge.model_sources.onnx_file",
     "SourceKind": "sr_edge.model_sources.kinds",
+    "default_precision": "sr_edge.model_sources.sessions",
     "open_deployed": "sr_edge.model_sources.open",
     "open_frame_session": "sr_edge.model_sources.sessions",
     "open_model": "sr_edge.model_sources.open",
@@ -26,6 +27,7 @@ _HOMES = {
 __all__ = [
     "OnnxModel",
     "SourceKind",
+    "default_precision",
     "open_deployed",
     "open_frame_session",
     "open_model",

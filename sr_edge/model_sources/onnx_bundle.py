@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,6 @@ from sr_edge.spec import FrameFormat, Precision, TileSpec
 FLOAT32 = GraphPrecisions(Precision.FP32, Precision.FP32, None)
 
 
-@dataclass(frozen=True)
-class _Golden:
-    """Golden frames, or the reason why there are none."""
-
-    frames: tuple[GoldenFrame, ...] = ()
-    remark: str = ""
-
-
 def bundle_of(model: OnnxModel, tile: TileSpec) -> Bundle:
     """Writes a temporary bundle, which is removed when it is closed.
 
@@ -48,18 +39,21 @@ def bundle_of(model: OnnxModel, tile: TileSpec) -> Bundle:
     model.require_tile(tile)
     folder = Path(tempfile.mkdtemp(prefix="sr-edge-onnx-"))
     try:
-        artifacts = tuple(_artifacts(model, tile, folder))
+        artifacts = write_artifacts(model, tile, folder)
         golden = _golden(model, artifacts, tile, folder)
-        manifest = Manifest(model.card, tile, artifacts, golden.frames)
-        return Bundle(model.path, folder, manifest, folder, tuple(filter(None, (*model.changes, golden.remark))))
+        manifest = Manifest(model.card, tile, artifacts, golden)
+        return Bundle(model.path, folder, manifest, folder, model.changes)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> Iterator[Artifact]:
+def write_artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> tuple[Artifact, ...]:
+    """Writes the graphs of an ONNX file that runtimes can open: the file itself and its float32 form, or one of them.
+
+    The file itself is among them in a precision other than float32, or if sr-edge wrote it.
+    """
     shape = (1, model.card.input_channels, tile.height, tile.width)
-    precisions, metadata = model.precisions, model.metadata
 
     def written(graph: onnx.ModelProto, precisions: GraphPrecisions, io: FrameFormat) -> Artifact:
         file = folder / f"model.{precisions.precision}.onnx"
@@ -75,12 +69,17 @@ def _artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> Iterator[Artif
             sha256_of(file),
         )
 
-    if metadata is not None:
-        yield written(_sized(model, tile), precisions, metadata.io)
-        if precisions.precision is Precision.FP16:
-            yield written(model.graph(tile), FLOAT32, FrameFormat.FLOAT_NCHW)
-    else:
-        yield written(model.graph(tile), precisions if precisions.activation_type else FLOAT32, FrameFormat.FLOAT_NCHW)
+    artifacts = []
+    own = model.precisions
+    if model.metadata is not None:
+        artifacts.append(written(_sized(model, tile), own, model.metadata.io))
+    elif own.precision is not Precision.FP32 and model.has_runtime_frames:
+        artifacts.append(written(_sized(model, tile), own, FrameFormat.FLOAT_NCHW))
+    if own.activation_type is None and not (artifacts and own.precision is Precision.FP32):
+        artifacts.append(written(model.graph(tile), FLOAT32, FrameFormat.FLOAT_NCHW))
+    elif not artifacts:
+        artifacts.append(written(model.graph(tile), own, FrameFormat.FLOAT_NCHW))
+    return tuple(artifacts)
 
 
 def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
@@ -101,15 +100,12 @@ def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
     return sized
 
 
-def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, folder: Path) -> _Golden:
+def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, folder: Path) -> tuple[GoldenFrame, ...]:
     """Writes the output of the user's own file for a photograph, and compares that of the float32 graph with it."""
     if {model.card.input_channels, model.card.output_channels} - {1, 3}:
-        return _Golden()
+        return ()
     frame = frame_from_batch(photograph(tile, model.card.input_channels))
-    try:
-        wanted = frame_from_batch(model.run_original(batch_from_frame(frame)))
-    except ExportError as error:
-        return _Golden(remark=f"not compared with the file itself, which ONNX Runtime cannot run: {error.problem}")
+    wanted = frame_from_batch(model.run_original(batch_from_frame(frame)))
     for artifact in artifacts:
         if artifact.precision is Precision.FP32 and artifact.io is FrameFormat.FLOAT_NCHW:
             _require_same(model, folder / artifact.file, frame, wanted)
@@ -120,11 +116,9 @@ def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, fol
     precisions = dict.fromkeys(artifact.precision for artifact in artifacts)
     if Precision.FP32 in precisions:
         precisions[Precision.BF16] = None  # runtimes compute it from the float32 file
-    return _Golden(
-        tuple(
-            GoldenFrame("input.png", "output.png", precision, GOLDEN_MIN_PSNR_DB[precision], digests[0], digests[1])
-            for precision in precisions
-        )
+    return tuple(
+        GoldenFrame("input.png", "output.png", precision, GOLDEN_MIN_PSNR_DB[precision], digests[0], digests[1])
+        for precision in precisions
     )
 
 

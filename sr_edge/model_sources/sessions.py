@@ -18,7 +18,7 @@ from sr_edge.spec import FrameFormat, Precision
 def open_session(
     model: Bundle | Path | str,
     runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
+    precision: Precision | None = None,
     device: str = "cpu",
     *,
     float_precision: Precision = Precision.FP32,
@@ -34,7 +34,8 @@ def open_session(
         model: an open bundle, or the path of a bundle or of an ONNX file. Open an ONNX file with `open_model` to state
             its range of values, order of channels or tile.
         runtime: name of the runtime.
-        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. None takes
+            fp32, or the precision of an ONNX file that has no fp32 graph.
         device: device of the runtime, for example "cpu" or "cuda:1".
         float_precision: precision of the other operators of an INT8 network.
         io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
@@ -56,7 +57,7 @@ def open_session(
         request = request_from_bundle(
             bundle,
             runtime,
-            precision,
+            precision or default_precision(bundle),
             device,
             float_precision=float_precision,
             io=io,
@@ -71,7 +72,7 @@ def open_session(
 def open_frame_session(
     model: Bundle | Path | str,
     runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
+    precision: Precision | None = None,
     device: str = "cpu",
     *,
     float_precision: Precision = Precision.FP32,
@@ -101,6 +102,12 @@ def open_frame_session(
         if find_entry(runtime).compiled_ahead:
             return open_graph()
         return session_over_graphs(open_graph, resources)
+
+
+def default_precision(bundle: Bundle) -> Precision:
+    """The precision that is run where none is named: fp32, or that of the first artifact of a file without fp32."""
+    precisions = [artifact.precision for artifact in bundle.manifest.artifacts]
+    return Precision.FP32 if Precision.FP32 in precisions else precisions[0]
 
 
 @contextmanager

@@ -49,7 +49,12 @@ RuntimeOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Precision of convolutions and matrix multiplications to start with.")
+    Precision | None,
+    typer.Option(
+        help="Precision of convolutions and matrix multiplications to start with. Default: fp32, or int8 for an ONNX "
+        "file in INT8.",
+        show_default=False,
+    ),
 ]
 PolicyOption = Annotated[
     str,
@@ -70,7 +75,7 @@ def preview(
     model: RunnableArgument,
     source: SourceArgument,
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: PrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyOption = "latest",
     once: OnceOption = False,
@@ -90,14 +95,14 @@ def preview(
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
-    from sr_edge.model_sources import open_frame_session
+    from sr_edge.model_sources import default_precision, open_frame_session
     from sr_edge.runtimes import preferred_runtime
 
     drop_policy = Policy.parse(policy)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
         bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
-        initial = EngineOption(runtime or preferred_runtime(), precision, float_precision)
+        initial = EngineOption(runtime or preferred_runtime(), precision or default_precision(bundle), float_precision)
         upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
                 bundle,

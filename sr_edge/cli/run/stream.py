@@ -18,13 +18,13 @@ from sr_edge.cli.model_argument import (
     OnnxInputRangeOption,
     OnnxTileOption,
     RunnableArgument,
+    RunPrecisionOption,
     opened_model,
 )
 from sr_edge.cli.options import (
     DeviceOption,
     FloatPrecisionOption,
     JsonOption,
-    PrecisionOption,
     SettingsOption,
     ThreadsOption,
     read_settings,
@@ -77,7 +77,7 @@ def stream(
     source: SourceArgument,
     sink: SinkArgument = "null",
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: RunPrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyOption = None,
     roi: RoiOption = None,
@@ -230,7 +230,7 @@ class _Engines:
 
     resources: ExitStack
     runtime: str | None
-    precision: Precision
+    precision: Precision | None
     float_precision: Precision
     device: str
     threads: int | None

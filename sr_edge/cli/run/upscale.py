@@ -16,13 +16,13 @@ from sr_edge.cli.model_argument import (
     OnnxInputRangeOption,
     OnnxTileOption,
     RunnableArgument,
+    RunPrecisionOption,
     opened_model,
 )
 from sr_edge.cli.options import (
     DeviceOption,
     FloatPrecisionOption,
     JsonOption,
-    PrecisionOption,
     SettingsOption,
     ThreadsOption,
     TrustOption,
@@ -111,7 +111,7 @@ def upscale(
     source: SourceArgument,
     target: TargetArgument,
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: RunPrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     overlap: OverlapOption = None,
     resume: ResumeOption = True,

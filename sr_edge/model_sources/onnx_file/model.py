@@ -18,7 +18,7 @@ from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.frames import with_frames
 from sr_edge.model_sources.onnx_file.opset import with_opset
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureGraph
-from sr_edge.model_sources.onnx_file.ports import PICTURE_TYPES, Port, picture_input, port_as_declared
+from sr_edge.model_sources.onnx_file.ports import PICTURE_TYPES, Layout, Port, picture_input, port_as_declared
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions, graph_precisions
 from sr_edge.model_sources.onnx_file.reading import read_model
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph, probe_graph
@@ -64,6 +64,16 @@ class OnnxModel:
     def default_tile(self) -> TileSpec:
         """The tile of the file, or the usual one for a file that takes any size."""
         return self.fixed_tile or self.card.default_tile
+
+    @property
+    def has_runtime_frames(self) -> bool:
+        """Whether runtimes can open the file itself: float32 NCHW in [0, 1], RGB, batch 1, and no other output."""
+        pictures = (self.input, self.output)
+        return len(self.original.graph.output) == 1 and all(
+            (picture.port.dtype, picture.port.layout, picture.white, picture.is_bgr, picture.port.batch)
+            == ("float32", Layout.NCHW, 1.0, False, 1)
+            for picture in pictures
+        )
 
     def graph(self, tile: TileSpec | None = None) -> onnx.ModelProto:
         """The normalised graph: float32 NCHW frames in [0, 1], RGB, batch 1, of constant shapes.
