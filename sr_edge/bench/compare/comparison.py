@@ -17,6 +17,7 @@ from sr_edge.bench.compare.compared_models import (
     ComparisonOptions,
     ModelProperties,
     OpenModel,
+    ResolvedModel,
     common_tile,
     open_model,
     resolve_models,
@@ -27,11 +28,11 @@ from sr_edge.bench.protocol import no_progress
 from sr_edge.calibration import calibration_patches
 from sr_edge.channels import picture_of
 from sr_edge.errors import EngineError
-from sr_edge.frames import Picture, frame_from_batch, rgb_frame
+from sr_edge.frames import Picture, batch_from_frame, frame_from_batch, rgb_frame
 from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
-from sr_edge.spec import StageProgress, TileSpec
+from sr_edge.spec import FrameFormat, StageProgress, TileSpec
 
 PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
 """The images to compare on where the user gives none (docs/compare.md has their sources)."""
@@ -129,9 +130,7 @@ def compare_models(
     with ExitStack() as stack:
         resolved = resolve_models(*names, options, stack)
         tile = common_tile(*resolved, plan.tile)
-        patches = calibration_patches(
-            plan.images or PICTURES, tile, plan.patches, channels=resolved[0].request.card.channels
-        )
+        patches = _patches(resolved, tile, plan)
         progress("opening", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
@@ -158,6 +157,15 @@ def compare_models(
             plan.picture,
             layers,
         )
+
+
+def _patches(resolved: Sequence[ResolvedModel], tile: TileSpec, plan: ComparePlan) -> list[Batch]:
+    """The patches to compare on, with 8-bit levels where a model takes uint8 frames, so that both get the same."""
+    channels = resolved[0].request.card.channels
+    patches = calibration_patches(plan.images or PICTURES, tile, plan.patches, channels=channels)
+    if any(model.request.io is FrameFormat.UINT8_NHWC for model in resolved):
+        return [batch_from_frame(frame_from_batch(patch)) for patch in patches]
+    return patches
 
 
 def _outputs(

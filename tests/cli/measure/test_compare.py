@@ -125,7 +125,7 @@ def test_numbers_that_are_none_are_said_to_be_and_drawn(
     assert (tmp_path / "worst.png").is_file()
     outcome = sr_edge("compare", *arguments, *FEW, "--min-psnr", "20")
     assert outcome.code == 1
-    assert "RGB not finite, luma not finite" in outcome.stdout
+    assert "all channels not finite, luma not finite" in outcome.stdout
 
 
 def test_the_precisions_of_a_bundle_and_runtimes(sr_edge: SrEdge, bundle: Path, pictures: Path) -> None:
