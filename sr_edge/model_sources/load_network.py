@@ -90,14 +90,14 @@ def require_no_torch_options(choice: NetworkChoice, kind: str) -> None:
         )
 
 
-def read_network_file(path: Path, choice: NetworkChoice) -> OnnxModel:
+def read_network_file(path: Path, choice: NetworkChoice, tile: TileSpec | None = None) -> OnnxModel:
     """Reads the ONNX file that was named as the network, with the options that belong to it.
 
     Raises:
         SrEdgeError: the errors of `read_onnx_model`; or it has another scale than the one that was stated.
     """
     model = read_onnx_model(
-        path, input_range=choice.input_range, channel_order=choice.channel_order, scale=choice.scale
+        path, input_range=choice.input_range, channel_order=choice.channel_order, scale=choice.scale, tile=tile
     )
     if choice.scale not in (None, model.card.scale):
         raise UsageError(
@@ -110,7 +110,7 @@ def read_network_file(path: Path, choice: NetworkChoice) -> OnnxModel:
 
 
 def _from_onnx_file(path: Path, choice: NetworkChoice, tile: TileSpec | None) -> LoadedModel:
-    model = read_network_file(path, choice)
+    model = read_network_file(path, choice, tile)
     _require_float(model)
     if tile is not None:
         model.require_tile(tile)

@@ -93,11 +93,15 @@ def test_blue_may_come_first(tmp_path: Path) -> None:
     assert export_onnx(bgr, TILE, tmp_path / "bgr.onnx").parity.passed
 
 
-def test_a_file_of_one_size_takes_no_other_tile(tmp_path: Path) -> None:
+def test_a_file_of_one_size_has_it_as_its_tile_and_is_tried_at_others(tmp_path: Path) -> None:
     path = small_file(tmp_path / "small.onnx")
     assert load_network(NetworkChoice(str(path))).tile == TILE
-    with raises(TileError, wanted=TILE):
-        load_network(NetworkChoice(str(path)), TileSpec(32, 32))
+    other = TileSpec(32, 16)
+    network = load_network(NetworkChoice(str(path)), other)
+    assert any("16x24 opened" in remark for remark in network.remarks)
+    assert export_onnx(network, other, tmp_path / "other.onnx").parity.passed
+    with raises(TileError, found=TileSpec(2, 2), wanted=TILE):
+        load_network(NetworkChoice(str(path)), TileSpec(2, 2))
 
 
 def test_an_exported_file_keeps_its_card(tmp_path: Path) -> None:

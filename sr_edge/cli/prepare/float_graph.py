@@ -70,13 +70,15 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
 
 
 def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph | None:
-    """The ONNX file itself, or None if calibration cannot read its form."""
+    """The ONNX file itself, or None if calibration cannot read its form, or another size is wanted."""
     from sr_edge.calibration.graph.load import reads_as_it_is
     from sr_edge.model_sources.load_network import read_network_file
 
     if choice.channel_order != "rgb" or not reads_as_it_is(path):
         return None
     model = read_network_file(path, choice)
+    if tile is not None and model.fixed_tile not in (None, TileSpec.parse(tile)):
+        return None
     is_found = choice.input_range is None and model.input.white != 1.0
     remark = f"its values range from 0 to {model.input.white:g}" if is_found else ""
     return _from_file(path, tile, model.input.white, remark)

@@ -17,6 +17,7 @@ from sr_edge.model_sources.onnx_file.batch_size import with_batch_of_one
 from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.frames import with_frames
 from sr_edge.model_sources.onnx_file.opset import with_opset
+from sr_edge.model_sources.onnx_file.other_sizes import with_open_sizes
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureGraph
 from sr_edge.model_sources.onnx_file.ports import PICTURE_TYPES, Layout, Port, picture_input, port_as_declared
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions, graph_precisions
@@ -126,7 +127,12 @@ class OnnxModel:
 
 
 def read_onnx_model(
-    path: str | Path, *, input_range: float | None = None, channel_order: str = "rgb", scale: int | None = None
+    path: str | Path,
+    *,
+    input_range: float | None = None,
+    channel_order: str = "rgb",
+    scale: int | None = None,
+    tile: TileSpec | None = None,
 ) -> OnnxModel:
     """Reads an ONNX file of any origin and finds out, by running it, how it takes and returns pictures.
 
@@ -135,13 +141,29 @@ def read_onnx_model(
         input_range: The value of white, 1 or 255; None finds it out.
         channel_order: "rgb", or "bgr" for a network whose first channel is blue.
         scale: The magnification that the user states; None measures it.
+        tile: Height and width that the graph has to take. A file that declares another size is tried at this one, and
+            then counts as one of any size (`sr_edge.model_sources.onnx_file.other_sizes`).
 
     Raises:
         ExportError: The file is unreadable, unsafe, or no network that turns one picture into a larger one.
+        TileError: The graph takes another size only.
         UsageError: An argument does not fit the file.
     """
     path = Path(path)
     original = read_model(path)
+    model = _understood(path, original, input_range, channel_order, scale)
+    if tile is None or model.fixed_tile in (None, tile):
+        return model
+    file = PictureGraph(original, model.input, model.output, model.card.controls)
+    opened = with_open_sizes(file, model.fixed_tile, tile, model.card.scale, path)
+    change = f"size of {model.fixed_tile} opened to any, tried at {tile}"
+    reopened = _understood(path, opened, input_range, channel_order, scale)
+    return replace(reopened, changes=(*reopened.changes, change))
+
+
+def _understood(
+    path: Path, original: onnx.ModelProto, input_range: float | None, channel_order: str, scale: int | None
+) -> OnnxModel:
     metadata = read_metadata(original) if _has_metadata(original) else None
     controls = metadata.card.controls if metadata else ()
     value = picture_input(original, path, [control.name for control in controls])

@@ -238,7 +238,6 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--scale", "3"), 2, ("2 times", "3 times")),
         (("--arch", "mine:network", "--random-weights"), 2, ("--arch", "--random-weights", "PyTorch")),
         (("--method", "serch"), 2, ("serch", "search, min-max")),
-        (("--tile", "48"), 1, ("24x24", "48x48")),
         (("--runtime", "tensorflow"), 2, ("'tensorflow'", "openvino, none")),
     ],
 )

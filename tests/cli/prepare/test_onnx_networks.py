@@ -77,7 +77,7 @@ def test_calibration_keeps_a_file_that_it_can_read_and_prepares_others(
     [
         (("export", "FILE", "--form", "traced"), 2, ("--form traced", "FILE")),
         (("export", "FILE", "--dynamic"), 2, ("--dynamic", "FILE")),
-        (("export", "FILE", "--tile", "32x32"), 2, ("16x24", "32x32")),
+        (("export", "FILE", "--tile", "2x2"), 2, ("16x24", "2x2")),
         (("export", "FILE", "--random-weights"), 2, ("--random-weights", "FILE")),
         (("export", "--weights", "FILE"), 2, ("--weights", "MODEL")),
         (("deploy", "BUNDLE"), 2, ("BUNDLE", "bundle", "upscale")),
