@@ -22,6 +22,9 @@ from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
+RANDOM_OPERATORS = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+)
 FLOAT32 = GraphPrecisions(Precision.FP32, Precision.FP32, None)
 
 
@@ -105,7 +108,14 @@ def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, fol
     if {model.card.input_channels, model.card.output_channels} - {1, 3}:
         return ()
     frame = frame_from_batch(photograph(tile, model.card.input_channels))
-    wanted = frame_from_batch(model.run_original(batch_from_frame(frame)))
+    output = model.run_original(batch_from_frame(frame))
+    if not np.isfinite(output).all():
+        raise ExportError(
+            f"{model.path} returns NaN or infinite values for a photograph",
+            wanted="finite values",
+            remedy="check its weights and --input-range",
+        )
+    wanted = frame_from_batch(output)
     for artifact in artifacts:
         if artifact.precision is Precision.FP32 and artifact.io is FrameFormat.FLOAT_NCHW:
             _require_same(model, folder / artifact.file, frame, wanted)
@@ -131,10 +141,24 @@ def _require_same(model: OnnxModel, graph: Path, frame: Frame, wanted: Frame) ->
     psnr_db = 10 * math.log10(255**2 / difference) if difference else math.inf
     limit = GOLDEN_MIN_PSNR_DB[model.precisions.precision]
     if psnr_db < limit:
+        _require_deterministic(model, frame, wanted)
         raise ExportError(
             f"the float32 graph made of {model.path} reaches only {psnr_db:.1f} dB against the file itself on a "
             f"photograph, {limit:g} required",
             found=psnr_db,
             wanted=limit,
             remedy="please report a bug with this file attached",
+        )
+
+
+def _require_deterministic(model: OnnxModel, frame: Frame, first: Frame) -> None:
+    """Raises ExportError for a network that returns another picture in the next run."""
+    again = frame_from_batch(model.run_original(batch_from_frame(frame)))
+    if not np.array_equal(again, first):
+        operators = sorted({node.op_type for node in model.original.graph.node if node.op_type in RANDOM_OPERATORS})
+        raise ExportError(
+            f"{model.path} returns a different picture in each run ({', '.join(operators) or 'it is random'})",
+            found=tuple(operators),
+            wanted="the same picture in each run",
+            remedy="export the network in eval mode, without noise",
         )

@@ -38,6 +38,7 @@ def open_model(
 
         model = read_onnx_model(path, input_range=input_range, channel_order=channel_order)
         return bundle_of(model, tile or model.default_tile)
+    _require_kind(path, kind, "a bundle or an ONNX file")
     _refuse_options(
         path,
         {
@@ -46,7 +47,7 @@ def open_model(
             "--tile": tile is not None,
         },
     )
-    return open_deployed(path)
+    return open_bundle(path)
 
 
 def open_deployed(path: str | Path) -> Bundle:
@@ -56,16 +57,20 @@ def open_deployed(path: str | Path) -> Bundle:
         BundleError: The bundle is damaged, or `path` is an ONNX file, a checkpoint or nothing that exists.
     """
     path = Path(path)
-    kind = source_kind(path)
+    _require_kind(path, source_kind(path), "a bundle")
+    return open_bundle(path)
+
+
+def _require_kind(path: Path, kind: SourceKind, wanted: str) -> None:
+    """Raises BundleError for an existing file of another kind than a bundle."""
     if path.is_file() and kind is not SourceKind.BUNDLE:
         article = "an" if kind is SourceKind.ONNX else "a"
         raise BundleError(
-            f"{path} is {article} {kind}, but a bundle is needed here",
-            found=path,
-            wanted=str(SourceKind.BUNDLE),
+            f"{path} is {article} {kind}, but {wanted} is needed here",
+            found=str(kind),
+            wanted=wanted,
             remedy=f"make a bundle of it: sr-edge deploy {path}",
         )
-    return open_bundle(path)
 
 
 def _refuse_options(path: Path, given: Mapping[str, bool]) -> None:

@@ -52,7 +52,7 @@ class ReferenceFile:
     def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
         self._require_size(batch)
         runner = self._optimized if optimize else self._plain
-        source, result = self.model.input.in_float32(), self.model.output.in_float32()
+        source, result = self.model.reference.input.in_float32(), self.model.reference.output.in_float32()
         return result.decode(runner.run(source.port.name, source.encode(batch), setting)[result.port.name])
 
     def _require_size(self, batch: Batch) -> None:
@@ -67,7 +67,7 @@ class ReferenceFile:
 
     @cached_property
     def _float32(self) -> onnx.ModelProto:
-        return with_float32(self.model.original)[0]
+        return with_float32(self.model.reference.model)[0]
 
     @cached_property
     def _optimized(self) -> PictureRunner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class OnnxModel:
     precisions: GraphPrecisions
     metadata: GraphMetadata | None
     original: onnx.ModelProto
-    _reference: PictureGraph
+    reference: PictureGraph
     _prepared: PictureGraph
 
     @property
@@ -112,7 +113,7 @@ class OnnxModel:
     def run_original(self, batch: Batch) -> Batch:
         """Runs the user's file as it is in ONNX Runtime, with all conversions done in numpy.
 
-        A file in bf16 or float64, for which ONNX Runtime has few kernels, runs widened to float32; `changes` says so.
+        A file that ONNX Runtime cannot run, as in bf16, runs in float32 and a supported opset; `changes` says so.
 
         Args:
             batch: Float32 (1, channels, height, width) in [0, 1].
@@ -123,7 +124,7 @@ class OnnxModel:
         Raises:
             ExportError: ONNX Runtime cannot run the file.
         """
-        return self._reference.run(batch)
+        return self.reference.run(batch)
 
 
 def read_onnx_model(
@@ -179,11 +180,14 @@ def _understood(
     single, taken, batch_change = with_batch_of_one(widened, probed, controls)
     file_input = replace(probed.input, port=port_as_declared(value, probed.input.port))
     file_output = replace(probed.output, port=_declared_output(original, probed.output.port))
-    reference, reference_change = _reference(PictureGraph(original, file_input, file_output, controls), probed.size)
+    own = PictureGraph(original, file_input, file_output, controls)
+    reference = own if _runs(own, probed.size) else PictureGraph(widened, probed.input, probed.output, controls)
     sha256 = sha256_of(path)
     changes = (
-        f"{', '.join(float_types)} widened to fp32{reference_change}" if float_types else "",
+        _changed_types(float_types),
+        "" if metadata else _changed_frames(file_input, file_output),
         opset_change,
+        "" if reference is own else "compared in this form, as ONNX Runtime cannot run the file itself",
         batch_change,
         _dropped_outputs(original, probed),
         white.reason,
@@ -199,20 +203,18 @@ def _understood(
         precisions=graph_precisions(original),
         metadata=metadata,
         original=original,
-        _reference=reference,
+        reference=reference,
         _prepared=_with_float_frames(PictureGraph(single, taken.input, taken.output, controls)),
     )
 
 
-def _reference(graph: PictureGraph, size: TileSpec) -> tuple[PictureGraph, str]:
-    """The file itself, or the file widened to float32 where ONNX Runtime lacks kernels for its types, and a note."""
+def _runs(graph: PictureGraph, size: TileSpec) -> bool:
+    """Whether ONNX Runtime has kernels for the types of a graph, and knows its opset."""
     try:
         graph.run(photograph(size, graph.input.port.channels))
     except ExportError:
-        widened, _ = with_float32(graph.model)
-        reference = PictureGraph(widened, graph.input.in_float32(), graph.output.in_float32(), graph.controls)
-        return reference, ", also as the reference, as ONNX Runtime cannot run the file itself"
-    return graph, ""
+        return False
+    return True
 
 
 def _with_float_frames(graph: PictureGraph) -> PictureGraph:
@@ -244,6 +246,25 @@ def _range_of(
             remedy="leave it out",
         )
     return ValueRange(probed.input.white, probed.output.white, "")
+
+
+def _changed_types(float_types: Sequence[str]) -> str:
+    verb = "rounded" if "float64" in float_types else "widened"
+    return f"{', '.join(float_types)} {verb} to fp32" if float_types else ""
+
+
+def _changed_frames(source: PictureFormat, result: PictureFormat) -> str:
+    """What differs from float32 NCHW, RGB, in the input and the output."""
+    changed = []
+    for end, picture in (("input", source), ("output", result)):
+        words = {
+            "uint8": picture.port.dtype == "uint8",
+            "NHWC": picture.port.layout is Layout.NHWC,
+            "BGR": picture.is_bgr,
+        }
+        if any(words.values()):
+            changed.append(f"{' '.join(word for word, applies in words.items() if applies)} {end}")
+    return f"{' and '.join(changed)} converted from and to float32 NCHW, RGB" if changed else ""
 
 
 def _dropped_outputs(model: onnx.ModelProto, probed: ProbedGraph) -> str:

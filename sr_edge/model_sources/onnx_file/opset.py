@@ -8,7 +8,7 @@ import onnx
 from onnx.inliner import inline_selected_functions
 
 from sr_edge.export.graph.vendor_errors import one_line
-from sr_edge.export.graph.view import default_opset
+from sr_edge.export.graph.view import default_opset, graph_inputs
 from sr_edge.model_sources.onnx_file.reading import graphs_of
 
 OPSET = 17
@@ -28,7 +28,7 @@ def with_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     """
     opset = default_opset(model)
     if opset == OPSET:
-        return model, ""
+        return _with_ir_version(model), ""
     try:
         lowered = _with_known_operators(model) if opset > OPSET else model
         converted = onnx.version_converter.convert_version(lowered, OPSET)
@@ -36,8 +36,18 @@ def with_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     except Exception as error:  # the converter and the checker raise types of their own and RuntimeError
         reason = _operator_of(one_line(error))
         return model, f"opset {opset} kept, as onnx cannot convert {reason} to opset {OPSET}"
-    converted.ir_version = IR_VERSION
-    return converted, f"opset {opset} converted to {OPSET}"
+    return _with_ir_version(converted), f"opset {opset} converted to {OPSET}"
+
+
+def _with_ir_version(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in the version of the file format that belongs to `OPSET`: older ones list initializers as inputs, too."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    changed.ir_version = IR_VERSION
+    inputs = graph_inputs(model)
+    del changed.graph.input[:]
+    changed.graph.input.extend(inputs)
+    return changed
 
 
 def _with_known_operators(model: onnx.ModelProto) -> onnx.ModelProto:

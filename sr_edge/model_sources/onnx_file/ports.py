@@ -120,16 +120,13 @@ def input_candidates(value: onnx.ValueInfoProto, path: Path) -> tuple[Port, ...]
     """
     shape = declared_shape(value) or ()
     dtype = PICTURE_TYPES[value.type.tensor_type.elem_type]
-    candidates = tuple(
-        Port(value.name, dtype, layout, channels, shape)
-        for layout in Layout
-        for channels in CHANNELS
-        if shape[layout.axes[0]] in (channels, None) or isinstance(shape[layout.axes[0]], str)
-    )
-    if not candidates:
+    candidates = [Port(value.name, dtype, layout, channels, shape) for layout in Layout for channels in CHANNELS]
+    stated = [port for port in candidates if shape[port.layout.axes[0]] == port.channels]
+    if stated:
+        return tuple(stated)
+    if isinstance(shape[1], int) or isinstance(shape[3], int):
         raise _channels_error(path, shape)
-    stated = [port for port in candidates if isinstance(shape[port.layout.axes[0]], int)]
-    return tuple(stated) or candidates
+    return tuple(candidates)
 
 
 def port_as_declared(value: onnx.ValueInfoProto, port: Port) -> Port:

@@ -10,6 +10,7 @@ from onnx.inliner import inline_local_functions
 
 from sr_edge.errors import ExportError, SrEdgeError
 from sr_edge.export.graph.vendor_errors import one_line
+from sr_edge.export.graph.view import default_opset
 
 MAX_BYTES = (1 << 31) - 1
 """The limit of protobuf, in which graphs are passed on; weights in other files count as well."""
@@ -33,14 +34,17 @@ def read_model(path: Path) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except Exception as error:  # protobuf's implementations raise types of their own
         raise ExportError(
-            f"{path} is not an ONNX file, or was cut short ({one_line(error)})",
+            f"{path} is not an ONNX file, or was cut short",
             found=path,
             wanted="an ONNX file",
             remedy=_COPY_AGAIN,
         ) from error
-    if not model.graph.node:
+    if not model.graph.node or not model.graph.output:
         raise ExportError(
-            f"{path} contains no ONNX graph", found=path, wanted="an ONNX graph", remedy="export it again"
+            f"{path} contains no ONNX graph with an output",
+            found=path,
+            wanted="an ONNX graph",
+            remedy="export it again",
         )
     _load_external_data(model, path)
     _require_valid(model, path)
@@ -157,7 +161,15 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
             remedy="copy that file into the same folder",
         )
     size, needed = file.stat().st_size, _byte_size(tensor, path)
-    if offset < 0 or length != needed or offset + length > size:
+    if offset < 0 or length != needed:
+        raise ExportError(
+            f"{path} has a damaged reference to external data: {length:,} bytes from byte {offset:,} on for "
+            f"{tensor.name!r}, which takes {needed:,}",
+            found=(offset, length),
+            wanted=needed,
+            remedy="export it again",
+        )
+    if offset + length > size:
         raise ExportError(
             f"{location}, in which {path} stores its weights, was cut short: it has {size:,} bytes, but "
             f"{tensor.name!r} takes {needed:,} bytes from byte {offset:,} on",
@@ -171,9 +183,17 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
 
 
 def _require_valid(model: onnx.ModelProto, path: Path) -> None:
-    """Raises ExportError for a model that onnx's checker refuses, before any library runs code on its contents."""
+    """Raises ExportError for a model that onnx's checker refuses, before any library works on its contents."""
+    opset, newest = default_opset(model), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ExportError(
+            f"{path} is written in opset {opset}, but the installed onnx {onnx.__version__} knows {newest} at most",
+            found=opset,
+            wanted=newest,
+            remedy="update the package onnx, or export the network again in an older opset",
+        )
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(_with_all_shapes(model))
     except Exception as error:  # the checker raises ValidationError, but also ValueError and RuntimeError
         custom = _custom_operator(model.graph)
         if custom is not None:
@@ -181,6 +201,16 @@ def _require_valid(model: onnx.ModelProto, path: Path) -> None:
         raise ExportError(
             f"{path} is not a valid ONNX model: {one_line(error)}", found=path, remedy="export it again"
         ) from error
+
+
+def _with_all_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a shape wherever the checker wants one: no runtime needs the shapes of outputs."""
+    shaped = onnx.ModelProto()
+    shaped.CopyFrom(model)
+    for value in (*shaped.graph.input, *shaped.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return shaped
 
 
 def _without_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
