@@ -123,9 +123,7 @@ def _card(model: OnnxModel) -> ModelCard:
     """The card, which says what was changed in the file; one that sr-edge wrote keeps the card of its network."""
     if model.metadata is not None:
         return model.card
-    order = ("channels in the order BGR",) if model.input.is_bgr else ()
-    source = "; ".join((model.path.name, *model.changes, *order))
-    return dataclasses.replace(model.card, weights_source=source)
+    return dataclasses.replace(model.card, weights_source="; ".join((model.path.name, *model.changes)))
 
 
 def _require_float(model: OnnxModel) -> None:

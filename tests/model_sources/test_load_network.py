@@ -91,6 +91,7 @@ def test_blue_may_come_first(tmp_path: Path) -> None:
     assert torch.equal(bgr.module(image), rgb.module(image.flip(1)).flip(1))
     assert not torch.equal(bgr.module(image), rgb.module(image))
     assert export_onnx(bgr, TILE, tmp_path / "bgr.onnx").parity.passed
+    assert "BGR" in bgr.card.weights_source and "BGR" not in rgb.card.weights_source
 
 
 def test_a_file_of_one_size_has_it_as_its_tile_and_is_tried_at_others(tmp_path: Path) -> None:
