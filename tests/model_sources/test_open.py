@@ -26,7 +26,7 @@ from sr_edge.runtimes.session import Batch
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 from tests.command_line import SrEdge
 from tests.expected_errors import raises
-from tests.model_sources.onnx_variants import around, copied, saved, sized
+from tests.model_sources.onnx_variants import Step, around, copied, saved, sized
 
 TILE = TileSpec(24, 24)
 
@@ -203,7 +203,8 @@ def test_selftest_compares_the_runtimes_with_the_file(sr_edge: SrEdge, files: Pa
 
 
 def test_compare_finds_the_range_and_fixes_the_tile(sr_edge: SrEdge, files: Path, tmp_path: Path) -> None:
-    to_255, to_1 = (("Mul", (np.float32(factor),), {}) for factor in (255, 1 / 255))
+    to_255: Step = ("Mul", (np.float32(255),), {})
+    to_1: Step = ("Mul", (np.float32(1 / 255),), {})
     wide = saved(around(onnx.load(files / "net.onnx"), [to_1], [to_255]), tmp_path / "wide.onnx")
     options = ("--tile", "24", "--patches", "2", "--no-layers", "--json")
     outcome = sr_edge("compare", "convnet-tiny", wide, *options)

@@ -22,6 +22,7 @@ from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.model_sources.onnx_variants import (
+    Step,
     around,
     copied,
     in_opset,
@@ -38,13 +39,14 @@ Variant = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 TILE = TileSpec(32, 40)
 FLOAT32_ERROR, HALF_ERROR, LEVEL = 2e-6, 4e-3, 1 / 255
-TO_NHWC = ("Transpose", (), {"perm": [0, 2, 3, 1]})
-TO_NCHW = ("Transpose", (), {"perm": [0, 3, 1, 2]})
-TO_255, TO_1 = ("Mul", (np.float32(255),), {}), ("Mul", (np.float32(1 / 255),), {})
-TWICE = ("Mul", (np.float32(2),), {})
-SWAP = ("Gather", (np.array([2, 1, 0]),), {"axis": 1})
-TO_UINT8 = ("Cast", (), {"to": TensorProto.UINT8})
-TO_FLOAT = ("Cast", (), {"to": TensorProto.FLOAT})
+TO_NHWC: Step = ("Transpose", (), {"perm": [0, 2, 3, 1]})
+TO_NCHW: Step = ("Transpose", (), {"perm": [0, 3, 1, 2]})
+
+TO_255: Step = ("Mul", (np.float32(255),), {})
+TO_1: Step = ("Mul", (np.float32(1 / 255),), {})
+TWICE: Step = ("Mul", (np.float32(2),), {})
+SWAP: Step = ("Gather", (np.array([2, 1, 0]),), {"axis": 1})
+TO_FLOAT: Step = ("Cast", (), {"to": TensorProto.FLOAT})
 
 
 def nhwc(model: onnx.ModelProto) -> onnx.ModelProto:
