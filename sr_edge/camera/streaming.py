@@ -141,8 +141,8 @@ def stream(
 
     Args:
         source: one of `sr_edge.camera.SOURCES`, or an open source, which is closed at the end.
-        model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler with a session of the
-            caller, which several streams may share fairly.
+        model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
+            with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
         runtime: the runtime in which a bundle is opened. None selects the first of openvino, onnxruntime and torch that
             works on this machine. Ignored if `model` is an upscaler.

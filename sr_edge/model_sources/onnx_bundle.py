@@ -17,8 +17,8 @@ from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.model_sources.onnx_file import OnnxModel
-from sr_edge.model_sources.onnx_file.frames import INPUT
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
+from sr_edge.model_sources.onnx_file.rewrites.frames import INPUT
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
@@ -86,19 +86,20 @@ def write_artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> tuple[Art
 
 
 def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
-    """A file of sr-edge with the height and width of a tile in place of dynamic ones."""
-    if model.fixed_tile is not None:
+    """The file with batch 1 and the height and width of a tile in place of dynamic sizes."""
+    if all(isinstance(size, int) for size in model.input.port.shape):
         return model.original
     sized = onnx.ModelProto()
     sized.CopyFrom(model.original)
-    for value, factor, axes in (
-        (next(value for value in sized.graph.input if value.name == model.input.port.name), 1, model.input.port),
-        (sized.graph.output[0], model.card.scale, model.output.port),
-    ):
-        dims = value.type.tensor_type.shape.dim
-        _, height, width = axes.layout.axes
-        for axis, size in ((0, 1), (height, factor * tile.height), (width, factor * tile.width)):
-            dims[axis].dim_value = size
+    ends = ((sized.graph.input, model.input.port, 1), (sized.graph.output, model.output.port, model.card.scale))
+    for values, port, factor in ends:
+        sizes = {
+            0: 1,
+            **dict(zip(port.layout.axes, (port.channels, factor * tile.height, factor * tile.width), strict=True)),
+        }
+        value = next(value for value in values if value.name == port.name)
+        shape = [sizes[axis] for axis in range(4)]
+        value.CopyFrom(onnx.helper.make_tensor_value_info(port.name, value.type.tensor_type.elem_type, shape))
     sized.graph.ClearField("value_info")
     return sized
 

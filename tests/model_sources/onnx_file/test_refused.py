@@ -12,7 +12,8 @@ from onnx import TensorProto
 
 from sr_edge.errors import ExportError
 from sr_edge.model_sources import read_onnx_model
-from sr_edge.model_sources.onnx_file.reading import MAX_BYTES, read_model
+from sr_edge.model_sources.onnx_file.external_data import MAX_BYTES
+from sr_edge.model_sources.onnx_file.reading import read_model
 from tests.expected_errors import raises
 from tests.model_sources.onnx_variants import copied, saved
 
