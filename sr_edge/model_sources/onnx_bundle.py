@@ -17,6 +17,7 @@ from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.model_sources.onnx_file import OnnxModel
+from sr_edge.model_sources.onnx_file.ports import Layout
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
 from sr_edge.model_sources.onnx_file.rewrites.frames import INPUT
 from sr_edge.model_sources.onnx_file.sizes import photograph
@@ -93,12 +94,9 @@ def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
     sized.CopyFrom(model.original)
     ends = ((sized.graph.input, model.input.port, 1), (sized.graph.output, model.output.port, model.card.scale))
     for values, port, factor in ends:
-        sizes = {
-            0: 1,
-            **dict(zip(port.layout.axes, (port.channels, factor * tile.height, factor * tile.width), strict=True)),
-        }
+        sides = (factor * tile.height, factor * tile.width)
+        shape = (1, port.channels, *sides) if port.layout is Layout.NCHW else (1, *sides, port.channels)
         value = next(value for value in values if value.name == port.name)
-        shape = [sizes[axis] for axis in range(4)]
         value.CopyFrom(onnx.helper.make_tensor_value_info(port.name, value.type.tensor_type.elem_type, shape))
     sized.graph.ClearField("value_info")
     return sized

@@ -229,6 +229,8 @@ def test_compare_finds_the_range_and_fixes_the_tile(sr_edge: SrEdge, files: Path
         (("compile", "{files}/net.onnx"), 1),
         (("export-triton", "{files}/net.onnx", "{files}/repository"), 1),
         (("inspect", "{files}/absent.onnx"), 1),
+        (("compare", "{bundle}", "{bundle}", "--input-range", "1"), 2),
+        (("compare", "convnet-tiny", "{bundle}", "--channel-order", "bgr"), 2),
     ],
 )
 def test_options_and_files_that_do_not_fit(
