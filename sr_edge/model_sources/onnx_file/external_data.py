@@ -79,9 +79,10 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
     """The bytes of a tensor in a file beside the model; raises ExportError unless they are inside the folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    folder = path.resolve().parent
+    # The files of a download cache are links to one folder, so a file beside the one that `path` links to will do, too.
+    folders = (path.parent.resolve(), path.resolve().parent)
     try:
-        file = (folder / location).resolve()
+        file = (folders[0] / location).resolve()
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", _byte_size(tensor, path)))
     except (ValueError, OSError):
         raise ExportError(
@@ -89,7 +90,7 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
             found=entries,
             remedy="export it again",
         ) from None
-    if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+    if not location or Path(location).is_absolute() or not any(map(file.is_relative_to, folders)):
         raise ExportError(
             f"{path} is unsafe: it refers to {location!r} for its weights, which is not a file inside its folder",
             found=location,
@@ -98,7 +99,7 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
         )
     if not file.is_file():
         raise ExportError(
-            f"{path} stores its weights in {location}, which is missing",
+            f"{path} stores its weights in {location!r}, which is missing",
             found=None,
             wanted=location,
             remedy="copy that file into the same folder",
@@ -114,7 +115,7 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
         )
     if offset + length > size:
         raise ExportError(
-            f"{location}, in which {path} stores its weights, was cut short: it has {size:,} bytes, but "
+            f"{location!r}, in which {path} stores its weights, was cut short: it has {size:,} bytes, but "
             f"{tensor.name!r} takes {needed:,} bytes from byte {offset:,} on",
             found=size,
             wanted=offset + needed,

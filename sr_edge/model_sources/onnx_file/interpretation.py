@@ -29,7 +29,12 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 def read_onnx_model(
-    path: str | Path, *, input_range: float | None = None, channel_order: str = "rgb", scale: int | None = None
+    path: str | Path,
+    *,
+    input_range: float | None = None,
+    channel_order: str = "rgb",
+    scale: int | None = None,
+    tile: TileSpec | None = None,
 ) -> OnnxModel:
     """Reads an ONNX file of any origin and finds out, by running it, how it takes and returns pictures.
 
@@ -38,6 +43,7 @@ def read_onnx_model(
         input_range: The value of white, 1 or 255; None finds it out.
         channel_order: "rgb", or "bgr" for a network whose first channel is blue.
         scale: The magnification that the user states; None measures it.
+        tile: A size at which the graph runs, for one that runs at few sizes, but declares none.
 
     Raises:
         ExportError: The file is unreadable, unsafe, or no network that turns one picture into a larger one.
@@ -50,7 +56,7 @@ def read_onnx_model(
     value = picture_input(original, path, [control.name for control in controls])
     converted, opset_change = with_opset(original)
     widened, float_types = with_float32(converted)
-    probed = probe_graph(widened, path, metadata.card.scale if metadata else scale, controls)
+    probed = probe_graph(widened, path, metadata.card.scale if metadata else scale, controls, tile)
     is_bgr = _is_bgr(channel_order, probed, path)
     probed = with_formats(probed, is_bgr=is_bgr)
     white = _range_of(metadata, probed, input_range, channel_order, path)
@@ -75,7 +81,7 @@ def read_onnx_model(
         sha256=sha256,
         card=metadata.card if metadata else _card(path, sha256, original, probed, white.input),
         changes=tuple(filter(None, changes)),
-        fixed_tile=_fixed_tile(probed),
+        fixed_tile=probed.size if probed.one_size else None,
         input=file_input,
         output=file_output,
         precisions=graph_precisions(original),
@@ -170,10 +176,6 @@ def _is_bgr(channel_order: str, probed: ProbedGraph, path: Path) -> bool:
             remedy="leave --channel-order out",
         )
     return channel_order == "bgr"
-
-
-def _fixed_tile(probed: ProbedGraph) -> TileSpec | None:
-    return None if probed.input.port.height_width == (None, None) else probed.size
 
 
 def _card(path: Path, sha256: str, model: onnx.ModelProto, probed: ProbedGraph, input_range: float) -> ModelCard:

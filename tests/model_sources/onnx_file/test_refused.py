@@ -182,3 +182,15 @@ def test_external_data_inside_the_folder(model: onnx.ModelProto, tmp_path: Path)
         onnx.numpy_helper.to_array(read.graph.initializer[0]),
         onnx.numpy_helper.to_array(model.graph.initializer[0]),
     )
+
+
+def test_links_of_a_download_cache(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """Both files are links into one folder, in which they have other names."""
+    for folder in ("blobs", "snapshot"):
+        (tmp_path / folder).mkdir()
+    referring = copied(model)
+    (tmp_path / "blobs/2").write_bytes(_make_external(referring.graph.initializer[0], location="net.onnx.data"))
+    saved(referring, tmp_path / "blobs/1")
+    (tmp_path / "snapshot/net.onnx").symlink_to("../blobs/1")
+    (tmp_path / "snapshot/net.onnx.data").symlink_to("../blobs/2")
+    assert read_model(tmp_path / "snapshot/net.onnx").graph.initializer[0].raw_data

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from sr_edge.errors import TileError, UsageError
+from sr_edge.errors import ExportError, TileError, UsageError
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.uint8_io import wrap_uint8
@@ -199,6 +199,18 @@ def test_multiples_of_the_sides_are_found(model: onnx.ModelProto, tmp_path: Path
     assert (onnx_model.card.multiple_px, onnx_model.card.minimum_px) == (8, 8)
     with raises(TileError, found=TileSpec(36, 36), wanted=8):
         onnx_model.graph(TileSpec(36, 36))
+
+
+def test_a_graph_that_runs_at_one_size_only_is_tried_at_the_tile(tmp_path: Path) -> None:
+    """Its sizes are dynamic by name, but a reshape contains those with which it was traced."""
+    traced = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,h,w] x) => (float[n,c,a,b] y) '
+        "<int64[4] sizes = {1, 3, 20, 36}> { y = Reshape(x, sizes) }"
+    )
+    path = saved(traced, tmp_path / "traced.onnx")
+    with raises(ExportError):
+        read_onnx_model(path, input_range=1.0)
+    assert read_onnx_model(path, input_range=1.0, tile=TileSpec(20, 36)).fixed_tile == TileSpec(20, 36)
 
 
 def test_a_file_of_the_first_opsets(tmp_path: Path) -> None:
