@@ -119,5 +119,5 @@ def _decode(chain: _Chain, result: PictureFormat) -> None:
 
 
 def _swap_channels(chain: _Chain, picture: PictureFormat) -> None:
-    if picture.is_bgr:
-        chain.add("Gather", [2, 1, 0, 3][: picture.port.channels], axis=1)
+    if picture.channel_order:
+        chain.add("Gather", list(picture.channel_order), axis=1)
