@@ -91,30 +91,42 @@ def probe_graph(
     """
     runner = PictureRunner(model, controls)
     value = picture_input(model, path, [control.name for control in controls])
-    failure: ExportError | None = None
+    not_run: list[ExportError] = []
+    not_enlarged: list[ExportError] = []
     for port in input_candidates(value, path):
+        source = PictureFormat(port, _white(port))
         for size in _sizes_of(port, tile):
             try:
-                outputs = runner.run(
-                    port.name, PictureFormat(port, _white(port)).encode(photograph(size, port.channels))
-                )
+                outputs = runner.run(port.name, source.encode(photograph(size, port.channels)))
             except ExportError as error:
-                failure = failure or error
+                not_run.append(_not_runnable(error, path))
                 continue
-            output, measured = _picture_output(outputs, port, size, path)
-            if scale not in (None, measured):
-                raise ExportError(
-                    f"{path} enlarges pictures {measured} times, not {scale} times",
-                    found=measured,
-                    wanted=scale,
-                    remedy=f"pass --scale {measured}, or leave it out",
-                )
+            try:
+                output, measured = _picture_output(outputs, port, size, path)
+            except ExportError as error:  # it may be a network for multiples of another number, which crops
+                not_enlarged.append(error)
+                continue
+            _require_scale(measured, scale, path)
             return _with_sizes(runner, port, output, measured, size)
-    raise ExportError(
-        f"{path} cannot run on a picture: {failure.problem if failure else 'it takes none'}",
-        found=failure.found if failure else None,
+    raise (not_enlarged or not_run)[0]
+
+
+def _not_runnable(error: ExportError, path: Path) -> ExportError:
+    return ExportError(
+        f"{path} cannot run on a picture: {error.problem}",
+        found=error.found,
         remedy="export it again, and check that it runs in ONNX Runtime",
-    ) from failure
+    )
+
+
+def _require_scale(measured: int, scale: int | None, path: Path) -> None:
+    if scale not in (None, measured):
+        raise ExportError(
+            f"{path} enlarges pictures {measured} times, not {scale} times",
+            found=measured,
+            wanted=scale,
+            remedy=f"pass --scale {measured}, or leave it out",
+        )
 
 
 def _sizes_of(port: Port, tile: TileSpec | None) -> Iterator[TileSpec]:

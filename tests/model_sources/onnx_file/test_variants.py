@@ -227,6 +227,19 @@ def test_a_file_of_the_first_opsets(tmp_path: Path) -> None:
     np.testing.assert_allclose(normalised_output(onnx_model, batch), expected, atol=FLOAT32_ERROR)
 
 
+def test_a_network_that_crops_to_a_multiple(tmp_path: Path) -> None:
+    """At other sizes it runs, but does not return the whole picture."""
+    cropping = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,h,w] x) => (float[n,c,a,b] y) '
+        "<int64[1] two = {2}, int64[1] four = {4}, int64[2] step = {10, 10}, int64[2] zero = {0, 0}, "
+        "int64[2] axes = {2, 3}> "
+        "{ s = Shape(x) hw = Slice(s, two, four) steps = Div(hw, step) end = Mul(steps, step) "
+        "y = Slice(x, zero, end, axes) }"
+    )
+    card = read_onnx_model(saved(cropping, tmp_path / "crop.onnx"), input_range=1.0).card
+    assert (card.scale, card.multiple_px) == (1, 10)
+
+
 def test_a_batch_in_the_constants_of_reshapes_is_divided(tmp_path: Path) -> None:
     """`torch` writes the batch of a fixed export into every reshape."""
     shuffled = onnx.parser.parse_model(
