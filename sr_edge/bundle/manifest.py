@@ -14,6 +14,14 @@ from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, Tile
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
+GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
+    Precision.FP32: 60.0,
+    Precision.FP16: 45.0,
+    Precision.BF16: 35.0,
+    Precision.INT8: 35.0,
+}
+"""Least PSNR for a pass: rounding errors stay well above these limits, whereas wrong arithmetic is below 30 dB."""
+
 
 class ArtifactKind(str, Enum):
     ONNX = "onnx"

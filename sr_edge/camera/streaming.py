@@ -23,7 +23,8 @@ from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.simple import CallbackSink
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
-from sr_edge.runtimes import open_frame_session, preferred_runtime
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import preferred_runtime
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | FrameUpscaler
@@ -122,7 +123,7 @@ def stream(
     *,
     policy: Policy | str | None = None,
     runtime: str | None = None,
-    precision: Precision = Precision.FP32,
+    precision: Precision | None = None,
     float_precision: Precision = Precision.FP32,
     device: str = "cpu",
     roi: Region | str | None = None,
@@ -140,8 +141,8 @@ def stream(
 
     Args:
         source: one of `sr_edge.camera.SOURCES`, or an open source, which is closed at the end.
-        model: a bundle or its path, which is opened for this stream alone; or an upscaler with a session of the
-            caller, which several streams may share fairly.
+        model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
+            with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
         runtime: the runtime in which a bundle is opened. None selects the first of openvino, onnxruntime and torch that
             works on this machine. Ignored if `model` is an upscaler.
@@ -161,6 +162,7 @@ def stream(
         StreamError: the source cannot be opened.
         FrameError: the folder of images cannot be read.
         BundleError: see `open_session`.
+        ExportError: see `open_session`.
         EngineError: see `open_session`.
         RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """
@@ -201,7 +203,7 @@ def _open_model(
     *,
     resources: ExitStack,
     runtime: str | None,
-    precision: Precision,
+    precision: Precision | None,
     float_precision: Precision,
     device: str,
     controls: Controls | None,

@@ -12,7 +12,8 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.runtimes import find_entry, open_frame_session, preferred_runtime
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import find_entry, preferred_runtime
 from sr_edge.spec import Precision
 
 _WARM_UP_RUNS = 2
@@ -41,17 +42,17 @@ class GstUpscaler:
     """An open engine, for use by one thread."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        """Opens the bundle in its runtime.
+        """Opens the bundle or ONNX file in its runtime.
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
-            BundleError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
+            BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
         """
         if not settings.model:
             raise UsageError(
                 "sredge has no model",
                 wanted="NAME.sredge",
-                remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes",
+                remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes, or an ONNX file",
             )
         runtime = settings.runtime or preferred_runtime()
         self._session = open_frame_session(

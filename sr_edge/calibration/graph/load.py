@@ -7,7 +7,14 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError, ExportError
-from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, scalar_inputs, view_graph
+from sr_edge.export.graph.view import (
+    FLOAT_TYPES,
+    GraphView,
+    picture_channels,
+    picture_inputs,
+    scalar_inputs,
+    view_graph,
+)
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
 from sr_edge.spec import CHANNELS, NETWORKS_WANTED, RGB, TileSpec, count_of_channels
 
@@ -24,6 +31,37 @@ def load_graph(path: Path) -> onnx.ModelProto:
         CalibrationError: The file is missing, is no ONNX model that onnx can convert to opset 13, or has several
             outputs.
     """
+    model = _read(path)
+    _require_one_output(model, path)
+    model = _with_opset_for_int8(model, path)
+    return name_nodes(bypass_identities(model).model).model
+
+
+def reads_as_it_is(path: Path) -> bool:
+    """Whether an ONNX file has the form that calibration reads: one picture in and one out, all floats in float32.
+
+    The picture is float32 NCHW or uint8 NHWC, of batch 1. A graph with control flow is read after its simplification.
+
+    Raises:
+        CalibrationError: The file is missing, or is no ONNX model.
+    """
+    model = _read(path)
+    pictures = picture_inputs(model)
+    has_branches = any(entry.HasField("g") for node in model.graph.node for entry in node.attribute)
+    if len(pictures) != 1 or len(model.graph.output) != 1 or has_branches:
+        return False
+    kind = pictures[0].type.tensor_type
+    is_picture = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8)
+    if not is_picture or picture_channels(pictures[0]) not in CHANNELS:
+        return False
+    try:
+        types = set(view_graph(model).types.values())
+    except ExportError:
+        return False
+    return kind.shape.dim[0].dim_value in (0, 1) and types & FLOAT_TYPES == {onnx.TensorProto.FLOAT}
+
+
+def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise CalibrationError(
             f"{path} is not a file",
@@ -44,9 +82,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise CalibrationError(
             f"{path} contains no ONNX graph", found=path, wanted="an ONNX graph", remedy="export it again"
         )
-    _require_one_output(model, path)
-    model = _with_opset_for_int8(model, path)
-    return name_nodes(bypass_identities(model).model).model
+    return model
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BlendOption,
@@ -17,7 +18,6 @@ from sr_edge.cli.options import (
     FloatPrecisionOption,
     ImagesOption,
     IncludeOption,
-    InputRangeOption,
     JsonOption,
     MaxDropDbOption,
     MethodOption,
@@ -47,8 +47,8 @@ GraphOrModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Float32 .onnx file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with "
-        "--weights or --arch.",
+        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights "
+        "or --arch.",
         show_default=False,
     ),
 ]
@@ -136,7 +136,8 @@ def calibrate(
     blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeightsOption = False,
     arch: ArchOption = None,
-    input_range: InputRangeOption = 1.0,
+    input_range: InputRangeOption = None,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a network to INT8 within a limit on PSNR loss."""
@@ -152,7 +153,8 @@ def calibrate(
         from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
         from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
         from sr_edge.calibration.config import timed_runtime
-        from sr_edge.cli.prepare.float_graph import NetworkChoice, float_graph
+        from sr_edge.cli.prepare.float_graph import float_graph
+        from sr_edge.model_sources import NetworkChoice
 
         config = CalibrationConfig(
             Budget(max_drop_db, latency_target),
@@ -166,8 +168,10 @@ def calibrate(
         )
         choose_activation_type(targets, config.runtime)  # refuses targets of different kinds before any work
         warnings: list[str] = []
-        network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
-        with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
+        choice = NetworkChoice(
+            model, scale, weights, random_weights, arch, input_range, tuple(blend), channel_order=channel_order
+        )
+        with progress_on_stderr() as progress, float_graph(choice, tile, progress) as graph:
             work = partial(
                 calibrate_file,
                 graph.path,
