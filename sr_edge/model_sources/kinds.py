@@ -8,7 +8,7 @@ from pathlib import Path
 from sr_edge.bundle.archive import contains_manifest
 
 BUNDLE_SUFFIXES = (".sredge", ".zip")
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")
 ONNX_SUFFIX = ".onnx"
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
