@@ -9,7 +9,7 @@ from sr_edge.bundle.archive import contains_manifest
 from sr_edge.file_headers import HEADER_BYTES, is_onnx, is_pickle, is_safetensors, is_zip
 
 BUNDLE_SUFFIXES = (".sredge", ".zip")
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")
 ONNX_SUFFIX = ".onnx"
 
 
