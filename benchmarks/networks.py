@@ -1,9 +1,9 @@
 """The deployability matrix: which networks `sr-edge deploy` turns into a bundle, and what each target says about it.
 
-Every family of spandrel's registry (small networks with seeded weights), the files in a folder of published checkpoints,
-an ONNX file as torch exports it, and our own networks. Each is deployed in a process of its own with a time limit. Its
-row is written at once to OUT/rows, and rows that exist are kept unless --again is given, so that an interrupted run goes
-on where it stopped. --publish writes docs/results/networks.json and docs/networks.md.
+Every family of spandrel's registry (small networks with seeded weights), the files in a folder of published
+checkpoints, an ONNX file as torch exports it, and our own networks. Each is deployed in its own process with a time
+limit. Its row is written at once to OUT/rows, and rows that exist are kept unless --again is given, so that an
+interrupted run goes on where it stopped. --publish writes docs/results/networks.json and docs/networks.md.
 
     python benchmarks/networks.py --checkpoints FOLDER --rtx --times --jobs 2 --publish
     python benchmarks/networks.py --only compact,span
@@ -28,34 +28,43 @@ from typing import IO, Any
 
 from network_fit import recipe_digest
 from network_matrix.page import page
-from network_matrix.rows import Outcome, Row, cells_of, counts_as_deployed, missing_cells
+from network_matrix.rows import Outcome, Row, cells_of, counts_as_deployed, missing_cells, one_line
 from network_matrix.subjects import Source, Subject, families_of_other_purposes, subjects
 from network_recipes import RECIPES
 
 from sr_edge.bench import describe_environment, write_text
-from sr_edge.models.recognition.families import find_family
+from sr_edge.models.recognition.families import NOT_STATED, find_family
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 RESULTS, PAGE = DOCS / "results" / "networks.json", DOCS / "networks.md"
 SHORTER_TIMING = ("--runs", "1", "--no-memory", "--threads", "1")
-PREPARATION_LIMIT_S = 600.0
+SCRIPT_LIMIT_S = 600.0
 SHOWN_LINES = 3
+_PREPARING = threading.Lock()
+CHECKS_SCRIPT = "network_matrix/checks.py"
+CHECKS = ("tensorrt", "float64", "fp16", "int8", "rtx", "times")
+"""What checks.py prints."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asks for."""
+    """What the command line asks for; without `tile`, that of `sr-edge deploy`."""
 
     out: Path
     timeout_s: float
     rtx: bool
     times: bool
+    tile: str = ""
 
     @property
     def networks(self) -> Path:
         """The folder of the networks that are made here."""
         return self.out / "networks"
+
+    def folder_of(self, subject: Subject) -> Path:
+        """The folder in which commands run, so that no message names it."""
+        return subject.file.parent if subject.file else self.networks
 
 
 def measure(subject: Subject, settings: Settings) -> Row:
@@ -80,10 +89,9 @@ def _row(subject: Subject, cells: Mapping[str, Any], outcome: Outcome | None = N
     document = outcome.document if outcome is not None and not outcome.error else {}
     manifest = document.get("manifest", {})
     card = manifest.get("card", {})
-    licence = manifest.get("licences", {}).get("architecture") or (
-        find_family(subject.family).licence if subject.family else ""
-    )
-    remarks = [remark for export in document.get("exports", ())[:1] for remark in export["remarks"]]
+    remarks = [
+        remark for export in document.get("exports", ())[:1] for remark in (export["form_reason"], *export["remarks"])
+    ]
     return Row(
         name=subject.name,
         source=subject.source.value,
@@ -91,20 +99,31 @@ def _row(subject: Subject, cells: Mapping[str, Any], outcome: Outcome | None = N
         trained=subject.trained,
         scale=card.get("scale") or (RECIPES[subject.recipe].scale if subject.recipe in RECIPES else 0),
         parameters=card.get("parameters", 0),
-        licence=licence,
+        licence=_licence(subject),
         tile=" ".join(subject.tile),
         bundle=counts_as_deployed(cells),
         cells=cells,
-        remarks=tuple(filter(None, [*(export["form_reason"] for export in document.get("exports", ())[:1]), *remarks])),
+        remarks=tuple(one_line(remark) for remark in remarks if remark),
         seconds=round(seconds, 1),
         stages=outcome.stages if outcome is not None else {},
     )
+
+
+def _licence(subject: Subject) -> str:
+    if subject.source is Source.BUNDLED:
+        return "as sr-edge"
+    return find_family(subject.family).licence if subject.family else NOT_STATED
 
 
 def _prepare(subject: Subject, folder: Path) -> None:
     """Makes the checkpoint of a recipe, or the ONNX file, unless it exists and its recipe has not changed."""
     if not subject.recipe:
         return
+    with _PREPARING:  # two rows may need the same checkpoint
+        _make(subject, folder)
+
+
+def _make(subject: Subject, folder: Path) -> None:
     checkpoint = folder / f"{subject.recipe}.pth"
     digest = checkpoint.with_suffix(".recipe")
     if not checkpoint.exists() or not digest.exists() or digest.read_text() != recipe_digest(subject.recipe):
@@ -112,13 +131,19 @@ def _prepare(subject: Subject, folder: Path) -> None:
         _run_script("network_fit.py", subject.recipe, str(checkpoint))
         digest.write_text(recipe_digest(subject.recipe))
     if subject.source is Source.ONNX_EXPORT:
-        _run_script("network_matrix/onnx_export.py", subject.recipe, str(checkpoint), *subject.choice(folder))
+        _run_script("network_matrix/onnx_export.py", subject.recipe, str(checkpoint), str(folder / subject.choice[0]))
 
 
-def _run_script(script: str, *arguments: str) -> str:
+def _run_script(script: str, *arguments: str, folder: Path | None = None) -> str:
     command = [sys.executable, "-W", "ignore", str(HERE / script), *arguments]
     done = subprocess.run(
-        command, timeout=PREPARATION_LIMIT_S, check=True, capture_output=True, text=True, env=_environment()
+        command,
+        timeout=SCRIPT_LIMIT_S,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        cwd=folder,
     )
     return done.stdout
 
@@ -126,29 +151,31 @@ def _run_script(script: str, *arguments: str) -> str:
 def _deploy(subject: Subject, bundle: Path, settings: Settings) -> Outcome:
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    words = ("deploy", *subject.choice(settings.networks), "-o", str(bundle), "--json", *subject.tile, *SHORTER_TIMING)
-    return run_staged([sys.executable, "-m", "sr_edge", *words], settings.timeout_s)
+    tile = subject.tile or (("--tile", settings.tile) if settings.tile else ())
+    words = ("deploy", *subject.choice, "-o", str(bundle), "--json", *tile, *SHORTER_TIMING)
+    return run_staged([sys.executable, "-m", "sr_edge", *words], settings.timeout_s, settings.folder_of(subject))
 
 
 def _check(subject: Subject, bundle: Path, settings: Settings) -> Mapping[str, Any]:
     flags = [flag for flag, is_set in (("--rtx", settings.rtx), ("--times", settings.times)) if is_set]
     try:
         printed = _run_script(
-            "network_matrix/checks.py", str(bundle), *flags, "--", *subject.choice(settings.networks)
+            CHECKS_SCRIPT, str(bundle), *flags, "--", *subject.choice, folder=settings.folder_of(subject)
         )
         found: Mapping[str, Any] = json.loads(printed)
         return found
     except subprocess.SubprocessError as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
-        return dict.fromkeys(("tensorrt", "float64", "fp16", "int8", "rtx", "times"), {"failed": " ".join(said)})
+        return {name: {"failed": " ".join(said)} for name in CHECKS}
 
 
-def run_staged(command: Sequence[str], timeout_s: float) -> Outcome:
+def run_staged(command: Sequence[str], timeout_s: float, folder: Path | None = None) -> Outcome:
     """Runs `sr-edge ... --json` and takes the time of each stage that it names on stderr.
 
     Args:
         command: the command and its arguments.
         timeout_s: after this time the process and its children are killed.
+        folder: the folder to run it in.
     """
     with subprocess.Popen(
         command,
@@ -156,6 +183,7 @@ def run_staged(command: Sequence[str], timeout_s: float) -> Outcome:
         stderr=subprocess.PIPE,
         text=True,
         env=_environment(),
+        cwd=folder,
         start_new_session=True,  # engines are opened in processes of their own, which end with it
     ) as process:
         expired = threading.Event()
@@ -236,10 +264,10 @@ def published(kept: Mapping[str, Any]) -> str:
     return page(rows, kept["pending"], kept["families_without_a_row"], kept["measured"])
 
 
-def publish(rows: Sequence[Row], pending: Sequence[str], command: str) -> None:
+def publish(rows: Sequence[Row], pending: Sequence[str], command: str, options: str) -> None:
     """Writes the results and the page."""
     kept = {
-        "measured": {"command": command, "options": " ".join(SHORTER_TIMING), "environment": _machine()},
+        "measured": {"command": command, "options": options, "environment": _machine()},
         "rows": [row.plain() for row in rows],
         "pending": list(pending),
         "families_without_a_row": families_of_other_purposes(),
@@ -260,6 +288,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="published files, each of which is a row")
     parser.add_argument("--rtx", action="store_true", help="build engines with TensorRT-RTX, which needs no GPU")
     parser.add_argument("--times", action="store_true", help="time each fp32 graph against the plain traced graph")
+    parser.add_argument("--tile", default="", metavar="HxW", help="tile of all networks (default: that of deploy)")
     parser.add_argument("--jobs", type=int, default=1, help="networks that are measured at a time")
     parser.add_argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="time limit of one deployment")
     parser.add_argument("--out", type=Path, default=Path("build/networks"), metavar="FOLDER")
@@ -279,7 +308,7 @@ def main() -> None:
     if unknown:
         sys.exit(f"no network {', '.join(unknown)}; there are {', '.join(subject.name for subject in every)}")
     chosen = [subject for subject in every if subject.name in names]
-    settings = Settings(arguments.out.resolve(), arguments.timeout, arguments.rtx, arguments.times)
+    settings = Settings(arguments.out.resolve(), arguments.timeout, arguments.rtx, arguments.times, arguments.tile)
     if arguments.prepare:
         _in_parallel(lambda subject: _prepare(subject, settings.networks), chosen, arguments.jobs)
         return
@@ -287,14 +316,16 @@ def main() -> None:
     rows, pending = read_rows(settings.out / "rows", every)
     print(f"{sum(row.bundle for row in rows)} of {len(rows)} networks make a bundle; {len(pending)} were not measured")
     if arguments.publish:
-        publish(rows, pending, _command(arguments))
+        tile = [f"--tile {arguments.tile}"] if arguments.tile else []
+        publish(rows, pending, _command(arguments), " ".join([*tile, *SHORTER_TIMING]))
 
 
 def _command(arguments: argparse.Namespace) -> str:
     """The command that reproduces the rows; the folder of checkpoints has another name elsewhere."""
     flags = [name for name, is_set in (("--rtx", arguments.rtx), ("--times", arguments.times)) if is_set]
     folder = ["--checkpoints FOLDER"] if arguments.checkpoints else []
-    return " ".join(["python benchmarks/networks.py", *folder, *flags, f"--jobs {arguments.jobs}", "--publish"])
+    tile = [f"--tile {arguments.tile}"] if arguments.tile else []
+    return " ".join(["python benchmarks/networks.py", *folder, *flags, *tile, f"--jobs {arguments.jobs}", "--publish"])
 
 
 if __name__ == "__main__":

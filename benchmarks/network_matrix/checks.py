@@ -8,6 +8,7 @@ prints one JSON document. What follows `--` names the network as it was named to
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -65,13 +66,13 @@ def tensorrt_verdicts(graphs: Mapping[Precision, Path]) -> Document:
     """For each release, the first problem of each graph that it refuses, with its remedy."""
     verdicts: Document = {}
     for release in TENSORRT_RELEASES:
-        verdicts[release.name] = []
+        verdicts[str(release)] = []
         for precision, path in graphs.items():
             findings = check_graph(path, [release.name], static=False, intended=[release.name])
             errors = [finding for finding in findings if finding.severity is Severity.ERROR]
             if errors:
                 problem = f"{precision}: {errors[0].op}: {errors[0].why} ({len(errors)} nodes)"
-                verdicts[release.name].append({"problem": problem, "remedy": errors[0].remedy})
+                verdicts[str(release)].append({"problem": problem, "remedy": errors[0].remedy})
     return verdicts
 
 
@@ -227,6 +228,7 @@ def main() -> None:
     with open_bundle(arguments.bundle) as bundle:
         tile = bundle.manifest.tile
 
+        @functools.cache
         def model() -> LoadedModel:
             return load_model(named.model, named.scale, named.weights, arch=named.arch, tile=tile)
 

@@ -18,11 +18,11 @@ _EXPLANATION = """\
 | detection | the family that was recognised in the file; "as named" where the command names the network |
 | licence | licence of the architecture's code, as far as its authors state one |
 | form | static or traced, and what changed the graph |
-| parity | largest difference on photographs between the fp32 graph and PyTorch in float64, of a range of 1; at most 1e-4 |
+| parity | largest difference on photographs between the fp32 graph and PyTorch in float64; at most 1e-4 of the range |
 | fp16 | nodes of the fp16 graph that compute in fp32, and the loss on photographs of a network with 40 dB |
 | INT8 | INT8 layers of all that can be, and the loss on held-out patches where the weights are trained |
 | self-test | runtimes in which the bundle reproduced its golden frames |
-| tensorrt-... | whether the rules of that release accept the fp32, fp16 and INT8 graphs; nothing was run |
+| TensorRT 10.3, ... | whether the rules of that release accept the fp32, fp16 and INT8 graphs; nothing was run |
 | TensorRT-RTX | the precisions in which it built an engine for compute capability 8.6, without a GPU |
 | halo | input pixels beyond the tile that change the result by 1/255, and that change it at all |
 | time, ... | time of the fp32 graph over that of the graph as torch's exporter writes it, one thread, median of a few \
@@ -153,5 +153,3 @@ def _how(measured: Mapping[str, Any]) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-

@@ -25,7 +25,7 @@ class Verdict(str, Enum):
 DETECTION, FORM, PARITY, FP16, INT8, SELF_TEST, RTX, HALO = (
     "detection", "form", "parity", "fp16", "INT8", "self-test", "TensorRT-RTX", "halo",
 )  # fmt: skip
-RELEASES = tuple(release.name for release in TENSORRT_RELEASES)
+RELEASES = tuple(str(release) for release in TENSORRT_RELEASES)
 RUNTIMES = ("ONNX Runtime", "OpenVINO")
 TIMES = tuple(f"time, {runtime}" for runtime in RUNTIMES)
 COLUMNS = (DETECTION, FORM, PARITY, FP16, INT8, SELF_TEST, *RELEASES, RTX, HALO, *TIMES)
@@ -109,7 +109,9 @@ class Row:
     @classmethod
     def read(cls, document: Document) -> Row:
         """The row that `plain` wrote."""
-        cells = {name: Cell(**{**cell, "verdict": Verdict(cell["verdict"])}) for name, cell in document["cells"].items()}
+        cells = {
+            name: Cell(**{**cell, "verdict": Verdict(cell["verdict"])}) for name, cell in document["cells"].items()
+        }
         return cls(**{**document, "cells": cells, "remarks": tuple(document["remarks"])})
 
 
@@ -138,7 +140,7 @@ def _cells_of_failure(error: Document) -> dict[str, Cell]:
     failed = _failed_column(error)
     reached = COLUMNS.index(failed)
     cells = {column: Cell(Verdict.GOOD, "yes") for column in COLUMNS[:reached]}
-    cells[failed] = Cell(Verdict.RED, "no", _one_line(error["problem"]), _one_line(error.get("remedy") or ""))
+    cells[failed] = Cell(Verdict.RED, "no", one_line(error["problem"]), one_line(error.get("remedy") or ""))
     return cells | {column: Cell(Verdict.NOT_REACHED) for column in COLUMNS[reached + 1 :]}
 
 
@@ -157,7 +159,8 @@ def _cells_of_bundle(outcome: Outcome, checks: Document, trained: bool) -> dict[
         FORM: _form_cell(document["exports"][0]),
         PARITY: _parity_cell(document["exports"][0], checks.get("float64", {})),
         FP16: _left_out_cell(left_out, "fp16") or _fp16_cell(document["exports"], checks.get("fp16", {})),
-        INT8: _left_out_cell(left_out, "int8") or _int8_cell(document["bench"]["rows"], checks.get("int8", {}), trained),
+        INT8: _left_out_cell(left_out, "int8")
+        or _int8_cell(document["bench"]["rows"], checks.get("int8", {}), trained),
         SELF_TEST: _self_test_cell(document["bench"]["rows"]),
         **{release: _tensorrt_cell(checks.get("tensorrt", {}), release) for release in RELEASES},
         RTX: _rtx_cell(checks.get("rtx", {})),
@@ -212,7 +215,7 @@ def _left_out_cell(left_out: Mapping[str, str], precision: str) -> Cell | None:
     if precision not in left_out:
         return None
     problem, _, remedy = left_out[precision].rpartition("; ")
-    return Cell(Verdict.RED, "left out", _one_line(problem or remedy), _one_line(remedy if problem else ""))
+    return Cell(Verdict.RED, "left out", one_line(problem or remedy), one_line(remedy if problem else ""))
 
 
 def _self_test_cell(rows: Sequence[Document]) -> Cell:
@@ -244,7 +247,7 @@ def _rtx_cell(builds: Document) -> Cell:
     refused = {name: builds[name] for name in precisions if "refused" in builds[name]}
     if refused:
         cause = "; ".join(f"{name}: {build['refused']}" for name, build in refused.items())
-        return Cell(Verdict.RED, "no", _one_line(cause), next(iter(refused.values()))["remedy"])
+        return Cell(Verdict.RED, "no", one_line(cause), next(iter(refused.values()))["remedy"])
     if not precisions:
         return Cell(Verdict.NOT_MEASURED, cause=builds.get("failed", ""))
     return Cell(Verdict.GOOD, ", ".join(precisions))
@@ -270,6 +273,7 @@ def _db(loss: float) -> str:
     return f"{loss:.3f} dB"
 
 
-def _one_line(text: str, limit: int = 400) -> str:
+def one_line(text: str, limit: int = 400) -> str:
+    """A text without line breaks, cut after `limit` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[:limit]} ..."

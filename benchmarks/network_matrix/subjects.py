@@ -1,4 +1,4 @@
-"""What the matrix deploys: every family of spandrel's registry, files in a folder, an ONNX export, our own networks."""
+"""What the matrix deploys: every family of spandrel's registry, files in a folder, an ONNX export, bundled weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from network_matrix import variants
 from network_recipes import DEFAULT_TILE_PX, RECIPES, registered_families
 
+from network_matrix import variants
 from sr_edge.models.recognition.families import find_family
 from sr_edge.models.registry import WEIGHTS_FOLDER
 
@@ -26,7 +26,7 @@ class Source(str, Enum):
     """Where a network comes from; the order of the table."""
 
     BUNDLED = "bundled with sr-edge"
-    FILE = "published file"
+    FILE = "published files"
     RECIPE = "spandrel's registry"
     ONNX_EXPORT = "exported by torch"
 
@@ -59,22 +59,19 @@ class Subject:
         """The recipe that makes the network; "" for files."""
         if self.source is Source.ONNX_EXPORT:
             return EXPORTED_RECIPE
-        return self.name if self.source is Source.RECIPE else ""
+        return self.name if self.source is Source.RECIPE and not self.missing else ""
 
-    def choice(self, folder: Path) -> tuple[str, ...]:
-        """The arguments of `sr-edge deploy` that name the network.
-
-        Args:
-            folder: where the checkpoints of recipes and the ONNX export are written.
-        """
+    @property
+    def choice(self) -> tuple[str, ...]:
+        """The arguments of `sr-edge deploy` that name the network; files are named as seen from their folder."""
         if self.source is Source.BUNDLED:
             name, _, scale = self.name.rpartition("-x")
             return (name, "--scale", scale)
         if self.source is Source.FILE:
             factory = () if self.name not in variants.FACTORIES else ("--arch", f"{variants.__name__}:{self.name}")
-            return (*factory, *(("--weights",) if factory else ()), str(self.file))
+            return (*factory, *(("--weights",) if factory else ()), self.file.name if self.file else "")
         suffix = "onnx" if self.source is Source.ONNX_EXPORT else "pth"
-        return (str(folder / f"{self.name}.{suffix}"),)
+        return (f"{self.name}.{suffix}",)
 
     @property
     def tile(self) -> tuple[str, ...]:

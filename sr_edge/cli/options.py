@@ -17,7 +17,7 @@ from sr_edge.spec import FrameFormat, Precision
 
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print the result as one JSON document on stdout; progress goes to stderr."),
+    typer.Option("--json", help="Print the result, or the error, as one JSON document on stdout; progress goes to stderr."),
 ]
 BundleArgument = Annotated[
     Path,
