@@ -264,10 +264,12 @@ def published(kept: Mapping[str, Any]) -> str:
     return page(rows, kept["pending"], kept["families_without_a_row"], kept["measured"])
 
 
-def publish(rows: Sequence[Row], pending: Sequence[str], command: str, options: str) -> None:
-    """Writes the results and the page."""
+def publish(rows: Sequence[Row], pending: Sequence[str], command: str, tile: str) -> None:
+    """Writes the results and the page; `tile` is empty for the default one."""
+    options = " ".join([*([f"--tile {tile}"] if tile else []), *SHORTER_TIMING])
+    exception = f" and tiles of {tile}" if tile else ""
     kept = {
-        "measured": {"command": command, "options": options, "environment": _machine()},
+        "measured": {"command": command, "options": options, "except": exception, "environment": _machine()},
         "rows": [row.plain() for row in rows],
         "pending": list(pending),
         "families_without_a_row": families_of_other_purposes(),
@@ -316,8 +318,7 @@ def main() -> None:
     rows, pending = read_rows(settings.out / "rows", every)
     print(f"{sum(row.bundle for row in rows)} of {len(rows)} networks make a bundle; {len(pending)} were not measured")
     if arguments.publish:
-        tile = [f"--tile {arguments.tile}"] if arguments.tile else []
-        publish(rows, pending, _command(arguments), " ".join([*tile, *SHORTER_TIMING]))
+        publish(rows, pending, _command(arguments), arguments.tile)
 
 
 def _command(arguments: argparse.Namespace) -> str:

@@ -18,7 +18,8 @@ _EXPLANATION = """\
 | detection | the family that was recognised in the file; "as named" where the command names the network |
 | licence | licence of the architecture's code, as far as its authors state one |
 | form | static or traced, and what changed the graph |
-| parity | largest difference on photographs between the fp32 graph and PyTorch in float64; at most 1e-4 of the range |
+| parity | largest difference on photographs between the fp32 graph and PyTorch in float64; at most 1e-4 of the range. \
+"in float32": an ONNX file, or a network that cannot run in float64, is the reference itself |
 | fp16 | nodes of the fp16 graph that compute in fp32, and the loss on photographs of a network with 40 dB |
 | INT8 | INT8 layers of all that can be, and the loss on held-out patches where the weights are trained |
 | self-test | runtimes in which the bundle reproduced its golden frames |
@@ -37,7 +38,8 @@ def page(rows: Sequence[Row], pending: Sequence[str], others: Mapping[str, str],
         rows: what was measured, in the order of the table.
         pending: names of the networks that were not measured.
         others: families without a row, with the reason.
-        measured: "command", "options", "environment": how the rows were measured.
+        measured: how the rows were measured: "command", "options", "environment", and in "except" the options that are
+            not the defaults of `deploy`.
     """
     sections = (
         _introduction(rows, pending, measured),
@@ -61,8 +63,8 @@ def _introduction(rows: Sequence[Row], pending: Sequence[str], measured: Mapping
         share = deployed / len(rows)
         verdict = "met" if share >= TARGET else "**missed**"
         yield (
-            f"**{deployed} of {len(rows)} networks ({share:.0%}) make a bundle with default options** (target "
-            f"{TARGET:.0%}: {verdict}). A bundle counts if it passes its self-test and its fp32 graph agrees with "
+            f"**{deployed} of {len(rows)} networks ({share:.0%}) make a bundle with default options{measured['except']}** "
+            f"(target {TARGET:.0%}: {verdict}). A bundle counts if it passes its self-test and its fp32 graph agrees with "
             "PyTorch in float64 on photographs. Precisions that fail their checks are left out of a bundle and are red "
             "below.\n"
         )
