@@ -64,9 +64,9 @@ def _introduction(rows: Sequence[Row], pending: Sequence[str], measured: Mapping
         verdict = "met" if share >= TARGET else "**missed**"
         yield (
             f"**{deployed} of {len(rows)} networks ({share:.0%}) make a bundle with default options"
-            f"{measured['except']}** (target {TARGET:.0%}: {verdict}). A bundle counts if it passes its self-test and its "
-            "fp32 graph agrees with PyTorch in float64 on photographs. Precisions that fail their checks are left out of a bundle and are red "
-            "below.\n"
+            f"{measured['except']}** (target {TARGET:.0%}: {verdict}). A bundle counts if it passes its self-test and "
+            "its fp32 graph agrees with PyTorch in float64 on photographs. Precisions that fail their checks are left "
+            "out of a bundle and are red below.\n"
         )
     yield "| column | good | red | not reached | not measured |\n|---|---:|---:|---:|---:|"
     for column in COLUMNS:
