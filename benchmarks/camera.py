@@ -47,7 +47,8 @@ from sr_edge.camera import (
     open_source,
 )
 from sr_edge.cli.run.upscale_video import VIDEO_SLOTS
-from sr_edge.runtimes import Session, open_frame_session, supports
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import Session, supports
 from sr_edge.spec import Precision, TileSpec
 
 WIDTH, HEIGHT, RATE = 320, 180, 30

@@ -12,7 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from sr_edge.errors import TileError
-from sr_edge.runtimes import Session, SessionSpec, StageTimes, open_session
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import Session, SessionSpec, StageTimes
 from sr_edge.runtimes.session import Batch, Controls, Frame
 from sr_edge.spec import FrameFormat, Latency, Precision, TileSpec
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
     from sr_edge.export import export_onnx, to_static
+    from sr_edge.model_sources import open_frame_session, open_model, open_session
     from sr_edge.models import load_model
-    from sr_edge.runtimes import open_frame_session, open_session
     from sr_edge.spec import FrameFormat, Precision, TileSpec
     from sr_edge.upscaler import Upscaler
 
@@ -36,6 +36,7 @@ __all__ = [
     "load_model",
     "open_bundle",
     "open_frame_session",
+    "open_model",
     "open_session",
     "to_static",
 ]
@@ -51,8 +52,9 @@ _HOMES = {
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",
     "open_bundle": "sr_edge.bundle",
-    "open_frame_session": "sr_edge.runtimes",
-    "open_session": "sr_edge.runtimes",
+    "open_frame_session": "sr_edge.model_sources",
+    "open_model": "sr_edge.model_sources",
+    "open_session": "sr_edge.model_sources",
     "to_static": "sr_edge.export",
 }
 

@@ -1,6 +1,7 @@
 """Pictures as arrays: the `Picture` read from a file, and conversion between HWC integer frames and NCHW batches.
 
-A *frame* is an integer array (height, width, channels), uint8 or uint16, 1 or 3 channels, RGB order.
+A *frame* is an integer array (height, width, channels), uint8 or uint16: gray or luma (1 channel), RGB (3), or RGB with
+straight alpha (4). The pixels of a `Picture` have 1 or 3 channels.
 A *batch* is a float32 array (1, channels, height, width) in [0, 1].
 """
 
@@ -13,9 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
+from sr_edge.spec import CHANNELS
 
 Frame = npt.NDArray[np.unsignedinteger[Any]]
 Batch = npt.NDArray[np.float32]
+
+_LAYOUTS = {1: "gray", 3: "RGB", 4: "RGB with alpha"}
+PICTURE_CHANNELS = (1, 3)
+"""Numbers of channels of the pixels of a picture: gray or RGB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,7 @@ class Picture:
     icc_profile: bytes | None = None
 
     def __post_init__(self) -> None:
-        require_frame(self.pixels)
+        require_frame(self.pixels, PICTURE_CHANNELS)
         if self.alpha is None:
             return
         if self.alpha.shape != self.pixels.shape[:2] or self.alpha.dtype != self.pixels.dtype:
@@ -63,16 +69,16 @@ class Picture:
         return 8 * self.pixels.dtype.itemsize
 
 
-def require_frame(frame_hwc: npt.NDArray[Any]) -> None:
-    """Raises FrameError unless the array is a frame: (height, width, 1 or 3), uint8 or uint16, not empty."""
-    fits = frame_hwc.ndim == 3 and frame_hwc.shape[2] in (1, 3) and frame_hwc.dtype in (np.uint8, np.uint16)
+def require_frame(frame_hwc: npt.NDArray[Any], channels: tuple[int, ...] = CHANNELS) -> None:
+    """Raises FrameError unless the array is a frame: (height, width, one of `channels`), uint8 or uint16, not empty."""
+    fits = frame_hwc.ndim == 3 and frame_hwc.shape[2] in channels and frame_hwc.dtype in (np.uint8, np.uint16)
     if not fits or frame_hwc.size == 0:
         raise FrameError(
             f"an array of {frame_hwc.dtype} {frame_hwc.shape} is not a frame",
             found=(str(frame_hwc.dtype), frame_hwc.shape),
-            wanted=("uint8 or uint16", "(height, width, 1 or 3)"),
-            remedy="give uint8 or uint16, (height, width, 3) for RGB or (height, width, 1) for gray, "
-            "with at least one pixel",
+            wanted=("uint8 or uint16", f"(height, width, {_one_of(channels)})"),
+            remedy=f"give uint8 or uint16, (height, width, {_one_of(channels)}): {_layouts(channels)}, with at least "
+            "one pixel",
         )
 
 
@@ -100,7 +106,7 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
     """Clips a batch of one to [0, 1] and rounds it to integers, ties to even as ONNX's Round does.
 
     Args:
-        batch_nchw: float32 (1, 1 or 3, height, width).
+        batch_nchw: float32 (1, 1, 3 or 4, height, width).
         dtype: np.uint8 or np.uint16.
 
     Returns:
@@ -109,14 +115,24 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
     Raises:
         FrameError: the batch has another shape, or contains NaN.
     """
-    if batch_nchw.ndim != 4 or batch_nchw.shape[0] != 1 or batch_nchw.shape[1] not in (1, 3) or batch_nchw.size == 0:
+    if batch_nchw.ndim != 4 or batch_nchw.shape[0] != 1 or batch_nchw.shape[1] not in CHANNELS or batch_nchw.size == 0:
+        wanted = f"(1, {_one_of(CHANNELS)}, height, width)"
         raise FrameError(
-            f"a batch of shape {batch_nchw.shape} is not one gray or RGB picture",
+            f"a batch of shape {batch_nchw.shape} is not one picture",
             found=batch_nchw.shape,
-            wanted="(1, 1 or 3, height, width)",
-            remedy="give (1, 1 or 3, height, width)",
+            wanted=wanted,
+            remedy=f"give {wanted}",
         )
-    if np.isnan(batch_nchw.min()):
+    require_numbers(batch_nchw)
+    frame = np.empty((*batch_nchw.shape[2:], batch_nchw.shape[1]), dtype)
+    for channel, plane in enumerate(batch_nchw[0]):
+        frame[..., channel] = _integer_plane(plane, frame.dtype)
+    return frame
+
+
+def require_numbers(output: npt.NDArray[np.float32]) -> None:
+    """Raises FrameError if the output of a network contains NaN."""
+    if np.isnan(output.min()):
         raise FrameError(
             "the output of the network contains NaN",
             found="NaN",
@@ -124,10 +140,14 @@ def frame_from_batch(batch_nchw: Batch, dtype: npt.DTypeLike = np.uint8) -> Fram
             remedy="use another precision (fp32 or bf16); if that does not help, please report a bug with this picture "
             "attached",
         )
-    frame = np.empty((*batch_nchw.shape[2:], batch_nchw.shape[1]), dtype)
-    for channel, plane in enumerate(batch_nchw[0]):
-        frame[..., channel] = _integer_plane(plane, frame.dtype)
-    return frame
+
+
+def _one_of(channels: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, channels[:-1]))} or {channels[-1]}" if len(channels) > 1 else str(channels[0])
+
+
+def _layouts(channels: tuple[int, ...]) -> str:
+    return ", ".join(f"{number} for {_LAYOUTS[number]}" for number in channels)
 
 
 def _integer_plane(plane: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

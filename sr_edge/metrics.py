@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_edge.errors import FrameError
-from sr_edge.frames import Batch, Frame, max_sample_value, require_frame
+from sr_edge.frames import PICTURE_CHANNELS, Batch, Frame, max_sample_value, require_frame
 
 MAX_COLOR_SHIFT = 0.5 / 255
 """Half an 8-bit level: a larger shift can become visible as a tint of flat areas after rounding."""
@@ -41,7 +41,7 @@ def luma(frame_hwc: Frame) -> npt.NDArray[np.float64]:
     Returns:
         float64 (height, width), not rounded.
     """
-    require_frame(frame_hwc)
+    require_frame(frame_hwc, PICTURE_CHANNELS)
     levels = frame_hwc.astype(np.float64)
     if frame_hwc.dtype == np.uint16:
         levels = np.rint(levels * (_PEAK / max_sample_value(np.uint16)))
@@ -93,7 +93,7 @@ class Fidelity:
 
     Attributes:
         psnr_db: PSNR of all channels, with a peak of 1.0.
-        ssim: Structural similarity of the luma.
+        ssim: Structural similarity of the luma, or of alpha where it is lower.
         color_shift: The largest change of a channel's mean, in the range 0-1.
     """
 
@@ -121,7 +121,7 @@ def cost_of_noise_db(noise_power: float, float_db: float) -> float:
 
 
 def fidelity(output_nchw: Batch, reference_nchw: Batch) -> Fidelity:
-    """Compares two outputs for one patch, (1, 1 or 3, height, width); values that are not finite give `LOST`.
+    """Compares two outputs for one patch, (1, 1, 3 or 4, height, width); values that are not finite give `LOST`.
 
     The SSIM is that of `ssim_y` on luma that was not rounded, from windows four pixels apart, which takes a tenth of
     the time; a picture smaller than the window is one window.
@@ -133,14 +133,18 @@ def fidelity(output_nchw: Batch, reference_nchw: Batch) -> Fidelity:
     shift = float(np.abs(output.mean((1, 2)) - reference.mean((1, 2))).max())
     return Fidelity(
         math.inf if square == 0.0 else -10.0 * math.log10(square),
-        _ssim(_luma_of(output), _luma_of(reference), _FIDELITY_STEP_PX),
+        min(
+            _ssim(*planes, _FIDELITY_STEP_PX) for planes in zip(_planes_of(output), _planes_of(reference), strict=True)
+        ),
         shift,
     )
 
 
-def _luma_of(channels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    weights = _RGB_WEIGHTS if len(channels) == 3 else _GRAY_WEIGHTS
-    return np.asarray(np.tensordot(weights, channels, axes=1) + 16.0)
+def _planes_of(channels: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """Luma in studio range, and alpha in the same range if there is one."""
+    colours, alpha = channels[:3], channels[3:]
+    weights = _RGB_WEIGHTS if len(colours) == 3 else _GRAY_WEIGHTS
+    return [np.tensordot(weights, colours, axes=1) + 16.0, *(_GRAY_WEIGHTS[0] * plane + 16.0 for plane in alpha)]
 
 
 def _inner_lumas(

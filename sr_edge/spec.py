@@ -101,6 +101,14 @@ class TileSpec:
         return f"{self.height}x{self.width}"
 
 
+CHANNEL_NAMES = {1: "luma", 3: "RGB", 4: "RGB with alpha"}
+"""What a network's channels are, by their number. Input and output have the same number of channels."""
+
+CHANNELS = tuple(CHANNEL_NAMES)
+
+NETWORKS_WANTED = "give a network whose input and output both have 1 (luma), 3 (RGB) or 4 channels (RGB with alpha)"
+"""The remedy of errors about networks with other channels."""
+
 DEFAULT_TILE = TileSpec(96, 96)
 """Tile of a network for which no other is requested."""
 
@@ -151,7 +159,7 @@ class TileNeeds:
     """How tiling changes a network's output, measured on one picture, in low-resolution pixels.
 
     For reach and halo, one pixel was set to black or white while the statistics of the network were kept constant. The
-    three PSNRs compare the tiled output with that of the whole picture (RGB, at most 99 dB).
+    three PSNRs compare the tiled output with that of the whole picture (all channels, at most 99 dB).
 
     Attributes:
         measured_on: Size of the picture.
@@ -188,6 +196,22 @@ class Tiling(str, Enum):
         return self.value
 
 
+def count_of_channels(channels: int) -> str:
+    """The number with its noun: "1 channel", "3 channels"."""
+    return f"{channels} channel{'' if channels == 1 else 's'}"
+
+
+def require_channels(name: str, input_channels: int, output_channels: int) -> None:
+    """Raises UsageError unless a network has the same number of input and output channels, one of CHANNELS."""
+    if input_channels not in CHANNELS or output_channels != input_channels:
+        raise UsageError(
+            f"{name} is a network from {input_channels} to {output_channels} channels",
+            found=(input_channels, output_channels),
+            wanted=tuple((channels, channels) for channels in CHANNELS),
+            remedy=NETWORKS_WANTED,
+        )
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Description of a deployed network and of its requirements.
@@ -213,8 +237,8 @@ class ModelCard:
         hyper_parameters: Hyper-parameters derived from the shapes of the weights.
         purpose: Task that the network was trained for.
         architecture_licence: Licence of the code of the architecture.
-        input_channels: Number of input channels.
-        output_channels: Number of output channels.
+        input_channels: Number of input channels, one of CHANNELS: 1 for luma, 3 for RGB, 4 for RGB with alpha.
+        output_channels: Number of output channels, which is the same.
         minimum_px: Smallest height and width of a tile.
         square_tiles: Whether tiles must be square.
         tiling: Whether the network may run in tiles.
@@ -254,6 +278,12 @@ class ModelCard:
                 wanted=(1, 2, 3, 4, 8, 16),
                 remedy="use 1, 2, 3, 4, 8 or 16",
             )
+        require_channels(self.name, self.input_channels, self.output_channels)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of input and output."""
+        return self.input_channels
 
     @property
     def default_tile(self) -> TileSpec:

@@ -24,10 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError, TileError
-from sr_edge.frames import Frame, require_frame
+from sr_edge.frames import require_frame
 from sr_edge.spec import TileSpec
 
 Ticket = TypeVar("Ticket")
+
+Samples = npt.NDArray[Any]
+"""A frame, or one in float32: (height, width, channels)."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +106,19 @@ def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
 
 
 def upscale_frame(
-    frame_hwc: Frame,
-    run: Callable[[Frame], Frame],
+    frame_hwc: Samples,
+    run: Callable[[Samples], Samples],
     *,
     tile: TileSpec,
     scale: int,
     overlap_px: int,
-    out: Frame | None = None,
+    out: Samples | None = None,
     on_tile: Callable[[int, int], None] | None = None,
-) -> Frame:
+) -> Samples:
     """Upscales a frame of any size, one tile after the other.
 
     Args:
-        frame_hwc: uint8 or uint16 (height, width, 1 or 3).
+        frame_hwc: uint8, uint16 or float32 (height, width, 1, 3 or 4).
         run: Upscales one contiguous tile (tile.height, tile.width, channels) to `scale` times its size, same type.
         tile: Input size of the network.
         scale: Magnification of the network.
@@ -144,27 +147,28 @@ def upscale_frame(
 
 
 def upscale_frame_in_flight(
-    frame_hwc: Frame,
-    submit: Callable[[Frame], Ticket],
-    result: Callable[[Ticket], Frame],
+    frame_hwc: Samples,
+    submit: Callable[[Samples], Ticket],
+    result: Callable[[Ticket], Samples],
     *,
     in_flight: int,
     tile: TileSpec,
     scale: int,
     overlap_px: int,
-    out: Frame | None = None,
+    out: Samples | None = None,
     on_tile: Callable[[int, int], None] | None = None,
-) -> Frame:
+) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
     `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
     after an error.
     """
-    require_frame(frame_hwc)
+    if frame_hwc.dtype != np.float32:
+        require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
         return _whole(frame_hwc, submit, result, scale, on_tile)
-    mosaic = _Mosaic(plan, scale, _output_frame(frame_hwc, scale, out))
+    mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
     done = 0
 
@@ -191,12 +195,12 @@ def upscale_frame_in_flight(
 
 
 def _whole(
-    frame_hwc: Frame,
-    submit: Callable[[Frame], Ticket],
-    result: Callable[[Ticket], Frame],
+    frame_hwc: Samples,
+    submit: Callable[[Samples], Ticket],
+    result: Callable[[Ticket], Samples],
     scale: int,
     on_tile: Callable[[int, int], None] | None,
-) -> Frame:
+) -> Samples:
     """Upscales a frame of exactly one tile, without cutting, blending or copying."""
     upscaled = result(submit(np.ascontiguousarray(frame_hwc)))
     height, width, channels = frame_hwc.shape
@@ -206,7 +210,7 @@ def _whole(
     return upscaled
 
 
-def _require_tile(upscaled: Frame, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+def _require_tile(upscaled: Samples, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
     if upscaled.shape != shape or upscaled.dtype != dtype:
         raise TileError(
             f"the network returned {upscaled.dtype} {upscaled.shape} for a tile instead of {np.dtype(dtype)} {shape}",
@@ -216,7 +220,8 @@ def _require_tile(upscaled: Frame, shape: tuple[int, ...], dtype: npt.DTypeLike)
         )
 
 
-def _output_frame(frame_hwc: Frame, scale: int, out: Frame | None) -> Frame:
+def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples:
+    """`out`, or a new array for the upscaled frame; raises FrameError if `out` has another shape or type."""
     height, width, channels = frame_hwc.shape
     shape = (scale * height, scale * width, channels)
     if out is None:
@@ -231,7 +236,7 @@ def _output_frame(frame_hwc: Frame, scale: int, out: Frame | None) -> Frame:
     return out
 
 
-def _cut(frame_hwc: Frame, tile: TileSpec, row: Span, column: Span) -> Frame:
+def _cut(frame_hwc: Samples, tile: TileSpec, row: Span, column: Span) -> Samples:
     part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
     if part.shape[:2] == (tile.height, tile.width):
         return np.ascontiguousarray(part)
@@ -248,7 +253,7 @@ def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
 class _Mosaic:
     """The output frame while tiles arrive in the order of `TilePlan.places`."""
 
-    def __init__(self, plan: TilePlan, scale: int, frame: Frame) -> None:
+    def __init__(self, plan: TilePlan, scale: int, frame: Samples) -> None:
         self.frame = frame
         self._scale = scale
         self._plan = plan
@@ -257,7 +262,7 @@ class _Mosaic:
         band_px = scale * max(row.blended for row in plan.rows)
         self._band = np.empty((band_px, *frame.shape[1:]), frame.dtype)
 
-    def place_next(self, upscaled: Frame) -> None:
+    def place_next(self, upscaled: Samples) -> None:
         _require_tile(upscaled, self._tile_shape, self.frame.dtype)
         scale = self._scale
         row, column = next(self._places)
@@ -276,18 +281,21 @@ def _scaled(first: int, end: int, scale: int) -> slice:
     return slice(first * scale, end * scale)
 
 
-def _place(target: Frame, newer: Frame, blended_px: int) -> None:
+def _place(target: Samples, newer: Samples, blended_px: int) -> None:
     """Copies `newer`, and fades its first `blended_px` columns into those of `target`."""
     _fade(target[:, :blended_px], newer[:, :blended_px], axis=1)
     target[:, blended_px:] = newer[:, blended_px:]
 
 
-def _fade(target: Frame, newer: Frame, axis: int) -> None:
-    """Mixes `newer` into `target` with weights that rise linearly along `axis`, in integers of twice the width.
+def _fade(target: Samples, newer: Samples, axis: int) -> None:
+    """Mixes `newer` into `target` with weights that rise linearly along `axis`, integers in those of twice the width.
 
-    Equal samples remain unchanged; others are within one level of exact arithmetic.
+    Equal samples remain unchanged; other integers are within one level of exact arithmetic.
     """
     if target.size == 0:
+        return
+    if target.dtype == np.float32:
+        target += (newer - target) * _shares(target.shape[axis], axis).astype(np.float32)
         return
     bits = 8 * target.itemsize
     wide = np.dtype(f"u{2 * target.itemsize}")
@@ -299,14 +307,15 @@ def _fade(target: Frame, newer: Frame, axis: int) -> None:
     target[...] = mixed
 
 
+def _shares(length: int, axis: int) -> npt.NDArray[np.float64]:
+    """Shares of the later tile at the centres of `length` samples."""
+    return ((np.arange(length) + 0.5) / length).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+
+
 @lru_cache(maxsize=64)
 def _ramp(length: int, bits: int, axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Weights of the earlier and the later tile at the centres of `length` samples; they add up to 1 << bits."""
     one = 1 << bits
-    take = (
-        np.rint((np.arange(length) + 0.5) / length * one)
-        .astype(np.uint32)
-        .reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-    )
+    take = np.rint(_shares(length, axis) * one).astype(np.uint32)
     wide = np.uint16 if bits == 8 else np.uint32
     return (one - take).astype(wide), take.astype(wide)

@@ -11,14 +11,23 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.channels import (
+    Planes,
+    merge_luma,
+    network_frame,
+    picture_frame,
+    rounded_luma,
+    split_luma,
+    with_alpha,
+)
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, SrEdgeError, UsageError
-from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame
+from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame, require_numbers
 from sr_edge.image_files import list_pictures, read_picture, require_format_supports, write_picture
 from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
-from sr_edge.tiling import upscale_frame_in_flight
+from sr_edge.tiling import Samples, output_frame, upscale_frame_in_flight
 
 OnTile = Callable[[int, int], None]
 """Called after each tile with the number of tiles done and the total of the picture."""
@@ -53,8 +62,9 @@ class Upscaler:
         """Upscales one frame.
 
         Args:
-            frame_hwc: uint8 or uint16 (height, width, 3), or (height, width, 1) gray, which the network gets as RGB
-                with three equal channels; the result is the luma of its output.
+            frame_hwc: uint8 or uint16 (height, width, 3) RGB or (height, width, 1) gray; for a network with four
+                channels also (height, width, 4) RGB with straight alpha. `sr_edge.channels` describes how networks with
+                one, three and four channels receive them.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
 
@@ -62,30 +72,65 @@ class Upscaler:
             `out`, or a new frame of the same type and channels, `scale` times as large.
 
         Raises:
-            FrameError: `frame_hwc` is not a valid frame, or it has 16 bits and the session's graph takes 8-bit input.
+            FrameError: `frame_hwc` is not a valid frame, it has 16 bits and the session's graph takes 8-bit input, or
+                it has alpha and the network does not take it.
             TileError: the overlap does not fit the session's tile.
             EngineError: the runtime failed.
         """
         require_frame(frame_hwc)
-        is_gray, is_deep = frame_hwc.shape[2] == 1, frame_hwc.dtype == np.uint16
-        if is_deep and self._session.spec.io is FrameFormat.UINT8_NHWC:
+        spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
+        if is_deep and spec.io is FrameFormat.UINT8_NHWC:
             raise FrameError(
                 "the picture has 16 bits, but the graph of this session takes 8-bit frames",
                 found=16,
                 wanted=8,
                 remedy="open the session with the float graph",
             )
+        if spec.channels == 1 and channels == 3:
+            return self._upscale_luma(frame_hwc, out, on_tile)
 
         def submit(tile_hwc: Frame) -> int:
-            rgb = np.repeat(tile_hwc, 3, axis=2) if is_gray else tile_hwc
-            frames = batch_from_frame(rgb) if is_deep else cast(npt.NDArray[np.uint8], rgb)
+            frame = network_frame(tile_hwc, spec.channels)
+            frames = batch_from_frame(frame) if is_deep else cast(npt.NDArray[np.uint8], frame)
             return self._session.submit(frames, self._controls)
 
         def result(ticket: int) -> Frame:
             upscaled = self._session.result(ticket)
-            rgb = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
-            return _luma_levels(rgb) if is_gray else rgb
+            frame = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
+            return picture_frame(frame, channels)
 
+        return self._in_tiles(frame_hwc, submit, result, out, on_tile)
+
+    def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None) -> Frame:
+        """Upscales the luma with the network and the chroma by bicubic interpolation.
+
+        The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
+        """
+        out = output_frame(rgb_hwc, self.scale, out)
+        luma, chroma = split_luma(rgb_hwc)
+
+        def submit(tile_hwc: Planes) -> int:
+            return self._session.submit(np.ascontiguousarray(tile_hwc.transpose(2, 0, 1)[np.newaxis]), self._controls)
+
+        def result(ticket: int) -> Planes:
+            upscaled = cast(Batch, self._session.result(ticket))
+            require_numbers(upscaled)
+            return np.asarray(np.clip(upscaled[0].transpose(1, 2, 0), 0.0, 1.0))
+
+        if rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph:
+            upscaled: Planes | Frame = self.upscale(rounded_luma(luma), on_tile=on_tile)
+        else:
+            upscaled = self._in_tiles(luma, submit, result, None, on_tile)
+        return merge_luma(upscaled, resize_bicubic(chroma, self.scale), out)
+
+    def _in_tiles(
+        self,
+        frame_hwc: Samples,
+        submit: Callable[[Samples], int],
+        result: Callable[[int], Samples],
+        out: Samples | None,
+        on_tile: OnTile | None,
+    ) -> Samples:
         spec = self._session.spec
         return upscale_frame_in_flight(
             frame_hwc,
@@ -103,24 +148,23 @@ class Upscaler:
         """Upscales the pixels with the network and alpha by bicubic interpolation; the colour profile is kept.
 
         Bicubic interpolation keeps fully opaque and fully transparent areas exact, which a network trained on
-        photographs does not, and needs no second pass.
+        photographs does not, and needs no second pass. A network with four channels upscales alpha itself, together
+        with the colours.
 
         Raises:
             FrameError, TileError, EngineError: as `upscale`.
         """
+        if self._session.spec.channels == 4 and picture.alpha is not None:
+            return self._upscale_with_alpha(picture, picture.alpha, on_tile)
         pixels = self.upscale(picture.pixels, on_tile=on_tile)
         alpha = None if picture.alpha is None else resize_bicubic(picture.alpha, self.scale)
         return Picture(pixels, alpha, picture.icc_profile)
 
-
-def _luma_levels(frame_hwc: Frame) -> Frame:
-    """BT.601 luma in full range, (height, width, 1); three equal channels give exactly that channel."""
-    wide = np.uint16 if frame_hwc.dtype == np.uint8 else np.uint32
-    total = np.full(frame_hwc.shape[:2], 128, wide)
-    for channel, weight in enumerate((77, 150, 29)):
-        total += np.multiply(frame_hwc[..., channel], wide(weight), dtype=wide)
-    total >>= wide(8)
-    return total.astype(frame_hwc.dtype)[..., np.newaxis]
+    def _upscale_with_alpha(self, picture: Picture, alpha: Frame, on_tile: OnTile | None) -> Picture:
+        """Upscales colours and alpha together with a network of four channels."""
+        upscaled = self.upscale(with_alpha(picture.pixels, alpha), on_tile=on_tile)
+        pixels = picture_frame(upscaled, picture.pixels.shape[2])
+        return Picture(np.ascontiguousarray(pixels), np.ascontiguousarray(upscaled[..., 3]), picture.icc_profile)
 
 
 class Outcome(str, Enum):

@@ -1,9 +1,10 @@
-// Runs a TensorRT engine on one raw picture: bytes of RGB, row by row, in and out, as a camera buffer has them.
+// Runs a TensorRT engine on one raw picture: bytes of RGB, row by row, in and out, as a camera buffer has them; bytes of
+// luma or RGBA for a network with one or four channels.
 //
 //     run_engine model.plan input.rgb output.rgb [RUNS]
 //
 // The engine is one that trtexec or `sr-edge compile` built on this very device from a graph with uint8 frames
-// (--io uint8): one input (1, height, width, 3), one output (1, scale * height, scale * width, 3).
+// (--io uint8): one input (1, height, width, channels), one output (1, scale * height, scale * width, channels).
 
 #include <NvInfer.h>
 #include <cuda_runtime_api.h>
@@ -46,18 +47,19 @@ void write_file(std::string const& path, char const* data, std::size_t size) {
 // Memory on the device and its twin on the host, page-locked so that copies need no detour; both freed at the end.
 struct Frame {
     std::string name;
-    std::int64_t height, width;
+    std::int64_t height, width, channels;
     std::size_t size;
     void* device = nullptr;
     void* host = nullptr;
 
     Frame(nvinfer1::ICudaEngine const& engine, char const* tensor) : name(tensor) {
         nvinfer1::Dims const dims = engine.getTensorShape(tensor);
-        bool const frames = dims.nbDims == 4 && dims.d[0] == 1 && dims.d[1] > 0 && dims.d[2] > 0 && dims.d[3] == 3;
+        bool const sized = dims.nbDims == 4 && dims.d[0] == 1 && dims.d[1] > 0 && dims.d[2] > 0;
+        bool const frames = sized && (dims.d[3] == 1 || dims.d[3] == 3 || dims.d[3] == 4);
         if (!frames || engine.getTensorDataType(tensor) != nvinfer1::DataType::kUINT8)
-            throw std::runtime_error(name + " is not uint8 (1, height, width, 3); build the engine with --io uint8");
-        height = dims.d[1], width = dims.d[2];
-        size = static_cast<std::size_t>(height * width * 3);
+            throw std::runtime_error(name + " is not uint8 (1, height, width, 1, 3 or 4); build with --io uint8");
+        height = dims.d[1], width = dims.d[2], channels = dims.d[3];
+        size = static_cast<std::size_t>(height * width * channels);
         check(cudaMalloc(&device, size));
         check(cudaMallocHost(&host, size));
     }
@@ -100,8 +102,8 @@ void run(std::string const& plan, std::string const& source, std::string const& 
     auto const out = frame_of(*engine, nvinfer1::TensorIOMode::kOUTPUT);
     if (picture.size() != in->size)
         throw std::runtime_error(source + " has " + std::to_string(picture.size()) + " bytes; the engine takes " +
-                                 std::to_string(in->width) + "x" + std::to_string(in->height) + " RGB, " +
-                                 std::to_string(in->size) + " bytes");
+                                 std::to_string(in->width) + "x" + std::to_string(in->height) + "x" +
+                                 std::to_string(in->channels) + ", " + std::to_string(in->size) + " bytes");
     std::copy(picture.begin(), picture.end(), static_cast<char*>(in->host));
     context->setTensorAddress(in->name.c_str(), in->device);
     context->setTensorAddress(out->name.c_str(), out->device);
@@ -119,9 +121,9 @@ void run(std::string const& plan, std::string const& source, std::string const& 
     check(cudaStreamDestroy(stream));
     write_file(target, static_cast<char const*>(out->host), out->size);
     std::sort(times_ms.begin(), times_ms.end());
-    std::printf("%s: %lldx%lld RGB, median of %d runs %.3f ms, copies included\n", target.c_str(),
-                static_cast<long long>(out->width), static_cast<long long>(out->height), runs,
-                times_ms[times_ms.size() / 2]);
+    std::printf("%s: %lldx%lldx%lld, median of %d runs %.3f ms, copies included\n", target.c_str(),
+                static_cast<long long>(out->width), static_cast<long long>(out->height),
+                static_cast<long long>(out->channels), runs, times_ms[times_ms.size() / 2]);
 }
 
 int main(int count, char** arguments) {

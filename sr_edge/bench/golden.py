@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from sr_edge.bundle import Bundle, GoldenFrame
+from sr_edge.channels import frame_of
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from sr_edge.runtimes.session import Frame
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, count_of_channels
 
 MAX_UINT8 = 255.0
 
@@ -35,7 +37,7 @@ class GoldenPair:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The result of replaying one golden frame: 8-bit RGB PSNR against the stored output, and the required PSNR."""
+    """The result of replaying one golden frame: 8-bit PSNR against the stored output, and the required PSNR."""
 
     name: str
     psnr_db: float
@@ -65,9 +67,22 @@ def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
     pairs = []
     for frame in bundle.manifest.golden:
         if frame.precision is precision:
-            source, output = (cast(Frame, read_picture(path).pixels) for path in bundle.golden_files(frame))
+            source, output = (_read_frame(path, bundle) for path in bundle.golden_files(frame))
             pairs.append(GoldenPair(_name(frame), precision, source, output, frame.min_psnr_db, frame.controls))
     return pairs
+
+
+def _read_frame(path: Path, bundle: Bundle) -> Frame:
+    frame, channels = frame_of(read_picture(path)), bundle.manifest.card.channels
+    if frame.shape[2] != channels or frame.dtype != np.uint8:
+        raise BundleError(
+            f"the golden frame {path.name} has {count_of_channels(frame.shape[2])} of {8 * frame.itemsize} bits, but "
+            f"the network of {bundle.path} takes {count_of_channels(channels)} of 8 bits",
+            found=(frame.shape[2], str(frame.dtype)),
+            wanted=(channels, "uint8"),
+            remedy="deploy again",
+        )
+    return cast(Frame, frame)
 
 
 def _name(frame: GoldenFrame) -> str:
@@ -90,7 +105,7 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
         variant,
         session.spec.ran,
         tuple(
-            GoldenResult(pair.name, psnr_rgb_db([output], [pair.output_hwc]), pair.min_psnr_db)
+            GoldenResult(pair.name, frames_psnr_db([output], [pair.output_hwc]), pair.min_psnr_db)
             for pair, output in zip(pairs, outputs, strict=True)
         ),
     )
@@ -101,15 +116,15 @@ def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
 
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
-    """8-bit RGB PSNR of a session against the float reference on the fp32 golden frames, and the number of frames."""
+    """8-bit PSNR of a session against the float reference on the fp32 golden frames, and the number of frames."""
     pairs = read_golden(bundle, Precision.FP32)
     if not pairs:
         return None, 0
     outputs = _replayed(pairs, session)
-    return psnr_rgb_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
+    return frames_psnr_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 
-def psnr_rgb_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
+def frames_psnr_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
     """PSNR over all samples of the uint8 frames taken together; infinite if they are equal.
 
     Raises:

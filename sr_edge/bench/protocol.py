@@ -125,7 +125,7 @@ def _started(variant: Variant, request: SessionRequest, stack: ExitStack, remark
     started = time.perf_counter()
     session = stack.enter_context(open_request(variant.runtime, request))
     opened = time.perf_counter()
-    session.run(random_tile(session.spec.tile, session.spec.io))
+    session.run(random_tile(session.spec.tile, session.spec.io, session.spec.channels))
     finished = time.perf_counter()
     start_up = StartUp(1e3 * (opened - started), 1e3 * (finished - started))
     return OpenVariant(variant, request, session, start_up, remarks)

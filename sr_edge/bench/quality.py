@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_edge.errors import EngineError, FrameError
+from sr_edge.errors import EngineError, FrameError, UsageError
 from sr_edge.frames import Frame
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.metrics import psnr_y_db, ssim_y
 from sr_edge.resize import crop_to_multiple, downscale_bicubic, resize_bicubic
 
 Upscale = Callable[[Frame], Frame]
+_OR_DOWNSCALED = ", or leave out the low-resolution folder to have the originals downscaled"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,19 @@ def _mean(values: Sequence[float]) -> float:
 def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> list[PairFiles]:
     """Lists the test images of a folder; a low-resolution image has its original's name, or that with "x2" appended.
 
+    Networks of scale 1 restore images of the same size, so their test images cannot be made by downscaling.
+
     Raises:
         FrameError: a folder is missing or empty, or an original has no low-resolution image.
+        UsageError: the scale is 1 and there is no folder of degraded images.
     """
+    if scale == 1 and lr_folder is None:
+        raise UsageError(
+            "a network of scale 1 restores images of the same size, which cannot be made from the originals by "
+            "downscaling",
+            wanted="a folder of degraded images",
+            remedy="pass --lr with the degraded version of each original, of the same name and size",
+        )
     originals = list_pictures(hr_folder)
     if not originals:
         raise FrameError(
@@ -93,7 +104,7 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
                 f"{lr_folder} contains no image {path.stem} or {path.stem}x{scale}",
                 found=lr_folder,
                 wanted=(path.stem, f"{path.stem}x{scale}"),
-                remedy="leave that folder out to have the originals downscaled",
+                remedy=f"add it{_OR_DOWNSCALED if scale > 1 else ''}",
             )
         pairs.append(PairFiles(path, lr))
     return pairs
@@ -138,7 +149,7 @@ def _score_picture(upscalers: Sequence[Upscale], pair: PairFiles, scale: int) ->
 
 
 def bicubic(scale: int) -> Upscale:
-    """The baseline that a network must exceed."""
+    """The baseline that a network must exceed; at scale 1 the image itself."""
     return lambda frame_hwc: resize_bicubic(frame_hwc, scale)
 
 
@@ -167,6 +178,6 @@ def read_pair(pair: PairFiles, scale: int) -> tuple[Frame, Frame]:
             f"{scale}",
             found=(lr.shape[1], lr.shape[0]),
             wanted=(hr.shape[1] // scale, hr.shape[0] // scale),
-            remedy="replace it, or leave out the low-resolution folder to have the originals downscaled",
+            remedy=f"replace it{_OR_DOWNSCALED if scale > 1 else ''}",
         )
     return lr, hr

@@ -20,7 +20,7 @@ class Quality:
     """Image quality of a variant.
 
     Attributes:
-        psnr_float_db: PSNR of 8-bit RGB against the float reference; infinite if equal, None without golden tiles.
+        psnr_float_db: PSNR of 8-bit outputs against the float reference; infinite if equal, None without golden tiles.
         tiles: number of golden tiles.
         hr: scores against the originals; None without originals.
         cost_db: PSNR that the noise against fp32 costs a good network; None if not measured (`sr_edge.bench.report`).
@@ -75,7 +75,8 @@ class BenchReport:
 
     Attributes:
         rounds: timed runs of each variant; 0 if nothing was timed.
-        bicubic: scores of bicubic interpolation on the same originals; None without originals.
+        bicubic: scores of bicubic interpolation on the same originals, which at scale 1 are those of the images before
+            restoration; None without originals.
     """
 
     card: ModelCard

@@ -109,7 +109,7 @@ def caption(
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         machine_line(report.environment),
         *_timing(report, time_legend),
-        '"dB float" is the RGB PSNR of the 8-bit output against the output of the float network, on the bundle\'s '
+        '"dB float" is the PSNR of the 8-bit output against the output of the float network, on the bundle\'s '
         "stored test tiles.",
         *_baseline(report),
     ]
@@ -139,16 +139,17 @@ def _baseline(report: BenchReport) -> list[str]:
     if report.bicubic is None:
         return []
     scores = report.bicubic
+    baseline = "bicubic interpolation reaches" if report.card.scale > 1 else "the images before restoration have"
     compared = (
         f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {len(scores.pictures)} original images, '
-        f"excluding a border of {report.card.scale} pixels; bicubic interpolation reaches {scores.psnr_y_db:.3f} dB "
+        f"excluding a border of {report.card.scale} pixels; {baseline} {scores.psnr_y_db:.3f} dB "
         f"and {scores.ssim_y:.4f}."
     )
     return [compared, _NOT_TRAINED_FOR_PSNR] if _loses_to_bicubic(report, scores) else [compared]
 
 
 _NOT_TRAINED_FOR_PSNR = (
-    "The PSNR of the network is below that of bicubic interpolation on these images, which is usual for networks "
+    "The PSNR of the network is below that of this baseline on these images, which is usual for networks "
     'trained with adversarial losses. Judge the images by eye: "dB HR" does not rank such networks, and "dB float" '
     "shows what a precision changes."
 )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from sr_edge.bundle.manifest import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest
+from sr_edge.bundle.manifest import (
+    GOLDEN_MIN_PSNR_DB,
+    Artifact,
+    ArtifactKind,
+    CalibrationRecord,
+    GoldenFrame,
+    Manifest,
+)
 from sr_edge.bundle.store import Bundle, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
+    "GOLDEN_MIN_PSNR_DB",
     "Artifact",
     "ArtifactKind",
     "Bundle",

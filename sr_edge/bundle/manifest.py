@@ -9,10 +9,18 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 from sr_edge.errors import BundleError
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+
+GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
+    Precision.FP32: 60.0,
+    Precision.FP16: 45.0,
+    Precision.BF16: 35.0,
+    Precision.INT8: 35.0,
+}
+"""Least PSNR for a pass: rounding errors stay well above these limits, whereas wrong arithmetic is below 30 dB."""
 
 
 class ArtifactKind(str, Enum):
@@ -164,6 +172,16 @@ class Manifest:
                 wanted="each file once",
                 remedy="deploy again",
             )
+        required = (1, self.card.channels, self.tile.height, self.tile.width)
+        for artifact in self.artifacts:
+            if artifact.shape != required:
+                raise BundleError(
+                    f"the manifest says that {artifact.file} takes the shape {list(artifact.shape)}, but "
+                    f"{count_of_channels(self.card.channels)} and tile {self.tile} need {list(required)}",
+                    found=artifact.shape,
+                    wanted=required,
+                    remedy="copy the bundle again or deploy again",
+                )
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

@@ -48,12 +48,21 @@ class Bundle:
         path: Folder or archive that was opened.
         folder: Folder that contains the files.
         manifest: Content of manifest.json.
+        remarks: What a person should know about a bundle that was made of another file in order to run it.
     """
 
-    def __init__(self, path: Path, folder: Path, manifest: Manifest, temporary: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        manifest: Manifest,
+        temporary: Path | None = None,
+        remarks: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
         self.folder = folder
         self.manifest = manifest
+        self.remarks = remarks
         self._temporary = temporary
         self._verified: set[str] = set()
 

@@ -23,7 +23,8 @@ from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.simple import CallbackSink
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
-from sr_edge.runtimes import open_frame_session, preferred_runtime
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import preferred_runtime
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | FrameUpscaler
@@ -122,7 +123,7 @@ def stream(
     *,
     policy: Policy | str | None = None,
     runtime: str | None = None,
-    precision: Precision = Precision.FP32,
+    precision: Precision | None = None,
     float_precision: Precision = Precision.FP32,
     device: str = "cpu",
     roi: Region | str | None = None,
@@ -201,7 +202,7 @@ def _open_model(
     *,
     resources: ExitStack,
     runtime: str | None,
-    precision: Precision,
+    precision: Precision | None,
     float_precision: Precision,
     device: str,
     controls: Controls | None,

@@ -28,7 +28,8 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights or --arch.",
+        help="Checkpoint, ONNX file, or name of a model that `sr-edge models` lists. Optional with --weights or "
+        "--arch.",
     ),
 ]
 ScaleOption = Annotated[
@@ -70,9 +71,6 @@ ArchOption = Annotated[
         help="Function that builds your own PyTorch model. Its code is executed.",
         show_default=False,
     ),
-]
-InputRangeOption = Annotated[
-    float, typer.Option(help="Largest input value of your own network: 1 for a range of 0-1, 255 for 0-255.")
 ]
 
 BakeOption = Annotated[
@@ -202,7 +200,8 @@ LrOption = Annotated[
     typer.Option(
         "--lr",
         metavar="DIR",
-        help="Folder of their low-resolution versions. Default: downscaled by bicubic interpolation.",
+        help="Folder of their low-resolution versions; for a network of scale 1, their degraded versions of the same "
+        "size. Default: downscaled by bicubic interpolation.",
         show_default=False,
     ),
 ]

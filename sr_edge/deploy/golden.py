@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sr_edge.bench.golden import psnr_rgb_db
-from sr_edge.bundle import GoldenFrame, sha256_of
+from sr_edge.bench.golden import frames_psnr_db
+from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
+from sr_edge.channels import picture_of
 from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
-from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.export.graph.file_network import FileNetwork
+from sr_edge.frames import frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
@@ -25,14 +27,6 @@ from sr_edge.spec import ActivationType, ModelCard, Precision, StageProgress
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
 """Golden frames are cut from the images used for calibration, but at other positions."""
-
-GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
-    Precision.FP32: 60.0,
-    Precision.FP16: 45.0,
-    Precision.BF16: 35.0,
-    Precision.INT8: 35.0,
-}
-"""Least PSNR for a pass: rounding errors stay well above these limits, whereas wrong arithmetic is below 30 dB."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def write_golden_frames(
     """
     card = model.card
     (staging / "golden").mkdir()
-    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED)
+    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels)
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
     files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
     settings = _golden_settings(card)
@@ -116,10 +110,10 @@ def _bf16_failure(
     """Why bf16 is unusable in a runtime that supports it on this machine; empty if it is usable."""
     min_db = GOLDEN_MIN_PSNR_DB[Precision.BF16]
     for runtime in plan.runtimes:
-        if not supports(runtime, Precision.BF16):
+        if not supports(runtime, Precision.BF16) or (runtime == "torch" and isinstance(model.module, FileNetwork)):
             continue
         try:
-            psnr_db = psnr_rgb_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
+            psnr_db = frames_psnr_db(_bf16_frames(runtime, model, plan, runs, staging), reference)
         except SrEdgeError:  # the benchmark reports runtimes that fail
             continue
         if psnr_db < min_db:
@@ -168,5 +162,5 @@ def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Frame
 
 
 def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
-    write_picture(staging / file, Picture(frame_hwc))
+    write_picture(staging / file, picture_of(frame_hwc))
     return file

@@ -49,7 +49,7 @@ def build_manifest(
         left_out: The precisions that the bundle does not have, with the reasons.
         staging: The folder with the files.
     """
-    shape = (1, 3, plan.tile.height, plan.tile.width)
+    shape = (1, card.channels, plan.tile.height, plan.tile.width)
     artifacts = [
         Artifact(
             graph.file,

@@ -113,7 +113,7 @@ def deploy_network(
     require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     calibration_images = images or PICTURES
-    held_out = held_out_patches(calibration_images, plan.tile)
+    held_out = held_out_patches(calibration_images, plan.tile, channels=model.card.channels)
     built = _build(model, calibration_images, held_out, out, plan, progress)
     with open_bundle(out) as bundle:
         bench = bench_bundle(
@@ -146,7 +146,7 @@ def _build(
     model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: StageProgress
 ) -> _BuiltBundle:
     with staging_folder(out) as staging, _write_errors_as(out, staging):
-        patches = calibration_patches(images, plan.tile)
+        patches = calibration_patches(images, plan.tile, channels=model.card.channels)
         require_usable(patches)
         model, tile_note = _measure_tile_needs(model, images, plan, progress)
         floats = export_float_graphs(model, plan, patches, staging, progress)
@@ -221,7 +221,7 @@ def _measure_tile_needs(
         return model, ""
     progress("measuring the effect of tiles", 0, 1)
     size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
-    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED)
+    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED, channels=model.card.channels)
     try:
         measured = with_tile_needs(model, plan.tile, frame_from_batch(piece))
         note = _tiling_note(measured.card)

@@ -12,7 +12,7 @@ from sr_edge.lazy_face import lazy_face
 if TYPE_CHECKING:
     from sr_edge.export.checks.findings import Finding, Severity
     from sr_edge.export.checks.float16 import Float16Check, Float16Run, check_float16, run_float16
-    from sr_edge.export.checks.parity import Parity, compare_with_torch
+    from sr_edge.export.checks.parity import Parity, compare_with_network
     from sr_edge.export.checks.rules import check_graph, require_deployable
     from sr_edge.export.checks.targets import TARGET_NAMES
     from sr_edge.export.export import ExportReport, derive_onnx, export_onnx
@@ -38,7 +38,7 @@ _HOMES = {
     "TARGET_NAMES": "sr_edge.export.checks.targets",
     "check_float16": "sr_edge.export.checks.float16",
     "check_graph": "sr_edge.export.checks.rules",
-    "compare_with_torch": "sr_edge.export.checks.parity",
+    "compare_with_network": "sr_edge.export.checks.parity",
     "derive_onnx": "sr_edge.export.export",
     "export_best_form": "sr_edge.export.form_choice",
     "export_onnx": "sr_edge.export.export",
@@ -65,7 +65,7 @@ __all__ = [
     "Severity",
     "check_float16",
     "check_graph",
-    "compare_with_torch",
+    "compare_with_network",
     "derive_onnx",
     "export_best_form",
     "export_onnx",

@@ -1,6 +1,7 @@
 """Exports a loaded network to ONNX.
 
-The graph is compared with PyTorch and checked against the rules before the file is written.
+The graph is traced, or read from the ONNX file that the user gave as the network. It is compared with the network and
+checked against the rules before the file is written.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from torch import nn
 from sr_edge.errors import ExportError, NotStatic, SrEdgeError, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.float16 import Float16Check
-from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.checks.parity import Parity, compare_with_network
 from sr_edge.export.checks.resemblance import resemblance_remark
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import require_known_targets
+from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, check_patches
 from sr_edge.export.graph.vendor_errors import one_line
@@ -34,6 +36,7 @@ from sr_edge.export.proof import (
     StepCallback,
     VerifiedGraph,
     convert_and_verify_fp16,
+    read_and_verify,
     simplify_and_verify,
     trace_and_verify,
 )
@@ -89,7 +92,7 @@ def export_onnx(
 ) -> ExportReport:
     """Writes the network as an ONNX file (opset 17, input "input", output "output", controls by their names).
 
-    The fp32 graph is compared with the PyTorch network on photographs, flat images and worst cases
+    The fp32 graph is compared with the network on photographs, flat images and worst cases
     (`sr_edge.export.checks.parity`); the graph must pass `require_deployable`; a half-precision graph may lose at most
     0.02 dB on photographs and flat images in real float16 arithmetic. The file is written atomically, and equal input
     gives equal bytes.
@@ -98,18 +101,19 @@ def export_onnx(
         model: the network and its card; it is not modified.
         tile: input size in low-resolution pixels; for a dynamic graph, the size at which it is traced and checked.
         path: the .onnx file to write.
-        form: the static form, or the PyTorch network as it is written (for comparison).
+        form: the static form, or the PyTorch network as it is written (for comparison). The network of an ONNX file is
+            exported as `Form.IMPORTED`, which needs no choice.
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
         dynamic: dynamic height and width, for networks that allow it.
         targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
-        patches: photographs to compare on, float32 (1, 3, height, width) in [0, 1] of the tile's size; if empty,
+        patches: photographs to compare on, float32 (1, channels, height, width) in [0, 1] of the tile's size; if empty,
             two bundled photographs are used.
         progress: called with the name of each step before it starts.
 
     Raises:
-        UsageError: `path` cannot be written, export does not write the precision, a target is unknown, or a patch is
-            not of the tile's size.
+        UsageError: `path` cannot be written, export does not write the precision, a target is unknown, a patch is not
+            of the tile's size, or an option for tracing is given for an ONNX file.
         TileError: the tile does not fit the network.
         NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
         ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
@@ -118,22 +122,19 @@ def export_onnx(
     _require_writable(precision)
     _require_usable(model, tile, patches)
     targets = require_known_targets(targets)
-    progress("building the network")
-    network, forms = _network(model, tile, form, dynamic)
-    compared = check_patches(tile, patches)
-    if dynamic:
-        progress("tracing")
-        verified = simplify_and_verify(trace(network, tile, dynamic), model.module, compared, progress)
-        _require_dynamic_sizes(verified.graph, model, tile)
-    else:
+    compared = check_patches(tile, patches, model.card.channels)
+    forms: dict[str, str] = {}
+    if isinstance(model.module, FileNetwork):
+        form = _imported(model.module, form, dynamic)
         require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
-        verified = trace_and_verify(network, model.module, tile, compared, require, progress)
+        verified = read_and_verify(model.module, tile, compared, require, progress)
+    else:
+        verified, forms = _traced(model, tile, form, dynamic, targets, compared, progress)
     resemblance = "" if model.card.random_weights else resemblance_remark(model, compared[0])
     verified = dataclasses.replace(verified, remarks=(*filter(None, [resemblance]), *verified.remarks))
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
-    metadata = GraphMetadata(
-        card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch.__version__
-    )
+    torch_version = "" if form is Form.IMPORTED else torch.__version__
+    metadata = GraphMetadata(card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch_version)
     return _finish(verified, metadata, path, compared, progress, targets)
 
 
@@ -176,7 +177,7 @@ def derive_onnx(
             wanted=base.sha256,
             remedy="export it again",
         )
-    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches)
+    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
     metadata = dataclasses.replace(source, precision=precision, io=io)
     verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks)
     return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
@@ -221,14 +222,14 @@ def take_uint8_frames(path: Path) -> None:
 
 def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]) -> None:
     model.card.require_tile(tile)
-    wanted = (1, 3, tile.height, tile.width)
+    wanted = (1, model.card.channels, tile.height, tile.width)
     for patch in patches:
         if patch.shape != wanted or patch.dtype != "float32":
             raise UsageError(
                 f"a patch is {patch.dtype} of shape {patch.shape}, but the tile {tile} needs float32 of shape {wanted}",
                 found=(str(patch.dtype), patch.shape),
                 wanted=("float32", wanted),
-                remedy="pass patches of the tile's size",
+                remedy="pass patches of the tile's size, with the channels of the network",
             )
 
 
@@ -242,12 +243,49 @@ def _require_writable(precision: Precision) -> None:
         )
 
 
+def _imported(network: FileNetwork, form: Form, dynamic: bool) -> Form:
+    """The form of an ONNX file; raises UsageError where an option for tracing was given."""
+    option = "--dynamic" if dynamic else "--form traced" if form is Form.TRACED else ""
+    if option:
+        raise UsageError(
+            f"{option} is for PyTorch networks, which are traced, but {network.file.path} is a graph already",
+            found=option,
+            wanted="a PyTorch network",
+            remedy=f"leave {option} out",
+        )
+    return Form.IMPORTED
+
+
+def _traced(
+    model: LoadedModel,
+    tile: TileSpec,
+    form: Form,
+    dynamic: bool,
+    targets: Sequence[str],
+    patches: Sequence[CheckPatch],
+    progress: StepCallback,
+) -> tuple[VerifiedGraph, dict[str, str]]:
+    """The verified graph of a PyTorch network, and the form chosen for each of its layers."""
+    progress("building the network")
+    network, forms = _network(model, tile, form, dynamic)
+    if dynamic:
+        progress("tracing")
+        verified = simplify_and_verify(
+            trace(network, tile, dynamic, model.card.channels), model.module, patches, progress
+        )
+        _require_dynamic_sizes(verified.graph, model, tile)
+    else:
+        require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
+        verified = trace_and_verify(network, model.module, tile, patches, require, progress)
+    return verified, forms
+
+
 def _network(model: LoadedModel, tile: TileSpec, form: Form, dynamic: bool) -> tuple[nn.Module, dict[str, str]]:
     """The module to trace, and the form chosen for each of its layers."""
     if form is Form.TRACED:
         return model.module, {}
     try:
-        twin = to_static(model.module, tile.height, tile.width)
+        twin = to_static(model.module, tile.height, tile.width, model.card.channels)
     except ExportError as error:
         raise _not_static(error) from error
     if dynamic and [type(layer) for layer in twin.modules()] != [type(layer) for layer in model.module.modules()]:
@@ -271,9 +309,10 @@ def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: Til
     step = model.card.multiple_px
     for rows, columns in OTHER_SIZES:
         other = TileSpec(max(step, tile.height + rows * step), max(step, tile.width + columns * step))
-        photographs = [patch for patch in check_patches(other) if patch.kind is PatchKind.PHOTOGRAPH]
+        checked = check_patches(other, channels=model.card.channels)
+        photographs = [patch for patch in checked if patch.kind is PatchKind.PHOTOGRAPH]
         try:
-            compare_with_torch(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
+            compare_with_network(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
         except Exception as error:  # ours, and whatever the network raises for a size that it cannot process
             reason = error.problem if isinstance(error, SrEdgeError) else one_line(error)
             raise ExportError(

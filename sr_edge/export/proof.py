@@ -1,4 +1,4 @@
-"""Verification of a traced graph: it is simplified and compared with PyTorch, and in fp16 checked on images."""
+"""Verification of a graph: it is simplified and compared with the network, and in fp16 checked on images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import nn
 
 from sr_edge.errors import ExportError, NotDeployable, NotStatic
 from sr_edge.export.checks.float16 import Float16Check, check_float16
-from sr_edge.export.checks.parity import Parity, compare_with_torch
+from sr_edge.export.checks.parity import Parity, compare_with_network
+from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.inner_tensors import observe_magnitudes
 from sr_edge.export.graph.patches import CheckPatch
 from sr_edge.export.passes.constant_parts import WithConstantParts
@@ -23,6 +24,7 @@ StepCallback = Callable[[str], None]
 
 _WITHOUT_REWRITES = "export with --form traced, which takes the network without its static rewrites"
 _REPORT = "report this with the network's code, since the exporter changes what the network computes"
+_REPORT_FILE = "report this with the file, since preparing its graph for deployment changes what it computes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class VerifiedGraph:
 
     Attributes:
         graph: the graph, with float32 NCHW input and output.
-        parity: the comparison of the fp32 graph with PyTorch.
+        parity: the comparison of the fp32 graph with the network.
         float16: the check of half precision; None while the graph is in fp32.
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
@@ -99,26 +101,54 @@ def _traced_and_verified(
     progress: StepCallback,
 ) -> VerifiedGraph:
     progress("tracing")
-    verified = simplify_and_verify(trace(network, tile), module, patches, progress, advice)
+    verified = simplify_and_verify(
+        trace(network, tile, channels=patches[0].batch.shape[1]), module, patches, progress, advice
+    )
+    require(verified.graph)
+    return verified
+
+
+def read_and_verify(
+    network: FileNetwork,
+    tile: TileSpec,
+    patches: Sequence[CheckPatch],
+    require: Callable[[onnx.ModelProto], object],
+    progress: StepCallback,
+) -> VerifiedGraph:
+    """Takes the graph of a user's ONNX file for one tile size and compares it with the file as it is.
+
+    Args:
+        network: the network of the file.
+        tile: height and width.
+        patches: the images to compare on.
+        require: raises ExportError for a graph that cannot be deployed.
+        progress: called with the name of each step before it starts.
+
+    Raises:
+        NotDeployable: a general rule or a target refuses the graph.
+        ExportError: the graph does not compute what the file computes, or the file does not take this tile.
+    """
+    progress(f"reading {network.file.path.name}")
+    verified = simplify_and_verify(network.file.graph(tile), network, patches, progress, _REPORT_FILE)
     require(verified.graph)
     return verified
 
 
 def simplify_and_verify(
     traced: onnx.ModelProto,
-    module: nn.Module,
+    network: nn.Module,
     patches: Sequence[CheckPatch],
     progress: StepCallback,
     advice: str = _REPORT,
 ) -> VerifiedGraph:
-    """Simplifies a traced graph and compares it with PyTorch.
+    """Simplifies a graph and compares it with the network that it was made from.
 
     Comparing the simplified graph verifies tracing and simplification at once. The traced graph is compared only where
     that fails, to find out which of the two steps is wrong.
 
     Args:
-        traced: the graph as the exporter wrote it.
-        module: the network in PyTorch.
+        traced: the graph as the exporter wrote it, or as it was made from a user's file.
+        network: the network in PyTorch, or the `FileNetwork` of that file.
         patches: the images to compare on.
         progress: called with the name of each step before it starts.
         advice: the remedy that an error gives.
@@ -127,25 +157,25 @@ def simplify_and_verify(
         The simplified graph, or the traced one where simplification fails or changes what the network computes.
 
     Raises:
-        ExportError: neither graph has the output that PyTorch has.
+        ExportError: neither graph has the output that the network has.
     """
     progress("simplifying")
     try:
         simplified, failure = simplify(traced).model, ""
     except ExportError as error:
         simplified, failure = traced, f"it is unchanged ({error})"
-    progress("comparing with PyTorch")
+    progress(f"comparing with {network.file.path.name if isinstance(network, FileNetwork) else 'PyTorch'}")
     graph = simplified
     if not failure:
         try:
-            parity = compare_with_torch(simplified, module, patches)
+            parity = compare_with_network(simplified, network, patches)
             failure = parity.refusal
         except NotDeployable:
             raise
         except ExportError as error:
             failure = str(error)
     if failure:
-        graph, parity = traced, compare_with_torch(traced, module, patches)
+        graph, parity = traced, compare_with_network(traced, network, patches)
     parity.require_within(advice)
     remarks = (f"exported without simplification, after which {failure}",) if failure else ()
     return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks))

@@ -12,7 +12,8 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.runtimes import find_entry, open_frame_session, preferred_runtime
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import find_entry, preferred_runtime
 from sr_edge.spec import Precision
 
 _WARM_UP_RUNS = 2

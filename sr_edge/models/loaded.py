@@ -15,7 +15,7 @@ from sr_edge.spec import ModelCard, TileSpec
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode that maps RGB (batch, 3, h, w) in [0, 1] to `card.scale` times the size.
+    """A network in eval mode that maps (batch, card.channels, h, w) in [0, 1] to `card.scale` times the size.
 
     Args:
         module: the network.

@@ -16,12 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 FLOPS_PER_MAC = 2
 
 
-def count_macs(module: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of one forward pass on RGB (1, 3, height, width).
+def count_macs(module: nn.Module, height: int, width: int, channels: int = 3) -> int:
+    """Multiply-accumulates of one forward pass on an image (1, channels, height, width).
 
     Runs on fake tensors, so the size costs nothing. `module` may be on the meta device and is not changed.
     """
-    return count_layer_macs(module, torch.Size((1, 3, height, width)))
+    return count_layer_macs(module, torch.Size((1, channels, height, width)))
 
 
 def count_layer_macs(layer: nn.Module, input_shape: torch.Size) -> int:

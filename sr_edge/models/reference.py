@@ -11,11 +11,11 @@ from sr_edge.models.loaded import LoadedModel
 
 
 def reference_frame(model: LoadedModel, frame_hwc: Frame, controls: Controls, bfloat16: bool = False) -> Frame:
-    """Upscales an RGB frame with the network in PyTorch, as one tile.
+    """Upscales a frame with the network in PyTorch, as one tile.
 
     Args:
         model: the network.
-        frame_hwc: uint8 or uint16 (height, width, 3), of a size that the network accepts.
+        frame_hwc: uint8 or uint16 (height, width, card.channels), of a size that the network accepts.
         controls: values of its controls by name; a control that is left out has its default.
         bfloat16: run convolutions and matrix multiplications in bfloat16 by torch.autocast; otherwise all in float32.
 

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import cast
 
-from sr_edge.bundle import Artifact, Bundle, open_bundle
+from sr_edge.bundle import Artifact, Bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
-from sr_edge.runtimes.engine.frame_session import session_over_graphs
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
@@ -155,89 +151,6 @@ def open_request(name: str, request: SessionRequest) -> Session:
     return load_runtime(name).open_request(request)
 
 
-def open_session(
-    bundle: Bundle | Path | str,
-    runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
-    device: str = "cpu",
-    *,
-    float_precision: Precision = Precision.FP32,
-    io: FrameFormat | None = None,
-    threads: int | None = None,
-    slots: int | None = None,
-    allow_other_precision: bool = False,
-    options: Mapping[str, str] | None = None,
-) -> Session:
-    """Opens a session on a bundle.
-
-    Args:
-        bundle: an opened bundle or its path.
-        runtime: name of the runtime.
-        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
-        device: device of the runtime, for example "cpu" or "cuda:1".
-        float_precision: precision of the other operators of an INT8 network.
-        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
-        threads: number of threads on the CPU; None leaves it to the runtime.
-        slots: number of tiles that may be in flight; see `SessionRequest`.
-        allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
-        options: settings of the runtime, by its own names.
-
-    Raises:
-        UnknownNameError: there is no runtime of that name.
-        RuntimeUnavailable: its library or the device is not available.
-        PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
-        BundleError: the bundle is damaged.
-        EngineError: the library cannot compile the artifact.
-    """
-    find_entry(runtime)
-    with open_bundle(bundle) if isinstance(bundle, (str, Path)) else nullcontext(bundle) as opened:
-        request = request_from_bundle(
-            opened,
-            runtime,
-            precision,
-            device,
-            float_precision=float_precision,
-            io=io,
-            threads=threads,
-            slots=slots,
-            allow_other_precision=allow_other_precision,
-            options=options,
-        )
-        return open_request(runtime, request)
-
-
-def open_frame_session(
-    bundle: Bundle | Path | str,
-    runtime: str = "openvino",
-    precision: Precision = Precision.FP32,
-    device: str = "cpu",
-    *,
-    float_precision: Precision = Precision.FP32,
-    threads: int | None = None,
-    slots: int | None = None,
-    options: Mapping[str, str] | None = None,
-) -> Session:
-    """Opens a session on the uint8 graph of a bundle, and on its float graph once float frames arrive.
-
-    Where the bundle has no uint8 graph that can run here, and in a runtime whose engines `sr-edge compile` builds
-    beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. The
-    bundle's file must exist as long as the session is open.
-    """
-    path = bundle.path if isinstance(bundle, Bundle) else bundle
-    open_graph = partial(
-        open_session,
-        path,
-        runtime,
-        precision,
-        device,
-        float_precision=float_precision,
-        threads=threads,
-        slots=slots,
-        options=options,
-    )
-    return open_graph() if find_entry(runtime).compiled_ahead else session_over_graphs(open_graph)
-
-
 def request_from_bundle(
     bundle: Bundle,
     runtime: str,
@@ -251,10 +164,25 @@ def request_from_bundle(
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> SessionRequest:
-    """The request that `open_session` would open, for example in another process; valid while `bundle` is open.
+    """The request for the artifact of a bundle that a runtime opens; valid while `bundle` is open.
+
+    Args:
+        bundle: an open bundle.
+        runtime: name of the runtime.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
+        device: device of the runtime, for example "cpu" or "cuda:1".
+        float_precision: precision of the other operators of an INT8 network.
+        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        slots: number of tiles that may be in flight; see `SessionRequest`.
+        allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
+        options: settings of the runtime, by its own names.
 
     Raises:
-        UnknownNameError, RuntimeUnavailable, PrecisionUnavailable, BundleError: as `open_session` does.
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library is not available.
+        PrecisionUnavailable: the bundle has no artifact of that precision.
+        BundleError: the bundle is damaged.
     """
     manifest = bundle.manifest
     artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, float_precision, io)
@@ -287,6 +215,13 @@ def _no_artifact(
             found=precision,
             wanted=tuple(dict.fromkeys(artifact.precision for artifact in bundle.manifest.artifacts)),
             remedy="choose another precision",
+        )
+    if runtime == "torch" and precision is not Precision.INT8 and not bundle.manifest.architecture:
+        return PrecisionUnavailable(
+            f"{bundle.path.name} has no PyTorch network: it was made from a file that contains its own program",
+            found=runtime,
+            wanted="a bundle that was made from a checkpoint, a name or a factory",
+            remedy="choose another runtime",
         )
     requested = (
         f"{precision} with the other layers in {float_precision}" if precision is Precision.INT8 else str(precision)

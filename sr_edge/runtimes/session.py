@@ -91,6 +91,8 @@ class SessionSpec:
         note: remark on an engine that mixes precisions.
         slots: number of tiles that may be in flight.
         overlap_px: overlap of neighbouring tiles in low-resolution pixels at which no seams are visible, from the card.
+        channels: number of channels of input and output, from the card: 1 (luma), 3 (RGB) or 4 (RGB with alpha).
+        has_uint8_graph: whether uint8 frames run in a graph of their own, without conversion to float on the host.
     """
 
     runtime: str
@@ -109,6 +111,8 @@ class SessionSpec:
     slots: int = 1
     controls: tuple[Control, ...] = ()
     overlap_px: int = 8
+    channels: int = 3
+    has_uint8_graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,8 @@ class Session(Protocol):
         in place, so no other thread may change it meanwhile.
 
         Args:
-            frames: float32 (1, 3, height, width) in [0, 1], or uint8 (height, width, 3), both of the session's tile.
+            frames: float32 (1, channels, height, width) in [0, 1], or uint8 (height, width, channels), of the session's
+                tile and with the channels of the network (`spec.channels`). `sr_edge.Upscaler` converts pictures.
             controls: values of the network's named scalars (`spec.controls`); the others have their defaults.
 
         Returns:

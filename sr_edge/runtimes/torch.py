@@ -156,7 +156,7 @@ def _layers_run(engine: _TorchEngine, request: SessionRequest) -> Counter[Precis
     This is not done in inference mode, where the dispatch mode would get compound operators and autocast would not
     apply to the operators inside them.
     """
-    tile = torch.zeros(graph_shape(request.io, request.tile), device=engine.device)
+    tile = torch.zeros(graph_shape(request.io, request.tile, request.card.channels), device=engine.device)
     scalars = engine.default_scalars()
     layer_precisions = _LayerPrecisions()
     with (

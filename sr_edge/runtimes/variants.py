@@ -64,11 +64,12 @@ def variants_of(
 ) -> list[Variant]:
     """Every runtime at every precision, and INT8 with float layers in bf16 or fp16 where the runtime supports that.
 
-    A float precision that the bundle was deployed without is left out.
+    A float precision that the bundle was deployed without is left out. A runtime for which the bundle contains nothing,
+    such as torch for a network that was given as an ONNX file, has one variant, so that the reason is reported once.
     """
     variants = []
     for runtime in runtimes:
-        for precision in precisions:
+        for precision in precisions if _has_artifact(bundle, runtime) else precisions[:1]:
             variants.append(Variant(runtime, precision))
             if precision is Precision.INT8:
                 variants += [
@@ -76,6 +77,20 @@ def variants_of(
                     for float_precision in _mixed_float_precisions(bundle, runtime, device)
                 ]
     return variants
+
+
+def _has_artifact(bundle: Bundle, runtime: str) -> bool:
+    """Whether the bundle contains anything for a runtime; True where the runtime is not installed."""
+    try:
+        module = load_runtime(runtime)
+    except SrEdgeError:
+        return True
+    artifacts = bundle.manifest.artifacts
+    return any(
+        module.choose_artifact(artifacts, precision, float_precision, None) is not None
+        for precision in Precision
+        for float_precision in (Precision.FP32, *MIXED_FLOAT_PRECISIONS)
+    )
 
 
 def _mixed_float_precisions(bundle: Bundle, runtime: str, device: str) -> Iterator[Precision]:

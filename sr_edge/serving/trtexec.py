@@ -14,6 +14,7 @@ import onnx
 
 from sr_edge.export.checks.tensorrt_releases import TensorRTRelease
 from sr_edge.export.graph.view import picture_inputs
+from sr_edge.runtimes.engine.host_format import graph_shape
 from sr_edge.spec import FrameFormat, TileSpec
 
 ALWAYS_STRONGLY_TYPED = (11, 0)
@@ -62,5 +63,6 @@ def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
 
 def _shape(value: onnx.ValueInfoProto, tile: TileSpec, io: FrameFormat) -> str:
     """The shape argument; with --optShapes only, trtexec uses the same minimum and maximum shape."""
-    shape = (1, 3, tile.height, tile.width) if io is FrameFormat.FLOAT_NCHW else (1, tile.height, tile.width, 3)
+    axis = 1 if io is FrameFormat.FLOAT_NCHW else 3
+    shape = graph_shape(io, tile, value.type.tensor_type.shape.dim[axis].dim_value)
     return f"--optShapes={value.name}:{'x'.join(map(str, shape))}"

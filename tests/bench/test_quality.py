@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sr_edge.bench import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
-from sr_edge.bench.golden import psnr_rgb_db
+from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bench.quality import bicubic, read_pair, score_upscalers
-from sr_edge.errors import BundleError, FrameError
+from sr_edge.errors import BundleError, FrameError, UsageError
 from sr_edge.frames import Frame, Picture
 from sr_edge.image_files import write_picture
 from tests.expected_errors import raises
@@ -35,6 +35,16 @@ def test_an_original_without_its_half_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "lr" / "other.png", 12, 12)
     with raises(FrameError, found=tmp_path / "lr", wanted=("bird", "birdx2")):
         pair_files(tmp_path / "hr", 2, tmp_path / "lr")
+
+
+def test_scale_1_needs_degraded_images(tmp_path: Path) -> None:
+    original = picture(tmp_path / "hr" / "bird.png", 24, 24)
+    with raises(UsageError, wanted="a folder of degraded images"):
+        pair_files(tmp_path / "hr", 1)
+    degraded = picture(tmp_path / "noisy" / "bird.png", 24, 24)
+    assert pair_files(tmp_path / "hr", 1, tmp_path / "noisy") == [PairFiles(original, degraded)]
+    with raises(FrameError, found=(24, 12), wanted=(24, 24), remedy="replace it"):
+        read_pair(PairFiles(original, picture(tmp_path / "half.png", 12, 24)), 1)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -104,4 +114,4 @@ def test_bicubic_on_set5_is_the_published_one(shared_data: Path, scale: int, psn
 
 def test_golden_frames_of_another_shape_are_refused() -> None:
     with raises(BundleError, found=(4, 6, 3), wanted=(4, 4, 3)):
-        psnr_rgb_db([np.zeros((4, 6, 3), np.uint8)], [np.zeros((4, 4, 3), np.uint8)])
+        frames_psnr_db([np.zeros((4, 6, 3), np.uint8)], [np.zeros((4, 4, 3), np.uint8)])

@@ -30,6 +30,7 @@ from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 
+PAIRS = ((1, 1), (3, 3), (4, 4))
 CARD = ModelCard("convnet-tiny", scale=2, parameters=10, forms={"body.0": "direct"})
 
 
@@ -188,6 +189,16 @@ def test_a_path_that_leads_outside_is_refused(bundle_path: Path, file: str) -> N
         (lambda d: d.pop("card"), None, "manifest.json.card", "manifest.json.card"),
         (lambda d: d["card"].update(scale="two"), "two", "int", "manifest.json.card.scale"),
         (lambda d: d["card"].update(scale=0), 0, (1, 2, 3, 4, 8, 16), "manifest.json.card"),
+        (lambda d: d["card"].update(input_channels=2, output_channels=2), (2, 2), PAIRS, "manifest.json.card"),
+        (lambda d: d["card"].update(input_channels=1), (1, 3), PAIRS, "manifest.json.card"),
+        (
+            lambda d: d["card"].update(input_channels=1, output_channels=1),
+            (1, 3, 16, 24),
+            (1, 1, 16, 24),
+            "model.onnx",
+        ),
+        (lambda d: d["artifacts"][1].update(shape=[1, 4, 16, 24]), (1, 4, 16, 24), (1, 3, 16, 24), "model.int8.onnx"),
+        (lambda d: d["tile"].update(height=8), (1, 3, 16, 24), (1, 3, 8, 24), "model.onnx"),
         (
             lambda d: d["artifacts"][0].update(precision="int3"),
             "int3",

@@ -11,8 +11,9 @@ import pytest
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
+from sr_edge.model_sources import open_frame_session
 from sr_edge.models import load_model
-from sr_edge.runtimes import Session, open_frame_session
+from sr_edge.runtimes import Session
 from sr_edge.spec import Precision, TileSpec
 
 

@@ -64,21 +64,22 @@ def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[st
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_a_raw_picture_comes_out_enlarged(program: Path, tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_raw_picture_comes_out_enlarged(program: Path, tmp_path: Path, channels: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (6, 8, channels), np.uint8)
     (tmp_path / "in.rgb").write_bytes(picture.tobytes())
-    (tmp_path / "model.plan").write_text(f"engine 6 8 3 {UINT8}")
+    (tmp_path / "model.plan").write_text(f"engine 6 8 {channels} {UINT8}")
     done = run(program, tmp_path / "model.plan", tmp_path / "in.rgb", tmp_path / "out.rgb", "3")
     assert done.returncode == 0, done.stderr
-    assert "16x12 RGB, median of 3 runs" in done.stdout
-    upscaled = np.frombuffer((tmp_path / "out.rgb").read_bytes(), np.uint8).reshape(12, 16, 3)
+    assert f"16x12x{channels}, median of 3 runs" in done.stdout
+    upscaled = np.frombuffer((tmp_path / "out.rgb").read_bytes(), np.uint8).reshape(12, 16, channels)
     np.testing.assert_array_equal(upscaled, picture.repeat(2, 0).repeat(2, 1))
 
 
 REFUSED = {  # plan, bytes of the picture, values that the message names
-    "another size": (f"engine 6 8 3 {UINT8}", 100, ("in.rgb", "100 bytes", "8x6", "144 bytes")),
+    "another size": (f"engine 6 8 3 {UINT8}", 100, ("in.rgb", "100 bytes", "8x6x3", "144 bytes")),
     "float frames": (f"engine 6 8 3 {FLOAT}", 144, ("--io uint8",)),
-    "planes": (f"engine 6 8 4 {UINT8}", 144, ("uint8 (1, height, width, 3)",)),
+    "planes": (f"engine 3 6 8 {UINT8}", 144, ("uint8 (1, height, width, 1, 3 or 4)",)),
     "no engine": ("something else", 144, ("model.plan", "TensorRT")),
 }
 

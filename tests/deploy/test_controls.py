@@ -18,9 +18,10 @@ from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.errors import UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
+from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.loading.load import bake
-from sr_edge.runtimes import open_session, runtime_names
+from sr_edge.runtimes import runtime_names
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
 from tests.expected_errors import raises

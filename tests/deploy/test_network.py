@@ -33,8 +33,8 @@ from sr_edge.errors import (
 )
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
+from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
-from sr_edge.runtimes import open_session
 from sr_edge.runtimes.compile import CompileConfig, compile_bundle
 from sr_edge.runtimes.tensorrt.api import Flavour
 from sr_edge.runtimes.tensorrt.options import BuildOptions

@@ -12,7 +12,8 @@ import pytest
 
 from sr_edge.bench import BenchReport, Environment, GoldenResult, HrScores, Quality, Row, SelfTest, Variant
 from sr_edge.deploy.recommendation import Recommendation, recommend
-from sr_edge.runtimes import Machine, SessionSpec, open_session
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import Machine, SessionSpec
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 
 TILE = TileSpec(16, 16)

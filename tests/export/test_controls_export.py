@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError
 from sr_edge.export import Form, export_onnx, graph_digest, read_metadata
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
-from sr_edge.export.checks.parity import PARITY_BOUND, compare_with_torch
+from sr_edge.export.checks.parity import PARITY_BOUND, compare_with_network
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls
 from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
 from sr_edge.export.graph.patches import check_patches
@@ -96,9 +96,9 @@ def test_the_graph_is_the_network_at_any_setting(model: LoadedModel, tmp_path: P
 
 def test_an_export_that_takes_the_controls_in_the_wrong_order_is_noticed(model: LoadedModel, tmp_path: Path) -> None:
     graph = onnx.load(export_onnx(model, TILE, tmp_path / "dial.onnx").path)
-    compare_with_torch(graph, model.module, check_patches(TILE)[:1]).require_within("")
+    compare_with_network(graph, model.module, check_patches(TILE)[:1]).require_within("")
     mistake_one_for_the_other(graph)
-    parity = compare_with_torch(graph, model.module, check_patches(TILE)[:1])
+    parity = compare_with_network(graph, model.module, check_patches(TILE)[:1])
     assert parity.max_abs_error > PARITY_BOUND
     with raises(ExportError, wanted=PARITY_BOUND, remedy="look at the inputs"):
         parity.require_within("look at the inputs")

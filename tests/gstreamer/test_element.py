@@ -12,7 +12,8 @@ import pytest
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS, BufferLayout
-from sr_edge.runtimes import Session
+from sr_edge.runtimes import Session, open_frame_session
+from tests.channel_networks import SCALES, deployed
 from tests.gstreamer.installed_element import GStreamer, require_gstreamer
 
 pytestmark = pytest.mark.services
@@ -116,6 +117,22 @@ def test_pixels_of_odd_sizes_are_the_networks_output(
     for frame, original in zip(upscaled, small.frames(source.read_bytes()), strict=True):
         for plane, expected in zip(frame.planes, upscaled_without_gstreamer(original, session).planes, strict=True):
             np.testing.assert_array_equal(plane, expected)
+
+
+@pytest.mark.parametrize("channels", SCALES)
+def test_networks_with_other_channels_and_of_scale_1(channels: int, gstreamer: GStreamer, tmp_path: Path) -> None:
+    bundle, scale = deployed(channels, tmp_path), SCALES[channels]
+    small, large = raw_video("I420", 64, 48), raw_video("I420", 64 * scale, 48 * scale)
+    source, result = tmp_path / "in.raw", tmp_path / "out.raw"
+    source.write_bytes(small.noise(1, seed=3))
+    element = f"sredge model={bundle} runtime=onnxruntime"
+    launch = gstreamer.launch(read_pipeline(source, "I420", small), "!", element, f"! filesink location={result}")
+    assert launch.code == 0, launch.output
+    ((upscaled,), (original,)) = large.frames(result.read_bytes()), small.frames(source.read_bytes())
+    with open_frame_session(bundle, "onnxruntime") as session:
+        wanted = upscaled_without_gstreamer(original, session)
+    for plane, expected in zip(upscaled.planes, wanted.planes, strict=True):
+        np.testing.assert_array_equal(plane, expected)
 
 
 @pytest.mark.parametrize("name", ["RGB", "I420"])

@@ -23,6 +23,7 @@ FACE = [
     "load_model",
     "open_bundle",
     "open_frame_session",
+    "open_model",
     "open_session",
     "to_static",
 ]

@@ -12,8 +12,9 @@ import onnxruntime  # type: ignore[import-untyped]  # ships no types
 import pytest
 import torch
 
+from sr_edge.model_sources import open_session
 from sr_edge.models import ARCHITECTURES
-from sr_edge.runtimes import Session, open_session, runtime_names
+from sr_edge.runtimes import Session, runtime_names
 from sr_edge.spec import Precision, TileSpec
 from tests.runtimes.here import home_device, require_runtime
 from tests.runtimes.small_systems import SCALE, System

@@ -16,15 +16,8 @@ import pytest
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, open_bundle, sha256_of, staging_folder, write_bundle
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
-from sr_edge.runtimes import (
-    RUNTIMES,
-    availability,
-    load_runtime,
-    open_request,
-    open_session,
-    request_from_bundle,
-    supports,
-)
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import RUNTIMES, availability, load_runtime, open_request, request_from_bundle, supports
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 

@@ -18,7 +18,8 @@ from sr_edge.bench.on_device import MeasuresOnDevice
 from sr_edge.bench.rows import DeviceFigures
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
-from sr_edge.runtimes import Session, availability, open_session
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import Session, availability
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 

@@ -20,7 +20,8 @@ from gpu_session.steps.engines import working_tensorrt
 from sr_edge.bench.golden import replay_golden
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError
-from sr_edge.runtimes import open_session, random_tile
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import random_tile
 from sr_edge.runtimes.cuda.api import Cuda
 from sr_edge.runtimes.cuda.providers import PROVIDERS, find_gpus, open_cuda
 from sr_edge.runtimes.tensorrt.session import TensorRtSession

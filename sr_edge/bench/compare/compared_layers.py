@@ -73,7 +73,7 @@ def report_layers(
     Args:
         reference: the model that errors are relative to.
         candidate: the model to compare.
-        patch: float32 (1, 3, height, width) in [0, 1].
+        patch: float32 (1, channels, height, width) in [0, 1].
         tolerance: the relative error above which a layer differs; None takes it from TOLERANCES.
         progress: called with (stage, steps done, steps in all).
     """

@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from sr_edge.bench.compare.model_spec import DEFAULT_RUNTIME, REAL_FLOAT16, TORCH, ModelKind, ModelSpec
-from sr_edge.bundle import open_bundle
+from sr_edge.bundle import Artifact, open_bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
+from sr_edge.model_sources.network_choice import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
-from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
+
+if TYPE_CHECKING:
+    from sr_edge.model_sources import OnnxModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ class ComparisonOptions:
         scale: scale of a PyTorch network; None takes that of the other model.
         weights: checkpoint of a PyTorch network.
         random_weights: whether to initialize a PyTorch network at random.
-        input_range: 1 or 255, the range of the input of package.module:factory.
+        input_range: 1 or 255, the range of the input of package.module:factory and of ONNX files; None finds it out for
+            ONNX files, and is 1 for networks.
+        channel_order: "rgb" or "bgr", the order of the channels of ONNX files.
         device: device of the runtime.
         threads: number of threads on the CPU; None leaves it to the runtime.
         trusted_architecture: a factory of the user, package.module:factory, that the torch runtime may call.
@@ -36,7 +42,8 @@ class ComparisonOptions:
     scale: int | None = None
     weights: Path | None = None
     random_weights: bool = False
-    input_range: float = 1.0
+    input_range: float | None = None
+    channel_order: str = "rgb"
     device: str = "cpu"
     threads: int | None = None
     trusted_architecture: str = ""
@@ -53,6 +60,7 @@ class ResolvedModel:
         request: how to open it.
         file_precision: precision of its file; bf16 runs an fp32 file.
         has_own_tile: whether the tile of `request` is fixed by the file.
+        onnx: the ONNX file, from which the graph of another tile is made.
     """
 
     name: ModelSpec
@@ -60,6 +68,7 @@ class ResolvedModel:
     request: SessionRequest
     file_precision: Precision
     has_own_tile: bool
+    onnx: OnnxModel | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class ModelProperties:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """An open model. `run` upscales a tile, float32 (1, 3, height, width) in [0, 1], by the scale of the card."""
+    """An open model. `run` upscales a tile, float32 (1, channels, height, width) in [0, 1], by the card's scale."""
 
     properties: ModelProperties
     resolved: ResolvedModel
@@ -113,12 +122,23 @@ def resolve_models(
             wanted=reference_model.request.card.scale,
             remedy="compare networks with the same scale",
         )
+    channels = [model.request.card.channels for model in (reference_model, candidate_model)]
+    if channels[0] != channels[1]:
+        raise UsageError(
+            f"{reference_model.name.text} takes {count_of_channels(channels[0])}, but {candidate_model.name.text} "
+            f"takes {count_of_channels(channels[1])}",
+            found=channels[1],
+            wanted=channels[0],
+            remedy="compare networks with the same channels",
+        )
     _require_controls(options.controls, (reference_model, candidate_model))
     return reference_model, candidate_model
 
 
 def _resolve(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
-    return _resolve_bundle(name, options, stack) if name.kind is ModelKind.BUNDLE else _resolve_file(name, options)
+    return (
+        _resolve_bundle(name, options, stack) if name.kind is ModelKind.BUNDLE else _resolve_onnx(name, options, stack)
+    )
 
 
 def _resolve_bundle(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
@@ -142,31 +162,43 @@ def _trust(runtime: str, options: ComparisonOptions) -> dict[str, str] | None:
     return {"architecture": trusted} if trusted and runtime == TORCH else None
 
 
-def _resolve_file(name: ModelSpec, options: ComparisonOptions) -> ResolvedModel:
-    from sr_edge.export.graph.inspect import read_onnx_properties
+def _resolve_onnx(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:
+    from sr_edge.model_sources import read_onnx_model
 
-    properties = read_onnx_properties(Path(name.target))
-    precision = name.precision or properties.precision
-    if precision is not properties.precision and (precision, properties.precision) != (Precision.BF16, Precision.FP32):
-        raise PrecisionUnavailable(
-            f"{name.target} is written in {properties.precision} and cannot run in {precision}",
-            found=precision,
-            wanted=properties.precision,
-            remedy="give a file with that precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave "
-            "the precision out",
-        )
+    model = read_onnx_model(Path(name.target), input_range=options.input_range, channel_order=options.channel_order)
+    artifact, file = _onnx_artifact(model, name, model.default_tile, stack)
+    float_precision = artifact.float_precision if name.float_precision is Precision.FP32 else name.float_precision
     request = SessionRequest(
-        artifact=Path(name.target),
-        card=properties.card,
-        tile=properties.tile or DEFAULT_TILE,
-        precision=precision,
-        float_precision=properties.float_precision if name.float_precision is Precision.FP32 else name.float_precision,
-        io=properties.io,
+        artifact=file,
+        card=model.card,
+        tile=model.default_tile,
+        precision=name.precision or artifact.precision,
+        float_precision=float_precision,
+        activation_type=artifact.activation_type,
+        io=artifact.io,
         device=options.device,
         threads=options.threads,
     )
-    return ResolvedModel(
-        name, name.runtime or DEFAULT_RUNTIME, request, properties.precision, has_own_tile=properties.tile is not None
+    runtime = name.runtime or DEFAULT_RUNTIME
+    return ResolvedModel(name, runtime, request, artifact.precision, model.fixed_tile is not None, model)
+
+
+def _onnx_artifact(model: OnnxModel, name: ModelSpec, tile: TileSpec, stack: ExitStack) -> tuple[Artifact, Path]:
+    """The graph of an ONNX file in the requested precision, the file's own by default, and where it was written."""
+    from sr_edge.model_sources.onnx_bundle import write_artifacts
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
+    artifacts = write_artifacts(model, tile, folder)
+    wanted = Precision.FP32 if name.precision is Precision.BF16 else name.precision or model.precisions.precision
+    for artifact in artifacts:
+        if artifact.precision is wanted or (name.precision is None and len(artifacts) == 1):
+            return artifact, folder / artifact.file
+    raise PrecisionUnavailable(
+        f"{name.target} is written in {model.precisions.precision} and cannot run in {name.precision}",
+        found=name.precision,
+        wanted=model.precisions.precision,
+        remedy="give a file with that precision (`sr-edge export --precision fp16`, `sr-edge calibrate`), or leave "
+        "the precision out",
     )
 
 
@@ -174,7 +206,15 @@ def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack
     """Writes the network's weights to a file, so that the runtime opens it in the same way as a bundle's."""
     from sr_edge.bench.compare.torch_model import load_torch_model, write_torch_weights
 
-    model = load_torch_model(name, options.scale, options.weights, options.random_weights, options.input_range)
+    model = load_torch_model(
+        NetworkChoice(
+            name.target,
+            options.scale,
+            options.weights,
+            options.random_weights,
+            input_range=options.input_range,
+        )
+    )
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
     request = SessionRequest(
         artifact=write_torch_weights(model, folder),
@@ -239,7 +279,7 @@ def open_model(compared: ResolvedModel, tile: TileSpec, controls: Controls, stac
     Raises:
         RuntimeUnavailable, PrecisionUnavailable, EngineError: as `open_request` raises them.
     """
-    request = replace(compared.request, tile=tile)
+    request = _request_of_tile(compared, tile, stack)
     names = {control.name for control in request.card.controls}
     settings = {name: value for name, value in controls.items() if name in names}
     setting = control_values(request.card.controls, settings)
@@ -250,7 +290,8 @@ def open_model(compared: ResolvedModel, tile: TileSpec, controls: Controls, stac
         open_request(compared.runtime, replace(request, allow_other_precision=is_file_precision))
     )
     spec = session.spec
-    remarks = [spec.note] if spec.note else []
+    remarks = list(compared.onnx.changes) if compared.onnx else []
+    remarks += [spec.note] if spec.note else []
     if spec.ran is not request.precision:
         remarks.append(f"{spec.runtime} computes this {request.precision} file in {spec.ran} here")
     properties = ModelProperties(
@@ -260,12 +301,25 @@ def open_model(compared: ResolvedModel, tile: TileSpec, controls: Controls, stac
         spec.requested,
         spec.ran,
         spec.float_precision_ran,
-        request.artifact.name if compared.runtime != TORCH else request.card.weights_source,
+        _file_name(compared),
         tuple(remarks),
     )
     return OpenModel(
         properties, replace(compared, request=request), lambda batch: cast(Batch, session.run(batch, setting)), setting
     )
+
+
+def _request_of_tile(compared: ResolvedModel, tile: TileSpec, stack: ExitStack) -> SessionRequest:
+    if compared.onnx is None or tile == compared.request.tile:
+        return replace(compared.request, tile=tile)
+    _, file = _onnx_artifact(compared.onnx, compared.name, tile, stack)
+    return replace(compared.request, tile=tile, artifact=file)
+
+
+def _file_name(compared: ResolvedModel) -> str:
+    if compared.runtime == TORCH:
+        return compared.request.card.weights_source
+    return compared.onnx.path.name if compared.onnx else compared.request.artifact.name
 
 
 def _real_float16(compared: ResolvedModel, setting: Mapping[str, float]) -> OpenModel:
@@ -296,6 +350,7 @@ def _real_float16(compared: ResolvedModel, setting: Mapping[str, float]) -> Open
         request.precision,
         request.precision,
         Precision.FP16,
-        request.artifact.name,
+        _file_name(compared),
+        compared.onnx.changes if compared.onnx else (),
     )
     return OpenModel(properties, compared, run, setting)

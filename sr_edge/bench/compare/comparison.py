@@ -17,20 +17,22 @@ from sr_edge.bench.compare.compared_models import (
     ComparisonOptions,
     ModelProperties,
     OpenModel,
+    ResolvedModel,
     common_tile,
     open_model,
     resolve_models,
 )
 from sr_edge.bench.compare.model_spec import ModelSpec
-from sr_edge.bench.golden import psnr_rgb_db
+from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bench.protocol import no_progress
 from sr_edge.calibration import calibration_patches
+from sr_edge.channels import picture_of
 from sr_edge.errors import EngineError
-from sr_edge.frames import Picture, frame_from_batch
+from sr_edge.frames import Picture, batch_from_frame, frame_from_batch, rgb_frame
 from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
 from sr_edge.runtimes.session import Batch, Frame
-from sr_edge.spec import StageProgress, TileSpec
+from sr_edge.spec import FrameFormat, StageProgress, TileSpec
 
 PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
 """The images to compare on where the user gives none (docs/compare.md has their sources)."""
@@ -46,11 +48,11 @@ _MOST_AMPLIFIED = 2**20
 class PatchDifference:
     """Difference of the two outputs for one patch, on a range of 0 to 1.
 
-    PSNR is of 8-bit frames, on luma without a border of `scale` pixels. Where an output is not finite, the PSNR is
-    minus infinity and the error is infinite.
+    `psnr_db` is that of all channels of 8-bit frames, `psnr_y_db` that of luma without a border of `scale` pixels.
+    Where an output is not finite, the PSNR is minus infinity and the error is infinite.
     """
 
-    psnr_rgb_db: float
+    psnr_db: float
     psnr_y_db: float
     max_abs_error: float
 
@@ -71,7 +73,7 @@ class Comparison:
     candidate: ModelProperties
     tile: TileSpec
     scale: int
-    psnr_rgb_db: float
+    psnr_db: float
     psnr_y_db: float
     max_abs_error: float
     patches: tuple[PatchDifference, ...]
@@ -81,14 +83,14 @@ class Comparison:
     layers: LayerReport
 
     def require_at_least(self, min_psnr_db: float) -> None:
-        """Raises EngineError if the RGB PSNR is lower than `min_psnr_db`."""
-        if not self.psnr_rgb_db >= min_psnr_db:
+        """Raises EngineError if the PSNR is lower than `min_psnr_db`."""
+        if not self.psnr_db >= min_psnr_db:
             where = self.layers.first_apart
             advice = f"examine the layer {where.name} first" if where else "compare with --json to see each patch"
             raise EngineError(
-                f"the RGB PSNR of {self.candidate.name} against {self.reference.name} is {self.psnr_rgb_db:.2f} dB, "
+                f"the PSNR of {self.candidate.name} against {self.reference.name} is {self.psnr_db:.2f} dB, "
                 f"below the required {min_psnr_db:g} dB",
-                found=self.psnr_rgb_db,
+                found=self.psnr_db,
                 wanted=min_psnr_db,
                 remedy=advice,
             )
@@ -128,13 +130,13 @@ def compare_models(
     with ExitStack() as stack:
         resolved = resolve_models(*names, options, stack)
         tile = common_tile(*resolved, plan.tile)
-        patches = calibration_patches(plan.images or PICTURES, tile, plan.patches)
+        patches = _patches(resolved, tile, plan)
         progress("opening", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
         outputs = _outputs(reference_model, candidate_model, patches, progress)
         differences = tuple(_difference(*pair, reference_model.card.scale) for pair in outputs)
-        worst = min(range(len(patches)), key=lambda at: (differences[at].psnr_rgb_db, -differences[at].max_abs_error))
+        worst = min(range(len(patches)), key=lambda at: (differences[at].psnr_db, -differences[at].max_abs_error))
         amplification = _amplification(*outputs[worst])
         if plan.picture is not None:
             write_picture(plan.picture, Picture(side_by_side(*outputs[worst], amplification)))
@@ -146,7 +148,7 @@ def compare_models(
             candidate_model.properties,
             tile,
             reference_model.card.scale,
-            _rgb_db(outputs),
+            _pooled_frames_db(outputs),
             _pooled_db([difference.psnr_y_db for difference in differences]),
             max(difference.max_abs_error for difference in differences),
             differences,
@@ -155,6 +157,15 @@ def compare_models(
             plan.picture,
             layers,
         )
+
+
+def _patches(resolved: Sequence[ResolvedModel], tile: TileSpec, plan: ComparePlan) -> list[Batch]:
+    """The patches to compare on, with 8-bit levels where a model takes uint8 frames, so that both get the same."""
+    channels = resolved[0].request.card.channels
+    patches = calibration_patches(plan.images or PICTURES, tile, plan.patches, channels=channels)
+    if any(model.request.io is FrameFormat.UINT8_NHWC for model in resolved):
+        return [batch_from_frame(frame_from_batch(patch)) for patch in patches]
+    return patches
 
 
 def _outputs(
@@ -173,7 +184,8 @@ def _difference(reference: Batch, candidate: Batch, scale: int) -> PatchDifferen
         return PatchDifference(-math.inf, -math.inf, math.inf)
     frames = _frame(reference), _frame(candidate)
     largest = float(np.abs(reference.astype(np.float64) - candidate).max())
-    return PatchDifference(psnr_rgb_db([frames[1]], [frames[0]]), psnr_y_db(frames[1], frames[0], scale), largest)
+    colours = [picture_of(frame).pixels for frame in frames]
+    return PatchDifference(frames_psnr_db([frames[1]], [frames[0]]), psnr_y_db(colours[1], colours[0], scale), largest)
 
 
 def _frame(batch: Batch) -> Frame:
@@ -181,10 +193,17 @@ def _frame(batch: Batch) -> Frame:
     return cast(Frame, frame_from_batch(np.nan_to_num(batch, posinf=1.0, neginf=0.0)))
 
 
-def _rgb_db(outputs: Sequence[tuple[Batch, Batch]]) -> float:
+def _rgb(frame: Frame) -> Frame:
+    """A gray frame, or one with alpha, as RGB."""
+    return rgb_frame(picture_of(frame))
+
+
+def _pooled_frames_db(outputs: Sequence[tuple[Batch, Batch]]) -> float:
     if not all(np.isfinite(batch).all() for pair in outputs for batch in pair):
         return -math.inf
-    return psnr_rgb_db([_frame(candidate) for _, candidate in outputs], [_frame(reference) for reference, _ in outputs])
+    return frames_psnr_db(
+        [_frame(candidate) for _, candidate in outputs], [_frame(reference) for reference, _ in outputs]
+    )
 
 
 def _pooled_db(values_db: Sequence[float]) -> float:
@@ -202,7 +221,7 @@ def _amplification(reference: Batch, candidate: Batch) -> int:
 def side_by_side(reference: Batch, candidate: Batch, amplification: int) -> Frame:
     """Reference, candidate and their amplified absolute difference in one uint8 HWC frame, magnified."""
     difference = np.nan_to_num(np.abs(reference - candidate) * np.float32(amplification), nan=1.0, posinf=1.0)
-    panels = [_frame(batch) for batch in (reference, candidate, difference)]
+    panels = [_rgb(_frame(batch)) for batch in (reference, candidate, difference)]
     times = max(1, SHOWN_PATCH_PX // panels[0].shape[0])
     large = [panel.repeat(times, axis=0).repeat(times, axis=1) for panel in panels]
     gap = np.full((large[0].shape[0], _GAP_PX, 3), 255, np.uint8)

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from sr_edge.bench.compare.model_spec import CHECKPOINTS, ModelSpec
 from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
 from sr_edge.export import export_best_form
+from sr_edge.model_sources import SourceKind, source_kind
+from sr_edge.model_sources.load_network import load_network
+from sr_edge.model_sources.network_choice import NetworkChoice
 from sr_edge.models import LoadedModel, load_model, model_names
 from sr_edge.models.loading.load import bake, innermost
 from sr_edge.runtimes import SessionRequest
 
 
-def load_torch_model(
-    name: ModelSpec, scale: int | None, weights: Path | None, random_weights: bool, input_range: float
-) -> LoadedModel:
+def load_torch_model(choice: NetworkChoice) -> LoadedModel:
     """Loads the network of a checkpoint, a registered name or package.module:factory.
 
     Raises:
         UsageError: the target is none of those, or weights are given for a checkpoint.
-        SrEdgeError: see `load_model`.
+        SrEdgeError: see `load_network`.
     """
-    target = name.target
-    if Path(target).suffix in CHECKPOINTS:
-        if weights is not None or random_weights:
-            raise UsageError(
-                f"{target} is a checkpoint and has its own weights",
-                found="--random-weights" if weights is None else "--weights",
-                remedy="leave out --weights and --random-weights, or give the name of a model",
-            )
-        return load_model(None, scale, Path(target), input_range=input_range)
-    if ":" in target:
-        return load_model(None, scale, weights, random_weights, target, input_range)
-    if target not in model_names():
+    target = choice.model or ""
+    kind = source_kind(target)
+    if kind is SourceKind.CHECKPOINT and (choice.weights is not None or choice.random_weights):
+        raise UsageError(
+            f"{target} is a checkpoint and has its own weights",
+            found="--random-weights" if choice.weights is None else "--weights",
+            remedy="leave out --weights and --random-weights, or give the name of a model",
+        )
+    if kind is SourceKind.FACTORY:
+        return load_network(dataclasses.replace(choice, model=None, arch=target))
+    if kind is SourceKind.NAME and target not in model_names():
         raise UsageError(
             f"{target!r} is not a file, a bundle or a registered model",
             found=target,
@@ -41,7 +41,7 @@ def load_torch_model(
             remedy="give model.onnx, NAME.sredge, a checkpoint, package.module:factory, "
             f"or one of: {', '.join(model_names())}",
         )
-    return load_model(target, scale, weights, random_weights, input_range=input_range)
+    return load_network(choice)
 
 
 def write_torch_weights(model: LoadedModel, folder: Path) -> Path:

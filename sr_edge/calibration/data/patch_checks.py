@@ -18,6 +18,9 @@ FLAT = 0.5 / 255.0
 NATURAL_CORRELATION = 0.7
 """Below this correlation of neighbouring pixels, patches look like noise: natural images have more than 0.9."""
 
+_COLOURS = 3
+"""The first channels of RGB with alpha are its colours."""
+
 DARK = 0.25
 """Below this largest sample, patches are dark."""
 
@@ -85,20 +88,20 @@ def _noisy(batches: Sequence[Batch]) -> str:
 
 
 def _dark(batches: Sequence[Batch]) -> str:
-    brightest = float(np.max([batch.max() for batch in batches]))
+    brightest = float(np.max([batch[:, :_COLOURS].max() for batch in batches]))
     if brightest >= DARK:
         return ""
     return f"the calibration patches are dark: the largest sample is {brightest:.2f} in a range of 0 to 1"
 
 
 def _gray(batches: Sequence[Batch]) -> str:
-    if batches[0].shape[1] != 3 or any(np.ptp(batch, axis=1).max() > FLAT for batch in batches):
+    if batches[0].shape[1] == 1 or any(np.ptp(batch[:, :_COLOURS], axis=1).max() > FLAT for batch in batches):
         return ""
     return "all calibration patches are gray, so the INT8 ranges may be too small for colours"
 
 
 def _neighbour_correlation(batch: Batch) -> float:
-    plane = batch[0].mean(axis=0, dtype=np.float64)
+    plane = batch[0, :_COLOURS].mean(axis=0, dtype=np.float64)
     left, right = plane[:, :-1].ravel(), plane[:, 1:].ravel()
     spread = float(left.std() * right.std())
     return 1.0 if spread < FLAT**2 else float(np.mean((left - left.mean()) * (right - right.mean()))) / spread

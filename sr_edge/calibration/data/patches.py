@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from sr_edge.calibration.data.patch import Batch, HeldOut
 from sr_edge.calibration.data.picture_checks import PictureChecks
+from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
-from sr_edge.frames import Frame, batch_from_frame
+from sr_edge.frames import Frame
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.spec import TileSpec
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 PATCHES = 40
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WebP")
 VIDEO_FRAMES = 20
-_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 HELD_OUT_PIXELS = 16 * 64 * 64
 """The number of pixels of all held-out patches together, within MIN_HELD_OUT to MAX_HELD_OUT patches."""
 
@@ -49,7 +49,7 @@ def calibration_patches(
         tile: The size of every patch; smaller pictures are padded by reflection.
         count: The number of patches; 40 varied ones are enough for super-resolution networks, 8 are not.
         seed: Determines the positions and mirroring; the same seed gives the same patches.
-        channels: 3 for RGB, 1 for networks that take luma alone.
+        channels: The number of channels of the network, as `sr_edge.channels` describes them: 1, 3 or 4.
         warn: Called for pictures that are damaged, duplicates, or smaller than the tile. If it is given, damaged
             pictures are skipped and replaced by patches of the others; otherwise they raise an error.
 
@@ -109,7 +109,7 @@ def _cut(
 
 def _pieces(frame_hwc: Frame, tile: TileSpec, count: int, generator: np.random.Generator, channels: int) -> list[Batch]:
     padded = _at_least(frame_hwc, tile)
-    return [_batch(_random_patch(padded, tile, generator), channels) for _ in range(count)]
+    return [batch_for_network(_random_patch(padded, tile, generator), channels) for _ in range(count)]
 
 
 def held_out_count(tile: TileSpec) -> int:
@@ -150,7 +150,7 @@ def held_out_pairs(
         tile: The size of every low-resolution patch.
         count: The number of patches, at least one per picture; by default PER_ORIGINAL times `held_out_count`.
         seed: Determines the positions.
-        channels: The number of channels of the graph, 3 or 1.
+        channels: The number of channels of the network: 1, 3 or 4.
 
     Raises:
         CalibrationError: All pictures are smaller than the tile.
@@ -180,23 +180,11 @@ def _pair_at_random(
     left = int(generator.integers(lr.shape[1] - tile.width + 1))
     patch = lr[top : top + tile.height, left : left + tile.width]
     original = hr[scale * top : scale * (top + tile.height), scale * left : scale * (left + tile.width)]
-    return HeldOut(_batch(patch, channels), _batch(original, channels), name)
-
-
-def _batch(frame_hwc: Frame, channels: int) -> Batch:
-    """The frame as a batch in [0, 1]; BT.601 luma in full range for a graph of one channel."""
-    batch = batch_from_frame(_rgb(frame_hwc))
-    if channels == 3:
-        return batch
-    return np.tensordot(_GRAY, batch, axes=(0, 1))[np.newaxis].astype(np.float32)
-
-
-def _rgb(frame_hwc: Frame) -> Frame:
-    return np.broadcast_to(frame_hwc, (*frame_hwc.shape[:2], 3))
+    return HeldOut(batch_for_network(patch, channels), batch_for_network(original, channels), name)
 
 
 def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | FrameError, int]]:
-    """At most `count` RGB frames, or the error of a damaged picture, each with the number of all of them.
+    """At most `count` frames (gray, RGB or RGB with alpha), or the error of a damaged picture, each with their number.
 
     With `between`, the frames are half a step after those without it.
     """
@@ -225,7 +213,7 @@ def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | F
 
 def _read(path: Path) -> Frame | FrameError:
     try:
-        return _rgb(read_picture(path).pixels)
+        return frame_of(read_picture(path))
     except FrameError as error:
         return error
 

@@ -7,9 +7,16 @@ from pathlib import Path
 import onnx
 
 from sr_edge.errors import CalibrationError, ExportError
-from sr_edge.export.graph.view import GraphView, picture_inputs, scalar_inputs, view_graph
+from sr_edge.export.graph.view import (
+    FLOAT_TYPES,
+    GraphView,
+    picture_channels,
+    picture_inputs,
+    scalar_inputs,
+    view_graph,
+)
 from sr_edge.export.passes.cleanup import bypass_identities, name_nodes, raise_opset
-from sr_edge.spec import TileSpec
+from sr_edge.spec import CHANNELS, NETWORKS_WANTED, TileSpec, count_of_channels
 
 FIRST_OPSET_PER_CHANNEL = 13
 
@@ -24,6 +31,36 @@ def load_graph(path: Path) -> onnx.ModelProto:
         CalibrationError: The file is missing, is no ONNX model that onnx can convert to opset 13, or has several
             outputs.
     """
+    model = _read(path)
+    _require_one_output(model, path)
+    model = _with_opset_for_int8(model, path)
+    return name_nodes(bypass_identities(model).model).model
+
+
+def reads_as_it_is(path: Path) -> bool:
+    """Whether an ONNX file has the form that calibration reads: one picture in and one out, all floats in float32.
+
+    The picture is float32 NCHW or uint8 NHWC, of batch 1.
+
+    Raises:
+        CalibrationError: The file is missing, or is no ONNX model.
+    """
+    model = _read(path)
+    pictures = picture_inputs(model)
+    if len(pictures) != 1 or len(model.graph.output) != 1:
+        return False
+    kind = pictures[0].type.tensor_type
+    is_picture = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8)
+    if not is_picture or picture_channels(pictures[0]) not in CHANNELS:
+        return False
+    try:
+        types = set(view_graph(model).types.values())
+    except ExportError:
+        return False
+    return kind.shape.dim[0].dim_value in (0, 1) and types & FLOAT_TYPES == {onnx.TensorProto.FLOAT}
+
+
+def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise CalibrationError(
             f"{path} is not a file",
@@ -44,9 +81,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise CalibrationError(
             f"{path} contains no ONNX graph", found=path, wanted="an ONNX graph", remedy="export it again"
         )
-    _require_one_output(model, path)
-    model = _with_opset_for_int8(model, path)
-    return name_nodes(bypass_identities(model).model).model
+    return model
 
 
 def _require_one_output(model: onnx.ModelProto, path: Path) -> None:
@@ -141,20 +176,18 @@ def _static_size(path: Path) -> TileSpec | None:
 
 
 def graph_channels(path: Path) -> int:
-    """The number of input channels of an ONNX file: 3 for RGB, or 1 for luma alone.
+    """The number of input channels of an ONNX file, one of CHANNELS; 3 for RGB where it is dynamic.
 
     Raises:
         CalibrationError: The file cannot be read, or has another number of channels.
     """
-    picture = picture_input(load_graph(path)).type.tensor_type
-    axis = 3 if picture.elem_type == onnx.TensorProto.UINT8 else 1
-    channels = picture.shape.dim[axis].dim_value
-    if channels not in (0, 1, 3):
+    channels = picture_channels(picture_input(load_graph(path)))
+    if channels not in (0, *CHANNELS):
         raise CalibrationError(
-            f"{path} takes pictures with {channels} channels, but only RGB (3) and luma (1) are supported",
+            f"{path} takes pictures with {count_of_channels(channels)}",
             found=channels,
-            wanted=(1, 3),
-            remedy="choose a network for RGB or luma",
+            wanted=CHANNELS,
+            remedy=NETWORKS_WANTED,
         )
     return channels or 3
 

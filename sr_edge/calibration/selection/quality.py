@@ -163,7 +163,8 @@ def _size_text(sizes: tuple[int, ...]) -> str:
 def cost_of_pictures_db(outputs: Sequence[Batch], references: Sequence[Batch], float_db: float) -> float:
     """The loss in dB of images relative to those of the float network, all float NCHW in [0, 1].
 
-    It is the largest of three: the noise in luma, and the lost detail and the colour shift of the worst image.
+    It is the largest of three: the noise in luma, and the lost detail and the colour shift of the worst image. Alpha,
+    where the network has it, counts as much as luma, and the larger loss decides.
     """
     pairs = list(zip(outputs, references, strict=True))
     fidelities = [fidelity(output, reference) for output, reference in pairs]
@@ -175,11 +176,17 @@ def cost_of_pictures_db(outputs: Sequence[Batch], references: Sequence[Batch], f
 
 
 def _mean_power(pairs: Sequence[tuple[Batch, Batch]]) -> float:
-    """The mean squared difference of luma over all pairs."""
-    return float(np.mean([np.mean(np.square(luma(output) - luma(reference))) for output, reference in pairs]))
+    """The mean squared difference of luma over all pairs, or that of alpha where it is larger."""
+    squares = [[np.mean(np.square(a - b)) for a, b in zip(*map(_planes, pair), strict=True)] for pair in pairs]
+    return float(np.mean(squares, axis=0).max())
 
 
 def luma(batch_nchw: Batch) -> Plane:
-    """(height, width) The luma in [0, 1] of one RGB or gray image, clipped as in an image file."""
+    """(height, width) The luma in [0, 1] of one image, whose alpha is ignored, clipped as in an image file."""
+    return _planes(batch_nchw)[0]
+
+
+def _planes(batch_nchw: Batch) -> tuple[Plane, ...]:
+    """Luma, and alpha if there is one."""
     channels = np.clip(batch_nchw[0].astype(np.float64), 0.0, 1.0)
-    return np.tensordot(_LUMA, channels, axes=1) if len(channels) == 3 else np.asarray(channels[0])
+    return (channels[0],) if len(channels) == 1 else (np.tensordot(_LUMA, channels[:3], axes=1), *channels[3:])

@@ -204,7 +204,7 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
         rgb_hwc: (height, width, 3) RGB in full range; uint8 for 8-bit formats, uint16 for others.
         like: a frame of any size.
     """
-    frames.require_frame(rgb_hwc)
+    frames.require_frame(rgb_hwc, frames.PICTURE_CHANNELS)
     if like.format.is_rgb:
         return like.with_planes((rgb_hwc.astype(like.format.dtype, copy=False),))
     pixel_format = PixelFormat.RGB if rgb_hwc.dtype == np.uint8 else PixelFormat.RGB_16

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    opened_model,
+)
 from sr_edge.cli.options import (
     AnyIoOption,
-    BundleArgument,
     DeviceOption,
     JsonOption,
     MemoryOption,
@@ -25,7 +32,7 @@ from sr_edge.whole_file import require_output_file
 
 
 def bench(
-    bundle: BundleArgument,
+    bundle: RunnableArgument,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     runs: RunsOption = 20,
@@ -39,6 +46,9 @@ def bench(
         Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
     ] = None,
     trust: TrustOption = "",
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, memory and fidelity of a bundle."""
@@ -58,12 +68,11 @@ def bench(
             variants_of,
             write_text,
         )
-        from sr_edge.bundle import open_bundle
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             options = OpenOptions(device, io, threads, trust, controls)
-            with open_bundle(bundle) as opened:
+            with opened_model(bundle, tile, input_range, channel_order) as opened:
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)
             if csv is not None:

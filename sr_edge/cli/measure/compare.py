@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import AUTO, ChannelOrderOption, read_input_range
 from sr_edge.cli.options import (
     DeviceOption,
-    InputRangeOption,
     JsonOption,
     RandomWeightsOption,
     ScaleOption,
@@ -33,6 +33,15 @@ SHOWN_BEFORE, SHOWN_AFTER = 3, 8
 """Number of layers shown before and after the first that differs; the JSON document has all."""
 
 _MODEL_SPEC = "TARGET[@PRECISION][:RUNTIME]"
+ComparedRangeOption = Annotated[
+    str,
+    typer.Option(
+        "--input-range",
+        metavar="auto|1|255",
+        help="Largest input value of ONNX files and of your own network: 1 for a range of 0-1, 255 for 0-255. auto "
+        "finds it out for ONNX files, and is 1 for networks.",
+    ),
+]
 
 
 def compare(
@@ -76,7 +85,9 @@ def compare(
     min_psnr: Annotated[
         float | None,
         typer.Option(
-            metavar="DB", help="Exit with code 1 if the RGB PSNR is below this value, in decibels.", show_default=False
+            metavar="DB",
+            help="Exit with code 1 if the PSNR of all channels is below this value, in decibels.",
+            show_default=False,
         ),
     ] = None,
     scale: ScaleOption = None,
@@ -84,7 +95,8 @@ def compare(
         Path | None, typer.Option(help="Checkpoint to load into a model given by name.", show_default=False)
     ] = None,
     random_weights: RandomWeightsOption = False,
-    input_range: InputRangeOption = 1.0,
+    input_range: ComparedRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
@@ -115,7 +127,17 @@ def compare(
         from sr_edge.spec import TileSpec
 
         plan = ComparePlan(images, patches, TileSpec.parse(tile) if tile else None, picture, layers, tolerance)
-        options = ComparisonOptions(scale, weights, random_weights, input_range, device, threads, trust, controls)
+        options = ComparisonOptions(
+            scale,
+            weights,
+            random_weights,
+            read_input_range(input_range),
+            channel_order,
+            device,
+            threads,
+            trust,
+            controls,
+        )
         with progress_on_stderr() as progress:
             report = compare_models(first, second, plan, options, progress)
         show(report, _readable(report))
@@ -152,10 +174,10 @@ def _pictures(report: Comparison) -> str:
     levels = 255 * report.max_abs_error
     lines = [
         *(f"{model.name}: {remark}" for model in (report.reference, report.candidate) for remark in model.remarks),
-        f"{len(report.patches)} patches of {report.tile}, x{report.scale}: RGB {_db(report.psnr_rgb_db)}, "
+        f"{len(report.patches)} patches of {report.tile}, x{report.scale}: all channels {_db(report.psnr_db)}, "
         f"luma {_db(report.psnr_y_db)} (8 bits); largest error {report.max_abs_error:.3g} "
         f"({levels:.3g} of 255 levels)",
-        f"worst patch: number {report.worst + 1}, RGB {_db(worst.psnr_rgb_db)}, luma {_db(worst.psnr_y_db)}",
+        f"worst patch: number {report.worst + 1}, all channels {_db(worst.psnr_db)}, luma {_db(worst.psnr_y_db)}",
     ]
     if report.picture is not None:
         lines.append(f"{report.picture}: A | B | difference times {report.amplification:,} of that patch")

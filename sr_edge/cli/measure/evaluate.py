@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    opened_model,
+)
 from sr_edge.cli.options import (
-    BundleArgument,
     DeviceOption,
     JsonOption,
     LrOption,
@@ -22,7 +29,7 @@ from sr_edge.cli.options import (
 
 
 def evaluate(
-    bundle: BundleArgument,
+    bundle: RunnableArgument,
     hr: Annotated[Path, typer.Option(metavar="DIR", help="Folder of high-resolution images.", show_default=False)],
     lr: LrOption = None,
     runtimes: RuntimesOption = "all",
@@ -31,6 +38,9 @@ def evaluate(
     device: DeviceOption = "cpu",
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: TrustOption = "",
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Measure PSNR and SSIM of a bundle on test images."""
@@ -47,12 +57,11 @@ def evaluate(
             rich_report,
             variants_of,
         )
-        from sr_edge.bundle import open_bundle
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             options = OpenOptions(device, threads=threads, trusted_architecture=trust, controls=controls)
-            with open_bundle(bundle) as opened:
+            with opened_model(bundle, tile, input_range, channel_order) as opened:
                 pairs = pair_files(hr, opened.manifest.card.scale, lr)
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)

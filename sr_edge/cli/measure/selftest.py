@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import BundleArgument, DeviceOption, JsonOption, PrecisionsOption, RuntimesOption, TrustOption
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    opened_model,
+)
+from sr_edge.cli.options import DeviceOption, JsonOption, PrecisionsOption, RuntimesOption, TrustOption
 from sr_edge.errors import EngineError
 
 if TYPE_CHECKING:
@@ -15,11 +23,14 @@ if TYPE_CHECKING:
 
 
 def selftest(
-    bundle: BundleArgument,
+    bundle: RunnableArgument,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     device: DeviceOption = "cpu",
     trust: TrustOption = "",
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Verify the golden frames of a bundle on this machine."""
@@ -27,11 +38,10 @@ def selftest(
 
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import OpenOptions, choose_precisions, choose_runtimes, self_test_bundle, variants_of
-        from sr_edge.bundle import open_bundle
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
-            with open_bundle(bundle) as opened:
+            with opened_model(bundle, tile, input_range, channel_order) as opened:
                 opened.verify()
                 variants = variants_of(opened, *chosen, device)
                 tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)

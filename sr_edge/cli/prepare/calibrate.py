@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BlendOption,
@@ -17,7 +18,6 @@ from sr_edge.cli.options import (
     FloatPrecisionOption,
     ImagesOption,
     IncludeOption,
-    InputRangeOption,
     JsonOption,
     MaxDropDbOption,
     MethodOption,
@@ -47,8 +47,8 @@ GraphOrModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Float32 .onnx file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with "
-        "--weights or --arch.",
+        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights "
+        "or --arch.",
         show_default=False,
     ),
 ]
@@ -57,7 +57,8 @@ HeldOutOption = Annotated[
     typer.Option(
         "--hr",
         metavar="DIR",
-        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration.",
+        help="Folder of high-resolution images to report the PSNR on. They do not affect the calibration. For a "
+        "network of scale 1, the originals of --images, by the same names.",
         show_default=False,
     ),
 ]
@@ -135,7 +136,8 @@ def calibrate(
     blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeightsOption = False,
     arch: ArchOption = None,
-    input_range: InputRangeOption = 1.0,
+    input_range: InputRangeOption = None,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a network to INT8 within a limit on PSNR loss."""
@@ -151,7 +153,8 @@ def calibrate(
         from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
         from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
         from sr_edge.calibration.config import timed_runtime
-        from sr_edge.cli.prepare.float_graph import NetworkChoice, float_graph
+        from sr_edge.cli.prepare.float_graph import float_graph
+        from sr_edge.model_sources.network_choice import NetworkChoice
 
         config = CalibrationConfig(
             Budget(max_drop_db, latency_target),
@@ -165,8 +168,10 @@ def calibrate(
         )
         choose_activation_type(targets, config.runtime)  # refuses targets of different kinds before any work
         warnings: list[str] = []
-        network = NetworkChoice(model, scale, weights, random_weights, arch, input_range, tuple(blend))
-        with progress_on_stderr() as progress, float_graph(network, tile, progress) as graph:
+        choice = NetworkChoice(
+            model, scale, weights, random_weights, arch, input_range, tuple(blend), channel_order=channel_order
+        )
+        with progress_on_stderr() as progress, float_graph(choice, tile, progress) as graph:
             work = partial(
                 calibrate_file,
                 graph.path,
@@ -213,7 +218,8 @@ def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[
     if hr is None:
         return held_out_patches(images, graph.tile, channels=graph.channels, warn=warn)
     scale = graph_scale(graph.path, graph.tile, graph.channels)
-    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in pair_files(hr, scale)]
+    files = pair_files(hr, scale, images if scale == 1 else None)
+    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in files]
     return held_out_pairs(pairs, graph.tile, channels=graph.channels)
 
 

@@ -96,7 +96,7 @@ def compile(  # the command's name
         if file is not None:
             require_output_file(file)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bundle import open_bundle
+        from sr_edge.model_sources import open_deployed
         from sr_edge.runtimes.compile import CompileConfig, compile_bundle, flavour_named
         from sr_edge.runtimes.tensorrt.options import BuildOptions, SizeRange, compatibility_named
 
@@ -112,7 +112,7 @@ def compile(  # the command's name
             timing_cache=timing_cache,
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
-        with progress_on_stderr() as progress, open_bundle(bundle) as opened:
+        with progress_on_stderr() as progress, open_deployed(bundle) as opened:
             stored = compile_bundle(opened, config, progress=progress, on_event=_print_line)
         if out is not None:
             with whole_file(out) as unfinished:

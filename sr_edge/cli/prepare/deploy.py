@@ -1,4 +1,4 @@
-"""`sr-edge deploy`: the main job, from a checkpoint to a verified bundle."""
+"""`sr-edge deploy`: the main job, from a checkpoint or ONNX file to a verified bundle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
@@ -16,7 +17,6 @@ from sr_edge.cli.options import (
     ExcludeOption,
     HrOption,
     IncludeOption,
-    InputRangeOption,
     JsonOption,
     LrOption,
     MaxDropDbOption,
@@ -96,7 +96,8 @@ def deploy(
     blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeightsOption = False,
     arch: ArchOption = None,
-    input_range: InputRangeOption = 1.0,
+    input_range: InputRangeOption = None,
+    channel_order: ChannelOrderOption = "rgb",
     bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: JsonOption = False,
 ) -> None:
@@ -110,16 +111,15 @@ def deploy(
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
-        from sr_edge.models import load_model
-        from sr_edge.models.checkpoints import Blend
-        from sr_edge.models.loading.load import bake as bake_controls
+        from sr_edge.model_sources.load_network import load_network
+        from sr_edge.model_sources.network_choice import NetworkChoice
 
+        choice = NetworkChoice(
+            model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order
+        )
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            others = [Blend.parse(text) for text in blend]
-            requested = requested_tile(tile)
-            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
-            network = bake_controls(network, constants)
+            network = load_network(choice, requested_tile(tile))
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,

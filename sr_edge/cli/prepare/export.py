@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
     BlendOption,
-    InputRangeOption,
     IoOption,
     JsonOption,
     ModelArgument,
@@ -27,10 +27,11 @@ from sr_edge.cli.options import (
     read_targets,
     require_another_file,
 )
-from sr_edge.spec import FrameFormat
+from sr_edge.spec import FrameFormat, TileSpec
 from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
+    from sr_edge.calibration.data.patch import Batch
     from sr_edge.export import ExportReport
 
 
@@ -102,31 +103,30 @@ def export(
     blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
     random_weights: RandomWeightsOption = False,
     arch: ArchOption = None,
-    input_range: InputRangeOption = 1.0,
+    input_range: InputRangeOption = None,
+    channel_order: ChannelOrderOption = "rgb",
     bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
     as_json: JsonOption = False,
 ) -> None:
-    """Export a network to ONNX and verify it against PyTorch."""
+    """Export a network to ONNX and verify the result."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     require_another_file(out, weights, Path(model) if model is not None else None)
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import calibration_patches
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
-        from sr_edge.models import load_model
-        from sr_edge.models.checkpoints import Blend
-        from sr_edge.models.loading.load import bake as bake_controls
+        from sr_edge.model_sources.load_network import load_network
+        from sr_edge.model_sources.network_choice import NetworkChoice
         from sr_edge.models.tiles.tile_safety import with_tile_needs
         from sr_edge.spec import Precision
 
+        choice = NetworkChoice(
+            model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order
+        )
         with progress_on_stderr() as progress:
-            others = [Blend.parse(text) for text in blend]
-            requested = requested_tile(tile)
-            network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
-            network = bake_controls(network, constants)
+            network = load_network(choice, requested_tile(tile))
             tile_size = chosen_tile(tile, network, progress)
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
@@ -139,11 +139,17 @@ def export(
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 targets=targets,
-                patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
+                patches=_photographs(images, tile_size, network.card.channels),
                 progress=lambda step: progress(step, 1, 1),
             )
         report = replace(report, remarks=(*network.remarks, *report.remarks))
         show(report, _readable(report, targets))
+
+
+def _photographs(images: Path | None, tile: TileSpec, channels: int) -> Sequence[Batch]:
+    from sr_edge.calibration import calibration_patches
+
+    return calibration_patches(images, tile, CHECKED_PATCHES, channels=channels) if images else ()
 
 
 def _readable(report: ExportReport, targets: Sequence[str]) -> str:
@@ -156,7 +162,7 @@ def _readable(report: ExportReport, targets: Sequence[str]) -> str:
     lines = [
         f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io, {size}",
         f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
-        f"fp32 graph against PyTorch: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
+        f"fp32 graph against {parity.reference}: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
     ]
     if report.float16 is not None:
         lines.append(

@@ -9,27 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from sr_edge.errors import BundleError, UsageError
+from sr_edge.errors import BundleError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
+    from sr_edge.model_sources.network_choice import NetworkChoice
     from sr_edge.spec import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
 """The size of patches for a graph of dynamic height and width."""
-
-
-@dataclass(frozen=True)
-class NetworkChoice:
-    """A MODEL argument with the options that belong to it."""
-
-    model: str | None
-    scale: int | None = None
-    weights: Path | None = None
-    random_weights: bool = False
-    arch: str | None = None
-    input_range: float = 1.0
-    blend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +29,7 @@ class FloatGraph:
         tile: Height and width of its input, or those of the patches for a dynamic graph.
         channels: Channels of its input.
         input_range: The largest value of its input, 1 or 255.
-        remark: What was chosen because an option was left out.
+        remark: What was chosen because an option was left out, and what was changed in a file.
     """
 
     path: Path
@@ -52,8 +40,11 @@ class FloatGraph:
 
 
 @contextmanager
-def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgress) -> Iterator[FloatGraph]:
+def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress) -> Iterator[FloatGraph]:
     """Provides the float graph inside a `with` block.
+
+    An ONNX file that calibration can read is taken as it is, so that its INT8 form has the same input and output. Any
+    other network is exported, such as an ONNX file in fp16.
 
     Raises:
         CalibrationError: The file is not an ONNX model, or does not take the tile.
@@ -61,46 +52,46 @@ def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgres
         UsageError: Options for PyTorch networks were given with a file or a bundle.
         SrEdgeError: The network could not be loaded or exported.
     """
-    path = Path(network.model) if network.model is not None else None
-    if path is not None and path.suffix == ".onnx":
-        _require_no_torch_options(network)
-        yield _from_file(path, tile, network.input_range)
-    elif path is not None and (path.is_dir() or path.suffix in (".sredge", ".zip")):
-        _require_no_torch_options(network)
-        with _from_bundle(path, tile) as graph:
+    from sr_edge.model_sources import SourceKind, source_kind
+    from sr_edge.model_sources.load_network import onnx_file_of, require_no_torch_options
+
+    if choice.model is not None and source_kind(choice.model) is SourceKind.BUNDLE:
+        require_no_torch_options(choice, "a bundle, which has an exported graph")
+        with _from_bundle(Path(choice.model), tile) as graph:
             yield graph
-    else:
-        with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
-            yield _exported(network, tile, Path(folder) / "model.onnx", progress)
+        return
+    file = onnx_file_of(choice)
+    as_it_is = _as_it_is(file, choice, tile) if file is not None else None
+    if as_it_is is not None:
+        yield as_it_is
+        return
+    with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
+        yield _exported(choice, tile, Path(folder) / "model.onnx", progress)
 
 
-def _require_no_torch_options(network: NetworkChoice) -> None:
-    """Refuses options that choose scale or weights, which a file already has."""
-    given = {
-        "--scale": network.scale is not None,
-        "--weights": network.weights is not None,
-        "--random-weights": network.random_weights,
-        "--arch": network.arch is not None,
-        "--blend": bool(network.blend),
-    }
-    options = tuple(option for option, is_given in given.items() if is_given)
-    if options:
-        raise UsageError(
-            f"{', '.join(options)} is for PyTorch networks, whereas {network.model} is an exported graph",
-            found=options,
-            remedy="leave it out" if len(options) == 1 else "leave these options out",
-        )
+def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph | None:
+    """The ONNX file itself, or None if calibration cannot read its form, or another size is wanted."""
+    from sr_edge.calibration.graph.load import reads_as_it_is
+    from sr_edge.model_sources.load_network import read_network_file
+
+    if choice.channel_order != "rgb" or not reads_as_it_is(path):
+        return None
+    model = read_network_file(path, choice)
+    if tile is not None and model.fixed_tile not in (None, TileSpec.parse(tile)):
+        return None
+    is_found = choice.input_range is None and model.input.white != 1.0
+    remark = f"its values range from 0 to {model.input.white:g}" if is_found else ""
+    return _from_file(path, tile, model.input.white, remark)
 
 
-def _from_file(path: Path, tile: str | None, input_range: float = 1.0) -> FloatGraph:
+def _from_file(path: Path, tile: str | None, input_range: float = 1.0, remark: str = "") -> FloatGraph:
     from sr_edge.calibration.graph.load import graph_channels, graph_tile, is_dynamic
 
-    wanted, remark = TileSpec.parse(tile) if tile else None, ""
+    wanted, remarks = TileSpec.parse(tile) if tile else None, [remark]
     if wanted is None and is_dynamic(path):
-        wanted, remark = (
-            DYNAMIC_TILE,
-            f"the graph takes any size: patches are {DYNAMIC_TILE}; --tile chooses another size",
-        )
+        wanted = DYNAMIC_TILE
+        remarks.append(f"the graph takes any size: patches are {DYNAMIC_TILE}; --tile chooses another size")
+    remark = "; ".join(filter(None, remarks))
     return FloatGraph(path, graph_tile(path, wanted), graph_channels(path), input_range, remark)
 
 
@@ -120,23 +111,13 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
         yield _from_file(bundle.file(artifact), tile)
 
 
-def _exported(network: NetworkChoice, tile: str | None, path: Path, progress: StageProgress) -> FloatGraph:
+def _exported(choice: NetworkChoice, tile: str | None, path: Path, progress: StageProgress) -> FloatGraph:
     from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
     from sr_edge.export import export_best_form
-    from sr_edge.models import load_model
-    from sr_edge.models.checkpoints import Blend
+    from sr_edge.model_sources.load_network import load_network
 
-    loaded = load_model(
-        network.model,
-        network.scale,
-        network.weights,
-        network.random_weights,
-        network.arch,
-        network.input_range,
-        blend=[Blend.parse(text) for text in network.blend],
-        tile=requested_tile(tile),
-    )
-    chosen = chosen_tile(tile, loaded, progress)
-    report = export_best_form(loaded, chosen, path, progress=lambda step: progress(step, 1, 1))
-    remarks = (*loaded.remarks, report.form_reason, *report.remarks)
-    return FloatGraph(path, chosen, remark="; ".join(filter(None, remarks)))
+    network = load_network(choice, requested_tile(tile))
+    chosen = chosen_tile(tile, network, progress)
+    report = export_best_form(network, chosen, path, progress=lambda step: progress(step, 1, 1))
+    remarks = (*network.remarks, report.form_reason, *report.remarks)
+    return FloatGraph(path, chosen, network.card.channels, remark="; ".join(filter(None, remarks)))

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.options import BundleArgument, JsonOption, TargetsOption, read_targets
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    opened_model,
+)
+from sr_edge.cli.options import JsonOption, TargetsOption, read_targets
+from sr_edge.cli.prepare.graph_warnings import graph_warnings
+from sr_edge.spec import CHANNEL_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from sr_edge.bundle import Bundle, Manifest
+    from sr_edge.bundle import Manifest
     from sr_edge.spec import ModelCard, TileNeeds
 
 
-def inspect(bundle: BundleArgument, for_targets: TargetsOption = None, as_json: JsonOption = False) -> None:
-    """Verify the digests of a bundle and show its contents."""
-    from sr_edge.bundle import open_bundle
+def inspect(
+    model: RunnableArgument,
+    for_targets: TargetsOption = None,
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the digests of a bundle and show its contents, or show what an ONNX file contains."""
     from sr_edge.cli.output import result_on_stdout
+    from sr_edge.model_sources import SourceKind, source_kind
 
     targets = read_targets(for_targets)
-    with result_on_stdout(as_json) as show, open_bundle(bundle) as opened:
+    if source_kind(model) is SourceKind.ONNX:
+        from sr_edge.cli.prepare.inspect_onnx import inspect_onnx
+
+        inspect_onnx(model, targets, tile, input_range, channel_order, as_json)
+        return
+    with result_on_stdout(as_json) as show, opened_model(model, tile, input_range, channel_order) as opened:
         opened.verify()
         sizes = {file: (opened.folder / file).stat().st_size for file in opened.manifest.digests()}
-        warnings = _warnings(opened, targets)
-        document = {"path": str(bundle), "manifest": opened.manifest, "bytes": sizes, "warnings": warnings}
+        warnings = graph_warnings(opened, targets)
+        document = {"path": str(model), "manifest": opened.manifest, "bytes": sizes, "warnings": warnings}
         show(document, _readable(opened.manifest, sizes, warnings))
-
-
-def _warnings(bundle: Bundle, targets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What the rules report about each graph, by file; raises NotDeployable where one of `targets` refuses a graph."""
-    from sr_edge.bundle import ArtifactKind
-    from sr_edge.export.checks.findings import summarize
-    from sr_edge.export.checks.rules import require_deployable
-    from sr_edge.export.checks.targets import readers_of
-
-    warnings = {}
-    for item in bundle.manifest.artifacts:
-        if item.kind is ArtifactKind.ONNX:
-            intended = readers_of(item.activation_type)
-            findings = require_deployable(bundle.file(item), targets, static=False, intended=intended)
-            warnings[item.file] = summarize(findings)
-    return warnings
 
 
 def _readable(manifest: Manifest, sizes: dict[str, int], warnings: dict[str, tuple[str, ...]]) -> Group:
@@ -61,6 +66,7 @@ def _properties_text(manifest: Manifest) -> str:
         "family": _family(card),
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
         "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
+        "channels": f"{card.channels} ({CHANNEL_NAMES[card.channels]})",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
         "tiles": _tile_needs(card.tile_needs),
         "controls": _controls(card),

@@ -57,10 +57,10 @@ def export_triton(
 
     plan = TritonOptions(backend, precision, float_precision, io, kind, instances, engine)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bundle import open_bundle
+        from sr_edge.model_sources import open_deployed
         from sr_edge.serving.triton import write_triton_model
 
-        with open_bundle(bundle) as opened:
+        with open_deployed(bundle) as opened:
             model = write_triton_model(opened, repository, plan)
         show(model, _triton_text(model, repository))
 
@@ -109,14 +109,14 @@ def export_trtexec(
                 remedy="write the graph to another folder with -o",
             )
     with result_on_stdout(as_json) as show:
-        from sr_edge.bundle import open_bundle
         from sr_edge.export.checks.rules import require_deployable
         from sr_edge.export.checks.tensorrt_releases import find_release
+        from sr_edge.model_sources import open_deployed
         from sr_edge.serving.served_graph import load_served_graph
         from sr_edge.serving.trtexec import TrtexecFiles, build_trtexec_command
 
         release = find_release(target)
-        with open_bundle(bundle) as opened:
+        with open_deployed(bundle) as opened:
             served = load_served_graph(opened, ServingBackend.TENSORRT, precision, float_precision, io)
             require_deployable(served.model, [target], static=False, intended=[target])
             path = _written(served, graph) if graph is not None else _in_bundle(opened, served)

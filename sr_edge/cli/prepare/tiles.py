@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sr_edge.bench import preferred_runtime
 from sr_edge.bench.tile_choice import TileCost, candidate_tiles, choose_tile, measure_tile
 from sr_edge.errors import TileError
+from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.models import LoadedModel
 from sr_edge.spec import StageProgress, TileSpec
 
@@ -44,7 +45,7 @@ def chosen_tile(
 
     Args:
         text: the option; None for the default size, or one that the network supports; "auto" for the size of least time
-            per pixel in the preferred runtime.
+            per pixel in the preferred runtime, or the only size of an ONNX file that has one.
         model: the network.
         progress: called with (stage, steps done, steps in all).
         measure: measures the cost of one size.
@@ -58,6 +59,8 @@ def chosen_tile(
     if tile is not None:
         model.card.require_tile(tile)
         return tile
+    if isinstance(model.module, FileNetwork) and model.module.file.fixed_tile is not None:
+        return model.module.file.fixed_tile
     candidates = candidate_tiles(model.card)
     runtime = preferred_runtime()
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.interrupts import interruptible
-from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    opened_model,
+)
+from sr_edge.cli.options import FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
 from sr_edge.cli.run.stream_options import ReadOption, read_pairs
 from sr_edge.spec import Precision
 
@@ -41,7 +49,12 @@ RuntimeOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Precision of convolutions and matrix multiplications to start with.")
+    Precision | None,
+    typer.Option(
+        help="Precision of convolutions and matrix multiplications to start with. Default: fp32, or int8 for an ONNX "
+        "file in INT8.",
+        show_default=False,
+    ),
 ]
 PolicyOption = Annotated[
     str,
@@ -59,10 +72,10 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="TCP port to lis
 
 
 def preview(
-    model: BundleArgument,
+    model: RunnableArgument,
     source: SourceArgument,
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: PrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyOption = "latest",
     once: OnceOption = False,
@@ -71,22 +84,25 @@ def preview(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
     controls = read_settings(settings)
-    from sr_edge.bundle import open_bundle
     from sr_edge.camera import Policy
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
-    from sr_edge.runtimes import open_frame_session, preferred_runtime
+    from sr_edge.model_sources import default_precision, open_frame_session
+    from sr_edge.runtimes import preferred_runtime
 
     drop_policy = Policy.parse(policy)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
-        bundle = resources.enter_context(open_bundle(model))
-        initial = EngineOption(runtime or preferred_runtime(), precision, float_precision)
+        bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
+        initial = EngineOption(runtime or preferred_runtime(), precision or default_precision(bundle), float_precision)
         upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
                 bundle,

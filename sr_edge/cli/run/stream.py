@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.cli.interrupts import interruptible
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    RunPrecisionOption,
+    opened_model,
+)
 from sr_edge.cli.options import (
-    BundleArgument,
     DeviceOption,
     FloatPrecisionOption,
     JsonOption,
-    PrecisionOption,
     SettingsOption,
     ThreadsOption,
     read_settings,
@@ -66,11 +73,11 @@ if TYPE_CHECKING:
 
 
 def stream(
-    model: BundleArgument,
+    model: RunnableArgument,
     source: SourceArgument,
     sink: SinkArgument = "null",
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: RunPrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     policy: PolicyOption = None,
     roi: RoiOption = None,
@@ -89,6 +96,9 @@ def stream(
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
     settings: SettingsOption = [],  # noqa: B006
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Upscale a camera, a stream or a video live."""
@@ -131,7 +141,8 @@ def stream(
     sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
-        session, fallback_session = engines.open(model), routing.fallback_session(engines)
+        session = engines.open(model, tile, input_range, channel_order)
+        fallback_session = routing.fallback_session(engines)
         opened = interruptible(lambda: open_source(source, source_options))
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
@@ -219,16 +230,20 @@ class _Engines:
 
     resources: ExitStack
     runtime: str | None
-    precision: Precision
+    precision: Precision | None
     float_precision: Precision
     device: str
     threads: int | None
     slots: int | None
 
-    def open(self, bundle: Path) -> Session:
-        from sr_edge.runtimes import open_frame_session, preferred_runtime
+    def open(
+        self, model: Path, tile: str | None = None, input_range: str = AUTO, channel_order: str = "rgb"
+    ) -> Session:
+        from sr_edge.model_sources import open_frame_session
+        from sr_edge.runtimes import preferred_runtime
 
         name = self.runtime or preferred_runtime()
+        bundle = self.resources.enter_context(opened_model(model, tile, input_range, channel_order))
         session = self.resources.enter_context(
             open_frame_session(
                 bundle,

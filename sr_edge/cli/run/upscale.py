@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.model_argument import (
+    AUTO,
+    ChannelOrderOption,
+    OnnxInputRangeOption,
+    OnnxTileOption,
+    RunnableArgument,
+    RunPrecisionOption,
+    opened_model,
+)
 from sr_edge.cli.options import (
-    BundleArgument,
     DeviceOption,
     FloatPrecisionOption,
     JsonOption,
-    PrecisionOption,
     SettingsOption,
     ThreadsOption,
     TrustOption,
@@ -100,11 +107,11 @@ CopyOption = Annotated[
 
 
 def upscale(
-    model: BundleArgument,
+    model: RunnableArgument,
     source: SourceArgument,
     target: TargetArgument,
     runtime: RuntimeOption = None,
-    precision: PrecisionOption = Precision.FP32,
+    precision: RunPrecisionOption = None,
     float_precision: FloatPrecisionOption = Precision.FP32,
     overlap: OverlapOption = None,
     resume: ResumeOption = True,
@@ -117,6 +124,9 @@ def upscale(
     device: DeviceOption = "cpu",
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: TrustOption = "",
+    tile: OnnxTileOption = None,
+    input_range: OnnxInputRangeOption = AUTO,
+    channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
     """Upscale an image, a folder of images or a video."""
@@ -128,13 +138,13 @@ def upscale(
     if video is None:
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bundle import open_bundle
-        from sr_edge.runtimes import open_frame_session, preferred_runtime
+        from sr_edge.model_sources import open_frame_session
+        from sr_edge.runtimes import preferred_runtime
         from sr_edge.upscaler import Upscaler
 
         name = runtime or preferred_runtime()
         options = {"architecture": trust} if trust and name == "torch" else None
-        with open_bundle(model) as opened:
+        with opened_model(model, tile, input_range, channel_order) as opened:
             job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
             with (
                 open_frame_session(

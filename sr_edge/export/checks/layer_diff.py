@@ -140,7 +140,7 @@ def compare_layers(
     Args:
         reference: The graph to which errors are relative.
         candidate: The graph that is compared with it.
-        patch: Float32 (1, 3, height, width) in [0, 1], which is converted for a graph of uint8 frames.
+        patch: Float32 (1, channels, height, width) in [0, 1], which is converted for a graph of uint8 frames.
         tolerance: The relative error above which a layer counts as different.
         controls: A value for every scalar input, for each of the two graphs.
         memory_bytes: The memory that the inner tensors of one run may take; several runs compute what exceeds it.

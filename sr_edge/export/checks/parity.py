@@ -1,40 +1,42 @@
-"""Compares an ONNX graph in ONNX Runtime with the PyTorch module that it was exported from, patch by patch.
+"""Compares an ONNX graph in ONNX Runtime with the network that it was made from, patch by patch.
+
+The network is a PyTorch module or the ONNX file of a user (`sr_edge.export.checks.references`).
 
 All differences are relative to the output range, whose maximum is 1.0.
 
 Two correct implementations of one network differ by rounding, and some networks amplify rounding: on binary noise their
 activations reach 1e3, and PyTorch's float32 output differs from its float64 output by more than any bound for images.
 Therefore a worst-case patch on which the graph differs by more than PARITY_BOUND is excused if the network itself is
-numerically unstable there, that is, if float32 and float64 in PyTorch differ by more than NOISE_THRESHOLD; the graph
-may then differ by NOISE_FACTOR times that. Photographs and flat images are never excused, nor is a network that needs
-more than MAX_EXCUSED_SHARE of its worst cases excused.
+numerically unstable there, that is, if float32 and float64 in PyTorch (for a file: two evaluations in float32) differ
+by more than NOISE_THRESHOLD; the graph may then differ by NOISE_FACTOR times that. Photographs and flat images are
+never excused, nor is a network that needs more than MAX_EXCUSED_SHARE of its worst cases excused.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from torch import nn
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError, NotDeployable
-from sr_edge.export.checks.decisions import DataDependentBranches
-from sr_edge.export.checks.float64 import run_float64
+from sr_edge.export.checks.references.file_reference import FileReference
+from sr_edge.export.checks.references.reference import Reference
+from sr_edge.export.checks.references.torch_reference import TorchReference
+from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, open_onnxruntime, run_session
 from sr_edge.export.graph.patches import CheckPatch, PatchKind
-from sr_edge.models.controlled import control_tensors, controls_of
 
 PARITY_BOUND = 1e-4
 """Largest difference allowed. Float32 through a hundred layers, summed in another order, stays below a tenth of it."""
 
 NOISE_THRESHOLD = 1e-5
-"""From this difference on, the float32 rounding of a network in PyTorch may excuse a worst case."""
+"""From this difference on, the float32 rounding of a network may excuse a worst case."""
 
 NOISE_FACTOR = 10.0
 """How many times that rounding the graph may differ: enough for another order of summation and no more."""
@@ -53,12 +55,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class PatchParity:
-    """The comparison of the graph with PyTorch on one patch.
+    """The comparison of the graph with the network on one patch.
 
     Attributes:
-        float32_noise: the largest difference between float32 and float64 in PyTorch; measured only where a worst case
+        float32_noise: the largest change of the network's own output by rounding; measured only where a worst case
             exceeds PARITY_BOUND, otherwise None.
         noise_failure: why the noise could not be measured.
+        rounding: how the noise was measured, as in `Reference`.
     """
 
     patch: str
@@ -66,10 +69,11 @@ class PatchParity:
     difference: Difference
     float32_noise: float | None = None
     noise_failure: str = ""
+    rounding: str = TorchReference.rounding
 
     @property
     def excused(self) -> bool:
-        """Whether the rounding of the network in PyTorch explains a difference above PARITY_BOUND."""
+        """Whether the rounding of the network itself explains a difference above PARITY_BOUND."""
         return self.float32_noise is not None and self.float32_noise > NOISE_THRESHOLD
 
     @property
@@ -82,26 +86,24 @@ class PatchParity:
         return self.difference.max_abs_error <= self.bound
 
     def __str__(self) -> str:
-        noise = (
-            ""
-            if self.float32_noise is None
-            else (f", where PyTorch's float32 output differs from its float64 output by {self.float32_noise:.2g}")
-        )
+        noise = "" if self.float32_noise is None else f", where {self.rounding} {self.float32_noise:.2g}"
         unknown = f", whose numerical noise could not be measured ({self.noise_failure})" if self.noise_failure else ""
         return f"{self.difference.max_abs_error:.3g} (peak 1.0) on {self.patch}{noise}{unknown}"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison of the graph with PyTorch on all patches.
+    """The comparison of the graph with the network on all patches.
 
     Attributes:
         patches: the comparison for each patch.
         caveats: differences that comparing patches cannot exclude.
+        reference: what the graph was compared with, "the PyTorch module" or the name of a file.
     """
 
     patches: tuple[PatchParity, ...]
     caveats: tuple[str, ...] = ()
+    reference: str = TorchReference.name
 
     @property
     def max_abs_error(self) -> float:
@@ -159,7 +161,7 @@ class Parity:
         failed = self._failed
         if failed is not None:
             return (
-                f"the ONNX graph differs from the PyTorch module by {failed} (allowed {failed.bound:.3g}, "
+                f"the ONNX graph differs from {self.reference} by {failed} (allowed {failed.bound:.3g}, "
                 f"PSNR {failed.difference.psnr_db:.1f} dB)"
             )
         if len(self.excused) > MAX_EXCUSED_SHARE * len(self._worst_cases):
@@ -171,19 +173,25 @@ class Parity:
         return ""
 
 
-def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches: Sequence[CheckPatch]) -> Parity:
-    """Runs every patch through ONNX Runtime and through `module`, and compares the outputs.
+def compare_with_network(model: Path | onnx.ModelProto, network: nn.Module, patches: Sequence[CheckPatch]) -> Parity:
+    """Runs every patch through a graph in ONNX Runtime and through `network`, and compares the outputs.
 
     A network with controls runs at their default values and at their extremes (`checked_pairs`).
 
+    Args:
+        model: the graph.
+        network: a PyTorch network, or the `FileNetwork` of an ONNX file.
+        patches: the images.
+
     Raises:
         NotDeployable: the graph has no input, or the network has data-dependent control flow
-            (`sr_edge.export.checks.decisions`).
+            (`sr_edge.export.checks.references.decisions`).
         ExportError: there are no patches, the outputs have different shapes, or ONNX Runtime cannot run the graph.
     """
+    reference = _reference(network)
     if not patches:
         raise ExportError(
-            "the graph cannot be compared with the PyTorch module without a patch",
+            f"the graph cannot be compared with {reference.name} without a patch",
             found=0,
             wanted="at least one patch",
             remedy="pass at least one patch",
@@ -198,25 +206,44 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
             remedy="compute with torch tensors from the input to the output",
         )
     input_name, output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
-    controls, branches = controls_of(module), DataDependentBranches()
     compared = []
-    for patch, setting in checked_pairs(patches, controls):
-        x, scalars = torch.from_numpy(patch.batch), control_tensors(controls, setting)
-        with torch.inference_mode(), branches.recording(x, *scalars):
-            expected = module(x, *scalars)
+    rounded = [_rounded(patch, reference.input_step) for patch in patches]
+    for patch, setting in checked_pairs(rounded, reference.controls):
+        expected = reference.run(patch.batch, setting)
         actual = run_session(session, feed_of(input_name, patch.batch, setting))[output_name]
-        compared.append(_compared(module, patch, setting, actual, expected.numpy()))
-    branches.try_others(module, patches[0].batch, control_tensors(controls))
-    branches.require_none()
-    return Parity(tuple(compared), branches.remarks)
+        compared.append(_compared(reference, patch, setting, actual, expected))
+    return Parity(tuple(compared), reference.caveats(patches[0].batch), reference.name)
 
 
-def difference(actual: Tensor, expected: Tensor) -> Difference:
-    """Compares two outputs for one patch; raises ExportError when their shapes differ."""
+def _rounded(patch: CheckPatch, step: float) -> CheckPatch:
+    """The patch with its values rounded to multiples of `step`, for a network that takes no others; 0 leaves them."""
+    batch = np.asarray(np.rint(patch.batch / step) * step, np.float32) if step else patch.batch
+    return replace(patch, batch=batch)
+
+
+def _reference(network: nn.Module) -> Reference:
+    if isinstance(network, FileNetwork):
+        return FileReference(network.file, network.controls)
+    return TorchReference(network)
+
+
+def difference(actual: Tensor, expected: Tensor, step: float = 0.0) -> Difference:
+    """Compares two outputs for one patch.
+
+    Args:
+        actual: the output of the graph.
+        expected: the output of the network.
+        step: the distance of neighbouring values of rounded outputs, or 0. Equal networks then differ by a whole step
+            wherever rounding errors move a value over a boundary. The mean difference is what the outputs differed by
+            before they were rounded, so it takes the place of the largest one, unless that is more than one step.
+
+    Raises:
+        ExportError: their shapes differ.
+    """
     if actual.shape != expected.shape:
         raise ExportError(
-            f"the graph gives an output of shape {actual.shape} where the PyTorch module gives {expected.shape}, so "
-            "that the export is wrong",
+            f"the graph gives an output of shape {actual.shape} where the network gives {expected.shape}, so that the "
+            "export is wrong",
             found=actual.shape,
             wanted=expected.shape,
         )
@@ -224,26 +251,31 @@ def difference(actual: Tensor, expected: Tensor) -> Difference:
         return Difference(math.inf, -math.inf)
     errors = actual.astype(np.float64) - expected.astype(np.float64)
     square = float(np.mean(np.square(errors)))
-    return Difference(float(np.abs(errors).max()), math.inf if square == 0.0 else -10.0 * math.log10(square))
+    largest = float(np.abs(errors).max())
+    if 0.0 < largest < 1.5 * step:
+        largest = float(np.abs(errors).mean())
+    return Difference(largest, math.inf if square == 0.0 else -10.0 * math.log10(square))
 
 
 def _compared(
-    module: nn.Module, patch: CheckPatch, setting: Mapping[str, float], actual: Tensor, expected: Tensor
+    reference: Reference, patch: CheckPatch, setting: Mapping[str, float], actual: Tensor, expected: Tensor
 ) -> PatchParity:
-    measured = difference(actual, expected)
+    measured = difference(actual, expected, reference.output_step)
     name = (
         f"{patch.name} at {', '.join(f'{key}={value:g}' for key, value in setting.items())}" if setting else patch.name
     )
     if patch.kind is not PatchKind.WORST_CASE or measured.max_abs_error <= PARITY_BOUND:
         return PatchParity(name, patch.kind, measured)
     try:
-        exact = run_float64(module, patch.batch, setting)
+        again = reference.run_again(patch.batch, setting)
     except Exception as error:  # whatever the network's own code raises in an arithmetic it was not written for
-        return PatchParity(name, patch.kind, measured, noise_failure=f"{type(error).__name__} in float64")
-    return PatchParity(name, patch.kind, measured, float32_noise=_finite_noise(expected, exact))
+        return PatchParity(name, patch.kind, measured, noise_failure=type(error).__name__)
+    return PatchParity(
+        name, patch.kind, measured, float32_noise=_noise(reference, expected, again), rounding=reference.rounding
+    )
 
 
-def _finite_noise(expected: Tensor, exact: Tensor) -> float | None:
+def _noise(reference: Reference, expected: Tensor, again: Tensor) -> float | None:
     """The noise; None if the network gives NaN or infinity, which is no rounding and excuses nothing."""
-    noise = difference(expected, exact).max_abs_error
+    noise = difference(expected, again, reference.output_step).max_abs_error
     return noise if math.isfinite(noise) else None

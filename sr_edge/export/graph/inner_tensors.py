@@ -13,7 +13,7 @@ from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.onnxruntime_run import Tensors, feed_of, open_onnxruntime, run_session
 from sr_edge.export.graph.patches import worst_case_patches
-from sr_edge.export.graph.view import GraphView, picture_inputs, view_graph
+from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, view_graph
 from sr_edge.frames import frame_from_batch
 from sr_edge.spec import Control, TileSpec
 
@@ -21,6 +21,7 @@ UNKNOWN_BYTES = 16 << 20
 """The size assumed for a tensor of unknown shape."""
 
 DYNAMIC_SIZE_PX = 48
+RGB = 3
 """Height and width of patches for a graph whose height and width are dynamic."""
 
 _MAGNITUDE = "/magnitude"
@@ -56,7 +57,7 @@ def observe_magnitudes(
 
     Args:
         model: A float32 or INT8 graph of float or uint8 frames; it is not changed.
-        patches: Float32 (1, 3, height, width) in [0, 1].
+        patches: Float32 (1, channels, height, width) in [0, 1].
         controls: The scalar inputs of the graph.
 
     Raises:
@@ -77,16 +78,16 @@ def observe_magnitudes(
 
 
 def worst_cases_of(model: onnx.ModelProto) -> tuple[npt.NDArray[np.float32], ...]:
-    """`worst_case_patches` of the input size of the graph; DYNAMIC_SIZE_PX where that is dynamic."""
+    """`worst_case_patches` of the input shape of the graph; DYNAMIC_SIZE_PX and RGB where that is dynamic."""
     (image,) = picture_inputs(model)
     kind = image.type.tensor_type
     axes = (1, 2) if kind.elem_type == onnx.TensorProto.UINT8 else (2, 3)
     height, width = (kind.shape.dim[axis].dim_value or DYNAMIC_SIZE_PX for axis in axes)
-    return worst_case_patches(TileSpec(height, width))
+    return worst_case_patches(TileSpec(height, width), picture_channels(image) or RGB)
 
 
 def feed_patch(model: onnx.ModelProto, patch: npt.NDArray[np.float32], controls: Mapping[str, float]) -> Tensors:
-    """The input feed for a float32 (1, 3, height, width) patch, which is converted for a graph of uint8 frames.
+    """The input feed for a float32 (1, channels, height, width) patch, which is converted for a graph of uint8 frames.
 
     Raises:
         ExportError: The graph does not have exactly one image input.

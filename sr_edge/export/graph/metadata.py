@@ -18,10 +18,11 @@ METADATA_KEY = "sr_edge"
 
 
 class Form(str, Enum):
-    """The form in which a network is exported: its static twin, or the training form as traced."""
+    """The form in which a network is exported: its static twin, the training form as traced, or a user's ONNX graph."""
 
     STATIC = "static"
     TRACED = "traced"
+    IMPORTED = "imported"
 
     def __str__(self) -> str:
         return self.value
@@ -29,7 +30,10 @@ class Form(str, Enum):
 
 @dataclass(frozen=True)
 class GraphMetadata:
-    """The model card and how this graph was exported from the network; `tile` is None for a dynamic graph."""
+    """The model card and how this graph was made from the network.
+
+    `tile` is None for a dynamic graph, and `torch_version` is empty for a graph that was not made by torch here.
+    """
 
     card: ModelCard
     form: Form

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.frames import batch_from_frame
+from sr_edge.channels import batch_for_network
 from sr_edge.image_files import list_pictures, read_picture
 from sr_edge.spec import TileSpec
 
@@ -35,25 +35,26 @@ class PatchKind(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class CheckPatch:
-    """A named input of checks; `batch` is float32 (1, 3, height, width) in [0, 1]."""
+    """A named input of checks; `batch` is float32 (1, channels, height, width) in [0, 1]."""
 
     name: str
     kind: PatchKind
     batch: Patch
 
 
-def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[CheckPatch, ...]:
+def check_patches(tile: TileSpec, photographs: Sequence[Patch] = (), channels: int = 3) -> tuple[CheckPatch, ...]:
     """Photographs, flat pictures and worst cases of the size of the tile.
 
     Args:
         tile: Height and width.
-        photographs: Float32 (1, 3, height, width) in [0, 1]. One of the bundled photographs is added, since the user's
-            may be black; without any, both bundled ones are used.
+        photographs: Float32 (1, channels, height, width) in [0, 1]. One of the bundled photographs is added, since the
+            user's may be black; without any, both bundled ones are used.
+        channels: The number of channels of the network.
     """
-    bundled = [_centre_crop(path, tile) for path in list_pictures(PICTURES)]
+    bundled = [_centre_crop(path, tile, channels) for path in list_pictures(PICTURES)]
     batches = [*photographs, *(bundled[:1] if photographs else bundled)]
     named = [(f"photograph {number}", PatchKind.PHOTOGRAPH, batch) for number, batch in enumerate(batches, start=1)]
-    black, binary, step = worst_case_patches(tile)
+    black, binary, step = worst_case_patches(tile, channels)
     named += [
         ("black", PatchKind.FLAT, black),
         ("white", PatchKind.FLAT, np.ones_like(black)),
@@ -63,12 +64,12 @@ def check_patches(tile: TileSpec, photographs: Sequence[Patch] = ()) -> tuple[Ch
     return tuple(CheckPatch(*entry) for entry in named)
 
 
-def worst_case_patches(tile: TileSpec) -> tuple[Patch, ...]:
-    """Float32 (1, 3, height, width) in [0, 1]: black, binary noise, and a noisy step.
+def worst_case_patches(tile: TileSpec, channels: int = 3) -> tuple[Patch, ...]:
+    """Float32 (1, channels, height, width) in [0, 1]: black, binary noise, and a noisy step.
 
     A flat picture gives the smallest variances that a network can see, and binary noise the largest activations.
     """
-    shape = (1, 3, tile.height, tile.width)
+    shape = (1, channels, tile.height, tile.width)
     generator = np.random.default_rng(0)
     columns = np.arange(tile.width)
     binary = generator.integers(0, 2, shape)
@@ -78,18 +79,22 @@ def worst_case_patches(tile: TileSpec) -> tuple[Patch, ...]:
 
 
 def colour_casts(photograph: Patch) -> Iterator[Patch]:
-    """Yields a photograph tinted in each colour and pair of colours, dark, bright, inverted, gray and saturated."""
-    for red, green, blue in product((0.3, 1.0), repeat=3):
-        yield photograph * np.array([red, green, blue], np.float32)[:, np.newaxis, np.newaxis]
+    """Yields a photograph with each set of channels darkened, then dark, bright, inverted, gray and saturated.
+
+    Of a photograph with alpha, the alpha channel is changed like the colours.
+    """
+    channels = photograph.shape[1]
+    for factors in product((0.3, 1.0), repeat=channels):
+        yield photograph * np.array(factors, np.float32)[:, np.newaxis, np.newaxis]
     gray = photograph.mean(1, keepdims=True)
-    variants = (photograph * 0.05, 1.0 - 0.05 * (1.0 - photograph), 1.0 - photograph, gray.repeat(3, axis=1))
+    variants = (photograph * 0.05, 1.0 - 0.05 * (1.0 - photograph), 1.0 - photograph, gray.repeat(channels, axis=1))
     for variant in (*variants, np.clip(gray + 3.0 * (photograph - gray), 0.0, 1.0)):
         yield np.ascontiguousarray(variant, dtype=np.float32)
 
 
-def _centre_crop(path: Path, tile: TileSpec) -> Patch:
+def _centre_crop(path: Path, tile: TileSpec, channels: int) -> Patch:
     """The centre of an image file; an image smaller than the tile is padded by reflection."""
-    batch = batch_from_frame(read_picture(path).pixels)
+    batch = batch_for_network(read_picture(path).pixels, channels)
     size = (tile.height, tile.width)
     padding = [(0, max(0, wanted - actual)) for wanted, actual in zip(size, batch.shape[2:], strict=True)]
     padded = np.pad(batch, [(0, 0), (0, 0), *padding], mode="symmetric")

@@ -130,6 +130,12 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
     return GraphView(model=model, nodes=tuple(model.graph.node), shapes=shapes, types=types)
 
 
+def picture_channels(image: onnx.ValueInfoProto) -> int:
+    """The number of channels of an image, float NCHW or uint8 NHWC; 0 where it is dynamic."""
+    kind = image.type.tensor_type
+    return int(kind.shape.dim[3 if kind.elem_type == onnx.TensorProto.UINT8 else 1].dim_value)
+
+
 def picture_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs of rank 4, which take images."""
     return [value for value in graph_inputs(model) if len(value.type.tensor_type.shape.dim) == 4]

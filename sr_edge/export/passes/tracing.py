@@ -33,8 +33,8 @@ _EXPECTED_DEPRECATIONS = (
 _DYNAMIC_AXES = {INPUT_NAME: {2: "height", 3: "width"}, OUTPUT_NAME: {2: "output_height", 3: "output_width"}}
 
 
-def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.ModelProto:
-    """Traces `module` with a float32 (1, 3, height, width) input named "input" and an output named "output".
+def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False, channels: int = 3) -> onnx.ModelProto:
+    """Traces `module` with a float32 (1, channels, height, width) input named "input" and an output named "output".
 
     The network's controls become inputs under their own names, float32 of shape [1].
 
@@ -43,6 +43,7 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
         tile: the height and width to trace at.
         dynamic: makes height and width of input and output symbolic. Whether the network is correct at other sizes must
             be tested by the caller, since tracing turns Python integers into constants without a warning.
+        channels: the number of channels of the network.
 
     Raises:
         ExportError: the exporter cannot express an operator in ONNX, the network cannot be run, or the exporter wrote
@@ -53,7 +54,7 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False) -> onnx.Mode
         printed = NativeOutput()
         try:
             with captured_native_output() as printed:
-                _export(module.eval(), tile, dynamic, file)
+                _export(module.eval(), (1, channels, tile.height, tile.width), dynamic, file)
         except (SrEdgeError, MemoryError):
             raise
         except Exception as error:  # the exporter's own, and whatever the network's code raises while it is traced
@@ -83,14 +84,14 @@ def _without_scripts(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> nn.
     return traced
 
 
-def _export(module: nn.Module, tile: TileSpec, dynamic: bool, file: Path) -> None:
+def _export(module: nn.Module, shape: tuple[int, ...], dynamic: bool, file: Path) -> None:
     controls = controls_of(module)
     with warnings.catch_warnings():
         for message in _EXPECTED_DEPRECATIONS:
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")
-        inputs = (torch.zeros(1, 3, tile.height, tile.width), *control_tensors(controls))
+        inputs = (torch.zeros(shape), *control_tensors(controls))
         torch.onnx.export(
             _without_scripts(module, inputs),
             inputs,

@@ -1,7 +1,7 @@
 """uint8 NHWC input and output, as cameras produce and displays take it, with the conversion inside the graph.
 
-    uint8 (1, h, w, 3) -> Cast -> x 1/255 -> NCHW -> [the float graph]
-        -> x 255 -> clip 0 ... 255 -> round -> NHWC -> Cast -> uint8 (1, h, w, 3)
+    uint8 (1, h, w, channels) -> Cast -> x 1/255 -> NCHW -> [the float graph]
+        -> x 255 -> clip 0 ... 255 -> round -> NHWC -> Cast -> uint8 (1, h, w, channels)
 
 Rounding is ONNX Round, half to even. numpy's rint does the same, so conversion on the host gives equal bits; all
 runtimes here and TensorRT (kROUND) have it as one elementwise operator, whereas floor(x + 0.5) takes two and rounds
@@ -20,15 +20,16 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.view import picture_inputs
 from sr_edge.export.passes.pass_result import PassResult
+from sr_edge.spec import CHANNELS
 
 MAX_UINT8 = 255.0
 _PREFIX = "frame_io"
 
 
 def wrap_uint8(model: onnx.ModelProto) -> PassResult:
-    """Gives the network uint8 (1, height, width, 3) input and output, whose names are kept; always changes the graph.
+    """Gives the network uint8 (1, height, width, channels) input and output, names kept; always changes the graph.
 
-    Works on fp32, fp16 and INT8 graphs, static or dynamic, whose input and output are float32 (1, 3, h, w);
+    Works on fp32, fp16 and INT8 graphs, static or dynamic, whose input and output are float32 (1, channels, h, w);
     inputs of another rank, the controls, stay as they are. `model` is not modified.
 
     Raises:
@@ -99,13 +100,14 @@ def _single_image(values: Sequence[onnx.ValueInfoProto], end: str) -> onnx.Value
         )
     kind = values[0].type.tensor_type
     dims = kind.shape.dim
-    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value != 3:
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[1].dim_value not in CHANNELS:
         type_name = onnx.TensorProto.DataType.Name(kind.elem_type)
         shape = tuple(dim.dim_value or dim.dim_param for dim in dims)
         raise ExportError(
-            f"the graph's {end} {values[0].name!r} is {type_name} of shape {shape}, not a float32 (1, 3, h, w) image",
+            f"the graph's {end} {values[0].name!r} is {type_name} of shape {shape}, not a float32 (1, channels, h, w) "
+            "image with 1, 3 or 4 channels",
             found=(type_name, shape),
-            wanted=("FLOAT", (1, 3, "h", "w")),
+            wanted=("FLOAT", (1, CHANNELS, "h", "w")),
             remedy="wrap a graph of float frames",
         )
     return values[0]

@@ -33,8 +33,8 @@ REWRITES = _rewrites()
 """Each type of layer that has a static twin, and the twin. Types are compared exactly, so the order has no effect."""
 
 
-def to_static(module: nn.Module, height: int, width: int) -> nn.Module:
-    """Returns the static form of `module` for inputs of (1, 3, height, width), in eval mode; `module` is not changed.
+def to_static(module: nn.Module, height: int, width: int, channels: int = 3) -> nn.Module:
+    """The static form of `module` for inputs of (1, channels, height, width), in eval mode; `module` is not changed.
 
     A network in which no layer has a twin is its own static form: the module itself is returned, not a copy.
 
@@ -42,7 +42,7 @@ def to_static(module: nn.Module, height: int, width: int) -> nn.Module:
         TileError: The network does not take this size.
         ExportError: A layer that needs a twin receives inputs of several shapes.
     """
-    shapes = _input_shapes(module, height, width)
+    shapes = _input_shapes(module, (1, channels, height, width))
     return _rewritten(module, shapes).eval() if shapes else module.eval()
 
 
@@ -66,18 +66,18 @@ def _outermost(module: nn.Module) -> list[nn.Module]:
     return [layer for child in module.children() for layer in _outermost(child)]
 
 
-def _input_shapes(module: nn.Module, height: int, width: int) -> dict[nn.Module, torch.Size]:
+def _input_shapes(module: nn.Module, shape: tuple[int, ...]) -> dict[nn.Module, torch.Size]:
     """Runs `module` once and records the input shape of each module with a twin."""
     layers = _outermost(module)
     if not layers:
         return {}
     if layers[0] is module:
-        return {module: torch.Size((1, 3, height, width))}
+        return {module: torch.Size(shape)}
     shapes: dict[nn.Module, set[torch.Size]] = {layer: set() for layer in layers}
     hooks = [layer.register_forward_pre_hook(lambda m, args: shapes[m].add(args[0].shape)) for layer in layers]
     try:
         with torch.inference_mode():
-            module(torch.zeros(1, 3, height, width, dtype=next(module.parameters()).dtype))
+            module(torch.zeros(shape, dtype=next(module.parameters()).dtype))
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
+from sr_edge.file_headers import is_onnx, is_pickle, is_safetensors, is_zip
 from sr_edge.models.checkpoints.bounds import (
     COPY_AGAIN,
     MAX_CANDIDATES,
@@ -163,10 +164,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"there are no weights at {path}", found=path, wanted=SUFFIXES, remedy=_WHAT_TO_GIVE)
     with reporting_read_errors(path):
         head = _head(path)
-        if head.startswith(b"PK\x03\x04"):
+        if is_zip(head):
             return _read_zip(path)
         metadata: dict[str, str] = {}
-        if head[8:9] == b"{":
+        if is_safetensors(head):
             root, metadata = read_safetensors(path)
             return Checkpoint(path, sha256_of(path), _sets(path, root), metadata=metadata)
         _require_pickle(path, head)
@@ -196,7 +197,8 @@ def _head(path: Path) -> bytes:
     for beginning, kind, remedy in _OTHER_KINDS:
         if head.lstrip().lower().startswith(beginning.lower()):
             raise _of_another_kind(kind, remedy)
-    if path.suffix == ".onnx":
+    is_checkpoint = is_zip(head) or is_safetensors(head) or is_pickle(head)
+    if is_onnx(head) or (path.suffix == ".onnx" and not is_checkpoint):
         raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
     return head
 
@@ -210,9 +212,7 @@ def _require_pickle(path: Path, head: bytes) -> None:
         raise _of_another_kind(
             "a tar archive", "load it in a torch before 0.1.12, which wrote such files, and save the state_dict again"
         )
-    if head[:1] == b"\x08" and b"\x12" in head[:4]:  # ir_version and producer_name, the first fields of a ModelProto
-        raise _of_another_kind(_ONNX, _WHAT_TO_GIVE_FOR_ONNX)
-    if path.suffix == ".safetensors" or head[:1] not in b"\x80(]}cl":  # what a pickle begins with
+    if path.suffix == ".safetensors" or not is_pickle(head):
         raise UnreadableCheckpoint(
             "is not a readable checkpoint, or it was cut short", wanted=READABLE, remedy=COPY_AGAIN
         )

@@ -158,6 +158,8 @@ def _load_script(
         multiple_px=probe.multiple_px,
         minimum_px=probe.minimum_px,
         square_tiles=probe.square,
+        input_channels=probe.channels,
+        output_channels=probe.channels,
         input_range=input_range,
         weights_source=f"{path.name}, a TorchScript program",
         weights_sha256=checkpoint.sha256,

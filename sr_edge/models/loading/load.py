@@ -242,6 +242,8 @@ def _load_factory(
         multiple_px=probe.multiple_px,
         minimum_px=probe.minimum_px,
         square_tiles=probe.square,
+        input_channels=probe.channels,
+        output_channels=probe.channels,
         input_range=input_range,
         random_weights=random_weights,
         weights_source=source,

@@ -14,7 +14,7 @@ from sr_edge.models.loading.weight_selection import SelectedWeights, describe_se
 from sr_edge.models.loading.weights import NearestNetwork, nearest_registered
 from sr_edge.models.probing import prepare_network, probe_network
 from sr_edge.models.registry import count_parameters
-from sr_edge.spec import ModelCard, TileSpec, Tiling
+from sr_edge.spec import ModelCard, TileSpec, Tiling, require_channels
 
 if TYPE_CHECKING:
     from sr_edge.models.loading.spandrel_networks import RecognizedNetwork
@@ -53,7 +53,7 @@ def load_recognized(
 
     Raises:
         WeightsError: spandrel recognises no candidate, or the network cannot be deployed.
-        UsageError: the network has another scale, or does not map RGB to RGB.
+        UsageError: the network has another scale, or channels that are not supported.
     """
     from sr_edge.models.loading.spandrel_networks import recognition_of
 
@@ -128,7 +128,7 @@ def _deployable_model(
     )
     trial_tile = tile or card.default_tile
     card.require_tile(trial_tile)
-    probe = probe_network(module, str(path), trial_tile)
+    probe = probe_network(module, str(path), trial_tile, channels=card.channels)
     if probe.scale != network.scale:
         raise WeightsError(
             f"{path} has the keys of a network of {network.family} x{network.scale}, but upscales by {probe.scale}",
@@ -146,15 +146,8 @@ def _deployable_model(
 
 
 def _require_supported(path: Path, network: RecognizedNetwork, scale: int | None) -> None:
-    """Raises UsageError unless the network maps RGB to RGB and has the required scale."""
-    if (network.input_channels, network.output_channels) != (3, 3):
-        raise UsageError(
-            f"{path} is a network of {network.family} from {network.input_channels} to {network.output_channels} "
-            f"channels",
-            found=(network.input_channels, network.output_channels),
-            wanted=(3, 3),
-            remedy="give a network from RGB to RGB",
-        )
+    """Raises UsageError unless the network has channels that are supported, and the required scale."""
+    require_channels(f"{path} ({network.family})", network.input_channels, network.output_channels)
     if scale not in (None, network.scale):
         raise UsageError(
             f"{path} is a network of {network.family} x{network.scale}, not x{scale}",

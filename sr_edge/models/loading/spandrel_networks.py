@@ -57,8 +57,8 @@ class RecognizedNetwork:
         architecture: "spandrel/" and spandrel's id; `load_family` rebuilds the network from it and `state`.
         family: its name in papers.
         scale: upscaling factor; 1 for restoration.
-        input_channels: channels of the input; 3 for RGB.
-        output_channels: channels of the output; 3 for RGB.
+        input_channels: channels of the input: 1 for luma, 3 for RGB, 4 for RGB with alpha.
+        output_channels: channels of the output.
         multiple_px: height and width of the input are multiples of this.
         minimum_px: the smallest height and width of the input.
         square: whether the input must be square.

@@ -8,11 +8,11 @@ from torch import nn
 
 from sr_edge.errors import SrEdgeError, TileError, UsageError, WeightsError
 from sr_edge.models.probing.trials import TrialLimit, Trials
-from sr_edge.spec import TileSpec
+from sr_edge.spec import CHANNELS, NETWORKS_WANTED, TileSpec, count_of_channels
 
 MULTIPLES = (2, 3, 4, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)
 FIXED_SIZES = (48, 64, 128, 224, 256)
-CHANNELS = (1, 4, 2, 6, 9, 12)
+OTHER_CHANNELS = (1, 4, 2, 6, 9, 12)
 FRAMES = (3, 5, 7)
 SMALL_PX = 64
 
@@ -36,8 +36,22 @@ class UnsupportedTile(TileError):
         self.multiple_px = multiple_px
 
 
+class OtherChannels(UsageError):
+    """A network does not take images with that number of channels, but with another one, `channels`."""
+
+    def __init__(self, name: str, found: int, channels: int) -> None:
+        supported = channels in CHANNELS
+        super().__init__(
+            f"{name} takes images of {count_of_channels(channels)}",
+            found=channels,
+            wanted=found if supported else CHANNELS,
+            remedy=f"run it on images of {count_of_channels(channels)}" if supported else NETWORKS_WANTED,
+        )
+        self.channels = channels
+
+
 def explain_failure(
-    network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None
+    network: nn.Module, name: str, tile: TileSpec, message: str, limit: TrialLimit | None = None, channels: int = 3
 ) -> SrEdgeError:
     """The error for a network that failed on an image of the size of a tile.
 
@@ -47,34 +61,32 @@ def explain_failure(
         tile: the tile.
         message: the message of the exception that the network raised.
         limit: limit of the trials that find the cause; None for the default.
+        channels: number of channels of that image.
     """
-    trials = Trials(network, limit or TrialLimit())
-    mismatch = _another_input(trials, name) or _another_tile(trials, name, tile, message)
+    trials = Trials(network, limit or TrialLimit(), channels)
+    mismatch = _another_input(trials, name, tile, channels) or _another_tile(trials, name, tile, message)
     return mismatch or WeightsError(
-        f"{name} cannot run on a 1x3x{tile} image ({message}), nor on any of {trials.runs} inputs of other sizes, "
-        f"channels and numbers of frames",
+        f"{name} cannot run on a 1x{channels}x{tile} image ({message}), nor on any of {trials.runs} inputs of other "
+        "sizes, channels and numbers of frames",
         found=tile,
         remedy="check its code, or pass the --tile that it was made for",
     )
 
 
-def _another_input(trials: Trials, name: str) -> SrEdgeError | None:
-    """The error for a network that takes another number of channels, or several frames; tried on a small image.
+def _another_input(trials: Trials, name: str, tile: TileSpec, channels: int) -> SrEdgeError | None:
+    """The error for a network that takes another number of channels, or several frames.
 
-    None if the network takes a small RGB image: then it failed because of the size of its tile alone.
+    Small images are tried first, then the tile, for networks of one size. None if the network takes a small image with
+    these channels: then it failed because of the size of its tile alone.
     """
     size = (SMALL_PX, SMALL_PX)
-    if trials.output_shape((1, 3, *size)):
+    if trials.output_shape((1, channels, *size)):
         return None
-    for channels in CHANNELS:
-        if trials.output_shape((1, channels, *size)):
-            noun = "channel" if channels == 1 else "channels"
-            return UsageError(
-                f"{name} takes images of {channels} {noun}",
-                found=channels,
-                wanted=3,
-                remedy="give a network from RGB to RGB",
-            )
+    inputs = [(other, *size) for other in OTHER_CHANNELS]
+    inputs += [(other, tile.height, tile.width) for other in OTHER_CHANNELS if other in CHANNELS]
+    for shape in inputs:
+        if trials.output_shape((1, *shape)):
+            return OtherChannels(name, channels, shape[0])
     for frames in FRAMES:
         if trials.output_shape((1, frames, 3, *size)) or trials.output_shape((1, 3, frames, *size)):
             return UsageError(

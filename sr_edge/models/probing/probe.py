@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import ScriptNetwork
 from sr_edge.models.checkpoints.bounds import first_line, printable
-from sr_edge.models.probing.failures import UnsupportedTile, explain_failure
+from sr_edge.models.probing.failures import OtherChannels, UnsupportedTile, explain_failure
 from sr_edge.models.probing.randomness import RandomOperators
-from sr_edge.spec import DEFAULT_TILE, TileSpec
+from sr_edge.spec import CHANNELS, DEFAULT_TILE, TileSpec, require_channels
 
 SCALES = (1, 2, 3, 4, 8, 16)
 """Accepted ratios of output to input size, which must be exact and the same for height and width."""
 
+RGB = 3
 SEED = 0
 RELATIVE_TOLERANCE = 1e-4
 """Allowed difference of two runs relative to the largest output, for another order of summation."""
@@ -35,6 +36,7 @@ class Probe:
         multiple_px: height and width of its tiles are multiples of this.
         minimum_px: the smallest height and width of a tile.
         square: whether tiles must be square.
+        channels: number of channels of input and output.
         remarks: notes for the user.
     """
 
@@ -43,49 +45,61 @@ class Probe:
     multiple_px: int = 1
     minimum_px: int = 1
     square: bool = False
+    channels: int = 3
     remarks: tuple[str, ...] = ()
 
 
-def probe_network(network: nn.Module, name: str, tile: TileSpec | None, scale: int | None = None) -> Probe:
+def probe_network(
+    network: nn.Module, name: str, tile: TileSpec | None, scale: int | None = None, channels: int | None = None
+) -> Probe:
     """Runs a network twice on an image of the size of a tile.
 
     Args:
-        network: takes RGB (1, 3, height, width) in [0, 1]; in eval mode.
+        network: takes (1, channels, height, width) in [0, 1]; in eval mode.
         name: what error messages call it.
         tile: the tile with which it is to be deployed; None tries the usual one, and another if that is unsupported.
         scale: the scale that the user states; None measures it.
+        channels: the number of channels; None tries RGB first, then luma and RGB with alpha.
 
     Raises:
-        UsageError: it takes more than an image, returns something other than one image, or has another scale.
+        UsageError: it takes more than an image, returns something other than one image with the same channels, or has
+            another scale.
         UnsupportedTile: it does not support this tile, but others.
         WeightsError: it fails on every image, returns NaN, is random, or depends on earlier inputs.
     """
+    if channels is None:
+        try:
+            return probe_network(network, name, tile, scale, RGB)
+        except OtherChannels as mismatch:
+            if mismatch.channels not in CHANNELS:
+                raise
+            channels = mismatch.channels
     try:
-        return Probe(_scale_at(network, name, tile or DEFAULT_TILE, scale), tile or DEFAULT_TILE)
+        ratio, multiple_px, run_on = _scale_at(network, name, tile or DEFAULT_TILE, scale, channels), 1, tile
     except UnsupportedTile as mismatch:
         if tile is not None:
             raise
-        return Probe(
-            _scale_at(network, name, mismatch.supported_tile, scale), mismatch.supported_tile, mismatch.multiple_px
-        )
+        run_on, multiple_px = mismatch.supported_tile, mismatch.multiple_px
+        ratio = _scale_at(network, name, run_on, scale, channels)
+    return Probe(ratio, run_on or DEFAULT_TILE, multiple_px, channels=channels)
 
 
-def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None) -> int:
+def _scale_at(network: nn.Module, name: str, tile: TileSpec, scale: int | None, channels: int) -> int:
     operators, fresh_copy = RandomOperators(), _fresh_copy(network)
     generator = torch.Generator().manual_seed(SEED)
-    image, other_image = (torch.rand(1, 3, tile.height, tile.width, generator=generator) for _ in range(2))
+    image, other_image = (torch.rand(1, channels, tile.height, tile.width, generator=generator) for _ in range(2))
     # Not in inference mode, since a network may store tensors that are used outside of that mode later.
     with torch.no_grad():
         try:
             with operators:
                 first = network(image)
-            upscaled = _require_image(first, name)
+            upscaled = _require_image(first, name, channels)
             ratio = _require_ratio(tuple(upscaled.shape), name, tile, scale)
             again = network(image)
         except (UsageError, WeightsError):
             raise
         except Exception as error:  # the network's code may raise anything
-            raise explain_failure(network, name, tile, _message(error)) from error
+            raise explain_failure(network, name, tile, _message(error), channels=channels) from error
     _require_finite_and_deterministic(upscaled, again, name, operators)
     if fresh_copy is not None and _differ(upscaled, _second_output(fresh_copy, other_image, image)):
         raise WeightsError(
@@ -152,7 +166,7 @@ def _message(error: Exception) -> str:
     return printable(lines[-1]) if is_script else first_line(error)
 
 
-def _require_image(output: object, name: str) -> Tensor:
+def _require_image(output: object, name: str, channels: int) -> Tensor:
     if not isinstance(output, Tensor):
         raise UsageError(
             f"{name} returned a {type(output).__name__}",
@@ -166,16 +180,10 @@ def _require_image(output: object, name: str) -> Tensor:
         raise UsageError(
             f"{name} returned a tensor of shape {shape}{resembled}",
             found=shape,
-            wanted=(1, 3, "height", "width"),
-            remedy="let it return one image of shape (1, 3, height, width)",
+            wanted=(1, channels, "height", "width"),
+            remedy=f"let it return one image of shape (1, {channels}, height, width)",
         )
-    if shape[1] != 3:
-        raise UsageError(
-            f"{name} returned {shape[1]} channels for an image of 3",
-            found=shape[1],
-            wanted=3,
-            remedy="give a network from RGB to RGB",
-        )
+    require_channels(name, channels, shape[1])
     if output.dtype != torch.float32:
         raise UsageError(
             f"{name} returned {output.dtype} for an image of torch.float32",

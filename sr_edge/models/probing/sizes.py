@@ -23,12 +23,12 @@ def probe_sizes(network: nn.Module, name: str, probe: Probe, limit: TrialLimit =
     same applies where `limit` ends the trials early, since a size that was not run successfully is not promised.
 
     Args:
-        network: the network, in eval mode; it takes RGB (1, 3, height, width).
+        network: the network, in eval mode; it takes (1, channels, height, width).
         name: what the remark calls it.
         probe: the result of `probe_network`.
         limit: limit of the trials.
     """
-    trials = Trials(network, limit)
+    trials = Trials(network, limit, probe.channels)
     tile = _small_tile(trials, probe)
     if trials.upscales(non_square_tile(tile, 1), probe.scale):
         return dataclasses.replace(probe, multiple_px=1)

@@ -35,11 +35,13 @@ class Trials:
     Args:
         network: the network, in eval mode.
         limit: limit of the trials.
+        channels: number of channels of the network.
     """
 
-    def __init__(self, network: nn.Module, limit: TrialLimit) -> None:
+    def __init__(self, network: nn.Module, limit: TrialLimit, channels: int = 3) -> None:
         self._network = network
         self._limit = limit
+        self._channels = channels
         self._started_at = limit.clock()
         self.runs = 0
 
@@ -64,7 +66,7 @@ class Trials:
         """Whether the network supports an image of this size and, given a scale, upscales it by exactly that."""
         if tile.height * tile.width > MAX_TRIAL_PIXELS:
             return False
-        shape = self.output_shape((1, 3, tile.height, tile.width))
+        shape = self.output_shape((1, self._channels, tile.height, tile.width))
         if scale is None:
             return shape is not None
-        return shape == (1, 3, scale * tile.height, scale * tile.width)
+        return shape == (1, self._channels, scale * tile.height, scale * tile.width)

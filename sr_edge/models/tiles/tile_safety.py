@@ -49,7 +49,7 @@ class UntiledRun:
 
     Args:
         network: the network, in eval mode.
-        batch: the image, (1, 3, h, w).
+        batch: the image, (1, channels, h, w).
         output: the upscaled image.
         statistics: the global statistics of the pass.
     """
@@ -65,7 +65,7 @@ class UntiledRun:
 
 
 def run_untiled(network: nn.Module, frame_hwc: Frame) -> UntiledRun:
-    """Upscales an RGB frame as one tile, whatever its size."""
+    """Upscales a frame as one tile, whatever its size."""
     batch = torch.from_numpy(batch_from_frame(frame_hwc))
     return UntiledRun(network, batch, *_run(network, batch))
 
@@ -76,7 +76,7 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
     Args:
         model: the network; it is not changed.
         tile: larger than the overlap.
-        frame_hwc: RGB image to measure on; None takes a synthetic one of `measured_size`.
+        frame_hwc: image to measure on, with the channels of the network; None takes a synthetic one of `measured_size`.
 
     Raises:
         TileError: the tile is not larger than the overlap.
@@ -84,7 +84,7 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
     """
     overlap_px = model.card.overlap_px
     size = measured_size(tile, overlap_px, model.card.multiple_px)
-    frame = synthetic_frame(size.height, size.width) if frame_hwc is None else frame_hwc
+    frame = synthetic_frame(size.height, size.width, model.card.channels) if frame_hwc is None else frame_hwc
     try:
         needs = measure_tile_needs(model, tile, overlap_px, frame)
     except SrEdgeError:
@@ -127,7 +127,7 @@ def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, fram
         model: the network.
         tile: size of the tiles.
         overlap_px: the least overlap of neighbouring tiles, in low-resolution pixels.
-        frame_hwc: RGB image to measure on.
+        frame_hwc: image to measure on, with the channels of the network.
     """
     # 16 bits, since rounding both results to 8 bits would by itself limit the PSNR to 56 dB.
     frame_uint16 = frame_from_batch(batch_from_frame(frame_hwc), np.uint16)
@@ -135,7 +135,7 @@ def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, fram
     field = measure_receptive_field(whole, model.card.multiple_px // 2)
     reference = frame_from_batch(whole.output.numpy(), frame_uint16.dtype)
     decibels = {
-        source: psnr_rgb_db(
+        source: psnr_db(
             upscale_in_tiles(model.module, frame_uint16, tile, model.card.scale, overlap_px, source), reference
         )
         for source in (TileStatistics if has_global_statistics(model.module) else (TileStatistics.OWN,))
@@ -191,22 +191,22 @@ def measure_statistics_change(whole: UntiledRun) -> float:
     return float(change[..., 3 * change.shape[-1] // 4 :].abs().max())
 
 
-def psnr_rgb_db(candidate_hwc: Frame, reference_hwc: Frame) -> float:
+def psnr_db(candidate_hwc: Frame, reference_hwc: Frame) -> float:
     """PSNR in dB over all samples of two frames of one type, at most LARGEST_DB."""
     error = (candidate_hwc.astype(np.float64) - reference_hwc) / max_sample_value(candidate_hwc.dtype)
     squared = float(np.mean(np.square(error)))
     return LARGEST_DB if squared == 0.0 else min(LARGEST_DB, -10.0 * math.log10(squared))
 
 
-def synthetic_frame(height: int, width: int) -> Frame:
-    """A deterministic test image, uint8 RGB, of smooth waves with noise, for use where no image was given."""
+def synthetic_frame(height: int, width: int, channels: int = 3) -> Frame:
+    """A deterministic test image, uint8, of smooth waves with noise, for use where no image was given."""
     generator = np.random.default_rng(0)
     rows, columns = np.indices((height, width))[..., np.newaxis]
     waves = sum(
-        np.sin(rows * generator.normal(0, rate, 3) + columns * generator.normal(0, rate, 3))
+        np.sin(rows * generator.normal(0, rate, channels) + columns * generator.normal(0, rate, channels))
         for rate in (0.02, 0.1, 0.5)
     )
-    noisy = 0.5 + 0.15 * waves + generator.normal(0, 0.02, (height, width, 3))
+    noisy = 0.5 + 0.15 * waves + generator.normal(0, 0.02, (height, width, channels))
     return (noisy.clip(0, 1) * 255).astype(np.uint8)
 
 

@@ -51,11 +51,11 @@ def upscale_in_tiles(
     overlap_px: int,
     statistics: TileStatistics = TileStatistics.OWN,
 ) -> Frame:
-    """Upscales an RGB frame of any size with all controls at their defaults.
+    """Upscales a frame of any size with all controls at their defaults.
 
     Args:
         network: the network, in eval mode.
-        frame_hwc: uint8 or uint16 (height, width, 3).
+        frame_hwc: uint8 or uint16 (height, width, channels of the network).
         tile: size of the network's input.
         scale: upscaling factor of the network.
         overlap_px: the least overlap of neighbouring tiles, in low-resolution pixels.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
@@ -30,30 +31,38 @@ class OpenGraph(Protocol):
     def __call__(self, *, io: FrameFormat | None = None) -> Session: ...
 
 
-def session_over_graphs(open_graph: OpenGraph) -> Session:
+def session_over_graphs(open_graph: OpenGraph, resources: ExitStack | None = None) -> Session:
     """Opens the uint8 graph, and the float graph once float frames arrive.
 
     Where the bundle has no uint8 graph that can run here, it opens the preferred graph alone.
+
+    Args:
+        open_graph: Opens a graph.
+        resources: What `open_graph` needs, taken over by a session that opens another graph later.
     """
     try:
         eight_bit = open_graph(io=FrameFormat.UINT8_NHWC)
     except PrecisionUnavailable:
         return open_graph()
-    return FrameSession(eight_bit, open_graph)
+    return FrameSession(eight_bit, open_graph, resources.pop_all() if resources else None)
 
 
 class FrameSession:
     """A `Session` over two sessions of the same network; the protocol documents its methods."""
 
-    def __init__(self, eight_bit: Session, open_float: Callable[[], Session]) -> None:
+    def __init__(
+        self, eight_bit: Session, open_float: Callable[[], Session], resources: ExitStack | None = None
+    ) -> None:
         """Takes over an open session.
 
         Args:
             eight_bit: session over the uint8 graph, closed together with this one.
             open_float: opens the session over the float graph; called at most once.
+            resources: what `open_float` needs, closed together with this session.
         """
         self._eight_bit = eight_bit
         self._open_float = open_float
+        self._resources = resources or ExitStack()
         self._float: Session | None = None
         self._opening = threading.Lock()
         self._is_closed = False
@@ -62,7 +71,9 @@ class FrameSession:
     def spec(self) -> SessionSpec:
         """The spec of the uint8 graph's session, but with float frames: they keep their bit depth here."""
         spec = self._eight_bit.spec
-        return replace(spec, io=FrameFormat.FLOAT_NCHW, note="; ".join(filter(None, (spec.note, _NOTE))))
+        return replace(
+            spec, io=FrameFormat.FLOAT_NCHW, has_uint8_graph=True, note="; ".join(filter(None, (spec.note, _NOTE)))
+        )
 
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         return self._session_for(frames).run(frames, controls)
@@ -96,6 +107,7 @@ class FrameSession:
         self._eight_bit.close()
         if self._float is not None:
             self._float.close()
+        self._resources.close()
 
     def __enter__(self) -> FrameSession:
         return self

@@ -10,28 +10,28 @@ import numpy as np
 from sr_edge.errors import TileError, UsageError
 from sr_edge.frames import batch_from_frame, frame_from_batch
 from sr_edge.runtimes.session import Batch, Frame, SessionRequest
-from sr_edge.spec import FrameFormat, TileSpec
+from sr_edge.spec import FrameFormat, TileSpec, count_of_channels
 
 Tile = Batch | Frame
-"""An input or output array of a graph: float32 (1, 3, height, width), or uint8 (1, height, width, 3)."""
+"""An input or output array of a graph: float32 (1, channels, height, width), or uint8 (1, height, width, channels)."""
 
 
-def empty_tile(io: FrameFormat, tile: TileSpec) -> Tile:
+def empty_tile(io: FrameFormat, tile: TileSpec, channels: int) -> Tile:
     """Allocates an uninitialized array in the graph's format."""
-    shape = graph_shape(io, tile)
+    shape = graph_shape(io, tile, channels)
     return np.empty(shape, np.float32) if io is FrameFormat.FLOAT_NCHW else np.empty(shape, np.uint8)
 
 
-def format_of(frames: object, tile: TileSpec) -> FrameFormat:
+def format_of(frames: object, tile: TileSpec, channels: int) -> FrameFormat:
     """Checks a caller's array and returns its format.
 
     Raises:
         UsageError: it is neither float32 NCHW nor uint8 HWC.
-        TileError: the shape is not that of `tile`.
+        TileError: the shape is not that of `tile` with `channels`.
     """
     shapes = {
-        FrameFormat.FLOAT_NCHW: (1, 3, tile.height, tile.width),
-        FrameFormat.UINT8_NHWC: (tile.height, tile.width, 3),
+        FrameFormat.FLOAT_NCHW: (1, channels, tile.height, tile.width),
+        FrameFormat.UINT8_NHWC: (tile.height, tile.width, channels),
     }
     accepted = "float32 {} in [0, 1] or uint8 {}".format(*shapes.values())
     if not isinstance(frames, np.ndarray):
@@ -51,37 +51,41 @@ def format_of(frames: object, tile: TileSpec) -> FrameFormat:
     io = FrameFormat.FLOAT_NCHW if frames.dtype == np.float32 else FrameFormat.UINT8_NHWC
     if frames.shape != shapes[io]:
         raise TileError(
-            f"frames are {frames.dtype} {frames.shape}, but the tile of this session is {tile}",
+            f"frames are {frames.dtype} {frames.shape}, but the tile of this session is {tile} with "
+            f"{count_of_channels(channels)}",
             found=frames.shape,
             wanted=shapes[io],
-            remedy=f"pass {accepted}, and cut larger images into tiles",
+            remedy=f"pass {accepted}; Upscaler cuts images of any size and number of channels into such tiles",
         )
     return io
 
 
-def graph_shape(io: FrameFormat, tile: TileSpec) -> tuple[int, int, int, int]:
+def graph_shape(io: FrameFormat, tile: TileSpec, channels: int) -> tuple[int, int, int, int]:
     """Shape of a graph's input or output in the format `io`."""
-    return (1, 3, tile.height, tile.width) if io is FrameFormat.FLOAT_NCHW else (1, tile.height, tile.width, 3)
+    if io is FrameFormat.FLOAT_NCHW:
+        return (1, channels, tile.height, tile.width)
+    return (1, tile.height, tile.width, channels)
 
 
 def require_graph(request: SessionRequest, input_shape: Sequence[object], output_shape: Sequence[object]) -> None:
-    """Raises TileError unless the shapes of a graph match the tile and scale of the request.
+    """Raises TileError unless the shapes of a graph match the tile, scale and channels of the request.
 
     A dimension that is None or a name is dynamic and accepts any size.
     """
     scaled = TileSpec(request.tile.height * request.card.scale, request.tile.width * request.card.scale)
     for name, shape, tile in (("input", input_shape, request.tile), ("output", output_shape, scaled)):
-        required = graph_shape(request.io, tile)
+        required = graph_shape(request.io, tile, request.card.channels)
         matches = len(shape) == 4 and all(
             size in (expected, None) or isinstance(size, str) for size, expected in zip(shape, required, strict=True)
         )
         if not matches:
             raise TileError(
                 f"the {name} of {request.artifact.name} has the shape {list(shape)}, but tile {request.tile}, scale "
-                f"{request.card.scale} and {request.io} frames need {list(required)}",
+                f"{request.card.scale}, {count_of_channels(request.card.channels)} and {request.io} frames need "
+                f"{list(required)}",
                 found=tuple(shape),
                 wanted=required,
-                remedy="open it with the tile, scale and frame format that it was exported with",
+                remedy="open it with the tile, model card and frame format that it was exported with",
             )
 
 

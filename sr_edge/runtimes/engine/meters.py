@@ -76,12 +76,12 @@ class StartUp:
     first_frame_ms: float
 
 
-def random_tile(tile: TileSpec, io: FrameFormat) -> Batch | Frame:
+def random_tile(tile: TileSpec, io: FrameFormat, channels: int = 3) -> Batch | Frame:
     """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1]."""
     generator = np.random.default_rng(_SEED)
     if io is FrameFormat.UINT8_NHWC:
-        return generator.integers(0, 256, (tile.height, tile.width, 3), np.uint8)
-    return generator.random((1, 3, tile.height, tile.width), np.float32)
+        return generator.integers(0, 256, (tile.height, tile.width, channels), np.uint8)
+    return generator.random((1, channels, tile.height, tile.width), np.float32)
 
 
 def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: FrameFormat | None = None) -> StageLatency:
@@ -93,7 +93,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
         warm_up: untimed runs before them.
         io: format of the frames passed to `run`; None for the graph's own, which needs no conversion on the host.
     """
-    frames = random_tile(session.spec.tile, io or session.spec.io)
+    frames = random_tile(session.spec.tile, io or session.spec.io, session.spec.channels)
     for _ in range(warm_up):
         session.run(frames)
     return StageLatency.of([session.run_staged(frames)[1] for _ in range(require_runs(runs))])
@@ -103,7 +103,7 @@ def measure_interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[list[StageTimes]]:
     """Runs the sessions in turn, A, B, A, B, ...; returns the times of every timed run, by session and round."""
-    frames = [random_tile(session.spec.tile, session.spec.io) for session in sessions]
+    frames = [random_tile(session.spec.tile, session.spec.io, session.spec.channels) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + require_runs(rounds)):
         for session, tile, samples in zip(sessions, frames, times, strict=True):
@@ -139,7 +139,7 @@ def paired_ratio(samples: Sequence[StageTimes], base: Sequence[StageTimes]) -> S
 
 def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> Throughput:
     """Measures the throughput with all slots of the session in flight; `slots` is chosen when the session is opened."""
-    frames = random_tile(session.spec.tile, session.spec.io)
+    frames = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
     for _ in range(warm_up):
         session.run(frames)
     slots = session.spec.slots
@@ -163,7 +163,7 @@ def measure_start_up(open_session: Callable[[], Session]) -> StartUp:
     started = time.perf_counter()
     with open_session() as session:
         opened = time.perf_counter()
-        session.run(random_tile(session.spec.tile, session.spec.io))
+        session.run(random_tile(session.spec.tile, session.spec.io, session.spec.channels))
         return StartUp(1e3 * (opened - started), 1e3 * (time.perf_counter() - started))
 
 

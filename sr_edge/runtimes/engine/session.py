@@ -106,6 +106,8 @@ def verified_spec(engine: Engine, request: SessionRequest, properties: EnginePro
         slots=engine.slots,
         controls=request.card.controls,
         overlap_px=request.card.overlap_px,
+        channels=request.card.channels,
+        has_uint8_graph=request.io is FrameFormat.UINT8_NHWC,
     )
 
 
@@ -142,7 +144,8 @@ class EngineSession:
         self._out_tile = TileSpec(spec.tile.height * spec.scale, spec.tile.width * spec.scale)
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for index in range(spec.slots):
-            self._free.put(_Slot(index, empty_tile(spec.io, spec.tile), empty_tile(spec.io, self._out_tile)))
+            tiles = (empty_tile(spec.io, tile, spec.channels) for tile in (spec.tile, self._out_tile))
+            self._free.put(_Slot(index, *tiles))
         self._pool = ThreadPoolExecutor(spec.slots, thread_name_prefix=f"sr-edge-{spec.runtime}")
         self._tickets: dict[int, Future[Batch | Frame]] = {}
         self._next_ticket = itertools.count()
@@ -157,7 +160,7 @@ class EngineSession:
         return self.run_staged(frames, controls)[0]
 
     def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
-        out_format = format_of(frames, self._spec.tile)
+        out_format = format_of(frames, self._spec.tile, self._spec.channels)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
@@ -168,7 +171,7 @@ class EngineSession:
             self._free.put(slot)
 
     def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
-        out_format = format_of(frames, self._spec.tile)
+        out_format = format_of(frames, self._spec.tile, self._spec.channels)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
@@ -246,7 +249,8 @@ class EngineSession:
     def _upscale(
         self, slot: _Slot, tile: Tile, controls: ControlArrays, out_format: FrameFormat, started: float
     ) -> tuple[Batch | Frame, StageTimes]:
-        out = empty_tile(out_format, self._out_tile) if out_format is self._spec.io else slot.output
+        is_own_format = out_format is self._spec.io
+        out = empty_tile(out_format, self._out_tile, self._spec.channels) if is_own_format else slot.output
         prepared = time.perf_counter()
         self._engine.infer(slot.index, tile, controls, out)
         computed = time.perf_counter()

@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _probe(runtime: Runtime, request: SessionRequest, runs: int) -> Memory:
-    frames = random_tile(request.tile, request.io)
+    frames = random_tile(request.tile, request.io, request.card.channels)
     baseline = int(psutil.Process().memory_info().rss)
     _reset_peak()
     with runtime.open_request(request) as session:

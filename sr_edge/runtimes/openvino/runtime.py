@@ -154,7 +154,7 @@ def _read(core: Any, request: SessionRequest) -> Any:
     with vendor_errors(f"OpenVINO cannot read {request.artifact}", "export the model again", request.artifact):
         model = core.read_model(request.artifact)
         if model.inputs[0].partial_shape.is_dynamic:
-            model.reshape({model.inputs[0]: list(graph_shape(request.io, request.tile))})
+            model.reshape({model.inputs[0]: list(graph_shape(request.io, request.tile, request.card.channels))})
     require_graph(request, _dimensions(model.inputs[0]), _dimensions(model.outputs[0]))
     return model
 

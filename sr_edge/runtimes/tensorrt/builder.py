@@ -27,7 +27,7 @@ from sr_edge.runtimes.tensorrt.errors import CANCELLED, ParserIssue, build_failu
 from sr_edge.runtimes.tensorrt.log import EngineLayer, Listener, process_log
 from sr_edge.runtimes.tensorrt.network import MemoryEstimate, NetworkTypes, estimate_memory, network_types
 from sr_edge.runtimes.tensorrt.options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
-from sr_edge.spec import OnEvent, StageProgress
+from sr_edge.spec import FrameFormat, OnEvent, StageProgress
 from sr_edge.whole_file import whole_file
 
 _MIB = 2**20
@@ -334,8 +334,8 @@ def _add_profile(
 ) -> None:
     """Adds one optimization profile for the inputs with dynamic shapes."""
     inputs = (network.get_input(index) for index in range(network.num_inputs))
-    names = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
-    if not names:
+    dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
+    if not dynamic:
         if options.sizes is not None:
             raise UsageError(
                 "the graph has one fixed size, so it cannot be built for a range of sizes",
@@ -351,9 +351,11 @@ def _add_profile(
             remedy=f"give the sizes that the engine must accept with --sizes {SIZES_FORM}",
         )
     profile = builder.create_optimization_profile()
-    shapes = [graph_shape(options.io, tile) for tile in (sizes.minimum, sizes.optimum, sizes.maximum)]
-    for name in names:
-        profile.set_shape(name, *shapes)
+    channel_axis = 1 if options.io is FrameFormat.FLOAT_NCHW else 3
+    for tensor in dynamic:
+        channels = tuple(tensor.shape)[channel_axis]
+        shapes = (graph_shape(options.io, tile, channels) for tile in (sizes.minimum, sizes.optimum, sizes.maximum))
+        profile.set_shape(tensor.name, *shapes)
     config.add_optimization_profile(profile)
 
 

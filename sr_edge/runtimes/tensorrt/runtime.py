@@ -240,9 +240,9 @@ def io_tensors_of(trt: TrtModule, engine: TrtICudaEngine, request: SessionReques
     is_uint8 = request.io is FrameFormat.UINT8_NHWC
     element: Element = np.dtype(np.uint8) if is_uint8 else np.dtype(np.float32)
     return IoTensors(
-        IoTensor(tile, graph_shape(request.io, request.tile), element),
+        IoTensor(tile, graph_shape(request.io, request.tile, request.card.channels), element),
         tuple(IoTensor(name, (1,), np.dtype(np.float32)) for name in inputs if name != tile),
-        IoTensor(out, graph_shape(request.io, upscaled), element),
+        IoTensor(out, graph_shape(request.io, upscaled, request.card.channels), element),
     )
 
 

@@ -92,7 +92,7 @@ class TensorRtSession(EngineSession):
             UsageError: the array has another type or is not in CUDA memory.
             EngineError: CUDA failed.
         """
-        required = graph_shape(self.spec.io, self.spec.tile)
+        required = graph_shape(self.spec.io, self.spec.tile, self.spec.channels)
         tile = device_array(source)
         if tile.shape not in (required, required[1:]):
             raise TileError(
@@ -113,7 +113,7 @@ class TensorRtSession(EngineSession):
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
-            out = empty_tile(self.spec.io, self._out_tile)
+            out = empty_tile(self.spec.io, self._out_tile, self.spec.channels)
             self._gpu_engine.infer_from_device(slot.index, tile.address, values, out)
             return frames_from_tile(out, self.spec.io)
         finally:
@@ -122,7 +122,7 @@ class TensorRtSession(EngineSession):
     def measure_on_device(self, runs: int = 20, warm_up: int = 3) -> DeviceLatency:
         """Measures one tile at a time by CUDA events, on a seeded random tile in the graph's format."""
         require_runs(runs)
-        tile = tile_from_frames(random_tile(self.spec.tile, self.spec.io), self.spec.io)
+        tile = tile_from_frames(random_tile(self.spec.tile, self.spec.io, self.spec.channels), self.spec.io)
         values = self._control_arrays(None)
         slot = self._claim()
         try:

@@ -27,7 +27,8 @@ from sr_edge.camera.sources.open import open_source
 from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
-from sr_edge.runtimes import Session, open_session
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import Session
 from sr_edge.spec import Precision
 
 ENGINES = (EngineOption("onnxruntime", Precision.FP32), EngineOption("openvino", Precision.FP32))

@@ -35,7 +35,8 @@ from sr_edge.camera.preview.server import MAX_VIEWERS, listening_socket
 from sr_edge.camera.preview.stream import PreviewStream
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
-from sr_edge.runtimes import Session, open_session
+from sr_edge.model_sources import open_session
+from sr_edge.runtimes import Session
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import Precision
 from tests.camera.clips import flat_frame, number_of

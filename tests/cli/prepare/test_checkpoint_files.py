@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from sr_edge.bundle import open_bundle
+from sr_edge.model_sources import open_session
 from sr_edge.models import build_network
-from sr_edge.runtimes import open_session
 
 SrEdge = Callable[..., Any]
 """The fixture of conftest.py; it gives code, stdout, stderr and the one error line."""

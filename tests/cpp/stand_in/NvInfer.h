@@ -47,8 +47,8 @@ public:
         if (!input_ || !output_) return false;
         for (int64_t row = 0; row < 2 * picture_.height; ++row)
             for (int64_t column = 0; column < 2 * picture_.width; ++column)
-                std::memcpy(output_ + (row * 2 * picture_.width + column) * 3,
-                            input_ + ((row / 2) * picture_.width + column / 2) * 3, 3);
+                std::memcpy(output_ + (row * 2 * picture_.width + column) * picture_.channels,
+                            input_ + ((row / 2) * picture_.width + column / 2) * picture_.channels, picture_.channels);
         return true;
     }
 

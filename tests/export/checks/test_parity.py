@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_edge.errors import ExportError, NotDeployable
-from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.checks.parity import (
     NOISE_FACTOR,
     NOISE_THRESHOLD,
@@ -21,9 +20,10 @@ from sr_edge.export.checks.parity import (
     Difference,
     Parity,
     PatchParity,
-    compare_with_torch,
+    compare_with_network,
     difference,
 )
+from sr_edge.export.checks.references.float64 import run_float64
 from sr_edge.export.graph.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.tracing import trace
@@ -36,7 +36,7 @@ TILE = TileSpec(16, 16)
 
 def refused(graph: onnx.ModelProto | Path, module: nn.Module, tile: TileSpec = TILE) -> bool:
     """Whether the gate refuses on the patches that every export is checked on."""
-    parity = compare_with_torch(graph, module, check_patches(tile))
+    parity = compare_with_network(graph, module, check_patches(tile))
     if parity.passed:
         parity.require_within("")
         return False
@@ -61,7 +61,7 @@ def test_graph_and_module_agree_to_float32(
 ) -> None:
     path = tmp_path / "a.onnx"
     onnx.save(attention_graph, path)
-    parity = compare_with_torch(path, attention_net, check_patches(tile))
+    parity = compare_with_network(path, attention_net, check_patches(tile))
     assert parity.passed and not parity.excused
     assert parity.max_abs_error < 1e-5
     assert parity.psnr_db > 110.0
@@ -74,7 +74,7 @@ def test_a_slightly_different_module_is_refused(
     other = copy.deepcopy(shuffle_net)
     with torch.no_grad():
         other.get_parameter("last.bias").add_(1e-3)
-    parity = compare_with_torch(shuffle_graph, other, counted_worst_cases(tile))
+    parity = compare_with_network(shuffle_graph, other, counted_worst_cases(tile))
     assert parity.max_abs_error == pytest.approx(1e-3, rel=1e-2)
     assert parity.psnr_db == pytest.approx(60.0, abs=0.1)
     assert refused(shuffle_graph, other, tile)
@@ -168,7 +168,7 @@ def patch(kind: PatchKind, error: float, noise: float | None = None) -> PatchPar
 def test_pictures_are_never_excused(kind: PatchKind, exploding: tuple[onnx.ModelProto, nn.Module]) -> None:
     graph, network = exploding
     binary = worst_case_patches(TILE)[1]
-    parity = compare_with_torch(graph, network, [CheckPatch("noise called a picture", kind, binary)])
+    parity = compare_with_network(graph, network, [CheckPatch("noise called a picture", kind, binary)])
     assert parity.patches[0].float32_noise is None
     assert not parity.passed
 
@@ -201,7 +201,7 @@ def test_nan_of_the_network_itself_excuses_nothing() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.interpolate(torch.log(x - x.mean() + 0.3), scale_factor=2.0)
 
-    parity = compare_with_torch(simplify(trace(Undefined(), TILE)).model, Undefined(), check_patches(TILE))
+    parity = compare_with_network(simplify(trace(Undefined(), TILE)).model, Undefined(), check_patches(TILE))
     assert not parity.passed
     assert parity.max_abs_error == math.inf
 
@@ -220,7 +220,7 @@ def test_nothing_to_compare_and_other_shapes_are_refused(
     shuffle_graph: onnx.ModelProto, shuffle_net: nn.Module
 ) -> None:
     with raises(ExportError, found=0):
-        compare_with_torch(shuffle_graph, shuffle_net, [])
+        compare_with_network(shuffle_graph, shuffle_net, [])
     with raises(ExportError, found=(2,), wanted=(3,)):
         difference(np.zeros(2), np.zeros(3))
 
@@ -318,7 +318,7 @@ def test_a_decision_by_the_picture_is_refused_although_the_compared_patches_agre
     red[:, 1] = 1.0
     patches = [*check_patches(TILE), *photographs([red])]
     with raises(NotDeployable, found=read):
-        compare_with_torch(graph, network, patches)
+        compare_with_network(graph, network, patches)
 
 
 def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said() -> None:
@@ -326,7 +326,7 @@ def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said(
     network = Guarded().eval()
     graph = simplify(trace(network, TILE)).model
     assert not refused(graph, network)
-    (remark,) = compare_with_torch(graph, network, check_patches(TILE)).remarks
+    (remark,) = compare_with_network(graph, network, check_patches(TILE)).remarks
     assert "__bool__" in remark
 
 
@@ -343,7 +343,7 @@ def test_a_decision_that_only_the_colour_of_a_picture_shows_is_refused() -> None
     network = GreenExpert().eval()
     assert len({network.choice(torch.from_numpy(patch.batch)) for patch in check_patches(TILE)}) == 1
     with raises(NotDeployable, found="Tensor.__int__"):
-        compare_with_torch(simplify(trace(network, TILE)).model, network, check_patches(TILE))
+        compare_with_network(simplify(trace(network, TILE)).model, network, check_patches(TILE))
 
 
 class ThroughNumpy(nn.Module):
@@ -353,7 +353,7 @@ class ThroughNumpy(nn.Module):
 
 def test_a_graph_that_the_picture_does_not_enter_is_refused() -> None:
     with raises(NotDeployable, found=0):
-        compare_with_torch(trace(ThroughNumpy(), TILE), ThroughNumpy(), check_patches(TILE))
+        compare_with_network(trace(ThroughNumpy(), TILE), ThroughNumpy(), check_patches(TILE))
 
 
 class WritesIntoItsTable(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_edge.export.checks.parity import compare_with_torch
+from sr_edge.export.checks.parity import compare_with_network
 from sr_edge.export.export import export_onnx
 from sr_edge.export.graph.patches import check_patches
 from sr_edge.export.passes.constant_parts import WithConstantParts
@@ -90,7 +90,7 @@ def test_the_trace_with_constant_parts_is_the_network(kind: type[Upscaling]) -> 
     torch.manual_seed(0)
     network = kind().eval().requires_grad_(False)
     graph = simplify(trace(WithConstantParts(network), TILE)).model
-    assert compare_with_torch(graph, network, check_patches(TILE)).passed
+    assert compare_with_network(graph, network, check_patches(TILE)).passed
     operators = Counter(node.op_type for node in graph.graph.node)
     assert not {"Shape", "ConstantOfShape", "Range", "NonZero", "If"} & set(operators)
 
@@ -134,7 +134,7 @@ class WritesThroughAView(Upscaling):
 def test_what_is_written_through_a_view_is_never_exported_as_a_constant(tmp_path: Path) -> None:
     """The recording cannot follow it; comparing with PyTorch refuses such a graph, and the plain trace is right."""
     network = WritesThroughAView().eval()
-    assert not compare_with_torch(
+    assert not compare_with_network(
         simplify(trace(WithConstantParts(network), TILE)).model, network, check_patches(TILE)
     ).passed
     model = LoadedModel(network, ModelCard(name="net", scale=2, parameters=0))

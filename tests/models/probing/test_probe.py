@@ -13,12 +13,13 @@ from torch.nn import functional
 from sr_edge.errors import SrEdgeError, UsageError, WeightsError
 from sr_edge.models import load_model
 from sr_edge.models.probing import TrialLimit, UnsupportedTile, probe_network, probe_sizes
-from sr_edge.models.probing.failures import explain_failure
+from sr_edge.models.probing.failures import OtherChannels, explain_failure
 from sr_edge.models.probing.probe import SCALES
-from sr_edge.spec import DEFAULT_TILE, TileSpec
+from sr_edge.spec import CHANNELS, DEFAULT_TILE, TileSpec
 from tests.expected_errors import raises
 
 TILE = TileSpec(36, 52)
+PAIRS = tuple((channels, channels) for channels in CHANNELS)
 
 
 class Body(nn.Module):
@@ -39,6 +40,36 @@ class Resized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.interpolate(x, scale_factor=self.factors)
+
+
+class SameSize(nn.Conv2d):
+    """From one number of channels to another, at the same size."""
+
+    def __init__(self, channels: int, output_channels: int) -> None:
+        super().__init__(channels, output_channels, 3, padding=1)
+
+
+class OneLumaSize(nn.Module):
+    """Takes one channel of one size only, as graphs of a fixed size do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(1, 1, TILE.height, TILE.width)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_channels_are_found(channels: int, scale: int) -> None:
+    class Network(SameSize):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.interpolate(super().forward(x), scale_factor=scale)
+
+    network = Network(channels, channels).eval()
+    probe = probe_sizes(network, "net", probe_network(network, "net", TILE))
+    assert (probe.channels, probe.scale, probe.multiple_px, probe.square) == (channels, scale, 1, False)
+
+
+def test_the_channels_of_a_network_of_one_size_are_found() -> None:
+    assert probe_network(OneLumaSize().eval(), "net", TILE).channels == 1
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -155,8 +186,10 @@ class Overflowing(Body):
         (Whole, UsageError, torch.uint8, torch.float32),
         (Broken, WeightsError, TILE, None),
         (Overflowing, WeightsError, None, "finite values"),
-        (lambda: Body(1), UsageError, 1, 3),
-        (lambda: Body(4), UsageError, 4, 3),
+        (lambda: Body(2), OtherChannels, 2, CHANNELS),
+        (lambda: Body(1), UsageError, (1, 3), PAIRS),
+        (lambda: Body(4), UsageError, (4, 3), PAIRS),
+        (lambda: SameSize(3, 1), UsageError, (3, 1), PAIRS),
     ],
 )
 def test_other_networks_are_refused_by_what_they_take_or_return(
@@ -305,8 +338,8 @@ def test_few_and_small_pictures_name_a_network_that_fails() -> None:
             shapes.append(tuple(x.shape))
             return super().forward(x)
 
-    with raises(UsageError, found=4, wanted=3):
-        probe_network(Failing(4), "net", TileSpec(512, 512))
+    with raises(OtherChannels, found=2, wanted=CHANNELS):
+        probe_network(Failing(2), "net", TileSpec(512, 512))
     assert len(shapes) <= 5 and all(max(shape) <= 64 for shape in shapes[1:])
     shapes.clear()
     error = explain_failure(Failing(5), "net", TILE, "why", TrialLimit(runs=7))

@@ -13,7 +13,8 @@ import pytest
 
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_folder, write_bundle
 from sr_edge.errors import PrecisionUnavailable, TileError, UsageError
-from sr_edge.runtimes import RUNTIMES, Session, open_frame_session, open_request
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import RUNTIMES, Session, open_request
 from sr_edge.runtimes.engine.frame_session import FrameSession, session_over_graphs
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from sr_edge.upscaler import Upscaler

@@ -1,0 +1,33 @@
+"""Recognises the kinds of files in which networks are shared by their first bytes."""
+
+from __future__ import annotations
+
+HEADER_BYTES = 64
+"""How many bytes of a file the functions of this module need."""
+
+_ZIP = b"PK\x03\x04"
+_PICKLES = (b"\x80", b"(", b"]", b"}", b"c", b"l")
+_IR_VERSION_TAG = 0x08
+_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+"""The field numbers of ONNX's ModelProto."""
+
+
+def is_zip(header: bytes) -> bool:
+    return header.startswith(_ZIP)
+
+
+def is_pickle(header: bytes) -> bool:
+    """Whether a file begins as pickles do; `torch.save` writes pickles, or zip archives with one."""
+    return header.startswith(_PICKLES)
+
+
+def is_safetensors(header: bytes) -> bool:
+    """Whether a file begins with the length of a JSON document, in eight bytes, and that document."""
+    return header[5:9] == b"\0\0\0{"
+
+
+def is_onnx(header: bytes) -> bool:
+    """Whether a file begins with the version of the ONNX format, as every writer puts it first, and a known field."""
+    if len(header) < 3 or header[0] != _IR_VERSION_TAG or not 1 <= header[1] < 0x40 or is_safetensors(header):
+        return False
+    return header[2] >> 3 in _MODEL_FIELDS and header[2] & 7 in (0, 2)

@@ -1,0 +1,39 @@
+"""What the user named, as something that can run or be deployed: a bundle, an ONNX file, a checkpoint or a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_edge.lazy_face import lazy_face
+
+if TYPE_CHECKING:
+    from sr_edge.model_sources.kinds import SourceKind, source_kind
+    from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
+    from sr_edge.model_sources.open import open_deployed, open_model
+    from sr_edge.model_sources.sessions import default_precision, open_frame_session, open_session
+
+_HOMES = {
+    "OnnxModel": "sr_edge.model_sources.onnx_file",
+    "SourceKind": "sr_edge.model_sources.kinds",
+    "default_precision": "sr_edge.model_sources.sessions",
+    "open_deployed": "sr_edge.model_sources.open",
+    "open_frame_session": "sr_edge.model_sources.sessions",
+    "open_model": "sr_edge.model_sources.open",
+    "open_session": "sr_edge.model_sources.sessions",
+    "read_onnx_model": "sr_edge.model_sources.onnx_file",
+    "source_kind": "sr_edge.model_sources.kinds",
+}
+
+__all__ = [
+    "OnnxModel",
+    "SourceKind",
+    "default_precision",
+    "open_deployed",
+    "open_frame_session",
+    "open_model",
+    "open_session",
+    "read_onnx_model",
+    "source_kind",
+]
+
+__getattr__, __dir__ = lazy_face(__name__, _HOMES)

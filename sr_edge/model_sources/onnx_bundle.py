@@ -1,0 +1,164 @@
+"""Makes a temporary bundle of an ONNX file, so that everything that runs bundles runs the file."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, Artifact, ArtifactKind, Bundle, GoldenFrame, Manifest, sha256_of
+from sr_edge.errors import ExportError
+from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
+from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
+from sr_edge.image_files import write_picture
+from sr_edge.model_sources.onnx_file import OnnxModel
+from sr_edge.model_sources.onnx_file.frames import INPUT
+from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
+from sr_edge.model_sources.onnx_file.sizes import photograph
+from sr_edge.spec import FrameFormat, Precision, TileSpec
+
+RANDOM_OPERATORS = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+)
+FLOAT32 = GraphPrecisions(Precision.FP32, Precision.FP32, None)
+
+
+def bundle_of(model: OnnxModel, tile: TileSpec) -> Bundle:
+    """Writes a temporary bundle, which is removed when it is closed.
+
+    It contains the file itself where sr-edge wrote it, in the precision of the file, and a float32 graph unless the
+    file is quantized. The output of the user's file for a photograph is its golden frame, by which `selftest` and
+    `bench` judge each runtime; the float32 graph is compared with it here.
+
+    Raises:
+        TileError: The file does not take the tile.
+        ExportError: The graph cannot be brought into the form that runtimes take, or then computes something else.
+    """
+    model.require_tile(tile)
+    folder = Path(tempfile.mkdtemp(prefix="sr-edge-onnx-"))
+    try:
+        artifacts = write_artifacts(model, tile, folder)
+        golden = _golden(model, artifacts, tile, folder)
+        manifest = Manifest(model.card, tile, artifacts, golden)
+        return Bundle(model.path, folder, manifest, folder, model.changes)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> tuple[Artifact, ...]:
+    """Writes the graphs of an ONNX file that runtimes can open: the file itself and its float32 form, or one of them.
+
+    The file itself is among them in a precision other than float32, or if sr-edge wrote it.
+    """
+    shape = (1, model.card.input_channels, tile.height, tile.width)
+
+    def written(graph: onnx.ModelProto, precisions: GraphPrecisions, io: FrameFormat) -> Artifact:
+        file = folder / f"model.{precisions.precision}.onnx"
+        file.write_bytes(graph.SerializeToString())
+        return Artifact(
+            file.name,
+            ArtifactKind.ONNX,
+            precisions.precision,
+            precisions.float_precision,
+            precisions.activation_type,
+            io,
+            shape,
+            sha256_of(file),
+        )
+
+    artifacts = []
+    own = model.precisions
+    if model.metadata is not None:
+        artifacts.append(written(_sized(model, tile), own, model.metadata.io))
+    elif own.precision is not Precision.FP32 and model.has_runtime_frames:
+        artifacts.append(written(_sized(model, tile), own, FrameFormat.FLOAT_NCHW))
+    if own.activation_type is None and not (artifacts and own.precision is Precision.FP32):
+        artifacts.append(written(model.graph(tile), FLOAT32, FrameFormat.FLOAT_NCHW))
+    elif not artifacts:
+        artifacts.append(written(model.graph(tile), own, FrameFormat.FLOAT_NCHW))
+    return tuple(artifacts)
+
+
+def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
+    """A file of sr-edge with the height and width of a tile in place of dynamic ones."""
+    if model.fixed_tile is not None:
+        return model.original
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model.original)
+    for value, factor, axes in (
+        (next(value for value in sized.graph.input if value.name == model.input.port.name), 1, model.input.port),
+        (sized.graph.output[0], model.card.scale, model.output.port),
+    ):
+        dims = value.type.tensor_type.shape.dim
+        _, height, width = axes.layout.axes
+        for axis, size in ((0, 1), (height, factor * tile.height), (width, factor * tile.width)):
+            dims[axis].dim_value = size
+    sized.graph.ClearField("value_info")
+    return sized
+
+
+def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, folder: Path) -> tuple[GoldenFrame, ...]:
+    """Writes the output of the user's own file for a photograph, and compares that of the float32 graph with it."""
+    if {model.card.input_channels, model.card.output_channels} - {1, 3}:
+        return ()
+    frame = frame_from_batch(photograph(tile, model.card.input_channels))
+    output = model.run_original(batch_from_frame(frame))
+    if not np.isfinite(output).all():
+        raise ExportError(
+            f"{model.path} returns NaN or infinite values for a photograph",
+            wanted="finite values",
+            remedy="check its weights and --input-range",
+        )
+    wanted = frame_from_batch(output)
+    for artifact in artifacts:
+        if artifact.precision is Precision.FP32 and artifact.io is FrameFormat.FLOAT_NCHW:
+            _require_same(model, folder / artifact.file, frame, wanted)
+    files = {"input.png": frame, "output.png": wanted}
+    for name, pixels in files.items():
+        write_picture(folder / name, Picture(pixels))
+    digests = [sha256_of(folder / name) for name in files]
+    precisions = dict.fromkeys(artifact.precision for artifact in artifacts)
+    if Precision.FP32 in precisions:
+        precisions[Precision.BF16] = None  # runtimes compute it from the float32 file
+    return tuple(
+        GoldenFrame("input.png", "output.png", precision, GOLDEN_MIN_PSNR_DB[precision], digests[0], digests[1])
+        for precision in precisions
+    )
+
+
+def _require_same(model: OnnxModel, graph: Path, frame: Frame, wanted: Frame) -> None:
+    """Raises ExportError where the graph that runtimes take does not compute what the user's file computes."""
+    (output,) = run_onnxruntime(
+        graph, feed_of(INPUT, batch_from_frame(frame), {c.name: c.default for c in model.card.controls})
+    ).values()
+    difference = float(np.mean(np.square(frame_from_batch(output).astype(np.float64) - wanted)))
+    psnr_db = 10 * math.log10(255**2 / difference) if difference else math.inf
+    limit = GOLDEN_MIN_PSNR_DB[model.precisions.precision]
+    if psnr_db < limit:
+        _require_deterministic(model, frame, wanted)
+        raise ExportError(
+            f"the float32 graph made of {model.path} reaches only {psnr_db:.1f} dB against the file itself on a "
+            f"photograph, {limit:g} required",
+            found=psnr_db,
+            wanted=limit,
+            remedy="please report a bug with this file attached",
+        )
+
+
+def _require_deterministic(model: OnnxModel, frame: Frame, first: Frame) -> None:
+    """Raises ExportError for a network that returns another picture in the next run."""
+    again = frame_from_batch(model.run_original(batch_from_frame(frame)))
+    if not np.array_equal(again, first):
+        operators = sorted({node.op_type for node in model.original.graph.node if node.op_type in RANDOM_OPERATORS})
+        raise ExportError(
+            f"{model.path} returns a different picture in each run ({', '.join(operators) or 'it is random'})",
+            found=tuple(operators),
+            wanted="the same picture in each run",
+            remedy="export the network in eval mode, without noise",
+        )

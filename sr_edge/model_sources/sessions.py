@@ -1,0 +1,120 @@
+"""Opens sessions on whatever can run: a bundle or an ONNX file, open or named by its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from sr_edge.bundle import Bundle
+from sr_edge.model_sources.open import open_model
+from sr_edge.runtimes.engine.frame_session import session_over_graphs
+from sr_edge.runtimes.registry import find_entry, open_request, request_from_bundle
+from sr_edge.runtimes.session import Session
+from sr_edge.spec import FrameFormat, Precision
+
+
+def open_session(
+    model: Bundle | Path | str,
+    runtime: str = "openvino",
+    precision: Precision | None = None,
+    device: str = "cpu",
+    *,
+    float_precision: Precision = Precision.FP32,
+    io: FrameFormat | None = None,
+    threads: int | None = None,
+    slots: int | None = None,
+    allow_other_precision: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> Session:
+    """Opens a session on a bundle or an ONNX file.
+
+    Args:
+        model: an open bundle, or the path of a bundle or of an ONNX file. Open an ONNX file with `open_model` to state
+            its range of values, order of channels or tile.
+        runtime: name of the runtime.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. None takes
+            fp32, or the precision of an ONNX file that has no fp32 graph.
+        device: device of the runtime, for example "cpu" or "cuda:1".
+        float_precision: precision of the other operators of an INT8 network.
+        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        threads: number of threads on the CPU; None leaves it to the runtime.
+        slots: number of tiles that may be in flight; see `SessionRequest`.
+        allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
+        options: settings of the runtime, by its own names.
+
+    Raises:
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library or the device is not available.
+        PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
+        BundleError: the bundle is damaged.
+        ExportError: the ONNX file cannot be used.
+        EngineError: the library cannot compile the artifact.
+    """
+    find_entry(runtime)
+    with _opened(model) as bundle:
+        request = request_from_bundle(
+            bundle,
+            runtime,
+            precision or default_precision(bundle),
+            device,
+            float_precision=float_precision,
+            io=io,
+            threads=threads,
+            slots=slots,
+            allow_other_precision=allow_other_precision,
+            options=options,
+        )
+        return open_request(runtime, request)
+
+
+def open_frame_session(
+    model: Bundle | Path | str,
+    runtime: str = "openvino",
+    precision: Precision | None = None,
+    device: str = "cpu",
+    *,
+    float_precision: Precision = Precision.FP32,
+    threads: int | None = None,
+    slots: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Session:
+    """Opens a session on the uint8 graph of a bundle, and on its float graph once float frames arrive.
+
+    Where the model has no uint8 graph that can run here, and in a runtime whose engines `sr-edge compile` builds
+    beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. A bundle
+    that is passed open has to stay open as long as the session.
+    """
+    with ExitStack() as resources:
+        bundle = resources.enter_context(_opened(model))
+        open_graph = partial(
+            open_session,
+            bundle,
+            runtime,
+            precision,
+            device,
+            float_precision=float_precision,
+            threads=threads,
+            slots=slots,
+            options=options,
+        )
+        if find_entry(runtime).compiled_ahead:
+            return open_graph()
+        return session_over_graphs(open_graph, resources)
+
+
+def default_precision(bundle: Bundle) -> Precision:
+    """The precision that is run where none is named: fp32, or that of the first artifact of a file without fp32."""
+    precisions = [artifact.precision for artifact in bundle.manifest.artifacts]
+    return Precision.FP32 if Precision.FP32 in precisions else precisions[0]
+
+
+@contextmanager
+def _opened(model: Bundle | Path | str) -> Iterator[Bundle]:
+    """The bundle of a model; one that is opened here is closed at the end of the block."""
+    if isinstance(model, Bundle):
+        yield model
+        return
+    with open_model(model) as bundle:
+        yield bundle
