@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import GraphView, integer_attribute, integers_attribute
-from sr_edge.export.passes.rewrites.edit import constant_shape
+from sr_edge.export.passes.rewrites.edit import constant_integers, constant_shape
 
 Key = str | tuple[int, int]
 """A tensor by its name; a constant by the node that reads it and the position, since each reader gets its own shape."""
@@ -87,11 +86,11 @@ def special_axes(view: GraphView, index: int) -> list[int] | None:
     if node.op_type in _AXIS_DEFAULTS:
         axes: list[int] | None = [integer_attribute(node, "axis", _AXIS_DEFAULTS[node.op_type])]
     elif node.op_type in AXES_INPUTS:
-        axes = integers_attribute(node, "axes") or _constant_integers(view, node, AXES_INPUTS[node.op_type])
+        axes = integers_attribute(node, "axes") or constant_integers(view, node, AXES_INPUTS[node.op_type])
     else:
         return []
     shape = shape_of(view, key_of(view, index, 0))
-    return None if axes is None or shape is None else [axis % len(shape) for axis in axes]
+    return None if not axes or shape is None else [axis % len(shape) for axis in axes]
 
 
 def key_of(view: GraphView, index: int, position: int) -> Key:
@@ -169,8 +168,3 @@ def _rows_around(rank: int, axis: int, source: Key, target: Key, removed: bool) 
             yield Row({source: at}, kept=True)
         else:
             yield Row({source: at, target: at - (removed and at > axis)}, kept=at == axis)
-
-
-def _constant_integers(view: GraphView, node: onnx.NodeProto, position: int) -> list[int] | None:
-    value = view.constants.get(node.input[position]) if position < len(node.input) else None
-    return None if value is None else [int(number) for number in np.ravel(value)]

@@ -14,12 +14,10 @@ import onnx
 
 from sr_edge.export.graph.view import GraphView, integer_attribute
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import GraphEdit, constant_shape, replace_each
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, replace_each
 
 MAX_LENGTH = 1024
 """Longest axis that is rewritten; its triangle has 4 MB in float32."""
-
-_FLOATS = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.DOUBLE: np.float64}
 
 
 def cumulative_sum_as_product(model: onnx.ModelProto) -> PassResult:
@@ -32,7 +30,7 @@ def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:
     node = view.nodes[index]
     source, target = node.input[0], node.output[0]
     sizes, axis = constant_shape(view, source), view.constants.get(node.input[1])
-    dtype = _FLOATS.get(view.types.get(source, 0))
+    dtype = FLOAT_DTYPES.get(view.types.get(source, 0))
     if axis is None or dtype is None:
         return "its axis is computed" if axis is None else "its elements are not float32 or float64"
     if not sizes:

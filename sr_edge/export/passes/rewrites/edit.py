@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,12 @@ import onnx
 from sr_edge.export.graph.view import Constant, GraphView, attribute, view_graph
 from sr_edge.export.passes.cleanup import drop_unused_constants
 from sr_edge.export.passes.pass_result import PassResult
+
+FLOAT_DTYPES: Mapping[int, type[np.floating[Any]]] = {
+    onnx.TensorProto.FLOAT: np.float32,
+    onnx.TensorProto.DOUBLE: np.float64,
+}
+"""The element types that constants of a rewrite are written in, by their ONNX number."""
 
 
 class GraphEdit:
@@ -32,7 +38,7 @@ class GraphEdit:
 
     def constant(self, value: Constant, hint: str) -> str:
         """The name of a new initializer with this value."""
-        value = np.ascontiguousarray(value)
+        value = np.array(value, order="C")  # ascontiguousarray would give a scalar an axis
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._stored:
             self._stored[key] = self._free_name(hint)
@@ -53,6 +59,14 @@ class GraphEdit:
         """
         if not self._replacements:
             return PassResult(self._view.model, False, reason)
+        return PassResult(drop_unused_constants(self.copy_of_model()).model, True, reason)
+
+    def replacement(self, index: int) -> list[onnx.NodeProto]:
+        """The nodes in place of a node for which `replacing` was called."""
+        return self._replacements[index]
+
+    def copy_of_model(self) -> onnx.ModelProto:
+        """A copy of the model with all replacements, and with the constants that nothing reads any more."""
         edited = onnx.ModelProto()
         edited.CopyFrom(self._view.model)
         kept = {index: [node] for index, node in enumerate(edited.graph.node)}
@@ -63,7 +77,7 @@ class GraphEdit:
         tensors = (onnx.numpy_helper.from_array(value, name) for name, value in self._constants.items())
         edited.graph.initializer.extend(tensors)
         edited.graph.ClearField("value_info")  # the inferred shapes, of which some have changed
-        return PassResult(drop_unused_constants(edited).model, True, reason)
+        return edited
 
     def _free_name(self, hint: str) -> str:
         name, number = hint, 0
@@ -157,6 +171,14 @@ def constant_shape(view: GraphView, tensor: str) -> tuple[int, ...] | None:
     shape = view.shapes.get(tensor)
     sizes = tuple(size for size in shape or () if isinstance(size, int) and size > 0)
     return sizes if shape is not None and len(sizes) == len(shape) else None
+
+
+def constant_integers(view: GraphView, node: onnx.NodeProto, position: int) -> list[int] | None:
+    """The numbers in a constant input; an empty list where the node does not have it, and None where it is computed."""
+    if position >= len(node.input) or not node.input[position]:
+        return []
+    value = view.constants.get(node.input[position])
+    return None if value is None else [int(number) for number in np.ravel(value)]
 
 
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:

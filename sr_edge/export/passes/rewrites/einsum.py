@@ -41,6 +41,8 @@ def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:
         equation = parse_equation(text_attribute(node, "equation", ""), shapes)
     except ValueError as error:
         return str(error)
+    if tuple(equation.sizes[letter] for letter in equation.result) != view.shapes.get(node.output[0]):
+        return "its output has another shape than its equation gives"
     operands = [
         _Operand(name, letters, shape, view.constants.get(name))
         for name, letters, shape in zip(node.input, equation.operands, shapes, strict=True)
