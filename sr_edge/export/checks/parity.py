@@ -26,6 +26,7 @@ from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError, NotDeployable
 from sr_edge.export.checks.decisions import DataDependentBranches
 from sr_edge.export.checks.float64 import run_float64
+from sr_edge.export.checks.tie_order import TIES_REMARK, StableOrder
 from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, open_onnxruntime, run_session
 from sr_edge.export.graph.patches import CheckPatch, PatchKind
 from sr_edge.models.controlled import control_tensors, controls_of
@@ -198,17 +199,17 @@ def compare_with_torch(model: Path | onnx.ModelProto, module: nn.Module, patches
             remedy="compute with torch tensors from the input to the output",
         )
     input_name, output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
-    controls, branches = controls_of(module), DataDependentBranches()
+    controls, branches, order = controls_of(module), DataDependentBranches(), StableOrder()
     compared = []
     for patch, setting in checked_pairs(patches, controls):
         x, scalars = torch.from_numpy(patch.batch), control_tensors(controls, setting)
-        with torch.inference_mode(), branches.recording(x, *scalars):
+        with torch.inference_mode(), order, branches.recording(x, *scalars):
             expected = module(x, *scalars)
         actual = run_session(session, feed_of(input_name, patch.batch, setting))[output_name]
         compared.append(_compared(module, patch, setting, actual, expected.numpy()))
     branches.try_others(module, patches[0].batch, control_tensors(controls))
     branches.require_none()
-    return Parity(tuple(compared), branches.remarks)
+    return Parity(tuple(compared), (*branches.remarks, *([TIES_REMARK] if order.has_ties else [])))
 
 
 def difference(actual: Tensor, expected: Tensor) -> Difference:
@@ -237,7 +238,8 @@ def _compared(
     if patch.kind is not PatchKind.WORST_CASE or measured.max_abs_error <= PARITY_BOUND:
         return PatchParity(name, patch.kind, measured)
     try:
-        exact = run_float64(module, patch.batch, setting)
+        with StableOrder():
+            exact = run_float64(module, patch.batch, setting)
     except Exception as error:  # whatever the network's own code raises in an arithmetic it was not written for
         return PatchParity(name, patch.kind, measured, noise_failure=f"{type(error).__name__} in float64")
     return PatchParity(name, patch.kind, measured, float32_noise=_finite_noise(expected, exact))

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import (
+    Constant,
     GraphView,
     attribute,
     default_opset,
@@ -100,38 +103,103 @@ def _root_mean_square(view: GraphView, node: onnx.NodeProto, chain: NodeChain) -
     return ""
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """The sizes of a Col2Im, each of two axes: blocks of pixels that are added at the places of a grid."""
+
+    image: Sequence[int]
+    block: Sequence[int]
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    pads: Sequence[int]
+
+    @property
+    def reach(self) -> list[int]:
+        """The pixels from the first to the last one of a block."""
+        return [dilation * (size - 1) + 1 for dilation, size in zip(self.dilations, self.block, strict=True)]
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of blocks."""
+        padded = [size + self.pads[at] + self.pads[at + 2] for at, size in enumerate(self.image)]
+        return [(padded[at] - self.reach[at]) // self.strides[at] + 1 for at in (0, 1)]
+
+    @property
+    def is_tiling(self) -> bool:
+        """Whether the blocks cover the image and do not overlap."""
+        covered = [count * size for count, size in zip(self.counts, self.block, strict=True)]
+        return list(self.block) == list(self.strides) and not any(self.pads) and covered == list(self.image)
+
+    @property
+    def is_cheaper_as_convolution(self) -> bool:
+        """Whether a transposed convolution takes fewer multiplications than two matrix products."""
+        columns, rows = (size * count for size, count in zip(self.block, self.counts, strict=True))
+        return math.prod(self.block) ** 2 * math.prod(self.counts) <= columns * self.image[1] * (rows + self.image[0])
+
+    def placement(self, axis: int, dtype: type[np.floating[Any]]) -> Constant:
+        """A matrix (pixels of the axis, pixels of a block x blocks) of ones where a pixel of a block is added."""
+        matrix = np.zeros((self.image[axis], self.block[axis], self.counts[axis]), dtype)
+        for pixel in range(self.block[axis]):
+            for block in range(self.counts[axis]):
+                target = block * self.strides[axis] + pixel * self.dilations[axis] - self.pads[axis]
+                if 0 <= target < self.image[axis]:
+                    matrix[target, pixel, block] = 1.0
+        return matrix.reshape(self.image[axis], -1)
+
+
 def _fold(view: GraphView, node: onnx.NodeProto, chain: NodeChain) -> str:
-    """Writes Col2Im (torch's fold) as a Transpose, or where blocks overlap as a transposed convolution of ones."""
+    """Writes Col2Im (torch's fold) as a Transpose or, where blocks overlap, as the cheaper one of two products."""
     shape = constant_shape(view, node.input[0])
     image, block = constant_integers(view, node, 1), constant_integers(view, node, 2)
-    if shape is None or not image or not block or len(block) != 2:
-        return "has sizes that are computed" if not block or len(block) == 2 else "folds other than two axes"
+    if shape is None or not image or not block:
+        return "has sizes that are computed"
+    if len(block) != 2:
+        return "folds other than two axes"
     strides, dilations = (integers_attribute(node, name, (1, 1)) for name in ("strides", "dilations"))
-    pads, channels = integers_attribute(node, "pads", (0, 0, 0, 0)), shape[1] // math.prod(block)
-    reach = [dilation * (size - 1) + 1 for dilation, size in zip(dilations, block, strict=True)]
-    padded = [size + pads[at] + pads[at + 2] for at, size in enumerate(image)]
-    counts = [(padded[at] - reach[at]) // strides[at] + 1 for at in (0, 1)]
-    if block == strides and not any(pads) and padded == [counts[at] * block[at] for at in (0, 1)]:
-        blocks = chain.reshape(node.input[0], [shape[0], channels, *block, *counts])
+    fold = _Fold(image, block, strides, dilations, integers_attribute(node, "pads", (0, 0, 0, 0)))
+    channels = shape[1] // math.prod(block)
+    if fold.is_tiling:
+        blocks = chain.reshape(node.input[0], [shape[0], channels, *block, *fold.counts])
         ordered = chain.transpose(blocks, [0, 1, 4, 2, 5, 3])
         chain.reshape(ordered, [shape[0], channels, *image], output=node.output[0])
-        return ""
-    one_hot = np.eye(math.prod(block), dtype=_dtype(view, node)).reshape(-1, 1, *block)
+    elif fold.is_cheaper_as_convolution:
+        _fold_by_convolution(fold, channels, shape, _dtype(view, node), node, chain)
+    else:
+        blocks = chain.reshape(node.input[0], [shape[0], channels, *block, *fold.counts])
+        ordered = chain.transpose(blocks, [0, 1, 2, 4, 3, 5])
+        sizes = [size * count for size, count in zip(block, fold.counts, strict=True)]
+        rows, columns = (fold.placement(axis, _dtype(view, node)) for axis in (0, 1))
+        matrix = chain.reshape(ordered, [shape[0], channels, *sizes])
+        wide = chain.add("MatMul", [matrix, chain.constant(columns.T, "columns")])
+        chain.add("MatMul", [chain.constant(rows, "rows"), wide], output=node.output[0])
+    return ""
+
+
+def _fold_by_convolution(
+    fold: _Fold,
+    channels: int,
+    shape: Sequence[int],
+    dtype: type[np.floating[Any]],
+    node: onnx.NodeProto,
+    chain: NodeChain,
+) -> None:
+    """Adds every pixel of a block at its place by a transposed convolution whose kernels are one at one place each."""
+    kernels = np.eye(math.prod(fold.block), dtype=dtype).reshape(-1, 1, *fold.block)
+    covered = [fold.reach[at] + fold.strides[at] * (fold.counts[at] - 1) for at in (0, 1)]
     chain.add(
         "ConvTranspose",
         [
-            chain.reshape(node.input[0], [*shape[:2], *counts]),
-            chain.constant(np.tile(one_hot, (channels, 1, 1, 1)), "ones"),
+            chain.reshape(node.input[0], [*shape[:2], *fold.counts]),
+            chain.constant(np.tile(kernels, (channels, 1, 1, 1)), "places"),
         ],
         output=node.output[0],
         group=channels,
-        kernel_shape=block,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        output_padding=[padded[at] - reach[at] - strides[at] * (counts[at] - 1) for at in (0, 1)],
+        kernel_shape=list(fold.block),
+        strides=list(fold.strides),
+        dilations=list(fold.dilations),
+        pads=list(fold.pads),
+        output_padding=[fold.image[at] + fold.pads[at] + fold.pads[at + 2] - covered[at] for at in (0, 1)],
     )
-    return ""
 
 
 def _dtype(view: GraphView, node: onnx.NodeProto) -> type[np.floating]:
