@@ -107,6 +107,8 @@ def trace_and_verify(
             if isinstance(error, NotDeployable) and not isinstance(error, NotStatic):
                 raise
             failures.append(error)
+            if len(failures) > 1 and isinstance(error, NotStatic):
+                break  # with constant parts, the shapes that are left depend on the image for any exporter
             continue
         remark = (f"{attempt.remark}, because the plain trace failed: {failures[0].problem}",) if failures else ()
         return replace(verified, remarks=(*remark, *verified.remarks))
@@ -115,10 +117,12 @@ def trace_and_verify(
 
 def _decisive(failures: Sequence[ExportError]) -> ExportError:
     """The error to report after all attempts: NotStatic of the plain trace, or the last one of the older exporter."""
-    plain, constant, newer = failures
+    plain, constant, *others = failures
     if isinstance(plain, NotStatic):  # the caller may export the traced form instead
         return plain
-    problem = f"{constant.problem}; torch's newer exporter does not help: {newer.problem}"
+    if not others:
+        return constant
+    problem = f"{constant.problem}; torch's newer exporter does not help: {others[0].problem}"
     return ExportError(problem, found=constant.found, wanted=constant.wanted, remedy=constant.remedy)
 
 

@@ -12,9 +12,9 @@ import math
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import GraphView, integer_attribute
+from sr_edge.export.graph.view import GraphView, integer_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, replace_each
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape
 
 MAX_LENGTH = 1024
 """Longest axis that is rewritten; its triangle has 4 MB in float32."""
@@ -22,7 +22,7 @@ MAX_LENGTH = 1024
 
 def cumulative_sum_as_product(model: onnx.ModelProto) -> PassResult:
     """Replaces each CumSum over a constant axis of at most `MAX_LENGTH` elements by a MatMul."""
-    return replace_each(model, "CumSum", "products with a constant triangle", _replace)
+    return GraphEdit(view_graph(model)).replace_each("CumSum", "products with a constant triangle", _replace)
 
 
 def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:

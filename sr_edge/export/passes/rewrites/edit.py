@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, attribute
 from sr_edge.export.passes.cleanup import drop_unused_constants
 from sr_edge.export.passes.pass_result import PassResult
 
@@ -60,6 +60,31 @@ class GraphEdit:
         if not self._replacements:
             return PassResult(self._view.model, False, reason)
         return PassResult(drop_unused_constants(self.copy_of_model()).model, True, reason)
+
+    def replace_each(
+        self, operator: str, product: str, replace: Callable[[GraphView, int, GraphEdit], str]
+    ) -> PassResult:
+        """Replaces every node of an operator that can be replaced.
+
+        Args:
+            operator: operator of the default domain.
+            product: what the nodes become, in the plural.
+            replace: replaces the node of an index; returns why it cannot be replaced, or "".
+
+        Returns:
+            The result, whose reason has the number of replaced nodes and names every node that was left alone.
+        """
+        reasons = {
+            self._view.name(index): replace(self._view, index, self)
+            for index, node in enumerate(self._view.nodes)
+            if node.op_type == operator and node.domain in ("", "ai.onnx")
+        }
+        if not reasons:
+            return self.result(f"the graph has no {operator}")
+        replaced = sum(not reason for reason in reasons.values())
+        done = [f"{replaced} {operator} nodes are {product} now"] if replaced else []
+        left_alone = [f"{name} is left alone: {reason}" for name, reason in reasons.items() if reason]
+        return self.result("; ".join([*done, *left_alone]))
 
     def replacement(self, index: int) -> list[onnx.NodeProto]:
         """The nodes in place of a node for which `replacing` was called."""
@@ -135,35 +160,6 @@ class NodeChain:
             set_attribute(node, key, value)
         self.nodes.append(node)
         return node
-
-
-def replace_each(
-    model: onnx.ModelProto, operator: str, product: str, replace: Callable[[GraphView, int, GraphEdit], str]
-) -> PassResult:
-    """Replaces every node of an operator that can be replaced.
-
-    Args:
-        model: the graph; it is not modified.
-        operator: operator of the default domain.
-        product: what the nodes become, in the plural.
-        replace: replaces the node of an index; returns why it cannot be replaced, or "".
-
-    Returns:
-        The result, whose reason has the number of replaced nodes and names every node that was left alone.
-    """
-    view = view_graph(model)
-    edit = GraphEdit(view)
-    reasons = {
-        view.name(index): replace(view, index, edit)
-        for index, node in enumerate(view.nodes)
-        if node.op_type == operator and node.domain in ("", "ai.onnx")
-    }
-    if not reasons:
-        return edit.result(f"the graph has no {operator}")
-    replaced = sum(not reason for reason in reasons.values())
-    done = [f"{replaced} {operator} nodes are {product} now"] if replaced else []
-    left_alone = [f"{name} is left alone: {reason}" for name, reason in reasons.items() if reason]
-    return edit.result("; ".join([*done, *left_alone]))
 
 
 def constant_shape(view: GraphView, tensor: str) -> tuple[int, ...] | None:

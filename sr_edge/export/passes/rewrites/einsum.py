@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, text_attribute
+from sr_edge.export.graph.view import Constant, GraphView, text_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape, replace_each
+from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape
 from sr_edge.export.passes.rewrites.equation import Equation, parse_equation
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -24,7 +24,7 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 
 def einsum_as_product(model: onnx.ModelProto) -> PassResult:
     """Replaces each Einsum of one or two operands of constant shape; one that takes a diagonal is left alone."""
-    return replace_each(model, "Einsum", "matrix products", _replace)
+    return GraphEdit(view_graph(model)).replace_each("Einsum", "matrix products", _replace)
 
 
 def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, integer_attribute
+from sr_edge.export.graph.view import Constant, GraphView, default_opset, integer_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, NodeChain, constant_shape, replace_each
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, NodeChain, constant_shape
 
 MAX_LENGTH = 512
 """Longest axis that is rewritten; the matrix of a complex transform has 4 MB in float32."""
@@ -31,7 +31,7 @@ def fourier_as_product(model: onnx.ModelProto) -> PassResult:
     The inverse of a one-sided transform, which opset 17 does not define and torch's exporter writes nevertheless, gives
     the real sequence, as numpy.fft.irfft does.
     """
-    return replace_each(model, "DFT", "products with a constant matrix", _replace)
+    return GraphEdit(view_graph(model)).replace_each("DFT", "products with a constant matrix", _replace)
 
 
 def fourier_matrix(length: int, count: int, parts: int, inverse: bool, onesided: bool) -> npt.NDArray[np.float64]:

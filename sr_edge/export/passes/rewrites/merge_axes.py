@@ -6,7 +6,8 @@ the number of axes. Neighbours that stay neighbours in all tensors between two R
 
 All tensors that nodes other than Reshape connect are solved together. Each node says how the axes of its tensors
 correspond (`axis_rows`); an axis is dropped, or merged with the one in front of it, only if all nodes allow it. Only
-shapes, permutations and numbers of axes change, so that the outputs stay equal to the last bit.
+shapes, permutations and numbers of axes change: the outputs stay equal to the last bit, unless a runtime sums a matrix
+product of another shape in another order.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Groups = Mapping[Key, list[list[int]]]
 
 
 def merge_axes(model: onnx.ModelProto) -> PassResult:
-    """Merges axes that move together where a tensor has more than `MAX_AXES`; outputs stay equal to the last bit."""
+    """Merges axes that move together where a tensor has more than `MAX_AXES`."""
     if default_opset(model) < OLDEST_OPSET:
         return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)

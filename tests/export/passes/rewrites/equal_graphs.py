@@ -14,9 +14,11 @@ from sr_edge.export.passes.pass_result import PassResult
 
 Values = Mapping[str, npt.NDArray[Any]]
 
+NOTHING: Values = {}
+
 
 def one_node(
-    operator: str, inputs: Values, constants: Values = {}, opset: int = 17, **attributes: Any
+    operator: str, inputs: Values, constants: Values = NOTHING, opset: int = 17, **attributes: Any
 ) -> onnx.ModelProto:
     """A graph of one node, named "the node", that computes "y" of its inputs and then its constants."""
     node = onnx.helper.make_node(operator, [*inputs, *constants], ["y"], name="the node", **attributes)
@@ -26,7 +28,7 @@ def one_node(
 def model_of(
     nodes: Sequence[onnx.NodeProto],
     inputs: Values,
-    constants: Values = {},
+    constants: Values = NOTHING,
     opset: int = 17,
     outputs: Sequence[str] = ("y",),
 ) -> onnx.ModelProto:

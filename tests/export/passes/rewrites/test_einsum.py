@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
-from tests.export.passes.rewrites.equal_graphs import one_node, operators_of, outputs_of, require_equal
+from tests.export.passes.rewrites.equal_graphs import Values, one_node, operators_of, require_equal
 
 LETTERS = "abcde"
-SIZES = {letter: size for letter, size in zip(LETTERS, (2, 3, 4, 1, 5), strict=True)}
+SIZES = dict(zip(LETTERS, (2, 3, 4, 1, 5), strict=True))
 EXACT = 1e-12
 
 
@@ -54,7 +54,7 @@ WINDOWS = {name: np.random.default_rng(2).standard_normal((4, 2, 9, 8)) for name
     ("equation", "inputs", "constants", "operators"),
     [
         ("bchw,dc->bdhw", IMAGE, {"w": MATRIX}, {"Conv"}),
-        ("dc,bchw->bdhw", IMAGE, {"w": MATRIX}, None),
+        ("dc,bchw->bdhw", {"w": MATRIX, **IMAGE}, {}, None),
         ("bhid,bhjd->bhij", WINDOWS, {}, {"Transpose", "MatMul"}),
         ("bhij,bhjd->bhid", {"a": WINDOWS["q"][..., :9], "v": WINDOWS["k"][:, :, :8]}, {}, {"MatMul"}),
         ("hbwpc,hbwqc->hbwpq", {name: value[None] for name, value in WINDOWS.items()}, {}, {"Transpose", "MatMul"}),
@@ -66,10 +66,25 @@ WINDOWS = {name: np.random.default_rng(2).standard_normal((4, 2, 9, 8)) for name
         ("i,j->ij", {"a": MATRIX[0], "b": MATRIX[:, 0]}, {}, {"Reshape", "Mul"}),
     ],
 )
-def test_what_networks_write(equation, inputs, constants, operators) -> None:
-    if equation.startswith("dc"):
-        inputs, constants = {"w": MATRIX, **inputs}, {}
+def test_what_networks_write(equation: str, inputs: Values, constants: Values, operators: set[str] | None) -> None:
     model = one_node("Einsum", inputs, constants, equation=equation)
     result = einsum_as_product(model)
     require_equal(result, model, inputs, EXACT)
     assert operators is None or operators_of(result.model) == operators
+
+
+@pytest.mark.parametrize(
+    ("equation", "inputs"),
+    [
+        ("ii->i", {"x": np.zeros((3, 3))}),
+        ("ij,jk,kl->il", {name: np.zeros((3, 3)) for name in "xyz"}),
+        ("ij,jk->ik", {name: np.zeros((3, 3), np.int64) for name in "xz"}),
+    ],
+    ids=["diagonal", "three operands", "whole numbers"],
+)
+def test_others_are_left_alone(equation: str, inputs: Values) -> None:
+    model = one_node("Einsum", {f"{name}0": value for name, value in inputs.items()}, equation=equation)
+    result = einsum_as_product(model)
+    assert not result.changed
+    assert result.model is model
+    assert "the node" in result.reason
