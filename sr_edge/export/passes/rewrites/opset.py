@@ -159,8 +159,10 @@ def _resize(view: GraphView, node: onnx.NodeProto, chain: NodeChain) -> str:
         shape = constant_shape(view, node.input[0])
         position = next((at for at in (3, 2) if at < len(node.input) and node.input[at]), 0)
         values = view.constants.get(node.input[position])
-        if shape is None or values is None or (len(node.input) > 1 and node.input[1]):
-            return "resizes axes of its own choice by computed factors"
+        if shape is None or values is None:
+            return "resizes some axes by computed factors"
+        if text_attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+            return "crops some axes"
         everywhere = np.array(shape if position == 3 else [1.0] * len(shape), values.dtype)
         everywhere[axes] = values
         copy.input[position] = chain.constant(everywhere, "sizes" if position == 3 else "scales")
