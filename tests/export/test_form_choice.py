@@ -97,3 +97,11 @@ def test_another_form_is_no_help_where_there_is_no_onnx_at_all(tile: TileSpec, t
         with raises(ExportError, wanted=OPSET) as caught:  # and not NotStatic
             export(loaded(PoolingNetwork), tile, tmp_path / "net.onnx")
         assert "--form" not in str(caught.value)
+
+
+def test_a_form_that_was_asked_for_is_written_or_refused(tile: TileSpec, tmp_path: Path) -> None:
+    report = export_best_form(loaded(Upscaling), tile, tmp_path / "net.onnx", form=Form.TRACED)
+    assert (report.metadata.form, report.form_reason) == (Form.TRACED, "")
+    with raises(NotStatic):
+        export_best_form(loaded(UnknownShapeNetwork), tile, tmp_path / "other.onnx", form=Form.STATIC)
+    assert not (tmp_path / "other.onnx").exists()

@@ -14,6 +14,7 @@ from sr_edge.cli.options import (
     BakeOption,
     BlendOption,
     ExcludeOption,
+    FormName,
     HrOption,
     IncludeOption,
     InputRangeOption,
@@ -64,6 +65,15 @@ OutputOption = Annotated[
         readable=False,
     ),
 ]
+FormOption = Annotated[
+    FormName | None,
+    typer.Option(
+        "--form",
+        help="static: constant shapes and portable operators; traced: the graph as PyTorch traces it. Default: static, "
+        "or traced for networks without a static form.",
+        show_default=False,
+    ),
+]
 TileNeedsOption = Annotated[
     bool,
     typer.Option(
@@ -83,6 +93,7 @@ def deploy(
     lr: LrOption = None,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
+    form: FormOption = None,
     for_targets: TargetsOption = None,
     method: MethodOption = "search",
     max_drop_db: MaxDropDbOption = 0.05,
@@ -110,6 +121,7 @@ def deploy(
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
+        from sr_edge.export import Form
         from sr_edge.models import load_model
         from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading.load import bake as bake_controls
@@ -134,6 +146,7 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                form=Form(form.value) if form else None,
                 targets=targets,
             )
             bundle = out or _default_output(network.card)
