@@ -54,11 +54,19 @@ class FoldingNetwork(Upscaling):
         return functional.fold(torch.tanh(blocks), features.shape[2:], 3, padding=1)
 
 
-class DiagonalNetwork(Upscaling):
-    """An Einsum that no matrix product replaces."""
+class HopelessNetwork(Upscaling):
+    """An operator that no exporter has."""
 
     def transform(self, features: Tensor) -> Tensor:
-        return features + torch.einsum("bcii->bc", features[:, :, :4, :4])[:, :, None, None]
+        return features + torch.linalg.svdvals(features.flatten(2)).sum()
+
+
+class ThreeFactorNetwork(Upscaling):
+    """An Einsum that is no product of two operands."""
+
+    def transform(self, features: Tensor) -> Tensor:
+        matrix = self.last.weight[:4, :, 1, 1]
+        return torch.einsum("bchw,dc,ed->behw", features, matrix, matrix)
 
 
 class CumulativeNetwork(Upscaling):

@@ -121,7 +121,10 @@ def einsum(view: GraphView) -> Iterator[Problem]:
 
 
 def cumulative_sum(view: GraphView) -> Iterator[Problem]:
-    """CumSum, which every target accepts and some run as a sequential loop; export rewrites short axes of constant size."""
+    """CumSum, which every target accepts and some run as a sequential loop.
+
+    Export rewrites it for short axes of constant size (`cumulative_sum_as_product`).
+    """
     for name, _ in view.of_types(["CumSum"]):
         why = "a runtime without a kernel for it adds one element after the other"
         yield Problem(name, "CumSum", why, "multiply by a constant triangular matrix where time matters")

@@ -5,22 +5,23 @@ Loading that exporter takes seconds, so that `make test-services` runs these tes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sr_edge.errors import ExportError
-from sr_edge.export import Form, export_onnx
+from sr_edge.export import Form, export_best_form, export_onnx
 from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.newer_exporter import trace_by_newer_exporter
 from sr_edge.export.passes.tracing import OPSET
 from sr_edge.models import LoadedModel
 from sr_edge.spec import ModelCard, TileSpec
 from tests.expected_errors import raises
-from tests.export.odd_networks import FoldingNetwork, WindowSpectrumNetwork, Upscaling
+from tests.export.odd_networks import FoldingNetwork, HopelessNetwork, Upscaling, WindowSpectrumNetwork
 
 pytestmark = pytest.mark.services
 
@@ -45,17 +46,14 @@ def test_what_the_older_exporter_cannot_express_is_exported(network: type[nn.Mod
     assert reports[0].sha256 == reports[1].sha256
 
 
-class Unknown(Upscaling):
-    """Uses an operator that no exporter has."""
-
-    def transform(self, features: Tensor) -> Tensor:
-        return features + torch.linalg.svdvals(features.flatten(2)).sum()
-
-
-def test_what_no_exporter_expresses_is_one_line_with_both_reasons(tmp_path: Path) -> None:
-    with raises(ExportError, wanted=OPSET) as caught:
-        export_onnx(loaded(Unknown), TILE, tmp_path / "net.onnx")
+@pytest.mark.parametrize("export", [export_onnx, export_best_form])
+def test_what_no_exporter_expresses_is_one_line_that_promises_no_other_form(
+    export: Callable[..., object], tmp_path: Path
+) -> None:
+    with raises(ExportError, wanted=OPSET) as caught:  # and not NotStatic
+        export(loaded(HopelessNetwork), TILE, tmp_path / "net.onnx")
     assert "\n" not in str(caught.value)
+    assert "--form" not in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert list(tmp_path.iterdir()) == []
 
