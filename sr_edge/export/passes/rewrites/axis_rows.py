@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -11,7 +11,7 @@ from sr_edge.export.graph.view import GraphView, integer_attribute, integers_att
 from sr_edge.export.passes.rewrites.edit import constant_integers, constant_shape
 
 Key = str | tuple[int, int]
-"""A tensor by its name; a constant by the node that reads it and the position, since each reader gets its own shape."""
+"""A tensor by its name; an input that each reader may reshape for itself, such as a constant, by node and position."""
 
 RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 """Operators that change the shape and not the order of the elements: the axes on both sides are independent."""
@@ -49,25 +49,30 @@ class Row:
     droppable: bool = True
 
 
-def axis_rows(view: GraphView, index: int) -> list[Row] | None:
+def axis_rows(view: GraphView, index: int, separate: Container[str]) -> list[Row] | None:
     """The rows of a node, in an order in which the axes of each tensor ascend; None if the operator is not known.
 
     Transpose and the operators of `RESHAPING` have no rows.
+
+    Args:
+        view: the graph.
+        index: the node.
+        separate: the tensors that each reader may reshape for itself.
     """
     node = view.nodes[index]
     if node.domain not in ("", "ai.onnx") or any(attribute.HasField("g") for attribute in node.attribute):
         return None
     operator = node.op_type
     if operator in _UNARY:
-        return _aligned(view, [node.input[0], node.output[0]])
+        return _aligned(view, [key_of(view, index, 0, separate), node.output[0]])
     if operator in _BROADCASTING:
-        inputs = [key_of(view, index, position) for position in range(len(node.input))]
+        inputs = [key_of(view, index, position, separate) for position in range(len(node.input))]
         return _aligned(view, [*inputs, node.output[0]])
     if operator == "MatMul":
-        return _matrix_product(view, index)
+        return _matrix_product(view, index, separate)
     if operator == "Gather":
-        return _gather(view, index)
-    return _with_special_axes(view, index) if operator in {*_AXIS_DEFAULTS, *AXES_INPUTS} else None
+        return _gather(view, index, separate)
+    return _with_special_axes(view, index, separate) if operator in {*_AXIS_DEFAULTS, *AXES_INPUTS} else None
 
 
 def shape_of(view: GraphView, key: Key) -> tuple[int, ...] | None:
@@ -89,14 +94,14 @@ def special_axes(view: GraphView, index: int) -> list[int] | None:
         axes = integers_attribute(node, "axes") or constant_integers(view, node, AXES_INPUTS[node.op_type])
     else:
         return []
-    shape = shape_of(view, key_of(view, index, 0))
+    shape = constant_shape(view, node.input[0])
     return None if not axes or shape is None else [axis % len(shape) for axis in axes]
 
 
-def key_of(view: GraphView, index: int, position: int) -> Key:
+def key_of(view: GraphView, index: int, position: int, separate: Container[str]) -> Key:
     """The key of an input of a node."""
     name = view.nodes[index].input[position]
-    return (index, position) if name in view.constants else name
+    return (index, position) if name in separate else name
 
 
 def _aligned(view: GraphView, keys: Sequence[Key], kept: Sequence[int] = ()) -> list[Row] | None:
@@ -112,9 +117,9 @@ def _aligned(view: GraphView, keys: Sequence[Key], kept: Sequence[int] = ()) -> 
     ]
 
 
-def _matrix_product(view: GraphView, index: int) -> list[Row] | None:
+def _matrix_product(view: GraphView, index: int, separate: Container[str]) -> list[Row] | None:
     """The rows of the batch, of the rows of the first factor, of the summed axis and of the columns of the second."""
-    first, second = key_of(view, index, 0), key_of(view, index, 1)
+    first, second = key_of(view, index, 0, separate), key_of(view, index, 1, separate)
     output = view.nodes[index].output[0]
     shapes = [shape_of(view, key) for key in (first, second, output)]
     ranks = [len(shape) if shape is not None else 0 for shape in shapes]
@@ -130,13 +135,15 @@ def _matrix_product(view: GraphView, index: int) -> list[Row] | None:
     return rows
 
 
-def _with_special_axes(view: GraphView, index: int) -> list[Row] | None:
+def _with_special_axes(view: GraphView, index: int, separate: Container[str]) -> list[Row] | None:
     """Rows of operators that change nothing but one axis or some, whose tensors have equally many axes."""
     node = view.nodes[index]
     axes = special_axes(view, index)
     if axes is None or not integer_attribute(node, "keepdims", 1):
         return None
-    keys: list[Key] = [key_of(view, index, position) for position in range(len(node.input) if _is_concat(node) else 1)]
+    keys: list[Key] = [
+        key_of(view, index, position, separate) for position in range(len(node.input) if _is_concat(node) else 1)
+    ]
     keys += [output for output in node.output if output]
     rows = _aligned(view, keys, axes)
     if rows is None or any(len(row.axes) < len(set(keys)) for row in rows):
@@ -151,20 +158,18 @@ def _is_concat(node: onnx.NodeProto) -> bool:
     return node.op_type == "Concat"
 
 
-def _gather(view: GraphView, index: int) -> list[Row] | None:
-    """Rows of a Gather with constant positions: one position, which removes the axis, or a list of them."""
+def _gather(view: GraphView, index: int, separate: Container[str]) -> list[Row] | None:
+    """Rows of a Gather with constant positions, whose axes take the place of the axis that is gathered from."""
     node = view.nodes[index]
     positions, axes = view.constants.get(node.input[1]), special_axes(view, index)
-    source, target = key_of(view, index, 0), node.output[0]
+    source, target = key_of(view, index, 0, separate), node.output[0]
     shape = shape_of(view, source)
-    if positions is None or positions.ndim > 1 or axes is None or shape is None or shape_of(view, target) is None:
+    if positions is None or axes is None or shape is None or shape_of(view, target) is None:
         return None
-    return list(_rows_around(len(shape), axes[0], source, target, removed=positions.ndim == 0))
-
-
-def _rows_around(rank: int, axis: int, source: Key, target: Key, removed: bool) -> Iterator[Row]:
-    for at in range(rank):
-        if at == axis and removed:
-            yield Row({source: at}, kept=True)
-        else:
-            yield Row({source: at, target: at - (removed and at > axis)}, kept=at == axis)
+    axis, added = axes[0], positions.ndim - 1
+    return [
+        *(Row({source: at, target: at}) for at in range(axis)),
+        Row({source: axis}, kept=True),
+        *(Row({target: axis + at}, kept=True) for at in range(positions.ndim)),
+        *(Row({source: at, target: at + added}) for at in range(axis + 1, len(shape))),
+    ]

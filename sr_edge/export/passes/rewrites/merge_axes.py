@@ -96,35 +96,40 @@ class _Union:
 
 
 class _Correspondence:
-    """How the axes of all tensors of a graph correspond, and which tensors must keep their shape."""
+    """How the axes of all tensors of a graph correspond, and which tensors must keep their shape.
+
+    Pinned tensors keep their shape, because the graph's border, a subgraph or an unknown operator sees them. A node
+    that reads one, or a constant, may reshape it for itself.
+    """
 
     def __init__(self, view: GraphView) -> None:
         self.view = view
-        self.rows: dict[int, list[Row]] = {}
-        self.transposes: list[onnx.NodeProto] = []
         border = {value.name for value in (*view.model.graph.input, *view.model.graph.output)}
-        self.pinned: set[Key] = {*border, *captured_tensors(view.model), *view.constants}
+        self.pinned: set[str] = {*border, *captured_tensors(view.model), *view.constants}
         for index, node in enumerate(view.nodes):
-            self._add(index, node)
+            if node.op_type not in RESHAPING and not self._is_known(index, node):
+                self.pinned |= {tensor for tensor in (*node.input, *node.output) if tensor}
+        self.transposes = {index: node for index, node in enumerate(view.nodes) if self._is_transpose(node)}
+        rows = {index: axis_rows(view, index, self.pinned) for index in range(len(view.nodes))}
+        self.rows = {index: known for index, known in rows.items() if known is not None}
 
-    def _add(self, index: int, node: onnx.NodeProto) -> None:
-        tensors = [tensor for tensor in (*node.input, *node.output) if tensor]
-        if node.op_type in RESHAPING:
-            return
-        if node.op_type == "Transpose" and all(shape_of(self.view, tensor) is not None for tensor in tensors):
-            self.transposes.append(node)
-            return
-        rows = axis_rows(self.view, index)
-        if rows is None:
-            self.pinned |= set(tensors)
-        else:
-            self.rows[index] = rows
+    def _is_known(self, index: int, node: onnx.NodeProto) -> bool:
+        return self._is_transpose(node) or axis_rows(self.view, index, self.view.constants) is not None
+
+    def _is_transpose(self, node: onnx.NodeProto) -> bool:
+        tensors = (*node.input, *node.output)
+        return node.op_type == "Transpose" and all(shape_of(self.view, tensor) is not None for tensor in tensors)
+
+    def source(self, index: int) -> Key:
+        """The key of the first input of a node, whose pinned tensors each reader may reshape for itself."""
+        return key_of(self.view, index, 0, self.pinned)
 
     @cached_property
     def shapes(self) -> dict[Key, tuple[int, ...]]:
         """The shapes of all tensors, and of the constants in rows, whose shape is constant."""
         keys: dict[Key, None] = {tensor: None for node in self.view.nodes for tensor in (*node.input, *node.output)}
         keys |= {key: None for rows in self.rows.values() for row in rows for key in row.axes}
+        keys |= {self.source(index): None for index in self.transposes}
         shapes = {key: shape_of(self.view, key) for key in keys if key}
         return {key: shape for key, shape in shapes.items() if shape is not None}
 
@@ -135,8 +140,8 @@ class _Correspondence:
     def reducing(self, groups: Groups) -> Groups:
         """The groups of the tensors that are connected to one of more than MAX_AXES axes, if that gets fewer axes."""
         connected = _Union()
-        for node in self.transposes:
-            connected.tie([node.input[0], node.output[0]])
+        for index, node in self.transposes.items():
+            connected.tie([self.source(index), node.output[0]])
         for rows in self.rows.values():
             connected.tie(key for row in rows for key in row.axes)
         before: dict[Hashable, int] = {}
@@ -155,9 +160,9 @@ def _kept(correspondence: _Correspondence) -> dict[Key, list[int]]:
     for key, shape in shapes.items():
         is_whole = key in correspondence.pinned or math.prod(shape) == 1
         union.fix((key, axis) for axis, size in enumerate(shape) if size > 1 or is_whole)
-    for node in correspondence.transposes:
+    for index, node in correspondence.transposes.items():
         for axis, origin in enumerate(correspondence.order(node)):
-            union.tie([(node.input[0], origin), (node.output[0], axis)])
+            union.tie([(correspondence.source(index), origin), (node.output[0], axis)])
     for row in (row for rows in correspondence.rows.values() for row in rows):
         if row.kept or not row.droppable or any(shapes[key][axis] > 1 for key, axis in row.axes.items()):
             union.fix(row.axes.items())
@@ -173,8 +178,8 @@ def _merged(correspondence: _Correspondence, kept: Mapping[Key, list[int]]) -> d
     union = _Union()
     for key, axes in kept.items():
         union.fix((key, axis) for axis in (axes if key in correspondence.pinned else axes[:1]))
-    for node in correspondence.transposes:
-        _tie_transposed(node, correspondence.order(node), kept, union)
+    for index, node in correspondence.transposes.items():
+        _tie_transposed(correspondence.source(index), node.output[0], correspondence.order(node), kept, union)
     for rows in correspondence.rows.values():
         _tie_rows([row for row in rows if _is_kept(row, kept)], correspondence.shapes, union)
     groups: dict[Key, list[list[int]]] = {}
@@ -192,9 +197,8 @@ def _is_kept(row: Row, kept: Mapping[Key, list[int]]) -> bool:
     return any(axis in kept[key] for key, axis in row.axes.items())
 
 
-def _tie_transposed(node: onnx.NodeProto, order: list[int], kept: Mapping[Key, list[int]], union: _Union) -> None:
+def _tie_transposed(source: Key, target: Key, order: list[int], kept: Mapping[Key, list[int]], union: _Union) -> None:
     """Ties the boundaries between neighbours that a Transpose leaves together, and fixes all others."""
-    source, target = node.input[0], node.output[0]
     before = {axis: position for position, axis in enumerate(kept[source])}
     staying = set()
     for previous, axis in zip(kept[target], kept[target][1:], strict=False):
@@ -230,43 +234,52 @@ def _is_mergeable(previous: Row, row: Row, shapes: Mapping[Key, tuple[int, ...]]
 
 def _rewrite(correspondence: _Correspondence, index: int, groups: Groups, edit: GraphEdit) -> None:
     """Writes a node for the new shapes of its inputs and outputs."""
-    view, node = correspondence.view, correspondence.view.nodes[index]
-    touched = [key for key in (*node.input, *node.output) if key in groups]
-    if not touched:
+    node = correspondence.view.nodes[index]
+    positions = {(index, at) for at in range(len(node.input))}
+    if not positions & groups.keys() and all(key not in groups for key in (*node.input, *node.output)):
         return
-    source, target = node.input[0], node.output[0]
+    target = node.output[0]
     if node.op_type in RESHAPING:
         shape = correspondence.shapes.get(target)
-        new_shape = _new_shape(shape, groups[target]) if target in groups and shape else shape
-        if new_shape is not None:
-            edit.replacing(index).reshape(source, new_shape, output=target)
-    elif node.op_type == "Transpose":
+        if shape is not None:
+            new_shape = _new_shape(shape, groups[target]) if target in groups else shape
+            edit.replacing(index).reshape(node.input[0], new_shape, output=target)
+    elif index in correspondence.transposes or index in correspondence.rows:
+        _copy_with_new_axes(correspondence, index, groups, edit.replacing(index))
+
+
+def _copy_with_new_axes(correspondence: _Correspondence, index: int, groups: Groups, chain: NodeChain) -> None:
+    """Adds a copy of a node with the new numbers of its axes, and new shapes of the inputs that it may reshape."""
+    view, node = correspondence.view, correspondence.view.nodes[index]
+    inputs = [
+        _reshaped(view, tensor, groups[index, at], chain) if (index, at) in groups else tensor
+        for at, tensor in enumerate(node.input)
+    ]
+    copy = chain.copy()
+    copy.input[:] = inputs
+    position = {axis: at for at, merged in enumerate(groups[correspondence.source(index)]) for axis in merged}
+    if index in correspondence.transposes:
         order = correspondence.order(node)
-        position = {axis: at for at, merged in enumerate(groups[source]) for axis in merged}
-        edit.replacing(index).copy(perm=[position[order[merged[0]]] for merged in groups[target]])
-    else:
-        _copy_with_new_axes(view, index, groups, edit.replacing(index))
-
-
-def _copy_with_new_axes(view: GraphView, index: int, groups: Groups, chain: NodeChain) -> None:
-    """Adds a copy of a node with the new numbers of the axes that it names, and new shapes of its constants."""
-    node, copy = view.nodes[index], chain.copy()
-    for at, tensor in enumerate(node.input):
-        if (index, at) in groups:
-            value = view.constants[tensor]
-            shape = _new_shape(value.shape, groups[index, at])
-            if tuple(shape) != value.shape:
-                copy.input[at] = chain.constant(value.reshape(shape), "constant")
-    axes = special_axes(view, index)
-    if not axes:
+        set_attribute(copy, "perm", [position[order[merged[0]]] for merged in groups[node.output[0]]])
         return
-    position = {axis: at for at, merged in enumerate(groups[key_of(view, index, 0)]) for axis in merged}
-    numbers = [position[axis] for axis in axes]
+    numbers = [position[axis] for axis in special_axes(view, index) or ()]
+    if not numbers:
+        return
     if node.op_type in AXES_INPUTS and attribute(node, "axes") is None:
         copy.input[AXES_INPUTS[node.op_type]] = chain.constant(np.array(numbers, np.int64), "axes")
     else:
         name = "axes" if node.op_type in AXES_INPUTS else "axis"
         set_attribute(copy, name, numbers if name == "axes" else numbers[0])
+
+
+def _reshaped(view: GraphView, tensor: str, groups: Sequence[Sequence[int]], chain: NodeChain) -> str:
+    """An input with merged axes: another constant, or the result of a Reshape."""
+    shape = shape_of(view, tensor) or ()
+    new_shape = tuple(_new_shape(shape, groups))
+    if new_shape == shape:
+        return tensor
+    value = view.constants.get(tensor)
+    return chain.reshape(tensor, new_shape) if value is None else chain.constant(value.reshape(new_shape), "constant")
 
 
 def _new_shape(shape: Sequence[int], groups: Sequence[Sequence[int]]) -> list[int]:

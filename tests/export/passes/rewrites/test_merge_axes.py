@@ -173,6 +173,30 @@ def test_tensors_that_others_see_keep_their_axes(extra: tuple[onnx.NodeProto, ..
     assert result.model is model
 
 
+def test_blocks_that_are_gathered_get_five_axes() -> None:
+    """torch's unfold: blocks of 3x3 by two Gather nodes, from an image whose shape an unknown operator pins."""
+    image = np.random.default_rng(0).standard_normal((1, 2, 6, 7))
+    nodes = [
+        node("Tile", ["x", "once"], "image"),
+        node("Gather", ["image", "rows"], "a", axis=2),
+        node("Gather", ["a", "columns"], "b", axis=4),
+        node("Transpose", ["b"], "c", perm=[0, 1, 2, 4, 3, 5]),
+        node("Reshape", ["c", "flat"], "y"),
+    ]
+    places = np.arange(3)[:, None]
+    constants = {
+        "once": shape(1, 1, 1, 1),
+        "rows": places + np.arange(4),
+        "columns": places + np.arange(5),
+        "flat": shape(1, 18, 20),
+    }
+    model = model_of(nodes, {"x": image}, constants)
+    result = merge_axes(model)
+    require_equal(result, model, {"x": image})
+    assert highest_rank(result.model) == 5
+    assert not merge_axes(result.model).changed
+
+
 def test_axes_that_part_are_left_alone() -> None:
     order = [5, 3, 1, 4, 2, 0]
     nodes = [
