@@ -29,8 +29,8 @@ from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.deploy.graphs import CACHE_FILE
 from sr_edge.errors import SrEdgeError
 from sr_edge.export.checks.findings import Severity
-from sr_edge.export.checks.float64 import run_float64
 from sr_edge.export.checks.parity import PARITY_BOUND, difference
+from sr_edge.export.checks.references.float64 import run_float64
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES
 from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
