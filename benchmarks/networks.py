@@ -151,7 +151,8 @@ def _run_script(script: str, *arguments: str, folder: Path | None = None) -> str
 def _deploy(subject: Subject, bundle: Path, settings: Settings) -> Outcome:
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    tile = subject.tile or (("--tile", settings.tile) if settings.tile else ())
+    takes_any_tile = not subject.choice[0].endswith(".onnx")  # many of those files have one size only
+    tile = subject.tile or (("--tile", settings.tile) if settings.tile and takes_any_tile else ())
     words = ("deploy", *subject.choice, "-o", str(bundle), "--json", *tile, *SHORTER_TIMING)
     return run_staged([sys.executable, "-m", "sr_edge", *words], settings.timeout_s, settings.folder_of(subject))
 

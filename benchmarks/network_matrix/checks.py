@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 
@@ -31,13 +30,18 @@ from sr_edge.errors import SrEdgeError
 from sr_edge.export.checks.findings import Severity
 from sr_edge.export.checks.parity import PARITY_BOUND, difference
 from sr_edge.export.checks.references.float64 import run_float64
+from sr_edge.export.checks.references.tie_order import StableOrder
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES
-from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
+from sr_edge.export.graph.file_network import FileNetwork
+from sr_edge.export.graph.onnxruntime_run import feed_of, open_onnxruntime, run_session
 from sr_edge.export.graph.patches import PatchKind, check_patches
 from sr_edge.export.graph.view import view_graph
-from sr_edge.export.passes.tracing import trace
-from sr_edge.models import LoadedModel, load_model
+from sr_edge.export.passes.tracing import INPUT_NAME, trace
+from sr_edge.frames import Batch
+from sr_edge.model_sources.load_network import load_network
+from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.models import LoadedModel
 from sr_edge.spec import Precision, TileSpec
 
 Document = dict[str, Any]
@@ -78,18 +82,30 @@ def tensorrt_verdicts(graphs: Mapping[Precision, Path]) -> Document:
 
 def float64_parity(model: LoadedModel, graph: Path, tile: TileSpec) -> Document:
     """The largest difference on photographs between the fp32 graph in ONNX Runtime and float64 PyTorch."""
+    if isinstance(model.module, FileNetwork):
+        return {"failed": "an ONNX file is compared with itself in float32"}
     session = open_onnxruntime(graph)
-    source, result = session.get_inputs()[0].name, session.get_outputs()[0].name
-    photographs = [patch for patch in check_patches(tile) if patch.kind is PatchKind.PHOTOGRAPH]
+    result = session.get_outputs()[0].name
+    patches = check_patches(tile, channels=model.card.input_channels)
     found = []
-    for patch in photographs:
-        exact = run_float64(model.module, patch.batch, {})
-        found.append(difference(run_session(session, {source: patch.batch})[result], exact))
+    for patch in (patch for patch in patches if patch.kind is PatchKind.PHOTOGRAPH):
+        with StableOrder():
+            exact = run_float64(model.module, patch.batch, _defaults(model))
+        actual = run_session(session, _feed(model, patch.batch))[result]
+        found.append(difference(actual, exact))
     return {
         "max_abs_error": max(item.max_abs_error for item in found),
         "bound": PARITY_BOUND,
         "photographs": len(found),
     }
+
+
+def _defaults(model: LoadedModel) -> dict[str, float]:
+    return {control.name: control.default for control in model.card.controls}
+
+
+def _feed(model: LoadedModel, batch: Batch) -> dict[str, Any]:
+    return feed_of(INPUT_NAME, batch, _defaults(model))
 
 
 def fp16_nodes(graph: Path) -> Document:
@@ -130,13 +146,15 @@ def rtx_builds(graphs: Mapping[Precision, Path]) -> Document:
 
 def time_ratios(model: LoadedModel, graph: Path, tile: TileSpec) -> Document:
     """The time of the bundle's fp32 graph over that of the plain traced graph, interleaved, one thread, by runtime."""
-    batch = check_patches(tile)[0].batch
+    channels, network = model.card.input_channels, model.module
+    feed = _feed(model, check_patches(tile, channels=channels)[0].batch)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        onnx.save(trace(model.module, tile), plain)
+        is_file = isinstance(network, FileNetwork)
+        onnx.save(network.file.graph(tile) if is_file else trace(network, tile, channels=channels), plain)
         return {
-            "ONNX Runtime": _ratio(_onnxruntime(graph, batch), _onnxruntime(plain, batch)),
-            "OpenVINO": _ratio(_openvino(graph, batch), _openvino(plain, batch)),
+            "ONNX Runtime": _ratio(_onnxruntime(graph, feed), _onnxruntime(plain, feed)),
+            "OpenVINO": _ratio(_openvino(graph, feed), _openvino(plain, feed)),
         }
 
 
@@ -159,25 +177,23 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _onnxruntime(path: Path, batch: Any) -> Callable[[], object]:
+def _onnxruntime(path: Path, feed: Mapping[str, Any]) -> Callable[[], object]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: batch}
-    return lambda: session.run(None, feed)
+    return lambda: session.run(None, dict(feed))
 
 
-def _openvino(path: Path, batch: Any) -> Callable[[], object]:
+def _openvino(path: Path, feed: Mapping[str, Any]) -> Callable[[], object]:
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     request = compiled.create_infer_request()
-    tensor = openvino.Tensor(np.ascontiguousarray(batch))
-    return lambda: request.infer([tensor])
+    return lambda: request.infer(dict(feed))
 
 
 def checked(bundle: Bundle, folder: Path, model: Callable[[], LoadedModel], rtx: bool, times: bool) -> Document:
@@ -230,7 +246,8 @@ def main() -> None:
 
         @functools.cache
         def model() -> LoadedModel:
-            return load_model(named.model, named.scale, named.weights, arch=named.arch, tile=tile)
+            choice = NetworkChoice(model=named.model, scale=named.scale, weights=named.weights, arch=named.arch)
+            return load_network(choice, tile)
 
         results = checked(bundle, arguments.bundle, model, arguments.rtx, arguments.times)
     print(json.dumps(results, default=float))

@@ -153,9 +153,10 @@ def _failed_column(error: Document) -> str:
 
 def _cells_of_bundle(outcome: Outcome, checks: Document, trained: bool) -> dict[str, Cell]:
     document = outcome.document
+    is_onnx = str(document["manifest"]["card"].get("weights_source", "")).partition(";")[0].endswith(".onnx")
     card, left_out = document["manifest"]["card"], document["manifest"]["left_out"]
     return {
-        DETECTION: Cell(Verdict.GOOD, card.get("family") or "as named"),
+        DETECTION: Cell(Verdict.GOOD, card.get("family") or ("ONNX file" if is_onnx else "as named")),
         FORM: _form_cell(document["exports"][0]),
         PARITY: _parity_cell(document["exports"][0], checks.get("float64", {})),
         FP16: _left_out_cell(left_out, "fp16") or _fp16_cell(document["exports"], checks.get("fp16", {})),

@@ -17,7 +17,7 @@ from sr_edge.export.graph.patches import CheckPatch
 from sr_edge.export.passes.constant_parts import WithConstantParts
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.newer_exporter import trace_by_newer_exporter
-from sr_edge.export.passes.rewrites.pipeline import rewrite
+from sr_edge.export.passes.rewrites.pipeline import REWRITES, rewrite
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import Control, TileSpec
@@ -39,12 +39,15 @@ class VerifiedGraph:
         float16: the check of half precision; None while the graph is in fp32.
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
+        passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
+            network, and the rewrites that changed it.
     """
 
     graph: onnx.ModelProto
     parity: Parity
     float16: Float16Check | None = None
     remarks: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ class _Attempt:
 
     Attributes:
         trace: returns the graph; raises ExportError where the exporter fails.
+        name: a short name of it; empty for the plain trace.
         remark: what is special about the graph, to be followed by the reason why the plain trace failed.
     """
 
     trace: Callable[[], onnx.ModelProto]
+    name: str = ""
     remark: str = ""
 
 
@@ -65,10 +70,13 @@ def _attempts(network: nn.Module, tile: TileSpec, channels: int) -> tuple[_Attem
         _Attempt(lambda: trace(network, tile, channels=channels)),
         _Attempt(
             lambda: trace(WithConstantParts(network), tile, channels=channels),
+            "constant parts",
             "what does not depend on the image was computed before tracing",
         ),
         _Attempt(
-            lambda: trace_by_newer_exporter(network, tile, channels), "the graph is that of torch's newer exporter"
+            lambda: trace_by_newer_exporter(network, tile, channels),
+            "newer exporter",
+            "the graph is that of torch's newer exporter",
         ),
     )
 
@@ -115,7 +123,8 @@ def trace_and_verify(
                 break  # with constant parts, the shapes that are left depend on the image for any exporter
             continue
         remark = (f"{attempt.remark}, because the plain trace failed: {failures[0].problem}",) if failures else ()
-        return replace(verified, remarks=(*remark, *verified.remarks))
+        passes = tuple(filter(None, (attempt.name, *verified.passes)))
+        return replace(verified, remarks=(*remark, *verified.remarks), passes=passes)
     raise _decisive(failures)
 
 
@@ -183,16 +192,16 @@ def simplify_and_verify(
     """
     progress("simplifying")
     skipped: list[str] = []
-    graphs = [("", traced)]
+    graphs: list[tuple[str, onnx.ModelProto, tuple[str, ...]]] = [("", traced, ())]
     for step, change in (("simplification", _simplified), ("rewrites", _rewritten)):
         try:
-            changed = change(graphs[-1][1])
+            changed, passes = change(graphs[-1][1])
         except ExportError as error:
             skipped.append(f"exported without {step}: {error.problem}")
         else:
-            graphs += [(step, changed)] if changed is not graphs[-1][1] else []
+            graphs += [(step, changed, passes)] if changed is not graphs[-1][1] else []
     progress(f"comparing with {network.file.path.name if isinstance(network, FileNetwork) else 'PyTorch'}")
-    for step, graph in reversed(graphs[1:]):
+    for step, graph, passes in reversed(graphs[1:]):
         try:
             parity = compare_with_network(graph, network, patches)
             failure = parity.refusal
@@ -201,19 +210,22 @@ def simplify_and_verify(
         except ExportError as error:
             failure = error.problem
         if not failure:
-            return VerifiedGraph(graph, parity, remarks=(*skipped, *parity.remarks))
+            return VerifiedGraph(graph, parity, remarks=(*skipped, *parity.remarks), passes=passes)
         skipped.append(f"exported without {step}, after which {failure}")
     parity = compare_with_network(traced, network, patches)
     parity.require_within(advice)
     return VerifiedGraph(traced, parity, remarks=(*skipped, *parity.remarks))
 
 
-def _simplified(graph: onnx.ModelProto) -> onnx.ModelProto:
-    return simplify(graph).model
+def _simplified(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    return simplify(graph).model, ()
 
 
-def _rewritten(graph: onnx.ModelProto) -> onnx.ModelProto:
-    return rewrite(graph)[-1].model
+def _rewritten(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph after all rewrites, and the names of the modules of those that changed it."""
+    results = rewrite(graph)
+    names = (graph_pass.__module__.rpartition(".")[2].replace("_", " ") for graph_pass in REWRITES)
+    return results[-1].model, tuple(name for name, result in zip(names, results, strict=True) if result.changed)
 
 
 def convert_and_verify_fp16(
