@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from int8_makers import MAKERS, Material, make
+from int8_makers import MAKERS, Material, make, missing_package
 from picture_quality import CALIBRATION, TILE, Quality, TestPicture, opened, quality, test_pictures
 from picture_sets import set_name, test_sets
 from rich.console import Console
@@ -204,7 +204,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, help="write the measurements to this JSON file; with --only, its other entries are kept"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if missing := missing_package(args.makers):
+        parser.error(missing)
+    return args
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 Every one is given the same calibration patches and nothing but its documented defaults, and leaves an ONNX file with
 Q/DQ nodes that any session opens. Accuracy control, which has no end of its own, is stopped after MOST_MINUTES.
+
+NNCF's two ways need the extra [comparison]; it is imported only where they run.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nncf
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -118,12 +120,27 @@ def _saying(said: multiprocessing.SimpleQueue[str], work: Callable[..., None], *
         raise SystemExit(1) from None
 
 
+def missing_package(makers: Sequence[str]) -> str:
+    """What to install for these makers; "" where they can run."""
+    needed = [maker for maker in makers if maker in (NNCF, NNCF_ACCURACY)]
+    if not needed or importlib.util.find_spec("nncf") is not None:
+        return ""
+    return (
+        f"{', '.join(needed)} need the package nncf: run pip install --constraint constraints.txt '.[comparison]', or "
+        f"choose other makers, such as --makers '{OURS}' '{ORT}'"
+    )
+
+
 def _nncf(material: Material, out: Path) -> None:
+    import nncf
+
     onnx.save(nncf.quantize(onnx.load(material.graph), nncf.Dataset(material.feeds(material.patches))), out)
 
 
 def _nncf_with_accuracy_control(material: Material, out: Path, max_drop_db: float) -> None:
     """The accuracy is PSNR of a picture that the float graph restores as well as the best known; so is ours judged."""
+    import nncf
+
     reference = onnxruntime.InferenceSession(str(material.graph), providers=["CPUExecutionProvider"])
     name, held_out = material.input_name, material.held_out()
     wanted = {feed[name].tobytes(): reference.run(None, feed)[0] for feed in material.feeds(held_out)}

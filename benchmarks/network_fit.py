@@ -9,8 +9,9 @@ python benchmarks/network_fit.py NAME FILE writes the state dict of one network.
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,13 +79,24 @@ def _crop(picture: Tensor, side: int) -> Tensor:
     return picture[:, top : top + side, left : left + side]
 
 
+def recipe_digest(name: str) -> str:
+    """Changes with everything that the weights of a recipe depend on; a checkpoint of another digest is out of date."""
+    recipe = RECIPES[name]
+    call = recipe.call.__name__ if recipe.call is not None else ""
+    found = (recipe.family, recipe.constructor, recipe.scale, sorted(recipe.arguments.items()), call, recipe.fit, SEED)
+    return hashlib.sha256(repr((*found, RATE, GRADIENT_NORM)).encode()).hexdigest()
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(RECIPES), metavar="NAME", help="the recipe, of network_recipes.py")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the state dict to write")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)  # equal sums whatever the machine
-    name, path = sys.argv[1], Path(sys.argv[2])
-    network = fitted(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), path)
-    print(json.dumps({"nearness_db": nearness_db(network, RECIPES[name].scale, RECIPES[name].tile_px)}))
+    recipe, network = RECIPES[arguments.name], fitted(arguments.name)
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), arguments.file)
+    print(json.dumps({"nearness_db": nearness_db(network, recipe.scale, recipe.tile_px)}))
 
 
 if __name__ == "__main__":

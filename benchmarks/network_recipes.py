@@ -128,12 +128,12 @@ RECIPES: dict[str, Recipe] = {
     "grl": _recipe(
         "GRL", "GRL", 4, embed_dim=32, depths=[2, 2], num_heads_window=[2, 2], num_heads_stripe=[2, 2], mlp_ratio=2.0,
         window_size=16, stripe_size=[32, 64], stripe_shift=True, anchor_window_down_factor=4, upscale=4,
-        upsampler="nearest+conv", fit=Fit(steps=20),
+        upsampler="nearest+conv", fit=Fit(steps=10),
     ),
     "hat": _recipe("HAT", "HAT", 4, compress_ratio=3, squeeze_factor=8, fit=SLOW, **_SWIN, **_SHUFFLE),
     "hvi_cidnet": _recipe("HVICIDNet", "HVICIDNet", 1, channels=[12, 12, 24, 48]),
     "ipt": _recipe(
-        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=Fit(steps=30, batch=1)
+        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=Fit(steps=12, batch=1)
     ),
     "kbnet_l": _recipe("KBNet", "KBNet_l", 1, dim=24, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, fit=SLOW),
     "kbnet_s": _recipe(
@@ -175,7 +175,7 @@ RECIPES: dict[str, Recipe] = {
     "swinir": _recipe("SwinIR", "SwinIR", 4, **_SWIN, **_DIRECT),
     "uformer": _recipe(
         "Uformer", "Uformer", 1, embed_dim=16, depths=[1, 1, 1, 1, 2, 1, 1, 1, 1],
-        num_heads=[1, 2, 4, 4, 4, 4, 4, 4, 2], fit=Fit(steps=40, patch_px=128), tile_px=128,
+        num_heads=[1, 2, 4, 4, 4, 4, 4, 4, 2], fit=Fit(steps=15, patch_px=128), tile_px=128,
     ),
 }
 # fmt: on

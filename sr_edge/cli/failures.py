@@ -1,4 +1,4 @@
-"""Converts exceptions to one line on stderr and an exit code."""
+"""Converts exceptions to one line on stderr, a document on stdout for `--json`, and an exit code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from sr_edge.address import message_without_secrets
+from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json
 from sr_edge.cli.interrupts import INTERRUPTED
 from sr_edge.errors import SrEdgeError
 
@@ -31,6 +32,8 @@ _EXTRAS = {
 }
 """The extra that installs a package; all other optional packages are in `export`."""
 
+_INTERRUPTION = Failure(INTERRUPTED, "KeyboardInterrupt", "interrupted", "interrupted")
+
 # Newer typer releases include their own copy of click, so its base class is taken from typer.
 _ClickError = typer.BadParameter.__mro__[2]
 
@@ -38,29 +41,36 @@ _ClickError = typer.BadParameter.__mro__[2]
 def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     """Runs a typer app and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Never raises.
 
-    Passwords in arguments are hidden in the printed error, also if an address was parsed as a path.
+    A command that fails prints one line on stderr and, with `--json`, the error as a JSON document on stdout, unless
+    its result is already there. Passwords in arguments are hidden in both, also if an address was parsed as a path.
     """
+    with new_state() as state:
+        outcome = _outcome_of(app, arguments)
+        return _report(outcome, arguments, state) if isinstance(outcome, Failure) else outcome
+
+
+def _outcome_of(app: Callable[..., object], arguments: Sequence[str]) -> int | Failure:
+    """The exit code, or the failure that is to be reported."""
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     try:
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
             code = app(args=list(arguments), prog_name="sr-edge", standalone_mode=False)
-        return _print_message(code, "interrupted") if code == INTERRUPTED else code if isinstance(code, int) else 0
+        return _INTERRUPTION if code == INTERRUPTED else code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _print_message(INTERRUPTED, "interrupted")
+        return _INTERRUPTION
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else FAILED
     except Exception as error:
         if debug:
             sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
         if _is_caused_by_interrupt(error):
-            return _print_message(INTERRUPTED, "interrupted")
+            return _INTERRUPTION
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
             print(str(error))  # noqa: T201
             return USAGE
-        code, message = _exit_code_and_message(error)
-        return _print_message(code, message_without_secrets(message, arguments))
+        return _failure_of(error)
 
 
 def _is_caused_by_interrupt(error: BaseException) -> bool:
@@ -71,30 +81,33 @@ def _is_caused_by_interrupt(error: BaseException) -> bool:
     return cause is not None
 
 
-def _exit_code_and_message(error: Exception) -> tuple[int, str]:
+def _failure_of(error: Exception) -> Failure:
+    kind = type(error).__name__
     if isinstance(error, SrEdgeError):
-        return error.exit_code, str(error)
+        return Failure(error.exit_code, kind, str(error), error.problem, error.found, error.wanted, error.remedy)
     if isinstance(error, _ClickError):
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "sr-edge"
-        return USAGE, f"{error.format_message()} (see `{command} --help`)"  # type: ignore[attr-defined]
+        problem, remedy = error.format_message(), f"see `{command} --help`"  # type: ignore[attr-defined]
+        return Failure(USAGE, kind, f"{problem} ({remedy})", problem, remedy=remedy)
     if isinstance(error, OSError) and error.errno is not None:
-        return FAILED, _os_error_message(error)
+        return _os_failure(error)
     if isinstance(error, MemoryError):
-        return FAILED, "out of memory; use a smaller tile or close other programs"
+        return _failure(kind, "out of memory", "use a smaller tile or close other programs")
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "export")
-        line = (
-            f'this command needs the package {error.name}, which is not installed; run: pip install "sr-edge[{extra}]"'
-        )
-        return FAILED, line
-    return FAILED, (
-        f"unexpected {type(error).__name__}: {error}; this is a bug in sr-edge, please report it "
-        f"({DEBUG_VARIABLE}=1 shows where it happened)"
-    )
+        problem = f"this command needs the package {error.name}, which is not installed"
+        return _failure(kind, problem, f'run: pip install "sr-edge[{extra}]"', error.name)
+    problem, remedy = f"unexpected {kind}: {error}", "this is a bug in sr-edge, please report it"
+    message = f"{problem}; {remedy} ({DEBUG_VARIABLE}=1 shows where it happened)"
+    return Failure(FAILED, kind, message, problem, remedy=remedy)
 
 
-def _os_error_message(error: OSError) -> str:
+def _failure(kind: str, problem: str, remedy: str, found: object = None) -> Failure:
+    return Failure(FAILED, kind, f"{problem}; {remedy}", problem, found, remedy=remedy)
+
+
+def _os_failure(error: OSError) -> Failure:
     where = f" at {error.filename}" if error.filename else ""
     advice = {
         errno.ENOSPC: "free some space or choose an output on another disk",
@@ -108,12 +121,21 @@ def _os_error_message(error: OSError) -> str:
         errno.ENOTDIR: "give a folder, not a file",
         errno.EMFILE: "raise the limit with `ulimit -n`",
     }.get(error.errno or 0, "check the path and the disk")
-    return f"{error.strerror}{where}; {advice}"
+    return _failure(type(error).__name__, f"{error.strerror}{where}", advice, error.filename)
 
 
-def _print_message(code: int, message: str) -> int:
-    line = " ".join(message.split())
+def _report(failure: Failure, arguments: Sequence[str], state: CommandState) -> int:
+    """Prints the line and, where it was asked for and stdout has no result, the document; returns the exit code."""
+
+    def hide(text: str) -> str:
+        return message_without_secrets(text, arguments)
+
+    line = " ".join(hide(failure.message).split())
     if len(line) > MAX_MESSAGE_CHARS:
         line = f"{line[:MAX_MESSAGE_CHARS]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
     print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
-    return code
+    if wants_json(arguments) and not state.printed:
+        from sr_edge.bundle.plain import json_text
+
+        sys.stdout.write(json_text(failure.document(state.stage, hide)))
+    return failure.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -15,9 +16,19 @@ from sr_edge.address import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 
+
+class FormName(str, Enum):
+    """The values of `--form`, as `sr_edge.export.Form`, which cannot be imported at the start of the command line."""
+
+    STATIC = "static"
+    TRACED = "traced"
+
+
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print the result as one JSON document on stdout; progress goes to stderr."),
+    typer.Option(
+        "--json", help="Print the result, or the error, as one JSON document on stdout; progress goes to stderr."
+    ),
 ]
 BundleArgument = Annotated[
     Path,

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from sr_edge.bundle.plain import json_text
+from sr_edge.cli.error_document import current_state
 from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
     Within the block, everything else that is written to stdout, also by C code of a library, goes to stderr, so that
     the output can be piped to another program.
     """
+    state = current_state()
     with _stdout_reserved_for_result() as stdout:
 
         def show(document: object, readable: RenderableType) -> None:
+            state.printed = True
             if as_json:
                 stdout.write(json_text(document))
             else:
@@ -98,9 +101,11 @@ def progress_on_stderr() -> Iterator[StageProgress]:
     name, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
     tasks: dict[str, TaskID] = {}
+    state = current_state()
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
 
     def report(stage: str, done: int, total: int) -> None:
+        state.stage = stage
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, completed=done)
             if not console.is_terminal:

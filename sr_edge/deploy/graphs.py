@@ -110,7 +110,9 @@ def export_float_graphs(
     first, *others = [graph for graph in FLOAT_GRAPHS if _is_exported(graph, plan.precisions)]
     compared, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
-    base = export_best_form(model, plan.tile, staging / first.file, targets=plan.targets, patches=compared)
+    base = export_best_form(
+        model, plan.tile, staging / first.file, form=plan.form, targets=plan.targets, patches=compared
+    )
     written = {first: base}
     for graph in others:
         progress("exporting", len(written), total)

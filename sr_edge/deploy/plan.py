@@ -9,6 +9,7 @@ from pathlib import Path
 from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
+from sr_edge.export.graph.metadata import Form
 from sr_edge.spec import ModelCard, Precision, TileSpec
 
 
@@ -33,6 +34,7 @@ class DeployPlan:
         lr: Their low-resolution versions; None downscales the originals.
         with_tile_needs: Whether the effect of tiles of this size on an image is measured and recorded in the model card
             (`sr_edge.models.tiles.tile_safety`).
+        form: The form of the graphs; None takes the static form or, where there is none, the traced one.
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
 
     Raises:
@@ -52,6 +54,7 @@ class DeployPlan:
     hr: Path | None = None
     lr: Path | None = None
     with_tile_needs: bool = True
+    form: Form | None = None
     targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -61,6 +61,8 @@ class ExportReport:
         float16: the check of half precision; None for a graph in fp32.
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
+        passes: what made the graph other than a plain trace and simplification: another way to trace the network, and
+            the rewrites that changed it.
         warnings: problems of the graph that do not prevent its deployment, one line for each rule.
         form_reason: why the traced form was exported although the static form was wanted; otherwise empty.
     """
@@ -73,6 +75,7 @@ class ExportReport:
     parity: Parity
     float16: Float16Check | None
     remarks: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     form_reason: str = ""
 
@@ -179,7 +182,7 @@ def derive_onnx(
         )
     compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
     metadata = dataclasses.replace(source, precision=precision, io=io)
-    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks)
+    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks, base.passes)
     return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
 
 
@@ -359,5 +362,6 @@ def _finish(
         verified.parity,
         verified.float16,
         verified.remarks,
+        verified.passes,
         warnings,
     )

@@ -19,11 +19,12 @@ def export_best_form(
     tile: TileSpec,
     path: Path,
     *,
+    form: Form | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Callable[[str], None] = lambda step: None,
 ) -> ExportReport:
-    """Writes the fp32 graph of the static form or, where there is none, of the traced form.
+    """Writes the fp32 graph of the static form or, where there is none, of the traced form, unless one is asked for.
 
     The traced form is no fallback for a static form that computes something else than the network, or that a target
     refuses: both are errors.
@@ -32,6 +33,7 @@ def export_best_form(
         model: the network and its card.
         tile: input size in low-resolution pixels.
         path: the .onnx file to write.
+        form: the form to write; None chooses it.
         targets: the runtimes that must accept the graph.
         patches: photographs of the tile's size to compare on.
         progress: called with the name of each step before it starts.
@@ -43,8 +45,12 @@ def export_best_form(
         SrEdgeError: the errors of `export_onnx`.
     """
     try:
-        return export_onnx(model, tile, path, targets=targets, patches=patches, progress=progress)
+        return export_onnx(
+            model, tile, path, form=form or Form.STATIC, targets=targets, patches=patches, progress=progress
+        )
     except NotStatic as error:
+        if form is not None:
+            raise
         reason = f"{model.card.name} is exported as traced, because it has no static form: {error.__cause__ or error}"
     report = export_onnx(model, tile, path, form=Form.TRACED, targets=targets, patches=patches, progress=progress)
     return dataclasses.replace(report, form_reason=reason)

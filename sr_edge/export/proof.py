@@ -1,4 +1,4 @@
-"""Verification of a graph: it is simplified and compared with the network, and in fp16 checked on images."""
+"""Verification of a graph: it is simplified, rewritten and compared with the network, in fp16 on images, too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from sr_edge.export.graph.inner_tensors import observe_magnitudes
 from sr_edge.export.graph.patches import CheckPatch
 from sr_edge.export.passes.constant_parts import WithConstantParts
 from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.newer_exporter import trace_by_newer_exporter
+from sr_edge.export.passes.rewrites.pipeline import REWRITES, rewrite
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import Control, TileSpec
@@ -37,12 +39,46 @@ class VerifiedGraph:
         float16: the check of half precision; None while the graph is in fp32.
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
+        passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
+            network, and the rewrites that changed it.
     """
 
     graph: onnx.ModelProto
     parity: Parity
     float16: Float16Check | None = None
     remarks: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A way to trace a network.
+
+    Attributes:
+        trace: returns the graph; raises ExportError where the exporter fails.
+        name: a short name of it; empty for the plain trace.
+        remark: what is special about the graph, to be followed by the reason why the plain trace failed.
+    """
+
+    trace: Callable[[], onnx.ModelProto]
+    name: str = ""
+    remark: str = ""
+
+
+def _attempts(network: nn.Module, tile: TileSpec, channels: int) -> tuple[_Attempt, ...]:
+    return (
+        _Attempt(lambda: trace(network, tile, channels=channels)),
+        _Attempt(
+            lambda: trace(WithConstantParts(network), tile, channels=channels),
+            "constant parts",
+            "what does not depend on the image was computed before tracing",
+        ),
+        _Attempt(
+            lambda: trace_by_newer_exporter(network, tile, channels),
+            "newer exporter",
+            "the graph is that of torch's newer exporter",
+        ),
+    )
 
 
 def trace_and_verify(
@@ -56,7 +92,7 @@ def trace_and_verify(
     """Traces the network for one tile size and verifies the graph.
 
     Where the plain trace fails, the network is traced again with everything computed beforehand that does not depend on
-    the image (`WithConstantParts`).
+    the image (`WithConstantParts`), and where that fails, too, by torch's newer exporter.
 
     Args:
         network: the module to trace: the static form, or the network itself.
@@ -68,44 +104,28 @@ def trace_and_verify(
 
     Raises:
         NotDeployable: a general rule or a target refuses the graph, or the network branches in Python on the image.
-        ExportError: neither trace gives a graph that computes what the network computes; the error of the second one.
+        ExportError: no trace gives a graph that computes what the network computes; the error of the second one, with
+            the reason of the newer exporter.
     """
     advice = _REPORT if network is module else _WITHOUT_REWRITES
-    try:
-        return _traced_and_verified(network, module, tile, patches, advice, require, progress)
-    except ExportError as error:
-        # The second trace has the same operators for the targets, and the same branches in Python.
-        if isinstance(error, NotDeployable) and not isinstance(error, NotStatic):
-            raise
-        failure = error
-    try:
-        verified = _traced_and_verified(WithConstantParts(network), module, tile, patches, advice, require, progress)
-    except ExportError:
-        if isinstance(failure, NotStatic):  # the caller may export the traced form instead
-            raise failure from failure.__cause__
-        raise
-    remark = (
-        "what does not depend on the image was computed before tracing, because the plain trace failed: "
-        f"{failure.problem}"
-    )
-    return replace(verified, remarks=(remark, *verified.remarks))
-
-
-def _traced_and_verified(
-    network: nn.Module,
-    module: nn.Module,
-    tile: TileSpec,
-    patches: Sequence[CheckPatch],
-    advice: str,
-    require: Callable[[onnx.ModelProto], object],
-    progress: StepCallback,
-) -> VerifiedGraph:
-    progress("tracing")
-    verified = simplify_and_verify(
-        trace(network, tile, channels=patches[0].batch.shape[1]), module, patches, progress, advice
-    )
-    require(verified.graph)
-    return verified
+    failures: list[ExportError] = []
+    for attempt in _attempts(network, tile, patches[0].batch.shape[1]):
+        progress("tracing")
+        try:
+            verified = simplify_and_verify(attempt.trace(), module, patches, progress, advice)
+            require(verified.graph)
+        except ExportError as error:
+            # Another trace has the same operators for the targets, and the same branches in Python.
+            if isinstance(error, NotDeployable) and not isinstance(error, NotStatic):
+                raise
+            failures.append(error)
+            if len(failures) > 1 and isinstance(error, NotStatic):
+                break  # with constant parts, the shapes that are left depend on the image for any exporter
+            continue
+        remark = (f"{attempt.remark}, because the plain trace failed: {failures[0].problem}",) if failures else ()
+        passes = tuple(filter(None, (attempt.name, *verified.passes)))
+        return replace(verified, remarks=(*remark, *verified.remarks), passes=passes)
+    raise _decisive(failures)
 
 
 def read_and_verify(
@@ -134,6 +154,17 @@ def read_and_verify(
     return verified
 
 
+def _decisive(failures: Sequence[ExportError]) -> ExportError:
+    """The error to report after all attempts: NotStatic of the plain trace, or the last one of the older exporter."""
+    plain, constant, *others = failures
+    if isinstance(plain, NotStatic):  # the caller may export the traced form instead
+        return plain
+    if not others:
+        return constant
+    problem = f"{constant.problem}; torch's newer exporter does not help: {others[0].problem}"
+    return ExportError(problem, found=constant.found, wanted=constant.wanted, remedy=constant.remedy)
+
+
 def simplify_and_verify(
     traced: onnx.ModelProto,
     network: nn.Module,
@@ -141,10 +172,10 @@ def simplify_and_verify(
     progress: StepCallback,
     advice: str = _REPORT,
 ) -> VerifiedGraph:
-    """Simplifies a graph and compares it with the network that it was made from.
+    """Simplifies and rewrites a graph and compares it with the network that it was made from.
 
-    Comparing the simplified graph verifies tracing and simplification at once. The traced graph is compared only where
-    that fails, to find out which of the two steps is wrong.
+    Comparing the final graph verifies all steps at once. The graphs in between are compared only where that fails, to
+    find out which step is wrong, and to do without it.
 
     Args:
         traced: the graph as the exporter wrote it, or as it was made from a user's file.
@@ -154,31 +185,47 @@ def simplify_and_verify(
         advice: the remedy that an error gives.
 
     Returns:
-        The simplified graph, or the traced one where simplification fails or changes what the network computes.
+        The last of the three graphs (traced, simplified, rewritten) that computes what the network computes.
 
     Raises:
-        ExportError: neither graph has the output that the network has.
+        ExportError: not even the traced graph has the output that the network has.
     """
     progress("simplifying")
-    try:
-        simplified, failure = simplify(traced).model, ""
-    except ExportError as error:
-        simplified, failure = traced, f"it is unchanged ({error})"
-    progress(f"comparing with {network.file.path.name if isinstance(network, FileNetwork) else 'PyTorch'}")
-    graph = simplified
-    if not failure:
+    skipped: list[str] = []
+    graphs: list[tuple[str, onnx.ModelProto, tuple[str, ...]]] = [("", traced, ())]
+    for step, change in (("simplification", _simplified), ("rewrites", _rewritten)):
         try:
-            parity = compare_with_network(simplified, network, patches)
+            changed, passes = change(graphs[-1][1])
+        except ExportError as error:
+            skipped.append(f"exported without {step}: {error.problem}")
+        else:
+            graphs += [(step, changed, passes)] if changed is not graphs[-1][1] else []
+    progress(f"comparing with {network.file.path.name if isinstance(network, FileNetwork) else 'PyTorch'}")
+    for step, graph, passes in reversed(graphs[1:]):
+        try:
+            parity = compare_with_network(graph, network, patches)
             failure = parity.refusal
         except NotDeployable:
             raise
         except ExportError as error:
-            failure = str(error)
-    if failure:
-        graph, parity = traced, compare_with_network(traced, network, patches)
+            failure = error.problem
+        if not failure:
+            return VerifiedGraph(graph, parity, remarks=(*skipped, *parity.remarks), passes=passes)
+        skipped.append(f"exported without {step}, after which {failure}")
+    parity = compare_with_network(traced, network, patches)
     parity.require_within(advice)
-    remarks = (f"exported without simplification, after which {failure}",) if failure else ()
-    return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks))
+    return VerifiedGraph(traced, parity, remarks=(*skipped, *parity.remarks))
+
+
+def _simplified(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    return simplify(graph).model, ()
+
+
+def _rewritten(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph after all rewrites, and the names of the modules of those that changed it."""
+    results = rewrite(graph)
+    names = (graph_pass.__module__.rpartition(".")[2].replace("_", " ") for graph_pass in REWRITES)
+    return results[-1].model, tuple(name for name, result in zip(names, results, strict=True) if result.changed)
 
 
 def convert_and_verify_fp16(

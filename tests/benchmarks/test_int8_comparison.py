@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,6 @@ def test_the_page_names_networks_whose_weights_are_others_now(page: Any) -> None
 
 
 def test_networks_that_are_not_measured_now_keep_their_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("nncf", reason="nncf, of the extra [comparison], is not installed")
     monkeypatch.syspath_prepend(BENCHMARKS)
     kept = importlib.import_module("int8_comparison").kept
     file = tmp_path / "int8.json"
@@ -70,6 +70,21 @@ def test_networks_that_are_not_measured_now_keep_their_figures(monkeypatch: pyte
     file.write_text('[{"network": "a"}, {"network": "b"}]', encoding="utf-8")
     assert kept(file, ["a"]) == [{"network": "b"}]
     assert kept(file, None) == []
+
+
+@pytest.mark.skipif(find_spec("nncf") is not None, reason="nncf is installed, so that nothing is missing")
+def test_the_package_that_makers_lack_is_named_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    comparison = importlib.import_module("int8_comparison")
+    makers = importlib.import_module("int8_makers")
+    assert makers.missing_package([makers.OURS, makers.ORT]) == ""
+    monkeypatch.setattr("sys.argv", ["int8_comparison.py"])
+    with pytest.raises(SystemExit) as stopped:
+        comparison.main()
+    assert stopped.value.code == 2
+    assert ".[comparison]" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not availability("openvino").works, reason="OpenVINO is not installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import typer
 
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import MAX_MESSAGE_CHARS, run_command
+from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 from sr_edge.errors import BundleError, ExportError, TileError
 
 
@@ -58,6 +60,73 @@ def test_each_error_is_one_line(
     assert printed.err.startswith("sr-edge: ")
     assert [value for value in expected if value not in printed.err] == [], printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "fields"),
+    [
+        (
+            TileError("tile 7 is odd", found=7, wanted=(6, 8), remedy="use 8"),
+            {"type": "TileError", "problem": "tile 7 is odd", "found": 7, "wanted": [6, 8], "remedy": "use 8"},
+        ),
+        (
+            BundleError("it is damaged", found=Path("x.sredge"), wanted={"b", "a"}),
+            {"type": "BundleError", "found": "x.sredge", "wanted": ["a", "b"], "remedy": None},
+        ),
+        (ExportError("it overflows", found=float("inf")), {"type": "ExportError", "found": None}),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), {"type": "PermissionError", "found": "/x"}),
+        (ModuleNotFoundError("no", name="av"), {"type": "ModuleNotFoundError", "found": "av"}),
+        (typer.BadParameter("no"), {"type": "BadParameter", "problem": "Invalid value: no"}),
+        (ValueError("odd"), {"type": "ValueError", "found": None}),
+        (KeyboardInterrupt(), {"type": "KeyboardInterrupt", "problem": "interrupted"}),
+    ],
+)
+def test_json_has_the_fields_of_the_error(
+    error: BaseException, fields: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command(raising(error), ["work", "--json"])
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)["error"]
+    assert set(document) == {"type", "problem", "found", "wanted", "remedy", "stage"}
+    assert {name: document[name] for name in fields} == fields
+    assert printed.err.count("\n") == 1
+    assert code == run_command(raising(error), ["work"])
+    assert capsys.readouterr().out == ""
+
+
+def test_json_names_the_stage_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(**_arguments: Any) -> object:
+        with result_on_stdout(True), progress_on_stderr() as progress:
+            progress("exporting", 0, 1)
+            progress("calibrating", 0, 1)
+            raise ExportError("it failed")
+
+    assert run_command(command, ["--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["stage"] == "calibrating"
+
+
+def test_a_result_on_stdout_is_not_followed_by_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(**_arguments: Any) -> object:
+        with result_on_stdout(True) as show:
+            show({"answer": 42}, "")
+        raise ExportError("it does not reproduce")
+
+    assert run_command(command, ["--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"answer": 42}
+
+
+def test_json_hides_passwords_in_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    address = "rtsp://user:secret@camera/stream"
+    error = BundleError(f"no file {address}", found={"path": [Path(address)]}, wanted=address, remedy=f"not {address}")
+    assert run_command(raising(error), [address, "--json"]) == 1
+    printed = capsys.readouterr()
+    assert "secret" not in printed.out + printed.err
+    assert json.loads(printed.out)["error"]["type"] == "BundleError"
+
+
+def test_what_follows_two_dashes_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raising(ExportError("no")), ["inspect", "--", "--json"]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_a_message_that_holds_a_graph_is_cut(

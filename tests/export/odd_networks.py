@@ -31,6 +31,44 @@ class EinsumNetwork(Upscaling):
         return torch.einsum("bchw,dc->bdhw", features, self.last.weight[:4, :, 1, 1])
 
 
+class WindowSpectrumNetwork(Upscaling):
+    """Multiplies the spectrum of windows of 4x4, as FFTformer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.Parameter(torch.rand(4, 1, 1, 4, 3))
+
+    def transform(self, features: Tensor) -> Tensor:
+        batch, channels, height, width = features.shape
+        windows = features.view(batch, channels, height // 4, 4, width // 4, 4).transpose(3, 4)
+        spectrum = torch.fft.rfft2(windows) * self.spectrum
+        filtered = torch.fft.irfft2(spectrum, s=(4, 4))
+        return filtered.transpose(3, 4).reshape(features.shape)
+
+
+class FoldingNetwork(Upscaling):
+    """Cuts an image into overlapping blocks and adds them again, as IPT does."""
+
+    def transform(self, features: Tensor) -> Tensor:
+        blocks = functional.unfold(features, 3, padding=1)
+        return functional.fold(torch.tanh(blocks), features.shape[2:], 3, padding=1)
+
+
+class HopelessNetwork(Upscaling):
+    """An operator that no exporter has."""
+
+    def transform(self, features: Tensor) -> Tensor:
+        return features + torch.linalg.svdvals(features.flatten(2)).sum()
+
+
+class ThreeFactorNetwork(Upscaling):
+    """An Einsum that is no product of two operands."""
+
+    def transform(self, features: Tensor) -> Tensor:
+        matrix = self.last.weight[:4, :, 1, 1]
+        return torch.einsum("bchw,dc,ed->behw", features, matrix, matrix)
+
+
 class CumulativeNetwork(Upscaling):
     def transform(self, features: Tensor) -> Tensor:
         return features.cumsum(2) / 100.0

@@ -17,7 +17,7 @@ import onnx
 from sr_edge.calibration.data.patch import Float32Array
 from sr_edge.calibration.graph.biases import bias_of
 from sr_edge.calibration.graph.candidates import QuantizableOp, find_quantizable_ops
-from sr_edge.export.graph.view import GraphView, attribute, view_graph
+from sr_edge.export.graph.view import GraphView, integer_attribute, integers_attribute, text_attribute, view_graph
 
 IndexArray = npt.NDArray[np.intp]
 
@@ -154,20 +154,14 @@ def _layer(view: GraphView, at: int, op: QuantizableOp) -> Layer:
     is_correctable = bias_of(view, at) is not None
     if op.op_type not in ("Conv", "ConvTranspose"):
         return Layer(op, weight, is_correctable=is_correctable)
-    group, auto_pad = attribute(node, "group"), attribute(node, "auto_pad")
     return Layer(
         op,
         weight,
-        group.i if group is not None else 1,
-        _integers(node, "strides", (1, 1)),
-        _integers(node, "dilations", (1, 1)),
-        _integers(node, "pads", (0, 0, 0, 0)),
-        auto_pad.s.decode() if auto_pad is not None else "NOTSET",
-        _integers(node, "output_padding", (0, 0)),
+        integer_attribute(node, "group", 1),
+        tuple(integers_attribute(node, "strides", (1, 1))),
+        tuple(integers_attribute(node, "dilations", (1, 1))),
+        tuple(integers_attribute(node, "pads", (0, 0, 0, 0))),
+        text_attribute(node, "auto_pad", "NOTSET"),
+        tuple(integers_attribute(node, "output_padding", (0, 0))),
         is_correctable,
     )
-
-
-def _integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = attribute(node, name)
-    return tuple(value.ints) if value is not None else default

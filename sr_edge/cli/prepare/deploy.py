@@ -15,6 +15,7 @@ from sr_edge.cli.options import (
     BakeOption,
     BlendOption,
     ExcludeOption,
+    FormName,
     HrOption,
     IncludeOption,
     JsonOption,
@@ -64,6 +65,15 @@ OutputOption = Annotated[
         readable=False,
     ),
 ]
+FormOption = Annotated[
+    FormName | None,
+    typer.Option(
+        "--form",
+        help="static: constant shapes and portable operators; traced: the graph as PyTorch traces it. Default: static, "
+        "or traced for networks without a static form.",
+        show_default=False,
+    ),
+]
 TileNeedsOption = Annotated[
     bool,
     typer.Option(
@@ -83,6 +93,7 @@ def deploy(
     lr: LrOption = None,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
+    form: FormOption = None,
     for_targets: TargetsOption = None,
     method: MethodOption = "search",
     max_drop_db: MaxDropDbOption = 0.05,
@@ -111,6 +122,7 @@ def deploy(
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
+        from sr_edge.export import Form
         from sr_edge.model_sources import NetworkChoice, load_network
 
         choice = NetworkChoice(
@@ -133,6 +145,7 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                form=Form(form.value) if form else None,
                 targets=targets,
             )
             bundle = out or _default_output(network.card)

@@ -15,6 +15,7 @@ from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
     BlendOption,
+    FormName,
     IoOption,
     JsonOption,
     ModelArgument,
@@ -44,13 +45,6 @@ class FloatPrecision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
-
-
-class FormName(str, Enum):
-    """The values of `--form`, as `sr_edge.export.Form`, which cannot be imported at the start of the command line."""
-
-    STATIC = "static"
-    TRACED = "traced"
 
 
 OutputOption = Annotated[

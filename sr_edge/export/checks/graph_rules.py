@@ -98,7 +98,10 @@ def sizes_computed_at_run_time(view: GraphView) -> Iterator[Problem]:
 
 
 def high_rank(view: GraphView) -> Iterator[Problem]:
-    """Tensors of more than five dimensions; the largest rank that a target accepts is a rule of that target."""
+    """Tensors of more than five dimensions, which export merges where they move together (`merge_axes`).
+
+    The largest rank that a target accepts is a rule of that target.
+    """
     for at, node in enumerate(view.nodes):
         rank = max((len(view.shapes.get(tensor, ())) for tensor in (*node.input, *node.output)), default=0)
         if rank > USUAL_RANK:
@@ -107,7 +110,10 @@ def high_rank(view: GraphView) -> Iterator[Problem]:
 
 
 def einsum(view: GraphView) -> Iterator[Problem]:
-    """Einsum, which every target accepts and most expand into transposes around a matrix multiplication."""
+    """Einsum, which every target accepts and most expand into transposes around a matrix multiplication.
+
+    Export does so itself, with fewer transposes, for one or two operands (`einsum_as_product`).
+    """
     for name, _ in view.of_types(["Einsum"]):
         why = "compilers expand it into transposes and a matrix multiplication"
         remedy = "write it as a matrix multiplication or a 1x1 convolution where time matters"
@@ -115,7 +121,10 @@ def einsum(view: GraphView) -> Iterator[Problem]:
 
 
 def cumulative_sum(view: GraphView) -> Iterator[Problem]:
-    """CumSum, which every target accepts and some run as a sequential loop."""
+    """CumSum, which every target accepts and some run as a sequential loop.
+
+    Export rewrites it for short axes of constant size (`cumulative_sum_as_product`).
+    """
     for name, _ in view.of_types(["CumSum"]):
         why = "a runtime without a kernel for it adds one element after the other"
         yield Problem(name, "CumSum", why, "multiply by a constant triangular matrix where time matters")

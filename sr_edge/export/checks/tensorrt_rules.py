@@ -39,7 +39,7 @@ from sr_edge.export.checks.tensorrt_releases import (
     Version,
     first_release_with,
 )
-from sr_edge.export.graph.view import GraphView, attribute, default_opset
+from sr_edge.export.graph.view import GraphView, attribute, default_opset, integer_attribute, text_attribute
 
 MAX_RANK = 8  # nvinfer1::Dims::MAX_DIMS
 MAX_ELEMENTS = 2**31 - 1  # of one tensor, since TensorRT counts elements in 32 bits
@@ -189,7 +189,7 @@ def top_k(view: GraphView) -> Iterator[Problem]:
 def unsorted_top_k(view: GraphView) -> Iterator[Problem]:
     """TopK whose values are not sorted."""
     for name, node in view.of_types(["TopK"]):
-        if _integer(node, "sorted", 1) != 1:
+        if integer_attribute(node, "sorted", 1) != 1:
             yield Problem(name, "TopK", "only sorted values are supported", "set sorted = 1")
 
 
@@ -209,7 +209,7 @@ def _cumulation(view: GraphView, node: onnx.NodeProto) -> tuple[int | str, int, 
     if constant is not None:
         axis = int(np.ravel(constant)[0])
         axis -= len(view.shapes.get(node.input[0], ())) if axis >= 0 else 0
-    return axis, _integer(node, "exclusive", 0), _integer(node, "reverse", 0)
+    return axis, integer_attribute(node, "exclusive", 0), integer_attribute(node, "reverse", 0)
 
 
 def build_time_constants(view: GraphView) -> Iterator[Problem]:
@@ -246,11 +246,11 @@ def resizing(view: GraphView) -> Iterator[Problem]:
     """Resize with attributes that TensorRT does not support."""
     for name, node in view.of_types(["Resize"]):
         for key, (default, supported) in _RESIZE.items():
-            value = _text(node, key, default)
+            value = text_attribute(node, key, default)
             if value not in supported:
                 why = f"{key} is {value}; TensorRT supports {', '.join(supported)}"
                 yield Problem(name, "Resize", why, "choose a supported value")
-        if _integer(node, "antialias", 0):
+        if integer_attribute(node, "antialias", 0):
             yield Problem(name, "Resize", "antialias is refused", "resize without antialias")
 
 
@@ -284,11 +284,11 @@ def further_restrictions(view: GraphView) -> Iterator[Problem]:
 def _restrictions(view: GraphView, node: onnx.NodeProto) -> Iterator[tuple[str, str, Version]]:
     if node.op_type == "LayerNormalization" and any(node.output[1:]):
         yield "only its first output is supported", "compute mean and deviation separately", NEVER
-    if node.op_type == "ScatterND" and _text(node, "reduction", "none") != "none":
+    if node.op_type == "ScatterND" and text_attribute(node, "reduction", "none") != "none":
         yield "a reduction is not supported", "scatter without it and add the parts", NEVER
     if node.op_type == "GridSample" and len(view.shapes.get(node.input[0], ())) > 4:
         yield "inputs of more than 4 dimensions are not supported", "sample slice by slice", (11, 2)
-    if node.op_type == "Einsum" and _is_special_einsum(_text(node, "equation", "")):
+    if node.op_type == "Einsum" and _is_special_einsum(text_attribute(node, "equation", "")):
         yield "an ellipsis or a diagonal is not supported", "write it as a matrix multiplication", (10, 12)
     if node.op_type == "Pad" and _input(node, 3):
         yield "the input axes is not supported", "pad every axis, with 0 where nothing is added", (10, 4)
@@ -310,16 +310,6 @@ def _input(node: onnx.NodeProto, position: int) -> str:
 
 def _output(node: onnx.NodeProto, position: int) -> str:
     return node.output[position] if position < len(node.output) else ""
-
-
-def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
-    value = attribute(node, name)
-    return default if value is None else int(value.i)
-
-
-def _text(node: onnx.NodeProto, name: str, default: str) -> str:
-    value = attribute(node, name)
-    return default if value is None else value.s.decode()
 
 
 def _is_zero(view: GraphView, tensor: str) -> bool:

@@ -5,7 +5,7 @@ Passes query the view and then build a new model; nothing changes the model thro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,24 @@ def captured_tensors(model: onnx.ModelProto) -> frozenset[str]:
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
     """The attribute of that name, or None if the node uses the default of the operator."""
     return next((entry for entry in node.attribute if entry.name == name), None)
+
+
+def integer_attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """The value of an integer attribute."""
+    value = attribute(node, name)
+    return default if value is None else int(value.i)
+
+
+def integers_attribute(node: onnx.NodeProto, name: str, default: Iterable[int] = ()) -> list[int]:
+    """The value of an attribute that lists integers."""
+    value = attribute(node, name)
+    return list(default) if value is None else [int(number) for number in value.ints]
+
+
+def text_attribute(node: onnx.NodeProto, name: str, default: str) -> str:
+    """The value of a string attribute."""
+    value = attribute(node, name)
+    return default if value is None else value.s.decode()
 
 
 def default_opset(model: onnx.ModelProto) -> int:

@@ -3,7 +3,8 @@
 torch's exporter records every operator that a network calls, also those that build an attention mask from zeros or
 compute a pooling size from the height. Some of them it cannot express in ONNX (adaptive pooling to a computed size),
 others it writes incorrectly (a mask that is filled slice by slice). For one tile size all of this is constant. The
-`ConstantParts` mode computes it with tracing paused, so the trace contains only the results.
+`ConstantParts` mode computes it with tracing paused, so the trace contains only the results. Adaptive pooling to a size
+that does not divide the input size, which no exporter expresses, is written with other operators (`adaptive_pooling`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sr_edge.export.passes.adaptive_pooling import pooled
 from sr_edge.export.passes.dependence import Dependence, is_shape_query
 from sr_edge.models.controlled import controls_of
 
@@ -49,7 +51,9 @@ class ConstantParts(TorchFunctionMode):
         if is_shape_query(func) or not self._dependence.is_dependent((args, kwargs)):
             with _tracing_paused():
                 return func(*args, **kwargs)
-        result = func(*args, **kwargs)
+        result = pooled(func, args, kwargs)
+        if result is None:
+            result = func(*args, **kwargs)
         self._dependence.propagate(func, args, result)
         return result
 

@@ -7,10 +7,28 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import resolve_name
 
-_QUERIES = frozenset({"size", "numel", "dim", "ndimension", "stride", "nelement", "__len__", "is_contiguous"})
-"""Methods whose result depends on shapes alone."""
+_QUERIES = frozenset({
+    "size", "numel", "dim", "ndimension", "stride", "nelement", "__len__", "is_contiguous", "get_device",
+    "element_size", "is_floating_point", "is_complex", "is_signed", "storage_offset",
+})  # fmt: skip
+"""Methods whose result depends on shape, data type and device alone."""
 
-_SIZE_ATTRIBUTES = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.ndim.__get__", "torch.Tensor.dtype.__get__"})
+_ATTRIBUTES = frozenset(
+    f"torch.Tensor.{name}.__get__"
+    for name in (
+        "shape",
+        "ndim",
+        "dtype",
+        "device",
+        "is_cuda",
+        "is_cpu",
+        "is_mps",
+        "layout",
+        "requires_grad",
+        "itemsize",
+    )
+)
+"""Attributes of which the same is true."""
 
 
 class Dependence:
@@ -56,8 +74,8 @@ class Dependence:
 
 
 def is_shape_query(func: Any) -> bool:
-    """Whether a torch function returns a size or a data type, which is the same for all images of a tile."""
-    return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _SIZE_ATTRIBUTES
+    """Whether a torch function returns a size, a data type or a device, which is the same for all images of a tile."""
+    return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _ATTRIBUTES
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,7 +1,8 @@
 """Conversion of a PyTorch module to an ONNX model by the TorchScript-based exporter, at opset 17.
 
-The newer exporter of torch (dynamo=True) cannot convert these networks down to opset 17: it writes opset 18 without
-saying so, and adds transposes. TensorRT 10.3 on a Jetson reads opset 17 well. See docs/adr.
+The newer exporter of torch (dynamo=True) writes opset 18, also where it was asked for 17, and adds transposes; it is
+used only for networks that this one cannot express (`newer_exporter`). TensorRT 10.3 on a Jetson reads opset 17 well.
+See docs/adr.
 """
 
 from __future__ import annotations

@@ -19,6 +19,12 @@ from sr_edge.export import graph_digest
 from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.pass_result import GraphPass
+from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
+from sr_edge.export.passes.rewrites.einsum import einsum_as_product
+from sr_edge.export.passes.rewrites.fourier import fourier_as_product
+from sr_edge.export.passes.rewrites.merge_axes import merge_axes
+from sr_edge.export.passes.rewrites.opset import lower_opset
+from sr_edge.export.passes.rewrites.pixel_rearrangement import rearranged_pixels
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.spec import ActivationType
@@ -53,8 +59,38 @@ class PassCase:
 FOLDABLE = "{ one = Constant<value_float = 1.0>() two = Add(one, one) c = Conv(x, w) y = Mul(c, two) }"
 SHARED = "{ v = Identity(w) u = Identity(v) c = Conv(x, v) y = Conv(c, u) }"
 UNUSED = "{ spare = Constant<value_float = 1.0>() y = Conv(x, w) }"
+WINDOWS = """(float[1,8,12,3] x) => (float[1,8,12,3] y)
+  <int64[6] split = {1, 4, 2, 6, 2, 3}, int64[4] whole = {1, 8, 12, 3}>
+  { a = Reshape(x, split) b = Transpose<perm = [0, 1, 3, 2, 4, 5]>(a) c = Neg(b)
+    d = Transpose<perm = [0, 1, 3, 2, 4, 5]>(c) y = Reshape(d, whole) }"""
+SHUFFLE = """(float[1,8,3,5] x) => (float[1,2,6,10] y)
+  <int64[6] split = {1, 2, 2, 2, 3, 5}, int64[4] whole = {1, 2, 6, 10}>
+  { a = Reshape(x, split) b = Transpose<perm = [0, 1, 4, 2, 5, 3]>(a) y = Reshape(b, whole) }"""
+PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
+    "merge_axes": PassCase(merge_axes, graph(WINDOWS), (merge_axes, PLAIN)),
+    "einsum_as_product": PassCase(
+        einsum_as_product,
+        graph('(float[2,3] x) => (float[2,2] y) { y = Einsum<equation = "ij,kj->ik">(x, x) }'),
+        (einsum_as_product, graph('(float[3,3] x) => (float[3] y) { y = Einsum<equation = "ii->i">(x) }')),
+    ),
+    "cumulative_sum_as_product": PassCase(
+        cumulative_sum_as_product,
+        graph("(float[2,3] x) => (float[2,3] y) <int64[1] axis = {1}> { y = CumSum(x, axis) }"),
+        (cumulative_sum_as_product, PLAIN),
+    ),
+    "fourier_as_product": PassCase(
+        fourier_as_product,
+        graph("(float[1,8,1] x) => (float[1,8,2] y) { y = DFT<axis = 1>(x) }"),
+        (fourier_as_product, PLAIN),
+    ),
+    "rearranged_pixels": PassCase(rearranged_pixels, graph(SHUFFLE), (rearranged_pixels, graph(WINDOWS))),
+    "lower_opset": PassCase(
+        lower_opset,
+        graph("(float[2,3] x) => (float[2,1] y) <int64[1] axes = {1}> { y = ReduceMean(x, axes) }", opset=18),
+        (lower_opset, PLAIN),
+    ),
     "simplify": PassCase(
         simplify, graph(f"{CONV} {FOLDABLE}"), (simplify, graph(f"{CONV} {{ [conv] y = Conv(x, w) }}"))
     ),

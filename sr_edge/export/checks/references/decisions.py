@@ -23,7 +23,7 @@ from sr_edge.errors import NotDeployable
 from sr_edge.export.graph.patches import Patch, colour_casts
 from sr_edge.export.passes.dependence import Dependence, is_shape_query
 
-_PLAIN = (bool, int, float, complex, str)
+_PLAIN = (bool, int, float, complex)  # a text, such as that of Tensor.type(), has no number of the image
 
 
 class DataDependentBranches:
