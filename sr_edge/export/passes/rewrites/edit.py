@@ -12,6 +12,9 @@ from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_t
 from sr_edge.export.passes.cleanup import drop_unused_constants
 from sr_edge.export.passes.pass_result import PassResult
 
+OLDEST_OPSET = 13
+"""The first opset in which all operators have the form that rewrites read and write."""
+
 FLOAT_DTYPES: Mapping[int, type[np.floating[Any]]] = {
     onnx.TensorProto.FLOAT: np.float32,
     onnx.TensorProto.DOUBLE: np.float64,
