@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bench.protocol import OpenOptions, no_progress
-from sr_edge.bench.quality import pair_files
+from sr_edge.bench.quality import files_without_image, pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
+from sr_edge.calibration.data.patches import Warn, ignore_warning
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
@@ -113,8 +114,9 @@ def deploy_network(
     require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     calibration_images = images or PICTURES
-    held_out = held_out_patches(calibration_images, plan.tile)
-    built = _build(model, calibration_images, held_out, out, plan, progress)
+    warnings: list[str] = []
+    held_out = held_out_patches(calibration_images, plan.tile, warn=warnings.append)
+    built = _build(model, calibration_images, held_out, out, plan, warnings.append, progress)
     with open_bundle(out) as bundle:
         bench = bench_bundle(
             bundle,
@@ -126,7 +128,10 @@ def deploy_network(
             progress=progress,
             patches=[held.patch for held in held_out],
         )
-    notes = built.notes if images is not None else (*built.notes, _BUNDLED_IMAGES_NOTE)
+    if plan.hr:
+        bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
+    bundled_note = () if images is not None else (_BUNDLED_IMAGES_NOTE,)
+    notes = tuple(dict.fromkeys((*built.notes, *warnings, *bundled_note)))
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
     exports = tuple(replace(report, path=Path(report.path.name)) for report in built.exports)  # the folder is gone
     return DeployReport(out, built.manifest, exports, bench, notes, advice)
@@ -143,10 +148,16 @@ class _BuiltBundle:
 
 
 def _build(
-    model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: StageProgress
+    model: LoadedModel,
+    images: Path,
+    held_out: Sequence[HeldOut],
+    out: Path,
+    plan: DeployPlan,
+    warn: Warn,
+    progress: StageProgress,
 ) -> _BuiltBundle:
     with staging_folder(out) as staging, _write_errors_as(out, staging):
-        patches = calibration_patches(images, plan.tile)
+        patches = calibration_patches(images, plan.tile, warn=warn)
         require_usable(patches)
         model, tile_note = _measure_tile_needs(model, images, plan, progress)
         floats = export_float_graphs(model, plan, patches, staging, progress)
@@ -221,7 +232,7 @@ def _measure_tile_needs(
         return model, ""
     progress("measuring the effect of tiles", 0, 1)
     size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
-    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED)
+    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED, warn=ignore_warning)
     try:
         measured = with_tile_needs(model, plan.tile, frame_from_batch(piece))
         note = _tiling_note(measured.card)

@@ -63,15 +63,17 @@ def _parsed_choice(kind: str, choices: type[Choice], text: str) -> Choice:
         raise UnknownNameError(kind, text, [str(choice.value) for choice in choices]) from None
 
 
-def is_video(source: Path, arguments: VideoArguments) -> bool:
-    """Whether `source` is read as a video: any file whose suffix is not that of an image.
+def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
+    """Whether `source` is read as a video: any file that is no picture, and an animation unless a picture is wanted.
 
     Raises:
         UsageError: `source` is not a video, but options for videos are given.
     """
-    from sr_edge.image_files import is_picture_name
+    from sr_edge.image_files import count_frames, has_picture_name, is_picture
 
-    if not source.is_dir() and not is_picture_name(source):
+    if not source.is_dir() and (
+        not is_picture(source) or (not has_picture_name(target) and not target.is_dir() and count_frames(source) > 1)
+    ):
         return True
     if arguments != VideoArguments():
         raise UsageError(
