@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sr_edge.bundle.manifest import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest
-from sr_edge.bundle.store import Bundle, open_bundle, sha256_of, staging_folder, write_bundle
+from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
     "Artifact",
@@ -12,6 +12,7 @@ __all__ = [
     "CalibrationRecord",
     "GoldenFrame",
     "Manifest",
+    "is_bundle_folder",
     "open_bundle",
     "sha256_of",
     "staging_folder",

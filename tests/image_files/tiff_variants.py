@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ class TiffVariant:
     samples: Samples
     photometric: int
     bits: int | None = None
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
     is_big: bool = False
     is_planar: bool = False
     tile: tuple[int, int] | None = None

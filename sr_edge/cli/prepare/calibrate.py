@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.options import (
     ArchOption,
     BlendOption,
@@ -26,7 +27,6 @@ from sr_edge.cli.options import (
     ThreadsOption,
     WeightsOption,
     read_targets,
-    require_another_file,
 )
 from sr_edge.errors import CalibrationInterrupted, FrameError
 from sr_edge.spec import Precision
@@ -141,8 +141,7 @@ def calibrate(
     """Quantize a network to INT8 within a limit on PSNR loss."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    source = Path(model) if model is not None else None
-    require_another_file(out, source, images, cache, weights)
+    require_suffix(out, ".onnx")
     for file in (out, cache):
         if file is not None:
             require_output_file(file)

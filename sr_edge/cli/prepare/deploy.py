@@ -110,12 +110,14 @@ def deploy(
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
+        from sr_edge.deploy.plan import require_quantization_options
         from sr_edge.models import load_model
         from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading.load import bake as bake_controls
 
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
+            require_quantization_options(chosen_precisions, method, include, exclude, max_drop_db)
             others = [Blend.parse(text) for text in blend]
             requested = requested_tile(tile)
             network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)

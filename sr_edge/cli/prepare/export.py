@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.options import (
     ArchOption,
     BakeOption,
@@ -25,7 +26,6 @@ from sr_edge.cli.options import (
     WeightsOption,
     read_settings,
     read_targets,
-    require_another_file,
 )
 from sr_edge.spec import FrameFormat
 from sr_edge.whole_file import require_output_file
@@ -109,7 +109,7 @@ def export(
     """Export a network to ONNX and verify it against PyTorch."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    require_another_file(out, weights, Path(model) if model is not None else None)
+    require_suffix(out, ".onnx")
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
