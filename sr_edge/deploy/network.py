@@ -35,7 +35,7 @@ from sr_edge.export import ExportReport
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
-from sr_edge.models.tiles.tile_safety import measured_size, with_tile_needs
+from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import ModelCard, Precision, StageProgress
 from sr_edge.whole_file import require_output
@@ -231,7 +231,7 @@ def _measure_tile_needs(
     if not plan.with_tile_needs:
         return model, ""
     progress("measuring the effect of tiles", 0, 1)
-    size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
+    size = measured_size(plan.tile, SMALLEST_OVERLAP_PX, model.card.multiple_px)
     (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED, warn=ignore_warning)
     try:
         measured = with_tile_needs(model, plan.tile, frame_from_batch(piece))
@@ -243,10 +243,10 @@ def _measure_tile_needs(
 
 
 def _tiling_note(card: ModelCard) -> str:
-    """A note where tiles change the result visibly; empty otherwise."""
+    """A note where tiles change the result visibly, or are too small for the overlap; empty otherwise."""
     needs = card.tile_needs
     if needs is None or needs.own_db >= VISIBLE_TILES_DB:
-        return ""
+        return overlap_note(needs)
     return (
         f"tiles change the result: {needs.own_db:.1f} dB between {needs.tile} tiles and the whole image of "
         f"{needs.measured_on}, and less on larger images if the network uses global statistics; choose a larger tile"

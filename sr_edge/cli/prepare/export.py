@@ -119,7 +119,7 @@ def export(
         from sr_edge.models import load_model
         from sr_edge.models.checkpoints import Blend
         from sr_edge.models.loading.load import bake as bake_controls
-        from sr_edge.models.tiles.tile_safety import with_tile_needs
+        from sr_edge.models.tiles.tile_safety import overlap_note, with_tile_needs
         from sr_edge.spec import Precision
 
         with progress_on_stderr() as progress:
@@ -128,8 +128,10 @@ def export(
             network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
             network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
+            tile_remarks: tuple[str, ...] = ()
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
+                tile_remarks = (overlap_note(network.card.tile_needs),)
             report = export_onnx(
                 network,
                 tile_size,
@@ -142,7 +144,7 @@ def export(
                 patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
-        report = replace(report, remarks=(*network.remarks, *report.remarks))
+        report = replace(report, remarks=(*network.remarks, *report.remarks, *filter(None, tile_remarks)))
         show(report, _readable(report, targets))
 
 
