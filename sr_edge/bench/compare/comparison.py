@@ -65,6 +65,7 @@ class Comparison:
         amplification: factor that the image of the worst patch's difference is multiplied by.
         picture: file of that image.
         layers: comparison of the layers on that patch.
+        warnings: images that were skipped, and the like.
     """
 
     reference: ModelProperties
@@ -79,6 +80,7 @@ class Comparison:
     amplification: int
     picture: Path | None
     layers: LayerReport
+    warnings: tuple[str, ...] = ()
 
     def require_at_least(self, min_psnr_db: float) -> None:
         """Raises EngineError if the RGB PSNR is lower than `min_psnr_db`."""
@@ -128,7 +130,8 @@ def compare_models(
     with ExitStack() as stack:
         resolved = resolve_models(*names, options, stack)
         tile = common_tile(*resolved, plan.tile)
-        patches = calibration_patches(plan.images or PICTURES, tile, plan.patches)
+        warnings: list[str] = []
+        patches = calibration_patches(plan.images or PICTURES, tile, plan.patches, warn=warnings.append)
         progress("opening", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
@@ -154,6 +157,7 @@ def compare_models(
             amplification,
             plan.picture,
             layers,
+            tuple(warnings) if plan.images else (),
         )
 
 

@@ -128,10 +128,10 @@ def export(
             network = load_model(model, scale, weights, random_weights, arch, input_range, blend=others, tile=requested)
             network = bake_controls(network, constants)
             tile_size = chosen_tile(tile, network, progress)
-            tile_remarks: tuple[str, ...] = ()
+            remarks: list[str] = []
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
-                tile_remarks = (overlap_note(network.card.tile_needs),)
+                remarks.append(overlap_note(network.card.tile_needs))
             report = export_onnx(
                 network,
                 tile_size,
@@ -141,10 +141,10 @@ def export(
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 targets=targets,
-                patches=calibration_patches(images, tile_size, CHECKED_PATCHES) if images else (),
+                patches=calibration_patches(images, tile_size, CHECKED_PATCHES, warn=remarks.append) if images else (),
                 progress=lambda step: progress(step, 1, 1),
             )
-        report = replace(report, remarks=(*network.remarks, *report.remarks, *filter(None, tile_remarks)))
+        report = replace(report, remarks=(*network.remarks, *report.remarks, *filter(None, remarks)))
         show(report, _readable(report, targets))
 
 
