@@ -35,7 +35,7 @@ _WITHOUT_SIGNATURE = ("TGA",)
 """Formats that only the suffix tells from other data."""
 
 _SIGNATURE_BYTES = 16
-_HEIF_SUFFIXES = (".heic", ".heif")
+_PACKAGE_OF_SUFFIX = {".heic": "pillow-heif", ".heif": "pillow-heif"}
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,12 @@ def is_picture(path: Path) -> bool:
         return bool(candidates) and _opens(path, candidates)
     except OSError:
         return False
+
+
+def missing_package(path: Path) -> str | None:
+    """The package that must be installed to read a file with this suffix; None for all other files."""
+    suffix = path.suffix.lower()
+    return None if suffix in read_suffixes() else _PACKAGE_OF_SUFFIX.get(suffix)
 
 
 def _begins(name: str, signature: bytes) -> bool:

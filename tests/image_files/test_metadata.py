@@ -146,6 +146,45 @@ def test_a_profile_is_kept_only_if_it_fits_the_pixels(
     assert bool(picture.notes) != is_kept
 
 
+def profile_of_a_press() -> bytes:
+    """A CMYK profile (ICC.1:2001, lut8Type) whose inks are gray: each darkens the paper by a quarter."""
+    identity = bytes(range(256))
+    corners = b"".join(bytes([255 - 255 * bin(ink).count("1") // 4, 128, 128]) for ink in range(16))
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + identity * 4 + corners + identity * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = [(b"A2B0", table), (b"wtpt", white)]
+    at = 128 + 4 + 12 * len(tags)
+    places = [at + sum(len(data) for _, data in tags[:index]) for index in range(len(tags))]
+    directory = b"".join(
+        struct.pack(">4sII", name, place, len(data)) for (name, data), place in zip(tags, places, strict=True)
+    )
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s",
+        at + sum(len(data) for _, data in tags),
+        b"",
+        0x02400000,
+        b"prtr",
+        b"CMYK",
+        b"Lab ",
+        b"",
+        b"acsp",
+    )
+    header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + directory + b"".join(data for _, data in tags)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_is_converted_with_its_profile(tmp_path: Path, suffix: str) -> None:
+    press = profile_of_a_press()
+    for inks, levels in (((0, 0, 0, 0), (250, 255)), ((255, 255, 255, 255), (0, 3)), ((255, 0, 0, 0), (170, 200))):
+        Image.new("CMYK", (8, 8), inks).save(tmp_path / f"in{suffix}", icc_profile=press)
+        picture = read_picture(tmp_path / f"in{suffix}")
+        assert picture.icc_profile is None
+        assert levels[0] <= picture.pixels.min() <= picture.pixels.max() <= levels[1]
+        assert "with its colour profile" in picture.notes[0]
+
+
 def test_a_note_says_that_a_tiff_of_cmyk_was_converted(tmp_path: Path) -> None:
     inks = np.zeros((4, 4, 4), np.uint8)
     inks[..., 0] = 255

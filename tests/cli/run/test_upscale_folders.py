@@ -61,6 +61,17 @@ def test_a_picture_that_cannot_be_written_in_its_format_becomes_png(
     assert read_picture(tmp_path / "b.png").width == 2 * SIZE
 
 
+def test_a_file_that_is_no_image_is_not_taken_for_a_video_with_a_wrong_name(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    (tmp_path / "b.psd").write_bytes(b"8BPS" + bytes(40))
+    for name, remedy in (("a.heic", "pillow-heif"), ("b.psd", "PNG")):
+        outcome = sr_edge("upscale", bundle, tmp_path / name, tmp_path / "out.png")
+        assert outcome.code == 2
+        assert name in outcome.error and remedy in outcome.error
+
+
 def test_an_animation_is_a_video_and_never_silently_its_first_picture(
     sr_edge: SrEdge, bundle: Path, tmp_path: Path
 ) -> None:
