@@ -26,6 +26,7 @@ _DESCRIPTIVE_TAGS = frozenset(
 """Tags of the first directory that describe the picture: camera, software, date, author, title; not the layout."""
 
 _INCHES_PER_UNIT = {2: 1.0, 3: 2.54}
+_IPTC_RESOURCE = 0x0404
 _IPTC_LEFT_OUT = "IPTC data is left out"
 _DAMAGED_EXIF = "EXIF data is left out, because it is damaged"
 
@@ -34,7 +35,9 @@ def read_metadata(path: Path, image: Image.Image) -> tuple[PictureMetadata, list
     """The metadata of a file that Pillow has opened, and notes about what is left out."""
     info = image.info
     exif, notes = _exif(image.getexif, _DESCRIPTIVE_TAGS | _RESOLUTION_TAGS)
-    if "photoshop" in info or any(str(key).lower() == "raw profile type iptc" for key in info):
+    resources = info.get("photoshop")
+    in_text = any(str(key).lower() == "raw profile type iptc" for key in info)
+    if in_text or (isinstance(resources, dict) and _IPTC_RESOURCE in resources):
         notes.append(_IPTC_LEFT_OUT)
     xmp = info.get("xmp") or info.get(XMP_KEYWORD.decode()) or b""
     metadata = PictureMetadata(
@@ -50,7 +53,7 @@ def read_metadata(path: Path, image: Image.Image) -> tuple[PictureMetadata, list
 def read_tiff_metadata(path: Path, ifd: Ifd) -> tuple[PictureMetadata, list[str]]:
     """The metadata of a TIFF file, and notes about what is left out."""
     exif, notes = _exif(lambda: _exif_of_tiff(path, ifd), _DESCRIPTIVE_TAGS)
-    if Tag.IPTC in ifd.tags or Tag.PHOTOSHOP in ifd.tags:
+    if Tag.IPTC in ifd.tags or b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big") in ifd.data(Tag.PHOTOSHOP):
         notes.append(_IPTC_LEFT_OUT)
     inches = _INCHES_PER_UNIT.get(ifd.number(Tag.RESOLUTION_UNIT, 2), 0.0)
     resolution = (*ifd.numbers(Tag.X_RESOLUTION), *ifd.numbers(Tag.Y_RESOLUTION))

@@ -141,6 +141,7 @@ def test_an_argument_that_would_write_into_a_bundle_is_refused(
             "train",
             ("convnet-tiny", "--scale", "2", "--data", "PICTURES", "--val", "PICTURES", "--output", "PICTURES/run"),
         ),
+        ("train", ("convnet-tiny", "--scale", "2", "--data", "PICTURES", "--val", "PICTURES", "--output", "BUNDLE")),
         ("stream", ("BUNDLE", "PICTURE", "PICTURE")),
         ("stream", ("BUNDLE", "test:64x48@30", "OUT/a.mp4", "--stats-json", "OUT/a.mp4")),
         ("calibrate", ("BUNDLE", "--images", "PICTURES", "--output", "OUT/m.onnx", "--cache", "OUT/m.onnx")),
