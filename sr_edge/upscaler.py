@@ -230,7 +230,7 @@ def upscale_folder(
         raise FrameError(
             f"{source_folder} contains no pictures",
             found=source_folder,
-            wanted="pictures",
+            wanted=("PNG", "JPEG", "TIFF", "WebP"),
             remedy="give a folder with PNG, JPEG, TIFF, WebP or other picture files",
         )
     if source_folder.resolve() == target_folder.resolve():

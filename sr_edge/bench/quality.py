@@ -79,7 +79,7 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
         raise FrameError(
             f"{hr_folder} contains no images",
             found=hr_folder,
-            wanted="images",
+            wanted="PNG, JPEG, TIFF or WebP files",
             remedy="put the high-resolution originals there",
         )
     if lr_folder is None:

@@ -221,7 +221,7 @@ def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | F
         raise CalibrationError(
             f"the folder {source} contains no pictures",
             found=source,
-            wanted="pictures",
+            wanted=("PNG", "JPEG", "TIFF", "WebP"),
             remedy="add PNG, JPEG, TIFF, WebP or other pictures, or pass a video",
         )
     for path in _evenly_chosen(paths, count, shift):

@@ -50,7 +50,7 @@ class ImageFolderSource:
             raise StreamError(
                 f"the folder {folder} contains no image",
                 found=folder,
-                wanted="images",
+                wanted=("PNG", "JPEG", "TIFF", "WebP"),
                 remedy="give a folder with PNG, JPEG, TIFF, WebP or other image files",
             )
         for note in note_about_others(content.others):
