@@ -189,6 +189,22 @@ def test_compressions_that_pillow_writes(tmp_path: Path, mode: str, compression:
     np.testing.assert_allclose(result.astype(int), expected, atol=1)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_webp_strips(tmp_path: Path, channels: int) -> None:
+    stored = smooth(channels, np.uint8, 255)
+    segment = io.BytesIO()
+    Image.fromarray(stored).save(segment, "WEBP", lossless=True, exact=True)
+    variant = TiffVariant(
+        stored,
+        RGB,
+        rows_per_strip=HEIGHT,
+        raw_segments=[segment.getvalue()],
+        tags={259: (3, [50001])},
+        extra=UNASSOCIATED if channels == 4 else None,
+    )
+    np.testing.assert_array_equal(read(tmp_path / "webp.tif", variant), stored)
+
+
 @pytest.mark.parametrize(
     "variant",
     [

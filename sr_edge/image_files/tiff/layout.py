@@ -10,7 +10,7 @@ from sr_edge.errors import FrameError
 from sr_edge.image_files.tiff.directory import Ifd, Tag, refused
 
 MAX_SAMPLES_PER_PIXEL = 16
-_JPEG, _WEBP = 7, 50001
+_JPEG, WEBP = 7, 50001
 _COMPRESSIONS = {
     1: "none",
     2: "CCITT RLE",
@@ -23,7 +23,7 @@ _COMPRESSIONS = {
     32946: "Deflate",
     34925: "LZMA",
     50000: "Zstandard",
-    _WEBP: "WebP",
+    WEBP: "WebP",
 }
 
 
@@ -92,7 +92,7 @@ class TiffLayout:
     @property
     def is_lossy(self) -> bool:
         """Whether the segments are JPEG or WebP pictures, whose decoder gives RGB instead of YCbCr."""
-        return self.compression in (_JPEG, _WEBP)
+        return self.compression in (_JPEG, WEBP)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -169,7 +169,7 @@ def _sample_type(path: Path, ifd: Ifd, samples: int) -> tuple[int, bool]:
         f"{path} has {bits}-bit {names.get(kind, 'undefined')} samples",
         found=bits,
         wanted=(8, 16),
-        remedy="save it with 8 or 16 bits per sample",
+        remedy="save it with 8 or 16 unsigned bits per sample",
     )
 
 

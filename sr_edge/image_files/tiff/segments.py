@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
 from sr_edge.image_files.tiff.directory import Tag, tiff_from_strips
-from sr_edge.image_files.tiff.layout import Photometric, TiffLayout
+from sr_edge.image_files.tiff.layout import WEBP, Photometric, TiffLayout
 
 Samples = npt.NDArray[Any]
 
@@ -142,7 +142,10 @@ def _decoded_by_libtiff(layout: TiffLayout, data: bytes, height: int, width: int
 
 
 def _picture_in_segment(layout: TiffLayout, data: bytes, height: int, width: int, channels: int) -> Samples:
-    """Decodes a segment that is a JPEG or WebP picture, declared such that Pillow converts YCbCr and nothing else."""
+    """Decodes a segment that is a JPEG or WebP picture; JPEG such that Pillow converts YCbCr and nothing else."""
+    if layout.compression == WEBP:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            return _of_shape(np.asarray(image), height, width, channels)
     is_gray = channels < 3 or layout.is_planar
     photometric = Photometric.BLACK_IS_ZERO if is_gray else layout.photometric
     tags: dict[int, Any] = {Tag.BITS_PER_SAMPLE: (8,) * channels, Tag.PHOTOMETRIC: photometric}
@@ -152,7 +155,10 @@ def _picture_in_segment(layout: TiffLayout, data: bytes, height: int, width: int
         tags[Tag.EXTRA_SAMPLES] = STRAIGHT_ALPHA
     if layout.ifd.data(Tag.JPEG_TABLES):
         tags[Tag.JPEG_TABLES] = layout.ifd.data(Tag.JPEG_TABLES)
-    decoded = np.asarray(_one_strip_image(layout, data, height, width, channels, tags))
+    return _of_shape(np.asarray(_one_strip_image(layout, data, height, width, channels, tags)), height, width, channels)
+
+
+def _of_shape(decoded: Samples, height: int, width: int, channels: int) -> Samples:
     if decoded.size != height * width * channels:
         raise ValueError("a strip or tile is a picture of another kind than its file")
     return decoded.reshape(height, width, channels)
