@@ -16,7 +16,7 @@ from sr_edge.frames import Picture, max_sample_value
 from sr_edge.image_files.cmyk import profile_fits, rgb_from_cmyk
 from sr_edge.image_files.depth import stored_bits
 from sr_edge.image_files.formats import read_formats
-from sr_edge.image_files.metadata import read_metadata
+from sr_edge.image_files.metadata import read_metadata, read_tiff_metadata
 from sr_edge.image_files.sixteen_bit import samples_from_file_bytes
 from sr_edge.image_files.stored import Samples, StoredPicture, turned_upright
 from sr_edge.image_files.tiff.read import is_tiff, read_tiff
@@ -45,14 +45,13 @@ def read_picture(path: Path) -> Picture:
     with _vendor_errors_as_frame_errors(path):
         _require_file(path)
         if is_tiff(path):
-            stored, metadata = read_tiff(path, MAX_PIXELS)
-            notes = stored.notes
+            stored, ifd = read_tiff(path, MAX_PIXELS)
+            metadata, lost = read_tiff_metadata(path, ifd)
         else:
             with _opened(path) as image:
                 metadata, lost = read_metadata(path, image)
                 stored = _decoded(path, image)
-                notes = (*stored.notes, *lost)
-    profile = stored.icc_profile
+    profile, notes = stored.icc_profile, (*stored.notes, *lost)
     if profile and not profile_fits(profile, stored.colours.shape[2]):
         profile, notes = None, (*notes, "the colour profile is left out, because it does not fit the pixels")
     return Picture(stored.colours, stored.alpha, profile, metadata, notes)

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
-from sr_edge.frames import PictureMetadata, max_sample_value
+from sr_edge.frames import max_sample_value
 from sr_edge.image_files.cmyk import rgb_from_cmyk
-from sr_edge.image_files.metadata import read_tiff_metadata
 from sr_edge.image_files.stored import StoredPicture, turned_upright
 from sr_edge.image_files.tiff.directory import Ifd, Tag, read_ifd
 from sr_edge.image_files.tiff.layout import Photometric, TiffLayout, read_layout
@@ -30,8 +29,8 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_tiff(path: Path, max_pixels: int) -> tuple[StoredPicture, PictureMetadata]:
-    """Reads the only page, upright, as gray or RGB of 8 or 16 bits with straight alpha.
+def read_tiff(path: Path, max_pixels: int) -> tuple[StoredPicture, Ifd]:
+    """Reads the only page, upright, as gray or RGB of 8 or 16 bits with straight alpha, and its tags.
 
     Samples of fewer than 8 bits become 8 bits, all others 16 bits; floating-point samples must be from 0 to 1.
 
@@ -56,10 +55,9 @@ def read_tiff(path: Path, max_pixels: int) -> tuple[StoredPicture, PictureMetada
     if layout.photometric is Photometric.CMYK:
         colours, note = rgb_from_cmyk(colours, profile)
         profile, notes = None, [*notes, note]
-    metadata, lost = read_tiff_metadata(path, ifd)
     orientation = ifd.number(Tag.ORIENTATION, 1)
     upright_alpha = None if alpha is None else turned_upright(alpha, orientation)
-    return StoredPicture(turned_upright(colours, orientation), upright_alpha, profile, (*notes, *lost)), metadata
+    return StoredPicture(turned_upright(colours, orientation), upright_alpha, profile, tuple(notes)), ifd
 
 
 def _colours_and_alpha(path: Path, layout: TiffLayout, samples: Samples) -> tuple[Samples, Samples | None, list[str]]:
