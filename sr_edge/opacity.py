@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from sr_edge.frames import Frame, max_sample_value
 
-_CONSTANT_WITHIN_PX = 3
-"""Where alpha is constant up to this distance, the result has exactly that alpha: the reach of an edge in a network."""
+_CONSTANT_WITHIN_PX = 5
+"""Where alpha is constant up to this distance, the result has exactly that alpha; edges show no farther in networks."""
 
 _OPAQUE_WEIGHT = 16
 """Weight of the last equation; the others have 1."""

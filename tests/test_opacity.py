@@ -86,6 +86,16 @@ def test_a_sprite_looks_the_same_over_any_background(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("edge_px", [0.01, 1])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_gray_sprite_with_a_hard_edge(level: float, edge_px: float, dtype: npt.DTypeLike) -> None:
+    pixels, alpha = sprite((level,), dtype, edge_px)
+    for background in (0.0, 1.0):
+        assert largest_error(by_bicubic, pixels, alpha, (background,)) <= 1
+        assert largest_error(by_network, pixels, alpha, (background,)) <= 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("edge_px", [0.01, 1, RING])
 def test_a_sprite_over_its_own_colour_has_no_ring(edge_px: float, dtype: npt.DTypeLike) -> None:
     pixels, alpha = sprite(GREEN, dtype, edge_px)
