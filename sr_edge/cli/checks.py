@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 from sr_edge.address import scheme_of
 from sr_edge.bundle import is_bundle_folder
@@ -42,14 +42,21 @@ class CheckedCommand(TyperCommand):
         for parameter in self.params:
             values = given.get(parameter.name or "")
             if parameter.default != "" and "" in (values if isinstance(values, (list, tuple)) else (values,)):
-                name = shown_name(self.callback, parameter.name or "") if self.callback else parameter.name
-                raise UsageError(
-                    f"the value of {name} is empty",
-                    found="",
-                    wanted="a value",
-                    remedy="give a value, or leave an option out",
-                )
+                raise _empty_value(parameter)
         return super().parse_args(ctx, args)
+
+
+def _empty_value(parameter: Any) -> UsageError:
+    if isinstance(parameter, TyperArgument):
+        return UsageError(
+            f"the {parameter.name} is empty", found="", wanted=parameter.help, remedy=f"give one of: {parameter.help}"
+        )
+    return UsageError(
+        f"the value of {max(parameter.opts, key=len)} is empty",
+        found="",
+        wanted="a value",
+        remedy="give a value, or leave the option out",
+    )
 
 
 def checking_values(command: Callable[..., None]) -> Callable[..., None]:
@@ -120,16 +127,22 @@ def _require_separate_outputs(command: Callable[..., None], values: Mapping[str,
     inputs = [(name, path) for name in values if name in INPUTS for path in _inputs(name, values[name])]
     seen: dict[Path, str] = {}
     for name, path in outputs.items():
-        resolved, shown = path.resolve(), shown_name(command, name)
+        resolved, shown = path.resolve(), _role(command, name)
         for input_name, given in inputs:
             if _is_same_or_inside(resolved, given):
                 where = "is also" if resolved == given.resolve() else "lies inside"
-                raise _overlap(path, shown, f"{where} {shown_name(command, input_name)} {given}, which is read")
+                raise _overlap(path, shown, f"{where} {_role(command, input_name)} {given}, which is read")
         if (bundle := _bundle_around(resolved, itself=command.__name__ != "deploy")) is not None:
             raise _overlap(path, shown, f"lies in the bundle {bundle.name}, whose verified files must not change")
         if resolved in seen:
             raise _overlap(path, shown, f"is also {seen[resolved]}")
         seen[resolved] = shown
+
+
+def _role(command: Callable[..., None], parameter: str) -> str:
+    """How a message calls a parameter: "the source" for an argument, its flag for an option."""
+    shown = shown_name(command, parameter)
+    return shown if shown.startswith("-") else f"the {parameter}"
 
 
 def _overlap(path: Path, shown: str, problem: str) -> UsageError:
