@@ -24,6 +24,28 @@ PICTURE_CHANNELS = (1, 3)
 """Numbers of channels of the pixels of a picture: gray or RGB."""
 
 
+@dataclass(frozen=True)
+class PictureMetadata:
+    """What a picture file says beside its pixels, not interpreted.
+
+    Attributes:
+        exif: EXIF data, beginning with the header of TIFF, without orientation, thumbnail and the tags of the layout.
+        xmp: XMP packet, without orientation.
+        dpi: Horizontal and vertical resolution in pixels per inch.
+        comment: Comment of a JPEG file.
+        png_chunks: Chunks of a PNG file that describe its colours, and its texts: type and content.
+    """
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    comment: bytes | None = None
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+
+
+NO_METADATA = PictureMetadata()
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One picture in memory.
@@ -32,11 +54,15 @@ class Picture:
         pixels: uint8 or uint16 (height, width, 3) RGB, or (height, width, 1) gray.
         alpha: Straight (not premultiplied) opacity (height, width) of the same type, 0 for transparent; or None.
         icc_profile: The embedded colour profile, not interpreted.
+        metadata: EXIF data and the like.
+        notes: Sentences about what was converted or left out when the file was read.
     """
 
     pixels: Frame
     alpha: Frame | None = None
     icc_profile: bytes | None = None
+    metadata: PictureMetadata = NO_METADATA
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_frame(self.pixels, PICTURE_CHANNELS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import cast
@@ -13,18 +14,18 @@ import numpy.typing as npt
 
 from sr_edge.channels import (
     Planes,
+    frame_of,
     merge_luma,
     network_frame,
     picture_frame,
     rounded_luma,
     split_luma,
-    with_alpha,
 )
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, SrEdgeError, UsageError
 from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch, require_frame, require_numbers
-from sr_edge.image_files import list_pictures, read_picture, require_format_supports, write_picture
-from sr_edge.resize import resize_bicubic
+from sr_edge.image_files import list_pictures, read_picture, require_format_supports, result_names, write_picture
+from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, output_frame, upscale_frame_in_flight
@@ -145,26 +146,37 @@ class Upscaler:
         )
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None) -> Picture:
-        """Upscales the pixels with the network and alpha by bicubic interpolation; the colour profile is kept.
+        """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
 
-        Bicubic interpolation keeps fully opaque and fully transparent areas exact, which a network trained on
-        photographs does not, and needs no second pass. A network with four channels upscales alpha itself, together
-        with the colours.
+        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`. A network with four channels
+        upscales the opacity itself, together with the colours, so that once is enough.
 
         Raises:
             FrameError, TileError, EngineError: as `upscale`.
         """
-        if self._session.spec.channels == 4 and picture.alpha is not None:
-            return self._upscale_with_alpha(picture, picture.alpha, on_tile)
-        pixels = self.upscale(picture.pixels, on_tile=on_tile)
-        alpha = None if picture.alpha is None else resize_bicubic(picture.alpha, self.scale)
-        return Picture(pixels, alpha, picture.icc_profile)
+        if picture.alpha is None:
+            return replace(picture, pixels=self.upscale(picture.pixels, on_tile=on_tile))
+        if self._session.spec.channels == 4:
+            return self._upscale_four_channels(picture, on_tile)
 
-    def _upscale_with_alpha(self, picture: Picture, alpha: Frame, on_tile: OnTile | None) -> Picture:
-        """Upscales colours and alpha together with a network of four channels."""
-        upscaled = self.upscale(with_alpha(picture.pixels, alpha), on_tile=on_tile)
-        pixels = picture_frame(upscaled, picture.pixels.shape[2])
-        return Picture(np.ascontiguousarray(pixels), np.ascontiguousarray(upscaled[..., 3]), picture.icc_profile)
+        passes, done_passes = count_passes(picture.alpha), itertools.count()
+
+        def upscale(frame_hwc: Frame) -> Frame:
+            before = next(done_passes)
+            report = on_tile and (lambda done, total: on_tile(before * total + done, passes * total))
+            return self.upscale(frame_hwc, on_tile=report)
+
+        pixels, alpha = upscale_with_alpha(upscale, picture.pixels, picture.alpha, self.scale)
+        return replace(picture, pixels=pixels, alpha=alpha)
+
+    def _upscale_four_channels(self, picture: Picture, on_tile: OnTile | None) -> Picture:
+        """Upscales colours and alpha together with a network of four channels.
+
+        The network gets the visible colours under the transparent pixels, too, so that hidden ones have no effect.
+        """
+        upscaled = self.upscale(frame_of(with_visible_colours(picture)), on_tile=on_tile)
+        pixels = np.ascontiguousarray(picture_frame(upscaled, picture.pixels.shape[2]))
+        return replace(picture, pixels=pixels, alpha=np.ascontiguousarray(upscaled[..., 3]))
 
 
 class Outcome(str, Enum):
@@ -180,16 +192,28 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class FileResult:
-    """The result for one file of a folder; `reason` says why it was kept or failed."""
+    """The result for one file of a folder.
+
+    Attributes:
+        source: The picture.
+        target: Its result.
+        outcome: Whether the result was written.
+        reason: Why it was kept or failed.
+        notes: What was converted or left out, one sentence each.
+    """
 
     source: Path
     target: Path
     outcome: Outcome
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile | None = None) -> None:
+def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile | None = None) -> tuple[str, ...]:
     """Upscales one picture file. Whether `target` can store the result is checked before the work.
+
+    Returns:
+        Notes about what was converted or left out, one sentence each.
 
     Raises:
         FrameError: `source` cannot be read, or `target` cannot store the result or be written.
@@ -217,7 +241,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
             found=(picture.height, picture.width),
             remedy="cut it into smaller pictures",
         ) from error
-    write_picture(target, upscaled)
+    return (*upscaled.notes, *write_picture(target, upscaled))
 
 
 def upscale_folder(
@@ -229,6 +253,8 @@ def upscale_folder(
     on_tile: OnTile | None = None,
 ) -> Iterator[FileResult]:
     """Upscales every picture of a folder to a file of the same name in another folder; failures do not stop it.
+
+    The result of a format that cannot be written, such as GIF or BMP, is a PNG file, see `result_names`.
 
     Args:
         upscaler: Upscales each picture.
@@ -252,7 +278,7 @@ def upscale_folder(
             f"{source_folder} contains no pictures",
             found=source_folder,
             wanted=("PNG", "JPEG", "TIFF", "WebP"),
-            remedy="give a folder with PNG, JPEG, TIFF or WebP files",
+            remedy="give a folder with PNG, JPEG, TIFF, WebP or other picture files",
         )
     if source_folder.resolve() == target_folder.resolve():
         raise UsageError(
@@ -274,17 +300,24 @@ def upscale_folder(
 def _file_results(
     upscaler: Upscaler, sources: Sequence[Path], target_folder: Path, resume: bool, on_tile: OnTile | None
 ) -> Iterator[FileResult]:
-    for source in sources:
-        target = target_folder / source.name
+    for source, name in result_names(sources).items():
+        target = target_folder / name
         if resume and _is_newer(target, source):
             yield FileResult(source, target, Outcome.KEPT, "exists and is newer than its source")
             continue
         try:
-            upscale_file(upscaler, source, target, on_tile)
+            notes = upscale_file(upscaler, source, target, on_tile)
         except SrEdgeError as error:
             yield FileResult(source, target, Outcome.FAILED, str(error))
         else:
-            yield FileResult(source, target, Outcome.WRITTEN)
+            yield FileResult(source, target, Outcome.WRITTEN, notes=(*_note_on_name(source, target), *notes))
+
+
+def _note_on_name(source: Path, target: Path) -> tuple[str, ...]:
+    """Says that the result has another format than the picture."""
+    if source.name == target.name:
+        return ()
+    return (f"{source.suffix or 'these'} files cannot be written, so the result is a {target.suffix} file",)
 
 
 def _is_newer(target: Path, source: Path) -> bool:

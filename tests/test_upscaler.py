@@ -17,7 +17,6 @@ from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, FrameError, TileError, UsageError
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
-from sr_edge.resize import resize_bicubic
 from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
 from sr_edge.spec import Control, FrameFormat, Latency, Precision, TileSpec
 from sr_edge.upscaler import FileResult, Outcome, Upscaler, upscale_file, upscale_folder
@@ -167,12 +166,12 @@ def test_controls_are_refused_before_any_picture_is_read(session: NearestSession
         Upscaler(session, controls={"alpha": 3.0})
 
 
-def test_alpha_is_resized_by_bicubic_and_keeps_what_is_wholly_opaque_or_clear(session: NearestSession) -> None:
+def test_opacity_is_upscaled_with_the_colours_and_keeps_what_is_wholly_opaque_or_clear(session: NearestSession) -> None:
     alpha = np.zeros((20, 30), np.uint8)
     alpha[:, 15:] = 255
     picture = Upscaler(session).upscale_picture(Picture(noise(np.uint8, 20, 30, 3), alpha, b"profile"))
     assert picture.alpha is not None
-    np.testing.assert_array_equal(picture.alpha, resize_bicubic(alpha, SCALE))
+    np.testing.assert_array_equal(picture.alpha, repeated(alpha))
     assert (picture.alpha[:, :24] == 0).all()
     assert (picture.alpha[:, 36:] == 255).all()
     assert picture.icc_profile == b"profile"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sr_edge.bench.environment import Environment, describe_environment, tool_versions
     from sr_edge.bench.golden import GoldenResult, SelfTest
     from sr_edge.bench.protocol import OpenOptions, no_progress, open_variants
-    from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, pair_files
+    from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, files_without_image, pair_files
     from sr_edge.bench.report import bench_bundle, self_test_bundle
     from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
     from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
@@ -37,6 +37,7 @@ __all__ = [
     "choose_runtimes",
     "csv_report",
     "describe_environment",
+    "files_without_image",
     "flat_row",
     "grouped",
     "markdown_report",
@@ -75,6 +76,7 @@ _HOMES = {
     "markdown_report": "sr_edge.bench.tables",
     "no_progress": "sr_edge.bench.protocol",
     "open_variants": "sr_edge.bench.protocol",
+    "files_without_image": "sr_edge.bench.quality",
     "pair_files": "sr_edge.bench.quality",
     "preferred_runtime": "sr_edge.runtimes",
     "rich_report": "sr_edge.bench.tables",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sr_edge.errors import EngineError, FrameError, UsageError
 from sr_edge.frames import Frame
-from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.image_files import list_pictures, read_picture, scan_folder
 from sr_edge.metrics import psnr_y_db, ssim_y
 from sr_edge.resize import crop_to_multiple, downscale_bicubic, resize_bicubic
 
@@ -91,14 +91,15 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
             f"{hr_folder} contains no images",
             found=hr_folder,
             wanted="PNG, JPEG, TIFF or WebP files",
-            remedy="put the high-resolution originals there (PNG, JPEG, TIFF, WebP)",
+            remedy="put the high-resolution originals there",
         )
     if lr_folder is None:
         return [PairFiles(path) for path in originals]
-    lr_files = {path.stem: path for path in list_pictures(lr_folder)}
+    lr_paths = list_pictures(lr_folder)
+    by_stem, by_name = {path.stem: path for path in lr_paths}, {path.name: path for path in lr_paths}
     pairs = []
     for path in originals:
-        lr = lr_files.get(path.stem, lr_files.get(f"{path.stem}x{scale}"))
+        lr = by_name.get(path.name) or by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{scale}")
         if lr is None:
             raise FrameError(
                 f"{lr_folder} contains no image {path.stem} or {path.stem}x{scale}",
@@ -108,6 +109,11 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
             )
         pairs.append(PairFiles(path, lr))
     return pairs
+
+
+def files_without_image(hr_folder: Path, lr_folder: Path | None = None) -> tuple[Path, ...]:
+    """The files in the folders of test images that are no images."""
+    return tuple(path for folder in (hr_folder, lr_folder) if folder for path in scan_folder(folder).others)
 
 
 def score_upscalers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
@@ -77,6 +78,7 @@ class BenchReport:
         rounds: timed runs of each variant; 0 if nothing was timed.
         bicubic: scores of bicubic interpolation on the same originals, which at scale 1 are those of the images before
             restoration; None without originals.
+        not_images: files in the folders of test images that are no images.
     """
 
     card: ModelCard
@@ -86,6 +88,7 @@ class BenchReport:
     warm_up: int
     rows: tuple[Row, ...]
     bicubic: HrScores | None = None
+    not_images: tuple[Path, ...] = ()
 
     def require_one_ran(self) -> None:
         """Raises RuntimeUnavailable with all reasons if no variant could run."""

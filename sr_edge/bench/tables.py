@@ -15,6 +15,7 @@ from rich.table import Table
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.quality import HrScores
 from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
+from sr_edge.image_files import note_about_others
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 from sr_edge.whole_file import whole_file
@@ -163,7 +164,9 @@ def _loses_to_bicubic(report: BenchReport, bicubic: HrScores) -> bool:
 def rich_report(report: BenchReport) -> Group:
     """The caption, the table, and under it the remarks on the rows."""
     table = _grid(*_filled_columns(report.rows))
-    return Group(*caption(report), table, *_on_device(report.rows), *remarks(report.rows))
+    return Group(
+        *caption(report), table, *_on_device(report.rows), *remarks(report.rows), *note_about_others(report.not_images)
+    )
 
 
 def _on_device(rows: Sequence[Row]) -> list[str | Table]:

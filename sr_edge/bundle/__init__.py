@@ -10,7 +10,7 @@ from sr_edge.bundle.manifest import (
     GoldenFrame,
     Manifest,
 )
-from sr_edge.bundle.store import Bundle, open_bundle, sha256_of, staging_folder, write_bundle
+from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
     "GOLDEN_MIN_PSNR_DB",
@@ -20,6 +20,7 @@ __all__ = [
     "CalibrationRecord",
     "GoldenFrame",
     "Manifest",
+    "is_bundle_folder",
     "open_bundle",
     "sha256_of",
     "staging_folder",

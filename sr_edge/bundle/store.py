@@ -294,6 +294,15 @@ def _read_manifest(path: Path) -> Manifest:
     return from_plain(Manifest, document, MANIFEST_NAME)
 
 
+def is_bundle_folder(folder: Path) -> bool:
+    """Whether a folder contains the manifest of a bundle; web applications have a file of that name, too."""
+    manifest = folder / MANIFEST_NAME
+    if not manifest.is_file() or manifest.stat().st_size > _MAX_MANIFEST_BYTES:
+        return False
+    content = manifest.read_bytes()
+    return b'"schema_version"' in content and b'"artifacts"' in content
+
+
 def _require_schema(version: object, path: Path) -> None:
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from sr_edge.calibration.ranges.collect import OBSERVED_BYTES
 from sr_edge.calibration.ranges.finetuning import SAMPLES
+from sr_edge.calibration.ranges.observers import OBSERVERS
 from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.calibration.ranges.unsigned import INPUT_RANGES
 from sr_edge.calibration.result.timer import Timer
@@ -17,10 +18,19 @@ from sr_edge.errors import RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.runtimes import availability
 from sr_edge.spec import Precision
 
+METHODS = (SEARCH, *(observer.name for observer in OBSERVERS))
+"""Names of the calibration methods."""
+
 TIMED_RUNTIMES = ("openvino",)
 """Runtimes in which layers can be timed; for all others the number of multiply-accumulate operations ranks them."""
 
 NOT_TIMED = "none"
+
+
+def require_known_method(name: str) -> None:
+    """Raises UnknownNameError for a name that is not in METHODS."""
+    if name not in METHODS:
+        raise UnknownNameError("calibration method", name, list(METHODS))
 
 
 def timed_runtime(name: str | None) -> str:
@@ -79,6 +89,7 @@ class CalibrationConfig:
     timer: Timer = openvino_timer
 
     def __post_init__(self) -> None:
+        require_known_method(self.method)
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
             raise UnknownNameError("runtime for timing layers", self.runtime, list(TIMED_RUNTIMES))
         if self.budget.latency_ms is not None and not self.runtime:
@@ -95,6 +106,13 @@ class CalibrationConfig:
                 found=self.float_precision,
                 wanted=floats,
                 remedy=f"choose one of: {', '.join(floats)}",
+            )
+        if self.float_precision is Precision.BF16 and not self.runtime:
+            raise UsageError(
+                "bf16 float layers are taken into account only where layers are timed in a runtime",
+                found=str(self.float_precision),
+                wanted=TIMED_RUNTIMES,
+                remedy="choose a runtime to time them in, or leave the precision out",
             )
         if not (math.isfinite(self.input_range) and self.input_range > 0.0):
             raise UsageError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from sr_edge.bundle.store import sha256_of
+from sr_edge.calibration.config import require_known_method
 from sr_edge.calibration.data.patch import Batch, StepProgress, digest_of
 from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
@@ -17,12 +18,12 @@ from sr_edge.calibration.graph.placement import PlacementPolicy, decide
 from sr_edge.calibration.graph.probe import require_batches
 from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.calibration.ranges.collect import OBSERVED_BYTES, collect_ranges
-from sr_edge.calibration.ranges.observers import OBSERVERS, Observer, observer_named
+from sr_edge.calibration.ranges.observers import Observer, observer_named
 from sr_edge.calibration.ranges.search import SEARCH, RangeSearchResult
 from sr_edge.calibration.result.cache import read_cache, require_same, write_cache
 from sr_edge.calibration.result.calibration import Calibration, Provenance
 from sr_edge.calibration.result.output import write_output
-from sr_edge.errors import CalibrationError, NothingToQuantize, UnknownNameError, UsageError
+from sr_edge.errors import CalibrationError, NothingToQuantize, UsageError
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.graph.inner_tensors import observe_magnitudes, worst_cases_of
@@ -98,9 +99,7 @@ def _observer_for(method: str) -> type[Observer] | None:
     """The observer type of that name; None for the search, which uses no observer."""
     if method == SEARCH:
         return None
-    names = [observer.name for observer in OBSERVERS]
-    if method not in names:
-        raise UnknownNameError("calibration method", method, [SEARCH, *names])
+    require_known_method(method)
     return observer_named(method)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sr_edge.cli.checks import CheckedCommand, checking_values
 from sr_edge.cli.measure.bench import bench
 from sr_edge.cli.measure.compare import compare
 from sr_edge.cli.measure.doctor import doctor
@@ -73,4 +74,5 @@ def _global_options(
 
 
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(refusing_addresses(command))
+    name = command.__name__.replace("_", "-")
+    app.command(name, cls=CheckedCommand)(refusing_addresses(checking_values(command)))

@@ -267,14 +267,6 @@ def read_settings(texts: list[str]) -> dict[str, float]:
     return values
 
 
-def require_another_file(out: Path, *sources: Path | None) -> None:
-    """Raises UsageError if the output file is also one of the input files."""
-    if any(source is not None and source.resolve() == out.resolve() for source in sources):
-        raise UsageError(
-            f"{out} is both the input and the output", found=out, remedy="give another name for the output with -o"
-        )
-
-
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """An address after its conversion to a Path, which reduces two slashes to one."""
 
@@ -290,7 +282,7 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
         for name, value in values.items():
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
                 raise UsageError(
-                    f"{_shown_name(command, name)} of `sr-edge {command.__name__.replace('_', '-')}` is an address, "
+                    f"{shown_name(command, name)} of `sr-edge {command.__name__.replace('_', '-')}` is an address, "
                     "but must be a file or folder",
                     found=without_secrets(str(value)),
                     wanted="a file or folder",
@@ -301,7 +293,7 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-def _shown_name(command: Callable[..., None], parameter: str) -> str:
+def shown_name(command: Callable[..., None], parameter: str) -> str:
     """The metavar of an argument or the flag of an option, as `--help` shows it."""
     annotation = get_type_hints(command, include_extras=True).get(parameter)
     declared = getattr(annotation, "__metadata__", (None,))[0]

@@ -10,6 +10,7 @@ from typing import cast
 from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, GoldenFrame, sha256_of
 from sr_edge.calibration import calibration_patches
+from sr_edge.calibration.data.patches import ignore_warning
 from sr_edge.channels import picture_of
 from sr_edge.controls import Controls, non_default_setting
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
@@ -65,7 +66,9 @@ def write_golden_frames(
     """
     card = model.card
     (staging / "golden").mkdir()
-    batches = calibration_patches(images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels)
+    batches = calibration_patches(
+        images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning
+    )
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
     files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
     settings = _golden_settings(card)

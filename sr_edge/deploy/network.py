@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bench.protocol import OpenOptions, no_progress
-from sr_edge.bench.quality import pair_files
+from sr_edge.bench.quality import files_without_image, pair_files
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
+from sr_edge.calibration.data.patches import Warn, ignore_warning
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
@@ -34,7 +35,7 @@ from sr_edge.export import ExportReport
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
-from sr_edge.models.tiles.tile_safety import measured_size, with_tile_needs
+from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import ModelCard, Precision, StageProgress
 from sr_edge.whole_file import require_output
@@ -113,8 +114,9 @@ def deploy_network(
     require_fitting_tile(plan.tile, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     calibration_images = images or PICTURES
-    held_out = held_out_patches(calibration_images, plan.tile, channels=model.card.channels)
-    built = _build(model, calibration_images, held_out, out, plan, progress)
+    warnings: list[str] = []
+    held_out = held_out_patches(calibration_images, plan.tile, channels=model.card.channels, warn=warnings.append)
+    built = _build(model, calibration_images, held_out, out, plan, warnings.append, progress)
     with open_bundle(out) as bundle:
         bench = bench_bundle(
             bundle,
@@ -126,7 +128,10 @@ def deploy_network(
             progress=progress,
             patches=[held.patch for held in held_out],
         )
-    notes = built.notes if images is not None else (*built.notes, _BUNDLED_IMAGES_NOTE)
+    if plan.hr:
+        bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
+    bundled_note = () if images is not None else (_BUNDLED_IMAGES_NOTE,)
+    notes = tuple(dict.fromkeys((*built.notes, *warnings, *bundled_note)))
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
     exports = tuple(replace(report, path=Path(report.path.name)) for report in built.exports)  # the folder is gone
     return DeployReport(out, built.manifest, exports, bench, notes, advice)
@@ -143,10 +148,16 @@ class _BuiltBundle:
 
 
 def _build(
-    model: LoadedModel, images: Path, held_out: Sequence[HeldOut], out: Path, plan: DeployPlan, progress: StageProgress
+    model: LoadedModel,
+    images: Path,
+    held_out: Sequence[HeldOut],
+    out: Path,
+    plan: DeployPlan,
+    warn: Warn,
+    progress: StageProgress,
 ) -> _BuiltBundle:
     with staging_folder(out) as staging, _write_errors_as(out, staging):
-        patches = calibration_patches(images, plan.tile, channels=model.card.channels)
+        patches = calibration_patches(images, plan.tile, channels=model.card.channels, warn=warn)
         require_usable(patches)
         model, tile_note = _measure_tile_needs(model, images, plan, progress)
         floats = export_float_graphs(model, plan, patches, staging, progress)
@@ -220,8 +231,9 @@ def _measure_tile_needs(
     if not plan.with_tile_needs:
         return model, ""
     progress("measuring the effect of tiles", 0, 1)
-    size = measured_size(plan.tile, model.card.overlap_px, model.card.multiple_px)
-    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED, channels=model.card.channels)
+    card = model.card
+    size = measured_size(plan.tile, SMALLEST_OVERLAP_PX, card.multiple_px)
+    (piece,) = calibration_patches(images, size, count=1, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning)
     try:
         measured = with_tile_needs(model, plan.tile, frame_from_batch(piece))
         note = _tiling_note(measured.card)
@@ -232,10 +244,10 @@ def _measure_tile_needs(
 
 
 def _tiling_note(card: ModelCard) -> str:
-    """A note where tiles change the result visibly; empty otherwise."""
+    """A note where tiles change the result visibly, or are too small for the overlap; empty otherwise."""
     needs = card.tile_needs
     if needs is None or needs.own_db >= VISIBLE_TILES_DB:
-        return ""
+        return overlap_note(needs)
     return (
         f"tiles change the result: {needs.own_db:.1f} dB between {needs.tile} tiles and the whole image of "
         f"{needs.measured_on}, and less on larger images if the network uses global statistics; choose a larger tile"

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_edge.calibration.config import require_known_method
 from sr_edge.calibration.ranges.search import SEARCH
+from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
@@ -38,7 +40,7 @@ class DeployPlan:
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
 
     Raises:
-        UsageError: A target is unknown, or fp32 is not among the precisions.
+        UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
     """
 
     tile: TileSpec
@@ -59,6 +61,7 @@ class DeployPlan:
 
     def __post_init__(self) -> None:
         require_known_targets(self.targets)
+        require_quantization_options(self.precisions, self.method, self.include, self.exclude, self.max_drop_db)
         if Precision.FP32 not in self.precisions:
             raise UsageError(
                 "the precisions of a bundle must include fp32, from which the others are made",
@@ -66,6 +69,28 @@ class DeployPlan:
                 wanted=str(Precision.FP32),
                 remedy="add fp32 to the precisions",
             )
+
+
+def require_quantization_options(
+    precisions: Sequence[Precision], method: str, include: Sequence[str], exclude: Sequence[str], max_drop_db: float
+) -> None:
+    """Checks the options of the quantization before a network is loaded.
+
+    Raises:
+        UsageError: The method is unknown, the loss is negative, or an option was given without INT8, where it has no
+            effect.
+    """
+    require_known_method(method)
+    Budget(max_drop_db)  # refuses a negative loss
+    options = {"method": method != SEARCH, "include": bool(include), "exclude": bool(exclude)}
+    given = tuple(name for name, is_given in options.items() if is_given)
+    if given and Precision.INT8 not in precisions:
+        raise UsageError(
+            f"the options of the quantization ({', '.join(given)}) have no effect without INT8",
+            found=given,
+            wanted=str(Precision.INT8),
+            remedy="add int8 to the precisions, or leave them out",
+        )
 
 
 def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:

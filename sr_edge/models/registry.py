@@ -97,7 +97,7 @@ ARCHITECTURES = (
         tuple(LABNET_SIZES),
         lambda size, scale: LabNet(LABNET_SIZES[size].at_scale(scale)),
         multiple_px=4,
-        overlap_px=16,
+        overlap_px=18,
         global_statistics=True,
         initialize=initialize_labnet,
         published_degradation="blind-gaussian",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sr_edge.errors import FrameError, TrainingError
 from sr_edge.frames import rgb_frame
-from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.image_files import read_picture, scan_folder
 from sr_edge.resize import crop_to_multiple
 from sr_edge.training.degradations import BICUBIC, Degradation
 from sr_edge.training.degradations.degradation import Frame
@@ -46,12 +46,14 @@ class Originals:
     Args:
         pictures: names and images, HWC uint8 RGB; height and width are multiples of `scale`.
         scale: the scale of the network.
-        skipped: the files that could not be used, with the reason.
+        skipped: the images that could not be used, with the reason.
+        not_images: the files that are no images.
     """
 
     pictures: tuple[tuple[str, Frame], ...]
     scale: int
     skipped: tuple[str, ...] = ()
+    not_images: tuple[Path, ...] = ()
 
     @classmethod
     def from_folder(
@@ -72,7 +74,8 @@ class Originals:
         pictures: list[tuple[str, Frame]] = []
         skipped: list[str] = []
         free_bytes, needed_bytes = psutil.virtual_memory().available, 0
-        for path in list_pictures(folder, recursive=True):
+        content = scan_folder(folder, recursive=True)
+        for path in content.pictures:
             try:
                 frame = rgb_frame(read_picture(path))
             except FrameError as error:
@@ -96,7 +99,7 @@ class Originals:
                 wanted=f"images {purpose.value}",
                 remedy=purpose.remedy,
             )
-        return cls(tuple(pictures), scale, tuple(skipped))
+        return cls(tuple(pictures), scale, tuple(skipped), content.others)
 
 
 def _require_memory(needed_bytes: int, free_bytes: int, images: str) -> None:
@@ -128,12 +131,14 @@ class PairSet:
     Args:
         pairs: the pairs.
         scale: the scale of the network.
-        skipped: the files that could not be used, with the reason.
+        skipped: the images that could not be used, with the reason.
+        not_images: the files that are no images.
     """
 
     pairs: tuple[ImagePair, ...]
     scale: int
     skipped: tuple[str, ...] = ()
+    not_images: tuple[Path, ...] = ()
 
     @classmethod
     def from_folder(
@@ -163,6 +168,7 @@ class PairSet:
             ),
             scale,
             originals.skipped,
+            originals.not_images,
         )
 
 

@@ -46,6 +46,7 @@ class TrainingReport:
         pictures: number of training images.
         skipped: training images that could not be used, with the reason.
         skipped_validation: validation images that could not be used, with the reason.
+        not_images: files in both folders that are no images.
         degradation: name of the degradation.
         recipe: the settings.
     """
@@ -61,6 +62,7 @@ class TrainingReport:
     pictures: int
     skipped: tuple[str, ...]
     skipped_validation: tuple[str, ...]
+    not_images: tuple[Path, ...]
     degradation: str
     recipe: Recipe
 
@@ -137,6 +139,7 @@ def train_model(
         pictures=len(originals.pictures),
         skipped=originals.skipped,
         skipped_validation=pairs.skipped,
+        not_images=(*originals.not_images, *pairs.not_images),
         degradation=degradation.name,
         recipe=recipe,
     )

@@ -448,11 +448,12 @@ def test_precisions_without_fp32_cannot_be_deployed(sr_edge: SrEdge, pictures: P
 
 
 def test_originals_of_the_wrong_size_are_found_before_the_work(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
-    halves = ("--hr", pictures, "--lr", tmp_path)
+    (tmp_path / "lr").mkdir()
+    halves = ("--hr", pictures, "--lr", tmp_path / "lr")
     outcome = sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, *halves, "-o", tmp_path / "x.sredge")
     assert outcome.code == 1
-    assert str(tmp_path) in outcome.error and "waves0" in outcome.error
-    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path / "lr") in outcome.error and "waves0" in outcome.error
+    assert [path.name for path in tmp_path.iterdir()] == ["lr"]
 
 
 ADDRESS = "rtsp://admin:hunter2@host/x"

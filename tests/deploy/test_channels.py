@@ -157,15 +157,25 @@ def test_a_network_with_four_channels_upscales_alpha_with_the_colours(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_other_networks_get_alpha_by_interpolation_only(bundles: dict[int, Path], channels: int) -> None:
+def test_other_networks_refuse_frames_with_alpha(bundles: dict[int, Path], channels: int) -> None:
+    with (
+        open_frame_session(bundles[channels], "onnxruntime") as session,
+        raises(FrameError, found=4, wanted=channels),
+    ):
+        Upscaler(session).upscale(noise(4))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_hidden_colours_have_no_effect(bundles: dict[int, Path], channels: int) -> None:
     rgba = noise(4)
+    rgba[:, :7, 3] = 0
+    pixels, alpha = rgba[..., :3].copy(), rgba[..., 3].copy()
+    magenta = np.where(alpha[..., np.newaxis] > 0, pixels, np.array([255, 0, 255], np.uint8))
     with open_frame_session(bundles[channels], "onnxruntime") as session:
-        upscaler = Upscaler(session)
-        result = upscaler.upscale_picture(Picture(rgba[..., :3].copy(), rgba[..., 3].copy()))
-        with raises(FrameError, found=4, wanted=channels):
-            upscaler.upscale(rgba)
-    assert result.alpha is not None
-    assert np.array_equal(result.alpha, resize_bicubic(rgba[..., 3], SCALES[channels]))
+        of_noise, of_magenta = (Upscaler(session).upscale_picture(Picture(p, alpha)) for p in (pixels, magenta))
+    assert of_noise.alpha is not None and of_magenta.alpha is not None
+    assert np.array_equal(of_noise.pixels, of_magenta.pixels)
+    assert np.array_equal(of_noise.alpha, of_magenta.alpha)
 
 
 def test_a_picture_of_scale_1_keeps_its_size_in_tiles(bundles: dict[int, Path]) -> None:

@@ -26,6 +26,7 @@ from sr_edge.bench.compare.model_spec import ModelSpec
 from sr_edge.bench.golden import frames_psnr_db
 from sr_edge.bench.protocol import no_progress
 from sr_edge.calibration import calibration_patches
+from sr_edge.calibration.data.patches import Warn
 from sr_edge.channels import picture_of
 from sr_edge.errors import EngineError
 from sr_edge.frames import Picture, batch_from_frame, frame_from_batch, rgb_frame
@@ -67,6 +68,7 @@ class Comparison:
         amplification: factor that the image of the worst patch's difference is multiplied by.
         picture: file of that image.
         layers: comparison of the layers on that patch.
+        warnings: images that were skipped, and the like.
     """
 
     reference: ModelProperties
@@ -81,6 +83,7 @@ class Comparison:
     amplification: int
     picture: Path | None
     layers: LayerReport
+    warnings: tuple[str, ...] = ()
 
     def require_at_least(self, min_psnr_db: float) -> None:
         """Raises EngineError if the PSNR is lower than `min_psnr_db`."""
@@ -130,7 +133,8 @@ def compare_models(
     with ExitStack() as stack:
         resolved = resolve_models(*names, options, stack)
         tile = common_tile(*resolved, plan.tile)
-        patches = _patches(resolved, tile, plan)
+        warnings: list[str] = []
+        patches = _patches(resolved, tile, plan, warnings.append)
         progress("opening", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
         progress("opening", 2, 2)
@@ -156,13 +160,14 @@ def compare_models(
             amplification,
             plan.picture,
             layers,
+            tuple(warnings) if plan.images else (),
         )
 
 
-def _patches(resolved: Sequence[ResolvedModel], tile: TileSpec, plan: ComparePlan) -> list[Batch]:
+def _patches(resolved: Sequence[ResolvedModel], tile: TileSpec, plan: ComparePlan, warn: Warn) -> list[Batch]:
     """The patches to compare on, with 8-bit levels where a model takes uint8 frames, so that both get the same."""
     channels = resolved[0].request.card.channels
-    patches = calibration_patches(plan.images or PICTURES, tile, plan.patches, channels=channels)
+    patches = calibration_patches(plan.images or PICTURES, tile, plan.patches, channels=channels, warn=warn)
     if any(model.request.io is FrameFormat.UINT8_NHWC for model in resolved):
         return [batch_from_frame(frame_from_batch(patch)) for patch in patches]
     return patches

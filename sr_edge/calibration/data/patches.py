@@ -14,14 +14,14 @@ from sr_edge.calibration.data.picture_checks import PictureChecks
 from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame
-from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.image_files import is_picture, note_about_others, read_picture, scan_folder
+from sr_edge.opacity import with_visible_colours
 from sr_edge.spec import RGB, TileSpec
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 PATCHES = 40
-PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WebP")
 VIDEO_FRAMES = 20
 HELD_OUT_PIXELS = 16 * 64 * 64
 """The number of pixels of all held-out patches together, within MIN_HELD_OUT to MAX_HELD_OUT patches."""
@@ -39,6 +39,10 @@ Warn = Callable[[str], None]
 """Called with each warning about the pictures."""
 
 
+def ignore_warning(warning: str) -> None:
+    """Lets damaged pictures be skipped where another call has warned of them."""
+
+
 def calibration_patches(
     source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = RGB, *, warn: Warn | None = None
 ) -> list[Batch]:
@@ -50,8 +54,9 @@ def calibration_patches(
         count: The number of patches; 40 varied ones are enough for super-resolution networks, 8 are not.
         seed: Determines the positions and mirroring; the same seed gives the same patches.
         channels: The number of channels of the network, as `sr_edge.channels` describes them: 1, 3 or 4.
-        warn: Called for pictures that are damaged, duplicates, or smaller than the tile. If it is given, damaged
-            pictures are skipped and replaced by patches of the others; otherwise they raise an error.
+        warn: Called for pictures that are damaged, duplicates, or smaller than the tile, and with the number of files
+            that are no pictures. If it is given, damaged pictures are skipped and replaced by patches of the others;
+            otherwise they raise an error.
 
     Returns:
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
@@ -101,8 +106,9 @@ def _cut(
             wanted="pictures that can be read",
         )
     patches += _pieces(frame_hwc, tile, count - len(patches), generator, channels)
-    for warning in checks.warnings():
-        if warn is not None:
+    if warn is not None:
+        others = scan_folder(source, recursive=True).others if source.is_dir() else ()
+        for warning in (*checks.warnings(), *note_about_others(others)):
             warn(warning)
     return patches
 
@@ -196,16 +202,16 @@ def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | F
             wanted="a folder of pictures, a picture or a video",
             remedy="pass a folder of pictures, a single picture or a video",
         )
-    if source.is_file() and source not in list_pictures(source.parent):
+    if source.is_file() and not is_picture(source):
         yield from _video_frames(source, min(count, VIDEO_FRAMES), shift)
         return
-    paths = [source] if source.is_file() else list_pictures(source, recursive=True)
+    paths = [source] if source.is_file() else list(scan_folder(source, recursive=True).pictures)
     if not paths:
         raise CalibrationError(
             f"the folder {source} contains no pictures",
             found=source,
-            wanted=PICTURE_FORMATS,
-            remedy=f"add pictures ({', '.join(PICTURE_FORMATS)}), or pass a video",
+            wanted=("PNG", "JPEG", "TIFF", "WebP"),
+            remedy="add PNG, JPEG, TIFF, WebP or other pictures, or pass a video",
         )
     for path in _evenly_chosen(paths, count, shift):
         yield _read(path), min(len(paths), count)
@@ -213,7 +219,7 @@ def _frames(source: Path, count: int, between: bool) -> Iterator[tuple[Frame | F
 
 def _read(path: Path) -> Frame | FrameError:
     try:
-        return frame_of(read_picture(path))
+        return frame_of(with_visible_colours(read_picture(path)))
     except FrameError as error:
         return error
 

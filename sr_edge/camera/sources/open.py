@@ -46,7 +46,7 @@ class SourceOptions:
         reconnects: whether a live source is opened again when it is lost.
         timeout_s: a live source that sends nothing for this long is lost.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
-        on_event: called with every lost and restored connection.
+        on_event: called with every lost and restored connection, and with what a folder of images leaves out.
     """
 
     raw: RawFormat | None = None
@@ -106,7 +106,7 @@ def _open(text: str, options: SourceOptions) -> Source:
     if path.is_char_device():
         return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
     if path.is_dir():
-        return ImageFolderSource(path, options.rate or _DEFAULT_RATE)
+        return ImageFolderSource(path, options.rate or _DEFAULT_RATE, options.on_event)
     if _is_image_sequence(path):
         rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
         return FFmpegSource(FFmpegInput(text, options={**rate, **options.ffmpeg}, is_live=False))

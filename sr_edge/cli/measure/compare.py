@@ -148,7 +148,9 @@ def compare(
 def _readable(report: Comparison) -> Group:
     from rich.console import Group
 
-    return Group(_models_table(report), _pictures(report), *_layers(report.layers))
+    from sr_edge.cli.output import warning_lines
+
+    return Group(_models_table(report), *warning_lines(report.warnings), _pictures(report), *_layers(report.layers))
 
 
 def _models_table(report: Comparison) -> Table:

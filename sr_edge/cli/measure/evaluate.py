@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,7 @@ def evaluate(
             bench_bundle,
             choose_precisions,
             choose_runtimes,
+            files_without_image,
             pair_files,
             rich_report,
             variants_of,
@@ -65,6 +67,7 @@ def evaluate(
                 pairs = pair_files(hr, opened.manifest.card.scale, lr)
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
+                report = replace(report, not_images=files_without_image(hr, lr))
         show(report, rich_report(report))
     report.require_one_ran()
     report.require_all_scored()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
@@ -26,9 +27,8 @@ from sr_edge.cli.options import (
     ThreadsOption,
     WeightsOption,
     read_targets,
-    require_another_file,
 )
-from sr_edge.errors import CalibrationInterrupted
+from sr_edge.errors import CalibrationInterrupted, FrameError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
 
@@ -143,8 +143,7 @@ def calibrate(
     """Quantize a network to INT8 within a limit on PSNR loss."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    source = Path(model) if model is not None else None
-    require_another_file(out, source, images, cache, weights)
+    require_suffix(out, ".onnx")
     for file in (out, cache):
         if file is not None:
             require_output_file(file)
@@ -211,15 +210,27 @@ def _modified_ns(file: Path) -> int | None:
 
 
 def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[str], None]) -> list[HeldOut]:
-    from sr_edge.bench.quality import pair_files, read_pair
+    from sr_edge.bench.quality import files_without_image, pair_files, read_pair
     from sr_edge.calibration import held_out_pairs, held_out_patches
     from sr_edge.calibration.graph.scale import graph_scale
+    from sr_edge.image_files import note_about_others
 
     if hr is None:
         return held_out_patches(images, graph.tile, channels=graph.channels, warn=warn)
     scale = graph_scale(graph.path, graph.tile, graph.channels)
-    files = pair_files(hr, scale, images if scale == 1 else None)
-    pairs = [(pair.hr.name, *read_pair(pair, scale)) for pair in files]
+    pairs, failed = [], []
+    for pair in (files := pair_files(hr, scale, images if scale == 1 else None)):
+        try:
+            pairs.append((pair.hr.name, *read_pair(pair, scale)))
+        except FrameError as error:
+            failed.append(error)
+            warn(str(error))
+    if not pairs:
+        raise failed[0]
+    if failed:
+        warn(f"{len(failed)} of {len(files)} test images were skipped")
+    for note in note_about_others(files_without_image(hr)):
+        warn(note)
     return held_out_pairs(pairs, graph.tile, channels=graph.channels)
 
 

@@ -122,6 +122,7 @@ def deploy(
         from sr_edge.bench import choose_precisions, choose_runtimes
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
+        from sr_edge.deploy.plan import require_quantization_options
         from sr_edge.export import Form
         from sr_edge.model_sources import NetworkChoice, load_network
 
@@ -130,6 +131,7 @@ def deploy(
         )
         with progress_on_stderr() as progress:
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
+            require_quantization_options(chosen_precisions, method, include, exclude, max_drop_db)
             network = load_network(choice, requested_tile(tile))
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
     ArchOption,
@@ -26,7 +27,6 @@ from sr_edge.cli.options import (
     WeightsOption,
     read_settings,
     read_targets,
-    require_another_file,
 )
 from sr_edge.spec import FrameFormat, TileSpec
 from sr_edge.whole_file import require_output_file
@@ -105,14 +105,14 @@ def export(
     """Export a network to ONNX and verify the result."""
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
-    require_another_file(out, weights, Path(model) if model is not None else None)
+    require_suffix(out, ".onnx")
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
         from sr_edge.model_sources import NetworkChoice, load_network
-        from sr_edge.models.tiles.tile_safety import with_tile_needs
+        from sr_edge.models.tiles.tile_safety import overlap_note, with_tile_needs
         from sr_edge.spec import Precision
 
         choice = NetworkChoice(
@@ -121,8 +121,10 @@ def export(
         with progress_on_stderr() as progress:
             network = load_network(choice, requested_tile(tile))
             tile_size = chosen_tile(tile, network, progress)
+            remarks: list[str] = []
             if tile_needs:
                 network = with_tile_needs(network, tile_size)
+                remarks.append(overlap_note(network.card.tile_needs))
             report = export_onnx(
                 network,
                 tile_size,
@@ -132,17 +134,17 @@ def export(
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 targets=targets,
-                patches=_photographs(images, tile_size, network.card.channels),
+                patches=_photographs(images, tile_size, network.card.channels, remarks.append),
                 progress=lambda step: progress(step, 1, 1),
             )
-        report = replace(report, remarks=(*network.remarks, *report.remarks))
+        report = replace(report, remarks=(*network.remarks, *report.remarks, *filter(None, remarks)))
         show(report, _readable(report, targets))
 
 
-def _photographs(images: Path | None, tile: TileSpec, channels: int) -> Sequence[Batch]:
+def _photographs(images: Path | None, tile: TileSpec, channels: int, warn: Callable[[str], None]) -> Sequence[Batch]:
     from sr_edge.calibration import calibration_patches
 
-    return calibration_patches(images, tile, CHECKED_PATCHES, channels=channels) if images else ()
+    return calibration_patches(images, tile, CHECKED_PATCHES, channels=channels, warn=warn) if images else ()
 
 
 def _readable(report: ExportReport, targets: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, IoOption, JsonOption, PrecisionOption
 from sr_edge.errors import UsageError
 from sr_edge.serving.layout import InstanceKind, ServingBackend, TritonOptions
@@ -100,14 +101,8 @@ def export_trtexec(
     from sr_edge.cli.output import result_on_stdout
 
     if graph is not None:
+        require_suffix(graph, ".onnx")
         require_output_file(graph)
-        if bundle.resolve() in graph.resolve().parents:
-            raise UsageError(
-                f"{graph} is inside the bundle, whose verified files must not change",
-                found=graph,
-                wanted=f"a path outside {bundle}",
-                remedy="write the graph to another folder with -o",
-            )
     with result_on_stdout(as_json) as show:
         from sr_edge.export.checks.rules import require_deployable
         from sr_edge.export.checks.tensorrt_releases import find_release

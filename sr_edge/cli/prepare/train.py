@@ -150,6 +150,8 @@ def _start(model: str, scale: int, weights: Path | None, from_bundled: bool) -> 
 
 
 def _lines(report: TrainingReport) -> list[str]:
+    from sr_edge.image_files import note_about_others
+
     lines = [f"{name}: {psnr_db:.2f} dB" for name, psnr_db in report.psnr_db.items()]
     skipped = [*report.skipped, *report.skipped_validation]
     lines += [f"skipped: {reason}" for reason in skipped[:SHOWN_SKIPPED]]
@@ -157,6 +159,7 @@ def _lines(report: TrainingReport) -> list[str]:
         lines += [f"{len(report.skipped)} of {report.pictures + len(report.skipped)} training images were skipped"]
     if report.skipped_validation:
         lines += [f"{len(report.skipped_validation)} validation images were skipped"]
+    lines += note_about_others(report.not_images)
     before = "" if report.first_psnr_db is None else f", the initial weights {report.first_psnr_db:.2f} dB"
     if not report.steps_trained:
         finished = f"the checkpoint in {report.weights.parent} has all {report.recipe.steps} steps"

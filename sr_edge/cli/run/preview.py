@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -140,8 +141,8 @@ def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
-    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
+    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_once() if is_repeated else _print_line)
     opened = (
         RepeatingSource(lambda: open_source(text, options))
         if is_repeated
@@ -155,6 +156,18 @@ def _close(stream: PreviewStream) -> None:
     if not stream.close():
         _print_line("sr-edge: a stage hangs; exiting without waiting for it")
         os._exit(1)
+
+
+def _print_once() -> Callable[[str], None]:
+    """Prints each line the first time only: what a folder leaves out is the same in every repetition."""
+    printed: set[str] = set()
+
+    def show(line: str) -> None:
+        if line not in printed:
+            printed.add(line)
+            _print_line(line)
+
+    return show
 
 
 def _print_line(line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -106,7 +106,6 @@ def stream(
     _require_consistent_options(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:
         require_output_file(stats_json)
-        _require_separate_file(stats_json, {"source": source, "sink": sink, "model": model, "fallback": fallback})
     from sr_edge.camera import (
         EventLog,
         Loop,
@@ -171,16 +170,6 @@ def _require_consistent_options(sink: str, fallback: str | None, max_latency_ms:
             wanted="one of them",
             remedy="write the statistics with --stats-json FILE",
         )
-
-
-def _require_separate_file(stats_json: Path, others: Mapping[str, str | Path | None]) -> None:
-    for role, path in others.items():
-        if path is not None and stats_json.resolve() == Path(path).resolve():
-            raise UsageError(
-                f"--stats-json {stats_json} would overwrite the {role}",
-                found=stats_json,
-                remedy="give another name for the statistics",
-            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def upscale(
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(frames, codec, crf, copy)
-    video = video_arguments.settings(resume) if is_video(source, video_arguments) else None
+    video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show:
@@ -164,7 +165,7 @@ def upscale(
                     outcome = _video_outcome(run_video_job(job, session, overlap, controls, progress))
                 else:
                     upscaler = Upscaler(session, overlap, controls)
-                    outcome = _picture_outcome(_upscale_pictures(upscaler, source, target, resume, progress))
+                    outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started
         document = {"session": session.spec, "seconds": seconds, **outcome.document}
         show(document, "\n".join([*outcome.lines, _session_line(session.spec, seconds)]))
@@ -185,34 +186,47 @@ def _video_outcome(result: VideoResult) -> _Outcome:
     return _Outcome({"video": result}, video_summary(result))
 
 
-def _picture_outcome(results: Sequence[FileResult]) -> _Outcome:
-    return _Outcome({"files": results}, [_result_line(result) for result in results], _failure(results))
+def _picture_outcome(results: Sequence[FileResult], others: Sequence[Path] = ()) -> _Outcome:
+    from sr_edge.image_files import note_about_others
+
+    lines = [*map(_result_line, results), *_counted_notes(results), *note_about_others(others)]
+    return _Outcome({"files": results, "not_pictures": others}, lines, _failure(results))
+
+
+def _counted_notes(results: Sequence[FileResult]) -> list[str]:
+    """Each note once, with the number of pictures that it concerns."""
+    counts = Counter(note for result in results for note in result.notes)
+    if len(results) == 1:
+        return [f"note: {note}" for note in counts]
+    return [f"note: {note} ({count} picture{'s' if count > 1 else ''})" for note, count in counts.items()]
 
 
 def _require_writable_target(source: Path, target: Path) -> None:
     """Raises UsageError if the result cannot be written; a folder of results need not exist yet."""
+    from sr_edge.image_files import result_name
+
     if target.is_dir():
-        require_output(target / source.name)
+        require_output(target / result_name(source))
     elif not source.is_dir():
         require_output_file(target)
 
 
 def _upscale_pictures(
     upscaler: Upscaler, source: Path, target: Path, resume: bool, progress: StageProgress
-) -> Sequence[FileResult]:
-    from sr_edge.image_files import list_pictures
+) -> _Outcome:
+    from sr_edge.image_files import result_name, scan_folder
     from sr_edge.upscaler import FileResult, Outcome, upscale_file, upscale_folder
 
     if not source.is_dir():
-        output = target / source.name if target.is_dir() else target
-        upscale_file(upscaler, source, output, lambda done, total: progress(source.name, done, total))
-        return [FileResult(source, output, Outcome.WRITTEN)]
-    total = len(list_pictures(source))
+        output = target / result_name(source) if target.is_dir() else target
+        notes = upscale_file(upscaler, source, output, lambda done, total: progress(source.name, done, total))
+        return _picture_outcome([FileResult(source, output, Outcome.WRITTEN, notes=notes)])
+    content = scan_folder(source)
     results = []
     for result in upscale_folder(upscaler, source, target, resume=resume):
         results.append(result)
-        progress("pictures", len(results), total)
-    return results
+        progress("pictures", len(results), len(content.pictures))
+    return _picture_outcome(results, content.others)
 
 
 def _failure(results: Sequence[FileResult]) -> FrameError | None:

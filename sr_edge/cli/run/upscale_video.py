@@ -63,15 +63,25 @@ def _parsed_choice(kind: str, choices: type[Choice], text: str) -> Choice:
         raise UnknownNameError(kind, text, [str(choice.value) for choice in choices]) from None
 
 
-def is_video(source: Path, arguments: VideoArguments) -> bool:
-    """Whether `source` is read as a video: any file whose suffix is not that of an image.
+def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
+    """Whether `source` is read as a video: any file that is no image, and an animation unless an image is wanted.
 
     Raises:
-        UsageError: `source` is not a video, but options for videos are given.
+        UsageError: `source` is not a video, but options for videos are given; or it is no image, but `target` is one.
     """
-    from sr_edge.image_files import is_picture_name
+    from sr_edge.image_files import count_frames, has_picture_name, is_picture, missing_package
 
-    if not source.is_dir() and not is_picture_name(source):
+    if not source.is_dir() and not is_picture(source):
+        if source.is_file() and has_picture_name(target):
+            package = missing_package(source)
+            raise UsageError(
+                f"{source} is not read as an image, and {target} has the suffix of one",
+                found=source,
+                wanted="an image, or the name of a video for the result",
+                remedy=f"pip install {package}" if package else "convert it to PNG, or name the result as a video",
+            )
+        return True
+    if not source.is_dir() and not has_picture_name(target) and not target.is_dir() and count_frames(source) > 1:
         return True
     if arguments != VideoArguments():
         raise UsageError(

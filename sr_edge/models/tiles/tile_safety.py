@@ -23,6 +23,12 @@ from sr_edge.models.tiles.global_statistics import (
 from sr_edge.models.tiles.tiled import TileStatistics, upscale_in_tiles
 from sr_edge.spec import RGB, TileNeeds, TileSpec
 
+LARGEST_OVERLAP_SHARE = 0.25
+"""Largest overlap as a share of the tile: with it, 56 % of the computed pixels are new ones."""
+
+SMALLEST_OVERLAP_PX = 4
+"""Overlap where no change spreads visibly, because it was measured on one image only."""
+
 VISIBLE_CHANGE = 1 / 255
 SMALLEST_CHANGE = 2.0**-20
 """Share of the value range; differences by float32 rounding alone stay below it."""
@@ -71,7 +77,9 @@ def run_untiled(network: nn.Module, frame_hwc: Frame) -> UntiledRun:
 
 
 def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None = None) -> LoadedModel:
-    """Measures the effect of tiles at the card's overlap and records it in the model's card.
+    """Measures the receptive field, sets the overlap by it, measures the effect of tiles, and records all in the card.
+
+    The overlap is twice the halo, with which seams are invisible, but at most a quarter of the tile.
 
     Args:
         model: the network; it is not changed.
@@ -82,11 +90,10 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
         TileError: the tile is not larger than the overlap.
         WeightsError: the network cannot run on an image of that size.
     """
-    overlap_px = model.card.overlap_px
-    size = measured_size(tile, overlap_px, model.card.multiple_px)
+    size = measured_size(tile, SMALLEST_OVERLAP_PX, model.card.multiple_px)
     frame = synthetic_frame(size.height, size.width, model.card.channels) if frame_hwc is None else frame_hwc
     try:
-        needs = measure_tile_needs(model, tile, overlap_px, frame)
+        needs = measure_tile_needs(model, tile, None, frame)
     except SrEdgeError:
         raise
     except Exception as error:  # a user's network that supports some sizes only may raise anything
@@ -97,7 +104,30 @@ def with_tile_needs(model: LoadedModel, tile: TileSpec, frame_hwc: Frame | None 
             found=size_of_frame,
             remedy="leave the measurement out with --no-tile-needs",
         ) from error
-    return dataclasses.replace(model, card=dataclasses.replace(model.card, tile_needs=needs))
+    card = dataclasses.replace(model.card, tile_needs=needs, overlap_px=needs.overlap_px)
+    return dataclasses.replace(model, card=card)
+
+
+def largest_overlap_px(tile: TileSpec) -> int:
+    """The largest overlap for which tiles of this size are efficient."""
+    return int(LARGEST_OVERLAP_SHARE * min(tile.height, tile.width))
+
+
+def overlap_for(halo_px: int | None, tile: TileSpec) -> int:
+    """Twice the halo, within the limits for tiles of this size; the largest overlap if the halo is unknown."""
+    limit_px = largest_overlap_px(tile)
+    return limit_px if halo_px is None else min(limit_px, max(SMALLEST_OVERLAP_PX, 2 * halo_px))
+
+
+def overlap_note(needs: TileNeeds | None) -> str:
+    """A sentence if the tile is too small for the overlap that the halo requires; empty otherwise."""
+    if needs is None or (needs.halo_px is not None and 2 * needs.halo_px <= needs.overlap_px):
+        return ""
+    halo = "up to the edge of the measured image" if needs.halo_px is None else f"{needs.halo_px} px far"
+    return (
+        f"the overlap of tiles is {needs.overlap_px} px, a quarter of the tile {needs.tile}, although a pixel visibly "
+        f"changes others {halo}: seams may be visible; choose a larger tile, or a larger overlap when upscaling"
+    )
 
 
 def measured_size(tile: TileSpec, overlap_px: int, multiple_px: int = 1) -> TileSpec:
@@ -118,7 +148,7 @@ def measured_size(tile: TileSpec, overlap_px: int, multiple_px: int = 1) -> Tile
     return TileSpec(tile.height, -(-least_width // multiple_px) * multiple_px)
 
 
-def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, frame_hwc: Frame) -> TileNeeds:
+def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int | None, frame_hwc: Frame) -> TileNeeds:
     """Measures receptive field, effect of the global statistics, and PSNR of the tiled result against the untiled one.
 
     Computes about five times the pixels of `frame_hwc`, and with global statistics those of every tile and pass.
@@ -126,13 +156,18 @@ def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, fram
     Args:
         model: the network.
         tile: size of the tiles.
-        overlap_px: the least overlap of neighbouring tiles, in low-resolution pixels.
+        overlap_px: the least overlap of neighbouring tiles, in low-resolution pixels. None derives it from the halo and
+            crops the image, so that two tiles have no larger overlap.
         frame_hwc: image to measure on, with the channels of the network.
     """
     # 16 bits, since rounding both results to 8 bits would by itself limit the PSNR to 56 dB.
     frame_uint16 = frame_from_batch(batch_from_frame(frame_hwc), np.uint16)
     whole = run_untiled(model.module, frame_uint16)
     field = measure_receptive_field(whole, model.card.multiple_px // 2)
+    if overlap_px is None:
+        overlap_px = overlap_for(field.halo_px, tile)
+        frame_uint16 = frame_uint16[:, : measured_size(tile, overlap_px, model.card.multiple_px).width]
+        whole = run_untiled(model.module, frame_uint16)
     reference = frame_from_batch(whole.output.numpy(), frame_uint16.dtype)
     decibels = {
         source: psnr_db(
@@ -141,7 +176,7 @@ def measure_tile_needs(model: LoadedModel, tile: TileSpec, overlap_px: int, fram
         for source in (TileStatistics if has_global_statistics(model.module) else (TileStatistics.OWN,))
     }
     return TileNeeds(
-        TileSpec(*frame_hwc.shape[:2]),
+        TileSpec(*frame_uint16.shape[:2]),
         tile,
         overlap_px,
         field.reach_px,

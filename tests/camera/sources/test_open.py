@@ -15,6 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
 from sr_edge.camera.media.ffmpeg_errors import reason_of, remedy_of, stream_errors
@@ -267,6 +268,23 @@ def test_a_damaged_picture_is_named_when_its_turn_comes(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(FrameError, match=r"a\.png"):
         all_frames(tmp_path)
+
+
+def test_of_a_folder_of_pictures_all_is_told_that_is_left_out(tmp_path: Path) -> None:
+    clear = np.zeros((8, 10), np.uint8)
+    clear[:, :5] = 255
+    white = np.where(clear[..., np.newaxis] > 0, 255, np.zeros((8, 10, 3))).astype(np.uint8)
+    write_picture(tmp_path / "a.png", Picture(white, clear))
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    Image.fromarray(white).save(tmp_path / "c.bmp")
+    (tmp_path / "notes.txt").write_text("no picture")
+    events: list[str] = []
+    source = open_source(str(tmp_path), SourceOptions(on_event=events.append))
+    sprite, plain = source.frames()
+    assert (sprite.planes[0] == 255).all(), "black is hidden under the transparent pixels"
+    assert (plain.planes[0][:, 5:] == 0).all()
+    assert source.unreadable_packets == 1
+    assert [word for word in ("notes.txt", "b.png", "opacity") if not any(word in event for event in events)] == []
 
 
 def test_errors_hold_no_secret_nor_does_what_is_behind_them() -> None:

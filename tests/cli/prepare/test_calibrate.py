@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -187,15 +188,17 @@ def test_pictures_smaller_than_the_patch_are_padded_by_reflection_with_a_warning
 def test_damaged_pictures_are_skipped_counted_and_named(
     sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, out: Path
 ) -> None:
-    for path in pictures.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "broken.png").write_bytes((tmp_path / "waves0.png").read_bytes()[:200])
-    arguments = ("--images", tmp_path, *FAST, "--json", "-o", out)
+    images = tmp_path / "images"
+    shutil.copytree(pictures, images)
+    (images / "broken.png").write_bytes((images / "waves0.png").read_bytes()[:200])
+    (images / "notes.txt").write_text("no picture")
+    arguments = ("--images", images, *FAST, "--json", "-o", out)
     outcome = sr_edge("calibrate", bundle / "model.onnx", *arguments)
     assert outcome.code == 0, outcome.stderr
-    named, counted, *_ = json.loads(outcome.stdout)["warnings"]
-    assert str(tmp_path / "broken.png") in named
-    assert counted == "1 of 4 pictures was skipped"
+    warnings = json.loads(outcome.stdout)["warnings"]
+    assert str(images / "broken.png") in warnings[0]
+    assert warnings[1] == "1 of 4 pictures was skipped"
+    assert "1 file is no picture: notes.txt" in warnings
 
 
 @pytest.mark.parametrize("side_px", [16, 24])
@@ -234,8 +237,10 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--latency-target", "5", "--runtime", "none"), 2, ("latency target", "5 ms", "openvino")),
         (("--float-precision", "int8"), 2, ("int8", "fp32, bf16, fp16")),
         (("--input-range", "0", "--runtime", "none"), 2, ("--input-range", "'0'", "auto, 1, 255")),
+        (("--input-range", "nan", "--runtime", "none"), 2, ("--input-range", "'nan'", "auto, 1, 255")),
         (("--input-range", "255", "--runtime", "none"), 2, ("--input-range", "sr-edge", "leave it out")),
         (("--scale", "3"), 2, ("2 times", "3 times")),
+        (("--scale", "3", "--random-weights"), 2, ("--scale", "--random-weights", "PyTorch")),
         (("--arch", "mine:network", "--random-weights"), 2, ("--arch", "--random-weights", "PyTorch")),
         (("--method", "serch"), 2, ("serch", "search, min-max")),
         (("--runtime", "tensorflow"), 2, ("'tensorflow'", "openvino, none")),

@@ -30,7 +30,7 @@ def test_an_unknown_target_is_wrong_usage_before_anything_starts(
     sr_edge: SrEdge, pictures: Path, tmp_path: Path, command: str
 ) -> None:
     images = () if command == "export" else ("--images", pictures)
-    for names in ("tensorrt-8.6", "openvino,tensorrt", ""):
+    for names in ("tensorrt-8.6", "openvino,tensorrt"):
         outcome = sr_edge(command, *TINY, *images, "--for", names, "-o", tmp_path / "out.onnx")
         assert outcome.code == 2
         assert "tensorrt-10.3" in outcome.error and "onnxruntime" in outcome.error

@@ -19,7 +19,11 @@ def test_deploy_measures_and_inspect_shows(sr_edge: SrEdge, bundle: Path) -> Non
     with open_bundle(bundle) as opened:
         needs = opened.manifest.card.tile_needs
     assert needs is not None
-    assert (needs.measured_on, needs.tile, needs.overlap_px) == (TileSpec(24, 32), TileSpec(24, 24), 16)
+    with open_bundle(bundle) as opened:
+        assert opened.manifest.card.overlap_px == needs.overlap_px
+    assert needs.halo_px is not None
+    assert needs.overlap_px == min(24 // 4, max(4, 2 * needs.halo_px))
+    assert (needs.measured_on, needs.tile) == (TileSpec(24, 48 - needs.overlap_px), TileSpec(24, 24))
     assert (needs.reference_db, needs.statistics_change) == (None, 0.0)
     assert (
         f"acts up to {needs.reach_px} px; 24x24 against whole: {needs.own_db:.1f} dB"

@@ -22,6 +22,7 @@ from sr_edge.models.tiles.tile_safety import (
     measure_statistics_change,
     measure_tile_needs,
     measured_size,
+    overlap_note,
     run_untiled,
     synthetic_frame,
     with_tile_needs,
@@ -223,7 +224,7 @@ def test_synchronous_statistics_are_the_whole_pictures() -> None:
 def test_the_card_holds_what_was_measured_and_survives_json() -> None:
     model = with_tile_needs(loaded(Centred()), TILE)
     assert model.card.tile_needs is not None
-    assert model.card.tile_needs.measured_on == TileSpec(32, 48)
+    assert model.card.tile_needs.measured_on == TileSpec(32, 60)
     assert from_plain(ModelCard, to_plain(model.card), "card") == model.card
     assert from_plain(ModelCard, to_plain(loaded(Centred()).card), "card").tile_needs is None
 
@@ -234,9 +235,39 @@ def test_a_network_of_one_size_is_refused_with_the_way_out() -> None:
             return super().forward(x.reshape(1, 3, 32, 32))
 
     model = loaded(OneSize(1))
-    with raises(WeightsError, found=TileSpec(32, 48)) as caught:
+    with raises(WeightsError, found=TileSpec(32, 60)) as caught:
         with_tile_needs(replace(model), TILE)
     assert "--no-tile-needs" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("blurs", "tile_px", "overlap_px", "fits"),
+    [(0, 64, 4, True), (6, 64, 12, True), (6, 24, 6, False), (29, 32, 8, False)],
+)
+def test_the_overlap_is_twice_the_halo_and_a_quarter_of_the_tile_at_most(
+    blurs: int, tile_px: int, overlap_px: int, fits: bool
+) -> None:
+    tile = TileSpec(tile_px, tile_px)
+    model = with_tile_needs(loaded(Spreads(blurs), overlap_px=8), tile)
+    needs = model.card.tile_needs
+    assert needs is not None
+    assert model.card.overlap_px == needs.overlap_px == overlap_px
+    assert needs.measured_on == TileSpec(tile_px, 2 * tile_px - overlap_px)
+    assert bool(overlap_note(needs)) != fits
+    if fits:
+        assert needs.own_db > 50
+
+
+class Spreads(nn.Module):
+    """Each output pixel depends on the one `distance` pixels to the left, as strongly as on its own."""
+
+    def __init__(self, distance: int) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, x: Tensor) -> Tensor:
+        shifted = nn.functional.pad(x, (self.distance, 0, 0, 0), mode="replicate")[..., : x.shape[-1]]
+        return ((x + shifted) / 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 @pytest.mark.parametrize("tile", ["8x8", "16x16", "16x64", "64x16"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sr_edge.errors import FrameError
-from sr_edge.sixteen_bit_files import png_from_samples, samples_from_file_bytes
+from sr_edge.image_files.sixteen_bit import png_from_samples, samples_from_file_bytes
 from tests.expected_errors import raises
 
 
