@@ -104,6 +104,17 @@ def test_a_file_of_one_size_has_it_as_its_tile_and_is_tried_at_others(tmp_path: 
         load_network(NetworkChoice(str(path)), TileSpec(2, 2))
 
 
+def test_a_file_of_one_size_runs_on_whole_images_where_it_computes_the_same(tmp_path: Path) -> None:
+    fixed, dynamic = (
+        load_network(NetworkChoice(str(small_file(tmp_path / f"{size[0]}.onnx", size)))).module
+        for size in ((16, 24), ANY_SIZE)
+    )
+    image = torch.rand(1, 3, 16, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(fixed(image), dynamic(image), atol=1e-6)
+    with raises(WeightsError, found=TileSpec(2, 2), wanted=TILE):
+        fixed(image[..., :2, :2])
+
+
 def test_an_exported_file_keeps_its_card(tmp_path: Path) -> None:
     model = load_model("convnet-tiny", 2)
     first = export_onnx(model, TILE, tmp_path / "first.onnx", io=FrameFormat.UINT8_NHWC)
