@@ -56,7 +56,7 @@ GRAPHS = {
 COMPUTE_CAPABILITY = "8.6"
 """The nearest to Jetson Orin's 8.7 that TensorRT-RTX builds for."""
 
-WARM_UP_RUNS, MIN_ROUNDS, MAX_ROUNDS, TIME_LIMIT_S = 2, 5, 30, 4.0
+WARM_UP_RUNS, MIN_ROUNDS, MAX_ROUNDS, TIME_LIMIT_S = 2, 5, 20, 2.0
 
 
 def graphs_of(bundle: Path) -> dict[Precision, Path]:
