@@ -13,22 +13,7 @@ _QUERIES = frozenset({
 })  # fmt: skip
 """Methods whose result depends on shape, data type and device alone."""
 
-_ATTRIBUTES = frozenset(
-    f"torch.Tensor.{name}.__get__"
-    for name in (
-        "shape",
-        "ndim",
-        "dtype",
-        "device",
-        "is_cuda",
-        "is_cpu",
-        "is_mps",
-        "layout",
-        "requires_grad",
-        "itemsize",
-    )
-)
-"""Attributes of which the same is true."""
+_SIZE_ATTRIBUTES = frozenset({"torch.Tensor.shape.__get__", "torch.Tensor.ndim.__get__", "torch.Tensor.dtype.__get__"})
 
 
 class Dependence:
@@ -74,8 +59,8 @@ class Dependence:
 
 
 def is_shape_query(func: Any) -> bool:
-    """Whether a torch function returns a size, a data type or a device, which is the same for all images of a tile."""
-    return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _ATTRIBUTES
+    """Whether a torch function returns a size or a data type, which is the same for all images of a tile."""
+    return getattr(func, "__name__", "") in _QUERIES or resolve_name(func) in _SIZE_ATTRIBUTES
 
 
 def _storage(tensor: Tensor) -> int:

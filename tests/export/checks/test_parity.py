@@ -30,6 +30,7 @@ from sr_edge.export.passes.tracing import trace
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.export.checks.counted import counted_worst_cases, photographs
+from tests.export.odd_networks import Upscaling
 
 TILE = TileSpec(16, 16)
 
@@ -328,6 +329,19 @@ def test_a_number_that_is_the_same_for_every_picture_is_no_decision_and_is_said(
     assert not refused(graph, network)
     (remark,) = compare_with_network(graph, network, check_patches(TILE)).remarks
     assert "__bool__" in remark
+
+
+class Inquisitive(Upscaling):
+    """Asks for properties of its features, none of which depends on the image."""
+
+    def transform(self, features: Tensor) -> Tensor:
+        assert not features.is_nested and features.is_floating_point() and features.type() == "torch.FloatTensor"
+        return features
+
+
+def test_properties_of_a_tensor_are_no_numbers_of_the_picture() -> None:
+    network = Inquisitive().eval()
+    assert compare_with_torch(trace(network, TILE), network, check_patches(TILE)).remarks == ()
 
 
 class GreenExpert(Experts):

@@ -22,6 +22,7 @@ from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
 from sr_edge.export.passes.rewrites.fourier import fourier_as_product
+from sr_edge.export.passes.rewrites.masked_assignment import assignment_as_selection
 from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from sr_edge.export.passes.rewrites.opset import lower_opset
 from sr_edge.export.passes.rewrites.pixel_rearrangement import rearranged_pixels
@@ -66,9 +67,12 @@ WINDOWS = """(float[1,8,12,3] x) => (float[1,8,12,3] y)
 SHUFFLE = """(float[1,8,3,5] x) => (float[1,2,6,10] y)
   <int64[6] split = {1, 2, 2, 2, 3, 5}, int64[4] whole = {1, 2, 6, 10}>
   { a = Reshape(x, split) b = Transpose<perm = [0, 1, 4, 2, 5, 3]>(a) y = Reshape(b, whole) }"""
+ASSIGNMENT = """(float[2,3] x, bool[2,3] m) => (float[2,3] y)
+  { n = NonZero(m) p = Transpose<perm = [1, 0]>(n) g = GatherND(x, p) s = Neg(g) y = ScatterND(x, p, s) }"""
 PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
+    "assignment_as_selection": PassCase(assignment_as_selection, graph(ASSIGNMENT), (assignment_as_selection, PLAIN)),
     "merge_axes": PassCase(merge_axes, graph(WINDOWS), (merge_axes, PLAIN)),
     "einsum_as_product": PassCase(
         einsum_as_product,

@@ -24,6 +24,8 @@ from sr_edge.export.graph.patches import Patch, colour_casts
 from sr_edge.export.passes.dependence import Dependence, is_shape_query
 
 _PLAIN = (bool, int, float, complex)  # a text, such as that of Tensor.type(), has no number of the image
+_ATTRIBUTE = "__get__"
+"""The function of attributes such as Tensor.is_nested, whose numbers depend on type, layout and device."""
 
 
 class DataDependentBranches:
@@ -88,10 +90,11 @@ class _NumberRecorder(TorchFunctionMode):
         if is_shape_query(func) or not self._dependence.is_dependent((args, kwargs or {})):
             return result
         self._dependence.propagate(func, args, result)
+        name = getattr(func, "__name__", str(func))
         number = _as_number(result)
-        if number is not None:
+        if number is not None and name != _ATTRIBUTE:
             self.numbers.append(number)
-            self.functions.append(getattr(func, "__name__", str(func)))
+            self.functions.append(name)
         return result
 
 

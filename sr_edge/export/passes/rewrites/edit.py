@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute
+from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors
 from sr_edge.export.passes.cleanup import drop_unused_constants
 from sr_edge.export.passes.pass_result import PassResult
+
+OLDEST_OPSET = 13
+"""The first opset in which all operators have the form that rewrites read and write."""
 
 FLOAT_DTYPES: Mapping[int, type[np.floating[Any]]] = {
     onnx.TensorProto.FLOAT: np.float32,
@@ -86,6 +89,16 @@ class GraphEdit:
         left_alone = [f"{name} is left alone: {reason}" for name, reason in reasons.items() if reason]
         return self.result("; ".join([*done, *left_alone]))
 
+    def remove_unused_nodes(self) -> None:
+        """Removes the nodes of which, after the replacements so far, nothing reads an output."""
+        needed = set(self._view.output_names | captured_tensors(self._view.model))
+        for index in reversed(range(len(self._view.nodes))):
+            nodes = self._replacements.get(index, [self._view.nodes[index]])
+            if not any(needed & set(node.output) for node in nodes):
+                self._replacements[index] = []
+            else:
+                needed |= {tensor for node in nodes for tensor in node.input}
+
     def replacement(self, index: int) -> list[onnx.NodeProto]:
         """The nodes in place of a node for which `replacing` was called."""
         return self._replacements[index]
@@ -135,6 +148,12 @@ class NodeChain:
         name = self._edit._free_name(f"{self._name}/{operator}")
         output = output or self._edit._free_name(f"{name}_output")
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=name, **attributes))
+        return output
+
+    def add_like(self, node: onnx.NodeProto, inputs: Sequence[str]) -> str:
+        """Adds a node with the operator and the attributes of another one."""
+        output = self.add(node.op_type, inputs)
+        self.nodes[-1].attribute.extend(node.attribute)
         return output
 
     def constant(self, value: Constant, what: str) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, text_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, default_opset, text_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
 from sr_edge.export.passes.rewrites.equation import Equation, parse_equation
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -24,6 +24,8 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 
 def einsum_as_product(model: onnx.ModelProto) -> PassResult:
     """Replaces each Einsum of one or two operands of constant shape; one that takes a diagonal is left alone."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("Einsum", "matrix products", _replace)
 
 

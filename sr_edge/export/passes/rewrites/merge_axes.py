@@ -38,13 +38,10 @@ from sr_edge.export.passes.rewrites.axis_rows import (
     shape_of,
     special_axes,
 )
-from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, set_attribute
+from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, set_attribute
 
 MAX_AXES = 5
 """Tensors of more axes are changed, with all tensors that are connected to them."""
-
-OLDEST_OPSET = 13
-"""From this opset on, Softmax and the reductions have the form that `axis_rows` reads."""
 
 Groups = Mapping[Key, list[list[int]]]
 """The axes of each tensor that stay, in lists of those that are merged."""

@@ -8,10 +8,12 @@ from sr_edge.export.passes.pass_result import GraphPass, PassResult
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
 from sr_edge.export.passes.rewrites.fourier import fourier_as_product
+from sr_edge.export.passes.rewrites.masked_assignment import assignment_as_selection
 from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from sr_edge.export.passes.rewrites.pixel_rearrangement import rearranged_pixels
 
 REWRITES: tuple[GraphPass, ...] = (
+    assignment_as_selection,
     fourier_as_product,
     einsum_as_product,
     cumulative_sum_as_product,
