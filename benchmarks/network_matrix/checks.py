@@ -39,8 +39,7 @@ from sr_edge.export.graph.patches import PatchKind, check_patches
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.tracing import INPUT_NAME, trace
 from sr_edge.frames import Batch
-from sr_edge.model_sources.load_network import load_network
-from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.model_sources import NetworkChoice, load_network
 from sr_edge.models import LoadedModel
 from sr_edge.spec import Precision, TileSpec
 

@@ -141,8 +141,8 @@ def stream(
 
     Args:
         source: one of `sr_edge.camera.SOURCES`, or an open source, which is closed at the end.
-        model: a bundle or its path, which is opened for this stream alone; or an upscaler with a session of the
-            caller, which several streams may share fairly.
+        model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
+            with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
         runtime: the runtime in which a bundle is opened. None selects the first of openvino, onnxruntime and torch that
             works on this machine. Ignored if `model` is an upscaler.
@@ -162,6 +162,7 @@ def stream(
         StreamError: the source cannot be opened.
         FrameError: the folder of images cannot be read.
         BundleError: see `open_session`.
+        ExportError: see `open_session`.
         EngineError: see `open_session`.
         RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """

@@ -57,7 +57,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     )
     __gsttemplates__ = TEMPLATES
 
-    model = GObject.Property(type=str, default="", nick="Model", blurb="A .sredge folder or its .zip")
+    model = GObject.Property(type=str, default="", nick="Model", blurb="A .sredge folder or its .zip, or an ONNX file")
     runtime = GObject.Property(
         type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first available"
     )

@@ -42,17 +42,17 @@ class GstUpscaler:
     """An open engine, for use by one thread."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        """Opens the bundle in its runtime.
+        """Opens the bundle or ONNX file in its runtime.
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
-            BundleError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
+            BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
         """
         if not settings.model:
             raise UsageError(
                 "sredge has no model",
                 wanted="NAME.sredge",
-                remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes",
+                remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes, or an ONNX file",
             )
         runtime = settings.runtime or preferred_runtime()
         self._session = open_frame_session(

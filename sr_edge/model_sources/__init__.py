@@ -8,14 +8,18 @@ from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.model_sources.kinds import SourceKind, source_kind
+    from sr_edge.model_sources.network_choice import NetworkChoice
+    from sr_edge.model_sources.networks import load_network
     from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
     from sr_edge.model_sources.open import open_deployed, open_model
     from sr_edge.model_sources.sessions import default_precision, open_frame_session, open_session
 
 _HOMES = {
+    "NetworkChoice": "sr_edge.model_sources.network_choice",
     "OnnxModel": "sr_edge.model_sources.onnx_file",
     "SourceKind": "sr_edge.model_sources.kinds",
     "default_precision": "sr_edge.model_sources.sessions",
+    "load_network": "sr_edge.model_sources.networks",
     "open_deployed": "sr_edge.model_sources.open",
     "open_frame_session": "sr_edge.model_sources.sessions",
     "open_model": "sr_edge.model_sources.open",
@@ -25,9 +29,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "NetworkChoice",
     "OnnxModel",
     "SourceKind",
     "default_precision",
+    "load_network",
     "open_deployed",
     "open_frame_session",
     "open_model",

@@ -14,11 +14,12 @@ import onnx
 from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, Artifact, ArtifactKind, Bundle, GoldenFrame, Manifest, sha256_of
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
-from sr_edge.frames import Frame, Picture, batch_from_frame, frame_from_batch
+from sr_edge.frames import Batch, Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.model_sources.onnx_file import OnnxModel
-from sr_edge.model_sources.onnx_file.frames import INPUT
+from sr_edge.model_sources.onnx_file.ports import Layout
 from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
+from sr_edge.model_sources.onnx_file.rewrites.frames import INPUT
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
@@ -86,79 +87,76 @@ def write_artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> tuple[Art
 
 
 def _sized(model: OnnxModel, tile: TileSpec) -> onnx.ModelProto:
-    """A file of sr-edge with the height and width of a tile in place of dynamic ones."""
-    if model.fixed_tile is not None:
+    """The file with batch 1 and the height and width of a tile in place of dynamic sizes."""
+    if all(isinstance(size, int) for size in model.input.port.shape):
         return model.original
     sized = onnx.ModelProto()
     sized.CopyFrom(model.original)
-    for value, factor, axes in (
-        (next(value for value in sized.graph.input if value.name == model.input.port.name), 1, model.input.port),
-        (sized.graph.output[0], model.card.scale, model.output.port),
-    ):
-        dims = value.type.tensor_type.shape.dim
-        _, height, width = axes.layout.axes
-        for axis, size in ((0, 1), (height, factor * tile.height), (width, factor * tile.width)):
-            dims[axis].dim_value = size
+    ends = ((sized.graph.input, model.input.port, 1), (sized.graph.output, model.output.port, model.card.scale))
+    for values, port, factor in ends:
+        sides = (factor * tile.height, factor * tile.width)
+        shape = (1, port.channels, *sides) if port.layout is Layout.NCHW else (1, *sides, port.channels)
+        value = next(value for value in values if value.name == port.name)
+        value.CopyFrom(onnx.helper.make_tensor_value_info(port.name, value.type.tensor_type.elem_type, shape))
     sized.graph.ClearField("value_info")
     return sized
 
 
 def _golden(model: OnnxModel, artifacts: Sequence[Artifact], tile: TileSpec, folder: Path) -> tuple[GoldenFrame, ...]:
-    """Writes the output of the user's own file for a photograph, and compares that of the float32 graph with it."""
-    if {model.card.input_channels, model.card.output_channels} - {1, 3}:
-        return ()
-    frame = frame_from_batch(photograph(tile, model.card.input_channels))
-    output = model.run_original(batch_from_frame(frame))
-    if not np.isfinite(output).all():
+    """Compares the float32 graph with the user's own file on a photograph, and writes the latter's output."""
+    levels = np.rint(255 * photograph(tile, model.card.input_channels))
+    batch = np.asarray(levels / np.float32(255), np.float32)
+    wanted = model.run_original(batch)
+    if not np.isfinite(wanted).all():
         raise ExportError(
             f"{model.path} returns NaN or infinite values for a photograph",
             wanted="finite values",
             remedy="check its weights and --input-range",
         )
-    wanted = frame_from_batch(output)
     for artifact in artifacts:
         if artifact.precision is Precision.FP32 and artifact.io is FrameFormat.FLOAT_NCHW:
-            _require_same(model, folder / artifact.file, frame, wanted)
-    files = {"input.png": frame, "output.png": wanted}
-    for name, pixels in files.items():
-        write_picture(folder / name, Picture(pixels))
-    digests = [sha256_of(folder / name) for name in files]
+            _require_same(model, folder / artifact.file, batch, wanted)
+    if {model.card.input_channels, model.card.output_channels} - {1, 3}:
+        return ()  # golden frames are gray or RGB
+    for name, picture in (("input.png", batch), ("output.png", wanted)):
+        write_picture(folder / name, Picture(frame_from_batch(picture)))
     precisions = dict.fromkeys(artifact.precision for artifact in artifacts)
     if Precision.FP32 in precisions:
         precisions[Precision.BF16] = None  # runtimes compute it from the float32 file
+    digests = [sha256_of(folder / name) for name in ("input.png", "output.png")]
     return tuple(
         GoldenFrame("input.png", "output.png", precision, GOLDEN_MIN_PSNR_DB[precision], digests[0], digests[1])
         for precision in precisions
     )
 
 
-def _require_same(model: OnnxModel, graph: Path, frame: Frame, wanted: Frame) -> None:
+def _require_same(model: OnnxModel, graph: Path, batch: Batch, wanted: Batch) -> None:
     """Raises ExportError where the graph that runtimes take does not compute what the user's file computes."""
-    (output,) = run_onnxruntime(
-        graph, feed_of(INPUT, batch_from_frame(frame), {c.name: c.default for c in model.card.controls})
-    ).values()
-    difference = float(np.mean(np.square(frame_from_batch(output).astype(np.float64) - wanted)))
-    psnr_db = 10 * math.log10(255**2 / difference) if difference else math.inf
+    controls = {control.name: control.default for control in model.card.controls}
+    (output,) = run_onnxruntime(graph, feed_of(INPUT, batch, controls)).values()
+    psnr_db = _psnr_db(output, wanted)
     limit = GOLDEN_MIN_PSNR_DB[model.precisions.precision]
-    if psnr_db < limit:
-        _require_deterministic(model, frame, wanted)
-        raise ExportError(
-            f"the float32 graph made of {model.path} reaches only {psnr_db:.1f} dB against the file itself on a "
-            f"photograph, {limit:g} required",
-            found=psnr_db,
-            wanted=limit,
-            remedy="please report a bug with this file attached",
-        )
-
-
-def _require_deterministic(model: OnnxModel, frame: Frame, first: Frame) -> None:
-    """Raises ExportError for a network that returns another picture in the next run."""
-    again = frame_from_batch(model.run_original(batch_from_frame(frame)))
-    if not np.array_equal(again, first):
-        operators = sorted({node.op_type for node in model.original.graph.node if node.op_type in RANDOM_OPERATORS})
+    if psnr_db >= limit:
+        return
+    if _psnr_db(model.run_original(batch), wanted) < limit:
+        operators = sorted({node.op_type for node in model.original.graph.node} & RANDOM_OPERATORS)
         raise ExportError(
             f"{model.path} returns a different picture in each run ({', '.join(operators) or 'it is random'})",
             found=tuple(operators),
             wanted="the same picture in each run",
             remedy="export the network in eval mode, without noise",
         )
+    raise ExportError(
+        f"the float32 graph made of {model.path} reaches only {psnr_db:.1f} dB against the file itself on a "
+        f"photograph, {limit:g} required",
+        found=psnr_db,
+        wanted=limit,
+        remedy="please report a bug with this file attached",
+    )
+
+
+def _psnr_db(first: Batch, second: Batch) -> float:
+    """PSNR of two outputs of any number of channels, rounded to 8 bits."""
+    levels = [np.rint(255 * np.clip(batch, 0, 1)) for batch in (first, second)]
+    error = float(np.mean(np.square(levels[0] - levels[1])))
+    return 10 * math.log10(255**2 / error) if error else math.inf

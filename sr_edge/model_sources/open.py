@@ -36,7 +36,7 @@ def open_model(
         from sr_edge.model_sources.onnx_bundle import bundle_of
         from sr_edge.model_sources.onnx_file import read_onnx_model
 
-        model = read_onnx_model(path, input_range=input_range, channel_order=channel_order)
+        model = read_onnx_model(path, input_range=input_range, channel_order=channel_order, tile=tile)
         return bundle_of(model, tile or model.default_tile)
     _require_kind(path, kind, "a bundle or an ONNX file")
     _refuse_options(

@@ -12,8 +12,8 @@ from sr_edge.controls import Controls
 from sr_edge.errors import WeightsError
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file import OnnxModel
-from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
+from sr_edge.model_sources.onnx_file.rewrites.float32 import with_float32
 from sr_edge.spec import TileSpec
 
 

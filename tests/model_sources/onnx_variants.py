@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-Step = tuple[str, Sequence[object], dict[str, object]]
+Step = tuple[str, Sequence[object], Mapping[str, object]]
 """An operator, its constants, and its attributes."""
 
 

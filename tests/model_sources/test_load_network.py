@@ -17,8 +17,7 @@ from sr_edge.errors import ExportError, NotDeployable, TileError, UsageError, We
 from sr_edge.export.export import export_onnx
 from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.metadata import Form
-from sr_edge.model_sources.load_network import load_network
-from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.model_sources import NetworkChoice, load_network
 from sr_edge.models import bundled_weights, load_model
 from sr_edge.models.reference import reference_frame
 from sr_edge.spec import FrameFormat, TileSpec

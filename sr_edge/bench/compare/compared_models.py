@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from sr_edge.bench.compare.model_spec import DEFAULT_RUNTIME, REAL_FLOAT16, TORC
 from sr_edge.bundle import Artifact, open_bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
-from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.model_sources import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
 from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
@@ -108,6 +108,7 @@ def resolve_models(
         SrEdgeError: a model does not exist, is damaged, or does not match the other; nothing was run.
     """
     names = (reference, candidate)
+    _require_effect(options, {name.kind for name in names})
     resolved = [None if name.kind is ModelKind.TORCH else _resolve(name, options, stack) for name in names]
     scales = [model.request.card.scale for model in resolved if model is not None]
     scaled = replace(options, scale=options.scale or next(iter(scales), None))
@@ -133,6 +134,22 @@ def resolve_models(
         )
     _require_controls(options.controls, (reference_model, candidate_model))
     return reference_model, candidate_model
+
+
+def _require_effect(options: ComparisonOptions, kinds: Collection[ModelKind]) -> None:
+    """Raises UsageError for an option that applies to neither of the models."""
+    if options.input_range is not None and set(kinds) == {ModelKind.BUNDLE}:
+        raise UsageError(
+            "--input-range is for ONNX files and your own networks, but both models are bundles",
+            found=options.input_range,
+            remedy="leave it out",
+        )
+    if options.channel_order != "rgb" and ModelKind.FILE not in kinds:
+        raise UsageError(
+            "--channel-order is for ONNX files, but neither model is one",
+            found=options.channel_order,
+            remedy="leave it out",
+        )
 
 
 def _resolve(name: ModelSpec, options: ComparisonOptions, stack: ExitStack) -> ResolvedModel:

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from sr_edge.errors import UnknownNameError, UsageError
+from sr_edge.model_sources import SourceKind, source_kind
 from sr_edge.runtimes import runtime_names
 from sr_edge.spec import Precision
 
@@ -76,10 +77,10 @@ def _split_runtime(target: str) -> tuple[str, list[str]]:
 
 
 def _kind_of(target: str) -> ModelKind:
-    path = Path(target)
-    if path.suffix == ".onnx":
+    path, kind = Path(target), source_kind(target)
+    if kind is SourceKind.ONNX:
         return ModelKind.FILE
-    if path.suffix in BUNDLES or path.is_dir():
+    if kind is SourceKind.BUNDLE:
         return ModelKind.BUNDLE
     if path.is_file() and path.suffix not in CHECKPOINTS:
         raise UsageError(

@@ -8,9 +8,7 @@ from pathlib import Path
 from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
 from sr_edge.export import export_best_form
-from sr_edge.model_sources import SourceKind, source_kind
-from sr_edge.model_sources.load_network import load_network
-from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.model_sources import NetworkChoice, SourceKind, load_network, source_kind
 from sr_edge.models import LoadedModel, load_model, model_names
 from sr_edge.models.loading.load import bake, innermost
 from sr_edge.runtimes import SessionRequest

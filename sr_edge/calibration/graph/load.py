@@ -40,14 +40,15 @@ def load_graph(path: Path) -> onnx.ModelProto:
 def reads_as_it_is(path: Path) -> bool:
     """Whether an ONNX file has the form that calibration reads: one picture in and one out, all floats in float32.
 
-    The picture is float32 NCHW or uint8 NHWC, of batch 1.
+    The picture is float32 NCHW or uint8 NHWC, of batch 1. A graph with control flow is read after its simplification.
 
     Raises:
         CalibrationError: The file is missing, or is no ONNX model.
     """
     model = _read(path)
     pictures = picture_inputs(model)
-    if len(pictures) != 1 or len(model.graph.output) != 1:
+    has_branches = any(entry.HasField("g") for node in model.graph.node for entry in node.attribute)
+    if len(pictures) != 1 or len(model.graph.output) != 1 or has_branches:
         return False
     kind = pictures[0].type.tensor_type
     is_picture = kind.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8)

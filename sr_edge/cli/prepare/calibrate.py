@@ -154,7 +154,7 @@ def calibrate(
         from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
         from sr_edge.calibration.config import timed_runtime
         from sr_edge.cli.prepare.float_graph import float_graph
-        from sr_edge.model_sources.network_choice import NetworkChoice
+        from sr_edge.model_sources import NetworkChoice
 
         config = CalibrationConfig(
             Budget(max_drop_db, latency_target),

@@ -123,8 +123,7 @@ def deploy(
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.export import Form
-        from sr_edge.model_sources.load_network import load_network
-        from sr_edge.model_sources.network_choice import NetworkChoice
+        from sr_edge.model_sources import NetworkChoice, load_network
 
         choice = NetworkChoice(
             model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order

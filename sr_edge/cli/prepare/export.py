@@ -111,8 +111,7 @@ def export(
     with result_on_stdout(as_json) as show:
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
-        from sr_edge.model_sources.load_network import load_network
-        from sr_edge.model_sources.network_choice import NetworkChoice
+        from sr_edge.model_sources import NetworkChoice, load_network
         from sr_edge.models.tiles.tile_safety import with_tile_needs
         from sr_edge.spec import Precision
 

@@ -13,7 +13,7 @@ from sr_edge.errors import BundleError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
-    from sr_edge.model_sources.network_choice import NetworkChoice
+    from sr_edge.model_sources import NetworkChoice
     from sr_edge.spec import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
@@ -53,7 +53,7 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
         SrEdgeError: The network could not be loaded or exported.
     """
     from sr_edge.model_sources import SourceKind, source_kind
-    from sr_edge.model_sources.load_network import onnx_file_of, require_no_torch_options
+    from sr_edge.model_sources.networks import onnx_file_of, require_no_torch_options
 
     if choice.model is not None and source_kind(choice.model) is SourceKind.BUNDLE:
         require_no_torch_options(choice, "a bundle, which has an exported graph")
@@ -72,7 +72,7 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
 def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph | None:
     """The ONNX file itself, or None if calibration cannot read its form, or another size is wanted."""
     from sr_edge.calibration.graph.load import reads_as_it_is
-    from sr_edge.model_sources.load_network import read_network_file
+    from sr_edge.model_sources.networks import read_network_file
 
     if choice.channel_order != "rgb" or not reads_as_it_is(path):
         return None
@@ -114,7 +114,7 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
 def _exported(choice: NetworkChoice, tile: str | None, path: Path, progress: StageProgress) -> FloatGraph:
     from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
     from sr_edge.export import export_best_form
-    from sr_edge.model_sources.load_network import load_network
+    from sr_edge.model_sources import load_network
 
     network = load_network(choice, requested_tile(tile))
     chosen = chosen_tile(tile, network, progress)

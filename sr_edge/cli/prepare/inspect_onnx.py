@@ -26,8 +26,10 @@ def inspect_onnx(
     from sr_edge.model_sources.onnx_file.description import describe
 
     with result_on_stdout(as_json) as show:
-        model = read_onnx_model(path, input_range=read_input_range(input_range), channel_order=channel_order)
-        with bundle_of(model, TileSpec.parse(tile) if tile else model.default_tile) as bundle:
+        size = TileSpec.parse(tile) if tile else None
+        white = read_input_range(input_range)
+        model = read_onnx_model(path, input_range=white, channel_order=channel_order, tile=size)
+        with bundle_of(model, size or model.default_tile) as bundle:
             warnings = graph_warnings(bundle, targets)
             description = describe(model)
             remarks = bundle.remarks

@@ -18,9 +18,9 @@ import onnx
 from sr_edge.errors import ExportError, TileError
 from sr_edge.export.graph.view import graph_inputs
 from sr_edge.frames import Batch
-from sr_edge.model_sources.onnx_file.float_types import with_float32
 from sr_edge.model_sources.onnx_file.picture_runs import PictureGraph
 from sr_edge.model_sources.onnx_file.ports import Port
+from sr_edge.model_sources.onnx_file.rewrites.float32 import with_float32
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import TileSpec
 

@@ -19,8 +19,6 @@ from sr_edge.spec import Control
 
 Tensor = npt.NDArray[Any]
 
-_BGR = (2, 1, 0, 3)
-
 
 @dataclass(frozen=True)
 class PictureFormat:
@@ -36,9 +34,14 @@ class PictureFormat:
     white: float = 1.0
     is_bgr: bool = False
 
+    @property
+    def channel_order(self) -> tuple[int, ...]:
+        """The position of each channel in RGB or RGBA, empty where the channels are in that order."""
+        return (2, 1, 0, 3)[: self.port.channels] if self.is_bgr and self.port.channels >= 3 else ()
+
     def encode(self, batch: Batch) -> Tensor:
         """Converts float32 (1, channels, height, width) in [0, 1], RGB, to an input array of the graph."""
-        tensor: Tensor = _swapped(batch, self.is_bgr) * np.float32(self.white)
+        tensor: Tensor = self._swapped(batch) * np.float32(self.white)
         if self.port.layout is Layout.NHWC:
             tensor = tensor.transpose(0, 2, 3, 1)
         if self.port.dtype == "uint8":
@@ -50,7 +53,10 @@ class PictureFormat:
         picture = tensor[:1].astype(np.float32)
         if self.port.layout is Layout.NHWC:
             picture = picture.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(_swapped(picture, self.is_bgr) / np.float32(self.white))
+        return np.ascontiguousarray(self._swapped(picture) / np.float32(self.white))
+
+    def _swapped(self, batch: Batch) -> Batch:
+        return batch[:, list(self.channel_order)] if self.channel_order else batch
 
     def in_float32(self) -> PictureFormat:
         """The same format with pictures of another floating-point type as float32, for a graph that was widened."""
@@ -108,13 +114,6 @@ class PictureGraph:
     @cached_property
     def _runner(self) -> PictureRunner:
         return PictureRunner(self.model, self.controls)
-
-
-def _swapped(batch: Batch, is_bgr: bool) -> Batch:
-    if not is_bgr:
-        return batch
-    order: Sequence[int] = _BGR[: batch.shape[1]]
-    return batch[:, order]
 
 
 def _numpy_type(dtype: str) -> np.dtype[Any]:

@@ -109,7 +109,7 @@ def declared_shape(value: onnx.ValueInfoProto) -> tuple[int | str | None, ...] |
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return None
-    return tuple((dim.dim_value or None) if not dim.dim_param else dim.dim_param for dim in kind.shape.dim)
+    return tuple(dim.dim_param or (dim.dim_value if dim.dim_value > 0 else None) for dim in kind.shape.dim)
 
 
 def input_candidates(value: onnx.ValueInfoProto, path: Path) -> tuple[Port, ...]:

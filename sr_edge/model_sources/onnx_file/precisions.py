@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from sr_edge.model_sources.onnx_file.reading import tensors_of
+from sr_edge.model_sources.onnx_file.external_data import tensors_of
 from sr_edge.spec import ActivationType, Precision
 
 _QUANTIZED_OPERATORS = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})

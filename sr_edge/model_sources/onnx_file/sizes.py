@@ -38,6 +38,7 @@ class ProbedGraph:
         multiple_px: Height and width have to be multiples of this.
         minimum_px: The smallest height and width at which it ran.
         square: Whether it runs only where height and width are equal.
+        one_size: Whether it runs at `size` only.
     """
 
     runner: PictureRunner
@@ -48,6 +49,7 @@ class ProbedGraph:
     multiple_px: int
     minimum_px: int
     square: bool
+    one_size: bool
 
 
 def with_formats(probed: ProbedGraph, *, is_bgr: bool, white: tuple[float, float] | None = None) -> ProbedGraph:
@@ -69,7 +71,11 @@ def photograph(size: TileSpec, channels: int) -> Batch:
 
 
 def probe_graph(
-    model: onnx.ModelProto, path: Path, scale: int | None = None, controls: Sequence[Control] = ()
+    model: onnx.ModelProto,
+    path: Path,
+    scale: int | None = None,
+    controls: Sequence[Control] = (),
+    tile: TileSpec | None = None,
 ) -> ProbedGraph:
     """Runs a float32 graph on pictures of several sizes.
 
@@ -78,43 +84,58 @@ def probe_graph(
         path: Its file, for error messages.
         scale: The magnification that the user states; None accepts any.
         controls: Its scalar inputs.
+        tile: The size at which it is to be run; it is tried first.
 
     Raises:
         ExportError: It runs at no size, or returns no picture that is larger by one of `SCALES`, or by `scale`.
     """
     runner = PictureRunner(model, controls)
     value = picture_input(model, path, [control.name for control in controls])
-    failure: ExportError | None = None
+    not_run: list[ExportError] = []
+    not_enlarged: list[ExportError] = []
     for port in input_candidates(value, path):
-        for size in _sizes_of(port):
+        source = PictureFormat(port, _white(port))
+        for size in _sizes_of(port, tile):
             try:
-                outputs = runner.run(
-                    port.name, PictureFormat(port, _white(port)).encode(photograph(size, port.channels))
-                )
+                outputs = runner.run(port.name, source.encode(photograph(size, port.channels)))
             except ExportError as error:
-                failure = failure or error
+                not_run.append(_not_runnable(error, path))
                 continue
-            output, measured = _picture_output(outputs, port, size, path)
-            if scale not in (None, measured):
-                raise ExportError(
-                    f"{path} enlarges pictures {measured} times, not {scale} times",
-                    found=measured,
-                    wanted=scale,
-                    remedy=f"pass --scale {measured}, or leave it out",
-                )
+            try:
+                output, measured = _picture_output(outputs, port, size, path)
+            except ExportError as error:  # it may be a network for multiples of another number, which crops
+                not_enlarged.append(error)
+                continue
+            _require_scale(measured, scale, path)
             return _with_sizes(runner, port, output, measured, size)
-    raise ExportError(
-        f"{path} cannot run on a picture: {failure.problem if failure else 'it takes none'}",
-        found=failure.found if failure else None,
+    raise (not_enlarged or not_run)[0]
+
+
+def _not_runnable(error: ExportError, path: Path) -> ExportError:
+    return ExportError(
+        f"{path} cannot run on a picture: {error.problem}",
+        found=error.found,
         remedy="export it again, and check that it runs in ONNX Runtime",
-    ) from failure
+    )
 
 
-def _sizes_of(port: Port) -> Iterator[TileSpec]:
+def _require_scale(measured: int, scale: int | None, path: Path) -> None:
+    if scale not in (None, measured):
+        raise ExportError(
+            f"{path} enlarges pictures {measured} times, not {scale} times",
+            found=measured,
+            wanted=scale,
+            remedy=f"pass --scale {measured}, or leave it out",
+        )
+
+
+def _sizes_of(port: Port, tile: TileSpec | None) -> Iterator[TileSpec]:
     height, width = port.height_width
     if height is not None or width is not None:
         yield TileSpec(height or width or 1, width or height or 1)
         return
+    if tile is not None:
+        yield tile
     for size in _TRIAL_SIZES:
         yield TileSpec(*size)
 
@@ -154,13 +175,13 @@ def _as_picture(name: str, tensor: Tensor, batch: int, size: TileSpec) -> Iterat
 
 def _with_sizes(runner: PictureRunner, port: Port, output: Port, scale: int, size: TileSpec) -> ProbedGraph:
     source, result = PictureFormat(port, _white(port)), PictureFormat(output, _white(output))
-    multiple, minimum, square = 1, 1, False
-    if port.height_width == (None, None):
-        trials = _Trials(runner, source, output, scale)
-        multiple = trials.multiple(size)
-        minimum = trials.minimum(multiple, size)
-        square = not trials.upscales(size.height + multiple, size.width + 2 * multiple)
-    return ProbedGraph(runner, source, result, scale, size, multiple, minimum, square)
+    trials = _Trials(runner, source, output, scale)
+    multiple = trials.multiple(size) if port.height_width == (None, None) else None
+    if multiple is None:
+        return ProbedGraph(runner, source, result, scale, size, 1, 1, square=False, one_size=True)
+    minimum = trials.minimum(multiple, size)
+    square = not trials.upscales(size.height + multiple, size.width + 2 * multiple)
+    return ProbedGraph(runner, source, result, scale, size, multiple, minimum, square, one_size=False)
 
 
 @dataclass(frozen=True)
@@ -182,15 +203,18 @@ class _Trials:
         _, upscaled_height, upscaled_width = (tensor.shape[axis] for axis in self.output.layout.axes)
         return (upscaled_height, upscaled_width) == (self.scale * height, self.scale * width)
 
-    def multiple(self, size: TileSpec) -> int:
-        """The smallest number by which both sides can grow; each prime factor is removed while the graph runs."""
+    def multiple(self, size: TileSpec) -> int | None:
+        """The smallest number by which both sides can grow; None if they cannot grow by their common divisor either.
+
+        Each prime factor is removed as long as the graph runs.
+        """
         if self.upscales(size.height + 1, size.width + 1):
             return 1
         divisor = math.gcd(size.height, size.width)
         for prime in _prime_factors(divisor):
             while divisor % prime == 0 and self._grows(size, divisor // prime):
                 divisor //= prime
-        return divisor
+        return divisor if self._grows(size, divisor) else None
 
     def minimum(self, multiple: int, size: TileSpec) -> int:
         """The smallest multiple, of those that double each time, at which the graph runs."""

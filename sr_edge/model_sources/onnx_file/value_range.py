@@ -24,7 +24,7 @@ MIN_PSNR_DB = 15.0
 """A network that comes less close to the photograph is not recognised as one that enlarges pictures."""
 
 MIN_MARGIN_DB = 0.3
-"""By how much the better range has to be ahead. Of 12 trained networks, the least margin is 0.9 dB (docs/onnx.md)."""
+"""By how much the better range has to be ahead. Of 11 trained networks, the least margin is 0.9 dB (docs/onnx.md)."""
 
 _BORDER_PX = 8
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
 from sr_edge.calibration import CalibrationConfig, HeldOut, calibrate_within, quantize_onnx
-from sr_edge.calibration.graph.load import load_graph
+from sr_edge.calibration.graph.load import load_graph, reads_as_it_is
 from sr_edge.calibration.graph.probe import InstrumentedGraph
 from sr_edge.calibration.graph.scale import graph_scale
 from sr_edge.errors import CalibrationError
@@ -58,3 +59,28 @@ def test_a_graph_of_several_outputs_is_refused_with_the_way_to_keep_one(tmp_path
     assert f"onnx.utils.extract_model({str(path)!r}, 'one.onnx', ['x'], ['y'])" in str(caught.value.remedy)
     onnx.utils.extract_model(str(path), str(tmp_path / "one.onnx"), ["x"], ["y"])
     assert len(load_graph(tmp_path / "one.onnx").graph.node) == 1
+
+
+BRANCH = """half = Constant <value_float = 0.5> () mean = ReduceMean <keepdims = 0> (x) bright = Greater (mean, half)
+    y = If (bright) <then_branch = bright () => (float[1,3,8,8] a) { a = Relu (x) },
+    else_branch = dark () => (float[1,3,8,8] b) { b = Neg (x) }>"""
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "is_read"),
+    [
+        ("(float[1,3,8,8] x) => (float[1,3,8,8] y)", "y = Relu (x)", True),
+        ("(float[n,1,h,w] x) => (float[n,1,h,w] y)", "y = Relu (x)", True),
+        ("(uint8[1,8,8,3] x) => (uint8[1,8,8,3] y)", "f = Cast <to = 1> (x) y = Cast <to = 2> (f)", True),
+        ("(float16[1,3,8,8] x) => (float16[1,3,8,8] y)", "y = Relu (x)", False),
+        ("(float[1,3,8,8] x) => (float[1,3,8,8] y)", "h = Cast <to = 10> (x) y = Cast <to = 1> (h)", False),
+        ("(float[1,8,8,3] x) => (float[1,8,8,3] y)", "y = Relu (x)", False),
+        ("(float[4,3,8,8] x) => (float[4,3,8,8] y)", "y = Relu (x)", False),
+        ("(float[1,3,8,8] x) => (float[1,3,8,8] y, float[1,3,8,8] z)", "y = Relu (x) z = Neg (x)", False),
+        ("(float[1,3,8,8] x) => (float[1,3,8,8] y)", BRANCH, False),
+    ],
+)
+def test_which_files_are_read_as_they_are(signature: str, body: str, is_read: bool, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {signature} {{ {body} }}')
+    onnx.save(model, tmp_path / "net.onnx")
+    assert reads_as_it_is(tmp_path / "net.onnx") is is_read

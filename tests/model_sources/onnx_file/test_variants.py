@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from sr_edge.errors import TileError, UsageError
+from sr_edge.errors import ExportError, TileError, UsageError
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.uint8_io import wrap_uint8
@@ -22,6 +22,7 @@ from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.model_sources.onnx_variants import (
+    Step,
     around,
     copied,
     in_opset,
@@ -38,13 +39,14 @@ Variant = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 TILE = TileSpec(32, 40)
 FLOAT32_ERROR, HALF_ERROR, LEVEL = 2e-6, 4e-3, 1 / 255
-TO_NHWC = ("Transpose", (), {"perm": [0, 2, 3, 1]})
-TO_NCHW = ("Transpose", (), {"perm": [0, 3, 1, 2]})
-TO_255, TO_1 = ("Mul", (np.float32(255),), {}), ("Mul", (np.float32(1 / 255),), {})
-TWICE = ("Mul", (np.float32(2),), {})
-SWAP = ("Gather", (np.array([2, 1, 0]),), {"axis": 1})
-TO_UINT8 = ("Cast", (), {"to": TensorProto.UINT8})
-TO_FLOAT = ("Cast", (), {"to": TensorProto.FLOAT})
+TO_NHWC: Step = ("Transpose", (), {"perm": [0, 2, 3, 1]})
+TO_NCHW: Step = ("Transpose", (), {"perm": [0, 3, 1, 2]})
+
+TO_255: Step = ("Mul", (np.float32(255),), {})
+TO_1: Step = ("Mul", (np.float32(1 / 255),), {})
+TWICE: Step = ("Mul", (np.float32(2),), {})
+SWAP: Step = ("Gather", (np.array([2, 1, 0]),), {"axis": 1})
+TO_FLOAT: Step = ("Cast", (), {"to": TensorProto.FLOAT})
 
 
 def nhwc(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -199,6 +201,18 @@ def test_multiples_of_the_sides_are_found(model: onnx.ModelProto, tmp_path: Path
         onnx_model.graph(TileSpec(36, 36))
 
 
+def test_a_graph_that_runs_at_one_size_only_is_tried_at_the_tile(tmp_path: Path) -> None:
+    """Its sizes are dynamic by name, but a reshape contains those with which it was traced."""
+    traced = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,h,w] x) => (float[n,c,a,b] y) '
+        "<int64[4] sizes = {1, 3, 20, 36}> { y = Reshape(x, sizes) }"
+    )
+    path = saved(traced, tmp_path / "traced.onnx")
+    with raises(ExportError):
+        read_onnx_model(path, input_range=1.0)
+    assert read_onnx_model(path, input_range=1.0, tile=TileSpec(20, 36)).fixed_tile == TileSpec(20, 36)
+
+
 def test_a_file_of_the_first_opsets(tmp_path: Path) -> None:
     """Upsample became Resize in opset 10; IR version 3 lists the constants as inputs."""
     upsample = onnx.parser.parse_model(
@@ -211,6 +225,19 @@ def test_a_file_of_the_first_opsets(tmp_path: Path) -> None:
     assert onnx_model.card.scale == 4
     expected = batch.repeat(4, axis=2).repeat(4, axis=3)
     np.testing.assert_allclose(normalised_output(onnx_model, batch), expected, atol=FLOAT32_ERROR)
+
+
+def test_a_network_that_crops_to_a_multiple(tmp_path: Path) -> None:
+    """At other sizes it runs, but does not return the whole picture."""
+    cropping = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,h,w] x) => (float[n,c,a,b] y) '
+        "<int64[1] two = {2}, int64[1] four = {4}, int64[2] step = {10, 10}, int64[2] zero = {0, 0}, "
+        "int64[2] axes = {2, 3}> "
+        "{ s = Shape(x) hw = Slice(s, two, four) steps = Div(hw, step) end = Mul(steps, step) "
+        "y = Slice(x, zero, end, axes) }"
+    )
+    card = read_onnx_model(saved(cropping, tmp_path / "crop.onnx"), input_range=1.0).card
+    assert (card.scale, card.multiple_px) == (1, 10)
 
 
 def test_a_batch_in_the_constants_of_reshapes_is_divided(tmp_path: Path) -> None:

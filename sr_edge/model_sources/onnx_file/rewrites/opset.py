@@ -9,7 +9,7 @@ from onnx.inliner import inline_selected_functions
 
 from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import default_opset, graph_inputs
-from sr_edge.model_sources.onnx_file.reading import graphs_of
+from sr_edge.model_sources.onnx_file.external_data import graphs_of
 
 OPSET = 17
 IR_VERSION = 8

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import graph_inputs
+from sr_edge.model_sources.onnx_file.external_data import graphs_of
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat
 from sr_edge.model_sources.onnx_file.ports import Layout
-from sr_edge.model_sources.onnx_file.reading import graphs_of
 from sr_edge.spec import TileSpec
 
 INPUT, OUTPUT = "input", "output"
@@ -119,5 +119,5 @@ def _decode(chain: _Chain, result: PictureFormat) -> None:
 
 
 def _swap_channels(chain: _Chain, picture: PictureFormat) -> None:
-    if picture.is_bgr:
-        chain.add("Gather", [2, 1, 0, 3][: picture.port.channels], axis=1)
+    if picture.channel_order:
+        chain.add("Gather", list(picture.channel_order), axis=1)

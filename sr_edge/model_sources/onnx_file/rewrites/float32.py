@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from sr_edge.model_sources.onnx_file.reading import graphs_of, tensors_of
+from sr_edge.model_sources.onnx_file.external_data import graphs_of, tensors_of
 
 _NAMES: dict[int, str] = {
     onnx.TensorProto.FLOAT16: "fp16",
