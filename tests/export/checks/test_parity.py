@@ -341,7 +341,7 @@ class Inquisitive(Upscaling):
 
 def test_properties_of_a_tensor_are_no_numbers_of_the_picture() -> None:
     network = Inquisitive().eval()
-    assert compare_with_torch(trace(network, TILE), network, check_patches(TILE)).remarks == ()
+    assert compare_with_network(trace(network, TILE), network, check_patches(TILE)).remarks == ()
 
 
 class GreenExpert(Experts):
