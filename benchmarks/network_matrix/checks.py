@@ -21,7 +21,6 @@ from typing import Any
 
 import onnx
 import torch
-from sr_edge.model_sources.load_network import load_network
 
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.calibration import read_cache
