@@ -64,7 +64,7 @@ class Settings:
 
     def folder_of(self, subject: Subject) -> Path:
         """The folder in which commands run, so that no message names it."""
-        return subject.file.parent if subject.file else self.networks
+        return subject.file.parent if subject.file and subject.source is Source.FILE else self.networks
 
 
 def measure(subject: Subject, settings: Settings) -> Row:
@@ -117,21 +117,22 @@ def _licence(subject: Subject) -> str:
 
 def _prepare(subject: Subject, folder: Path) -> None:
     """Makes the checkpoint of a recipe, or the ONNX file, unless it exists and its recipe has not changed."""
-    if not subject.recipe:
+    if not subject.recipe and subject.source is not Source.ONNX_EXPORT:
         return
     with _PREPARING:  # two rows may need the same checkpoint
         _make(subject, folder)
 
 
 def _make(subject: Subject, folder: Path) -> None:
-    checkpoint = folder / f"{subject.recipe}.pth"
-    digest = checkpoint.with_suffix(".recipe")
-    if not checkpoint.exists() or not digest.exists() or digest.read_text() != recipe_digest(subject.recipe):
-        folder.mkdir(parents=True, exist_ok=True)
-        _run_script("network_fit.py", subject.recipe, str(checkpoint))
-        digest.write_text(recipe_digest(subject.recipe))
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = subject.file or folder / f"{subject.recipe}.pth"
+    if subject.recipe:
+        digest, wanted = checkpoint.with_suffix(".recipe"), recipe_digest(subject.recipe)
+        if not checkpoint.exists() or not digest.exists() or digest.read_text() != wanted:
+            _run_script("network_fit.py", subject.recipe, str(checkpoint))
+            digest.write_text(wanted)
     if subject.source is Source.ONNX_EXPORT:
-        _run_script("network_matrix/onnx_export.py", subject.recipe, str(checkpoint), str(folder / subject.choice[0]))
+        _run_script("network_matrix/onnx_export.py", str(checkpoint), str(folder / subject.choice[0]))
 
 
 def _run_script(script: str, *arguments: str, folder: Path | None = None) -> str:

@@ -21,7 +21,6 @@ from typing import Any
 
 import onnx
 import torch
-from sr_edge.model_sources.load_network import load_network
 
 from sr_edge.bundle import Bundle, open_bundle
 from sr_edge.calibration import read_cache
@@ -40,7 +39,7 @@ from sr_edge.export.graph.patches import PatchKind, check_patches
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.tracing import INPUT_NAME, trace
 from sr_edge.frames import Batch
-from sr_edge.model_sources.network_choice import NetworkChoice
+from sr_edge.model_sources import NetworkChoice, load_network
 from sr_edge.models import LoadedModel
 from sr_edge.spec import Precision, TileSpec
 
@@ -56,7 +55,7 @@ GRAPHS = {
 COMPUTE_CAPABILITY = "8.6"
 """The nearest to Jetson Orin's 8.7 that TensorRT-RTX builds for."""
 
-WARM_UP_RUNS, MIN_ROUNDS, MAX_ROUNDS, TIME_LIMIT_S = 2, 5, 30, 4.0
+WARM_UP_RUNS, MIN_ROUNDS, MAX_ROUNDS, TIME_LIMIT_S = 2, 5, 20, 2.0
 
 
 def graphs_of(bundle: Path) -> dict[Precision, Path]:

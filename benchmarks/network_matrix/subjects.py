@@ -16,7 +16,9 @@ from sr_edge.models.registry import WEIGHTS_FOLDER
 ONNX_EXPORT = "compact_onnx_fp16_dynamic"
 """The row of an ONNX file as they are shared: fp16, dynamic height and width, opset 18, torch's newer exporter."""
 
-EXPORTED_RECIPE = "compact"
+EXPORTED_RECIPE, EXPORTED_FILE = "compact", "realesr-animevideov3.pth"
+"""What is exported: the trained network, if the folder of published files has it, or the recipe."""
+
 NETWORK_FILES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx")
 OTHER_PURPOSES = ("face restoration", "inpainting")
 """Families for these purposes are not networks that turn one picture into a better one, so they have no row."""
@@ -39,7 +41,7 @@ class Subject:
         name: of the row, and of the files that belong to it.
         source: where the network comes from.
         family: spandrel's identifier of its architecture; empty where it is not one of spandrel's.
-        file: the published file, or the bundled weights.
+        file: the published file, the bundled weights, or the checkpoint that is exported to ONNX.
         missing: why there is no network to deploy; the row is then red.
     """
 
@@ -52,13 +54,13 @@ class Subject:
     @property
     def trained(self) -> bool:
         """Whether the weights are somebody's training, and not a short fit to bicubic interpolation."""
-        return self.source in (Source.BUNDLED, Source.FILE)
+        return self.file is not None
 
     @property
     def recipe(self) -> str:
         """The recipe that makes the network; "" for files."""
         if self.source is Source.ONNX_EXPORT:
-            return EXPORTED_RECIPE
+            return "" if self.file else EXPORTED_RECIPE
         return self.name if self.source is Source.RECIPE and not self.missing else ""
 
     @property
@@ -86,7 +88,10 @@ def subjects(checkpoints: Path | None) -> tuple[Subject, ...]:
     Args:
         checkpoints: a folder of published files; without it, they have no rows.
     """
-    return (*_bundled(), *_files(checkpoints), *_registry(), Subject(ONNX_EXPORT, Source.ONNX_EXPORT, "Compact"))
+    exported = checkpoints / EXPORTED_FILE if checkpoints else None
+    file = exported if exported is not None and exported.exists() else None
+    export = Subject(ONNX_EXPORT, Source.ONNX_EXPORT, "Compact", file=file)
+    return (*_bundled(), *_files(checkpoints), *_registry(), export)
 
 
 def families_of_other_purposes() -> dict[str, str]:

@@ -23,7 +23,7 @@ from sr_edge.model_sources.onnx_file.rewrites.float32 import with_float32
 from sr_edge.model_sources.onnx_file.rewrites.opset import with_opset
 from sr_edge.model_sources.onnx_file.rewrites.uint8_frames import with_float_frames
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph, probe_graph, with_formats
-from sr_edge.model_sources.onnx_file.value_range import ValueRange, find_range
+from sr_edge.model_sources.onnx_file.value_range import find_range
 from sr_edge.spec import ModelCard, TileSpec
 
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -78,10 +78,7 @@ def _interpreted(
     converted, opset_change = with_opset(original)
     widened, float_types = with_float32(converted)
     probed = probe_graph(widened, path, metadata.card.scale if metadata else scale, controls, tile)
-    is_bgr = _is_bgr(channel_order, probed, path)
-    probed = with_formats(probed, is_bgr=is_bgr)
-    white = _range_of(metadata, probed, input_range, channel_order, path)
-    probed = with_formats(probed, is_bgr=is_bgr, white=(white.input, white.output))
+    probed, range_reason = _with_known_formats(probed, metadata, input_range, channel_order, path)
     single, taken, batch_change = with_batch_of_one(widened, probed, controls)
     file_input = replace(probed.input, port=port_as_declared(value, probed.input.port))
     file_output = replace(probed.output, port=_declared_output(original, probed.output.port))
@@ -95,12 +92,12 @@ def _interpreted(
         "" if reference is own else "compared in this form, as ONNX Runtime cannot run the file itself",
         batch_change,
         _dropped_outputs(original, probed),
-        white.reason,
+        range_reason,
     )
     return OnnxModel(
         path=path,
         sha256=sha256,
-        card=metadata.card if metadata else _card(path, sha256, original, probed, white.input),
+        card=metadata.card if metadata else _card(path, sha256, original, probed),
         changes=tuple(filter(None, changes)),
         fixed_tile=probed.size if probed.one_size else None,
         input=file_input,
@@ -137,20 +134,26 @@ def _has_metadata(model: onnx.ModelProto) -> bool:
     return any(entry.key == METADATA_KEY for entry in model.metadata_props)
 
 
-def _range_of(
-    metadata: GraphMetadata | None, probed: ProbedGraph, input_range: float | None, channel_order: str, path: Path
-) -> ValueRange:
-    """The range of values: as sr-edge exports all graphs, or as it is found out."""
-    if metadata is None:
-        return find_range(probed, input_range, path)
-    if input_range is not None or channel_order != "rgb":
-        option = "--input-range" if input_range is not None else "--channel-order"
+def _with_known_formats(
+    probed: ProbedGraph, metadata: GraphMetadata | None, input_range: float | None, channel_order: str, path: Path
+) -> tuple[ProbedGraph, str]:
+    """Adds the order of the channels and the ranges of values, and says how they were found out.
+
+    sr-edge exports all graphs for RGB from 0 to 1, or for uint8.
+    """
+    is_bgr = _is_bgr(channel_order, probed, path)
+    if metadata is not None:
+        option = "--input-range" if input_range is not None else "--channel-order" if is_bgr else None
+        if option is None:
+            return probed, ""
         raise UsageError(
             f"{path} was written by sr-edge, whose graphs take RGB from 0 to 1, or uint8, so {option} has no effect",
             found=option,
             remedy="leave it out",
         )
-    return ValueRange(probed.input.white, probed.output.white, "")
+    ordered = with_formats(probed, is_bgr=is_bgr)
+    white = find_range(ordered, input_range, path)
+    return with_formats(ordered, is_bgr=is_bgr, white=(white.input, white.output)), white.reason
 
 
 def _changed_types(float_types: Sequence[str]) -> str:
@@ -199,7 +202,7 @@ def _is_bgr(channel_order: str, probed: ProbedGraph, path: Path) -> bool:
     return channel_order == "bgr"
 
 
-def _card(path: Path, sha256: str, model: onnx.ModelProto, probed: ProbedGraph, input_range: float) -> ModelCard:
+def _card(path: Path, sha256: str, model: onnx.ModelProto, probed: ProbedGraph) -> ModelCard:
     return ModelCard(
         name=path.stem,
         scale=probed.scale,
@@ -207,7 +210,7 @@ def _card(path: Path, sha256: str, model: onnx.ModelProto, probed: ProbedGraph, 
         multiple_px=probed.multiple_px,
         minimum_px=probed.minimum_px,
         square_tiles=probed.square,
-        input_range=input_range,
+        input_range=probed.input.white,
         weights_source=path.name,
         weights_sha256=sha256,
         input_channels=probed.input.port.channels,

@@ -227,6 +227,22 @@ def test_a_file_of_the_first_opsets(tmp_path: Path) -> None:
     np.testing.assert_allclose(normalised_output(onnx_model, batch), expected, atol=FLOAT32_ERROR)
 
 
+def test_a_graph_that_cannot_be_converted_keeps_its_opset(tmp_path: Path) -> None:
+    """Antialiasing came with opset 18, and is no default."""
+    resize = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[1,3,h,w] x) => (float[n,c,a,b] y) '
+        "<float[4] s = {1.0, 1.0, 2.0, 2.0}> "
+        '{ y = Resize<mode = "cubic", antialias = 1>(x, , s) }'
+    )
+    onnx_model = read_onnx_model(saved(resize, tmp_path / "resize.onnx"), input_range=1.0)
+    assert "Resize" in next(change for change in onnx_model.changes if "opset 18" in change)
+    graph = onnx_model.graph(TILE)
+    assert default_opset(graph) == 18
+    batch = eight_bits(TILE)
+    output = run_onnxruntime(graph, {"input": batch})["output"]
+    np.testing.assert_allclose(output, onnx_model.run_original(batch), atol=FLOAT32_ERROR)
+
+
 def test_a_network_that_crops_to_a_multiple(tmp_path: Path) -> None:
     """At other sizes it runs, but does not return the whole picture."""
     cropping = onnx.parser.parse_model(
