@@ -32,7 +32,7 @@ def inspect(
     channel_order: ChannelOrderOption = "rgb",
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the digests of a bundle and show its contents, or show what an ONNX file contains."""
+    """Verify and show the contents of a bundle or ONNX file."""
     from sr_edge.cli.output import result_on_stdout
     from sr_edge.model_sources import SourceKind, source_kind
 
