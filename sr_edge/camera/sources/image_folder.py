@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import RGB_COLOUR
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.protocols import SourceInfo
-from sr_edge.errors import StreamError
+from sr_edge.errors import FrameError, StreamError
+from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture
 
 
 class ImageFolderSource:
-    """RGB frames of 8 or 16 bits; an alpha channel is dropped."""
+    """RGB frames of 8 or 16 bits; an alpha channel is dropped, and images that cannot be read are counted."""
 
     is_live = False
     reconnections = 0
-    unreadable_packets = 0
 
-    def __init__(self, folder: Path, rate: Fraction = Fraction(30)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rate: Fraction = Fraction(30),
+        on_event: Callable[[str], None] = ignore_event,
+    ) -> None:
         """Lists the images of a folder.
 
         Args:
             folder: the folder of the images.
             rate: frames per second.
+            on_event: called with each image that cannot be read, and with the first that has an alpha channel.
 
         Raises:
             StreamError: the folder contains no image.
@@ -38,7 +45,9 @@ class ImageFolderSource:
         self.name = str(folder)
         self.info = SourceInfo(rate)
         self._files = list_pictures(folder)
+        self._on_event = on_event
         self._closed = threading.Event()
+        self.unreadable_packets = 0
         if not self._files:
             raise StreamError(
                 f"the folder {folder} contains no image",
@@ -48,20 +57,37 @@ class ImageFolderSource:
             )
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Iterates over the images.
+        """Iterates over the images that can be read. One that cannot leaves a gap of one frame.
 
         Raises:
-            FrameError: an image cannot be read.
+            FrameError: no image can be read.
         """
         rate = self.info.rate or Fraction(30)
         time_base = Fraction(rate.denominator, rate.numerator)
+        has_alpha = False
         for number, file in enumerate(self._files):
             if self._closed.is_set():
                 return
-            image = read_picture(file)
+            image = self._read(file)
+            if image is None:
+                continue
+            if image.alpha is not None and not has_alpha:
+                has_alpha = True
+                self._on_event(f"{self.name}: the output will not have: alpha channel")
             rgb = np.repeat(image.pixels, 3, axis=2) if image.is_gray else image.pixels
             pixel_format = PixelFormat.RGB if image.bits == 8 else PixelFormat.RGB_16
             yield VideoFrame((rgb,), pixel_format, RGB_COLOUR, number, time_base, time.monotonic_ns(), number)
+
+    def _read(self, file: Path) -> Picture | None:
+        """Reads an image; one that cannot be read is reported and counted, unless none can be."""
+        try:
+            return read_picture(file)
+        except FrameError as error:
+            self.unreadable_packets += 1
+            if self.unreadable_packets == len(self._files):
+                raise
+            self._on_event(f"{error}; the frame is left out")
+            return None
 
     def close(self) -> None:
         self._closed.set()
