@@ -78,12 +78,13 @@ def choose_copies(probe: VideoProbe, container: str, selection: StreamSelection)
 
 
 def _suffix_for(source: Any, wanted: Sequence[OtherStream], copied: Sequence[OtherStream]) -> str | None:
-    """The suffix of a container that can store more of the wanted streams than are copied, and all of those."""
-    for suffix, container in _SUGGESTED_CONTAINERS.items():
-        storable = [stream for stream in wanted if _can_contain(container, source.streams[stream.index])]
-        if len(storable) > len(copied) and set(copied) <= set(storable):
-            return suffix
-    return None
+    """The suffix of the container that can store the most of the wanted streams; None if that is no more than now."""
+    storable = {
+        suffix: sum(_can_contain(container, source.streams[stream.index]) for stream in wanted)
+        for suffix, container in _SUGGESTED_CONTAINERS.items()
+    }
+    best = max(storable, key=lambda suffix: storable[suffix])
+    return best if storable[best] > len(copied) else None
 
 
 def _can_contain(container: str, template: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from sr_edge.cli.interrupts import interruptible
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import DeinterlaceOption, ReadOption, read_pairs
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def preview(
     host: HostOption = "127.0.0.1",
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    deinterlace: DeinterlaceOption = False,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
 ) -> None:
@@ -100,7 +102,7 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
-        frame_source = _preview_source(source, read_pairs(read), once)
+        frame_source = _preview_source(source, read_pairs(read), deinterlace, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
@@ -118,14 +120,16 @@ def preview(
         server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
-def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+def _preview_source(text: str, ffmpeg: dict[str, str], is_deinterlaced: bool, once: bool) -> Source:
     """Opens a source; files are played in real time, and repeated unless `once`."""
     from sr_edge.camera import SourceOptions, open_source
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
-    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
+    # A repeated source is opened again and again, and has the same to say each time.
+    on_event = lru_cache(maxsize=None)(_print_line) if is_repeated else _print_line
+    options = SourceOptions(ffmpeg=ffmpeg, is_deinterlaced=is_deinterlaced, on_event=on_event)
     opened = (
         RepeatingSource(lambda: open_source(text, options))
         if is_repeated

@@ -24,6 +24,7 @@ from sr_edge.cli.options import (
 )
 from sr_edge.cli.run.stream_options import (
     CodecOption,
+    DeinterlaceOption,
     EncodeOption,
     EveryOption,
     FallbackOption,
@@ -81,6 +82,7 @@ def stream(
     raw: RawOption = None,
     rate: RateOption = None,
     pace: PaceOption = False,
+    deinterlace: DeinterlaceOption = False,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
@@ -126,6 +128,7 @@ def stream(
         is_paced=pace,
         ffmpeg=read_pairs(read),
         give_up_s=give_up_s,
+        is_deinterlaced=deinterlace,
         on_event=event_log.record,
     )
     sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)

@@ -96,6 +96,13 @@ RateOption = Annotated[
     str | None,
     typer.Option(help="Frame rate of a folder or numbered sequence of images. Default: 30.", show_default=False),
 ]
+DeinterlaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Deinterlace the frames with FFmpeg's filter bwdif before they are upscaled. Adds a delay of one frame.",
+    ),
+]
 PaceOption = Annotated[bool, typer.Option("--pace", help="Play a file in real time, as a camera would.")]
 ReadOption = Annotated[
     Pairs,

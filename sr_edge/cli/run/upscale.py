@@ -21,7 +21,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import RuntimeOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, RuntimeOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -35,7 +35,7 @@ from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera.file.job import VideoResult
+    from sr_edge.camera.file.job import VideoJob, VideoResult
     from sr_edge.runtimes import SessionSpec
     from sr_edge.spec import StageProgress
     from sr_edge.upscaler import FileResult, Upscaler
@@ -94,6 +94,14 @@ CrfOption = Annotated[
         help="Constant rate factor of the video; 0 is the best quality. Default: the codec's own.", show_default=False
     ),
 ]
+PixelFormatOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FORMAT",
+        help="Pixel format of the written video, for example yuv444p. Default: that of the source, and yuv420p for RGB.",
+        show_default=False,
+    ),
+]
 CopyOption = Annotated[
     str, typer.Option(metavar="all|audio|none", help="Other streams of the video to copy without re-encoding.")
 ]
@@ -111,6 +119,8 @@ def upscale(
     frames: FramesOption = "",
     codec: CodecOption = "",
     crf: CrfOption = None,
+    pixel_format: PixelFormatOption = "",
+    deinterlace: DeinterlaceOption = False,
     copy: CopyOption = "all",
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -123,7 +133,7 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy)
+    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
     video = video_arguments.settings(resume) if is_video(source, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
@@ -151,7 +161,7 @@ def upscale(
             ):
                 started = time.perf_counter()
                 if job is not None:
-                    outcome = _video_outcome(run_video_job(job, session, overlap, controls, progress))
+                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
                 else:
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _picture_outcome(_upscale_pictures(upscaler, source, target, resume, progress))
@@ -171,8 +181,8 @@ class _Outcome:
     failure: FrameError | None = None
 
 
-def _video_outcome(result: VideoResult) -> _Outcome:
-    return _Outcome({"video": result}, video_summary(result))
+def _video_outcome(job: VideoJob, result: VideoResult) -> _Outcome:
+    return _Outcome({"video": result}, video_summary(result, job.notes))
 
 
 def _picture_outcome(results: Sequence[FileResult]) -> _Outcome:

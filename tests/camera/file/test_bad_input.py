@@ -16,9 +16,10 @@ import pytest
 from sr_edge.camera.file.encoding import SUFFIXES
 from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
-from tests.camera.films import Film, pts_of, shoot
+from tests.camera.films import Film, packets_of, pts_of, shoot
 from tests.expected_errors import raises
 
 LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
@@ -140,15 +141,15 @@ def test_undecodable_packets_are_counted(tmp_path: Path) -> None:
     source.write_bytes(content)
     result = upscaled(source, tmp_path / "out.mp4")
     assert result.frames == 39
-    assert result.notes == ("1 damaged packets could not be decoded; their frames are missing",)
+    assert result.notes == ("1 damaged frame left out",)
     assert pts_of(tmp_path / "out.mp4")[1] == [pts for pts in range(0, 120_000, 3000) if pts != packet.pts]
 
 
 def test_an_unsupported_pixel_format_is_refused(tmp_path: Path) -> None:
-    source = shoot(tmp_path / "in.mkv", Film(range(0, 400, 40), Fraction(1, 1000), "ffv1", "yuv410p"))
+    source = shoot(tmp_path / "in.nut", Film(range(0, 400, 40), Fraction(1, 1000), "rawvideo", "bayer_rggb8"))
     with pytest.raises(FrameError) as caught:
         upscaled(source, tmp_path / "out.mp4")
-    assert str(source) in caught.value.problem and "yuv410p" in caught.value.problem
+    assert str(source) in caught.value.problem and caught.value.found == "bayer_rggb8"
 
 
 def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
@@ -177,10 +178,24 @@ def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
             ("h264", "h265", "vp9"),
             "--codec h264",
         ),
-        (Film(subtitles=[(0, 100, "one")]), "out.mkv", None, "mov_text", ".mp4", "--copy audio"),
-        (Film(audio="aac"), "out.webm", None, "aac", ".mkv", "--copy none"),
+        (
+            Film(),
+            "out.mp4",
+            VideoSettings(VideoCodec.AV1, pixel_format=PixelFormat.I444),
+            "yuv444p",
+            ["yuv420p", "yuv420p10le"],
+            "--pixel-format yuv420p",
+        ),
+        (
+            Film(),
+            "out.webm",
+            VideoSettings(pixel_format=PixelFormat.RGB),
+            "rgb24",
+            ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"],
+            "--pixel-format yuv420p",
+        ),
     ],
-    ids=["avi", "bare", "png", "codec", "crf", "format", "subtitles", "audio"],
+    ids=["avi", "bare", "png", "codec", "crf", "format", "pixel-format", "rgb"],
 )
 def test_impossible_outputs_are_refused_before_the_work(
     tmp_path: Path,
@@ -214,7 +229,49 @@ def test_a_missing_folder_is_an_error_before_the_work(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_streams_that_the_container_cannot_store_can_be_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        (
+            "out.webm",
+            "left out: stream 1 (audio aac), stream 2 (subtitle mov_text) (a .mp4 file can store what this one cannot)",
+        ),
+        ("out.mkv", "left out: stream 2 (subtitle mov_text) (a .mp4 file can store what this one cannot)"),
+    ],
+)
+def test_streams_that_the_container_cannot_store_are_left_out_with_a_note(tmp_path: Path, name: str, note: str) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
+    job = plan_video(source, tmp_path / name, 2)
+    assert job.notes == (note,)
+    assert upscale_video(job, BicubicFrameUpscaler(2)).notes == (note,)
+    with av.open(tmp_path / name) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"][: 2 if name == "out.mkv" else 1]
+
+
+def test_a_track_of_an_unknown_codec_is_left_out_and_the_others_are_kept(tmp_path: Path) -> None:
+    """An iPhone writes spatial audio as `apac`, which FFmpeg does not know, beside a track in AAC."""
+    two_tracks = shoot(tmp_path / "two.mp4", Film(audio="aac"))
+    with av.open(two_tracks) as container, av.open(tmp_path / "in.mp4", "w") as out:
+        streams = [
+            out.add_stream_from_template(stream, opaque=True)
+            for stream in (*container.streams, *container.streams.audio)
+        ]
+        for packet in container.demux():
+            for stream in (
+                streams[1:] if packet.stream.type == "audio" and packet.size else streams[: packet.size and 1]
+            ):
+                packet.stream = stream
+                out.mux(packet)
+    content = (tmp_path / "in.mp4").read_bytes()
+    for known, unknown in ((b"mp4a", b"apac"), (b"esds", b"apad")):
+        content = unknown.join(content.rsplit(known, 1))
+    (tmp_path / "in.mp4").write_bytes(content)
+    result = upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert result.notes == ("left out: stream 2 (audio of an unknown codec)",)
+    assert packets_of(tmp_path / "out.mp4", "audio") == packets_of(two_tracks, "audio")
+
+
+def test_streams_can_be_left_out(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
     result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied_streams=StreamSelection.NONE))
     assert result.notes == ("left out: stream 1 (audio aac), stream 2 (subtitle mov_text)",)

@@ -174,8 +174,8 @@ def test_ctrl_c_keeps_complete_segments_only(source: Path, tmp_path: Path) -> No
         "000000.mp4",
         "000001.json",
         "000001.mp4",
-        "fingerprint.json",
         "lock",
+        "plan.json",
     ]
 
 

@@ -63,7 +63,7 @@ def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, pixel_format:
 
 @pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv410p")
+    clip = write_clip(tmp_path / "clip.nut", [0, 40], codec="rawvideo", pixel_format="bayer_rggb8")
     events: list[str] = []
     address = FFmpegInput(str(clip), is_live=is_live)
     source = FFmpegSource(address)
@@ -72,7 +72,7 @@ def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Pa
         if is_live
         else source
     )
-    with raises(FrameError, found="yuv410p") as caught:
+    with raises(FrameError, found="bayer_rggb8") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")
     assert events == []
