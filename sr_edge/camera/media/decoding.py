@@ -32,8 +32,8 @@ class StrictDecoder:
     Attributes:
         damaged: Packets whose picture is damaged or cannot be decoded.
         failed_in_a_row: The newest packets, without a gap, that could not be decoded at all.
-        is_end_incomplete: Whether intact pictures at the end were lost because a damaged one was decoded together with
-            them, which only happens with several threads.
+        is_end_incomplete: Whether pictures at the end are missing and not counted. With several threads, damage in one
+            of the last packets can hide itself and the intact pictures beside it.
     """
 
     def __init__(self, stream: Any, is_parallel: bool) -> None:
@@ -54,6 +54,8 @@ class StrictDecoder:
         self.damaged = 0
         self.failed_in_a_row = 0
         self.is_end_incomplete = False
+        self._is_parallel = is_parallel and not self._is_strict
+        self._missing = 0
 
     def decode(self, packet: Any) -> list[Any]:
         """Sends a packet to the decoder; an empty one ends the stream.
@@ -67,12 +69,19 @@ class StrictDecoder:
         except av.error.InvalidDataError:
             self.damaged += 1
             self.failed_in_a_row += 1
-            self.is_end_incomplete = packet.size == 0
+            self._count_missing(packet, 1)
             return []
+        self._count_missing(packet, len(av_frames))
         self.failed_in_a_row = 0 if av_frames else self.failed_in_a_row
         intact = [av_frame for av_frame in av_frames if not (av_frame.is_corrupt or self._is_suspect(av_frame))]
         self.damaged += len(av_frames) - len(intact)
         return intact
+
+    def _count_missing(self, packet: Any, returned: int) -> None:
+        """Counts the packets whose picture is still in the decoder, and looks for rest at the end."""
+        self._missing += (packet.size > 0 and not packet.is_discard) - returned
+        if packet.size == 0:
+            self.is_end_incomplete = self._is_parallel and self._missing != 0
 
     def _find_suspect(self, packet: Any) -> None:
         """Remembers a packet of which the demuxer has lost a part, if the decoder does not notice it.

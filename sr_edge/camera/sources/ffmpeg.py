@@ -28,6 +28,7 @@ from sr_edge.errors import FrameError, StreamError
 
 STANDARD_INPUT = "pipe:0"
 _MAX_ARRIVALS = 128
+_IMAGE_SEQUENCE = "image2"
 _MAX_UNREADABLE_PACKETS = 300
 """Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
 
@@ -111,8 +112,7 @@ class FFmpegSource:
         passthrough = PassthroughPackets(self._passthrough_streams) if self._passthrough_streams else None
         self.info: SourceInfo = lost.info if lost else SourceInfo(rate, passthrough)
         self._unreadable_before = lost.unreadable_packets if lost else 0
-        # Frame threading decodes several frames at a time, and delays each of them by that number of frames.
-        self._decoder = StrictDecoder(self._video, is_parallel=not self.is_live)
+        self._decoder = StrictDecoder(self._video, is_parallel=False)
         self._deinterlacer: Deinterlacer | None = None
         self._is_first = True
         self._losses: LossReport = lost._losses if lost else LossReport(ffmpeg_input.name, on_event)
@@ -164,13 +164,14 @@ class FFmpegSource:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
-        sequence = 0
+        sequence = packets = 0
         for packet in self._container.demux(self._video, *self._passthrough_streams):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:
                 self._pass_through(packet)
                 continue
+            packets += packet.size > 0
             now_ns = time.monotonic_ns()
             _record_arrival(arrivals, packet.pts, now_ns)
             for av_frame in self._pictures(packet):
@@ -179,6 +180,7 @@ class FFmpegSource:
                 frame = self._frame(av_frame, sequence, arrivals.pop(av_frame.pts, now_ns))
                 yield self._placed(upright(frame, display_matrix(av_frame)))
                 sequence += 1
+        self._require_whole_sequence(packets)
 
     def _pictures(self, packet: Any) -> Iterator[Any]:
         """The intact pictures that the decoder outputs for a packet, deinterlaced if that was asked for."""
@@ -200,6 +202,17 @@ class FFmpegSource:
             self._deinterlacer = Deinterlacer(interlacing)
         self._losses.report_start(self._container, self._video, av_frame)
         self._losses.report_interlacing(interlacing, self._input.is_deinterlaced)
+
+    def _require_whole_sequence(self, images: int) -> None:
+        """Raises StreamError if a numbered sequence ended early: FFmpeg takes an empty image for its end."""
+        expected = self._video.duration
+        if self._container.format.name == _IMAGE_SEQUENCE and expected and images < expected:
+            raise StreamError(
+                f"{self.name}: image {images + 1} of {expected} is empty or cannot be read",
+                found=images,
+                wanted=expected,
+                remedy="remove or replace it",
+            )
 
     def _require_readable(self) -> None:
         if self._decoder.failed_in_a_row >= _MAX_UNREADABLE_PACKETS:
