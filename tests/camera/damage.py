@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,18 @@ FRAMES = 8
 TS_PACKET_BYTES = 188
 
 
-def noisy_clip(path: Path, codec: str, pixel_format: str = "yuv420p", frames: int = FRAMES, **options: str) -> Path:
+def noisy_clip(
+    path: Path,
+    codec: str,
+    pixel_format: str = "yuv420p",
+    options: Mapping[str, str] | None = None,
+    frames: int = FRAMES,
+) -> Path:
     """Writes a clip of 96x64 pixels at 25 frames per second; noise needs many bits in every part of a picture."""
     generator = np.random.default_rng(3)
     own = {"libx265": {"x265-params": "log-level=none", "bf": "0"}, "libx264": {"bf": "0"}}
     with av.open(path, "w") as container:
-        video: Any = container.add_stream(codec, rate=25, options={**own.get(codec, {}), **options})
+        video: Any = container.add_stream(codec, rate=25, options={**own.get(codec, {}), **(options or {})})
         video.width, video.height, video.pix_fmt = 96, 64, pixel_format
         for number in range(frames):
             rgb = generator.integers(0, 256, (64, 96, 3), np.uint8)

@@ -8,13 +8,15 @@ out.mp4.segments/
   summary.json                written after the last segment
   lock                        locked while a process is working on the video
 
-A power failure, a full disk or another program can damage any of these files. Each .json file of a segment contains the
-digest of its video. What does not match is made anew, alone: segment n always contains the same frames.
+A power failure, a full disk or another program can damage any of these files. Each .json file contains a digest of its
+content, and that of a segment the digest of its video. A segment that does not match is made anew, alone: segment n
+always contains the same frames.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -284,16 +286,23 @@ def _clear(folder: Path) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    """The content of a JSON file; None if there is none, or it is damaged."""
+    """The content of a file that `_write_json` wrote; None if there is none, or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+    if not isinstance(document, dict) or set(document) != {"content", "sha256"}:
+        return None
+    return document["content"] if document["sha256"] == _digest(document["content"]) else None
 
 
 def _write_json(path: Path, content: object) -> None:
     with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.write_text(json.dumps({"content": content, "sha256": _digest(content)}), encoding="utf-8")
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _encode(

@@ -98,7 +98,7 @@ PixelFormatOption = Annotated[
     str,
     typer.Option(
         metavar="FORMAT",
-        help="Pixel format of the written video, for example yuv444p. Default: that of the source, and yuv420p for RGB.",
+        help="Pixel format of the written video, for example yuv444p. Default: as the source; yuv420p for RGB.",
         show_default=False,
     ),
 ]

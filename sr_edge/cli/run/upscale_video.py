@@ -116,9 +116,7 @@ def run_video_job(
     upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
     name = job.probe.path.name
     with _reporting_kept_frames(job.target):
-        return upscale_video(
-            job, upscaler, lambda done, total: progress(name, done, total), on_event=_print_note
-        )
+        return upscale_video(job, upscaler, lambda done, total: progress(name, done, total), on_event=_print_note)
 
 
 @contextmanager
