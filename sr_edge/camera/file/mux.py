@@ -33,6 +33,7 @@ _SUGGESTED_CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
 _MAX_TIMESCALE = 2**31 - 1
 _EMPTY_SUBTITLE = b"\0\0"
 _TIMED_KINDS = ("audio", "subtitle")
+_WRITTEN_BY_MUXER = "timecode"
 _REWRITTEN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 _STATISTICS_TAG_PREFIXES = ("bps", "number_of_", "_statistics_")
 """Tags of Matroska with the numbers of bytes and frames of the old stream."""
@@ -74,7 +75,8 @@ def choose_copies(probe: VideoProbe, container: str, selection: StreamSelection)
         wanted = [stream for stream in probe.other_streams if selection.includes(stream.kind)]
         copied = tuple(stream for stream in wanted if _can_contain(container, source.streams[stream.index]))
         suffix = _suffix_for(source, wanted, copied)
-    return StreamCopies(copied, tuple(stream for stream in probe.other_streams if stream not in copied), suffix)
+    left_out = (stream for stream in probe.other_streams if stream not in copied and stream.kind != _WRITTEN_BY_MUXER)
+    return StreamCopies(copied, tuple(left_out), suffix)
 
 
 def _suffix_for(source: Any, wanted: Sequence[OtherStream], copied: Sequence[OtherStream]) -> str | None:
@@ -181,6 +183,8 @@ def _add_encoded(out: Any, job: MuxJob, source_video: Any) -> Any:
     stream.time_base = job.encoding.time_base
     if job.encoding.codec_tag is not None:
         stream.codec_context.codec_tag = job.encoding.codec_tag
+    # FFmpeg's muxer of MP4 refuses a tag with a timecode in a stream that has no frame rate.
+    stream.codec_context.framerate = job.encoding.frame_rate
     if job.probe.stereo is not None:
         stream.metadata[STEREO_TAG] = job.probe.stereo
     return stream

@@ -21,7 +21,7 @@ class OtherStream:
 
     Attributes:
         index: FFmpeg's stream index.
-        kind: FFmpeg's media type, or "cover picture".
+        kind: FFmpeg's media type, "cover picture", or "timecode" for a track that says no more than a tag of the video.
         codec: FFmpeg's codec name; empty if FFmpeg does not know the codec.
     """
 
@@ -38,6 +38,7 @@ class OtherStream:
 def other_stream(stream: Any) -> OtherStream:
     """Describes a stream of a PyAV container."""
     kind = "cover picture" if stream.type == "video" and is_cover(stream) else stream.type
+    kind = "timecode" if kind == "data" and "timecode" in stream.metadata else kind
     return OtherStream(stream.index, kind, stream.codec_context.name if stream.codec_context else "")
 
 
