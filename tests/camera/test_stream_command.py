@@ -175,7 +175,7 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
     (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
     (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
-    (("lavfi:testsrc2=size=64x48,format=yuv410p", "null"), ("pixel format yuv410p", "yuv420p")),
+    (("lavfi:testsrc2=size=64x48,format=rgb4", "null"), ("pixel format rgb4", "yuv420p")),
 ]
 
 

@@ -18,7 +18,6 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.errors import UsageError
-from tests.command_line import SrEdge
 from tests.expected_errors import raises
 
 FRAMES, WIDTH, HEIGHT, BAR = 8, 128, 64, 24
@@ -148,14 +147,3 @@ def test_every_format_can_be_deinterlaced(pixel_format: str) -> None:
 def test_sources_that_ffmpeg_does_not_decode_are_refused(tmp_path: Path) -> None:
     with raises(UsageError, found=str(tmp_path)):
         open_source(str(tmp_path), SourceOptions(is_deinterlaced=True))
-
-
-def test_the_command_reports_interlaced_video_before_the_model_is_loaded(
-    tmp_path: Path, bundle: Path, sr_edge: SrEdge
-) -> None:
-    path = interlaced_clip(tmp_path, X264)
-    outcome = sr_edge("upscale", bundle, path, tmp_path / "out.mp4", "--runtime", "tensorrt")
-    assert outcome.code != 0
-    assert "--deinterlace" in outcome.stderr.splitlines()[0]
-    outcome = sr_edge("upscale", bundle, path, tmp_path / "out.mp4", "--deinterlace", "--frames", ":2")
-    assert outcome.code == 0 and "--deinterlace" not in outcome.stderr
