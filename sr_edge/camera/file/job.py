@@ -21,7 +21,7 @@ from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, 
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
 from sr_edge.camera.flow.events import ignore_event
-from sr_edge.camera.media.declared import ALPHA, listed
+from sr_edge.camera.media.declared import ALPHA, INTERLACED, listed
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import FrameUpscaler
 from sr_edge.camera.pipeline.loop import Loop
@@ -253,7 +253,10 @@ def _planned_notes(job: VideoJob) -> Iterator[str]:
 
 
 def _final_notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
-    lost = (job.probe.declared | set(summary.declared)) - probe_video(job.target).declared - {ALPHA}
+    said_before = {ALPHA, INTERLACED}
+    lost = (job.probe.declared | set(summary.declared)) - probe_video(job.target).declared - said_before
+    if INTERLACED in summary.declared and not job.probe.interlacing:
+        yield "some of its frames are interlaced, with combing artifacts; --deinterlace avoids them"
     if lost:
         yield f"no longer declared in the output: {listed(lost)}"
     if summary.unreadable_packets:

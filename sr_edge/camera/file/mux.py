@@ -26,13 +26,13 @@ from sr_edge.camera.file.segments import Segment
 from sr_edge.camera.file.settings import FrameRange, StreamSelection
 from sr_edge.camera.media.declared import ALPHA_TAG, STEREO_TAG, TIMECODE_TAG
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
-from sr_edge.camera.media.passthrough import OtherStream
+from sr_edge.camera.media.passthrough import OtherStream, is_cover
 from sr_edge.whole_file import sync_to_disk, whole_file
 
 _SUGGESTED_CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
 _MAX_TIMESCALE = 2**31 - 1
 _EMPTY_SUBTITLE = b"\0\0"
-_TIMED_KINDS = ("audio", "subtitle")
+_COPIED_KINDS = ("video", "audio", "subtitle")
 _WRITTEN_BY_MUXER = "timecode"
 _REWRITTEN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 _STATISTICS_TAG_PREFIXES = ("bps", "number_of_", "_statistics_")
@@ -93,6 +93,8 @@ def _can_contain(container: str, template: Any) -> bool:
     """Writes a header to find out: it may be refused although FFmpeg's table of codecs allows the stream."""
     if template.type == "attachment":
         return container == "matroska"
+    if template.type == "video" and container != "mp4":  # elsewhere a cover picture would become a second video
+        return False
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         with trial:
@@ -270,13 +272,18 @@ def _all_pts(segments: Iterable[Segment]) -> Iterator[int]:
 def _copied_packets(
     source: Any, targets: Mapping[int, Any], probe: VideoProbe, time_range: _TimeRange
 ) -> Iterator[Any]:
-    streams = [source.streams[index] for index in targets if source.streams[index].type in _TIMED_KINDS]
+    streams = [source.streams[index] for index in targets if source.streams[index].type in _COPIED_KINDS]
     packets = iter(source.demux(*streams) if streams else ())
     while True:
         with stream_errors(str(probe.path)):
             packet = next(packets, None)
         if packet is None:
             return
+        if packet.size and is_cover(packet.stream):
+            packet.pts = packet.dts = 0  # whatever the range
+            packet.stream = targets[packet.stream.index]
+            yield packet
+            continue
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or _is_empty_subtitle(packet):
             continue
         _shift(packet, -probe.start_offset_s)

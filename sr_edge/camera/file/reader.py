@@ -11,7 +11,7 @@ from typing import Any
 from sr_edge.camera.file.probe import VideoProbe, open_video
 from sr_edge.camera.file.settings import FrameRange
 from sr_edge.camera.media.conversion import frame_from_av
-from sr_edge.camera.media.declared import side_data_of
+from sr_edge.camera.media.declared import declared_by_frame
 from sr_edge.camera.media.decoding import StrictDecoder
 from sr_edge.camera.media.deinterlacing import Deinterlacer
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
@@ -123,7 +123,7 @@ class VideoFileSource:
                 next_pts = pts
                 break
             if count >= self._range.first:
-                self._declared |= side_data_of(av_frame)
+                self._declared |= declared_by_frame(av_frame)
                 finished_pts = self._finished_pts(count - self._range.first)
                 if finished_pts is None:
                     yield self._frame(av_frame, pts, count)

@@ -36,10 +36,10 @@ class StreamSelection(str, Enum):
         """Whether streams of this kind are copied.
 
         Args:
-            kind: FFmpeg's media type, for example "audio" or "subtitle".
+            kind: As in `OtherStream`, for example "audio" or "subtitle".
         """
         kinds = {
-            StreamSelection.ALL: ("audio", "subtitle", "attachment"),
+            StreamSelection.ALL: ("audio", "subtitle", "attachment", "cover picture"),
             StreamSelection.AUDIO: ("audio",),
             StreamSelection.NONE: (),
         }

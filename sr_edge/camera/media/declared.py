@@ -25,6 +25,7 @@ _SIDE_DATA = {
 """Names of side data of frames. FFmpeg's decoders attach what the container declares about the stream, too."""
 _STEREO = "stereo 3D"
 ALPHA = "alpha channel"
+INTERLACED = "interlaced frames"
 STEREO_TAG, ALPHA_TAG, TIMECODE_TAG = "stereo_mode", "alpha_mode", "timecode"
 _STEREO_TAG_BY_TYPE = {1: "left_right", 2: "top_bottom"}
 """Matroska's names of the arrangements of FFmpeg's AVStereo3DType that are the same after upscaling. The lines, columns
@@ -32,9 +33,11 @@ and pixels of interleaved views would be mixed."""
 _LASTING_STEREO_TAGS = ("left_right", "right_left", "top_bottom", "bottom_top", "block_lr", "block_rl")
 
 
-def side_data_of(av_frame: Any) -> set[str]:
-    """What the side data of a decoded frame declares."""
+def declared_by_frame(av_frame: Any) -> set[str]:
+    """What a decoded frame declares about itself."""
     declared = {_SIDE_DATA[data.type.name] for data in av_frame.side_data if data.type.name in _SIDE_DATA}
+    if av_frame.interlaced_frame:
+        declared.add(INTERLACED)
     return declared | {_STEREO} if _stereo_type(av_frame) else declared
 
 
@@ -46,7 +49,7 @@ def declared_by(container: Any, video: Any, av_frame: Any) -> set[str]:
         video: Its video stream.
         av_frame: A decoded frame of it.
     """
-    declared = side_data_of(av_frame)
+    declared = declared_by_frame(av_frame)
     tags = _lower(video.metadata)
     if has_alpha(av_frame) or tags.get(ALPHA_TAG) == "1":
         declared.add(ALPHA)

@@ -115,7 +115,9 @@ class FFmpegSource:
         self._decoder = StrictDecoder(self._video, is_parallel=False)
         self._deinterlacer: Deinterlacer | None = None
         self._is_first = True
-        self._losses: LossReport = lost._losses if lost else LossReport(ffmpeg_input.name, on_event)
+        self._losses: LossReport = (
+            lost._losses if lost else LossReport(ffmpeg_input.name, ffmpeg_input.is_deinterlaced, on_event)
+        )
         if passthrough is not None and not lost:
             self._losses.report_streams(passthrough.left_out)
 
@@ -201,7 +203,7 @@ class FFmpegSource:
         if self._input.is_deinterlaced:
             self._deinterlacer = Deinterlacer(interlacing)
         self._losses.report_start(self._container, self._video, av_frame)
-        self._losses.report_interlacing(interlacing, self._input.is_deinterlaced)
+        self._losses.report_interlacing(interlacing)
 
     def _require_whole_sequence(self, images: int) -> None:
         """Raises StreamError if a numbered sequence ended early: FFmpeg takes an empty image for its end."""

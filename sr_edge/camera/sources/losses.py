@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sr_edge.camera.media.declared import declared_by, listed, side_data_of
+from sr_edge.camera.media.declared import INTERLACED, declared_by, declared_by_frame, listed
 from sr_edge.camera.media.deinterlacing import Interlacing
 from sr_edge.camera.media.nearest_format import nearest_format
 from sr_edge.camera.media.passthrough import OtherStream
@@ -15,14 +15,16 @@ from sr_edge.errors import FrameError
 class LossReport:
     """Reports losses to a callback, each of them once, over all connections to a stream."""
 
-    def __init__(self, name: str, on_event: Callable[[str], None]) -> None:
+    def __init__(self, name: str, is_deinterlaced: bool, on_event: Callable[[str], None]) -> None:
         """Creates a report without losses.
 
         Args:
             name: The stream, for the messages.
+            is_deinterlaced: Whether the frames are deinterlaced.
             on_event: Called with each message.
         """
         self._name = name
+        self._is_deinterlaced = is_deinterlaced
         self._on_event = on_event
         self._reported: set[str] = set()
         self._declared: set[str] = set()
@@ -36,16 +38,18 @@ class LossReport:
         """Reports what container and video stream declare, by the first decoded frame."""
         self._report_declared(declared_by(container, video, av_frame))
 
-    def report_interlacing(self, interlacing: Interlacing, is_deinterlaced: bool) -> None:
+    def report_interlacing(self, interlacing: Interlacing) -> None:
         """Reports interlaced frames that are not deinterlaced, and frames that are although nothing marks them."""
-        if interlacing and not is_deinterlaced:
+        if interlacing and not self._is_deinterlaced:
             self._report("it is interlaced, and combing artifacts are upscaled with it; --deinterlace avoids them")
-        if is_deinterlaced and not interlacing:
+        if self._is_deinterlaced and not interlacing:
             self._report("no frame is marked as interlaced; all of them are deinterlaced, with the top field first")
 
     def report_frame(self, av_frame: Any) -> None:
-        """Reports what the conversion of a decoded frame changes, and side data that were not there before."""
-        self._report_declared(side_data_of(av_frame))
+        """Reports what the conversion of a decoded frame changes, and what it declares as the first one."""
+        self._report_declared(declared_by_frame(av_frame))
+        if av_frame.interlaced_frame and not self._is_deinterlaced:
+            self.report_interlacing(Interlacing.FRAMES)
         try:
             note = nearest_format(av_frame.format.name).note
         except FrameError:  # raised where the frame is converted, too
@@ -59,7 +63,7 @@ class LossReport:
             self._report("damaged pictures are left out and counted")
 
     def _report_declared(self, declared: set[str]) -> None:
-        new, self._declared = declared - self._declared, self._declared | declared
+        new, self._declared = declared - self._declared - {INTERLACED}, self._declared | declared
         if new:
             self._report(f"the output will not have: {listed(new)}")
 

@@ -164,7 +164,8 @@ def add_to_copy(plain: Path, path: Path, add: Callable[[Any], Callable[[], None]
     plain.unlink()
 
 
-def test_a_cover_picture_is_left_out_and_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "frames"), [("out.mp4", ":"), ("out.m4v", "6:"), ("out.mov", ":"), ("out.mkv", ":")])
+def test_a_cover_picture_is_kept_where_the_container_can_store_it(tmp_path: Path, name: str, frames: str) -> None:
     def add_cover(out: Any) -> Callable[[], None]:
         cover = out.add_stream("png")
         cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
@@ -173,9 +174,14 @@ def test_a_cover_picture_is_left_out_and_noted(tmp_path: Path) -> None:
 
     plain = shoot(tmp_path / "plain.mp4", Film())
     add_to_copy(plain, tmp_path / "in.mp4", add_cover)
-    result = upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    assert result.notes == ("left out: stream 1 (cover picture png)",)
-    assert pts_of(tmp_path / "out.mp4") == pts_of(tmp_path / "in.mp4")
+    result = upscaled(tmp_path / "in.mp4", tmp_path / name, VideoSettings(frames=FrameRange.parse(frames)))
+    is_kept = name in ("out.mp4", "out.m4v")
+    assert len(result.notes) == (not is_kept)
+    assert all("stream 1 (cover picture png)" in text for text in (result.copied if is_kept else result.notes))
+    with av.open(tmp_path / name) as container:
+        covers = [stream for stream in container.streams if stream.disposition & Disposition.attached_pic]
+        assert [(cover.codec_context.name, cover.width) for cover in covers] == [("png", 32)] * is_kept
+    assert numbers_of(tmp_path / name) == list(range(12))[0 if frames == ":" else 6 :]
 
 
 def test_attached_fonts_are_copied_in_matroska(tmp_path: Path) -> None:
