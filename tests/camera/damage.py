@@ -84,3 +84,21 @@ def lose_ts_packets(path: Path, count: int = 4) -> Path:
     middle = len(content) // (2 * TS_PACKET_BYTES) * TS_PACKET_BYTES
     path.write_bytes(content[:middle] + content[middle + count * TS_PACKET_BYTES :])
     return path
+
+
+def with_unknown_track(source: Path, target: Path) -> Path:
+    """Copies an MP4 file with its audio track twice; the second one has the codec of an iPhone's spatial audio."""
+    with av.open(source) as container, av.open(target, "w") as out:
+        tracks = [*container.streams, *container.streams.audio]
+        streams = [out.add_stream_from_template(track, opaque=True) for track in tracks]
+        for packet in container.demux():
+            for track, stream in zip(tracks, streams, strict=True):
+                if packet.stream is track and packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+                    packet.stream = track
+    content = target.read_bytes()
+    for known, unknown in ((b"mp4a", b"apac"), (b"esds", b"apad")):
+        content = unknown.join(content.rsplit(known, 1))
+    target.write_bytes(content)
+    return target

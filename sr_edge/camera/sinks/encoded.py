@@ -42,6 +42,7 @@ class StreamEncoding:
         codec_options: options of the encoder.
         container_options: options of the muxer and the protocol.
         timeout_s: sending a frame may take at most this long; None sets no limit.
+        pixel_format: of the encoded frames; None keeps that of the frames as far as the encoder can.
         key_frames_s: the longest time between two key frames, by the pts of the frames, whatever their rate; None
             leaves the interval to the encoder.
     """
@@ -52,6 +53,7 @@ class StreamEncoding:
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
+    pixel_format: PixelFormat | None = None
     key_frames_s: float | None = None
 
     @property
@@ -151,7 +153,8 @@ class EncodedSink:
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec
-        self._pixel_format = encodable_format(frame.format, frame.width, frame.height, codec, self.name)
+        requested = self._encoding.pixel_format
+        self._pixel_format = encodable_format(frame.format, frame.width, frame.height, codec, self.name, requested)
         with stream_errors(self.name):
             self._open()
             video: Any = self._container.add_stream(

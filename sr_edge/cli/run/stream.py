@@ -31,6 +31,7 @@ from sr_edge.cli.run.stream_options import (
     GiveUpOption,
     MaxLatencyMsOption,
     PaceOption,
+    PixelFormatOption,
     PolicyOption,
     RateOption,
     RawOption,
@@ -41,6 +42,7 @@ from sr_edge.cli.run.stream_options import (
     SlotsOption,
     SourceArgument,
     StatsJsonOption,
+    parse_pixel_format,
     read_pairs,
 )
 from sr_edge.errors import UsageError
@@ -86,6 +88,7 @@ def stream(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
+    pixel_format: PixelFormatOption = "",
     give_up_s: GiveUpOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -131,7 +134,9 @@ def stream(
         is_deinterlaced=deinterlace,
         on_event=event_log.record,
     )
-    sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
+    sink_options = SinkOptions(
+        codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
+    )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
         session, fallback_session = engines.open(model), routing.fallback_session(engines)

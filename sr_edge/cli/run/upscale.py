@@ -21,7 +21,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, RuntimeOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption, RuntimeOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -92,14 +92,6 @@ CrfOption = Annotated[
     int | None,
     typer.Option(
         help="Constant rate factor of the video; 0 is the best quality. Default: the codec's own.", show_default=False
-    ),
-]
-PixelFormatOption = Annotated[
-    str,
-    typer.Option(
-        metavar="FORMAT",
-        help="Pixel format of the written video, for example yuv444p. Default: as the source; yuv420p for RGB.",
-        show_default=False,
     ),
 ]
 CopyOption = Annotated[

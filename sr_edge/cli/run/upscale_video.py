@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from sr_edge.cli.run.stream_options import parse_pixel_format
 from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -48,12 +49,11 @@ class VideoArguments:
             VideoCodec,
             VideoSettings,
         )
-        from sr_edge.camera.media.frame import PixelFormat
 
         return VideoSettings(
             codec=_parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
             crf=self.crf,
-            pixel_format=_parsed_choice("pixel format", PixelFormat, self.pixel_format) if self.pixel_format else None,
+            pixel_format=parse_pixel_format(self.pixel_format),
             is_deinterlaced=self.deinterlace,
             frames=FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
             copied_streams=_parsed_choice("choice of streams", StreamSelection, self.copy),

@@ -18,7 +18,9 @@ from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
+from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
+from tests.camera.damage import with_unknown_track
 from tests.camera.films import Film, packets_of, pts_of, shoot
 from tests.expected_errors import raises
 
@@ -249,26 +251,17 @@ def test_streams_that_the_container_cannot_store_are_left_out_with_a_note(tmp_pa
 
 
 def test_a_track_of_an_unknown_codec_is_left_out_and_the_others_are_kept(tmp_path: Path) -> None:
-    """An iPhone writes spatial audio as `apac`, which FFmpeg does not know, beside a track in AAC."""
-    two_tracks = shoot(tmp_path / "two.mp4", Film(audio="aac"))
-    with av.open(two_tracks) as container, av.open(tmp_path / "in.mp4", "w") as out:
-        streams = [
-            out.add_stream_from_template(stream, opaque=True)
-            for stream in (*container.streams, *container.streams.audio)
-        ]
-        for packet in container.demux():
-            for stream in (
-                streams[1:] if packet.stream.type == "audio" and packet.size else streams[: packet.size and 1]
-            ):
-                packet.stream = stream
-                out.mux(packet)
-    content = (tmp_path / "in.mp4").read_bytes()
-    for known, unknown in ((b"mp4a", b"apac"), (b"esds", b"apad")):
-        content = unknown.join(content.rsplit(known, 1))
-    (tmp_path / "in.mp4").write_bytes(content)
-    result = upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    plain = shoot(tmp_path / "plain.mp4", Film(audio="aac"))
+    source = with_unknown_track(plain, tmp_path / "in.mp4")
+    result = upscaled(source, tmp_path / "out.mp4")
     assert result.notes == ("left out: stream 2 (audio of an unknown codec)",)
-    assert packets_of(tmp_path / "out.mp4", "audio") == packets_of(two_tracks, "audio")
+    assert packets_of(tmp_path / "out.mp4", "audio") == packets_of(plain, "audio")
+    events: list[str] = []
+    streamed = open_source(str(source), SourceOptions(on_event=events.append))
+    assert len(list(streamed.frames())) == 12
+    assert events == [f"{source}: left out, since no output can store it: stream 2 (audio of an unknown codec)"]
+    passthrough = streamed.info.passthrough
+    assert passthrough is not None and list(passthrough.templates) == [1]
 
 
 def test_streams_can_be_left_out(tmp_path: Path) -> None:
