@@ -17,7 +17,7 @@ from sr_edge.camera.file.encoding import VideoFileEncoding, choose_encoding, con
 from sr_edge.camera.file.mux import MuxJob, StreamCopies, choose_copies, mux
 from sr_edge.camera.file.probe import VideoProbe, probe_video
 from sr_edge.camera.file.reader import ReadSummary, VideoFileSource
-from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, open_segments, segments_folder
+from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, open_segments
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
 from sr_edge.camera.flow.events import ignore_event
@@ -155,12 +155,6 @@ def upscale_video(
         copied=tuple(map(str, job.copies.copied)),
         notes=(*job.notes, *_final_notes(job, summary)),
     )
-
-
-def frames_kept(target: Path) -> int:
-    """The number of frames that an interrupted run has kept beside `target`; the same command resumes after them."""
-    folder = segments_folder(target)
-    return Segments(folder, target, SEGMENT_FRAMES).frames if folder.is_dir() else 0
 
 
 def _encode_segments(

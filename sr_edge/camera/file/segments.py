@@ -162,6 +162,17 @@ class Segments:
         return self.folder / f"{number:06}.mp4"
 
 
+def frames_kept(target: Path) -> int:
+    """The number of frames that an interrupted run has kept beside `target`.
+
+    The content of the segments is not verified, which would take long: this is called after Ctrl-C.
+    """
+    records = (
+        _read_json(file) for file in segments_folder(target).glob(_RECORDS) if file.with_suffix(".mp4").is_file()
+    )
+    return sum(len(record["pts"]) for record in records if _is_segment_record(record))
+
+
 def segments_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.segments")
 

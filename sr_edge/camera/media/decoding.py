@@ -36,16 +36,19 @@ class StrictDecoder:
             of the last packets can hide itself and the intact pictures beside it.
     """
 
-    def __init__(self, stream: Any, is_parallel: bool) -> None:
+    def __init__(self, stream: Any, is_parallel: bool, joins_midway: bool = False) -> None:
         """Configures the decoder; no packet may have been decoded yet.
 
         Args:
             stream: The video stream of a PyAV container.
             is_parallel: Whether several pictures may be decoded at a time, which delays each of them.
+            joins_midway: Whether the stream began earlier, as that of a camera: pictures whose references were sent
+                before are left out, but not counted.
         """
         context = stream.codec_context
         self._is_strict = context.codec.intra_only or context.name in _CODED_ALONE
         self._conceals = context.name in _CONCEALING
+        self._counts_marks = not joins_midway
         self._suspect_pts: set[int | None] = set()
         self._follows_incomplete = False
         context.options = {**context.options, **(_STRICT if self._is_strict else _WITH_MISSING_REFERENCES)}
@@ -74,7 +77,8 @@ class StrictDecoder:
         self._count_missing(packet, len(av_frames))
         self.failed_in_a_row = 0 if av_frames else self.failed_in_a_row
         intact = [av_frame for av_frame in av_frames if not (av_frame.is_corrupt or self._is_suspect(av_frame))]
-        self.damaged += len(av_frames) - len(intact)
+        self._counts_marks |= bool(intact)
+        self.damaged += (len(av_frames) - len(intact)) * self._counts_marks
         return intact
 
     def _count_missing(self, packet: Any, returned: int) -> None:

@@ -1,6 +1,6 @@
 """Interlaced video: what a stream declares, and deinterlacing with FFmpeg's filter.
 
-An interlaced frame holds the lines of two fields that were captured one after the other. A network takes the combs
+An interlaced frame contains the lines of two fields that were captured one after the other. A network takes the combs
 along moving edges for detail. The filter replaces the lines of the second field: one frame becomes one frame at the
 same time. It works on the lines of each field separately, in luma and in chroma, as interlaced 4:2:0 requires.
 """

@@ -22,7 +22,7 @@ from sr_edge.camera.media.encoder_settings import (
     tag_colour,
 )
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
-from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import Chroma, PixelFormat, VideoFrame
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.camera.sinks.checked_file import CheckedFile
 from sr_edge.errors import StreamError
@@ -155,6 +155,10 @@ class EncodedSink:
         codec = self._encoding.codec
         requested = self._encoding.pixel_format
         self._pixel_format = encodable_format(frame.format, frame.width, frame.height, codec, self.name, requested)
+        if frame.format.is_rgb and self._pixel_format.chroma is Chroma.C420 and requested is None:
+            self._on_event(
+                f"{self.name}: RGB is encoded as {self._pixel_format}; --pixel-format chooses another format"
+            )
         with stream_errors(self.name):
             self._open()
             video: Any = self._container.add_stream(

@@ -121,7 +121,7 @@ def run_video_job(
 
 @contextmanager
 def _reporting_kept_frames(target: Path) -> Iterator[None]:
-    from sr_edge.camera.file.job import frames_kept
+    from sr_edge.camera.file.segments import frames_kept
 
     try:
         yield

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import sr_edge
-from sr_edge.camera.file.job import VideoResult, frames_kept, plan_video, upscale_video
+from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
+from sr_edge.camera.file.segments import frames_kept
 from sr_edge.camera.file.settings import FrameRange, VideoCodec, VideoSettings
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler

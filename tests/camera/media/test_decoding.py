@@ -16,6 +16,7 @@ from sr_edge.errors import FrameError, StreamError
 from tests.camera.damage import FRAMES, copy_changed, halved, left_out, lose_ts_packets, noisy_clip, without_slice
 from tests.expected_errors import raises
 
+KEY_FRAMES = {"x265-params": "log-level=none:keyint=4:min-keyint=4:bframes=0"}
 SLICES = {"slices": "4", "g": "8"}
 DAMAGED = [
     (("in.avi", "mjpeg", "yuvj420p", {}), halved(3), [3]),
@@ -93,6 +94,16 @@ def test_pictures_without_their_references_are_counted(tmp_path: Path) -> None:
     source = FFmpegSource(FFmpegInput(str(path)))
     assert len(list(source.frames())) == 4
     assert source.unreadable_packets == 3
+
+
+def test_pictures_before_the_first_key_frame_of_a_camera_are_not_counted(tmp_path: Path) -> None:
+    path = copy_changed(
+        noisy_clip(tmp_path / "in.mp4", "libx265", options=KEY_FRAMES), tmp_path / "in.mkv", left_out(0, 1)
+    )
+    for is_live, counted in ((True, 0), (False, 2)):
+        source = FFmpegSource(FFmpegInput(str(path), is_live=is_live))
+        assert len(list(source.frames())) == FRAMES - 4
+        assert source.unreadable_packets == counted
 
 
 def test_intact_streams_are_complete(tmp_path: Path) -> None:

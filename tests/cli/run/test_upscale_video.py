@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sr_edge.camera.file.job import frames_kept
+from sr_edge.camera.file.segments import frames_kept
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 
 SrEdge = Callable[..., Any]
