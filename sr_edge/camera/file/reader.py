@@ -96,7 +96,6 @@ class VideoFileSource:
         self._timeline = Timeline(is_live=False)
         self._progress = _ReadProgress()
         self._decoder: StrictDecoder | None = None
-        self._returned = 0
         self._first_pts = 0
         self._first_dts: int | None = None
 
@@ -193,14 +192,20 @@ class VideoFileSource:
 
     def _decoded_frames(self) -> Iterator[tuple[Any, int | None]]:
         """Each intact frame and its pts as stored in the file; None if the file does not store one."""
-        yield from self._pictures(is_parallel=True, first=0)
-        if self._decoder is not None and self._decoder.is_end_incomplete:
-            # Rare: one of the last packets is damaged. Decoded one by one, those beside it are intact.
-            yield from self._pictures(is_parallel=False, first=self._returned)
+        returned, last_pts = 0, None
+        for av_frame, pts in self._pictures(is_parallel=True):
+            yield av_frame, pts
+            returned, last_pts = returned + 1, pts
+        if self._decoder is None or not self._decoder.is_end_incomplete:
+            return
+        # Rare: one of the last packets is damaged. Decoded one by one, the pictures beside it are intact.
+        for number, (av_frame, pts) in enumerate(self._pictures(is_parallel=False)):
+            if number >= returned and (pts is None or last_pts is None or pts > last_pts):
+                yield av_frame, pts
 
-    def _pictures(self, is_parallel: bool, first: int) -> Iterator[tuple[Any, int | None]]:
-        """Decodes the file from its start, and returns the frames from number `first`."""
-        self._progress, self._first_dts, number = _ReadProgress(), None, 0
+    def _pictures(self, is_parallel: bool) -> Iterator[tuple[Any, int | None]]:
+        """Decodes the file from its start."""
+        self._progress, self._first_dts = _ReadProgress(), None
         with open_video(self._probe.path) as (container, video):
             decoder = self._decoder = StrictDecoder(video, is_parallel)
             deinterlacer = Deinterlacer(self._probe.interlacing) if self._is_deinterlaced else None
@@ -212,11 +217,7 @@ class VideoFileSource:
                 if packet.stream is not video:
                     continue
                 for av_frame in self._finished_by(decoder, packet, deinterlacer):
-                    pts = self._stored_pts(av_frame, stores_pts)
-                    number += 1
-                    if number > first:
-                        self._returned = number
-                        yield av_frame, pts
+                    yield av_frame, self._stored_pts(av_frame, stores_pts)
 
     def _finished_by(self, decoder: StrictDecoder, packet: Any, deinterlacer: Deinterlacer | None) -> list[Any]:
         """The frames that are finished with a packet, deinterlaced if there is a deinterlacer."""

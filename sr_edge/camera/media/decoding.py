@@ -20,7 +20,7 @@ _STRICT = {"err_detect": "crccheck+explode"}
 applies that to harmless errors as well, such as unknown metadata."""
 _WITH_MISSING_REFERENCES = {"flags": "+output_corrupt"}
 """Pictures whose references are missing are returned with a mark, and can be counted. By default they vanish."""
-_CODED_ALONE = ("png", "apng", "gif", "qtrle")
+_CODED_ALONE = ("png", "apng", "gif")
 """Codecs of separate pictures that FFmpeg does not list as such."""
 _CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1")
 """Decoders that mark the pictures in which they conceal damage."""

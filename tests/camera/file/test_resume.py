@@ -275,8 +275,18 @@ def swap_for_other_json(path: Path) -> None:
     path.write_text('{"pts": "none", "layout": 2, "fingerprint": [], "frames": null}')
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, empty, cut_in_half, flip_a_bit, swap_for_other_json])
-@pytest.mark.parametrize("name", ["000001.mp4", "000001.json"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("000001.mp4", Path.unlink),
+        ("000001.mp4", empty),
+        ("000001.mp4", flip_a_bit),
+        ("000001.json", Path.unlink),
+        ("000001.json", cut_in_half),
+        ("000001.json", flip_a_bit),
+        ("000001.json", swap_for_other_json),
+    ],
+)
 def test_a_damaged_segment_is_made_anew(
     source: Path, tmp_path: Path, uninterrupted: bytes, name: str, damage: Callable[[Path], None]
 ) -> None:
@@ -294,8 +304,17 @@ def test_a_damaged_segment_is_made_anew(
     assert target.read_bytes() == uninterrupted
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, empty, cut_in_half, flip_a_bit, swap_for_other_json])
-@pytest.mark.parametrize(("name", "kept"), [("summary.json", 30), ("plan.json", 0)])
+@pytest.mark.parametrize(
+    ("name", "damage", "kept"),
+    [
+        ("summary.json", Path.unlink, 30),
+        ("summary.json", empty, 30),
+        ("summary.json", flip_a_bit, 30),
+        ("plan.json", Path.unlink, 0),
+        ("plan.json", cut_in_half, 0),
+        ("plan.json", swap_for_other_json, 0),
+    ],
+)
 def test_a_damaged_plan_or_summary_is_made_anew(
     source: Path, tmp_path: Path, uninterrupted: bytes, name: str, kept: int, damage: Callable[[Path], None]
 ) -> None:
