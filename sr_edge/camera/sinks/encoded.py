@@ -166,6 +166,8 @@ class EncodedSink:
             )
             video.width, video.height, video.pix_fmt = frame.width, frame.height, self._pixel_format.value
             video.codec_context.time_base = video.time_base = frame.time_base
+            if self._info.sample_aspect_ratio is not None:
+                video.codec_context.sample_aspect_ratio = self._info.sample_aspect_ratio
             tag_colour(video.codec_context, reformatted(frame, self._pixel_format))
             for index, template in (self._info.passthrough.templates if self._info.passthrough else {}).items():
                 self._add_passthrough_stream(index, template)

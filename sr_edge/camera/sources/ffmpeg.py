@@ -110,7 +110,9 @@ class FFmpegSource:
         if lost:
             self.timeline.restart()
         passthrough = PassthroughPackets(self._passthrough_streams) if self._passthrough_streams else None
-        self.info: SourceInfo = lost.info if lost else SourceInfo(rate, passthrough)
+        self.info: SourceInfo = (
+            lost.info if lost else SourceInfo(rate, passthrough, self._video.sample_aspect_ratio or None)
+        )
         self._unreadable_before = lost.unreadable_packets if lost else 0
         self._decoder = StrictDecoder(self._video, is_parallel=False, joins_midway=self.is_live)
         self._deinterlacer: Deinterlacer | None = None
