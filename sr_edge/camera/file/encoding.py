@@ -304,4 +304,6 @@ def _scaled_matrix(matrix: Matrix | None, scale: int) -> Matrix | None:
     """The display matrix for the larger frame. Only its translation (elements 6 and 7) is in pixels."""
     if matrix is None:
         return None
-    return tuple(scale * value if index in (6, 7) else value for index, value in enumerate(matrix))
+    limit = 2**31 - 1  # of FFmpeg's integers; only a damaged file has a translation so large
+    scaled = (scale * value if index in (6, 7) else value for index, value in enumerate(matrix))
+    return tuple(max(-limit, min(limit, value)) for value in scaled)

@@ -25,6 +25,7 @@ from sr_edge.camera.file.reader import ReadSummary
 from sr_edge.camera.file.segments import Segment
 from sr_edge.camera.file.settings import FrameRange, StreamSelection
 from sr_edge.camera.media.declared import ALPHA_TAG, STEREO_TAG, TIMECODE_TAG
+from sr_edge.camera.media.decoding import packets_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.passthrough import OtherStream, is_cover
 from sr_edge.whole_file import sync_to_disk, whole_file
@@ -273,7 +274,7 @@ def _copied_packets(
     source: Any, targets: Mapping[int, Any], probe: VideoProbe, time_range: _TimeRange
 ) -> Iterator[Any]:
     streams = [source.streams[index] for index in targets if source.streams[index].type in _COPIED_KINDS]
-    packets = iter(source.demux(*streams) if streams else ())
+    packets = packets_of(source, *streams) if streams else iter(())
     while True:
         with stream_errors(str(probe.path)):
             packet = next(packets, None)

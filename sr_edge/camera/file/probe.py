@@ -14,7 +14,7 @@ import av
 from sr_edge.camera.file.hdr import HdrMetadata, hdr_metadata
 from sr_edge.camera.media.conversion import assumed_matrix, frame_from_av
 from sr_edge.camera.media.declared import declared_by, stereo_tag
-from sr_edge.camera.media.decoding import StrictDecoder
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
 from sr_edge.camera.media.deinterlacing import Interlacing, interlacing_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import Colour, PixelFormat, VideoFrame
@@ -139,7 +139,8 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """
     _require_content(path)
     with stream_errors(str(path)):
-        container: Any = av.open(f"file:{path}", "r")  # without the scheme, a colon in the name would end a protocol
+        # Without the scheme, a colon in the name would end a protocol. Not all tags are in UTF-8.
+        container: Any = av.open(f"file:{path}", "r", metadata_errors="replace")
     with container:
         yield container, _video_stream(path, container)
 
@@ -184,7 +185,7 @@ def _video_stream(path: Path, container: Any) -> Any:
 def _first_frame(path: Path, container: Any, video: Any) -> Any:
     decoder = StrictDecoder(video, is_parallel=False)
     with stream_errors(str(path)):
-        for packet in container.demux(video):
+        for packet in packets_of(container, video):
             for av_frame in decoder.decode(packet):
                 return av_frame
     raise StreamError(f"no frame of {path} can be decoded", found=path, remedy="copy or export it again")

@@ -12,7 +12,7 @@ from sr_edge.camera.file.probe import VideoProbe, open_video
 from sr_edge.camera.file.settings import FrameRange
 from sr_edge.camera.media.conversion import frame_from_av
 from sr_edge.camera.media.declared import declared_by_frame
-from sr_edge.camera.media.decoding import StrictDecoder
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
 from sr_edge.camera.media.deinterlacing import Deinterlacer
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
@@ -211,7 +211,7 @@ class VideoFileSource:
             deinterlacer = Deinterlacer(self._probe.interlacing) if self._is_deinterlaced else None
             stores_pts = container.format.name != _FORMAT_WITHOUT_PTS
             self._progress.read_header(container, video)
-            packets = container.demux()
+            packets = packets_of(container)
             while (packet := self._next_packet(packets)) is not None:
                 self._progress.count_packet(packet, video)
                 if packet.stream is not video:

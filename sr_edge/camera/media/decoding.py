@@ -11,6 +11,8 @@ half is green. How a decoder tells that a picture is damaged depends on the code
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import av
@@ -24,6 +26,16 @@ _CODED_ALONE = ("png", "apng", "gif")
 """Codecs of separate pictures that FFmpeg does not list as such."""
 _CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1")
 """Decoders that mark the pictures in which they conceal damage."""
+
+
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of an open PyAV container, and at the end an empty one for each stream; no stream means all.
+
+    A transport stream may contain streams that were not there when it was opened. PyAV fails when it ends them, after
+    all others have been ended.
+    """
+    with suppress(IndexError):
+        yield from container.demux(*streams)
 
 
 class StrictDecoder:

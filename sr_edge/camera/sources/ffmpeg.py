@@ -15,7 +15,7 @@ import av
 from sr_edge.address import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import frame_from_av
-from sr_edge.camera.media.decoding import StrictDecoder
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
 from sr_edge.camera.media.deinterlacing import Deinterlacer, interlacing_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
@@ -95,6 +95,7 @@ class FFmpegSource:
                 format=ffmpeg_input.format,
                 options=dict(ffmpeg_input.options),
                 timeout=timeouts,
+                metadata_errors="replace",  # old files have tags in other encodings than UTF-8
             )
         try:
             self._video = self._video_stream()
@@ -169,7 +170,7 @@ class FFmpegSource:
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
         sequence = packets = 0
-        for packet in self._container.demux(self._video, *self._passthrough_streams):
+        for packet in packets_of(self._container, self._video, *self._passthrough_streams):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -248,6 +249,21 @@ def test_streams_that_the_container_cannot_store_are_left_out_with_a_note(tmp_pa
     assert upscale_video(job, BicubicFrameUpscaler(2)).notes == (note,)
     with av.open(tmp_path / name) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"][: 2 if name == "out.mkv" else 1]
+
+
+def test_tags_that_are_not_utf8_are_read(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", replace(LONG, metadata={"title": "Gr__ezi"}))
+    source.write_bytes(source.read_bytes().replace(b"Gr__ezi", b"Gr\xfc\xdfezi"))
+    upscaled(source, tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as container:
+        assert container.metadata["title"] == "Gr\ufffd\ufffdezi"
+    assert len(list(open_source(str(source)).frames())) == len(LONG.pts)
+
+
+def test_a_display_matrix_of_a_damaged_file_does_not_overflow(tmp_path: Path) -> None:
+    matrix = (65_536, 0, 0, 0, 65_536, 0, 2**31 - 1, 0, 1 << 30)
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 9000, 3000), matrix=matrix))
+    assert upscaled(source, tmp_path / "out.mp4").frames == 3
 
 
 def test_a_track_of_an_unknown_codec_is_left_out_and_the_others_are_kept(tmp_path: Path) -> None:
