@@ -247,12 +247,16 @@ def _planned_notes(job: VideoJob) -> Iterator[str]:
 
 
 def _final_notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
-    said_before = {ALPHA, INTERLACED}
-    lost = (job.probe.declared | set(summary.declared)) - probe_video(job.target).declared - said_before
+    declared = (job.probe.declared | set(summary.declared)) - {ALPHA, INTERLACED}
     if INTERLACED in summary.declared and not job.probe.interlacing:
         yield "some of its frames are interlaced, with combing artifacts; --deinterlace avoids them"
-    if lost:
-        yield f"no longer declared in the output: {listed(lost)}"
+    try:
+        lost = declared - probe_video(job.target).declared if declared else declared
+    except SrEdgeError as error:  # a build of FFmpeg may lack the decoder of a codec that it can encode
+        yield f"whether the output declares the same as the source is unknown ({error.problem}): {listed(declared)}"
+    else:
+        if lost:
+            yield f"no longer declared in the output: {listed(lost)}"
     if summary.unreadable_packets:
         yield f"{_counted(summary.unreadable_packets, 'damaged frame')} left out"
     if summary.timestamp_shift_s:

@@ -11,6 +11,7 @@ half is green. How a decoder tells that a picture is damaged depends on the code
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,8 @@ _WITH_MISSING_REFERENCES = {"flags": "+output_corrupt"}
 """Pictures whose references are missing are returned with a mark, and can be counted. By default they vanish."""
 _CODED_ALONE = ("png", "apng", "gif")
 """Codecs of separate pictures that FFmpeg does not list as such."""
+_MAX_SUSPECTS = 64
+"""More pictures than a decoder delays."""
 _CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4", "h263", "flv1", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1")
 """Decoders that mark the pictures in which they conceal damage."""
 
@@ -61,7 +64,7 @@ class StrictDecoder:
         self._is_strict = context.codec.intra_only or context.name in _CODED_ALONE
         self._conceals = context.name in _CONCEALING
         self._counts_marks = not joins_midway
-        self._suspect_pts: set[int | None] = set()
+        self._suspect_pts: deque[int] = deque(maxlen=_MAX_SUSPECTS)
         self._follows_incomplete = False
         context.options = {**context.options, **(_STRICT if self._is_strict else _WITH_MISSING_REFERENCES)}
         # Decoding slices in parallel hides damage from all decoders of codecs that refer to other pictures.
@@ -94,7 +97,7 @@ class StrictDecoder:
         return intact
 
     def _count_missing(self, packet: Any, returned: int) -> None:
-        """Counts the packets whose picture is still in the decoder, and looks for rest at the end."""
+        """Counts the packets whose picture is still in the decoder; at the end there must be none."""
         self._missing += (packet.size > 0 and not packet.is_discard) - returned
         if packet.size == 0:
             self.is_end_incomplete = self._is_parallel and self._missing != 0
@@ -102,14 +105,14 @@ class StrictDecoder:
     def _find_suspect(self, packet: Any) -> None:
         """Remembers a packet of which the demuxer has lost a part, if the decoder does not notice it.
 
-        FFmpeg's parsers end a picture with the packet after it, and mark the packet before the damaged one: both count.
+        Codecs that refer to other pictures are parsed: FFmpeg's parsers end a picture with the packet after it, and
+        mark the packet before the damaged one, so both count.
         """
-        if not (self._is_strict or self._conceals):
-            if packet.is_corrupt or self._follows_incomplete:
-                self._suspect_pts.add(packet.pts)
-            self._follows_incomplete = packet.is_corrupt
+        if self._conceals or packet.pts is None:
+            return
+        if packet.is_corrupt or self._follows_incomplete:
+            self._suspect_pts.append(packet.pts)
+        self._follows_incomplete = packet.is_corrupt and not self._is_strict
 
     def _is_suspect(self, av_frame: Any) -> bool:
-        is_suspect = av_frame.pts is not None and av_frame.pts in self._suspect_pts
-        self._suspect_pts.discard(av_frame.pts)
-        return is_suspect
+        return av_frame.pts in self._suspect_pts

@@ -88,6 +88,18 @@ def test_pictures_with_lost_packets_are_left_out(tmp_path: Path, codec: str, los
     assert source.unreadable_packets == lost
 
 
+def test_a_picture_at_the_end_of_a_truncated_file_is_left_out(tmp_path: Path) -> None:
+    """The decoder of HuffYUV notices nothing, the demuxer does."""
+    path = noisy_clip(tmp_path / "in.avi", "huffyuv", "yuv422p")
+    with av.open(path) as container:
+        last = [packet for packet in container.demux(video=0) if packet.size][-1]
+    assert last.pos is not None
+    path.write_bytes(path.read_bytes()[: last.pos + last.size // 2])
+    source = FFmpegSource(FFmpegInput(str(path)))
+    assert len(list(source.frames())) == FRAMES - 1
+    assert source.unreadable_packets == 1
+
+
 def test_pictures_without_their_references_are_counted(tmp_path: Path) -> None:
     """FFmpeg drops them in silence."""
     path = copy_changed(noisy_clip(tmp_path / "in.mp4", "libx265"), tmp_path / "in.mkv", left_out(4))
