@@ -106,6 +106,18 @@ def test_videos_are_deinterlaced_at_their_times(tmp_path: Path) -> None:
         assert combing(luma) < 3
 
 
+def test_interlaced_frames_after_progressive_ones_are_said(tmp_path: Path) -> None:
+    progressive = interlaced_clip(tmp_path, ("first.ts", "mpeg2video", {"b": "8000000"}, "yuv420p"))
+    mixed = tmp_path / "mixed.ts"
+    mixed.write_bytes(progressive.read_bytes() + interlaced_clip(tmp_path, MPEG2).read_bytes())
+    _, events = all_frames(mixed, is_deinterlaced=False)
+    assert any("--deinterlace" in event for event in events)
+    job = plan_video(mixed, tmp_path / "out.mp4", 2)
+    assert job.notes == ()
+    result = upscale_video(job, BicubicFrameUpscaler(2))
+    assert any("--deinterlace" in note for note in result.notes)
+
+
 def test_progressive_frames_among_interlaced_ones_are_left_alone() -> None:
     """Mixed recordings mark each frame."""
     deinterlacer = Deinterlacer(Interlacing.FRAMES)
